@@ -1,0 +1,59 @@
+// What a person can ask of the leader. The leader checks and carries out; anybody else forwards.
+import { z } from "zod";
+import { Address, Id, Name, Protocol, Subnet } from "./schema.ts";
+
+const Port = z.int("not a port number").min(1, "a port is 1 to 65535").max(65535, "a port is 1 to 65535");
+
+export const Command = z.discriminatedUnion("type", [
+  z.object({
+    type: z.literal("network.create"),
+    name: Name,
+    subnet: Subnet.optional(),
+    internal: z.boolean().default(false),
+  }),
+  z.object({ type: z.literal("network.remove"), name: z.string() }),
+  z.object({
+    type: z.literal("service.create"),
+    name: Name,
+    command: z.array(z.string()).min(1, "a command is needed"),
+    env: z.record(z.string(), z.string()).default({}),
+    workdir: z.string().startsWith("/", "an absolute path is needed").nullable().default(null),
+    replicas: z.int().min(0).max(4096, "at most 4096 replicas").default(1),
+    /** Names or ids; none means `default`. */
+    networks: z.array(z.string()).default([]),
+    endpointMode: z.enum(["vip", "dnsrr"]).default("vip"),
+    ports: z.array(z.object({ published: Port, target: Port, protocol: Protocol.default("tcp") })).default([]),
+    constraints: z
+      .array(z.string().regex(/^node\.name(==|!=).+$/, "a constraint is node.name==NAME or node.name!=NAME"))
+      .default([]),
+  }),
+  z.object({
+    type: z.literal("service.scale"),
+    name: z.string(),
+    replicas: z.int().min(0).max(4096, "at most 4096 replicas"),
+  }),
+  z.object({ type: z.literal("service.remove"), name: z.string() }),
+  /** An address for a container that is no task. `node` is the asking node's id. */
+  z.object({
+    type: z.literal("endpoint.create"),
+    node: Id,
+    network: z.string(),
+    name: Name.nullable().default(null),
+    address: Address.optional(),
+  }),
+  z.object({ type: z.literal("endpoint.remove"), id: z.string() }),
+  z.object({ type: z.literal("node.availability"), name: z.string(), availability: z.enum(["active", "drain"]) }),
+  z.object({ type: z.literal("node.remove"), name: z.string() }),
+]);
+/** As checked. */
+export type Command = z.infer<typeof Command>;
+/** As a caller may write it, defaults left out. */
+export type CommandInput = z.input<typeof Command>;
+
+/** What a command brought about. */
+export interface CommandResult {
+  /** The revision at which it is in the state; wait for it with the applied barrier. */
+  revision: number;
+  /** Of the row that was made or changed. */
+  id: string;
+}

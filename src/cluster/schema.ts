@@ -1,0 +1,175 @@
+// The cluster's state as rows of JSON, checked with zod. Desired rows have one writer, the leader; a status row says
+// what one node observed of one task, and only that node reports it.
+import { z } from "zod";
+import { parseCidr, parseIpv4 } from "../lib/ip.ts";
+
+export const Id = z.string().regex(/^[0-9a-z]{25}$/, "not an id");
+/** A name that is also a DNS label (RFC 1123 section 2.1). */
+export const Name = z
+  .string()
+  .max(63, "a name has at most 63 characters")
+  .regex(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/i, "a name has letters, digits and '-', and does not begin or end with '-'");
+export const Address = z.string().refine((text) => parseIpv4(text) !== undefined, "not an IPv4 address");
+export const Subnet = z.string().refine((text) => parseCidr(text) !== undefined, "not an IPv4 prefix");
+const Port = z.int().min(1).max(65535);
+const Millis = z.int().min(0);
+
+/** A machine that runs the agent. */
+export const Node = z.object({
+  id: Id,
+  name: Name,
+  /** The VTEP: its address on the underlay. */
+  address: Address,
+  vxlanPort: Port,
+  /** Its own address on the ingress network. */
+  ingressAddress: Address,
+  manager: z.boolean(),
+  availability: z.enum(["active", "drain"]),
+  /** The leader's judgement of the node's session. A node that is down is set aside, not deleted. */
+  state: z.enum(["ready", "down"]),
+  createdAt: Millis,
+});
+export type Node = z.infer<typeof Node>;
+
+/** One overlay segment. */
+export const Network = z.object({
+  id: Id,
+  name: Name,
+  vni: z.int().min(2).max(0xffffff),
+  subnet: Subnet,
+  /** The subnet's first address, present on every node. */
+  gateway: Address,
+  /** No way out through the node. */
+  internal: z.boolean(),
+  createdAt: Millis,
+});
+export type Network = z.infer<typeof Network>;
+
+export const Protocol = z.enum(["tcp", "udp"]);
+export type Protocol = z.infer<typeof Protocol>;
+
+export const PublishedPort = z.object({ published: Port, target: Port, protocol: Protocol });
+export type PublishedPort = z.infer<typeof PublishedPort>;
+
+/** What a service's tasks run. */
+export const Process = z.object({
+  /** argv; the first is looked up in PATH. */
+  command: z.array(z.string()).min(1),
+  env: z.record(z.string(), z.string()),
+  workdir: z.string().nullable(),
+});
+export type Process = z.infer<typeof Process>;
+
+export const Service = z.object({
+  id: Id,
+  name: Name,
+  process: Process,
+  replicas: z.int().min(0).max(4096),
+  /** Network ids, at least one; a task has an endpoint on each. */
+  networks: z.array(Id).min(1),
+  endpointMode: z.enum(["vip", "dnsrr"]),
+  /** One VIP per network id; empty with dnsrr. */
+  vips: z.record(Id, Address),
+  ports: z.array(PublishedPort),
+  /** On the ingress network, when a port is published. */
+  meshVip: Address.nullable(),
+  /** `node.name==x`, `node.name!=x`; all must hold. */
+  constraints: z.array(z.string()),
+  createdAt: Millis,
+  updatedAt: Millis,
+});
+export type Service = z.infer<typeof Service>;
+
+/** One instance of a service. It keeps its id and addresses when its process is restarted in place. */
+export const Task = z.object({
+  id: Id,
+  serviceId: Id,
+  /** Counted from 1; the task is named SERVICE.SLOT. */
+  slot: z.int().min(1),
+  /** null: no node could take it, `error` says why. */
+  nodeId: Id.nullable(),
+  /** `draining`: keeps its flows, gets no new ones; `shutdown`: to be stopped and removed. */
+  desired: z.enum(["running", "draining", "shutdown"]),
+  /** Network id to address. */
+  addresses: z.record(Id, Address),
+  error: z.string().nullable(),
+  createdAt: Millis,
+});
+export type Task = z.infer<typeof Task>;
+
+/** An attachment that is no task: `overlayctl run`, an attached container. */
+export const Endpoint = z.object({
+  id: Id,
+  name: Name.nullable(),
+  nodeId: Id,
+  networkId: Id,
+  address: Address,
+  createdAt: Millis,
+});
+export type Endpoint = z.infer<typeof Endpoint>;
+
+/** Who holds an address of the pool: keyed by the address, so that nobody gets it twice. */
+export const Allocation = z.object({
+  address: Address,
+  networkId: Id,
+  holder: z.object({ kind: z.enum(["network", "node", "service", "task", "endpoint"]), id: Id }),
+  /** The revision that released it: held back until every live node has applied that. null: in use. */
+  releasedAt: z.int().nullable(),
+});
+export type Allocation = z.infer<typeof Allocation>;
+
+/** Who publishes a port: keyed by PORT/PROTOCOL. */
+export const PortClaim = z.object({ port: Port, protocol: Protocol, serviceId: Id });
+export type PortClaim = z.infer<typeof PortClaim>;
+
+/** What the task's node sees. In Docker's words. */
+export const TaskState = z.enum([
+  "pending",
+  "preparing",
+  "starting",
+  "running",
+  "complete",
+  "failed",
+  "rejected",
+  "shutdown",
+]);
+export type TaskState = z.infer<typeof TaskState>;
+
+export const TaskStatus = z.object({
+  taskId: Id,
+  nodeId: Id,
+  state: TaskState,
+  /** When it came into this state. */
+  since: Millis,
+  /** Why it is not running. */
+  error: z.string().nullable(),
+  exitCode: z.int().nullable(),
+  /** How often its process was started again. */
+  restarts: z.int().min(0),
+});
+export type TaskStatus = z.infer<typeof TaskStatus>;
+
+/** The tables of the state, with what keys each row. */
+export const rowSchemas = {
+  nodes: Node, // id
+  networks: Network, // id
+  services: Service, // id
+  tasks: Task, // id
+  endpoints: Endpoint, // id
+  allocations: Allocation, // address
+  ports: PortClaim, // PORT/PROTOCOL
+  statuses: TaskStatus, // task id
+} as const;
+export type Kind = keyof typeof rowSchemas;
+export type RowOf<K extends Kind> = z.infer<(typeof rowSchemas)[K]>;
+export const KINDS = Object.keys(rowSchemas) as Kind[];
+
+/** One row put, or deleted with null. */
+export type Change = { [K in Kind]: { kind: K; key: string; row: RowOf<K> | null } }[Kind];
+
+/** A snapshot. Readers never write to it; state.ts makes the next one. */
+export type State = { readonly revision: number } & { readonly [K in Kind]: ReadonlyMap<string, RowOf<K>> };
+
+/** The networks that exist from the start. Nodes' own addresses and mesh VIPs are on `ingress`. */
+export const INGRESS_NETWORK = "ingress";
+export const DEFAULT_NETWORK = "default";

@@ -1,0 +1,45 @@
+// Errors that a person reads. The network's mistakes are Drop values (datapath/drop.ts), ours are assertions.
+
+/**
+ * What a caller asked for cannot be done. `code` says which kind it is, and is an HTTP status:
+ * 400 the input is wrong (`field` names where), 404 no such thing, 409 it clashes with what is there,
+ * 503 nobody can do it now, 507 no room to keep it.
+ */
+export class UserError extends Error {
+  override name = "UserError";
+  readonly code: 400 | 404 | 409 | 503 | 507;
+  readonly field: string | undefined;
+
+  constructor(code: UserError["code"], message: string, options: { field?: string; cause?: unknown } = {}) {
+    super(message, { cause: options.cause });
+    this.code = code;
+    this.field = options.field;
+  }
+}
+
+/** A configuration that cannot be used: which field, and what is wrong with it. */
+export class ConfigError extends Error {
+  override name = "ConfigError";
+  readonly field: string;
+
+  constructor(field: string, message: string, options?: ErrorOptions) {
+    super(`${field}: ${message}`, options);
+    this.field = field;
+  }
+}
+
+/** The machine lacks something that the agent needs. `mend` is the command that shows or mends it. */
+export class PlatformError extends Error {
+  override name = "PlatformError";
+  readonly mend: string;
+
+  constructor(message: string, mend: string, options?: ErrorOptions) {
+    super(`${message} (${mend})`, options);
+    this.mend = mend;
+  }
+}
+
+/** The text of whatever was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
