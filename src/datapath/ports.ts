@@ -1,0 +1,42 @@
+// The two sides of the data path, as it sees them. Linux implements both over libc (linux/), tests in one process
+// (in-process.ts), and dgram-underlay.ts is the portable underlay.
+import type { DeviceBatch, DeviceQueue, UnderlayBatch, UnderlayQueue } from "./batch.ts";
+
+/** So many source ports does an underlay send from, so that receivers can spread flows (RFC 7348 section 5). */
+export const SOURCE_PORTS = 16;
+
+/** What the platform does for us. A limit of 1 means: not at all. */
+export interface UnderlayOffloads {
+  /** Most datagrams that one message may be cut into. */
+  readonly maxSegments: number;
+}
+
+export interface DeviceOffloads {
+  /** Takes and gives TCP super-packets. */
+  readonly tcp: boolean;
+  /** Takes and gives UDP super-packets. */
+  readonly udp: boolean;
+  /** Takes and gives packets whose transport checksum is still to be made. */
+  readonly checksum: boolean;
+}
+
+/** Where the overlay's packets come from and go to: a TUN. */
+export interface Device {
+  readonly offloads: DeviceOffloads;
+  /** For poll(2); -1: `wake` is called when there is something to read. */
+  readonly fd: number;
+  /** Fills `batch` from its start with what waits, never blocks; returns how many. */
+  read(batch: DeviceBatch): number;
+  /** Writes and clears the queue. Returns how many messages were refused; the rest went out. */
+  write(queue: DeviceQueue): number;
+  close(): void;
+}
+
+/** What carries datagrams to other nodes: UDP. */
+export interface Underlay {
+  readonly offloads: UnderlayOffloads;
+  readonly fd: number;
+  receive(batch: UnderlayBatch): number;
+  send(queue: UnderlayQueue): number;
+  close(): void;
+}
