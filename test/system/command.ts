@@ -1,0 +1,78 @@
+// Child processes and conditions, as system tests use them.
+import { spawn } from "node:child_process";
+import { setTimeout as delay } from "node:timers/promises";
+
+export interface Finished {
+  status: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface RunOptions {
+  env?: Record<string, string>;
+  cwd?: string;
+  input?: string;
+  /** After this the process is killed, and the status is 124. */
+  timeoutMs?: number;
+}
+
+/** Runs `argv` without a shell and collects what it says. Rejects only when it cannot be started. */
+export function tryRun(argv: readonly string[], options: RunOptions = {}): Promise<Finished> {
+  const { env = {}, cwd, input = "", timeoutMs = 60_000 } = options;
+  return new Promise((resolve, reject) => {
+    const child = spawn(argv[0]!, argv.slice(1), { cwd, env: { ...process.env, ...env } });
+    let stdout = "";
+    let stderr = "";
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      child.kill("SIGKILL");
+    }, timeoutMs);
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text;
+    });
+    child.on("error", reject);
+    child.stdin.on("error", () => {}); // it may end without reading
+    child.stdin.end(input);
+    child.on("close", (status) => {
+      clearTimeout(timer);
+      resolve({ status: timedOut ? 124 : (status ?? 128), stdout, stderr });
+    });
+  });
+}
+
+/** As tryRun, for what must succeed: returns its standard output. */
+export async function run(argv: readonly string[], options: RunOptions = {}): Promise<string> {
+  const { status, stdout, stderr } = await tryRun(argv, options);
+  if (status !== 0) throw new Error(`'${argv.join(" ")}' exited with ${status}: ${(stderr || stdout).trim()}`);
+  return stdout;
+}
+
+export interface WaitOptions {
+  /** What is waited for, for the message when it does not come. */
+  what: string;
+  deadlineMs?: number;
+}
+
+/** Asks until the answer is neither undefined nor false, and returns it. An error counts as "not yet". */
+export async function waitFor<T>(
+  condition: () => Promise<T | undefined | false> | T | undefined | false,
+  { what, deadlineMs = 20_000 }: WaitOptions,
+): Promise<T> {
+  const end = performance.now() + deadlineMs;
+  let last: unknown;
+  do {
+    try {
+      const answer = await condition();
+      if (answer !== undefined && answer !== false) return answer;
+      last = undefined;
+    } catch (error) {
+      last = error;
+    }
+    await delay(50);
+  } while (performance.now() < end);
+  throw new Error(`waited ${deadlineMs} ms for ${what}`, { cause: last });
+}

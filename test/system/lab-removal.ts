@@ -1,0 +1,66 @@
+// Takes a lab down: its agents, its tasks and their namespaces, and its directory, also those of a run that was killed.
+// Nothing is removed that cannot be told to be the lab's own.
+import { existsSync, readdirSync, rmSync } from "node:fs";
+import { run, tryRun, waitFor } from "./command.ts";
+
+export interface LabNames {
+  prefix: string;
+  /** The names that the agents go by. Their tasks' namespaces are named after them. */
+  nodeNames: readonly string[];
+  directory: string;
+}
+
+export async function removeLab({ prefix, nodeNames, directory }: LabNames): Promise<void> {
+  const all = await listNamespaces();
+  const hosts = all.filter((name) => name.startsWith(`${prefix}-`));
+  for (const host of hosts) await endProcesses(host);
+  for (const name of all) {
+    const named = nodeNames.some((node) => name.startsWith(`ovl-${node}-`));
+    if (!named) continue;
+    const own = nodeNames.every((node) => node.startsWith(prefix)) || (await isLinkedTo(name, hosts));
+    if (own) await removeNamespace(name);
+  }
+  for (const host of hosts) await removeNamespace(host);
+  rmSync(directory, { recursive: true, force: true });
+}
+
+async function listNamespaces(): Promise<string[]> {
+  if (!existsSync("/run/netns")) return [];
+  return readdirSync("/run/netns");
+}
+
+/** Whether a link leads from the namespace into one of `hosts`. */
+async function isLinkedTo(namespace: string, hosts: readonly string[]): Promise<boolean> {
+  const { status, stdout } = await tryRun(["ip", "-n", namespace, "-json", "netns", "list-id"]);
+  if (status !== 0 || stdout.trim() === "") return false;
+  return (JSON.parse(stdout) as { name?: string }[]).some(({ name }) => name !== undefined && hosts.includes(name));
+}
+
+async function removeNamespace(name: string): Promise<void> {
+  await endProcesses(name);
+  await run(["ip", "netns", "delete", name]);
+  rmSync(`/etc/netns/${name}`, { recursive: true, force: true });
+}
+
+/** Kills what runs in the namespace, and waits until nothing does: its children may be born meanwhile. */
+async function endProcesses(namespace: string): Promise<void> {
+  await waitFor(
+    async () => {
+      const pids = await processesIn(namespace);
+      for (const pid of pids) {
+        try {
+          process.kill(pid, "SIGKILL");
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+        }
+      }
+      return pids.length === 0;
+    },
+    { what: `the processes in ${namespace} to end` },
+  );
+}
+
+export async function processesIn(namespace: string): Promise<number[]> {
+  const { stdout } = await tryRun(["ip", "netns", "pids", namespace]);
+  return stdout.split("\n").filter(Boolean).map(Number);
+}

@@ -1,0 +1,259 @@
+// The lab: nodes and an outside client as network namespaces on one underlay, 192.0.2.0/24, agents started in them.
+// A lab's namespaces all begin with its prefix; those of its tasks with `ovl-` and the node's name.
+import { spawn } from "node:child_process";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { stringify } from "yaml";
+import { type Finished, type RunOptions, run, tryRun, waitFor } from "./command.ts";
+import { type LabNames, removeLab } from "./lab-removal.ts";
+
+/** The compiled tree that this file is part of. */
+const BUILD = fileURLToPath(new URL("../../", import.meta.url));
+export const CLIENT_ADDRESS = "192.0.2.100";
+/** Behind the client, and every node's way to it is its default route: the world outside. */
+export const OUTSIDE_ADDRESS = "198.51.100.10";
+
+export interface LabOptions extends Partial<LabNames> {
+  prefix: string;
+  nodes: number;
+  /** A configuration file that exists; by default one is written for each node. */
+  configFile?: (index: number) => string;
+  /** Laid over the configuration that is written, section by section. */
+  settings?: Record<string, unknown>;
+}
+
+/** A namespace on the underlay. */
+export class LabHost {
+  readonly netns: string;
+  readonly address: string;
+  readonly env: Record<string, string>;
+
+  constructor(netns: string, address: string, env: Record<string, string> = {}) {
+    this.netns = netns;
+    this.address = address;
+    this.env = env;
+  }
+
+  /** argv that runs `argv` in here. `ip netns exec` would hide the namespaces that it makes from everybody else. */
+  inside(argv: readonly string[]): string[] {
+    return ["nsenter", `--net=/run/netns/${this.netns}`, ...argv];
+  }
+
+  exec(argv: readonly string[], options: RunOptions = {}): Promise<string> {
+    return run(this.inside(argv), { ...options, env: { ...this.env, ...options.env } });
+  }
+
+  tryExec(argv: readonly string[], options: RunOptions = {}): Promise<Finished> {
+    return tryRun(this.inside(argv), { ...options, env: { ...this.env, ...options.env } });
+  }
+
+  /** A line as a person types it, `overlayctl` and `overlayd` being this host's own. */
+  shell(line: string, options: RunOptions = {}): Promise<Finished> {
+    return this.tryExec(["bash", "-c", `set -o pipefail; ${line}`], options);
+  }
+}
+
+/** A namespace that stands for a machine, and its agent. */
+export class LabNode extends LabHost {
+  readonly name: string;
+  readonly configPath: string;
+  readonly logPath: string;
+  #agentPid: number | undefined;
+
+  constructor(options: {
+    name: string;
+    netns: string;
+    address: string;
+    directory: string;
+    configPath: string;
+    bin: string;
+  }) {
+    super(options.netns, options.address, {
+      PATH: `${options.bin}:${process.env.PATH}`,
+      OVERLAYD_SOCKET: join(options.directory, "overlayd.sock"),
+    });
+    this.name = options.name;
+    this.configPath = options.configPath;
+    this.logPath = join(options.directory, "agent.log");
+  }
+
+  /** Starts the agent and waits until it answers. */
+  async startAgent(): Promise<void> {
+    this.launchAgent();
+    await waitFor(() => this.agentAnswers(), { what: `${this.name}'s agent to answer`, deadlineMs: 30_000 });
+  }
+
+  /** Starts the agent, in a session of its own: it may outlive this process. */
+  launchAgent(): void {
+    const [command, ...argv] = this.inside(["overlayd", "--config", this.configPath]);
+    const log = openSync(this.logPath, "a");
+    const agent = spawn(command!, argv, {
+      detached: true,
+      stdio: ["ignore", log, log],
+      env: { ...process.env, ...this.env },
+    });
+    closeSync(log);
+    agent.unref();
+    this.#agentPid = agent.pid;
+  }
+
+  /** Whether it answers yet; throws, with its log's end, when it has exited. */
+  async agentAnswers(): Promise<boolean> {
+    const { status } = await this.tryExec(["overlayctl", "node", "ls"], { timeoutMs: 10_000 });
+    if (status !== 0 && !this.agentRuns()) throw new Error(`the agent has exited:\n${this.logTail()}`);
+    return status === 0;
+  }
+
+  agentRuns(): boolean {
+    return this.#agentPid !== undefined && isRunning(this.#agentPid);
+  }
+
+  logTail(lines = 15): string {
+    return readFileSync(this.logPath, "utf8").trimEnd().split("\n").slice(-lines).join("\n");
+  }
+
+  stopAgent(): Promise<void> {
+    return this.#signalAgent("SIGTERM");
+  }
+
+  killAgent(): Promise<void> {
+    return this.#signalAgent("SIGKILL");
+  }
+
+  async #signalAgent(signal: NodeJS.Signals): Promise<void> {
+    const pid = this.#agentPid;
+    if (pid === undefined) return;
+    process.kill(pid, signal);
+    await waitFor(() => !isRunning(pid), { what: `${this.name}'s agent to end after ${signal}` });
+    this.#agentPid = undefined;
+  }
+
+  /** `overlayctl` with this node's agent; returns its output. */
+  ctl(...argv: string[]): Promise<string> {
+    return this.exec(["overlayctl", ...argv]);
+  }
+
+  /** A listing, parsed. */
+  async ctlJson<T>(...argv: string[]): Promise<T> {
+    return JSON.parse(await this.ctl(...argv, "--json")) as T;
+  }
+
+  /** Runs `argv` in a container of its own on `network`. */
+  container(network: string, argv: readonly string[], options: RunOptions = {}): Promise<Finished> {
+    return this.tryExec(["overlayctl", "run", "--network", network, "--", ...argv], options);
+  }
+}
+
+export interface Lab {
+  readonly nodes: readonly LabNode[];
+  readonly client: LabHost;
+  /** Where nodes keep their data, socket and log. */
+  readonly directory: string;
+  startAgents(): Promise<void>;
+  /** A namespace of its own on the underlay, beside the nodes; `host` is the last byte of its address. */
+  addHost(name: string, host: number): Promise<LabHost>;
+  teardown(): Promise<void>;
+}
+
+/** Builds the namespaces, after removing what an earlier run left of them. Starts no agent. */
+export async function createLab(options: LabOptions): Promise<Lab> {
+  const { prefix, nodes: count, configFile, settings = {} } = options;
+  const names: LabNames = {
+    prefix,
+    nodeNames: options.nodeNames ?? Array.from({ length: count }, (_, i) => `${prefix}n${i + 1}`),
+    directory: options.directory ?? `/tmp/overlayd-lab-${prefix}`,
+  };
+  await removeLab(names);
+  const bin = join(names.directory, "bin");
+  mkdirSync(bin, { recursive: true });
+  writeCommand(join(bin, "overlayd"), join(BUILD, "src/agent/main.js"));
+  writeCommand(join(bin, "overlayctl"), join(BUILD, "src/cli/main.js"));
+
+  const netnsSwitch = `${prefix}-switch`;
+  await run(["ip", "netns", "add", netnsSwitch]);
+  await run(["ip", "-n", netnsSwitch, "link", "add", "br0", "type", "bridge"]);
+  await run(["ip", "-n", netnsSwitch, "link", "set", "br0", "up"]);
+
+  const addHost = async (name: string, host: number): Promise<LabHost> => {
+    const netns = `${prefix}-${name}`;
+    await run(["ip", "netns", "add", netns]);
+    const batch = `
+      link add p${host} type veth peer name eth0 netns ${netns}
+      link set p${host} master br0
+      link set p${host} up`;
+    await run(["ip", "-n", netnsSwitch, "-batch", "-"], { input: batch });
+    const inside = `
+      link set lo up
+      link set eth0 up
+      address add 192.0.2.${host}/24 dev eth0`;
+    await run(["ip", "-n", netns, "-batch", "-"], { input: inside });
+    return new LabHost(netns, `192.0.2.${host}`);
+  };
+
+  const client = await addHost("client", 100);
+  await run(["ip", "-n", client.netns, "address", "add", `${OUTSIDE_ADDRESS}/32`, "dev", "lo"]);
+
+  const nodes: LabNode[] = [];
+  for (const [index, name] of names.nodeNames.entries()) {
+    const { netns, address } = await addHost(`node${index + 1}`, 11 + index);
+    await run(["ip", "-n", netns, "route", "add", "default", "via", CLIENT_ADDRESS]);
+    const directory = join(names.directory, `node${index + 1}`);
+    mkdirSync(directory, { recursive: true });
+    const configPath = configFile?.(index) ?? join(directory, "overlayd.yaml");
+    if (configFile === undefined) writeConfig(configPath, { index, name, address, directory, settings });
+    nodes.push(new LabNode({ name, netns, address, directory, configPath, bin }));
+  }
+  return {
+    nodes,
+    client,
+    directory: names.directory,
+    addHost,
+    async startAgents() {
+      await nodes[0]?.startAgent();
+      await Promise.all(nodes.slice(1).map((node) => node.startAgent()));
+      await waitFor(async () => (await readyNodes(nodes[0]!)) === nodes.length, {
+        what: `${nodes.length} nodes to be ready`,
+      });
+    },
+    teardown: () => removeLab(names),
+  };
+}
+
+async function readyNodes(node: LabNode): Promise<number> {
+  const rows = await node.ctlJson<{ state: string }[]>("node", "ls");
+  return rows.filter(({ state }) => state === "ready").length;
+}
+
+function writeConfig(
+  path: string,
+  node: { index: number; name: string; address: string; directory: string; settings: Record<string, unknown> },
+): void {
+  const { index, name, address, directory, settings } = node;
+  const leader = "192.0.2.11:2377";
+  const config: Record<string, unknown> = {
+    node: { name, address },
+    cluster: index === 0 ? { listen: leader } : { managers: [leader] },
+    dataDir: join(directory, "data"),
+    socket: join(directory, "overlayd.sock"),
+  };
+  for (const [section, value] of Object.entries(settings)) {
+    const own = config[section];
+    config[section] = typeof own === "object" ? { ...own, ...(value as object) } : value;
+  }
+  writeFileSync(path, stringify(config));
+}
+
+function writeCommand(path: string, script: string): void {
+  writeFileSync(path, `#!/bin/sh\nexec "${process.execPath}" "${script}" "$@"\n`, { mode: 0o755 });
+}
+
+/** A zombie has ended: it only waits to be noticed. */
+function isRunning(pid: number): boolean {
+  if (!existsSync(`/proc/${pid}/stat`)) return false;
+  try {
+    return !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return false;
+  }
+}
