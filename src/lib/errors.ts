@@ -17,14 +17,16 @@ export class UserError extends Error {
   }
 }
 
-/** A configuration that cannot be used: which field, and what is wrong with it. */
+/** A configuration that cannot be used: which field, and what is wrong with it. `line` counts from 1. */
 export class ConfigError extends Error {
   override name = "ConfigError";
   readonly field: string;
+  readonly line: number | undefined;
 
-  constructor(field: string, message: string, options?: ErrorOptions) {
-    super(`${field}: ${message}`, options);
+  constructor(field: string, message: string, options: { line?: number | undefined; cause?: unknown } = {}) {
+    super(`${field}: ${message}`, { cause: options.cause });
     this.field = field;
+    this.line = options.line;
   }
 }
 

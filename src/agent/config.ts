@@ -1,0 +1,233 @@
+// The agent's configuration file: YAML, checked with zod. A mistake names the line, the field and what is wrong.
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
+import { z } from "zod";
+import { Address, Name } from "../cluster/schema.ts";
+import { ConfigError, messageOf } from "../lib/errors.ts";
+import { cidr, contains, overlaps, parseCidr, parseIpv4 } from "../lib/ip.ts";
+import { didYouMean } from "../lib/nearest.ts";
+
+const DEFAULT_CLUSTER_PORT = 2377;
+/** sockaddr_un holds 108 bytes, the closing zero among them (unix(7)). */
+const MAX_SOCKET_PATH_BYTES = 107;
+/** Room for the two networks that exist from the start, a /20 each. */
+const MAX_POOL_BITS = 19;
+/** What is no unicast address of a network: this host, loopback, multicast and above (RFC 6890). */
+const UNUSABLE_POOLS = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"].map(cidr);
+const UNIT_MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+const Port = z.int("not a port number").min(1, "a port is 1 to 65535").max(65535, "a port is 1 to 65535");
+const AbsolutePath = z.string().startsWith("/", "an absolute path is needed");
+
+/** "15s" as milliseconds. */
+const Duration = z
+  .string("a duration is a number and a unit: 500ms, 15s, 2m or 1h")
+  .regex(/^\d{1,9}(ms|s|m|h)$/, "a duration is a number and a unit: 500ms, 15s, 2m or 1h")
+  .transform((text) => Number.parseInt(text, 10) * UNIT_MS[text.replace(/^\d+/, "")]!);
+
+/** "192.0.2.11:2377" where sessions are answered. */
+const Listen = z.string().transform((text, context) => {
+  const { host, port } = splitHostPort(text);
+  if (parseIpv4(host) === undefined) context.addIssue(`'${host}' is not an IPv4 address`);
+  else if (port === undefined) context.addIssue("ADDRESS:PORT is needed, the port 1 to 65535");
+  return { host, port: port ?? DEFAULT_CLUSTER_PORT };
+});
+
+/** "192.0.2.11:2377", a host name allowed; always with its port in the result. */
+const Manager = z.string().transform((text, context) => {
+  const { host, port } = splitHostPort(text);
+  if (!/^[a-z0-9.-]+$/i.test(host)) context.addIssue(`'${text}' is not HOST:PORT`);
+  else if (/^[\d.]+$/.test(host) && parseIpv4(host) === undefined) context.addIssue(`'${host}' is not an IPv4 address`);
+  else if (port === undefined) context.addIssue(`'${text}' has no port 1 to 65535`);
+  return `${host}:${port ?? DEFAULT_CLUSTER_PORT}`;
+});
+
+/** "10.0.0.53" or "10.0.0.53:5353", as written. */
+const Resolver = z.string().refine((text) => {
+  const { host, port } = splitHostPort(text);
+  return parseIpv4(host) !== undefined && port !== undefined;
+}, "a resolver is ADDRESS or ADDRESS:PORT, IPv4");
+
+const Pool = z.string().superRefine((text, context) => {
+  const pool = parseCidr(text);
+  if (pool === undefined) context.addIssue(`'${text}' is not an IPv4 prefix (such as 10.192.0.0/10, no host bits set)`);
+  else if (pool.bits > MAX_POOL_BITS)
+    context.addIssue(`a pool is /${MAX_POOL_BITS} or larger: networks take a /20 each`);
+  else if (UNUSABLE_POOLS.some((unusable) => overlaps(pool, unusable)))
+    context.addIssue(`'${text}' holds loopback, multicast or reserved addresses`);
+});
+
+const NodeSection = z.strictObject({
+  /** Default: the first label of the host's name. */
+  name: Name.default(() => hostname().split(".")[0]!),
+  /** The VTEP. Left out: the address of the default route's link, which the caller finds. */
+  address: Address.optional(),
+});
+
+const ClusterSection = z
+  .strictObject({
+    listen: Listen.optional(),
+    managers: z.array(Manager).default([]),
+    sessionTimeout: Duration.refine((ms) => ms >= 1000, "at least 1s is needed").default(15_000),
+  })
+  .refine(({ listen, managers }) => listen !== undefined || managers.length > 0, {
+    error: "neither 'listen' (this node is a manager) nor 'managers' (where to find one) is given",
+  })
+  .transform(({ sessionTimeout, ...rest }) => ({ ...rest, sessionTimeoutMs: sessionTimeout }));
+
+const ConfigFile = z
+  .strictObject({
+    node: NodeSection.default(() => NodeSection.parse({})),
+    cluster: ClusterSection,
+    vxlan: z
+      .strictObject({
+        port: Port.default(4789),
+        /** The overlay's MTU. Left out: the underlay link's, less the encapsulation. */
+        mtu: z.int().min(576, "at least 576 is needed (RFC 791)").max(65_485, "at most 65485 fit").optional(),
+      })
+      .default({ port: 4789 }),
+    pool: Pool.default("10.192.0.0/10"),
+    mesh: z
+      .union([z.boolean(), z.enum(["on", "off"])], "on or off is needed")
+      .default(true)
+      .transform((value) => value === true || value === "on"),
+    dataDir: AbsolutePath.default("/var/lib/overlayd"),
+    socket: AbsolutePath.refine(
+      (path) => Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES,
+      `a socket's path has at most ${MAX_SOCKET_PATH_BYTES} bytes`,
+    ).default("/run/overlayd/overlayd.sock"),
+    device: z
+      .string()
+      .regex(/^[a-zA-Z0-9_.-]{1,15}$/, "a link's name has 1 to 15 letters, digits, '_', '.' or '-'")
+      .default("overlay0"),
+    log: z
+      .strictObject({ level: z.enum(["debug", "info", "warn", "error", "silent"]).default("info") })
+      .default({ level: "info" }),
+    datapath: z
+      .strictObject({
+        workers: z.int().min(1).max(16).optional(),
+        underlay: z.enum(["auto", "batched", "dgram"]).default("auto"),
+        spinMicros: z.int().min(0).max(1000).optional(),
+      })
+      .default({ underlay: "auto" }),
+    dns: z
+      .strictObject({
+        /** Left out: the node's own, from resolv.conf. */
+        resolvers: z.array(Resolver).optional(),
+        forward: z.record(z.string(), z.array(Resolver).min(1, "at least one resolver is needed")).default({}),
+      })
+      .default({ forward: {} }),
+  })
+  .superRefine(({ node, pool }, context) => {
+    // This also runs on what was refused above.
+    const [prefix, address] = [parseCidr(pool), parseIpv4(node.address ?? "")];
+    if (prefix === undefined || address === undefined || !contains(prefix, address)) return;
+    context.addIssue({
+      code: "custom",
+      path: ["node", "address"],
+      message: `'${node.address}' is inside the pool ${pool}: nodes' own addresses are outside it`,
+    });
+  });
+
+/** The configuration, checked and with its defaults. */
+export type Config = z.output<typeof ConfigFile>;
+
+/** Reads and checks a configuration file. Throws ConfigError. */
+export function loadConfig(path: string): Config {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new ConfigError("--config", `cannot read the file: ${messageOf(cause)}`, { cause });
+  }
+  return parseConfig(text);
+}
+
+/** As loadConfig, on the file's text. */
+export function parseConfig(text: string): Config {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const broken = document.errors[0];
+  if (broken !== undefined) {
+    throw new ConfigError("YAML", broken.message, { line: lines.linePos(broken.pos[0]).line, cause: broken });
+  }
+  const value: unknown = document.toJS();
+  const result = ConfigFile.safeParse(value ?? {});
+  if (result.success) return result.data;
+  const { path, message } = describeIssue(firstOf(result.error.issues), value);
+  throw new ConfigError(path.join(".") || "file", message, { line: lineOf(document, lines, path) });
+}
+
+/** The message for a person: `FILE:LINE: FIELD: what is wrong`. */
+export function describeConfigError(path: string, error: ConfigError): string {
+  return `${error.line === undefined ? path : `${path}:${error.line}`}: ${error.message}`;
+}
+
+/** A field that is not known explains one that is missing, so it comes first. */
+function firstOf(issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue {
+  return issues.find((issue) => issue.code === "unrecognized_keys") ?? issues[0]!;
+}
+
+function describeIssue(issue: z.core.$ZodIssue, file: unknown): { path: PropertyKey[]; message: string } {
+  if (issue.code === "unrecognized_keys") {
+    const key = issue.keys[0]!;
+    const near = didYouMean(key, knownFields(issue.path));
+    return { path: [...issue.path, key], message: `no such field${near}` };
+  }
+  const value = valueAt(file, issue.path);
+  if (issue.code === "invalid_value" && typeof value === "string") {
+    const allowed = issue.values.map(String);
+    return { path: issue.path, message: `'${value}' is not one of ${allowed.join(", ")}${didYouMean(value, allowed)}` };
+  }
+  if (value === undefined || value === null) return { path: issue.path, message: `missing: ${issue.message}` };
+  if (typeof value === "object" || issue.message.startsWith("'")) return { path: issue.path, message: issue.message };
+  const verb = issue.message.startsWith("not ") ? " is" : ":";
+  return { path: issue.path, message: `'${value}'${verb} ${issue.message}` };
+}
+
+function knownFields(path: readonly PropertyKey[]): string[] {
+  let schema: unknown = ConfigFile;
+  for (const key of path) schema = shapeOf(schema)?.[String(key)];
+  return Object.keys(shapeOf(schema) ?? {});
+}
+
+/** The fields of an object schema, under whatever wraps it. */
+function shapeOf(schema: unknown): Record<string, unknown> | undefined {
+  if (schema instanceof z.ZodObject) return schema.shape;
+  if (schema instanceof z.ZodDefault || schema instanceof z.ZodOptional) return shapeOf(schema.unwrap());
+  if (schema instanceof z.ZodPipe) return shapeOf(schema.in);
+  return undefined;
+}
+
+function valueAt(file: unknown, path: readonly PropertyKey[]): unknown {
+  let value = file;
+  for (const key of path) {
+    if (typeof value !== "object" || value === null) return undefined;
+    value = (value as Record<PropertyKey, unknown>)[key];
+  }
+  return value;
+}
+
+/** The line of a field: of its key where it has one, else of the nearest that holds it. */
+function lineOf(document: Document, lines: LineCounter, path: readonly PropertyKey[]): number | undefined {
+  for (let depth = path.length; depth > 0; depth--) {
+    const parent = depth === 1 ? document.contents : document.getIn(path.slice(0, depth - 1), true);
+    const last = path[depth - 1];
+    const key = isMap(parent) ? parent.items.find((item) => String(item.key) === last)?.key : undefined;
+    const node = key ?? document.getIn(path.slice(0, depth), true);
+    if (isNode(node) && node.range) return lines.linePos(node.range[0]).line;
+  }
+  return isNode(document.contents) && document.contents.range
+    ? lines.linePos(document.contents.range[0]).line
+    : undefined;
+}
+
+/** Splits at the last colon. `port` is undefined when it is not one; left out, it is the cluster's. */
+function splitHostPort(text: string): { host: string; port: number | undefined } {
+  const colon = text.lastIndexOf(":");
+  if (colon < 0) return { host: text, port: DEFAULT_CLUSTER_PORT };
+  const digits = text.slice(colon + 1);
+  const port = /^\d{1,5}$/.test(digits) ? Number(digits) : 0;
+  return { host: text.slice(0, colon), port: port >= 1 && port <= 65535 ? port : undefined };
+}
