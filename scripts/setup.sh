@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Sets up what is missing before `npm run demo` (argument: demo) or `npm test` (argument: test), and says so.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+purpose=${1:?demo or test}
+
+say() { echo "setup: $*"; }
+fail() {
+  echo "setup: $*" >&2
+  exit 1
+}
+
+node -e '
+  const [major, minor] = process.versions.node.split(".").map(Number);
+  process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1);
+' || fail "Node.js 20.19 or newer is needed, this is $(node --version): see https://nodejs.org/en/download"
+
+# What is called, and the Debian package that has it.
+needed=(ip:iproute2 tc:iproute2 nsenter:util-linux nft:nftables curl:curl dig:bind9-dnsutils)
+if [ "$purpose" = test ]; then needed+=(ping:iputils-ping tcpdump:tcpdump git:git); fi
+
+packages=()
+for entry in "${needed[@]}"; do
+  PATH="$PATH:/usr/sbin:/sbin" command -v "${entry%%:*}" >/dev/null || packages+=("${entry#*:}")
+done
+if [ ${#packages[@]} -gt 0 ]; then
+  mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing ${packages[*]} with apt-get"
+    export DEBIAN_FRONTEND=noninteractive
+    log=$(mktemp)
+    { apt-get update -q && apt-get install -q -y --no-install-recommends "${packages[@]}"; } >"$log" 2>&1 || {
+      tail -n 20 "$log" >&2
+      fail "apt-get could not install ${packages[*]}"
+    }
+    rm -f "$log"
+  elif [ "$purpose" = test ] && [ "$(id -u)" != 0 ]; then
+    say "missing, and needed by the tests that need root: ${packages[*]}"
+  else
+    fail "install these first (Debian's names): ${packages[*]}"
+  fi
+fi
+
+# npm writes node_modules/.package-lock.json when it has finished.
+if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
+  say "installing npm packages"
+  npm ci --ignore-scripts --loglevel=error
+  touch node_modules/.package-lock.json
+fi
+
+say "building"
+node scripts/build.mjs --clean

@@ -1,0 +1,128 @@
+// The house rules that a program can check: who may import whom (DESIGN's table), and what every source file has.
+import { readdirSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import test from "ava";
+
+const SRC = "src";
+
+/** Folder to the folders it may import; `T:` marks types only. */
+const MAY_IMPORT: Record<string, readonly string[]> = {
+  lib: [],
+  packet: ["lib"],
+  linux: ["lib", "packet", "T:datapath"],
+  datapath: ["lib", "packet"],
+  cluster: ["lib"],
+  dns: ["lib", "T:cluster"],
+  mesh: ["lib", "T:cluster"],
+  links: ["lib"],
+  runtime: ["lib", "T:cluster"],
+  plugin: ["lib", "api"],
+  api: ["lib", "T:cluster"],
+  agent: ["lib", "packet", "linux", "datapath", "cluster", "dns", "mesh", "links", "runtime", "plugin", "api"],
+  cli: ["lib", "api"],
+};
+
+/** Packages that one folder alone may import. */
+const OWN_PACKAGES: Record<string, string> = { koffi: "linux", lmdb: "cluster", "dns-packet": "dns", commander: "cli" };
+
+interface Import {
+  specifier: string;
+  /** Erased by the compiler. `import { type A }` is not: it still loads the module. */
+  typeOnly: boolean;
+}
+
+const STATEMENT = /^\s*(import|export)\s+(type\s+(?=[{*\w]))?(?:[^'"`;]*?\bfrom\s*)?["']([^"']+)["']/gm;
+const DYNAMIC = /\b(?:import|require)\(\s*["']([^"']+)["']\s*\)/g;
+const WORKER = /new URL\(\s*["'](\.[^"']+\.[jt]s)["']/g;
+
+function importsOf(source: string): Import[] {
+  const statements = [...source.matchAll(STATEMENT)].map(([, , type, specifier]) => ({
+    specifier: specifier!,
+    typeOnly: type !== undefined,
+  }));
+  const others = [...source.matchAll(DYNAMIC), ...source.matchAll(WORKER)];
+  return [...statements, ...others.map(([, specifier]) => ({ specifier: specifier!, typeOnly: false }))];
+}
+
+function folderOf(path: string): string {
+  return relative(SRC, path).split("/")[0]!;
+}
+
+function violationsOf(path: string, source: string): string[] {
+  const folder = folderOf(path);
+  const allowed = MAY_IMPORT[folder];
+  if (allowed === undefined) return [`${path}: the table has no folder '${folder}'`];
+  return importsOf(source).flatMap(({ specifier, typeOnly }) => {
+    if (!specifier.startsWith(".")) {
+      const owner = OWN_PACKAGES[specifier];
+      return owner === undefined || owner === folder ? [] : [`${path}: only ${owner} may import ${specifier}`];
+    }
+    const target = folderOf(join(path, "..", specifier));
+    if (target === folder || allowed.includes(target)) return [];
+    if (allowed.includes(`T:${target}`)) {
+      return typeOnly ? [] : [`${path}: may import types only from ${target} (import type), not ${specifier}`];
+    }
+    return [`${path}: ${folder} may not import ${target} (${specifier})`];
+  });
+}
+
+const sources = readdirSync(SRC, { recursive: true, encoding: "utf8" })
+  .filter((name) => name.endsWith(".ts"))
+  .map((name) => join(SRC, name))
+  .map((path) => ({ path, source: readFileSync(path, "utf8") }));
+
+const CASES: [title: string, path: string, source: string, violations: number][] = [
+  ["a folder imports itself", "src/dns/a.ts", 'import { b } from "./b.ts";', 0],
+  ["a folder imports lib", "src/dns/a.ts", 'import { b } from "../lib/ip.ts";', 0],
+  ["types from a folder marked T:", "src/dns/a.ts", 'import type { State } from "../cluster/schema.ts";', 0],
+  ["values from a folder marked T:", "src/dns/a.ts", 'import { KINDS } from "../cluster/schema.ts";', 1],
+  ["an inline type from a folder marked T:", "src/dns/a.ts", 'import { type S } from "../cluster/schema.ts";', 1],
+  ["an import over several lines", "src/datapath/a.ts", 'import {\n  a,\n  b,\n} from "../cluster/schema.ts";', 1],
+  ["an import for its effects", "src/lib/a.ts", 'import "../packet/ip.ts";', 1],
+  ["something exported from elsewhere", "src/lib/a.ts", 'export * from "../packet/ip.ts";', 1],
+  ["a dynamic import", "src/lib/a.ts", 'const a = await import("../packet/ip.ts");', 1],
+  ["a worker's module", "src/datapath/a.ts", 'new Worker(new URL("../agent/w.ts", import.meta.url))', 1],
+  ["a package of another folder", "src/datapath/a.ts", 'import koffi from "koffi";', 1],
+  ["a package of its own", "src/linux/a.ts", 'import koffi from "koffi";', 0],
+  ["the standard library", "src/lib/a.ts", 'import { join } from "node:path";', 0],
+  ["a folder that the table does not have", "src/utils/a.ts", "", 1],
+];
+for (const [title, path, source, violations] of CASES) {
+  test(`the check ${violations === 0 ? "allows" : "refuses"} ${title}`, (t) => {
+    t.is(violationsOf(path, source).length, violations);
+  });
+}
+
+test("folders import only what the design's table allows", (t) => {
+  t.deepEqual(
+    sources.flatMap(({ path, source }) => violationsOf(path, source)),
+    [],
+  );
+});
+
+test("every source file begins with a line that says what it is", (t) => {
+  const silent = sources.filter(({ source }) => {
+    const [first = "", second = ""] = source.split("\n");
+    return !/^\/[/*]/.test(first.startsWith("#!") ? second : first);
+  });
+  t.deepEqual(
+    silent.map(({ path }) => path),
+    [],
+  );
+});
+
+const FORBIDDEN: [what: string, pattern: RegExp, allowed: RegExp][] = [
+  ["console output, except where a person is spoken to", /\bconsole\.\w+\(/, /^src\/(cli\/|agent\/main\.ts)/],
+  ["the time of the system, except through lib/clock", /\b(Date|performance)\.now\(/, /^src\/lib\/clock\.ts/],
+  ["chance, except through lib/random", /\bMath\.random\b/, /^src\/lib\/random\.ts/],
+  ["default exports", /^export default\b/m, /^$/],
+];
+for (const [what, pattern, allowed] of FORBIDDEN) {
+  test(`no source file has ${what}`, (t) => {
+    const found = sources.filter(({ path, source }) => pattern.test(source) && !allowed.test(path));
+    t.deepEqual(
+      found.map(({ path }) => path),
+      [],
+    );
+  });
+}
