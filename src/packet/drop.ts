@@ -1,0 +1,47 @@
+// Why a packet stopped. Every reason is a counter; the name is what a person reads.
+
+/** Zero goes on; each other value names a counter. */
+export const Drop = {
+  None: 0,
+  // The packet is not whole.
+  TooShort: 1,
+  BadVersion: 2,
+  BadHeaderLength: 3,
+  BadTotalLength: 4,
+  BadHeaderChecksum: 5,
+  BadTransportHeader: 6,
+  BadTransportChecksum: 7,
+  // The frame is not one for us.
+  UnknownVtep: 8,
+  NoVni: 9,
+  UnknownVni: 10,
+  UnknownEtherType: 11,
+  VlanTag: 12,
+  ArpNotOurs: 13,
+  BadBfd: 14,
+  // The packet may not go there.
+  SpoofedSource: 15,
+  BadDestination: 16,
+  NotAllowed: 17,
+  NoRoute: 18,
+  NoTask: 19,
+  NoService: 20,
+  NoFlow: 21,
+  Fragment: 22,
+  TooBig: 23,
+  CongestionMarked: 24,
+  // We ran out of something.
+  FlowTableFull: 25,
+  PortsExhausted: 26,
+  PeerGone: 27,
+  FlowReset: 28,
+  DeviceRefused: 29,
+  UnderlayRefused: 30,
+  IcmpUnrelated: 31,
+} as const;
+export type Drop = (typeof Drop)[keyof typeof Drop];
+
+/** Counter names, indexed by Drop. */
+export const DROP_NAMES: readonly string[] = Object.entries(Drop)
+  .sort(([, a], [, b]) => a - b)
+  .map(([name]) => name.replace(/(?!^)[A-Z]/g, (letter) => `-${letter}`).toLowerCase());
