@@ -1,0 +1,48 @@
+// What overlayctl's listings say, read by tests and the demo.
+import type { NodeView, ServiceView, TaskView } from "../../src/api/schema.ts";
+import { waitFor } from "./command.ts";
+import type { LabNode } from "./lab.ts";
+
+/** The tasks that run and are to run. */
+export async function runningTasks(node: LabNode, service: string): Promise<TaskView[]> {
+  const tasks = await node.ctlJson<TaskView[]>("service", "ps", service);
+  return tasks.filter(({ state, desired, nodeReady }) => state === "running" && desired === "running" && nodeReady);
+}
+
+/** Waits until a service has `count` running tasks and no others. */
+export function untilRunning(node: LabNode, service: string, count: number): Promise<TaskView[]> {
+  return waitFor(
+    async () => {
+      const tasks = await runningTasks(node, service);
+      return tasks.length === count && tasks;
+    },
+    { what: `${count} running tasks of ${service}`, deadlineMs: 40_000 },
+  );
+}
+
+export async function serviceOf(node: LabNode, name: string): Promise<ServiceView> {
+  const services = await node.ctlJson<ServiceView[]>("service", "ls");
+  const found = services.find((service) => service.name === name);
+  if (found === undefined) throw new Error(`no service ${name} among ${JSON.stringify(services)}`);
+  return found;
+}
+
+/** The service's virtual IP on its first network. */
+export async function vipOf(node: LabNode, service: string): Promise<string | null> {
+  return (await serviceOf(node, service)).networks[0]?.vip ?? null;
+}
+
+export async function nodeView(node: LabNode): Promise<NodeView> {
+  const nodes = await node.ctlJson<NodeView[]>("node", "ls");
+  return nodes.find(({ name }) => name === node.name)!;
+}
+
+/** The address of a task on its first network. */
+export function addressOf(task: TaskView): string {
+  return task.addresses[0]!.address;
+}
+
+/** The namespace that a task runs in. */
+export function namespaceOf(task: TaskView): string {
+  return `ovl-${task.node}-${task.id.slice(0, 8)}`;
+}

@@ -1,0 +1,41 @@
+// A client for tests: asks an echo server COUNT times, each from a new socket, and prints what it answers.
+// Arguments: tcp|udp HOST PORT COUNT. Exits with 1 when an answer is missing for two seconds.
+import { createSocket } from "node:dgram";
+import { connect } from "node:net";
+
+const [protocol, host = "", port, count] = process.argv.slice(2);
+const DEADLINE_MS = 2000;
+
+function askTcp(line: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host, port: Number(port), family: 4 }, () => socket.write(`${line}\n`));
+    socket.setEncoding("utf8").setTimeout(DEADLINE_MS, () => socket.destroy(new Error("no answer")));
+    socket.on("error", reject);
+    socket.on("data", (text: string) => {
+      socket.end();
+      resolve(text.trim());
+    });
+  });
+}
+
+function askUdp(line: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket("udp4");
+    const timer = setTimeout(() => reject(new Error("no answer")), DEADLINE_MS);
+    socket.on("error", reject);
+    socket.on("message", (text) => {
+      clearTimeout(timer);
+      socket.close();
+      resolve(String(text));
+    });
+    socket.send(line, Number(port), host);
+  });
+}
+
+try {
+  for (let i = 0; i < Number(count); i++) console.log(await (protocol === "udp" ? askUdp : askTcp)(`line-${i}`));
+  process.exit(0);
+} catch (error) {
+  console.error(String(error));
+  process.exit(1);
+}

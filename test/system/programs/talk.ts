@@ -1,0 +1,42 @@
+// A client for tests: keeps one TCP connection to an echo server busy, a line each 50 ms, and checks every answer.
+// Arguments: HOST PORT. Prints `talking` after the first answer. At SIGTERM it ends: with 0 and the number of answers and
+// the longest silence when the connection held and another answer came, with 1 otherwise.
+import { connect } from "node:net";
+import { createInterface } from "node:readline";
+
+const [host = "", port] = process.argv.slice(2);
+let asked = 0;
+let answered = 0;
+let lastAnswerAt = performance.now();
+let longestSilenceMs = 0;
+let ending = false;
+
+const socket = connect({ host, port: Number(port), family: 4 });
+socket.on("connect", () => {
+  const timer = setInterval(() => {
+    if (!ending) socket.write(`line-${asked++}\n`);
+    else clearInterval(timer);
+  }, 50);
+});
+createInterface({ input: socket }).on("line", (line) => {
+  if (!line.endsWith(` line-${answered}`)) fail(`answer ${answered} is '${line}'`);
+  longestSilenceMs = Math.max(longestSilenceMs, performance.now() - lastAnswerAt);
+  lastAnswerAt = performance.now();
+  if (answered++ === 0) console.log("talking");
+  if (ending && answered === asked) {
+    console.log(`${answered} ${Math.round(longestSilenceMs)}`);
+    process.exit(0);
+  }
+});
+socket.on("error", (error) => fail(error.message));
+socket.on("close", () => fail("the connection was closed"));
+process.on("SIGTERM", () => {
+  ending = true;
+  socket.write(`line-${asked++}\n`);
+  setTimeout(() => fail("no answer within 20 s of being asked to end"), 20_000);
+});
+
+function fail(reason: string): never {
+  console.error(`${reason}, after ${answered} answers`);
+  process.exit(1);
+}

@@ -1,0 +1,37 @@
+// Declares a system test file: serial tests as root, on one lab that lasts for the file.
+import { fileURLToPath } from "node:url";
+import test, { type ExecutionContext } from "ava";
+import { createLab, type Lab, type LabOptions } from "./lab.ts";
+
+const isRoot = process.getuid?.() === 0;
+
+/** A test that runs alone, on the real kernel. Without root it is skipped, and says so. */
+export function systemTest(title: string, run: (t: ExecutionContext) => Promise<void>): void {
+  if (isRoot) test.serial(title, run);
+  else test.serial.skip(`${title} (skipped: needs root)`, run);
+}
+
+/** Builds the lab before the file's tests and starts its agents; `prepare` may make what all of them need. */
+export function useLab(options: LabOptions, prepare?: (lab: Lab) => Promise<void>): () => Lab {
+  let lab: Lab | undefined;
+  test.before(async (t) => {
+    t.timeout(120_000);
+    lab = await createLab(options);
+    await lab.startAgents();
+    await prepare?.(lab);
+  });
+  test.afterEach.always((t) => {
+    if (!t.passed) for (const node of lab?.nodes ?? []) t.log(`the end of ${node.name}'s log:\n${node.logTail()}`);
+  });
+  test.after.always(() => lab?.teardown());
+  return () => {
+    if (lab === undefined) throw new Error("the lab is used before it is built");
+    return lab;
+  };
+}
+
+/** argv of one of the programs in programs/. */
+export function program(name: "echo-server" | "ask" | "talk", ...argv: (string | number)[]): string[] {
+  const path = fileURLToPath(new URL(`./programs/${name}.js`, import.meta.url));
+  return [process.execPath, path, ...argv.map(String)];
+}
