@@ -44,7 +44,7 @@ await ava("unit tests", ["dist/test/**/*.test.js", "!dist/test/system/**"]);
 if (process.getuid?.() === 0) {
   await ava("system tests", ["--concurrency", "1", "dist/test/system/**/*.test.js"]);
 } else {
-  count("skipped", "system tests: needs root");
+  count("skipped", "skipped: needs root: the system tests");
 }
 console.log(`# ${Math.round((performance.now() - began) / 1000)} s`);
 

@@ -1,0 +1,213 @@
+// The agent as a process: it refuses what it cannot use, stops, is killed, comes back, and cleans up.
+import { type ChildProcess, spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { PeerView } from "../../src/api/schema.ts";
+import { waitFor } from "./command.ts";
+import type { LabNode } from "./lab.ts";
+import { addressOf, namespaceOf, runningTasks, untilRunning } from "./listings.ts";
+import { program, systemTest, useLab } from "./system-test.ts";
+
+const lab = useLab({ prefix: "agt", nodes: 3 }, async ({ nodes: [node1] }) => {
+  await node1!.ctl("network", "create", "web");
+  await node1!.ctl(
+    ...["service", "create", "--name", "echo", "--replicas", "3", "--network", "web", "-p", "7000:7"],
+    ...["--", ...program("echo-server", 7)],
+  );
+});
+
+/** A connection from a container of its own to `host`, kept busy until `end` is called. */
+class Talk {
+  readonly #child: ChildProcess;
+  readonly #closed: Promise<number | null>;
+  output = "";
+
+  constructor(node: LabNode, host: string) {
+    const [command, ...argv] = node.inside([
+      ...["overlayctl", "run", "--network", "web", "--"],
+      ...program("talk", host, 7),
+    ]);
+    this.#child = spawn(command!, argv, { env: { ...process.env, ...node.env } });
+    for (const stream of [this.#child.stdout!, this.#child.stderr!]) {
+      stream.setEncoding("utf8").on("data", (text: string) => {
+        this.output += text;
+      });
+    }
+    this.#closed = new Promise((resolve) => this.#child.on("close", resolve));
+  }
+
+  static async begin(node: LabNode, host: string): Promise<Talk> {
+    const talk = new Talk(node, host);
+    await waitFor(() => talk.output.includes("talking"), { what: `a connection to ${host}` });
+    return talk;
+  }
+
+  /** The exit status: 0 when the connection held throughout. */
+  async end(): Promise<number | null> {
+    this.#child.kill("SIGTERM");
+    return this.#closed;
+  }
+}
+
+async function answers(node: LabNode, host = "echo"): Promise<boolean> {
+  const { status } = await node.container("web", program("ask", "tcp", host, 7, 6));
+  return status === 0;
+}
+
+async function taskElsewhere(node: LabNode): Promise<string> {
+  const tasks = await runningTasks(node, "echo");
+  return addressOf(tasks.find((task) => task.node !== node.name)!);
+}
+
+systemTest("a mistake in the configuration names the file, the line and the field, and exits with 2", async (t) => {
+  const path = join(lab().directory, "mistake.yaml");
+  writeFileSync(path, "node:\n  name: x\n  address: 10.0.0.300\ncluster:\n  listen: 192.0.2.11:2377\n");
+  const { status, stderr } = await lab().client.tryExec([process.execPath, "dist/src/agent/main.js", "--config", path]);
+  t.is(status, 2);
+  t.true(stderr.includes(`${path}:3: node.address: '10.0.0.300' is not an IPv4 address`), stderr);
+});
+
+systemTest("a second agent on the same node is refused, and the first goes on", async (t) => {
+  const [node1] = lab().nodes;
+  const path = join(lab().directory, "second.yaml");
+  writeFileSync(
+    path,
+    `node: { name: second, address: 192.0.2.11 }
+cluster: { managers: ["192.0.2.11:2377"] }
+dataDir: ${lab().directory}/second
+socket: ${lab().directory}/second.sock
+`,
+  );
+  const { status, stderr } = await node1!.tryExec(["overlayd", "--config", path], { timeoutMs: 15_000 });
+  t.true(status !== 0 && status !== 124, stderr);
+  t.regex(stderr, /another|already/);
+  t.true(await answers(node1!));
+});
+
+for (const [how, stop] of [
+  ["stopped", (node: LabNode) => node.stopAgent()],
+  ["killed", (node: LabNode) => node.killAgent()],
+] as const) {
+  systemTest(
+    `an agent that is ${how} and started again adopts its links, and connections through it live on`,
+    async (t) => {
+      const [node1, node2] = lab().nodes;
+      const talk = await Talk.begin(node2!, await taskElsewhere(node2!));
+      const viaVip = await Talk.begin(node2!, "echo");
+      const links = await node2!.exec(["ip", "-o", "link"]);
+      await stop(node2!);
+      const kept = await node2!.exec(["ip", "-o", "link"]);
+      const names = (text: string) => [...text.matchAll(/^\d+: ([^:@]+)/gm)].map(([, name]) => name).sort();
+      t.deepEqual(names(kept), names(links));
+      await node2!.startAgent();
+      t.is(await talk.end(), 0, talk.output);
+      t.is(await viaVip.end(), 0, viaVip.output);
+      const tasks = await untilRunning(node1!, "echo", 3);
+      t.true(tasks.every(({ restarts }) => restarts === 0));
+    },
+  );
+}
+
+systemTest("an agent that is killed and started again is away for less than three seconds", async (t) => {
+  const [, node2] = lab().nodes;
+  const target = await taskElsewhere(node2!);
+  const pings = node2!.container("web", ["ping", "-i0.1", "-c60", "-W1", target]);
+  await waitFor(async () => (await node2!.ctlJson<PeerView[]>("peers")).some(({ state }) => state === "up"), {
+    what: "a peer",
+  });
+  await node2!.killAgent();
+  await node2!.startAgent();
+  const { stdout } = await pings;
+  const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(stdout) ?? [];
+  t.true((Number(sent) - Number(received)) * 0.1 < 3, stdout);
+});
+
+systemTest(
+  "what is not the agent's in its own tables is removed at its start, what is missing is put back",
+  async (t) => {
+    const [, node2] = lab().nodes;
+    await node2!.stopAgent();
+    await node2!.exec(["ip", "route", "add", "10.199.0.1/32", "dev", "lo", "table", "4790"]);
+    await node2!.exec(["ip", "rule", "del", "pref", "11"]);
+    await node2!.startAgent();
+    await waitFor(() => answers(node2!), { what: "the service to answer" });
+    t.false((await node2!.exec(["ip", "route", "show", "table", "4790"])).includes("10.199.0.1"));
+    t.regex(await node2!.exec(["ip", "rule"]), /11:.*overlay0.*4790/);
+  },
+);
+
+systemTest(
+  "with the leader gone, old and new connections, names and published ports go on; writes say why not",
+  async (t) => {
+    const [node1, node2, node3] = lab().nodes;
+    const talk = await Talk.begin(node2!, await taskElsewhere(node2!));
+    const tasks = await runningTasks(node2!, "echo");
+    const own = tasks.find(({ node }) => node === node2!.name)!;
+    const onNode3 = addressOf(tasks.find(({ node }) => node === node3!.name)!);
+    const inTask = (...argv: string[]) => node2!.tryExec(["ip", "netns", "exec", namespaceOf(own), ...argv]);
+    await node1!.killAgent();
+
+    t.is((await inTask(...program("ask", "tcp", onNode3, 7, 3))).status, 0);
+    t.regex((await inTask("dig", "+short", "echo")).stdout, /^10\./);
+    await waitFor(async () => (await inTask(...program("ask", "tcp", "echo", 7, 6))).status === 0, {
+      what: "the service to be balanced over the nodes that are left",
+    });
+    t.is((await lab().client.tryExec(program("ask", "tcp", node3!.address, 7000, 4))).status, 0);
+    const write = await node2!.tryExec(["overlayctl", "network", "create", "late"]);
+    t.is(write.status, 1);
+    t.regex(write.stderr, /192\.0\.2\.11:2377/);
+
+    await node2!.stopAgent();
+    await node2!.startAgent();
+    await waitFor(async () => (await inTask(...program("ask", "tcp", "echo", 7, 6))).status === 0, {
+      what: "the service to answer from the snapshot",
+    });
+    t.is(await talk.end(), 0, talk.output);
+
+    await node1!.startAgent();
+    await waitFor(async () => (await node2!.tryExec(["overlayctl", "network", "create", "late"])).status === 0, {
+      what: "the leader to be back",
+    });
+    await untilRunning(node1!, "echo", 3);
+  },
+);
+
+systemTest("a node whose VXLAN port is blocked shows as down, with the reason, and returns", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const stateOfNode2 = async () => (await node1!.ctlJson<PeerView[]>("peers")).find(({ name }) => name === node2!.name);
+  await waitFor(async () => (await stateOfNode2())?.state === "up", { what: "the peer to be up" });
+  await node2!.exec([
+    "nft",
+    "add table ip labblock; add chain ip labblock in { type filter hook prerouting priority -400; }",
+  ]);
+  await node2!.exec(["nft", "add rule ip labblock in udp dport 4789 drop"]);
+  const down = await waitFor(
+    async () => {
+      const peer = await stateOfNode2();
+      return peer?.state === "down" && peer;
+    },
+    { what: "the peer to be down" },
+  );
+  t.truthy(down.reason);
+  await node2!.exec(["nft", "delete table ip labblock"]);
+  const up = await waitFor(
+    async () => {
+      const peer = await stateOfNode2();
+      return peer?.state === "up" && peer.rttMs !== null && peer;
+    },
+    { what: "the peer to be up again" },
+  );
+  t.true(up.rttMs! > 0 && up.rttMs! < 1000);
+});
+
+systemTest("`overlayd down` removes links, routes, rules, tables and tasks", async (t) => {
+  const [, , node3] = lab().nodes;
+  await node3!.stopAgent();
+  await node3!.exec(["overlayd", "down", "--config", node3!.configPath]);
+  const shown = async (...argv: string[]) => (await node3!.tryExec(argv)).stdout;
+  t.notRegex(await shown("ip", "-o", "link"), /overlay0|: ov/);
+  t.notRegex(await shown("ip", "rule"), /4790/);
+  t.notRegex(await shown("ip", "route", "show", "table", "all"), /10\.(19[2-9]|2[0-4]\d|25[0-5])\./);
+  t.notRegex(await shown("nft", "list", "tables"), /overlayd/);
+  t.notRegex(await shown("ls", "/run/netns"), /ovl-agtn3-/);
+});

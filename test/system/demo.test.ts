@@ -1,0 +1,20 @@
+// The demo, as a newcomer runs it.
+import { existsSync, readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { tryRun } from "./command.ts";
+import { systemTest } from "./system-test.ts";
+
+systemTest("the demo ends with no check failed, within two minutes, and leaves nothing behind", async (t) => {
+  t.timeout(150_000);
+  const before = namespaces();
+  const demo = fileURLToPath(new URL("../../scripts/demo.js", import.meta.url));
+  const { status, stdout, stderr } = await tryRun([process.execPath, demo], { timeoutMs: 120_000 });
+  const last = stdout.trimEnd().split("\n").at(-1);
+  t.regex(last!, /^demo: \d+ checks, 0 failed$/, `${stdout}${stderr}`);
+  t.is(status, 0);
+  t.deepEqual(namespaces(), before);
+});
+
+function namespaces(): string[] {
+  return existsSync("/run/netns") ? readdirSync("/run/netns").sort() : [];
+}

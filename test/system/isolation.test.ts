@@ -1,0 +1,95 @@
+// What must not pass: between networks, out of an internal network, and to what is the node's alone.
+import type { NetworkView, StatsView } from "../../src/api/schema.ts";
+import { CLIENT_ADDRESS, OUTSIDE_ADDRESS } from "./lab.ts";
+import { addressOf, namespaceOf, runningTasks, vipOf } from "./listings.ts";
+import { program, systemTest, useLab } from "./system-test.ts";
+
+const SERVICES = { red: "red", blue: "blue", closed: "vault" };
+
+const lab = useLab({ prefix: "iso", nodes: 2 }, async ({ nodes: [node1] }) => {
+  for (const [network, service] of Object.entries(SERVICES)) {
+    const internal = network === "closed" ? ["--internal"] : [];
+    await node1!.ctl("network", "create", ...internal, network);
+    await node1!.ctl(
+      ...["service", "create", "--name", service, "--replicas", "2", "--network", network],
+      ...["--", ...program("echo-server", 7)],
+    );
+  }
+});
+
+systemTest("a container reaches the services of its own network", async (t) => {
+  for (const node of lab().nodes) {
+    for (const [network, service] of Object.entries(SERVICES)) {
+      const { status, stderr } = await node.container(network, program("ask", "tcp", service, 7, 4));
+      t.is(status, 0, `${node.name}, ${network}: ${stderr}`);
+    }
+  }
+});
+
+systemTest("a container reaches neither VIP nor tasks nor names of another network", async (t) => {
+  for (const node of lab().nodes) {
+    const targets = [await vipOf(node, "blue"), ...(await runningTasks(node, "blue")).map(addressOf)];
+    for (const target of targets) {
+      const { status } = await node.container("red", program("ask", "tcp", target!, 7, 1));
+      t.not(status, 0, `${node.name} to ${target}`);
+    }
+    const { stdout } = await node.container("red", ["dig", "blue"]);
+    t.regex(stdout, /status: NXDOMAIN/);
+  }
+});
+
+systemTest("a container does not reach the gateway of another network", async (t) => {
+  const [node1] = lab().nodes;
+  const { gateway } = await node1!.ctlJson<NetworkView>("network", "inspect", "blue");
+  t.not((await node1!.container("red", ["ping", "-c1", "-W1", gateway])).status, 0);
+  t.not((await node1!.container("red", ["dig", "+time=1", "+tries=1", `@${gateway}`, "blue"])).status, 0);
+});
+
+systemTest("a container of an open network reaches the world outside through its node", async (t) => {
+  for (const node of lab().nodes) {
+    for (const target of [CLIENT_ADDRESS, OUTSIDE_ADDRESS]) {
+      const { status, stdout } = await node.container("red", ["ping", "-c1", "-W2", target]);
+      t.is(status, 0, `${node.name} to ${target}: ${stdout}`);
+    }
+  }
+});
+
+systemTest("a container of an internal network does not", async (t) => {
+  for (const target of [OUTSIDE_ADDRESS, lab().nodes[1]!.address]) {
+    t.not((await lab().nodes[0]!.container("closed", ["ping", "-c1", "-W1", target])).status, 0, target);
+  }
+});
+
+systemTest("a container does not reach services on the node's loopback", async (t) => {
+  const [node1] = lab().nodes;
+  const [task] = (await runningTasks(node1!, "red")).filter(({ node }) => node === node1!.name);
+  const inTask = (...argv: string[]) => node1!.tryExec(["ip", "netns", "exec", namespaceOf(task!), ...argv]);
+  await node1!.shell(`${program("echo-server", 7007).join(" ")} >/dev/null 2>&1 &`);
+  t.is((await node1!.tryExec(program("ask", "tcp", "127.0.0.1", 7007, 1))).status, 0);
+  // Its own loopback stands in the way of 127.0.0.1: a route makes such packets leave.
+  await inTask("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1");
+  await inTask("ip", "route", "add", "127.0.0.2", "dev", "eth0", "via", "169.254.1.1");
+  await inTask("ip", "rule", "add", "pref", "0", "lookup", "main");
+  t.not((await inTask(...program("ask", "tcp", "127.0.0.2", 7007, 1))).status, 0);
+});
+
+systemTest("a packet with a source that is not the container's own goes nowhere", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const [task] = (await runningTasks(node1!, "red")).filter(({ node }) => node === node1!.name);
+  const [target] = (await runningTasks(node1!, "red")).filter(({ node }) => node === node2!.name);
+  const inTask = (...argv: string[]) => node1!.tryExec(["ip", "netns", "exec", namespaceOf(task!), ...argv]);
+  t.is((await inTask("ping", "-c1", "-W2", addressOf(target!))).status, 0);
+  for (const spoofed of [addressOf(target!), "192.0.2.99"]) {
+    await inTask("ip", "address", "add", `${spoofed}/32`, "dev", "lo");
+    t.not((await inTask("ping", "-c1", "-W1", "-I", spoofed, (await vipOf(node1!, "red"))!)).status, 0, spoofed);
+    await inTask("ip", "address", "del", `${spoofed}/32`, "dev", "lo");
+  }
+});
+
+systemTest("what is dropped is counted by its reason", async (t) => {
+  const { drops } = await lab().nodes[0]!.ctlJson<StatsView>("stats");
+  t.true(
+    Object.values(drops).some((count) => count > 0),
+    JSON.stringify(drops),
+  );
+});

@@ -1,0 +1,42 @@
+// The lab itself: what the other system tests stand on.
+import { readdirSync } from "node:fs";
+import test from "ava";
+import { CLIENT_ADDRESS, createLab, OUTSIDE_ADDRESS } from "./lab.ts";
+import { systemTest } from "./system-test.ts";
+
+const PREFIX = "labt";
+
+test.serial.after.always(async () => {
+  if (process.getuid?.() === 0) await (await createLab({ prefix: PREFIX, nodes: 0 })).teardown();
+});
+
+systemTest("nodes and the client reach each other, and nothing is left of them", async (t) => {
+  const lab = await createLab({ prefix: PREFIX, nodes: 2 });
+  const [node1, node2] = lab.nodes;
+  for (const [host, address] of [
+    [node1!, node2!.address],
+    [node1!, OUTSIDE_ADDRESS],
+    [lab.client, node2!.address],
+    [await lab.addHost("more", 50), CLIENT_ADDRESS],
+  ] as const) {
+    t.is((await host.tryExec(["ping", "-c1", "-W2", address])).status, 0, `${host.netns} to ${address}`);
+  }
+  await lab.teardown();
+  t.deepEqual(
+    readdirSync("/run/netns").filter((name) => name.startsWith(PREFIX)),
+    [],
+  );
+});
+
+systemTest("what a killed run left behind is removed by the next one", async (t) => {
+  const left = await createLab({ prefix: PREFIX, nodes: 1 });
+  await left.addHost("orphan", 60);
+  const lab = await createLab({ prefix: PREFIX, nodes: 0 });
+  t.deepEqual(
+    readdirSync("/run/netns")
+      .filter((name) => name.startsWith(PREFIX))
+      .sort(),
+    [`${PREFIX}-client`, `${PREFIX}-switch`],
+  );
+  await lab.teardown();
+});

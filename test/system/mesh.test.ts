@@ -1,0 +1,97 @@
+// The routing mesh: a published port is answered on every node, and the task sees who asked.
+import type { NetworkView } from "../../src/api/schema.ts";
+import { waitFor } from "./command.ts";
+import { CLIENT_ADDRESS } from "./lab.ts";
+import { nodeView } from "./listings.ts";
+import { program, systemTest, useLab } from "./system-test.ts";
+
+const lab = useLab({ prefix: "msh", nodes: 3 }, async ({ nodes: [node1] }) => {
+  await node1!.ctl("network", "create", "web");
+  // Two tasks on three nodes: one node has none.
+  await node1!.ctl(
+    ...["service", "create", "--name", "echo", "--replicas", "2", "--network", "web"],
+    ...["-p", "7000:7", "-p", "7000:7/udp", "--", ...program("echo-server", 7)],
+  );
+});
+
+for (const protocol of ["tcp", "udp"] as const) {
+  systemTest(
+    `${protocol} from outside: every node answers, both tasks get their share and see the client`,
+    async (t) => {
+      for (const node of lab().nodes) {
+        const { stdout, stderr, status } = await lab().client.tryExec(program("ask", protocol, node.address, 7000, 10));
+        t.is(status, 0, `${node.name}: ${stderr}`);
+        const lines = stdout
+          .trim()
+          .split("\n")
+          .map((line) => line.split(" "));
+        t.is(new Set(lines.map(([task]) => task)).size, 2, `${node.name}: ${stdout}`);
+        t.true(
+          lines.every(([, client]) => client === CLIENT_ADDRESS),
+          `${node.name}: ${stdout}`,
+        );
+      }
+    },
+  );
+}
+
+systemTest("on a node's localhost and own address the task sees the node's address on the overlay", async (t) => {
+  for (const node of lab().nodes) {
+    const { ingressAddress } = await nodeView(node);
+    for (const target of ["127.0.0.1", node.address]) {
+      const { stdout, stderr, status } = await node.tryExec(program("ask", "tcp", target, 7000, 4));
+      t.is(status, 0, `${node.name} to ${target}: ${stderr}`);
+      for (const line of stdout.trim().split("\n"))
+        t.is(line.split(" ")[1], ingressAddress, `${node.name} to ${target}`);
+    }
+  }
+});
+
+systemTest("a container reaches a published port on its gateway and on another node", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const { gateway } = await node1!.ctlJson<NetworkView>("network", "inspect", "web");
+  for (const target of [gateway, node2!.address]) {
+    const { status, stderr } = await node1!.container("web", program("ask", "tcp", target, 7000, 4));
+    t.is(status, 0, `${target}: ${stderr}`);
+  }
+});
+
+systemTest("a large page arrives whole at a client outside", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const server = `require("http").createServer((q, s) => s.end(Buffer.alloc(5e6, "overlay"))).listen(80)`;
+  await node1!.ctl(
+    ...["service", "create", "--name", "blob", "--network", "web", "-p", "8080:80", "--constraint", "node.name==mshn1"],
+    ...["--", process.execPath, "-e", server],
+  );
+  const size = await lab().client.exec([
+    "curl",
+    "-s",
+    "-m",
+    "60",
+    "-o",
+    "/dev/null",
+    "-w",
+    "%{size_download}",
+    `http://${node2!.address}:8080`,
+  ]);
+  t.is(size, "5000000");
+});
+
+systemTest("a port that is taken is refused, with who has it", async (t) => {
+  const { status, stderr } = await lab().nodes[1]!.tryExec([
+    ...["overlayctl", "service", "create", "--name", "other", "-p", "7000:80", "--", "sleep", "60"],
+  ]);
+  t.not(status, 0);
+  t.regex(stderr, /7000.*echo/);
+});
+
+systemTest("a service that is removed frees its port: clients are refused, and another may take it", async (t) => {
+  const [node1, , node3] = lab().nodes;
+  const ask = () => lab().client.tryExec(program("ask", "tcp", node3!.address, 7000, 1));
+  t.is((await ask()).status, 0);
+  await node1!.ctl("service", "rm", "echo");
+  await waitFor(async () => (await ask()).stderr.includes("ECONNREFUSED"), { what: "the port to be closed" });
+  await node1!.ctl("service", "create", "--name", "next", "-p", "7000:7", "--", ...program("echo-server", 7));
+  const { status, stderr } = await ask();
+  t.is(status, 0, stderr);
+});
