@@ -1,0 +1,205 @@
+// From what is to what should be: the fewest commands, in an order in which nothing passes a link before it is guarded.
+import { PlatformError } from "../lib/errors.ts";
+import { ipv4, macOf } from "../lib/ip.ts";
+import { type DesiredEndpoint, type DesiredLinks, GSO_MAX_BYTES, HOST_MAC, isVethName, vethName } from "./desired.ts";
+import { containerFacts, emptyFacts, type FactObject, type Facts, filterOf, nodeFacts, OBJECTS } from "./facts.ts";
+import type { ActualLinks, Container, Link } from "./read.ts";
+import type { Sysctls } from "./sysctl.ts";
+
+/** One line of a batch. */
+export interface Step {
+  line: string;
+  /** The address of the endpoint that it is for. */
+  endpoint?: string;
+}
+
+/** Carried out in this order. */
+export interface Plan {
+  /** ip: what must go, then the links that are missing. */
+  links: Step[];
+  sysctls: Sysctls;
+  /** tc: what leaves a container. */
+  filters: Step[];
+  /** ip: links up, addresses, routes, rules and neighbours. */
+  facts: Step[];
+  /** ip, in the containers' namespaces. */
+  containers: Map<string, Step[]>;
+  /** Endpoints that cannot be linked, and why. */
+  problems: Map<string, string>;
+}
+
+/** What would be done first; undefined when nothing is to do. */
+export function firstOf({ links, sysctls, filters, facts, containers }: Plan): string | undefined {
+  const step = links[0] ?? filters[0] ?? facts[0] ?? [...containers.values()][0]?.[0];
+  return step?.line ?? [...sysctls.keys()][0];
+}
+
+export function diff(desired: DesiredLinks, actual: ActualLinks): Plan {
+  const plan: Plan = {
+    links: [],
+    sysctls: new Map(),
+    filters: [],
+    facts: [],
+    containers: new Map(),
+    problems: new Map(),
+  };
+  const device = diffDevice(desired, actual.device);
+  plan.links.push(...device.create);
+  const kept = diffVeths(plan, desired, actual);
+  const present = {
+    ...desired,
+    endpoints: desired.endpoints.filter((endpoint) => !plan.problems.has(endpoint.address)),
+  };
+  for (const [path, value] of desiredSysctls(present, actual.ipv6)) {
+    if (actual.sysctls.get(path) !== value) plan.sysctls.set(path, value);
+  }
+  plan.facts.push(...device.shape);
+  diffFacts(plan, present, actual, kept);
+  for (const endpoint of present.endpoints) {
+    const name = vethName(endpoint.address);
+    const veth = kept.get(name);
+    diffFilter(plan, endpoint, desired.device, veth === undefined ? undefined : actual.filters.get(name));
+    if (veth === undefined || !veth.up || !isShaped(veth, desired.mtu, HOST_MAC)) {
+      plan.facts.unshift({ line: linkSet(name, desired.mtu, HOST_MAC), endpoint: endpoint.address });
+    }
+    diffContainer(plan, desired, endpoint, veth !== undefined, actual.containers.get(endpoint.netns));
+  }
+  return plan;
+}
+
+/** Settings of the node, of the TUN and of each host end, by path below /proc/sys/net. */
+export function desiredSysctls(desired: DesiredLinks, ipv6: boolean): Sysctls {
+  const sysctls: Sysctls = new Map([
+    ["ipv4/ip_forward", "1"],
+    [`ipv4/conf/${desired.device}/rp_filter`, "0"],
+    [`ipv4/conf/${desired.device}/accept_local`, "1"],
+    [`ipv4/conf/${desired.device}/route_localnet`, "1"],
+  ]);
+  const names = desired.endpoints.map((endpoint) => vethName(endpoint.address));
+  for (const name of names) sysctls.set(`ipv4/conf/${name}/rp_filter`, "1");
+  if (ipv6) for (const name of [desired.device, ...names]) sysctls.set(`ipv6/conf/${name}/disable_ipv6`, "1");
+  return sysctls;
+}
+
+/** Throws PlatformError when something else has the TUN's name. */
+export function diffDevice(
+  { device, mtu }: DesiredLinks,
+  actual: Link | undefined,
+): Record<"create" | "shape", Step[]> {
+  const create = { line: `tuntap add dev ${device} mode tun multi_queue` };
+  const shape = { line: `link set dev ${device} mtu ${mtu} up` };
+  if (actual === undefined) return { create: [create], shape: [shape] };
+  if (actual.adoptable) return { create: [], shape: actual.up && actual.mtu === mtu ? [] : [shape] };
+  throw new PlatformError(`'${device}' exists and is no persistent multi-queue TUN`, `ip link del ${device}`);
+}
+
+/** Returns the host ends that stay. */
+function diffVeths(plan: Plan, desired: DesiredLinks, actual: ActualLinks): Map<string, Link> {
+  const kept = new Map<string, Link>();
+  const missing: Step[] = [];
+  for (const endpoint of desired.endpoints) {
+    const { address, netns, ifname } = endpoint;
+    const name = vethName(address);
+    const veth = actual.veths.get(name);
+    const container = actual.containers.get(netns);
+    if (veth !== undefined && (container === undefined || isPair(name, veth, container?.links.get(ifname)))) {
+      kept.set(name, veth);
+    } else if (container === null) {
+      plan.problems.set(address, `there is no network namespace '${netns}'`);
+    } else if (container?.links.has(ifname) && !isOurs(actual, container.links.get(ifname)!)) {
+      plan.problems.set(address, `network namespace '${netns}' has a link '${ifname}' already`);
+    } else {
+      missing.push({ line: vethAdd(endpoint, desired.mtu), endpoint: address });
+    }
+  }
+  for (const name of actual.veths.keys()) if (!kept.has(name)) plan.links.push({ line: `link del dev ${name}` });
+  plan.links.push(...missing);
+  return kept;
+}
+
+function isPair(name: string, veth: Link, inside: Link | undefined): boolean {
+  return isVethName(name) && inside?.ifindex === veth.peerIndex && inside?.peerIndex === veth.ifindex;
+}
+
+/** Its far end is one of our host ends, which goes. */
+function isOurs(actual: ActualLinks, inside: Link): boolean {
+  return [...actual.veths.values()].some((veth) => veth.ifindex === inside.peerIndex);
+}
+
+function isShaped(link: Link, mtu: number, mac: string): boolean {
+  return link.mtu === mtu && link.mac === mac && link.gsoMaxBytes === GSO_MAX_BYTES;
+}
+
+function vethAdd({ address, netns, ifname }: DesiredEndpoint, mtu: number): string {
+  const end = (mac: string) => `address ${mac} mtu ${mtu} gso_max_size ${GSO_MAX_BYTES}`;
+  const inside = `peer name ${ifname} netns ${netns} ${end(macOf(ipv4(address)))}`;
+  return `link add ${vethName(address)} ${end(HOST_MAC)} type veth ${inside}`;
+}
+
+function linkSet(name: string, mtu: number, mac: string): string {
+  return `link set dev ${name} address ${mac} mtu ${mtu} gso_max_size ${GSO_MAX_BYTES} up`;
+}
+
+function diffFilter(plan: Plan, { address }: DesiredEndpoint, device: string, actual: string | undefined): void {
+  if (actual === filterOf(address, device)) return;
+  const dev = `dev ${vethName(address)}`;
+  if (actual !== undefined) plan.filters.push({ line: `qdisc del ${dev} clsact`, endpoint: address });
+  const action = `action mirred egress redirect dev ${device}`;
+  plan.filters.push(
+    { line: `qdisc add ${dev} clsact`, endpoint: address },
+    {
+      line: `filter add ${dev} ingress protocol ip prio 1 u32 match ip src ${address}/32 ${action}`,
+      endpoint: address,
+    },
+  );
+}
+
+function diffFacts(plan: Plan, desired: DesiredLinks, actual: ActualLinks, kept: ReadonlyMap<string, Link>): void {
+  const wanted = nodeFacts(desired);
+  const addresses = new Map(desired.endpoints.map(({ address }) => [vethName(address), address]));
+  for (const object of OBJECTS) {
+    const present: Facts = new Map();
+    for (const [key, text] of actual.facts[object]) {
+      const veth = vethIn(text);
+      // What belongs to a host end that goes, goes with it.
+      if (veth !== undefined && actual.veths.has(veth) && !kept.has(veth)) continue;
+      present.set(key, text);
+      if (!wanted[object].has(key)) plan.links.push({ line: `${object} del ${text}` });
+    }
+    for (const line of missingFacts(object, wanted[object], present)) {
+      const endpoint = addresses.get(vethIn(line) ?? "");
+      plan.facts.push(endpoint === undefined ? { line } : { line, endpoint });
+    }
+  }
+}
+
+function vethIn(text: string): string | undefined {
+  return text.split(" ").find(isVethName);
+}
+
+function missingFacts(object: FactObject, desired: Facts, actual: Facts): string[] {
+  const verb = object === "rule" ? "add" : "replace";
+  return [...desired].filter(([key, text]) => actual.get(key) !== text).map(([, text]) => `${object} ${verb} ${text}`);
+}
+
+/** Only adds: what else a container has in its namespace is its own. */
+function diffContainer(
+  plan: Plan,
+  { mtu }: DesiredLinks,
+  endpoint: DesiredEndpoint,
+  isKept: boolean,
+  container: Container | null | undefined,
+): void {
+  if (isKept && (container === undefined || container === null)) return;
+  const { address, netns, ifname } = endpoint;
+  const mac = macOf(ipv4(address));
+  const inside = isKept ? container?.links.get(ifname) : undefined;
+  const isRight = inside?.up === true && isShaped(inside, mtu, mac);
+  const lines = isRight ? [] : [linkSet(ifname, mtu, mac)];
+  const present = isKept && container ? container.facts : emptyFacts();
+  const desired = containerFacts(endpoint);
+  for (const object of OBJECTS) lines.push(...missingFacts(object, desired[object], present[object]));
+  if (lines.length === 0) return;
+  const steps = plan.containers.get(netns) ?? [];
+  plan.containers.set(netns, [...steps, ...lines.map((line) => ({ line, endpoint: address }))]);
+}

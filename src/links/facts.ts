@@ -1,0 +1,114 @@
+// Addresses, routes, rules and neighbours in one form, desired and actual alike: what iproute2 takes after the verb.
+// Two facts with the same key replace each other; equal text means that nothing is to do.
+import { formatCidr, ipv4, macOf } from "../lib/ip.ts";
+import {
+  type DesiredEndpoint,
+  type DesiredLinks,
+  HOST_MAC,
+  interfaceIndex,
+  NEXT_HOP,
+  RULE_PREFERENCE,
+  TABLE,
+  vethName,
+} from "./desired.ts";
+
+export const OBJECTS = ["addr", "route", "rule", "neigh"] as const;
+/** As `ip` names them. */
+export type FactObject = (typeof OBJECTS)[number];
+
+/** Of one kind; keyed by what makes it unique in the kernel. */
+export type Facts = Map<string, string>;
+export type FactSet = Record<FactObject, Facts>;
+
+export function emptyFacts(): FactSet {
+  return { addr: new Map(), route: new Map(), rule: new Map(), neigh: new Map() };
+}
+
+export interface Route {
+  dst: string;
+  dev?: string;
+  type?: string;
+  gateway?: string;
+  scope?: string;
+  prefsrc?: string;
+  onlink?: boolean;
+  /** null: main. */
+  table: string | null;
+}
+
+/** `address` with its prefix length. */
+export function addAddress(facts: FactSet, address: string, dev: string): void {
+  const text = `${address} dev ${dev}`;
+  facts.addr.set(text, text);
+}
+
+export function addRoute(facts: FactSet, route: Route): void {
+  const text = [
+    route.type === undefined || route.type === "unicast" ? "" : route.type,
+    route.dst,
+    route.gateway === undefined ? "" : `via ${route.gateway}`,
+    route.dev === undefined ? "" : `dev ${route.dev}`,
+    route.scope === undefined || route.scope === "global" ? "" : `scope ${route.scope}`,
+    route.prefsrc === undefined ? "" : `src ${route.prefsrc}`,
+    route.onlink === true ? "onlink" : "",
+    route.table === null ? "" : `table ${route.table}`,
+  ];
+  facts.route.set(`${route.dst} ${route.table ?? "main"}`, text.filter((part) => part !== "").join(" "));
+}
+
+export function addRule(facts: FactSet, preference: number, selector: string, table: string): void {
+  const text = `pref ${preference} ${selector} lookup ${table}`;
+  facts.rule.set(text, text);
+}
+
+export function addNeighbour(facts: FactSet, address: string, mac: string, dev: string): void {
+  facts.neigh.set(`${address} dev ${dev}`, `${address} lladdr ${mac} dev ${dev} nud permanent`);
+}
+
+/** In the node's own namespace. */
+export function nodeFacts(desired: DesiredLinks): FactSet {
+  const facts = emptyFacts();
+  const { device, ingressAddress } = desired;
+  const pool = formatCidr(desired.pool);
+  if (ingressAddress !== null) {
+    addAddress(facts, `${ingressAddress}/32`, device);
+    addRoute(facts, { dst: pool, dev: device, scope: "link", prefsrc: ingressAddress, table: null });
+  }
+  for (const gateway of desired.gateways) addAddress(facts, `${gateway}/32`, device);
+  addRule(facts, RULE_PREFERENCE, `iif ${device}`, TABLE);
+  addRoute(facts, { dst: pool, type: "blackhole", table: TABLE });
+  for (const { address } of desired.endpoints) {
+    const dev = vethName(address);
+    addRoute(facts, { dst: address, dev, scope: "link", table: TABLE });
+    addNeighbour(facts, address, macOf(ipv4(address)), dev);
+  }
+  return facts;
+}
+
+/**
+ * In the container's namespace. A link beyond the first carries its own subnet, and a rule of its own for what is sent
+ * from its address: a reply to somebody outside the subnet must leave by the link that holds its source.
+ */
+export function containerFacts(endpoint: DesiredEndpoint): FactSet {
+  const facts = emptyFacts();
+  const { address, ifname: dev } = endpoint;
+  addAddress(facts, `${address}/32`, dev);
+  addNeighbour(facts, NEXT_HOP, HOST_MAC, dev);
+  const index = interfaceIndex(dev);
+  if (index === 0) {
+    addRoute(facts, { dst: NEXT_HOP, dev, scope: "link", table: null });
+    addRoute(facts, { dst: "default", gateway: NEXT_HOP, dev, table: null });
+    return facts;
+  }
+  const table = String(100 + index);
+  const hop = { gateway: NEXT_HOP, dev, onlink: true };
+  addRoute(facts, { dst: formatCidr(endpoint.subnet), ...hop, prefsrc: address, table: null });
+  addRoute(facts, { dst: "default", ...hop, table });
+  addRule(facts, 100 + index, `from ${address}`, table);
+  return facts;
+}
+
+/** What the filter on the host end must do, in the form of read.ts. */
+export function filterOf(address: string, device: string): string {
+  return `${(ipv4(address) >>> 0).toString(16).padStart(8, "0")}/ffffffff at 12 > ${device}`;
+}

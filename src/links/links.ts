@@ -1,0 +1,158 @@
+// Keeps the kernel's links, routes, rules and filters as desired: reads, compares, carries out, and looks again.
+import type { Clock } from "../lib/clock.ts";
+import { messageOf, PlatformError } from "../lib/errors.ts";
+import type { Cidr } from "../lib/ip.ts";
+import type { Log } from "../lib/log.ts";
+import { type DesiredEndpoint, type DesiredLinks, noLinks, vethName } from "./desired.ts";
+import { diff, diffDevice, firstOf, type Plan, type Step } from "./diff.ts";
+import { ipBatch, platformError, type Refusal, tcBatch } from "./iproute.ts";
+import { checkPlatform, checkPool, checkTrafficControl } from "./platform.ts";
+import { type ActualLinks, type Link, readLinks } from "./read.ts";
+import { removeLinks } from "./remove.ts";
+import { moveReversePathFilter, writeSysctl } from "./sysctl.ts";
+import { type Watch, watchLinks } from "./watch.ts";
+
+/** A change behind our back may come between two looks; more rounds than this mean that it cannot be had. */
+const ROUNDS = 3;
+
+export interface LinksOptions {
+  log: Log;
+  clock: Clock;
+  /** The TUN's name. */
+  device: string;
+}
+
+/** Endpoints that could not be linked: address to the reason. */
+export type Problems = ReadonlyMap<string, string>;
+
+export class Links {
+  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #device: string;
+  #desired: DesiredLinks | undefined;
+  #watch: Watch | undefined;
+  /** What runs now; the next waits for it. */
+  #turn: Promise<unknown> = Promise.resolve();
+  // BOUNDED: by the desired endpoints. Host end's name to the index under which its container was seen to be right.
+  readonly #verified = new Map<string, number>();
+
+  constructor({ log, clock, device }: LinksOptions) {
+    this.#log = log;
+    this.#clock = clock;
+    this.#device = device;
+  }
+
+  /** Checks the machine, and makes or adopts the TUN. Throws PlatformError. */
+  async prepare(pool: Cidr, mtu: number): Promise<void> {
+    await checkPlatform();
+    await checkPool(pool, this.#device);
+    await this.#inTurn(async () => {
+      const nothing = noLinks(this.#device, pool, mtu);
+      const { create, shape } = diffDevice(nothing, (await readLinks(nothing, () => false)).device);
+      await this.#steps("ip", [...create, ...shape], (lines) => ipBatch(null, lines), new Map());
+    });
+    await checkTrafficControl(this.#device);
+  }
+
+  /**
+   * Makes it so. An endpoint that cannot be linked does not keep the others from it: it is in the answer, with the
+   * reason. Throws PlatformError for what concerns the node.
+   */
+  apply(desired: DesiredLinks): Promise<Problems> {
+    this.#desired = desired;
+    return this.#inTurn(() => this.#reconcile(desired));
+  }
+
+  /** From now on puts back at once what somebody else removes. */
+  watch(): void {
+    this.#watch ??= watchLinks(this.#log, this.#clock, () => {
+      if (this.#desired === undefined) return;
+      this.apply(this.#desired).catch((error: unknown) => {
+        this.#log.error("links are not as they should be", { reason: messageOf(error) });
+      });
+    });
+  }
+
+  /** Stops watching. Everything stays as it is. */
+  async close(): Promise<void> {
+    this.#watch?.close();
+    this.#watch = undefined;
+    await this.#turn;
+  }
+
+  /** Removes all of it. Settings under /proc/sys stay: others may have come to rely on them. */
+  async removeAll(): Promise<void> {
+    await this.close();
+    this.#desired = undefined;
+    await this.#inTurn(() => removeLinks(this.#device));
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  async #reconcile(desired: DesiredLinks): Promise<Problems> {
+    const problems = new Map<string, string>();
+    for (let round = 1; ; round++) {
+      await moveReversePathFilter(this.#log);
+      const tried = { ...desired, endpoints: desired.endpoints.filter(({ address }) => !problems.has(address)) };
+      const actual = await readLinks(desired, (endpoint, veth) => !this.#isVerified(endpoint, veth));
+      const plan = diff(tried, actual);
+      for (const [address, reason] of plan.problems) problems.set(address, reason);
+      const first = firstOf(plan);
+      if (first === undefined) {
+        this.#remember(tried, actual);
+        return problems;
+      }
+      if (round > ROUNDS) throw new PlatformError(`'${first}' does not last: somebody undoes it`, "ip monitor all");
+      for (const [address, reason] of await this.#carryOut(plan)) problems.set(address, reason);
+    }
+  }
+
+  #isVerified({ address }: DesiredEndpoint, veth: Link | undefined): boolean {
+    return veth?.carrier === true && this.#verified.get(vethName(address)) === veth.ifindex;
+  }
+
+  #remember({ endpoints }: DesiredLinks, { veths }: ActualLinks): void {
+    this.#verified.clear();
+    for (const { address } of endpoints) {
+      const veth = veths.get(vethName(address));
+      if (veth !== undefined) this.#verified.set(vethName(address), veth.ifindex);
+    }
+  }
+
+  /** Returns the endpoints that failed. Throws PlatformError when it is the node's own part that failed. */
+  async #carryOut(plan: Plan): Promise<Problems> {
+    const problems = new Map<string, string>();
+    await this.#steps("ip", plan.links, (lines) => ipBatch(null, lines), problems);
+    for (const [path, value] of plan.sysctls) {
+      if (![...problems.keys()].some((address) => path.includes(vethName(address)))) await writeSysctl(path, value);
+    }
+    await this.#steps("tc", plan.filters, tcBatch, problems);
+    await this.#steps("ip", plan.facts, (lines) => ipBatch(null, lines), problems);
+    for (const [netns, steps] of plan.containers) {
+      await this.#steps(`ip -n ${netns}`, steps, (lines) => ipBatch(netns, lines), problems);
+    }
+    return problems;
+  }
+
+  /** A step of an endpoint that failed before is left out: the first reason is the one that tells. */
+  async #steps(
+    program: string,
+    all: readonly Step[],
+    batch: (lines: string[]) => Promise<Refusal[]>,
+    problems: Map<string, string>,
+  ): Promise<void> {
+    const steps = all.filter(({ endpoint }) => endpoint === undefined || !problems.has(endpoint));
+    for (const { index, reason } of await batch(steps.map(({ line }) => line))) {
+      const { line, endpoint } = steps[index]!;
+      this.#log.debug("a command was refused", { reason: `${program} ${line}: ${reason}` });
+      // What is to be removed and cannot be, is gone already, or the next look finds it still there.
+      if (/^\w+ del /.test(line)) continue;
+      if (endpoint === undefined) throw platformError(`${program} ${line}`, reason);
+      problems.set(endpoint, `'${program} ${line}' said: ${reason}`);
+    }
+  }
+}

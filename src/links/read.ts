@@ -1,0 +1,222 @@
+// What the kernel holds now, as far as it is ours: three processes for the node, one for each container looked into.
+import { access } from "node:fs/promises";
+import { run } from "../lib/command.ts";
+import { type DesiredEndpoint, type DesiredLinks, isVethName, TABLE, vethName } from "./desired.ts";
+import { desiredSysctls } from "./diff.ts";
+import { addAddress, addNeighbour, addRoute, addRule, emptyFacts, type FactSet } from "./facts.ts";
+import { asPlatformError, ipQuery } from "./iproute.ts";
+import { readSysctl, type Sysctls } from "./sysctl.ts";
+
+export interface Link {
+  ifindex: number;
+  kind: string;
+  mtu: number;
+  up: boolean;
+  /** The far end is up as well. */
+  carrier: boolean;
+  mac: string;
+  gsoMaxBytes: number;
+  /** Of a veth: its far end's index, in the far end's namespace. */
+  peerIndex: number | undefined;
+  /** Of a TUN: made for several queues, and to stay. */
+  adoptable: boolean;
+}
+
+export interface Container {
+  links: Map<string, Link>;
+  facts: FactSet;
+}
+
+export interface ActualLinks {
+  device: Link | undefined;
+  /** Host ends, by name. */
+  veths: Map<string, Link>;
+  facts: FactSet;
+  /** Of each host end that has a clsact qdisc: what its filters do (see filterOf). */
+  filters: Map<string, string>;
+  sysctls: Sysctls;
+  /** The kernel has IPv6. */
+  ipv6: boolean;
+  /** The containers that were looked into, by namespace; null: there is no such namespace. */
+  containers: Map<string, Container | null>;
+}
+
+/** Looks also into the containers of those endpoints for which `inside`, given the host end that they have, says so. */
+export async function readLinks(
+  desired: DesiredLinks,
+  inside: (endpoint: DesiredEndpoint, veth: Link | undefined) => boolean,
+): Promise<ActualLinks> {
+  const queries = ["addr show", "neigh show nud permanent", "rule show", "route show table main"];
+  const [addr, neigh, rule, main, table] = await ipQuery(null, [...queries, `route show table ${TABLE}`]);
+  const links = readAddresses(addr as AddrJson[]);
+  const facts = emptyFacts();
+  for (const { name, address } of links.addresses) if (name === desired.device) addAddress(facts, address, name);
+  for (const route of main as RouteJson[]) if (route.dev === desired.device) readRoute(facts, route, null);
+  for (const route of table as RouteJson[]) readRoute(facts, route, TABLE);
+  for (const entry of rule as RuleJson[]) if (entry.table === TABLE) readRule(facts, entry);
+  for (const entry of neigh as NeighJson[]) if (isVethName(entry.dev)) readNeighbour(facts, entry);
+  const veths = new Map([...links.links].filter(([name, link]) => link.kind === "veth" && isVethName(name)));
+  const unknown = desired.endpoints.filter((endpoint) => inside(endpoint, veths.get(vethName(endpoint.address))));
+  const ipv6 = await exists("/proc/sys/net/ipv6");
+  return {
+    device: links.links.get(desired.device),
+    veths,
+    facts,
+    filters: await readFilters([...veths.keys()]),
+    sysctls: await readSysctls(desired, ipv6),
+    ipv6,
+    containers: await readContainers(new Set(unknown.map((endpoint) => endpoint.netns))),
+  };
+}
+
+/** Destinations of the main table, with the text that names each to a person. */
+export async function readHostRoutes(device: string): Promise<{ dst: string; text: string }[]> {
+  const [main] = await ipQuery(null, ["route show table main"]);
+  return (main as RouteJson[])
+    .filter((route) => route.dev !== device && route.dst !== "default")
+    .map((route) => ({
+      dst: route.dst.includes("/") ? route.dst : `${route.dst}/32`,
+      text: `${route.dst}${route.gateway === undefined ? "" : ` via ${route.gateway}`} dev ${route.dev ?? "-"}`,
+    }));
+}
+
+interface AddrJson {
+  ifindex: number;
+  ifname: string;
+  flags: string[];
+  mtu: number;
+  address?: string;
+  link_index?: number;
+  gso_max_size?: number;
+  linkinfo?: {
+    info_kind?: string;
+    info_data?: { type?: string; multi_queue?: boolean; persist?: boolean };
+  };
+  addr_info?: { family: string; local: string; prefixlen: number }[];
+}
+
+interface RouteJson {
+  type?: string;
+  dst: string;
+  gateway?: string;
+  dev?: string;
+  scope?: string;
+  prefsrc?: string;
+  flags?: string[];
+  table?: string;
+}
+
+interface RuleJson {
+  priority: number;
+  src: string;
+  srclen?: number;
+  iif?: string;
+  table: string;
+}
+
+interface NeighJson {
+  dst: string;
+  dev: string;
+  lladdr?: string;
+}
+
+function readAddresses(rows: AddrJson[]) {
+  const links = new Map<string, Link>();
+  const addresses: { name: string; address: string }[] = [];
+  for (const row of rows) {
+    const tun = row.linkinfo?.info_data;
+    links.set(row.ifname, {
+      ifindex: row.ifindex,
+      kind: row.linkinfo?.info_kind ?? "",
+      mtu: row.mtu,
+      up: row.flags.includes("UP"),
+      carrier: row.flags.includes("LOWER_UP"),
+      mac: row.address ?? "",
+      gsoMaxBytes: row.gso_max_size ?? 0,
+      peerIndex: row.link_index,
+      adoptable: tun?.type === "tun" && tun.multi_queue === true && tun.persist === true,
+    });
+    for (const { family, local, prefixlen } of row.addr_info ?? []) {
+      if (family === "inet") addresses.push({ name: row.ifname, address: `${local}/${prefixlen}` });
+    }
+  }
+  return { links, addresses };
+}
+
+function readRoute(facts: FactSet, route: RouteJson, table: string | null): void {
+  addRoute(facts, { ...route, onlink: route.flags?.includes("onlink") === true, table });
+}
+
+function readRule(facts: FactSet, rule: RuleJson): void {
+  const source = rule.srclen === undefined ? rule.src : `${rule.src}/${rule.srclen}`;
+  const parts = [rule.src === "all" ? "" : `from ${source}`, rule.iif === undefined ? "" : `iif ${rule.iif}`];
+  addRule(facts, rule.priority, parts.filter((part) => part !== "").join(" "), rule.table);
+}
+
+function readNeighbour(facts: FactSet, entry: NeighJson): void {
+  addNeighbour(facts, entry.dst, entry.lladdr ?? "", entry.dev);
+}
+
+async function readSysctls(desired: DesiredLinks, ipv6: boolean): Promise<Sysctls> {
+  const sysctls: Sysctls = new Map();
+  for (const path of desiredSysctls(desired, ipv6).keys()) {
+    const value = await readSysctl(path);
+    if (value !== undefined) sysctls.set(path, value);
+  }
+  return sysctls;
+}
+
+/** tc's text: its JSON of u32 cannot be parsed before iproute2 6. The root qdisc's line parts one link from the next. */
+async function readFilters(veths: readonly string[]): Promise<Map<string, string>> {
+  const filters = new Map<string, string>();
+  if (veths.length === 0) return filters;
+  const queries = veths.map((name) => `qdisc show dev ${name}\nfilter show dev ${name} ingress\n`);
+  const output = await run(["tc", "-batch", "-"], queries.join("")).catch((error: unknown) => {
+    throw asPlatformError(error);
+  });
+  const sections = output.split(/^(?=qdisc \S+ \S+ root)/m).filter((section) => section.startsWith("qdisc"));
+  for (const [index, section] of sections.entries()) {
+    const name = veths[index];
+    if (name === undefined || !/^qdisc clsact /m.test(section)) continue;
+    filters.set(name, readFilter(section));
+  }
+  return filters;
+}
+
+/** Every u32 match and redirection, in order: "0ac00005/ffffffff at 12 > overlay0". */
+export function readFilter(text: string): string {
+  const parts: string[] = [];
+  for (const match of text.matchAll(/match (\S+ at \d+)|mirred \(Egress Redirect to device (\S+)\)/g)) {
+    parts.push(match[1] ?? `> ${match[2]}`);
+  }
+  return parts.join(" ");
+}
+
+/** One at a time: a thousand containers must not become a thousand processes. */
+async function readContainers(namespaces: ReadonlySet<string>): Promise<Map<string, Container | null>> {
+  const containers = new Map<string, Container | null>();
+  for (const netns of namespaces) containers.set(netns, await readContainer(netns));
+  return containers;
+}
+
+async function readContainer(netns: string): Promise<Container | null> {
+  if (!(await exists(`/run/netns/${netns}`))) return null;
+  const queries = ["addr show", "neigh show nud permanent", "rule show", "route show table all"];
+  const [addr, neigh, rule, routes] = await ipQuery(netns, queries);
+  const { links, addresses } = readAddresses(addr as AddrJson[]);
+  const facts = emptyFacts();
+  for (const { name, address } of addresses) addAddress(facts, address, name);
+  for (const route of routes as RouteJson[]) readRoute(facts, route, route.table ?? null);
+  for (const entry of rule as RuleJson[]) readRule(facts, entry);
+  for (const entry of neigh as NeighJson[]) readNeighbour(facts, entry);
+  return { links, facts };
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}

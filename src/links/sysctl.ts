@@ -1,0 +1,51 @@
+// Settings under /proc/sys/net, which show the network namespace of whoever reads them.
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { PlatformError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+
+/** By path below /proc/sys/net, as "ipv4/conf/overlay0/rp_filter". */
+export type Sysctls = Map<string, string>;
+
+const ROOT = "/proc/sys/net";
+const CONF = "ipv4/conf";
+
+/** Its value; undefined where the kernel or the link does not have it. */
+export async function readSysctl(path: string): Promise<string | undefined> {
+  try {
+    return (await readFile(`${ROOT}/${path}`, "utf8")).trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** Throws PlatformError with the command that does it by hand. */
+export async function writeSysctl(path: string, value: string): Promise<void> {
+  try {
+    await writeFile(`${ROOT}/${path}`, value);
+  } catch (error) {
+    // sysctl(8) swaps the two separators, for the sake of devices with a dot in their name.
+    const name = ["net", ...path.split("/").map((part) => part.replaceAll(".", "/"))].join(".");
+    const { code } = error as NodeJS.ErrnoException;
+    throw new PlatformError(`${name} cannot be set (${code})`, `sysctl -w ${name}=${value}`, { cause: error });
+  }
+}
+
+/**
+ * The kernel takes the larger of `all` and the device's own value, and the TUN needs 0 while the containers' links
+ * need 1. So what `all` says moves into each device and into `default`: nothing else is filtered any differently.
+ */
+export async function moveReversePathFilter(log: Log): Promise<void> {
+  const all = Number(await readSysctl(`${CONF}/all/rp_filter`));
+  if (all === 0) return;
+  log.warn("net.ipv4.conf.all.rp_filter moves into each device, because overlayd needs it to be 0", {
+    reason: `it was ${all}`,
+  });
+  for (const device of await readdir(`${ROOT}/${CONF}`)) {
+    if (device === "all") continue;
+    const path = `${CONF}/${device}/rp_filter`;
+    const own = await readSysctl(path);
+    if (own !== undefined && Number(own) < all) await writeSysctl(path, String(all));
+  }
+  await writeSysctl(`${CONF}/all/rp_filter`, "0");
+}
