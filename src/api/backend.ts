@@ -1,0 +1,25 @@
+// What the API stands on: the agent, as far as a person may ask it.
+import type { CommandInput, CommandResult } from "../cluster/commands.ts";
+import type { State } from "../cluster/schema.ts";
+import type { FlowFilter, FlowView, OpenSandbox, PeerView, SandboxView, StatsView } from "./schema.ts";
+
+export interface Backend {
+  readonly nodeName: string;
+  /** This node's snapshot of the cluster. */
+  state(): State;
+  /** Calls on every new snapshot, until the returned function is called. */
+  onState(listener: () => void): () => void;
+  /** The leading node's name as far as known, and whether this node has a session with it. */
+  leader(): { name: string | null; connected: boolean };
+  /** Has the leader carry it out. Throws UserError, among them 503 when no leader answers. */
+  execute(command: CommandInput): Promise<CommandResult>;
+  /** Resolves when every live node has the revision in force. Throws UserError 503 that names who has not. */
+  waitApplied(revision: number, timeoutMs: number): Promise<void>;
+  peers(): Promise<PeerView[]>;
+  stats(): Promise<StatsView>;
+  flows(filter: FlowFilter): Promise<FlowView[]>;
+  /** A network namespace with an endpoint on a network, for the process `pid`. */
+  openSandbox(request: OpenSandbox): Promise<SandboxView>;
+  /** Resolves also when there is no such sandbox any more. */
+  closeSandbox(id: string): Promise<void>;
+}

@@ -1,0 +1,158 @@
+// The routes of the local API: reads answer from the snapshot, writes go to the leader through the backend.
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { z } from "zod";
+import type { CommandInput } from "../cluster/commands.ts";
+import type { Clock } from "../lib/clock.ts";
+import { UserError } from "../lib/errors.ts";
+import { VERSION } from "../lib/version.ts";
+import type { Backend } from "./backend.ts";
+import {
+  CreateNetwork,
+  CreateService,
+  FlowFilter,
+  OpenSandbox,
+  ScaleService,
+  SetAvailability,
+  type StatusView,
+  WaitApplied,
+  type Written,
+} from "./schema.ts";
+import { byName, find, get, type Named, networkView, nodeView, progressView, serviceView, tasksOf } from "./views.ts";
+
+/** How long an answer to a write waits for this node's snapshot to hold it. */
+const OWN_WRITE_MS = 5000;
+
+export function addRoutes(app: FastifyInstance, backend: Backend, clock: Clock): void {
+  const write = async (command: CommandInput, name: string): Promise<Written> => {
+    const { id, revision } = await backend.execute(command);
+    await reaches(backend, clock, revision);
+    return { id, name, revision };
+  };
+  /** Names what a path names by id or the beginning of one; what nobody knows stays as it is, for the leader to refuse. */
+  const meant = (kind: Named, request: FastifyRequest): string =>
+    find(backend.state(), kind, named(request))?.name ?? named(request);
+
+  app.get("/v1/status", (): StatusView => {
+    const { name, connected } = backend.leader();
+    const { revision } = backend.state();
+    return { version: VERSION, node: backend.nodeName, revision, leader: name, connected };
+  });
+
+  app.get("/v1/networks", () => {
+    const state = backend.state();
+    return byName([...state.networks.values()].map((network) => networkView(state, network)));
+  });
+  app.post("/v1/networks", (request) => {
+    const body = parse(CreateNetwork, request.body);
+    return write({ type: "network.create", ...body }, body.name);
+  });
+  app.get("/v1/networks/:name", (request) => {
+    const state = backend.state();
+    return networkView(state, get(state, "networks", named(request)));
+  });
+  app.delete("/v1/networks/:name", (request) => {
+    const name = meant("networks", request);
+    return write({ type: "network.remove", name }, name);
+  });
+
+  app.get("/v1/services", () => {
+    const state = backend.state();
+    return byName([...state.services.values()].map((service) => serviceView(state, service)));
+  });
+  app.post("/v1/services", (request) => {
+    const { networks = [], ...body } = parse(CreateService, request.body);
+    const state = backend.state();
+    const names = networks.map((word) => find(state, "networks", word)?.name ?? word);
+    return write({ type: "service.create", networks: names, ...body }, body.name);
+  });
+  app.get("/v1/services/:name", (request) => {
+    const state = backend.state();
+    return serviceView(state, get(state, "services", named(request)));
+  });
+  app.delete("/v1/services/:name", (request) => {
+    const name = meant("services", request);
+    return write({ type: "service.remove", name }, name);
+  });
+  app.post("/v1/services/:name/scale", (request) => {
+    const name = meant("services", request);
+    return write({ type: "service.scale", name, ...parse(ScaleService, request.body) }, name);
+  });
+  app.get("/v1/services/:name/tasks", (request) => {
+    const state = backend.state();
+    return tasksOf(state, get(state, "services", named(request)));
+  });
+  app.get("/v1/services/:name/progress", (request) => {
+    const state = backend.state();
+    return progressView(state, get(state, "services", named(request)));
+  });
+
+  app.get("/v1/nodes", () => {
+    const state = backend.state();
+    return byName([...state.nodes.values()].map((node) => nodeView(state, node, backend.nodeName, leaderOf(backend))));
+  });
+  app.get("/v1/nodes/:name", (request) => {
+    const state = backend.state();
+    return nodeView(state, get(state, "nodes", named(request)), backend.nodeName, leaderOf(backend));
+  });
+  app.delete("/v1/nodes/:name", (request) => {
+    const name = meant("nodes", request);
+    return write({ type: "node.remove", name }, name);
+  });
+  app.post("/v1/nodes/:name/availability", (request) => {
+    const name = meant("nodes", request);
+    return write({ type: "node.availability", name, ...parse(SetAvailability, request.body) }, name);
+  });
+
+  app.post("/v1/applied", async (request) => {
+    const { revision, timeoutMs } = parse(WaitApplied, request.body);
+    await backend.waitApplied(revision, timeoutMs);
+    return { revision };
+  });
+
+  app.get("/v1/peers", async () => byName(await backend.peers()));
+  app.get("/v1/stats", () => backend.stats());
+  app.get("/v1/flows", (request) => backend.flows(parse(FlowFilter, request.query)));
+
+  app.post("/v1/sandboxes", (request) => backend.openSandbox(parse(OpenSandbox, request.body)));
+  app.delete("/v1/sandboxes/:name", async (request) => {
+    await backend.closeSandbox(named(request));
+    return {};
+  });
+}
+
+/** Throws UserError 400 with the field. */
+function parse<S extends z.ZodType>(shape: S, body: unknown): z.output<S> {
+  const result = shape.safeParse(body ?? {});
+  if (result.success) return result.data;
+  const issue = result.error.issues[0]!;
+  const path = issue.code === "unrecognized_keys" ? [...issue.path, issue.keys[0]!] : issue.path;
+  const message = issue.code === "unrecognized_keys" ? "no such field" : issue.message;
+  const field = path.join(".");
+  throw new UserError(400, field === "" ? message : `${field}: ${message}`, { field });
+}
+
+function named(request: FastifyRequest): string {
+  return (request.params as { name: string }).name;
+}
+
+function leaderOf(backend: Backend): string | null {
+  const { name, connected } = backend.leader();
+  return connected ? name : null;
+}
+
+/** A person who wrote something reads it here next. Goes on when this node is too far behind. */
+function reaches(backend: Backend, clock: Clock, revision: number): Promise<void> {
+  return new Promise((resolve) => {
+    const check = () => {
+      if (backend.state().revision >= revision) end();
+    };
+    const end = () => {
+      stop();
+      timer.cancel();
+      resolve();
+    };
+    const stop = backend.onState(check);
+    const timer = clock.after(OWN_WRITE_MS, end);
+    check();
+  });
+}

@@ -1,0 +1,199 @@
+// What the local API takes and answers. Bodies are checked here for their form only: the leader judges what they ask.
+import { z } from "zod";
+
+export const CreateNetwork = z.strictObject({
+  name: z.string(),
+  subnet: z.string().optional(),
+  internal: z.boolean().optional(),
+});
+export type CreateNetwork = z.infer<typeof CreateNetwork>;
+
+export const CreateService = z.strictObject({
+  name: z.string(),
+  command: z.array(z.string()),
+  env: z.record(z.string(), z.string()).optional(),
+  workdir: z.string().nullable().optional(),
+  replicas: z.number().optional(),
+  networks: z.array(z.string()).optional(),
+  endpointMode: z.enum(["vip", "dnsrr"]).optional(),
+  ports: z
+    .array(z.strictObject({ published: z.number(), target: z.number(), protocol: z.enum(["tcp", "udp"]).optional() }))
+    .optional(),
+  constraints: z.array(z.string()).optional(),
+});
+export type CreateService = z.infer<typeof CreateService>;
+
+export const ScaleService = z.strictObject({ replicas: z.number() });
+
+export const SetAvailability = z.strictObject({ availability: z.enum(["active", "drain"]) });
+
+/** `pid` is the asking process: a sandbox whose process is gone may be removed. */
+export const OpenSandbox = z.strictObject({
+  network: z.string(),
+  name: z.string().nullable(),
+  pid: z.int().min(1),
+});
+export type OpenSandbox = z.infer<typeof OpenSandbox>;
+
+export const WaitApplied = z.strictObject({ revision: z.int().min(0), timeoutMs: z.int().min(0).max(60_000) });
+export type WaitApplied = z.infer<typeof WaitApplied>;
+
+export const FlowFilter = z.strictObject({
+  service: z.string().optional(),
+  limit: z.coerce.number().int().min(1).max(100_000).default(1000),
+});
+export type FlowFilter = z.infer<typeof FlowFilter>;
+
+/** A request that failed. */
+export interface Failure {
+  error: string;
+  /** Which field of the request is wrong. */
+  field?: string;
+}
+
+/** What a write brought about. */
+export interface Written {
+  id: string;
+  name: string;
+  revision: number;
+}
+
+export interface StatusView {
+  version: string;
+  node: string;
+  /** Of this node's snapshot. */
+  revision: number;
+  /** The leading node's name; null when none is known. */
+  leader: string | null;
+  /** Whether this node has a session with it now. */
+  connected: boolean;
+}
+
+export interface NetworkView {
+  id: string;
+  name: string;
+  subnet: string;
+  gateway: string;
+  vni: number;
+  internal: boolean;
+  createdAt: number;
+  services: { name: string; vip: string | null }[];
+  /** Tasks and other endpoints. */
+  endpoints: { id: string; name: string | null; address: string; node: string | null }[];
+}
+
+export interface PortView {
+  published: number;
+  target: number;
+  protocol: "tcp" | "udp";
+}
+
+export interface ServiceView {
+  id: string;
+  name: string;
+  mode: "replicated";
+  replicas: number;
+  /** Tasks that run, on nodes that are ready. */
+  running: number;
+  command: string[];
+  env: Record<string, string>;
+  workdir: string | null;
+  networks: { id: string; name: string; vip: string | null }[];
+  endpointMode: "vip" | "dnsrr";
+  ports: PortView[];
+  meshVip: string | null;
+  constraints: string[];
+  createdAt: number;
+  updatedAt: number;
+}
+
+export interface TaskView {
+  id: string;
+  /** SERVICE.SLOT */
+  name: string;
+  service: string;
+  slot: number;
+  command: string[];
+  node: string | null;
+  /** Whether its node is ready, as the leader judges; false without a node. */
+  nodeReady: boolean;
+  desired: "running" | "draining" | "shutdown";
+  state: "pending" | "preparing" | "starting" | "running" | "complete" | "failed" | "rejected" | "shutdown";
+  /** When it came into this state. */
+  since: number;
+  /** Why it is not running. */
+  error: string | null;
+  exitCode: number | null;
+  restarts: number;
+  addresses: { network: string; address: string }[];
+  createdAt: number;
+}
+
+/** A service's tasks, all of one snapshot. */
+export interface ProgressView {
+  revision: number;
+  replicas: number;
+  tasks: TaskView[];
+}
+
+export interface NodeView {
+  id: string;
+  name: string;
+  address: string;
+  vxlanPort: number;
+  ingressAddress: string;
+  manager: boolean;
+  leader: boolean;
+  availability: "active" | "drain";
+  state: "ready" | "down";
+  /** Tasks that are to run there. */
+  tasks: number;
+  /** The node that answers. */
+  self: boolean;
+  createdAt: number;
+}
+
+/** Another node, as this node's data path sees it. */
+export interface PeerView {
+  name: string;
+  address: string;
+  state: "up" | "down" | "init";
+  reason: string | null;
+  rttMs: number | null;
+  rxPackets: number;
+  txPackets: number;
+  rxBytes: number;
+  txBytes: number;
+  tasks: number;
+}
+
+export interface FlowView {
+  protocol: string;
+  /** ADDRESS:PORT */
+  client: string;
+  /** Where the client sent it: a VIP, an address. */
+  destination: string;
+  /** Where it goes; the destination again when nothing is rewritten. */
+  target: string;
+  service: string | null;
+  task: string | null;
+  node: string | null;
+  state: string;
+  ageMs: number;
+  packets: number;
+  bytes: number;
+}
+
+export interface StatsView {
+  datapath: Record<string, number>;
+  /** By reason. */
+  drops: Record<string, number>;
+  dns: Record<string, number>;
+}
+
+export interface SandboxView {
+  id: string;
+  /** Its name under /run/netns. */
+  netns: string;
+  address: string;
+}

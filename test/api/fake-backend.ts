@@ -1,0 +1,230 @@
+// A backend over a state that the test writes: commands are checked as the leader checks their form, kept, and
+// carried out as far as the API can see it.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { ExecutionContext } from "ava";
+import type { Backend } from "../../src/api/backend.ts";
+import type { FlowFilter, FlowView, OpenSandbox, PeerView, SandboxView, StatsView } from "../../src/api/schema.ts";
+import { serveApi } from "../../src/api/server.ts";
+import { Command, type CommandInput, type CommandResult } from "../../src/cluster/commands.ts";
+import type { Change, Network, Node, Service, State, Task, TaskStatus } from "../../src/cluster/schema.ts";
+import { applyChanges, emptyState } from "../../src/cluster/state.ts";
+import { UserError } from "../../src/lib/errors.ts";
+import { silentLog } from "../../src/lib/log.ts";
+
+/** An id that begins with a word. */
+export function id(word: string): string {
+  return word.padEnd(25, "x");
+}
+
+export function nodeRow(name: string, over: Partial<Node> = {}): Node {
+  const number = Number(name.replace(/\D/g, ""));
+  return {
+    id: id(name),
+    name,
+    address: `192.0.2.${10 + number}`,
+    vxlanPort: 4789,
+    ingressAddress: `10.192.0.${1 + number}`,
+    manager: number === 1,
+    availability: "active",
+    state: "ready",
+    createdAt: 0,
+    ...over,
+  };
+}
+
+export function networkRow(name: string, over: Partial<Network> = {}): Network {
+  return {
+    id: id(name),
+    name,
+    vni: 4096,
+    subnet: "10.192.32.0/20",
+    gateway: "10.192.32.1",
+    internal: false,
+    createdAt: 0,
+    ...over,
+  };
+}
+
+export function serviceRow(name: string, over: Partial<Service> = {}): Service {
+  return {
+    id: id(name),
+    name,
+    process: { command: ["node", "server.js"], env: {}, workdir: null },
+    replicas: 1,
+    networks: [id("web")],
+    endpointMode: "vip",
+    vips: { [id("web")]: "10.192.32.2" },
+    ports: [],
+    meshVip: null,
+    constraints: [],
+    createdAt: 0,
+    updatedAt: 0,
+    ...over,
+  };
+}
+
+export function taskRow(service: string, slot: number, node: string | null, over: Partial<Task> = {}): Task {
+  return {
+    id: id(`${service}${slot}t`),
+    serviceId: id(service),
+    slot,
+    nodeId: node === null ? null : id(node),
+    desired: "running",
+    addresses: { [id("web")]: `10.192.32.${10 + slot}` },
+    error: null,
+    createdAt: 0,
+    ...over,
+  };
+}
+
+export function statusRow(task: Task, state: TaskStatus["state"], over: Partial<TaskStatus> = {}): TaskStatus {
+  return { taskId: task.id, nodeId: task.nodeId!, state, since: 0, error: null, exitCode: null, restarts: 0, ...over };
+}
+
+export const put = {
+  node: (row: Node): Change => ({ kind: "nodes", key: row.id, row }),
+  network: (row: Network): Change => ({ kind: "networks", key: row.id, row }),
+  service: (row: Service): Change => ({ kind: "services", key: row.id, row }),
+  task: (row: Task): Change => ({ kind: "tasks", key: row.id, row }),
+  status: (row: TaskStatus): Change => ({ kind: "statuses", key: row.taskId, row }),
+};
+
+export class FakeBackend implements Backend {
+  readonly nodeName = "node1";
+  readonly commands: Command[] = [];
+  readonly opened: OpenSandbox[] = [];
+  readonly closed: string[] = [];
+  /** Answers every command. */
+  refusal: Error | undefined;
+  /** Why the barrier does not hold yet. */
+  behind: string | undefined;
+  connected = true;
+  peerViews: PeerView[] = [];
+  #state: State;
+  readonly #listeners = new Set<() => void>();
+
+  constructor(changes: Change[] = []) {
+    this.#state = applyChanges(emptyState(), changes, 1);
+  }
+
+  /** The next snapshot. */
+  change(...changes: Change[]): void {
+    this.#state = applyChanges(this.#state, changes, this.#state.revision + 1);
+    for (const listener of this.#listeners) listener();
+  }
+
+  state(): State {
+    return this.#state;
+  }
+
+  onState(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  leader() {
+    return { name: "node1", connected: this.connected };
+  }
+
+  async execute(input: CommandInput): Promise<CommandResult> {
+    if (this.refusal !== undefined) throw this.refusal;
+    const checked = Command.safeParse(input);
+    if (!checked.success) {
+      const issue = checked.error.issues[0]!;
+      throw new UserError(400, issue.message, { field: issue.path.join(".") });
+    }
+    const command = checked.data;
+    this.commands.push(command);
+    return { id: this.#carryOut(command), revision: this.#state.revision };
+  }
+
+  #carryOut(command: Command): string {
+    if (command.type === "network.create") {
+      const row = networkRow(command.name, { internal: command.internal });
+      this.change(put.network(row));
+      return row.id;
+    }
+    if (command.type === "service.create") {
+      const row = serviceRow(command.name, {
+        process: { command: command.command, env: command.env, workdir: command.workdir },
+        replicas: command.replicas,
+        ports: command.ports,
+      });
+      this.change(put.service(row), ...this.#runTasks(row, command.replicas));
+      return row.id;
+    }
+    if (command.type === "service.scale") {
+      const row = [...this.#state.services.values()].find(({ name }) => name === command.name);
+      if (row === undefined) throw new UserError(404, `no such service: ${command.name}`);
+      this.change(put.service({ ...row, replicas: command.replicas }), ...this.#runTasks(row, command.replicas));
+      return row.id;
+    }
+    const known = [...this.#state.services.values(), ...this.#state.networks.values(), ...this.#state.nodes.values()];
+    const named = "name" in command ? known.find(({ name }) => name === command.name) : undefined;
+    if (named === undefined) throw new UserError(404, `no such thing: ${JSON.stringify(command)}`);
+    return named.id;
+  }
+
+  #runTasks(service: Service, replicas: number): Change[] {
+    const tasks = Array.from({ length: replicas }, (_, i) => taskRow(service.name, i + 1, "node1"));
+    return tasks.flatMap((task) => [put.task(task), put.status(statusRow(task, "running", { since: Date.now() }))]);
+  }
+
+  async waitApplied(): Promise<void> {
+    if (this.behind !== undefined) throw new UserError(503, this.behind);
+  }
+
+  async peers(): Promise<PeerView[]> {
+    return this.peerViews;
+  }
+
+  async stats(): Promise<StatsView> {
+    return { datapath: { rxPackets: 7, txPackets: 0 }, drops: { NoRoute: 3 }, dns: { queries: 2 } };
+  }
+
+  async flows({ service }: FlowFilter): Promise<FlowView[]> {
+    if (service === "none") return [];
+    return [
+      {
+        protocol: "tcp",
+        client: "10.192.32.9:40000",
+        destination: "10.192.32.2:9200",
+        target: "10.192.32.11:9200",
+        service: "search",
+        task: "search.1",
+        node: "node2",
+        state: "established",
+        ageMs: 61_000,
+        packets: 12,
+        bytes: 3400,
+      },
+    ];
+  }
+
+  async openSandbox(request: OpenSandbox): Promise<SandboxView> {
+    if (this.refusal !== undefined) throw this.refusal;
+    this.opened.push(request);
+    return { id: id("sandbox"), netns: "ovl-node1-sandbox", address: "10.192.32.77" };
+  }
+
+  async closeSandbox(sandbox: string): Promise<void> {
+    this.closed.push(sandbox);
+  }
+}
+
+/** A directory that goes with the test. */
+export function temporaryDirectory(t: ExecutionContext): string {
+  const directory = mkdtempSync(join(tmpdir(), "overlayd-api-"));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/** Serves the backend on a socket of its own until the test ends. Returns the socket's path. */
+export async function served(t: ExecutionContext, backend: Backend): Promise<string> {
+  const socketPath = join(temporaryDirectory(t), "overlayd.sock");
+  const server = await serveApi(backend, { socketPath, log: silentLog });
+  t.teardown(() => server.close());
+  return socketPath;
+}
