@@ -41,10 +41,11 @@ if [ ${#packages[@]} -gt 0 ]; then
   fi
 fi
 
-# npm writes node_modules/.package-lock.json when it has finished.
+# npm writes node_modules/.package-lock.json when it has finished. Not `npm ci`: it refuses a lock file that lacks the
+# optional packages of other platforms, and a registry that has not all of them makes such lock files.
 if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
   say "installing npm packages"
-  npm ci --ignore-scripts --loglevel=error
+  npm install --no-save --ignore-scripts --loglevel=error
   touch node_modules/.package-lock.json
 fi
 
