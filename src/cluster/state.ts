@@ -1,7 +1,24 @@
-// Snapshots and changes: the one way in which a state becomes the next one.
-import { type Change, KINDS, type Kind, type RowOf, type State } from "./schema.ts";
+// Snapshots and changes: the one way in which a state becomes the next one, and how both look as JSON.
+import { z } from "zod";
+import { type Change, KINDS, type Kind, type RowOf, rowSchemas, type State } from "./schema.ts";
 
-export type Tables = { -readonly [K in Kind]: Map<string, RowOf<K>> };
+type Tables = { -readonly [K in Kind]: Map<string, RowOf<K>> };
+
+const keyOfRow: { [K in Kind]: (row: RowOf<K>) => string } = {
+  nodes: (node) => node.id,
+  networks: (network) => network.id,
+  services: (service) => service.id,
+  tasks: (task) => task.id,
+  endpoints: (endpoint) => endpoint.id,
+  allocations: (allocation) => allocation.address,
+  ports: (claim) => `${claim.port}/${claim.protocol}`,
+  statuses: (status) => status.taskId,
+};
+
+/** What keys a row in its table. */
+export function keyOf<K extends Kind>(kind: K, row: RowOf<K>): string {
+  return keyOfRow[kind](row);
+}
 
 export function emptyState(): State {
   return { revision: 0, ...emptyTables() };
@@ -25,4 +42,82 @@ export function applyChanges(state: State, changes: readonly Change[], revision:
     else table.set(key, row);
   }
   return next as State;
+}
+
+/** The next state in the making: reads see what was written, and nobody else does until it is committed. */
+export class Draft {
+  /** The revision at which the changes will be in the state. */
+  readonly revision: number;
+  readonly #tables: State;
+  readonly #copied = new Set<Kind>();
+  readonly #changes = new Map<string, Change>();
+
+  constructor(state: State) {
+    this.revision = state.revision + 1;
+    this.#tables = { ...state, revision: this.revision };
+  }
+
+  get state(): State {
+    return this.#tables;
+  }
+
+  get changes(): Change[] {
+    return [...this.#changes.values()];
+  }
+
+  put<K extends Kind>(kind: K, row: RowOf<K>): void {
+    const key = keyOf(kind, row);
+    this.#tableOf(kind).set(key, row);
+    this.#changes.set(`${kind}/${key}`, { kind, key, row } as Change);
+  }
+
+  remove(kind: Kind, key: string): void {
+    if (this.#tableOf(kind).delete(key)) this.#changes.set(`${kind}/${key}`, { kind, key, row: null });
+  }
+
+  #tableOf<K extends Kind>(kind: K): Map<string, RowOf<K>> {
+    const tables = this.#tables as unknown as Record<Kind, unknown>;
+    if (!this.#copied.has(kind)) {
+      tables[kind] = new Map(tables[kind] as ReadonlyMap<string, unknown>);
+      this.#copied.add(kind);
+    }
+    return tables[kind] as Map<string, RowOf<K>>;
+  }
+}
+
+const ChangeLine = z.object({ kind: z.enum(KINDS), key: z.string(), row: z.unknown() });
+
+/** Changes as they came from outside, checked. Throws ZodError. */
+export function parseChanges(json: unknown): Change[] {
+  return z
+    .array(ChangeLine)
+    .parse(json)
+    .map(({ kind, key, row }) => ({ kind, key, row: row === null ? null : rowSchemas[kind].parse(row) }) as Change);
+}
+
+const StateJson = z.object({
+  revision: z.int().min(0),
+  nodes: z.array(rowSchemas.nodes),
+  networks: z.array(rowSchemas.networks),
+  services: z.array(rowSchemas.services),
+  tasks: z.array(rowSchemas.tasks),
+  endpoints: z.array(rowSchemas.endpoints),
+  allocations: z.array(rowSchemas.allocations),
+  ports: z.array(rowSchemas.ports),
+  statuses: z.array(rowSchemas.statuses),
+} satisfies Record<Kind | "revision", z.ZodType>);
+export type StateJson = z.infer<typeof StateJson>;
+
+export function stateToJson(state: State): StateJson {
+  const rows = Object.fromEntries(KINDS.map((kind) => [kind, [...state[kind].values()]]));
+  return { revision: state.revision, ...rows } as StateJson;
+}
+
+/** A state as it came from outside, checked. Throws ZodError. */
+export function stateFromJson(json: unknown): State {
+  const { revision, ...tables } = StateJson.parse(json);
+  const changes = KINDS.flatMap((kind) =>
+    tables[kind].map((row) => ({ kind, key: keyOf(kind, row as RowOf<typeof kind>), row }) as Change),
+  );
+  return applyChanges(emptyState(), changes, revision);
 }

@@ -1,0 +1,36 @@
+// A checked command, carried out on a draft: which module does which.
+import type { Command } from "./commands.ts";
+import { createEndpoint, removeEndpoint } from "./endpoints.ts";
+import { createNetwork, removeNetwork } from "./networks.ts";
+import { type NodeContext, removeNode, setAvailability } from "./nodes.ts";
+import { createService, type ReservedPort, removeService, scaleService } from "./services.ts";
+import type { Draft } from "./state.ts";
+
+export interface CommandContext extends NodeContext {
+  reservedPorts: readonly ReservedPort[];
+}
+
+/** The id of the row that was made, changed or removed. Throws UserError. */
+export function carryOut(draft: Draft, command: Command, context: CommandContext): string {
+  const { now, newId, pool, reservedPorts } = context;
+  switch (command.type) {
+    case "network.create":
+      return createNetwork(draft, command, pool, now, newId);
+    case "network.remove":
+      return removeNetwork(draft, command.name);
+    case "service.create":
+      return createService(draft, command, reservedPorts, now, newId);
+    case "service.scale":
+      return scaleService(draft, command.name, command.replicas, now);
+    case "service.remove":
+      return removeService(draft, command.name);
+    case "endpoint.create":
+      return createEndpoint(draft, command, now, newId);
+    case "endpoint.remove":
+      return removeEndpoint(draft, command.id);
+    case "node.availability":
+      return setAvailability(draft, command.name, command.availability);
+    case "node.remove":
+      return removeNode(draft, command.name, context);
+  }
+}

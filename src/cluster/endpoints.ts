@@ -1,0 +1,50 @@
+// Addresses for containers that are no tasks.
+import { UserError } from "../lib/errors.ts";
+import type { Command } from "./commands.ts";
+import { allocateAddress, releaseAddress, takeAddress } from "./ipam.ts";
+import { findByName, sameName } from "./lookup.ts";
+import { type Endpoint, INGRESS_NETWORK } from "./schema.ts";
+import { RESERVED_NAME } from "./services.ts";
+import type { Draft } from "./state.ts";
+
+type Create = Extract<Command, { type: "endpoint.create" }>;
+
+export function createEndpoint(draft: Draft, command: Create, now: number, newId: () => string): string {
+  const { name } = command;
+  const { endpoints, networks, nodes, services } = draft.state;
+  const node = nodes.get(command.node);
+  if (node === undefined) throw new UserError(404, `there is no node of id '${command.node}'`);
+  const network = findByName("network", networks, command.network);
+  if (network.name === INGRESS_NETWORK) {
+    throw new UserError(400, `network '${INGRESS_NETWORK}' is the nodes' own`, { field: "network" });
+  }
+  if (name?.toLowerCase() === RESERVED_NAME) {
+    throw new UserError(400, `an endpoint cannot be named '${name}': DNS names a service's tasks so`, {
+      field: "name",
+    });
+  }
+  const others = [...endpoints.values()].filter(({ networkId }) => networkId === network.id);
+  if (others.some((other) => sameName(other.name, name))) {
+    throw new UserError(409, `network '${network.name}' has an endpoint '${name}' already`);
+  }
+  if ([...services.values()].some((service) => sameName(service.name, name) && service.networks.includes(network.id))) {
+    throw new UserError(409, `network '${network.name}' has a service '${name}' already`);
+  }
+  const id = newId();
+  const holder = { kind: "endpoint", id } as const;
+  const address =
+    command.address === undefined
+      ? allocateAddress(draft, network, holder)
+      : takeAddress(draft, network, command.address, holder);
+  const endpoint: Endpoint = { id, name, nodeId: node.id, networkId: network.id, address, createdAt: now };
+  draft.put("endpoints", endpoint);
+  return id;
+}
+
+/** `id` may be its name too. */
+export function removeEndpoint(draft: Draft, id: string): string {
+  const endpoint = findByName("endpoint", draft.state.endpoints, id);
+  releaseAddress(draft, endpoint.address);
+  draft.remove("endpoints", endpoint.id);
+  return endpoint.id;
+}

@@ -1,0 +1,289 @@
+// The one writer of the cluster's state. Everything that changes it goes through `#transact`: one at a time, drafted,
+// reconciled, committed, and only then seen by anybody.
+import type { Clock, Timer } from "../lib/clock.ts";
+import { ConfigError, messageOf, UserError } from "../lib/errors.ts";
+import { cidr, contains } from "../lib/ip.ts";
+import type { Log } from "../lib/log.ts";
+import { AppliedBarrier } from "./applied-barrier.ts";
+import { type CommandContext, carryOut } from "./carry-out.ts";
+import { check } from "./check.ts";
+import { Command, type CommandInput, type CommandResult } from "./commands.ts";
+import { freeReleased } from "./ipam.ts";
+import { Liveness } from "./liveness.ts";
+import { createFirstNetworks } from "./networks.ts";
+import { applyReport, registerNode } from "./nodes.ts";
+import { BEATS_PER_PERIOD, NodeIdentity, Report, type StreamMessage } from "./protocol.ts";
+import { reconcile } from "./scheduler.ts";
+import type { State } from "./schema.ts";
+import type { ReservedPort } from "./services.ts";
+import { Draft, emptyState, stateToJson } from "./state.ts";
+import type { Store } from "./store.ts";
+
+export interface LeaderConfig {
+  /** What the networks' subnets are cut from. */
+  pool: string;
+  /** A node whose session is silent for longer is down. */
+  livenessMs: number;
+  /** Ports that no service may publish. */
+  reservedPorts: readonly ReservedPort[];
+}
+
+export interface LeaderOptions {
+  store: Store;
+  clock: Clock;
+  log: Log;
+  newId: () => string;
+  config: LeaderConfig;
+}
+
+/** The leader's way down to one node. Neither call throws. */
+export interface SessionSink {
+  send(message: StreamMessage): void;
+  close(): void;
+}
+
+interface NodeSession {
+  id: string;
+  nodeId: string;
+  sink: SessionSink;
+  /** The highest revision in force in the node's data path; 0 until it has told this session. */
+  applied: number;
+  /** Whether it has told all its statuses. */
+  reported: boolean;
+}
+
+const MAX_QUEUED = 10_000;
+
+export class Leader {
+  readonly #store: Store;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #newId: () => string;
+  readonly #config: LeaderConfig;
+  readonly #liveness: Liveness;
+  readonly #barrier: AppliedBarrier;
+  // BOUNDED: by the nodes, one session each; keyed by session id.
+  readonly #sessions = new Map<string, NodeSession>();
+  #state: State = emptyState();
+  /** Why nothing can be asked of it; undefined while it leads. */
+  #refusal: string | undefined = "this manager has not started to lead";
+  #turn: Promise<unknown> = Promise.resolve();
+  #queued = 0;
+  #suspended = false;
+  #beat: Timer | undefined;
+
+  constructor({ store, clock, log, newId, config }: LeaderOptions) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#log = log;
+    this.#newId = newId;
+    this.#config = config;
+    this.#liveness = new Liveness(clock, config.livenessMs);
+    this.#barrier = new AppliedBarrier(clock, (revision) => this.#behind(revision));
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** Resolves when it leads. Throws ConfigError when the pool no longer holds the networks that there are. */
+  async start(): Promise<void> {
+    const { lost } = await this.#store.campaign();
+    this.#state = await this.#store.load();
+    this.#checkPool();
+    this.#refusal = undefined;
+    lost.addEventListener("abort", () => this.#stepDown(`this manager leads no longer: ${messageOf(lost.reason)}`));
+    if (this.#state.networks.size === 0) {
+      const { pool, now, newId } = this.#context();
+      await this.#transact((draft) => createFirstNetworks(draft, pool, now, newId));
+    }
+    this.#log.info("leads the cluster", { revision: this.#state.revision, count: this.#state.nodes.size });
+    this.#scheduleBeat();
+  }
+
+  /** Ends all sessions, and resolves when nothing is being written any more. The store stays open. */
+  async stop(): Promise<void> {
+    this.#stepDown("this manager is stopping");
+    await this.#turn;
+  }
+
+  /** Throws UserError. */
+  async execute(input: CommandInput): Promise<CommandResult> {
+    const command = check(Command, input);
+    const { value, revision } = await this.#transact(
+      (draft) => carryOut(draft, command, this.#context()),
+      (id) => {
+        if (command.type === "node.remove") this.#forget(id);
+      },
+    );
+    return { revision, id: value };
+  }
+
+  /** Begins a node's session: the sink gets the snapshot, then each change. Throws UserError. */
+  async openSession(input: NodeIdentity, sink: SessionSink): Promise<string> {
+    const identity = check(NodeIdentity, input);
+    const id = this.#newId();
+    await this.#transact(
+      (draft) => registerNode(draft, identity, this.#context()).id,
+      (nodeId) => {
+        this.#endSessionOf(nodeId);
+        this.#liveness.heard(nodeId);
+        this.#sessions.set(id, { id, nodeId, sink, applied: 0, reported: false });
+        sink.send({ type: "session", sessionId: id, nodeId, livenessMs: this.#config.livenessMs });
+        sink.send({ type: "snapshot", state: stateToJson(this.#state) });
+      },
+    );
+    this.#log.info("a node's session began", { node: identity.name, address: identity.address });
+    return id;
+  }
+
+  /** The stream is gone. The node is judged by its silence, not by this. */
+  closeSession(sessionId: string): void {
+    this.#sessions.delete(sessionId);
+  }
+
+  /** Throws UserError 404 when the session is over: the node begins a new one then. */
+  async report(sessionId: string, input: Report): Promise<void> {
+    const report = check(Report, input);
+    const session = this.#requireSession(sessionId);
+    this.#liveness.heard(session.nodeId);
+    await this.#transact((draft) => {
+      this.#requireSession(sessionId);
+      session.applied = Math.max(session.applied, Math.min(report.applied, this.#state.revision));
+      session.reported ||= report.full;
+      applyReport(draft, session.nodeId, report);
+    });
+  }
+
+  /** Resolves with the names of the live nodes that have not applied `revision`: none, or when the time is over. */
+  async waitApplied(revision: number, timeoutMs: number): Promise<string[]> {
+    this.#requireLeading();
+    return this.#barrier.wait(revision, timeoutMs);
+  }
+
+  async #transact<T>(
+    work: (draft: Draft) => T,
+    whenCommitted?: (value: T) => void,
+  ): Promise<{ value: T; revision: number }> {
+    if (this.#queued >= MAX_QUEUED) throw new UserError(503, "the leader is busy; try again");
+    this.#queued++;
+    const turn = this.#turn.then(async () => {
+      this.#requireLeading();
+      const draft = new Draft(this.#state);
+      const value = work(draft);
+      reconcile(draft, { ...this.#context(), reported: this.#reportedNodes() });
+      freeReleased(draft, this.#appliedEverywhere(draft.state));
+      await this.#commit(draft);
+      whenCommitted?.(value);
+      this.#barrier.check();
+      return { value, revision: this.#state.revision };
+    });
+    this.#turn = turn.catch(() => undefined).finally(() => this.#queued--);
+    return turn;
+  }
+
+  async #commit(draft: Draft): Promise<void> {
+    const { changes, revision } = draft;
+    if (changes.length === 0) return;
+    await this.#store.commit(changes, revision);
+    this.#state = draft.state;
+    for (const { sink } of this.#sessions.values()) sink.send({ type: "changes", revision, changes });
+  }
+
+  #context(): CommandContext {
+    return {
+      now: this.#clock.now(),
+      newId: this.#newId,
+      pool: cidr(this.#config.pool),
+      reservedPorts: this.#config.reservedPorts,
+      silent: (nodeId) => this.#liveness.silent(nodeId),
+    };
+  }
+
+  #reportedNodes(): ReadonlySet<string> {
+    return new Set([...this.#sessions.values()].filter(({ reported }) => reported).map(({ nodeId }) => nodeId));
+  }
+
+  #appliedEverywhere(state: State): number {
+    return Math.min(...readyNodes(state).map(({ id }) => this.#sessionOf(id)?.applied ?? 0));
+  }
+
+  #behind(revision: number): string[] {
+    return readyNodes(this.#state)
+      .filter(({ id }) => (this.#sessionOf(id)?.applied ?? 0) < revision)
+      .map(({ name }) => name);
+  }
+
+  #sessionOf(nodeId: string): NodeSession | undefined {
+    return [...this.#sessions.values()].find((session) => session.nodeId === nodeId);
+  }
+
+  #requireSession(sessionId: string): NodeSession {
+    const session = this.#sessions.get(sessionId);
+    if (session === undefined) throw new UserError(404, "this session is over; begin a new one");
+    return session;
+  }
+
+  #requireLeading(): void {
+    if (this.#refusal !== undefined) throw new UserError(503, this.#refusal);
+  }
+
+  #checkPool(): void {
+    const pool = cidr(this.#config.pool);
+    const outside = [...this.#state.networks.values()].find(({ subnet }) => !contains(pool, cidr(subnet).base));
+    if (outside === undefined) return;
+    throw new ConfigError(
+      "pool",
+      `'${this.#config.pool}' does not hold ${outside.subnet} of network '${outside.name}', which exists already`,
+    );
+  }
+
+  #forget(nodeId: string): void {
+    this.#liveness.forget(nodeId);
+    this.#endSessionOf(nodeId);
+  }
+
+  #endSessionOf(nodeId: string): void {
+    const session = this.#sessionOf(nodeId);
+    if (session === undefined) return;
+    this.#sessions.delete(session.id);
+    session.sink.close();
+  }
+
+  #stepDown(reason: string): void {
+    this.#refusal = reason;
+    this.#beat?.cancel();
+    for (const { sink } of this.#sessions.values()) sink.close();
+    this.#sessions.clear();
+    this.#barrier.close();
+    this.#log.info("leads no longer", { reason });
+  }
+
+  #scheduleBeat(): void {
+    this.#beat = this.#clock.after(this.#config.livenessMs / BEATS_PER_PERIOD, () => {
+      this.#scheduleBeat();
+      for (const { sink } of this.#sessions.values()) sink.send({ type: "alive" });
+      this.#judge().catch((error: unknown) => this.#log.error("cannot record lost nodes", { err: error }));
+    });
+  }
+
+  async #judge(): Promise<void> {
+    const { lost, suspended } = this.#liveness.judge(readyNodes(this.#state).map(({ id }) => id));
+    if (suspended && !this.#suspended) this.#log.warn("most nodes are silent at once; none is judged");
+    this.#suspended = suspended;
+    if (lost.length === 0) return;
+    await this.#transact((draft) => {
+      for (const nodeId of lost) {
+        const node = draft.state.nodes.get(nodeId);
+        if (node === undefined || !this.#liveness.silent(nodeId)) continue;
+        this.#log.warn("a node is down: its session is lost", { node: node.name, address: node.address });
+        this.#endSessionOf(nodeId);
+        draft.put("nodes", { ...node, state: "down" });
+      }
+    });
+  }
+}
+
+function readyNodes(state: State) {
+  return [...state.nodes.values()].filter((node) => node.state === "ready");
+}

@@ -1,0 +1,48 @@
+// Which nodes have been silent for too long. Silence counts from when the leader began to listen, so that after a start,
+// or after the leader itself was stopped for a while, nobody is judged for one period.
+import type { Clock } from "../lib/clock.ts";
+
+export interface Verdict {
+  lost: string[];
+  /** Most nodes are silent at once: then it is the leader that is cut off, and nobody is judged. */
+  suspended: boolean;
+}
+
+export class Liveness {
+  readonly #clock: Clock;
+  readonly #periodMs: number;
+  // BOUNDED: by the nodes that have a row (`forget`); keyed by node id.
+  readonly #heardAt = new Map<string, number>();
+  #listeningSince: number;
+  #judgedAt: number;
+
+  constructor(clock: Clock, periodMs: number) {
+    this.#clock = clock;
+    this.#periodMs = periodMs;
+    this.#listeningSince = clock.monotonic();
+    this.#judgedAt = this.#listeningSince;
+  }
+
+  heard(nodeId: string): void {
+    this.#heardAt.set(nodeId, this.#clock.monotonic());
+  }
+
+  forget(nodeId: string): void {
+    this.#heardAt.delete(nodeId);
+  }
+
+  silent(nodeId: string): boolean {
+    const since = Math.max(this.#heardAt.get(nodeId) ?? 0, this.#listeningSince);
+    return this.#clock.monotonic() - since > this.#periodMs;
+  }
+
+  /** To be called several times a period, with the nodes that count as ready. */
+  judge(readyNodeIds: readonly string[]): Verdict {
+    const now = this.#clock.monotonic();
+    if (now - this.#judgedAt > this.#periodMs) this.#listeningSince = now;
+    this.#judgedAt = now;
+    const lost = readyNodeIds.filter((nodeId) => this.silent(nodeId));
+    const suspended = lost.length > readyNodeIds.length / 2;
+    return { lost: suspended ? [] : lost, suspended };
+  }
+}

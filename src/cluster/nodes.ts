@@ -1,0 +1,128 @@
+// Nodes as the leader knows them: joining, coming back, being lost, drained and removed.
+import { UserError } from "../lib/errors.ts";
+import { type Cidr, contains, formatCidr, ipv4 } from "../lib/ip.ts";
+import { allocateAddress, releaseAddress } from "./ipam.ts";
+import { findByName, sameName } from "./lookup.ts";
+import type { NodeIdentity, Report } from "./protocol.ts";
+import { removeTask } from "./scheduler.ts";
+import { INGRESS_NETWORK, type Node, type State, type Task } from "./schema.ts";
+import type { Draft } from "./state.ts";
+
+export interface NodeContext {
+  now: number;
+  newId: () => string;
+  pool: Cidr;
+  /** Whether the node's session has been silent for longer than the leader tolerates. */
+  silent: (nodeId: string) => boolean;
+}
+
+/**
+ * A node's session begins: it gets its row, and one that is known by its name gets its own back. Throws UserError 400
+ * and 409.
+ */
+export function registerNode(draft: Draft, identity: NodeIdentity, context: NodeContext): Node {
+  const known = [...draft.state.nodes.values()].find(({ name }) => sameName(name, identity.name));
+  checkIdentity(draft.state, identity, known, context);
+  if (known === undefined) return addNode(draft, identity, context);
+  const node: Node = { ...known, ...identity, name: known.name, state: "ready" };
+  if (JSON.stringify(node) !== JSON.stringify(known)) draft.put("nodes", node);
+  if (known.state === "down" && node.availability === "active") reviveTasks(draft, node);
+  return node;
+}
+
+/** Takes over what the node observed of its tasks. */
+export function applyReport(draft: Draft, nodeId: string, { statuses, full, gone }: Report): void {
+  const told = new Set(statuses.map(({ taskId }) => taskId));
+  const forgotten = full
+    ? [...draft.state.statuses.values()].filter((status) => status.nodeId === nodeId && !told.has(status.taskId))
+    : [];
+  for (const taskId of [...gone, ...forgotten.map((status) => status.taskId)]) {
+    if (draft.state.tasks.get(taskId)?.nodeId === nodeId) draft.remove("statuses", taskId);
+  }
+  for (const status of statuses) {
+    const isOwn = status.nodeId === nodeId && draft.state.tasks.get(status.taskId)?.nodeId === nodeId;
+    const before = draft.state.statuses.get(status.taskId);
+    if (isOwn && JSON.stringify(before) !== JSON.stringify(status)) draft.put("statuses", status);
+  }
+}
+
+export function setAvailability(draft: Draft, name: string, availability: Node["availability"]): string {
+  const node = findByName("node", draft.state.nodes, name);
+  if (node.availability !== availability) draft.put("nodes", { ...node, availability });
+  return node.id;
+}
+
+/** Forgets a node that is gone for good, with all that it holds. Throws UserError 409 while it is alive. */
+export function removeNode(draft: Draft, name: string, { silent }: NodeContext): string {
+  const node = findByName("node", draft.state.nodes, name);
+  if (node.state === "ready" && !silent(node.id)) {
+    throw new UserError(409, `node '${node.name}' is up: stop its agent first`);
+  }
+  for (const task of draft.state.tasks.values()) if (task.nodeId === node.id) removeTask(draft, task);
+  for (const endpoint of draft.state.endpoints.values()) {
+    if (endpoint.nodeId !== node.id) continue;
+    releaseAddress(draft, endpoint.address);
+    draft.remove("endpoints", endpoint.id);
+  }
+  releaseAddress(draft, node.ingressAddress);
+  draft.remove("nodes", node.id);
+  return node.id;
+}
+
+function addNode(draft: Draft, identity: NodeIdentity, { now, newId }: NodeContext): Node {
+  const id = newId();
+  const ingress = findByName("network", draft.state.networks, INGRESS_NETWORK);
+  const ingressAddress = allocateAddress(draft, ingress, { kind: "node", id });
+  const node: Node = { id, ...identity, ingressAddress, availability: "active", state: "ready", createdAt: now };
+  draft.put("nodes", node);
+  return node;
+}
+
+function checkIdentity(state: State, identity: NodeIdentity, known: Node | undefined, context: NodeContext): void {
+  const { name, address, vxlanPort } = identity;
+  if (contains(context.pool, ipv4(address))) {
+    const pool = formatCidr(context.pool);
+    throw new UserError(400, `the node's address ${address} is in the overlay's pool ${pool}`, { field: "address" });
+  }
+  if (known !== undefined && known.address !== address && known.state === "ready" && !context.silent(known.id)) {
+    throw new UserError(409, `the name '${name}' is in use by the node at ${known.address}`, { field: "name" });
+  }
+  const neighbour = [...state.nodes.values()].find((node) => node.address === address && node !== known);
+  if (neighbour !== undefined) {
+    throw new UserError(
+      409,
+      `the address ${address} is that of node '${neighbour.name}'; if that is gone, 'overlayctl node rm ${neighbour.name}' removes it`,
+      { field: "address" },
+    );
+  }
+  const claim = state.ports.get(`${vxlanPort}/udp`);
+  if (claim !== undefined) {
+    const service = state.services.get(claim.serviceId)?.name;
+    throw new UserError(409, `the VXLAN port ${vxlanPort} is published by service '${service}'`, {
+      field: "vxlanPort",
+    });
+  }
+}
+
+/**
+ * The tasks that the node was given before it was lost are wanted again, where others stand in for them or are missing.
+ * The scheduler lets the stand-ins go when these run.
+ */
+function reviveTasks(draft: Draft, node: Node): void {
+  const newestFirst = [...draft.state.tasks.values()]
+    .filter(({ nodeId, desired }) => nodeId === node.id && desired === "shutdown")
+    .toSorted((a, b) => b.createdAt - a.createdAt);
+  for (const task of newestFirst) {
+    const service = draft.state.services.get(task.serviceId);
+    const lastState = draft.state.statuses.get(task.id)?.state;
+    if (service === undefined || lastState === "shutdown" || lastState === "complete") continue;
+    const wanted = [...draft.state.tasks.values()].filter(
+      ({ serviceId, desired }) => serviceId === service.id && desired === "running",
+    );
+    const standIns = wanted.filter(({ slot }) => slot === task.slot);
+    const isMissing = standIns.length === 0 && new Set(wanted.map(({ slot }) => slot)).size < service.replicas;
+    if (!isMissing && (standIns.length === 0 || standIns.some(({ nodeId }) => nodeId === node.id))) continue;
+    draft.put("tasks", { ...task, desired: "running" } satisfies Task);
+    for (const standIn of standIns) if (standIn.nodeId === null) removeTask(draft, standIn);
+  }
+}

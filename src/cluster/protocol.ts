@@ -1,0 +1,41 @@
+// What the leader and a node's session say to each other: lines down a stream, reports up.
+import { z } from "zod";
+import type { Change } from "./schema.ts";
+import { Id, Node, TaskStatus } from "./schema.ts";
+import type { StateJson } from "./state.ts";
+
+/** Who a node says that it is. */
+export const NodeIdentity = Node.pick({ name: true, address: true, vxlanPort: true, manager: true });
+export type NodeIdentity = z.infer<typeof NodeIdentity>;
+
+/** One line of the leader's stream. The first is `session`, the second a `snapshot`; then as things happen. */
+export type StreamMessage =
+  /** `livenessMs`: after so much silence either side gives the other up. */
+  | { type: "session"; sessionId: string; nodeId: string; livenessMs: number }
+  | { type: "snapshot"; state: StateJson }
+  | { type: "changes"; revision: number; changes: Change[] }
+  | { type: "alive" };
+
+/** The stream as it arrives; snapshot and changes are checked by state.ts. */
+export const StreamLine = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("session"), sessionId: Id, nodeId: Id, livenessMs: z.number().positive() }),
+  z.object({ type: z.literal("snapshot"), state: z.unknown() }),
+  z.object({ type: z.literal("changes"), revision: z.int(), changes: z.unknown() }),
+  z.object({ type: z.literal("alive") }),
+]);
+export type StreamLine = z.infer<typeof StreamLine>;
+
+/** What a node tells of itself; sent at each news, and often enough to show that it lives. */
+export const Report = z.object({
+  /** Statuses that are new or changed; all of them when `full`. */
+  statuses: z.array(TaskStatus).max(100_000),
+  full: z.boolean(),
+  /** Tasks of which nothing is left on the node. */
+  gone: z.array(Id).max(100_000),
+  /** The highest revision of this session that is in force in all of the node's data path. */
+  applied: z.int().min(0),
+});
+export type Report = z.infer<typeof Report>;
+
+/** The stream goes on for ever, so this many silent beats are one liveness period. */
+export const BEATS_PER_PERIOD = 5;

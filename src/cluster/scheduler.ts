@@ -1,0 +1,210 @@
+// Makes the tasks match the services: as many as asked, spread over the nodes that can take them. Level-triggered: it
+// looks at the state alone, so that it can run after any event and finds nothing to do when all is well.
+import { UserError } from "../lib/errors.ts";
+import { allocateAddress, releaseAddress } from "./ipam.ts";
+import type { Node, Service, State, Task, TaskState } from "./schema.ts";
+import type { Draft } from "./state.ts";
+
+export interface SchedulerContext {
+  /** Wall-clock milliseconds. */
+  now: number;
+  newId: () => string;
+  /** Ids of the nodes whose statuses in the state are known to be current. */
+  reported: ReadonlySet<string>;
+}
+
+/** A process may be there in these states. */
+const ALIVE: ReadonlySet<TaskState> = new Set(["pending", "preparing", "starting", "running"]);
+
+export function reconcile(draft: Draft, context: SchedulerContext): void {
+  const tasksByService = groupBy(wantedTasks(draft.state), (task) => task.serviceId);
+  for (const [serviceId, tasks] of tasksByService) {
+    if (!draft.state.services.has(serviceId)) for (const task of tasks) retire(draft, task);
+  }
+  for (const service of draft.state.services.values()) {
+    const kept = retireMisplaced(draft, tasksByService.get(service.id) ?? []);
+    const bySlot = groupBy(retireSurplus(draft, kept, context), (task) => task.slot);
+    scaleDown(draft, service, bySlot, context);
+    scaleUp(draft, service, bySlot, context);
+  }
+  placePending(draft);
+  removeStopped(draft, context);
+}
+
+/** Whether the task's own node says that it runs. */
+export function isRunning(state: State, task: Task, reported: ReadonlySet<string>): boolean {
+  return task.nodeId !== null && reported.has(task.nodeId) && state.statuses.get(task.id)?.state === "running";
+}
+
+/** Takes the task out of the state, and releases what it holds. */
+export function removeTask(draft: Draft, task: Task): void {
+  for (const address of Object.values(task.addresses)) releaseAddress(draft, address);
+  draft.remove("statuses", task.id);
+  draft.remove("tasks", task.id);
+}
+
+/** Has the task stopped by its node; one that has no node goes at once. */
+export function retire(draft: Draft, task: Task): void {
+  if (task.nodeId === null) removeTask(draft, task);
+  else draft.put("tasks", { ...task, desired: "shutdown" });
+}
+
+function wantedTasks(state: State): Task[] {
+  return [...state.tasks.values()].filter(({ desired }) => desired !== "shutdown");
+}
+
+function canKeep(node: Node | undefined): boolean {
+  return node !== undefined && node.state === "ready" && node.availability === "active";
+}
+
+function retireMisplaced(draft: Draft, tasks: readonly Task[]): Task[] {
+  return tasks.filter((task) => {
+    const keep = task.nodeId === null || canKeep(draft.state.nodes.get(task.nodeId));
+    if (!keep) retire(draft, task);
+    return keep;
+  });
+}
+
+/** A node that came back has its tasks again: those that stood in for them go once the first ones run. */
+function retireSurplus(draft: Draft, tasks: readonly Task[], { reported }: SchedulerContext): Task[] {
+  const retired = new Set<Task>();
+  for (const sharers of groupBy(tasks, (task) => task.slot).values()) {
+    const oldestFirst = sharers.toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1));
+    const firstRunning = oldestFirst.findIndex((task) => isRunning(draft.state, task, reported));
+    if (firstRunning === -1) continue;
+    for (const task of oldestFirst.slice(firstRunning + 1)) {
+      retire(draft, task);
+      retired.add(task);
+    }
+  }
+  return tasks.filter((task) => !retired.has(task));
+}
+
+/** Those that do not run go first, then one from the node with most of them, then the highest slot. */
+function scaleDown(draft: Draft, service: Service, bySlot: Map<number, Task[]>, { reported }: SchedulerContext): void {
+  while (bySlot.size > service.replicas) {
+    const perNode = countBy([...bySlot.values()].flat(), (task) => task.nodeId);
+    const running = (tasks: readonly Task[]) => Number(tasks.some((task) => isRunning(draft.state, task, reported)));
+    const load = (tasks: readonly Task[]) => Math.max(...tasks.map((task) => perNode.get(task.nodeId)!));
+    const [slot, tasks] = [...bySlot].reduce((victim, other) => {
+      const order = running(victim[1]) - running(other[1]) || load(other[1]) - load(victim[1]) || other[0] - victim[0];
+      return order > 0 ? other : victim;
+    });
+    for (const task of tasks) retire(draft, task);
+    bySlot.delete(slot);
+  }
+}
+
+function scaleUp(draft: Draft, service: Service, bySlot: Map<number, Task[]>, { now, newId }: SchedulerContext): void {
+  for (let slot = 1; bySlot.size < service.replicas; slot++) {
+    if (bySlot.has(slot)) continue;
+    const task: Task = {
+      id: newId(),
+      serviceId: service.id,
+      slot,
+      nodeId: null,
+      desired: "running",
+      addresses: {},
+      error: null,
+      createdAt: now,
+    };
+    draft.put("tasks", task);
+    bySlot.set(slot, [task]);
+  }
+}
+
+/** Gives every task without a node the best one, or says on the task why there is none. */
+function placePending(draft: Draft): void {
+  const pending = wantedTasks(draft.state).filter(({ nodeId }) => nodeId === null);
+  if (pending.length === 0) return;
+  const placed = wantedTasks(draft.state).filter(({ nodeId }) => nodeId !== null);
+  const perNode = countBy(placed, ({ nodeId }) => nodeId!);
+  const perServiceAndNode = countBy(placed, ({ serviceId, nodeId }) => `${serviceId}/${nodeId}`);
+  for (const task of pending) {
+    const service = draft.state.services.get(task.serviceId)!;
+    const [node] = [...draft.state.nodes.values()]
+      .filter((candidate) => refusal(candidate, service) === undefined)
+      .toSorted(
+        (a, b) =>
+          (perServiceAndNode.get(`${service.id}/${a.id}`) ?? 0) -
+            (perServiceAndNode.get(`${service.id}/${b.id}`) ?? 0) ||
+          (perNode.get(a.id) ?? 0) - (perNode.get(b.id) ?? 0) ||
+          compare(a.name, b.name),
+      );
+    const error = node === undefined ? whyNowhere(draft.state, service) : place(draft, task, service, node);
+    if (error !== undefined) {
+      if (task.error !== error) draft.put("tasks", { ...task, error });
+    } else if (node !== undefined) {
+      increment(perNode, node.id);
+      increment(perServiceAndNode, `${service.id}/${node.id}`);
+    }
+  }
+}
+
+/** Puts the task on the node, with an address on each of its networks; says why when there is none. */
+function place(draft: Draft, task: Task, service: Service, node: Node): string | undefined {
+  const addresses: Record<string, string> = {};
+  try {
+    for (const networkId of service.networks) {
+      const network = draft.state.networks.get(networkId)!;
+      addresses[networkId] = allocateAddress(draft, network, { kind: "task", id: task.id });
+    }
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    for (const address of Object.values(addresses)) draft.remove("allocations", address);
+    return error.message;
+  }
+  draft.put("tasks", { ...task, nodeId: node.id, addresses, error: null });
+  return undefined;
+}
+
+/** Why the node takes no task of the service; undefined when it does. */
+function refusal(node: Node, { constraints }: Service): string | undefined {
+  if (node.state !== "ready") return `${node.name} is ${node.state}`;
+  if (node.availability !== "active") return `${node.name} is drained`;
+  const violated = constraints.find((constraint) => !satisfies(node, constraint));
+  return violated === undefined ? undefined : `${node.name} does not match ${violated}`;
+}
+
+function satisfies(node: Node, constraint: string): boolean {
+  const [, operator, name] = /^node\.name(==|!=)(.+)$/.exec(constraint)!;
+  return (node.name === name) === (operator === "==");
+}
+
+function whyNowhere(state: State, service: Service): string {
+  const reasons = [...state.nodes.values()].map((node) => refusal(node, service));
+  return reasons.length === 0 ? "no node has joined" : `no node can take it: ${reasons.toSorted().join("; ")}`;
+}
+
+/** A task that is to stop is gone when its node, with all its statuses told, knows of no process. */
+function removeStopped(draft: Draft, { reported }: SchedulerContext): void {
+  for (const task of draft.state.tasks.values()) {
+    if (task.desired !== "shutdown" || task.nodeId === null) continue;
+    const status = draft.state.statuses.get(task.id);
+    const stopped = status === undefined || !ALIVE.has(status.state);
+    if (!draft.state.nodes.has(task.nodeId) || (reported.has(task.nodeId) && stopped)) removeTask(draft, task);
+  }
+}
+
+function groupBy<T, K>(items: readonly T[], keyOf: (item: T) => K): Map<K, T[]> {
+  const groups = new Map<K, T[]>();
+  for (const item of items) {
+    const key = keyOf(item);
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [item]);
+    else group.push(item);
+  }
+  return groups;
+}
+
+function countBy<T, K>(items: readonly T[], keyOf: (item: T) => K): Map<K, number> {
+  return new Map([...groupBy(items, keyOf)].map(([key, group]) => [key, group.length]));
+}
+
+function increment<K>(counts: Map<K, number>, key: K): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
+}

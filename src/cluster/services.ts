@@ -1,0 +1,112 @@
+// Making, scaling and removing services: names, VIPs and published ports. Their tasks are the scheduler's.
+import { UserError } from "../lib/errors.ts";
+import type { Command } from "./commands.ts";
+import { allocateAddress, releaseAddress } from "./ipam.ts";
+import { findByName, requireNewName } from "./lookup.ts";
+import {
+  DEFAULT_NETWORK,
+  INGRESS_NETWORK,
+  type Network,
+  type Protocol,
+  type PublishedPort,
+  type Service,
+  type State,
+} from "./schema.ts";
+import type { Draft } from "./state.ts";
+
+/** A port that the cluster itself needs on every node. `owner` completes "is ...". */
+export interface ReservedPort {
+  port: number;
+  protocol: Protocol;
+  owner: string;
+}
+
+type Create = Extract<Command, { type: "service.create" }>;
+
+/** `tasks.NAME` is how DNS names the tasks of a service. */
+export const RESERVED_NAME = "tasks";
+
+export function createService(
+  draft: Draft,
+  command: Create,
+  reservedPorts: readonly ReservedPort[],
+  now: number,
+  newId: () => string,
+): string {
+  const { name, ports, replicas, endpointMode, constraints } = command;
+  requireNewName("service", draft.state.services, name);
+  if (name.toLowerCase() === RESERVED_NAME) {
+    throw new UserError(400, `a service cannot be named '${name}': DNS names a service's tasks so`, { field: "name" });
+  }
+  const networks = networksOf(draft.state, command.networks);
+  checkPorts(draft.state, ports, reservedPorts);
+  const id = newId();
+  const holder = { kind: "service", id } as const;
+  const vipNetworks = endpointMode === "vip" ? networks : [];
+  const vips = Object.fromEntries(vipNetworks.map((network) => [network.id, allocateAddress(draft, network, holder)]));
+  const ingress = findByName("network", draft.state.networks, INGRESS_NETWORK);
+  const meshVip = ports.length > 0 ? allocateAddress(draft, ingress, holder) : null;
+  for (const { published, protocol } of ports) draft.put("ports", { port: published, protocol, serviceId: id });
+  const service: Service = {
+    id,
+    name,
+    process: { command: command.command, env: command.env, workdir: command.workdir },
+    replicas,
+    networks: networks.map((network) => network.id),
+    endpointMode,
+    vips,
+    ports,
+    meshVip,
+    constraints,
+    createdAt: now,
+    updatedAt: now,
+  };
+  draft.put("services", service);
+  return id;
+}
+
+export function scaleService(draft: Draft, name: string, replicas: number, now: number): string {
+  const service = findByName("service", draft.state.services, name);
+  if (service.replicas !== replicas) draft.put("services", { ...service, replicas, updatedAt: now });
+  return service.id;
+}
+
+export function removeService(draft: Draft, name: string): string {
+  const service = findByName("service", draft.state.services, name);
+  for (const vip of Object.values(service.vips)) releaseAddress(draft, vip);
+  if (service.meshVip !== null) releaseAddress(draft, service.meshVip);
+  for (const { published, protocol } of service.ports) draft.remove("ports", `${published}/${protocol}`);
+  draft.remove("services", service.id);
+  return service.id;
+}
+
+function networksOf(state: State, names: readonly string[]): Network[] {
+  const wanted = names.length === 0 ? [DEFAULT_NETWORK] : names;
+  const networks = new Set(wanted.map((name) => findByName("network", state.networks, name)));
+  if ([...networks].some(({ name }) => name === INGRESS_NETWORK)) {
+    throw new UserError(400, `network '${INGRESS_NETWORK}' is the nodes' own; services cannot join it`, {
+      field: "networks",
+    });
+  }
+  return [...networks];
+}
+
+function checkPorts(state: State, ports: readonly PublishedPort[], reservedPorts: readonly ReservedPort[]): void {
+  const seen = new Set<string>();
+  for (const [i, { published, protocol }] of ports.entries()) {
+    const key = `${published}/${protocol}`;
+    const field = `ports.${i}.published`;
+    if (seen.has(key)) throw new UserError(400, `port ${key} is named twice`, { field });
+    seen.add(key);
+    const reserved = reservedPorts.find((other) => other.port === published && other.protocol === protocol);
+    if (reserved !== undefined) throw new UserError(400, `port ${key} is ${reserved.owner}`, { field });
+    const vxlanNode = [...state.nodes.values()].find(({ vxlanPort }) => protocol === "udp" && vxlanPort === published);
+    if (vxlanNode !== undefined) {
+      throw new UserError(400, `port ${key} is the VXLAN port of node '${vxlanNode.name}'`, { field });
+    }
+    const claim = state.ports.get(key);
+    if (claim === undefined) continue;
+    const owner = state.services.get(claim.serviceId)?.name;
+    throw new UserError(409, `port ${key} is published by service '${owner}'`, { field });
+  }
+}

@@ -1,0 +1,99 @@
+// The leader's HTTP face. A session is one POST whose answer never ends: NDJSON, a StreamMessage a line.
+//   POST /v1/sessions               NodeIdentity -> stream
+//   POST /v1/sessions/:id/report    Report       -> 204
+//   POST /v1/commands               Command      -> CommandResult
+//   GET  /v1/applied?revision=&timeoutMs=        -> { behind: [node names] }
+// Errors are { message, field } with UserError's code.
+import type { ServerResponse } from "node:http";
+import { type FastifyInstance, fastify } from "fastify";
+import { z } from "zod";
+import { messageOf, UserError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import { check } from "./check.ts";
+import type { CommandInput } from "./commands.ts";
+import type { Leader, SessionSink } from "./leader.ts";
+import type { NodeIdentity, Report, StreamMessage } from "./protocol.ts";
+
+export interface SessionServerOptions {
+  host: string;
+  /** 0: any free one. */
+  port: number;
+  log: Log;
+}
+
+export interface SessionServer {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/** A node that takes no more is cut off here: it comes back for a snapshot. */
+const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
+const MAX_BODY_BYTES = 16 * 1024 * 1024;
+
+const AppliedQuery = z.object({
+  revision: z.coerce.number().int().min(0),
+  timeoutMs: z.coerce.number().int().min(0).max(600_000),
+});
+
+/** Resolves when the leader answers on the address. Throws when the address cannot be had. */
+export async function serveSessions(leader: Leader, { host, port, log }: SessionServerOptions): Promise<SessionServer> {
+  const server = fastify({ bodyLimit: MAX_BODY_BYTES, forceCloseConnections: true });
+  server.setErrorHandler<Error & { statusCode?: number }>((error, request, reply) => {
+    const code = error instanceof UserError ? error.code : (error.statusCode ?? 500);
+    if (code === 500) log.error("a request to the leader failed", { path: request.url, err: error });
+    reply.code(code).send({ message: error.message, field: error instanceof UserError ? error.field : undefined });
+  });
+  addRoutes(server, leader, log);
+  await server.listen({ host, port });
+  const [address] = server.addresses();
+  log.warn("sessions are not encrypted: who reaches this address can change the cluster", {
+    address: host,
+    port: String(address!.port),
+  });
+  return { port: address!.port, close: () => server.close() };
+}
+
+function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
+  server.post("/v1/sessions", async (request, reply) => {
+    const sink = new NdjsonSink(reply.raw, log);
+    const sessionId = await leader.openSession(request.body as NodeIdentity, sink);
+    reply.hijack();
+    reply.raw.once("close", () => leader.closeSession(sessionId));
+    if (reply.raw.destroyed) leader.closeSession(sessionId);
+  });
+  server.post<{ Params: { id: string } }>("/v1/sessions/:id/report", async (request, reply) => {
+    await leader.report(request.params.id, request.body as Report);
+    return reply.code(204).send();
+  });
+  server.post("/v1/commands", (request) => leader.execute(request.body as CommandInput));
+  server.get("/v1/applied", async (request) => {
+    const { revision, timeoutMs } = check(AppliedQuery, request.query);
+    return { behind: await leader.waitApplied(revision, timeoutMs) };
+  });
+}
+
+class NdjsonSink implements SessionSink {
+  readonly #response: ServerResponse;
+  readonly #log: Log;
+
+  constructor(response: ServerResponse, log: Log) {
+    this.#response = response;
+    this.#log = log;
+    response.on("error", (error) => log.debug("a session's stream broke", { reason: messageOf(error) }));
+  }
+
+  send(message: StreamMessage): void {
+    if (this.#response.destroyed) return;
+    if (!this.#response.headersSent) this.#response.writeHead(200, { "content-type": "application/x-ndjson" });
+    if (this.#response.writableLength > MAX_UNSENT_BYTES) {
+      this.#log.warn("a node takes nothing of its session; cutting it off");
+      this.#response.destroy();
+      return;
+    }
+    this.#response.write(`${JSON.stringify(message)}\n`);
+  }
+
+  close(): void {
+    this.#response.destroy();
+  }
+}

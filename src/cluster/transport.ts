@@ -1,0 +1,107 @@
+// How a session reaches a manager: an interface, and its HTTP implementation. session-server.ts is the other end.
+import { UserError } from "../lib/errors.ts";
+import type { CommandInput, CommandResult } from "./commands.ts";
+import type { NodeIdentity, Report } from "./protocol.ts";
+
+/** The request has certainly not arrived: another manager may be asked. */
+export class UnreachableError extends Error {
+  override name = "UnreachableError";
+}
+
+/** `manager` is HOST:PORT. All throw UserError as the leader does, UnreachableError, and Error when the answer is lost. */
+export interface Transport {
+  /** The lines of the leader's stream, unchecked. Ends or throws when the stream breaks, or `signal` aborts. */
+  open(manager: string, identity: NodeIdentity, signal: AbortSignal): AsyncIterable<unknown>;
+  report(manager: string, sessionId: string, report: Report): Promise<void>;
+  execute(manager: string, command: CommandInput): Promise<CommandResult>;
+  /** The names of the nodes that are behind. */
+  waitApplied(manager: string, revision: number, timeoutMs: number): Promise<string[]>;
+}
+
+const ANSWER_TIMEOUT_MS = 10_000;
+const MAX_LINE_CHARACTERS = 256 * 1024 * 1024;
+const NOT_SENT = new Set([
+  "ECONNREFUSED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "UND_ERR_CONNECT_TIMEOUT",
+]);
+const USER_ERROR_CODES: ReadonlySet<number> = new Set([400, 404, 409, 503, 507] satisfies UserError["code"][]);
+
+export const httpTransport: Transport = {
+  async *open(manager, identity, signal) {
+    const response = await send(manager, "/v1/sessions", { method: "POST", body: identity, signal });
+    yield* linesOf(response);
+  },
+  async report(manager, sessionId, report) {
+    await send(manager, `/v1/sessions/${sessionId}/report`, { method: "POST", body: report });
+  },
+  async execute(manager, command) {
+    const response = await send(manager, "/v1/commands", { method: "POST", body: command });
+    return (await response.json()) as CommandResult;
+  },
+  async waitApplied(manager, revision, timeoutMs) {
+    const path = `/v1/applied?revision=${revision}&timeoutMs=${timeoutMs}`;
+    const signal = AbortSignal.timeout(timeoutMs + ANSWER_TIMEOUT_MS);
+    const response = await send(manager, path, { method: "GET", signal });
+    return ((await response.json()) as { behind: string[] }).behind;
+  },
+};
+
+async function send(
+  manager: string,
+  path: string,
+  request: { method: string; body?: unknown; signal?: AbortSignal },
+): Promise<Response> {
+  const { method, body, signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS) } = request;
+  const content =
+    body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } };
+  let response: Response;
+  try {
+    response = await fetch(`http://${manager}${path}`, { method, signal, ...content });
+  } catch (error) {
+    throw describeFailure(error);
+  }
+  if (response.ok) return response;
+  throw await refusalOf(response);
+}
+
+/** fetch says only "fetch failed"; the reason is in its cause. */
+function describeFailure(error: unknown): Error {
+  const cause = (error as { cause?: NodeJS.ErrnoException }).cause;
+  const reason = cause?.code ?? cause?.message ?? (error as Error).message;
+  return NOT_SENT.has(reason) ? new UnreachableError(reason, { cause: error }) : new Error(reason, { cause: error });
+}
+
+async function refusalOf(response: Response): Promise<Error> {
+  const text = await response.text();
+  let answer: { message?: string; field?: string } = {};
+  try {
+    answer = JSON.parse(text) as typeof answer;
+  } catch {
+    return new Error(`HTTP ${response.status}: ${text.slice(0, 200)}`);
+  }
+  const message = answer.message ?? `HTTP ${response.status}`;
+  if (!USER_ERROR_CODES.has(response.status)) return new Error(message);
+  const code = response.status as UserError["code"];
+  return new UserError(code, message, answer.field === undefined ? {} : { field: answer.field });
+}
+
+async function* linesOf(response: Response): AsyncGenerator<unknown> {
+  const decoder = new TextDecoder();
+  let unfinished: string[] = [];
+  let characters = 0;
+  for await (const chunk of response.body ?? []) {
+    const [first, ...rest] = decoder.decode(chunk as Uint8Array, { stream: true }).split("\n");
+    unfinished.push(first!);
+    characters += first!.length;
+    for (const part of rest) {
+      yield JSON.parse(unfinished.join(""));
+      unfinished = [part];
+      characters = part.length;
+    }
+    if (characters > MAX_LINE_CHARACTERS) throw new Error("a line of the leader's stream is too long");
+  }
+}
