@@ -1,0 +1,147 @@
+// Compiles a snapshot of the cluster's state into its names.
+import type { Network, Service, State, Task } from "../cluster/schema.ts";
+import { cidr, contains, type Ipv4, ipv4 } from "../lib/ip.ts";
+import { type NameEntry, Names, type NamesOptions, type NetworkNames, type ReverseName, type Target } from "./names.ts";
+
+const DEFAULTS: NamesOptions = { domain: "overlay", ttlSeconds: 5, pool: "10.192.0.0/10" };
+const NO_PORTS: ReadonlySet<string> = new Set();
+
+/** The names of `state`. Throws RangeError when `options.pool` is no prefix. */
+export function compileNames(state: State, options: Partial<NamesOptions> = {}): Names {
+  const building = new Building(state);
+  for (const service of state.services.values()) building.addService(service);
+  for (const endpoint of state.endpoints.values()) {
+    // Docker's host name for a container that was given none: the first 12 characters of its id.
+    building.addHost(endpoint.networkId, endpoint.name ?? endpoint.id.slice(0, 12), endpoint.address);
+    building.addAsker(endpoint.address, [endpoint.networkId]);
+  }
+  for (const network of state.networks.values()) {
+    building.addQualified(network.id, "gateway", network.gateway);
+    building.addNodeAddress(network.gateway);
+  }
+  for (const node of state.nodes.values()) {
+    building.addQualified(building.networkAt(node.ingressAddress), node.name, node.ingressAddress);
+    building.addNodeAddress(node.address);
+    building.addNodeAddress(node.ingressAddress);
+  }
+  return building.finish({ ...DEFAULTS, ...options });
+}
+
+interface NetworkBuilding extends NetworkNames {
+  readonly entries: Map<string, NameEntry>;
+  readonly qualified: Map<string, NameEntry>;
+}
+
+/** Names under construction; lives for one compileNames(). */
+class Building {
+  readonly #state: State;
+  readonly #networks: readonly NetworkBuilding[];
+  readonly #networksById: ReadonlyMap<string, NetworkBuilding>;
+  readonly #networksByAddress = new Map<Ipv4, readonly NetworkNames[]>();
+  readonly #nameByAddress = new Map<Ipv4, ReverseName>();
+  readonly #tasksByService: ReadonlyMap<string, Task[]>;
+
+  constructor(state: State) {
+    this.#state = state;
+    this.#networks = [...state.networks.values()].map(startNetwork).sort((a, b) => (a.name < b.name ? -1 : 1));
+    this.#networksById = new Map(this.#networks.map((network) => [network.id, network]));
+    const tasksByService = new Map<string, Task[]>();
+    for (const task of state.tasks.values()) {
+      const tasks = tasksByService.get(task.serviceId);
+      if (tasks === undefined) tasksByService.set(task.serviceId, [task]);
+      else tasks.push(task);
+    }
+    this.#tasksByService = tasksByService;
+  }
+
+  addService(service: Service): void {
+    const name = service.name.toLowerCase();
+    const ports = new Set(service.ports.map(({ target, protocol }) => `${target}/${protocol}`));
+    const tasks = this.#tasksByService.get(service.id) ?? [];
+    for (const networkId of service.networks) {
+      const network = this.#networksById.get(networkId);
+      if (network === undefined) continue;
+      const running: Target[] = [];
+      for (const task of tasks) {
+        const address = task.addresses[networkId];
+        if (address === undefined) continue;
+        const target = { name: `${name}.${task.slot}`, address: ipv4(address) };
+        if (this.#isRunning(task)) running.push(target);
+        this.#nameByAddress.set(target.address, { network, name: target.name });
+        // A slot's next task may be there before the last one has gone; it is found by its running one.
+        if (this.#isRunning(task)) network.entries.set(target.name, entryOf([target], ports));
+        else if (!network.entries.has(target.name)) network.entries.set(target.name, entryOf([], ports));
+      }
+      network.entries.set(`tasks.${name}`, entryOf(running, ports));
+      const vip = service.vips[networkId];
+      network.entries.set(name, entryOf(vip === undefined ? running : [{ name, address: ipv4(vip) }], ports));
+      if (vip !== undefined) this.#nameByAddress.set(ipv4(vip), { network, name });
+    }
+    for (const task of tasks) this.addTaskAsker(task);
+    if (service.meshVip !== null) this.addQualified(this.networkAt(service.meshVip), service.name, service.meshVip);
+  }
+
+  #isRunning(task: Task): boolean {
+    const status = this.#state.statuses.get(task.id);
+    return task.desired === "running" && status?.state === "running" && status.nodeId === task.nodeId;
+  }
+
+  addTaskAsker(task: Task): void {
+    const networkIds = Object.keys(task.addresses);
+    for (const address of Object.values(task.addresses)) this.addAsker(address, networkIds);
+  }
+
+  addAsker(address: string, networkIds: readonly string[]): void {
+    const own = this.#networks.filter((network) => networkIds.includes(network.id));
+    this.#networksByAddress.set(ipv4(address), own);
+  }
+
+  /** An address of a node: from there every network's names are seen. */
+  addNodeAddress(address: string): void {
+    this.#networksByAddress.set(ipv4(address), this.#networks);
+  }
+
+  /** A name that several endpoints may share; a service's name is not taken from it. */
+  addHost(networkId: string, hostName: string, address: string): void {
+    const network = this.#networksById.get(networkId);
+    if (network === undefined) return;
+    const target = { name: hostName.toLowerCase(), address: ipv4(address) };
+    this.#nameByAddress.set(target.address, { network, name: target.name });
+    const same = network.entries.get(target.name);
+    if (same === undefined) network.entries.set(target.name, entryOf([target], NO_PORTS));
+    else if (same.ports === NO_PORTS) network.entries.set(target.name, entryOf([...same.targets, target], NO_PORTS));
+  }
+
+  addQualified(networkId: string | undefined, rawName: string, address: string): void {
+    const network = this.#networksById.get(networkId ?? "");
+    if (network === undefined) return;
+    const name = rawName.toLowerCase();
+    this.#nameByAddress.set(ipv4(address), { network, name });
+    if (!network.qualified.has(name)) {
+      network.qualified.set(name, entryOf([{ name, address: ipv4(address) }], NO_PORTS));
+    }
+  }
+
+  networkAt(address: string): string | undefined {
+    return this.#networks.find(({ subnet }) => contains(subnet, ipv4(address)))?.id;
+  }
+
+  finish(options: NamesOptions): Names {
+    return new Names(options, this.#state.revision >>> 0, this.#networks, this.#networksByAddress, this.#nameByAddress);
+  }
+}
+
+function startNetwork(network: Network): NetworkBuilding {
+  return {
+    id: network.id,
+    name: network.name.toLowerCase(),
+    gateway: ipv4(network.gateway),
+    subnet: cidr(network.subnet),
+    entries: new Map(),
+    qualified: new Map(),
+  };
+}
+
+function entryOf(targets: readonly Target[], ports: ReadonlySet<string>): NameEntry {
+  return { targets, addresses: targets.map(({ address }) => address), ports };
+}

@@ -1,0 +1,233 @@
+// Names that are not the overlay's: asked of the node's resolvers, or of those that a domain is routed to, and cached.
+import { isIPv4 } from "node:net";
+import type { Clock } from "../lib/clock.ts";
+import { ConfigError, messageOf } from "../lib/errors.ts";
+import { ipv4 } from "../lib/ip.ts";
+import type { Log } from "../lib/log.ts";
+import type { Random } from "../lib/random.ts";
+import { ResponseCache } from "./cache.ts";
+import { type Answer, codeOnly, Flag, type Query, Rcode } from "./codec.ts";
+import { encodeUpstreamQuery } from "./encode.ts";
+import type { Asker } from "./names.ts";
+import { parseResponse, type Response } from "./response.ts";
+import { exchangeTcp, exchangeUdp, parseUpstream, type Upstream } from "./upstream.ts";
+
+const TRY_MS = 1_000;
+const TCP_TRY_MS = 2_000;
+/** Below the 5 s that clients wait. */
+const TOTAL_MS = 4_000;
+const ROUNDS = 2;
+/** How long a client waits for a fresh answer when there is a stale one, RFC 8767 section 5. */
+const STALE_WAIT_MS = 1_800;
+const MAX_WAITING = 1_000;
+const MAX_WAITING_PER_CLIENT = 100;
+
+export interface ForwardOptions {
+  readonly clock: Clock;
+  /** For ids: nobody may guess them. */
+  readonly random: Random;
+  readonly log: Log;
+  /** `ADDRESS`, `IPV4:PORT` or `[IPV6]:PORT`. */
+  readonly resolvers: readonly string[];
+  /** Domain to resolvers; the longest domain that fits is taken. */
+  readonly forward: Readonly<Record<string, readonly string[]>>;
+}
+
+export interface ForwardStats {
+  readonly cacheHits: number;
+  readonly staleAnswers: number;
+  readonly sentUpstream: number;
+  readonly upstreamFailures: number;
+  /** Queries turned away because too many were waiting. */
+  readonly limited: number;
+}
+
+export class Forwarder {
+  readonly #options: ForwardOptions;
+  readonly #cache = new ResponseCache();
+  // BOUNDED: by the configuration; keyed by domain.
+  readonly #routes = new Map<string, readonly Upstream[]>();
+  #resolvers: readonly Upstream[];
+  // BOUNDED: by MAX_WAITING; keyed by question. Who asks the same meanwhile waits for the same, so a loop through a
+  // resolver that asks us again ends here.
+  readonly #pending = new Map<string, Promise<Response | undefined>>();
+  #waiting = 0;
+  // BOUNDED: by MAX_WAITING; keyed by the client's address.
+  readonly #waitingByClient = new Map<number, number>();
+  readonly #counters = { cacheHits: 0, staleAnswers: 0, sentUpstream: 0, upstreamFailures: 0, limited: 0 };
+
+  /** Throws ConfigError when a resolver is not an address. */
+  constructor(options: ForwardOptions) {
+    this.#options = options;
+    this.#resolvers = upstreams("dns.resolvers", options.resolvers);
+    for (const [domain, servers] of Object.entries(options.forward)) {
+      const name = domain.toLowerCase().replace(/\.$/, "");
+      this.#routes.set(name, upstreams(`dns.forward.${domain}`, servers));
+    }
+  }
+
+  stats(): ForwardStats {
+    return { ...this.#counters };
+  }
+
+  setResolvers(resolvers: readonly string[]): void {
+    this.#resolvers = upstreams("dns.resolvers", resolvers);
+  }
+
+  /** Whether a domain is configured that `name` is of. */
+  hasRoute(name: string): boolean {
+    return this.#routeOf(name) !== undefined;
+  }
+
+  resolve(query: Query, asker: Asker): Answer | Promise<Answer> {
+    // Nobody who does not ask for recursion learns what others have asked.
+    if ((query.flags & Flag.RD) === 0) return codeOnly(Rcode.Refused);
+    const key = `${query.name} ${query.type} ${query.flags & (Flag.AD | Flag.CD)} ${query.edns?.dnssecOk ?? false}`;
+    const cached = this.#cache.fresh(key, this.#options.clock.monotonic());
+    if (cached !== undefined) {
+      this.#counters.cacheHits++;
+      return { kind: "message", message: cached };
+    }
+    const waitingOfClient = this.#waitingByClient.get(asker.address) ?? 0;
+    if (this.#waiting >= MAX_WAITING || waitingOfClient >= MAX_WAITING_PER_CLIENT) {
+      this.#counters.limited++;
+      return this.#staleOr(key, Rcode.ServFail);
+    }
+    this.#waiting++;
+    this.#waitingByClient.set(asker.address, waitingOfClient + 1);
+    return this.#wait(key, query, asker).finally(() => {
+      this.#waiting--;
+      const left = this.#waitingByClient.get(asker.address)! - 1;
+      if (left === 0) this.#waitingByClient.delete(asker.address);
+      else this.#waitingByClient.set(asker.address, left);
+    });
+  }
+
+  async #wait(key: string, query: Query, asker: Asker): Promise<Answer> {
+    let pending = this.#pending.get(key);
+    if (pending === undefined) {
+      pending = this.#ask(query, asker).then((response) => {
+        if (response !== undefined) this.#cache.put(key, response, this.#options.clock.monotonic());
+        return response;
+      });
+      this.#pending.set(key, pending);
+      void pending.finally(() => this.#pending.delete(key));
+    }
+    const response = await this.#orStaleTime(key, query, asker, pending);
+    if (response === undefined) return this.#staleOr(key, Rcode.ServFail);
+    return { kind: "message", message: response.message };
+  }
+
+  /** `pending`; with a stale answer at hand not longer than STALE_WAIT_MS, and not at all when every resolver is down. */
+  async #orStaleTime(
+    key: string,
+    query: Query,
+    asker: Asker,
+    pending: Promise<Response | undefined>,
+  ): Promise<Response | undefined> {
+    const { clock } = this.#options;
+    const nowMs = clock.monotonic();
+    if (this.#cache.stale(key, nowMs) === undefined) return pending;
+    const hopeful = this.#candidates(query, asker).some((upstream) => upstream.isHealthy(nowMs));
+    let cancel = () => {};
+    const late = new Promise<undefined>((resolve) => {
+      const timer = clock.after(hopeful ? STALE_WAIT_MS : 0, () => resolve(undefined));
+      cancel = () => timer.cancel();
+    });
+    return Promise.race([pending, late]).finally(cancel);
+  }
+
+  #staleOr(key: string, rcode: Rcode): Answer {
+    const stale = this.#cache.stale(key, this.#options.clock.monotonic());
+    if (stale === undefined) return codeOnly(rcode);
+    this.#counters.staleAnswers++;
+    return { kind: "message", message: stale };
+  }
+
+  /** Asks one resolver after the other, the healthy ones first; undefined when none answers. Never rejects. */
+  async #ask(query: Query, asker: Asker): Promise<Response | undefined> {
+    const { clock, log } = this.#options;
+    const deadlineMs = clock.monotonic() + TOTAL_MS;
+    const candidates = this.#candidates(query, asker);
+    const nowMs = clock.monotonic();
+    const healthy = candidates.filter((upstream) => upstream.isHealthy(nowMs));
+    const ordered = [...healthy, ...candidates.filter((upstream) => !healthy.includes(upstream))];
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const upstream of ordered) {
+        const leftMs = deadlineMs - clock.monotonic();
+        if (leftMs <= 0) return undefined;
+        try {
+          const response = await this.#exchange(upstream, query, leftMs);
+          upstream.answered();
+          return response;
+        } catch (error) {
+          this.#counters.upstreamFailures++;
+          upstream.failed(clock.monotonic());
+          log.debug("a resolver did not answer, the next one is asked", {
+            address: upstream.name,
+            reason: messageOf(error),
+          });
+        }
+      }
+    }
+    return undefined;
+  }
+
+  #candidates(query: Query, asker: Asker): Upstream[] {
+    return (this.#routeOf(query.name) ?? this.#resolvers).filter(
+      // A resolv.conf that names us would send every query round in a circle.
+      ({ address }) => !isIPv4(address) || !asker.names.isGateway(ipv4(address)),
+    );
+  }
+
+  /** Throws when `upstream` gives no answer that is of use. */
+  async #exchange(upstream: Upstream, query: Query, leftMs: number): Promise<Response> {
+    let response = await this.#once(exchangeUdp, upstream, query, true, Math.min(TRY_MS, leftMs));
+    if (response.rcode === Rcode.FormErr || response.rcode === Rcode.NotImp) {
+      // It does not know EDNS, RFC 6891 section 6.2.2.
+      response = await this.#once(exchangeUdp, upstream, query, false, Math.min(TRY_MS, leftMs));
+    }
+    if (response.truncated) {
+      response = await this.#once(exchangeTcp, upstream, query, true, Math.min(TCP_TRY_MS, leftMs));
+      if (response.truncated) throw new Error(`${upstream.name}: truncated over TCP`);
+    }
+    if (response.rcode !== Rcode.NoError && response.rcode !== Rcode.NXDomain) {
+      throw new Error(`${upstream.name}: response code ${response.rcode}`);
+    }
+    return response;
+  }
+
+  #once(
+    exchange: typeof exchangeUdp<Response>,
+    upstream: Upstream,
+    query: Query,
+    withEdns: boolean,
+    timeoutMs: number,
+  ): Promise<Response> {
+    this.#counters.sentUpstream++;
+    const id = Math.floor(this.#options.random() * 0x10000);
+    const accept = (message: Buffer) => parseResponse(message, query, id);
+    return exchange(upstream, encodeUpstreamQuery(query, id, withEdns), accept, this.#options.clock, timeoutMs);
+  }
+
+  #routeOf(name: string): readonly Upstream[] | undefined {
+    if (this.#routes.size === 0) return undefined;
+    for (let rest = name; rest !== ""; ) {
+      const route = this.#routes.get(rest);
+      if (route !== undefined) return route;
+      const dot = rest.indexOf(".");
+      rest = dot < 0 ? "" : rest.slice(dot + 1);
+    }
+    return undefined;
+  }
+}
+
+function upstreams(field: string, servers: readonly string[]): Upstream[] {
+  return servers.map((text) => {
+    const upstream = parseUpstream(text);
+    if (upstream === undefined) {
+      throw new ConfigError(field, `'${text}' is not a resolver: write ADDRESS, IPV4:PORT or [IPV6]:PORT`);
+    }
+    return upstream;
+  });
+}

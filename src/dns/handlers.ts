@@ -1,0 +1,189 @@
+// Who answers what: handlers in order, the first that knows an answer gives it.
+import { type Cidr, formatIpv4, type Ipv4, ipv4, maskOf, parseIpv4 } from "../lib/ip.ts";
+import type { Random } from "../lib/random.ts";
+import { type Answer, codeOnly, type DnsRecord, type Query, Rcode, Type } from "./codec.ts";
+import type { Forwarder } from "./forward.ts";
+import type { Asker, Found, Names } from "./names.ts";
+
+export type Handler = (query: Query, asker: Asker) => Answer | Promise<Answer> | undefined;
+
+/** In the order they are asked. The last one answers everything. */
+export function createHandlers(random: Random, forwarder: Forwarder): Handler[] {
+  return [
+    refuseTransfers,
+    answerSpecialNames,
+    (query, asker) => answerOverlayName(query, asker, random),
+    answerService,
+    answerDomain,
+    answerReverse,
+    (query, asker) => (forwarder.hasRoute(query.name) ? forwarder.resolve(query, asker) : undefined),
+    denyOwnForms,
+    (query, asker) => forwarder.resolve(query, asker),
+  ];
+}
+
+const refuseTransfers: Handler = ({ type }) =>
+  type === Type.AXFR || type === Type.IXFR ? codeOnly(Rcode.Refused) : undefined;
+
+const LOOPBACK = ipv4("127.0.0.1");
+
+/** RFC 6761 section 6.3 and 6.4, RFC 7686: never asked of anybody else. */
+const answerSpecialNames: Handler = (query, asker) => {
+  const topLevel = query.name.slice(query.name.lastIndexOf(".") + 1);
+  if (topLevel === "invalid" || topLevel === "onion") return negative(Rcode.NXDomain, "", asker);
+  if (topLevel !== "localhost") return undefined;
+  return wantsAddress(query) ? addressesOf([LOOPBACK], asker) : negative(Rcode.NoError, "", asker);
+};
+
+/** `search`, `tasks.search`, `search.1`, endpoints, alone or before `.<network>` and `.<domain>`. */
+function answerOverlayName(query: Query, asker: Asker, random: Random): Answer | undefined {
+  const found = asker.names.find(query.name, asker.networks);
+  if (found === undefined) return undefined;
+  const { addresses } = found.entry;
+  if (!wantsAddress(query) || addresses.length === 0) return negative(Rcode.NoError, zoneOf(query.name, asker), asker);
+  return addressesOf(addresses.length > 1 ? shuffled(addresses, random) : addresses, asker);
+}
+
+const SERVICE = /^_(\d{1,5})\._(tcp|udp)\.(.+)$/;
+
+/** SRV, RFC 2782: `_9200._tcp.search` gives the port and the name to connect to, with its address. */
+const answerService: Handler = (query, asker) => {
+  const match = query.name.startsWith("_") ? SERVICE.exec(query.name) : null;
+  if (match === null) return undefined;
+  const [, port, protocol, host] = match;
+  const found = asker.names.find(host!, asker.networks);
+  if (found === undefined) return undefined;
+  const zone = zoneOf(query.name, asker);
+  if (!found.entry.ports.has(`${Number(port)}/${protocol}`)) return negative(Rcode.NXDomain, zone, asker);
+  if (query.type !== Type.SRV && query.type !== Type.ANY) return negative(Rcode.NoError, zone, asker);
+  return serviceRecords(found, Number(port), asker.names);
+};
+
+function serviceRecords({ entry, network }: Found, port: number, names: Names): Answer {
+  const ttl = names.ttlSeconds;
+  const targets = entry.targets.map(({ name, address }) => ({ name: names.fullName(name, network), address }));
+  return {
+    kind: "records",
+    rcode: Rcode.NoError,
+    authoritative: true,
+    answers: targets.map(({ name }) => ({
+      type: "SRV",
+      name: "",
+      ttl,
+      data: { priority: 0, weight: 0, port, target: name },
+    })),
+    authorities: [],
+    additionals: targets.map(({ name, address }) => ({ type: "A", name, ttl, data: formatIpv4(address) })),
+  };
+}
+
+/** The domain itself, and whatever is under it and does not exist. */
+const answerDomain: Handler = (query, asker) => {
+  const { names } = asker;
+  const { domain } = names;
+  if (query.name === domain) {
+    if (query.type === Type.SOA || query.type === Type.ANY) return positive([soa(domain, asker)]);
+    if (query.type === Type.NS) return positive([nameserver(asker)]);
+    return negative(Rcode.NoError, domain, asker);
+  }
+  if (!names.isUnderDomain(query.name)) return undefined;
+  const relative = query.name.slice(0, -domain.length - 1);
+  if (relative === "ns" && wantsAddress(query)) return addressesOf([asker.via], asker);
+  // A network's own name has names under it, so it exists, RFC 8020.
+  const exists = relative === "ns" || asker.networks.some(({ name }) => name === relative);
+  return negative(exists ? Rcode.NoError : Rcode.NXDomain, domain, asker);
+};
+
+const REVERSE_DOMAIN = "in-addr.arpa";
+
+/** Names of addresses. Those of the overlay's are answered here or by nobody. */
+const answerReverse: Handler = (query, asker) => {
+  const prefix = reversePrefix(query.name);
+  if (prefix === undefined || !asker.names.isOurs(prefix)) return undefined;
+  const name = prefix.bits === 32 ? asker.names.nameOf(prefix.base, asker.networks) : undefined;
+  if (name === undefined) {
+    return negative(prefix.bits === 32 ? Rcode.NXDomain : Rcode.NoError, REVERSE_DOMAIN, asker);
+  }
+  if (query.type !== Type.PTR && query.type !== Type.ANY) return negative(Rcode.NoError, REVERSE_DOMAIN, asker);
+  return positive([{ type: "PTR", name: "", ttl: asker.names.ttlSeconds, data: name }]);
+};
+
+/** The prefix of `4.3.2.1.in-addr.arpa` or of fewer labels; labels before the fourth are not looked at. */
+function reversePrefix(name: string): Cidr | undefined {
+  if (!name.endsWith(`.${REVERSE_DOMAIN}`)) return undefined;
+  const octets = name
+    .slice(0, -REVERSE_DOMAIN.length - 1)
+    .split(".")
+    .slice(-4)
+    .reverse();
+  const bits = 8 * octets.length;
+  const base = parseIpv4([...octets, "0", "0", "0"].slice(0, 4).join("."));
+  return base === undefined ? undefined : { base: base & maskOf(bits), bits };
+}
+
+/**
+ * The forms that only overlay names have, of names that are not there: single labels, `tasks.x`, `x.1`, and SRV names of
+ * those. Nobody else could know them, and asking would tell the world what runs here.
+ */
+const denyOwnForms: Handler = (query, asker) => {
+  const host = query.name.replace(/^(_[^.]+\.)+/, "");
+  if (host === "") return undefined; // the root
+  const labels = host.split(".");
+  const own = labels.length === 1 || (labels.length === 2 && labels[0] === "tasks") || /^\d+$/.test(labels.at(-1)!);
+  return own ? negative(Rcode.NXDomain, "", asker) : undefined;
+};
+
+function wantsAddress({ type }: Query): boolean {
+  return type === Type.A || type === Type.ANY;
+}
+
+function addressesOf(addresses: readonly Ipv4[], { names }: Asker): Answer {
+  return { kind: "addresses", addresses, ttlSeconds: names.ttlSeconds };
+}
+
+function positive(answers: readonly DnsRecord[]): Answer {
+  return { kind: "records", rcode: Rcode.NoError, authoritative: true, answers, authorities: [], additionals: [] };
+}
+
+/** No such name, or (NoError) no such record of it; the SOA says how long that holds, RFC 2308. */
+function negative(rcode: Rcode, zone: string, asker: Asker): Answer {
+  return { kind: "records", rcode, authoritative: true, answers: [], authorities: [soa(zone, asker)], additionals: [] };
+}
+
+/** The zone whose SOA goes with a negative answer; short names have none but the root. */
+function zoneOf(name: string, { names }: Asker): string {
+  return names.isUnderDomain(name) ? names.domain : "";
+}
+
+function soa(zone: string, { names }: Asker): DnsRecord {
+  return {
+    type: "SOA",
+    name: zone === "" ? "." : zone,
+    ttl: names.ttlSeconds,
+    data: {
+      mname: `ns.${names.domain}`,
+      rname: `hostmaster.${names.domain}`,
+      serial: names.serial,
+      refresh: 60,
+      retry: 10,
+      expire: 3600,
+      minimum: names.ttlSeconds,
+    },
+  };
+}
+
+function nameserver({ names }: Asker): DnsRecord {
+  return { type: "NS", name: names.domain, ttl: names.ttlSeconds, data: `ns.${names.domain}` };
+}
+
+/** A copy in random order, so that clients that take the first spread evenly. */
+function shuffled(addresses: readonly Ipv4[], random: Random): Ipv4[] {
+  const copy = [...addresses];
+  for (let i = copy.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    const held = copy[i]!;
+    copy[i] = copy[j]!;
+    copy[j] = held;
+  }
+  return copy;
+}

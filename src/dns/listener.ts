@@ -1,0 +1,117 @@
+// The UDP and the TCP socket of one address. Opens both or neither.
+import { createSocket, type Socket as UdpSocket } from "node:dgram";
+import { once } from "node:events";
+import { createServer, type Server as TcpServer, type Socket as TcpSocket } from "node:net";
+import type { Clock } from "../lib/clock.ts";
+import { type Ipv4, parseIpv4 } from "../lib/ip.ts";
+import { type Receive, TcpSession } from "./tcp-session.ts";
+
+const RECEIVE_BUFFER_BYTES = 1024 * 1024;
+const MAX_CONNECTIONS = 256;
+const MAX_CONNECTIONS_PER_CLIENT = 32;
+
+export interface ListenerOptions {
+  readonly address: string;
+  /** 0: one that is free for both. */
+  readonly port: number;
+  readonly clock: Clock;
+  receiveUdp(message: Buffer, source: Ipv4, reply: (response: Buffer) => void): void;
+  receiveTcp(source: Ipv4, ...message: Parameters<Receive>): ReturnType<Receive>;
+  /** A connection was turned away. */
+  onLimited(): void;
+  /** The sockets are of no more use; the listener is closed. */
+  onError(error: Error): void;
+}
+
+export class Listener {
+  readonly address: string;
+  readonly port: number;
+  readonly #options: ListenerOptions;
+  readonly #udp: UdpSocket;
+  readonly #tcp: TcpServer;
+  // BOUNDED: by MAX_CONNECTIONS.
+  readonly #connections = new Set<TcpSocket>();
+  // BOUNDED: by MAX_CONNECTIONS; keyed by the client's address.
+  readonly #connectionsByClient = new Map<Ipv4, number>();
+  #closed = false;
+
+  private constructor(options: ListenerOptions, udp: UdpSocket, tcp: TcpServer) {
+    this.address = options.address;
+    this.port = udp.address().port;
+    this.#options = options;
+    this.#udp = udp;
+    this.#tcp = tcp;
+    udp.on("message", (message, from) => {
+      const source = parseIpv4(from.address);
+      if (source === undefined) return;
+      options.receiveUdp(message, source, (response) => this.#send(response, from.port, from.address));
+    });
+    tcp.on("connection", (socket) => this.#accept(socket));
+    for (const socket of [udp, tcp]) socket.on("error", (error: Error) => this.#fail(error));
+  }
+
+  /** Throws the system's error when an address or port cannot be had. */
+  static async open(options: ListenerOptions): Promise<Listener> {
+    const udp = createSocket({
+      type: "udp4",
+      recvBufferSize: RECEIVE_BUFFER_BYTES,
+      // The addresses that we answer are addresses already; the default looks each of them up in a later tick.
+      lookup: (address, _options, found) => found(null, address, 4),
+    });
+    const tcp = createServer({ allowHalfOpen: true });
+    try {
+      udp.bind({ port: options.port, address: options.address, exclusive: true });
+      await once(udp, "listening");
+      tcp.listen({ port: udp.address().port, host: options.address, exclusive: true });
+      await once(tcp, "listening");
+    } catch (error) {
+      udp.close();
+      tcp.close();
+      throw error;
+    }
+    return new Listener(options, udp, tcp);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#udp.close();
+    this.#tcp.close();
+    for (const socket of this.#connections) socket.destroy();
+  }
+
+  #fail(error: Error): void {
+    if (this.#closed) return;
+    this.close();
+    this.#options.onError(error);
+  }
+
+  #send(response: Buffer, port: number, address: string): void {
+    if (this.#closed) return;
+    // A datagram that cannot be sent is one lost on the way: the client asks again.
+    this.#udp.send(response, port, address, () => {});
+  }
+
+  #accept(socket: TcpSocket): void {
+    const source = parseIpv4(socket.remoteAddress ?? "");
+    const ofClient = source === undefined ? 0 : (this.#connectionsByClient.get(source) ?? 0);
+    if (source === undefined) {
+      socket.destroy(); // gone already
+      return;
+    }
+    if (this.#connections.size >= MAX_CONNECTIONS || ofClient >= MAX_CONNECTIONS_PER_CLIENT) {
+      this.#options.onLimited();
+      socket.destroy();
+      return;
+    }
+    this.#connections.add(socket);
+    this.#connectionsByClient.set(source, ofClient + 1);
+    socket.on("close", () => {
+      this.#connections.delete(socket);
+      const left = this.#connectionsByClient.get(source)! - 1;
+      if (left === 0) this.#connectionsByClient.delete(source);
+      else this.#connectionsByClient.set(source, left);
+    });
+    new TcpSession(socket, this.#options.clock, (...message) => this.#options.receiveTcp(source, ...message));
+  }
+}

@@ -1,0 +1,164 @@
+// The cluster's names: which of them, and of its addresses, an asker sees. compile-names.ts makes them from a snapshot.
+import { type Cidr, cidr, contains, type Ipv4 } from "../lib/ip.ts";
+
+export interface NamesOptions {
+  /** Under which every name is found too. */
+  readonly domain: string;
+  readonly ttlSeconds: number;
+  /** Addresses whose reverse names never leave the overlay. */
+  readonly pool: string;
+}
+
+/** One address behind a name, with a name of its own: what an SRV record points to. */
+export interface Target {
+  /** Relative to its network. */
+  readonly name: string;
+  readonly address: Ipv4;
+}
+
+/** What a name stands for on one network. */
+export interface NameEntry {
+  readonly targets: readonly Target[];
+  readonly addresses: readonly Ipv4[];
+  /** The service's own ports, as `9200/tcp`. */
+  readonly ports: ReadonlySet<string>;
+}
+
+/** The names on one network, in lower case. */
+export interface NetworkNames {
+  readonly id: string;
+  readonly name: string;
+  readonly gateway: Ipv4;
+  readonly subnet: Cidr;
+  /** Found alone and before `.<network>`. */
+  readonly entries: ReadonlyMap<string, NameEntry>;
+  /** Found only before `.<network>`: the gateway, nodes, mesh VIPs. */
+  readonly qualified: ReadonlyMap<string, NameEntry>;
+}
+
+export interface Found {
+  readonly network: NetworkNames;
+  readonly entry: NameEntry;
+}
+
+/** Who asks. */
+export interface Asker {
+  readonly address: Ipv4;
+  /** The gateway asked. */
+  readonly via: Ipv4;
+  readonly names: Names;
+  /** Whose names it sees. */
+  readonly networks: readonly NetworkNames[];
+}
+
+/** An address's name. */
+export interface ReverseName {
+  readonly network: NetworkNames;
+  readonly name: string;
+}
+
+/** Immutable; a new state makes a new one. */
+export class Names {
+  readonly domain: string;
+  readonly ttlSeconds: number;
+  /** The SOA's serial. */
+  readonly serial: number;
+  /** By name. */
+  readonly networks: readonly NetworkNames[];
+  readonly #pool: Cidr;
+  // BOUNDED: by the state's networks, tasks, endpoints and nodes; keyed by address.
+  readonly #networksByAddress: ReadonlyMap<Ipv4, readonly NetworkNames[]>;
+  // BOUNDED: by the state's addresses; keyed by address.
+  readonly #nameByAddress: ReadonlyMap<Ipv4, ReverseName>;
+  // BOUNDED: by the networks; keyed by the gateway asked.
+  readonly #allByGateway = new Map<Ipv4, readonly NetworkNames[]>();
+
+  constructor(
+    options: NamesOptions,
+    serial: number,
+    networks: readonly NetworkNames[],
+    networksByAddress: ReadonlyMap<Ipv4, readonly NetworkNames[]>,
+    nameByAddress: ReadonlyMap<Ipv4, ReverseName>,
+  ) {
+    this.domain = options.domain.toLowerCase();
+    this.ttlSeconds = options.ttlSeconds;
+    this.serial = serial;
+    this.networks = networks;
+    this.#pool = cidr(options.pool);
+    this.#networksByAddress = networksByAddress;
+    this.#nameByAddress = nameByAddress;
+    for (const { gateway } of networks) this.#allByGateway.set(gateway, inOrder(networks, gateway));
+  }
+
+  /**
+   * The networks whose names `address` may see, the one whose gateway it asked first, then by name: an endpoint's own;
+   * the node itself sees all. undefined: a stranger.
+   */
+  networksOf(address: Ipv4, gateway: Ipv4): readonly NetworkNames[] | undefined {
+    if (address >>> 24 === 127) return this.#all(gateway);
+    const own = this.#networksByAddress.get(address);
+    if (own === this.networks) return this.#all(gateway);
+    if (own !== undefined) return own.length > 1 ? inOrder(own, gateway) : own;
+    // Not in the snapshot yet, or beyond a VTEP that is no node: the data path let it in on the network it is of.
+    const network = this.networks.find(({ subnet }) => contains(subnet, address));
+    return network === undefined ? undefined : [network];
+  }
+
+  #all(gateway: Ipv4): readonly NetworkNames[] {
+    return this.#allByGateway.get(gateway) ?? this.networks;
+  }
+
+  /** `name` in lower case, alone, before `.<network>`, or either of them before `.<domain>`. */
+  find(name: string, networks: readonly NetworkNames[]): Found | undefined {
+    const found = findRelative(name, networks);
+    if (found !== undefined || !this.isUnderDomain(name)) return found;
+    return findRelative(name.slice(0, -this.domain.length - 1), networks);
+  }
+
+  isUnderDomain(name: string): boolean {
+    return name.endsWith(this.domain) && name[name.length - this.domain.length - 1] === ".";
+  }
+
+  fullName(relative: string, network: NetworkNames): string {
+    return `${relative}.${network.name}.${this.domain}`;
+  }
+
+  /** The full name of an address, for those who may see it. */
+  nameOf(address: Ipv4, networks: readonly NetworkNames[]): string | undefined {
+    const found = this.#nameByAddress.get(address);
+    if (found === undefined || !networks.includes(found.network)) return undefined;
+    return this.fullName(found.name, found.network);
+  }
+
+  /** Whether every address of `prefix` is the overlay's. */
+  isOurs(prefix: Cidr): boolean {
+    const within = (ours: Cidr) => prefix.bits >= ours.bits && contains(ours, prefix.base);
+    return within(this.#pool) || this.networks.some(({ subnet }) => within(subnet));
+  }
+
+  isGateway(address: Ipv4): boolean {
+    return this.#allByGateway.has(address);
+  }
+}
+
+function inOrder(networks: readonly NetworkNames[], gateway: Ipv4): readonly NetworkNames[] {
+  const asked = networks.find((network) => network.gateway === gateway);
+  return asked === undefined ? networks : [asked, ...networks.filter((network) => network !== asked)];
+}
+
+function findRelative(name: string, networks: readonly NetworkNames[]): Found | undefined {
+  for (const network of networks) {
+    const entry = network.entries.get(name);
+    if (entry !== undefined) return { network, entry };
+  }
+  const dot = name.lastIndexOf(".");
+  if (dot < 0) return undefined;
+  const relative = name.slice(0, dot);
+  const suffix = name.slice(dot + 1);
+  for (const network of networks) {
+    if (network.name !== suffix) continue;
+    const entry = network.entries.get(relative) ?? network.qualified.get(relative);
+    if (entry !== undefined) return { network, entry };
+  }
+  return undefined;
+}

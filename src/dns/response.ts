@@ -1,0 +1,122 @@
+// Responses of the resolvers above: checked record by record before anything of them is kept or passed on.
+import { Flag, HEADER_BYTES, type Query, Rcode, RECORD_FIXED_BYTES, skipName, Type } from "./codec.ts";
+
+export interface Response {
+  /** The whole message without its OPT record. Its own memory. */
+  readonly message: Buffer;
+  readonly rcode: number;
+  readonly truncated: boolean;
+  /** Where each record's TTL stands. */
+  readonly ttlOffsets: readonly number[];
+  /** How long it may be kept: the least TTL, or for a negative answer as its SOA says, RFC 2308. 0: not at all. */
+  readonly ttlSeconds: number;
+}
+
+const SOA_MINIMUM_BYTES = 4;
+const SECTION_COUNT_OFFSETS = [6, 8, 10] as const;
+const ANSWER = 0;
+const AUTHORITY = 1;
+const ADDITIONAL = 2;
+const TTL_OFFSET = 4;
+
+/** Reads a response to `query`, which was sent as `id`. undefined: not a response to it, or malformed. */
+export function parseResponse(bytes: Uint8Array, query: Query, id: number): Response | undefined {
+  const message = Buffer.from(bytes); // a copy: the received memory may be part of something larger
+  const start = HEADER_BYTES + query.question.length;
+  if (message.length < HEADER_BYTES || message.readUInt16BE(0) !== id) return undefined;
+  const flags = message.readUInt16BE(2);
+  if ((flags & Flag.QR) === 0) return undefined;
+  const rcode = flags & 15;
+  const truncated = (flags & Flag.TC) !== 0;
+  if (!sameQuestion(message, query)) {
+    // A server that could not read the question may leave it out of its refusal.
+    const refusal = message.readUInt16BE(4) === 0 && (rcode === Rcode.FormErr || rcode === Rcode.NotImp);
+    return refusal ? { message, rcode, truncated, ttlOffsets: [], ttlSeconds: 0 } : undefined;
+  }
+  if (truncated) return { message, rcode, truncated, ttlOffsets: [], ttlSeconds: 0 };
+  return parseRecords(message, start, rcode);
+}
+
+/** Equal but for letter case; a length byte is below 64 and so no letter. */
+function sameQuestion(message: Buffer, { question }: Query): boolean {
+  if (message.readUInt16BE(4) !== 1 || message.length < HEADER_BYTES + question.length) return false;
+  const nameEnd = question.length - 4;
+  for (let i = 0; i < question.length; i++) {
+    const theirs = message[HEADER_BYTES + i]!;
+    const ours = question[i]!;
+    if (theirs !== ours && (i >= nameEnd || lower(theirs) !== lower(ours))) return false;
+  }
+  return true;
+}
+
+function lower(byte: number): number {
+  return byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte;
+}
+
+interface Located {
+  readonly section: number;
+  /** Where its type stands, after the name. */
+  readonly fixed: number;
+  readonly type: number;
+  readonly end: number;
+}
+
+function parseRecords(message: Buffer, start: number, rcode: number): Response | undefined {
+  const located = locateRecords(message, start);
+  if (located === undefined) return undefined;
+  const opt = located.find(({ type }) => type === Type.OPT);
+  // An extended code says that our EDNS was not understood: no answer to the question.
+  if (opt !== undefined && (opt.section !== ADDITIONAL || message[opt.fixed + 4] !== 0)) return undefined;
+  // Records behind OPT would move if it were taken out, and others may point into them: they go with it.
+  const kept = opt === undefined ? located : located.slice(0, located.indexOf(opt));
+  message.writeUInt16BE(kept.filter(({ section }) => section === ADDITIONAL).length, SECTION_COUNT_OFFSETS[ADDITIONAL]);
+  return {
+    message: message.subarray(0, kept.at(-1)?.end ?? start),
+    rcode,
+    truncated: false,
+    ttlOffsets: kept.map(({ fixed }) => fixed + TTL_OFFSET),
+    ttlSeconds: lifetime(message, kept, rcode),
+  };
+}
+
+function locateRecords(message: Buffer, start: number): Located[] | undefined {
+  const located: Located[] = [];
+  let offset = start;
+  for (const [section, countOffset] of SECTION_COUNT_OFFSETS.entries()) {
+    for (let left = message.readUInt16BE(countOffset); left > 0; left--) {
+      const fixed = skipName(message, offset);
+      if (fixed < 0 || fixed + RECORD_FIXED_BYTES > message.length) return undefined;
+      const end = fixed + RECORD_FIXED_BYTES + message.readUInt16BE(fixed + 8);
+      if (end > message.length) return undefined;
+      located.push({ section, fixed, type: message.readUInt16BE(fixed), end });
+      offset = end;
+    }
+  }
+  return located;
+}
+
+function lifetime(message: Buffer, records: readonly Located[], rcode: number): number {
+  if (rcode === Rcode.NoError && records.some(({ section }) => section === ANSWER)) {
+    return Math.min(...records.map(({ fixed }) => ttlAt(message, fixed + TTL_OFFSET)));
+  }
+  if (rcode !== Rcode.NoError && rcode !== Rcode.NXDomain) return 0;
+  const soa = records.find(({ section, type }) => section === AUTHORITY && type === Type.SOA);
+  if (soa === undefined || soa.end - SOA_MINIMUM_BYTES < soa.fixed + RECORD_FIXED_BYTES) return 0;
+  return Math.min(ttlAt(message, soa.fixed + TTL_OFFSET), message.readUInt32BE(soa.end - SOA_MINIMUM_BYTES));
+}
+
+/** RFC 2181 section 8: the highest bit set means 0. */
+function ttlAt(message: Buffer, offset: number): number {
+  const ttl = message.readUInt32BE(offset);
+  return ttl > 0x7fffffff ? 0 : ttl;
+}
+
+/** A copy of the message with every TTL lowered by `ageSeconds` and at most `mostSeconds`. */
+export function aged(response: Response, ageSeconds: number, mostSeconds: number): Buffer {
+  const message = Buffer.from(response.message);
+  for (const offset of response.ttlOffsets) {
+    const ttl = Math.max(0, ttlAt(message, offset) - ageSeconds);
+    message.writeUInt32BE(Math.min(ttl, mostSeconds), offset);
+  }
+  return message;
+}

@@ -1,0 +1,217 @@
+// The DNS server of a node. It listens on the gateway address of every network; who asks, and where, decides what is seen.
+import type { Clock, Timer } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
+import { type Ipv4, ipv4 } from "../lib/ip.ts";
+import type { Log } from "../lib/log.ts";
+import { type Random, secureRandom } from "../lib/random.ts";
+import { type Answer, codeOnly, parseQuery, type Query, Rcode, TCP_BYTES, udpLimit } from "./codec.ts";
+import { encodeResponse } from "./encode.ts";
+import { Forwarder, type ForwardStats } from "./forward.ts";
+import { createHandlers, type Handler } from "./handlers.ts";
+import { Listener } from "./listener.ts";
+import type { Names } from "./names.ts";
+
+const FIRST_RETRY_MS = 100;
+const LONGEST_RETRY_MS = 5_000;
+
+export interface DnsServerOptions {
+  /** 0: any that is free, for tests. Default 53. */
+  readonly port?: number;
+  readonly clock: Clock;
+  readonly random?: Random;
+  readonly log: Log;
+  /** Until the first update(). */
+  readonly names: Names;
+  /** For names that are not the overlay's: `ADDRESS`, `IPV4:PORT` or `[IPV6]:PORT`. */
+  readonly resolvers?: readonly string[];
+  /** Domain to the resolvers that know it. */
+  readonly forward?: Readonly<Record<string, readonly string[]>>;
+}
+
+export interface DnsStats extends ForwardStats {
+  readonly queries: number;
+  /** By response code: `NOERROR`, `NXDOMAIN` and so on. */
+  readonly answersByRcode: Readonly<Record<string, number>>;
+  /** Of the queries, those that could not be read, answered or not. */
+  readonly malformed: number;
+  readonly connectionsLimited: number;
+}
+
+const RCODE_NAMES: Readonly<Record<Rcode, string>> = {
+  [Rcode.NoError]: "NOERROR",
+  [Rcode.FormErr]: "FORMERR",
+  [Rcode.ServFail]: "SERVFAIL",
+  [Rcode.NXDomain]: "NXDOMAIN",
+  [Rcode.NotImp]: "NOTIMP",
+  [Rcode.Refused]: "REFUSED",
+  [Rcode.BadVers]: "BADVERS",
+};
+
+/** An address that should be listened on: open, or to be tried again. */
+interface Place {
+  listener: Listener | undefined;
+  retry: Timer | undefined;
+  failures: number;
+}
+
+export class DnsServer {
+  readonly #options: DnsServerOptions;
+  readonly #forwarder: Forwarder;
+  readonly #handlers: readonly Handler[];
+  // BOUNDED: by the addresses last asked for; keyed by address.
+  readonly #places = new Map<string, Place>();
+  #names: Names;
+  #queries = 0;
+  #malformed = 0;
+  #connectionsLimited = 0;
+  // BOUNDED: by the response codes there are; keyed by name.
+  readonly #answersByRcode = new Map<string, number>();
+
+  /** Throws ConfigError when a resolver is not an address. */
+  constructor(options: DnsServerOptions) {
+    this.#options = options;
+    this.#names = options.names;
+    const random = options.random ?? secureRandom;
+    const { clock, log, resolvers = [], forward = {} } = options;
+    this.#forwarder = new Forwarder({ clock, random, log, resolvers, forward });
+    this.#handlers = createHandlers(random, this.#forwarder);
+  }
+
+  update(names: Names): void {
+    this.#names = names;
+  }
+
+  setResolvers(resolvers: readonly string[]): void {
+    this.#forwarder.setResolvers(resolvers);
+  }
+
+  stats(): DnsStats {
+    return {
+      ...this.#forwarder.stats(),
+      queries: this.#queries,
+      answersByRcode: Object.fromEntries(this.#answersByRcode),
+      malformed: this.#malformed,
+      connectionsLimited: this.#connectionsLimited,
+    };
+  }
+
+  /** Where it answers now. */
+  endpoints(): { address: string; port: number }[] {
+    const open = [...this.#places.values()].flatMap(({ listener }) => listener ?? []);
+    return open.map(({ address, port }) => ({ address, port }));
+  }
+
+  /**
+   * Listens on these addresses and no others. Resolves when each was tried once; one that could not be had is tried
+   * again until it can or is not asked for any more.
+   */
+  async listen(addresses: readonly string[]): Promise<void> {
+    for (const [address, place] of this.#places) {
+      if (addresses.includes(address)) continue;
+      this.#places.delete(address);
+      place.retry?.cancel();
+      place.listener?.close();
+    }
+    const added = addresses.filter((address) => !this.#places.has(address));
+    for (const address of added) this.#places.set(address, { listener: undefined, retry: undefined, failures: 0 });
+    await Promise.all(added.map((address) => this.#open(address, this.#places.get(address)!)));
+  }
+
+  stop(): Promise<void> {
+    return this.listen([]);
+  }
+
+  async #open(address: string, place: Place): Promise<void> {
+    const { port = 53, clock, log } = this.#options;
+    const via = ipv4(address);
+    try {
+      const listener = await Listener.open({
+        address,
+        port,
+        clock,
+        receiveUdp: (message, source, reply) => void this.#receive(message, source, via, udpLimit, reply),
+        receiveTcp: (source, message, reply) => this.#receive(message, source, via, () => TCP_BYTES, reply),
+        onLimited: () => this.#connectionsLimited++,
+        onError: (error) => {
+          place.listener = undefined;
+          this.#retry(address, place, error);
+        },
+      });
+      if (this.#places.get(address) !== place) {
+        listener.close(); // not asked for any more
+        return;
+      }
+      place.listener = listener;
+      if (place.failures > 0) log.info("DNS answers again", { address });
+      place.failures = 0;
+    } catch (error) {
+      this.#retry(address, place, error);
+    }
+  }
+
+  #retry(address: string, place: Place, error: unknown): void {
+    if (this.#places.get(address) !== place) return;
+    const { port = 53, clock, log } = this.#options;
+    if (place.failures === 0) {
+      log.error(`DNS cannot answer on ${address}: ${messageOf(error)}; ${remedy(error, port)}; it is tried again`, {
+        address,
+        port: String(port),
+        err: error,
+      });
+    }
+    const pauseMs = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(place.failures, 10));
+    place.failures++;
+    place.retry = clock.after(pauseMs, () => void this.#open(address, place));
+  }
+
+  /** false: nothing that could be answered. */
+  #receive(
+    message: Buffer,
+    source: Ipv4,
+    via: Ipv4,
+    limitOf: (query: Query) => number,
+    reply: (response: Buffer) => void,
+  ): boolean {
+    this.#queries++;
+    const query = parseQuery(message);
+    if (query === undefined || query.fault === Rcode.FormErr) this.#malformed++;
+    if (query === undefined) return false;
+    const respond = (answer: Answer) => {
+      this.#count(answer);
+      reply(encodeResponse(query, answer, limitOf(query)));
+    };
+    const answer = this.#answer(query, source, via);
+    if (answer instanceof Promise) void answer.then(respond);
+    else respond(answer);
+    return true;
+  }
+
+  #answer(query: Query, source: Ipv4, via: Ipv4): Answer | Promise<Answer> {
+    if (query.fault !== Rcode.NoError) return codeOnly(query.fault);
+    const names = this.#names;
+    const networks = names.networksOf(source, via);
+    // A stranger gets nothing, so that nobody uses us to reach others.
+    if (networks === undefined) return codeOnly(Rcode.Refused);
+    const asker = { address: source, via, names, networks };
+    for (const handler of this.#handlers) {
+      const answer = handler(query, asker);
+      if (answer !== undefined) return answer;
+    }
+    return codeOnly(Rcode.Refused);
+  }
+
+  #count(answer: Answer): void {
+    const rcode =
+      answer.kind === "addresses" ? Rcode.NoError : answer.kind === "records" ? answer.rcode : answer.message[3]! & 15;
+    const name = RCODE_NAMES[rcode as Rcode];
+    this.#answersByRcode.set(name, (this.#answersByRcode.get(name) ?? 0) + 1);
+  }
+}
+
+function remedy(error: unknown, port: number): string {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  if (code === "EADDRINUSE") return `another server holds port ${port}, see \`ss -lntup 'sport = :${port}'\``;
+  if (code === "EADDRNOTAVAIL") return "the address is not on a link yet, see `ip address`";
+  if (code === "EACCES") return "ports below 1024 need root or CAP_NET_BIND_SERVICE";
+  return "see `ip address` and `ss -lntup`";
+}

@@ -1,0 +1,76 @@
+// One TCP connection of a client, RFC 7766: many queries one after the other, answered as soon as each is known.
+import type { Socket } from "node:net";
+import type { Clock, Timer } from "../lib/clock.ts";
+import { TcpFrames } from "./tcp-frames.ts";
+
+const IDLE_MS = 10_000;
+/** Unanswered queries, and bytes that the client has not taken yet, at which no more are read. */
+const MAX_UNANSWERED = 64;
+const MAX_UNSENT_BYTES = 1024 * 1024;
+
+/** Takes a message and calls `reply` at most once; false: not DNS, the connection is worth nothing. */
+export type Receive = (message: Buffer, reply: (response: Buffer) => void) => boolean;
+
+export class TcpSession {
+  readonly #socket: Socket;
+  readonly #clock: Clock;
+  readonly #receive: Receive;
+  readonly #frames = new TcpFrames();
+  #unanswered = 0;
+  #ended = false;
+  #idle: Timer;
+
+  constructor(socket: Socket, clock: Clock, receive: Receive) {
+    this.#socket = socket;
+    this.#clock = clock;
+    this.#receive = receive;
+    this.#idle = clock.after(IDLE_MS, () => this.#socket.destroy());
+    socket.setNoDelay(true);
+    socket.on("data", (chunk) => {
+      this.#touch();
+      this.#frames.push(chunk);
+      this.#take();
+    });
+    socket.on("drain", () => this.#take());
+    socket.on("end", () => {
+      this.#ended = true;
+      this.#closeWhenAnswered();
+    });
+    socket.on("error", () => socket.destroy()); // the client went away
+    socket.on("close", () => this.#idle.cancel());
+  }
+
+  #touch(): void {
+    this.#idle.cancel();
+    this.#idle = this.#clock.after(IDLE_MS, () => this.#socket.destroy());
+  }
+
+  #take(): void {
+    while (this.#unanswered < MAX_UNANSWERED && this.#socket.writableLength < MAX_UNSENT_BYTES) {
+      const message = this.#frames.next();
+      if (message === undefined) {
+        this.#socket.resume();
+        return;
+      }
+      this.#unanswered++;
+      if (!this.#receive(message, (response) => this.#reply(response))) {
+        this.#socket.destroy();
+        return;
+      }
+    }
+    this.#socket.pause();
+  }
+
+  #reply(response: Buffer): void {
+    const full = this.#unanswered-- === MAX_UNANSWERED;
+    if (this.#socket.destroyed) return;
+    this.#touch();
+    this.#socket.write(TcpFrames.frame(response));
+    if (full) setImmediate(() => this.#take());
+    this.#closeWhenAnswered();
+  }
+
+  #closeWhenAnswered(): void {
+    if (this.#ended && this.#unanswered === 0) this.#socket.end();
+  }
+}
