@@ -31,7 +31,10 @@ export function useLab(options: LabOptions, prepare?: (lab: Lab) => Promise<void
 }
 
 /** argv of one of the programs in programs/. */
-export function program(name: "echo-server" | "ask" | "talk", ...argv: (string | number)[]): string[] {
+export function program(
+  name: "echo-server" | "ask" | "talk" | "stand-in-node",
+  ...argv: (string | number)[]
+): string[] {
   const path = fileURLToPath(new URL(`./programs/${name}.js`, import.meta.url));
   return [process.execPath, path, ...argv.map(String)];
 }

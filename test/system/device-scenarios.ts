@@ -1,0 +1,392 @@
+// What a TUN must do, each run by devices.test.ts in a process and an empty network namespace of its own:
+// `unshare --net node device-scenarios.js TITLE`.
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import { writevSync } from "node:fs";
+import { constants } from "node:os";
+import { fileURLToPath } from "node:url";
+import { DeviceBatch, DeviceQueue, Gso, UnderlayQueue } from "../../src/datapath/batch.ts";
+import { ipv4 } from "../../src/lib/ip.ts";
+import { createLog } from "../../src/lib/log.ts";
+import { addressOf, read } from "../../src/linux/libc.ts";
+import { lockDevice } from "../../src/linux/lock.ts";
+import { MessageList } from "../../src/linux/message-list.ts";
+import { Poller } from "../../src/linux/poll.ts";
+import { type LinuxDevice, Offload, openTun, type TunOptions } from "../../src/linux/tun.ts";
+import { bindUdp, openUdpSocket, probeMaxSegments } from "../../src/linux/udp-socket.ts";
+import { openUdpUnderlay } from "../../src/linux/udp-underlay.ts";
+import { PacketMemory } from "../../src/packet/memory.ts";
+import { VIRTIO_NET_BYTES } from "../../src/packet/virtio-net.ts";
+import { brokenMessages } from "../fakes/broken-messages.ts";
+import { plainSum, tcpPacket, udpPacket } from "../fakes/packets.ts";
+
+const self = fileURLToPath(import.meta.url);
+const memory = new PacketMemory(4 << 20);
+const batch = new DeviceBatch(memory, 16);
+const queue = new DeviceQueue(16, 64);
+const HOST = "10.9.0.1";
+const OTHER = "10.9.0.2";
+const CWR = 0x80;
+
+function ip(...args: string[]): string {
+  return execFileSync("ip", args, { encoding: "utf8" });
+}
+
+/** An open TUN that is up, with an address of its own and no IPv6 chatter. */
+function openUp(name = "tun0", address = `${HOST}/24`, options: TunOptions = {}): LinuxDevice {
+  const device = openTun(name, memory, options);
+  execFileSync("sysctl", ["-qw", `net.ipv6.conf.${name}.disable_ipv6=1`]);
+  ip("address", "add", address, "dev", name);
+  ip("link", "set", name, "up");
+  return device;
+}
+
+/** Waits for one packet to read, and returns its bytes. */
+function readOne(device: LinuxDevice): Uint8Array {
+  const poller = new Poller(memory, [device.fd]);
+  while (device.read(batch) === 0) assert.notEqual(poller.wait(5000), 0, "nothing to read");
+  poller.close();
+  assert.equal(batch.count, 1);
+  return memory.u8.slice(batch.offset[0]!, batch.offset[0]! + batch.length[0]!);
+}
+
+/** Writes packet bytes into memory, cut into slices, as the next message's. */
+function slice(packet: Uint8Array, ...cuts: number[]): void {
+  const at = memory.alloc(packet.length + 1);
+  memory.u8.set(packet, at);
+  [0, ...cuts].forEach((from, i) => {
+    queue.slice(at + from, (cuts[i] ?? packet.length) - from);
+  });
+}
+
+/** A UDP socket of the host, without Node's event loop. */
+class HostSocket {
+  readonly port: number;
+  readonly #fd = openUdpSocket();
+  readonly #poller = new Poller(memory, [this.#fd]);
+  readonly #list = new MessageList(memory, 1, 1);
+  readonly #buffer = memory.alloc(65536);
+
+  constructor(address = HOST) {
+    this.port = bindUdp(this.#fd, ipv4(address), 0);
+  }
+
+  send(payload: Uint8Array, to: string, port: number, segmentBytes = 0): void {
+    memory.u8.set(payload, this.#buffer);
+    this.#list.clear();
+    this.#list.slice(addressOf(memory) + this.#buffer, payload.length);
+    this.#list.finish(ipv4(to), port, segmentBytes, 0);
+    assert.equal(this.#list.send(this.#fd, 0, 1), 1);
+  }
+
+  receive(): Uint8Array {
+    assert.notEqual(this.#poller.wait(5000), 0, "no datagram arrived");
+    const bytes = read(this.#fd, addressOf(memory) + this.#buffer, 65536);
+    return memory.u8.slice(this.#buffer, this.#buffer + bytes);
+  }
+}
+
+/** Another process tries to open a queue; returns what it says. */
+function openElsewhere(name: string): string {
+  const { stdout, stderr } = spawnSync(process.execPath, [self, "--open", name], { encoding: "utf8" });
+  return stdout + stderr;
+}
+
+export const scenarios: Record<string, () => void> = {
+  "a TUN opens with every offload that this kernel has"() {
+    assert.deepEqual(openTun("tun0", memory).offloads, { checksum: true, tcp: true, udp: true });
+  },
+
+  "a kernel that refuses an offload is asked for less"() {
+    const unknown = 0x8000;
+    const device = openTun("tun0", memory, { offloadSteps: [unknown, unknown | Offload.Tso4, Offload.Checksum, 0] });
+    assert.deepEqual(device.offloads, { checksum: true, tcp: false, udp: false });
+  },
+
+  "USO with only one of its two bits is refused, so both are asked for"() {
+    const device = openTun("tun0", memory, { offloadSteps: [Offload.Checksum | Offload.Uso4, Offload.Checksum] });
+    assert.deepEqual(device.offloads, { checksum: true, tcp: false, udp: false });
+  },
+
+  "a TUN outlives its process's queue, with its address, and can be opened again"() {
+    openUp().close();
+    assert.match(ip("address", "show", "dev", "tun0"), /10\.9\.0\.1\/24/);
+    const device = openTun("tun0", memory);
+    spawnSync("ping", ["-c1", "-W1", OTHER]);
+    assert.equal(device.read(batch) > 0, true);
+  },
+
+  "a TUN that iproute2 made beforehand is taken over"() {
+    ip("tuntap", "add", "dev", "tun0", "mode", "tun", "multi_queue");
+    openTun("tun0", memory);
+  },
+
+  "a TUN made for a single queue is refused, and says which"() {
+    ip("tuntap", "add", "dev", "tun0", "mode", "tun");
+    assert.throws(() => openTun("tun0", memory), { name: "PlatformError", message: /tun0 cannot be opened.*EINVAL/ });
+    openTun("tun1", memory);
+  },
+
+  "a second process is refused, and told who serves the device"() {
+    const device = openTun("tun0", memory);
+    assert.match(openElsewhere("tun0"), new RegExp(`process ${process.pid}, serves tun0`));
+    assert.match(openElsewhere("tun1"), /^opened/);
+    device.close();
+    assert.match(openElsewhere("tun0"), /^opened/);
+  },
+
+  "the lock is of this network namespace: elsewhere the same name is free"() {
+    openTun("tun0", memory);
+    const { stdout } = spawnSync("unshare", ["--net", process.execPath, self, "--open", "tun0"], { encoding: "utf8" });
+    assert.match(stdout, /^opened/);
+  },
+
+  "a refusal leaves no lock behind"() {
+    ip("tuntap", "add", "dev", "tun0", "mode", "tun");
+    assert.throws(() => openTun("tun0", memory));
+    lockDevice("tun0").release();
+  },
+
+  "a process that holds the lock opens more queues"() {
+    openUp();
+    const second = openTun("tun0", memory, { locked: true });
+    second.close();
+  },
+
+  "a packet that the host sends is read, its checksum still to be made"() {
+    const device = openUp();
+    const host = new HostSocket();
+    host.send(Buffer.from("hello"), OTHER, 2000);
+    const packet = readOne(device);
+    assert.equal(Buffer.from(packet.subarray(28)).toString(), "hello");
+    assert.equal(batch.needsChecksum[0], 1);
+    assert.equal(batch.gso[0], Gso.None);
+    const expected = udpPacket({
+      from: HOST,
+      to: OTHER,
+      fromPort: host.port,
+      payload: packet.slice(28),
+      partial: true,
+    });
+    assert.deepEqual(packet.subarray(20), expected.subarray(20));
+  },
+
+  "without offloads the packet's checksum is complete"() {
+    const device = openUp("tun0", `${HOST}/24`, { offloadSteps: [0] });
+    new HostSocket().send(Buffer.from("hello"), OTHER, 2000);
+    const packet = readOne(device);
+    assert.equal(batch.needsChecksum[0], 0);
+    assert.equal(plainSum(packet.subarray(12), 17 + packet.length - 20), 0xffff);
+  },
+
+  "a UDP super-packet is read whole, with the size of its segments"() {
+    const device = openUp();
+    const payload = Buffer.alloc(3000, "x");
+    new HostSocket().send(payload, OTHER, 2000, 1200);
+    const packet = readOne(device);
+    assert.equal(packet.length, 3028);
+    assert.deepEqual([batch.gso[0], batch.gsoBytes[0], batch.needsChecksum[0]], [Gso.Udp4, 1200, 1]);
+  },
+
+  "packets are written, in slices, with the checksum complete or still to be made"() {
+    const device = openUp();
+    const host = new HostSocket();
+    const fields = { toPort: host.port, payload: Buffer.from("hello there") };
+    slice(udpPacket(fields), 20, 28, 33);
+    queue.finish();
+    slice(udpPacket({ ...fields, partial: true }), 28);
+    queue.finishPartial(Gso.None, 0, 0, 20, 6);
+    assert.equal(device.write(queue), 0);
+    assert.equal(queue.messages, 0);
+    for (let i = 0; i < 2; i++) assert.equal(Buffer.from(host.receive()).toString(), "hello there");
+  },
+
+  "a UDP super-packet that is written arrives as its segments"() {
+    const device = openUp();
+    const host = new HostSocket();
+    slice(udpPacket({ toPort: host.port, payload: Buffer.alloc(2500, "x"), partial: true }), 28, 1028);
+    queue.finishPartial(Gso.Udp4, 1000, 28, 20, 6);
+    assert.equal(device.write(queue), 0);
+    assert.deepEqual(
+      [1, 2, 3].map(() => host.receive().length),
+      [1000, 1000, 500],
+    );
+  },
+
+  "a TCP super-packet with CWR keeps its size through the host, and its ECN bit is no GSO type"() {
+    const device = openUp();
+    const onward = openUp("tun1", "10.8.0.1/24");
+    execFileSync("sysctl", ["-qw", "net.ipv4.ip_forward=1"]);
+    slice(tcpPacket({ to: "10.8.0.2", payload: new Uint8Array(3000), partial: true, flags: CWR }), 40);
+    queue.finishPartial(Gso.Tcp4, 1000, 40, 20, 16);
+    assert.equal(device.write(queue), 0);
+    const packet = readOne(onward);
+    assert.equal(packet.length, 3040);
+    assert.equal(packet[33], 0x90);
+    assert.deepEqual([batch.gso[0], batch.gsoBytes[0], batch.needsChecksum[0]], [Gso.Tcp4, 1000, 1]);
+    assert.equal(onward.unknownGso, 0);
+  },
+
+  "the checksum inside a tunnel that the host makes is completed"() {
+    const device = openUp();
+    ip(
+      "link",
+      "add",
+      "vx0",
+      "address",
+      "02:00:00:00:00:01",
+      "type",
+      "vxlan",
+      "id",
+      "5",
+      "remote",
+      OTHER,
+      "dstport",
+      "4790",
+    );
+    execFileSync("sysctl", ["-qw", "net.ipv6.conf.vx0.disable_ipv6=1"]);
+    ip("address", "add", "10.7.0.1/24", "dev", "vx0");
+    ip("link", "set", "vx0", "up");
+    ip("neighbour", "add", "10.7.0.2", "lladdr", "02:00:00:00:00:02", "dev", "vx0");
+    new HostSocket("10.7.0.1").send(Buffer.from("inside"), "10.7.0.2", 2000);
+    const packet = readOne(device);
+    assert.equal(batch.needsChecksum[0], 0);
+    const inner = packet.subarray(20 + 8 + 8 + 14);
+    assert.equal(plainSum(inner.subarray(12), 17 + inner.length - 20), 0xffff);
+  },
+
+  "broken messages are refused and counted, and the others of the batch go out"() {
+    const device = openUp();
+    const host = new HostSocket();
+    for (const { title, packet, finish } of brokenMessages) {
+      slice(packet);
+      finish(queue);
+      slice(udpPacket({ toPort: host.port, payload: Buffer.from(title) }));
+      queue.finish();
+      assert.equal(device.write(queue), 1, title);
+      assert.equal(Buffer.from(host.receive()).toString(), title);
+    }
+    assert.equal(device.faults, brokenMessages.length);
+    assert.equal(
+      device.writeErrors.reduce((sum, count) => sum + count),
+      0,
+    );
+  },
+
+  "the kernel treats broken messages as the table says"() {
+    const device = openUp();
+    for (const { title, kernel, packet, finish } of brokenMessages) {
+      slice(packet);
+      finish(queue);
+      assert.equal(writeRaw(device.fd, packet), kernel, title);
+      queue.clear();
+    }
+  },
+
+  "a message of more slices than the kernel takes is refused"() {
+    const device = openUp();
+    const slices = new DeviceQueue(1, 2000);
+    const packet = udpPacket({ payload: new Uint8Array(1100) });
+    const at = memory.alloc(packet.length);
+    memory.u8.set(packet, at);
+    slices.slice(at, 28);
+    for (let i = 28; i < packet.length; i++) slices.slice(at + i, 1);
+    slices.finish();
+    assert.equal(device.write(slices), 1);
+    assert.equal(device.faults, 1);
+  },
+
+  "what is written while the device is down is counted by its error"() {
+    const device = openTun("tun0", memory);
+    slice(udpPacket());
+    queue.finish();
+    assert.equal(device.write(queue), 1);
+    assert.equal(device.writeErrors[constants.errno.EIO], 1);
+  },
+
+  "a device that was removed says so"() {
+    const device = openUp();
+    const poller = new Poller(memory, [device.fd]);
+    ip("link", "delete", "tun0");
+    assert.equal(poller.wait(5000), 1);
+    assert.throws(() => device.read(batch), { name: "PlatformError", message: /tun0 is gone/ });
+    slice(udpPacket());
+    queue.finish();
+    assert.throws(() => device.write(queue), { name: "PlatformError", message: /tun0 is gone/ });
+  },
+
+  "a read takes no more than the batch holds, and the next gives the rest"() {
+    const device = openUp();
+    const host = new HostSocket();
+    for (let i = 0; i < batch.capacity + 1; i++) host.send(Uint8Array.of(i), OTHER, 2000);
+    assert.equal(device.read(batch), batch.capacity);
+    assert.equal(device.read(batch), 1);
+    assert.equal(memory.u8[batch.offset[0]! + 28], batch.capacity);
+    assert.equal(device.read(batch), 0);
+  },
+
+  "with the loopback device down the underlay opens without segmentation, and says so"() {
+    const warnings: string[] = [];
+    const log = createLog("warn", { write: (line) => warnings.push(line) });
+    ip("tuntap", "add", "dev", "tun0", "mode", "tun");
+    ip("address", "add", `${HOST}/24`, "dev", "tun0");
+    const underlay = openUdpUnderlay(memory, { address: ipv4(HOST), port: 0, log });
+    assert.equal(underlay.offloads.maxSegments, 1);
+    assert.match(warnings.join(""), /UDP_SEGMENT does not work here/);
+    underlay.close();
+    ip("link", "set", "lo", "up");
+    assert.equal(probeMaxSegments(memory) >= 64, true);
+  },
+
+  "an underlay counts what is larger than the link's MTU, and the rest go out"() {
+    const device = openUp("tun0", `${HOST}/24`, { offloadSteps: [0] });
+    ip("link", "set", "lo", "up");
+    ip("link", "set", "tun0", "mtu", "1000");
+    const underlay = openUdpUnderlay(memory, { address: ipv4(HOST), port: 0 });
+    const outgoing = new UnderlayQueue(4, 4);
+    const at = memory.alloc(3000);
+    for (const [bytes, segmentBytes] of [
+      [100, 0],
+      [973, 0],
+      [2000, 973],
+      [1944, 972],
+    ] as const) {
+      outgoing.slice(at, bytes);
+      outgoing.finish(ipv4(OTHER), 4789, 3, segmentBytes, 0);
+    }
+    assert.equal(underlay.send(outgoing), 2);
+    assert.equal(underlay.oversize, 2);
+    assert.equal(underlay.sent, 2);
+    const sizes: number[] = [];
+    for (let i = 0; i < device.read(batch); i++) sizes.push(batch.length[i]!);
+    assert.deepEqual(sizes, [128, 1000, 1000]);
+  },
+};
+
+/** Writes the queue's only message past our own checks; returns what the kernel makes of it. */
+function writeRaw(fd: number, packet: Uint8Array): "EINVAL" | "takes it" {
+  const partial = queue.needsChecksum[0] === 1;
+  const gso = queue.gso[0]! !== Gso.None;
+  const header = Buffer.alloc(VIRTIO_NET_BYTES);
+  header.writeUInt8(partial ? 1 : 0, 0);
+  header.writeUInt8(queue.gso[0]!, 1);
+  if (gso) header.writeUInt16LE(queue.headerBytes[0]!, 2);
+  if (gso) header.writeUInt16LE(queue.gsoBytes[0]!, 4);
+  if (partial) header.writeUInt16LE(queue.checksumStart[0]!, 6);
+  if (partial) header.writeUInt16LE(queue.checksumOffset[0]!, 8);
+  try {
+    writevSync(fd, [header, packet]);
+    return "takes it";
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, "EINVAL");
+    return "EINVAL";
+  }
+}
+
+const [role, name] = process.argv.slice(2);
+if (role === "--open") {
+  openTun(name!, memory);
+  console.log("opened");
+} else if (role !== undefined && process.argv[1] === self) {
+  scenarios[role]!();
+}
