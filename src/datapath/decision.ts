@@ -1,0 +1,172 @@
+// What happens to a new flow: decided once, from the tables, and then written into the flow table. Everything that
+// this file does not allow is dropped: isolation between networks is here and nowhere else.
+import type { Ipv4 } from "../lib/ip.ts";
+import { Drop } from "../packet/drop.ts";
+import type { Packet } from "../packet/packet.ts";
+import type { Balancer } from "./balancer.ts";
+import { meshPortKey, type NetworkRow, type Tables, type VipRow } from "./tables.ts";
+
+/** Where packets come from and go to when it is not a peer's VTEP: the device. */
+export const DEVICE = 0;
+
+/** Decides, and keeps the last decision in its fields. Hot for new flows: must not allocate. */
+export class Decision {
+  readonly #tables: Tables;
+  readonly #balancer: Balancer;
+  /** The VTEP that the server side is behind, or DEVICE. */
+  to: Ipv4 = DEVICE;
+  /** The VNI between the nodes, when a side of the flow is behind a peer. */
+  vni = 0;
+  /** As the server sees the packet. */
+  source: Ipv4 = 0;
+  destination: Ipv4 = 0;
+  ports = 0;
+  /** The VIP that it was balanced from, or 0. */
+  vip: Ipv4 = 0;
+
+  constructor(tables: Tables, balancer: Balancer) {
+    this.#tables = tables;
+    this.#balancer = balancer;
+  }
+
+  /** For a packet from the device. */
+  outbound(packet: Packet): Drop {
+    this.#passUnchanged(packet);
+    const { source, destination } = packet;
+    if (isNeverADestination(destination)) return Drop.BadDestination;
+    const endpoint = this.#tables.endpoints.get(source);
+    if (endpoint !== undefined) {
+      // The kernel sends here only what carries an endpoint's own source: another node's would be a forgery.
+      if (endpoint.vtep !== DEVICE) return Drop.SpoofedSource;
+      const network = this.#tables.networks.get(endpoint.vni);
+      return network === undefined ? Drop.NotAllowed : this.#fromEndpoint(packet, network);
+    }
+    if (!this.#tables.inPool(source)) return this.#fromOutside(packet);
+    if (source === this.#tables.node.ingress) return this.#fromHost(packet);
+    const network = this.#tables.networksByGateway.get(source);
+    if (network === undefined) return Drop.SpoofedSource;
+    return this.#toEndpoint(destination, network, true); // every node has this gateway: it is never toward a peer
+  }
+
+  /** For a packet from the peer at `vtep`, on `vni`. */
+  inbound(packet: Packet, vtep: Ipv4, vni: number): Drop {
+    this.#passUnchanged(packet);
+    this.vni = vni;
+    const { source, destination } = packet;
+    if (isNeverADestination(destination)) return Drop.BadDestination;
+    const tables = this.#tables;
+    const endpoint = tables.endpoints.get(source);
+    if (vni === tables.node.ingressVni) {
+      if (endpoint === undefined) {
+        if (tables.inPool(source) && tables.peersByIngress.get(source)?.vtep !== vtep) return Drop.SpoofedSource;
+      } else if (endpoint.vtep !== vtep) return Drop.SpoofedSource;
+      if (destination === tables.node.ingress) return Drop.None;
+      return tables.endpoints.get(destination)?.vtep === DEVICE ? Drop.None : Drop.NoRoute;
+    }
+    const network = tables.networks.get(vni);
+    if (network === undefined) return Drop.UnknownVni;
+    if (endpoint === undefined || endpoint.vtep !== vtep || endpoint.vni !== vni) return Drop.SpoofedSource;
+    if (destination === network.gateway) return Drop.None;
+    const target = tables.endpoints.get(destination);
+    return target !== undefined && target.vtep === DEVICE && target.vni === vni ? Drop.None : Drop.NoRoute;
+  }
+
+  #passUnchanged(packet: Packet): void {
+    this.to = DEVICE;
+    this.vni = 0;
+    this.source = packet.source;
+    this.destination = packet.destination;
+    this.ports = packet.ports;
+    this.vip = 0;
+  }
+
+  #fromEndpoint(packet: Packet, network: NetworkRow): Drop {
+    const tables = this.#tables;
+    const { destination } = packet;
+    if (isBroadcastOf(destination, network)) return Drop.BadDestination;
+    const vip = tables.vips.get(destination);
+    if (vip !== undefined) return vip.vni === network.vni ? this.#balance(packet, vip) : Drop.NotAllowed;
+    if (tables.inPool(destination) && destination !== network.gateway)
+      return this.#toEndpoint(destination, network, false);
+    const isNode = destination === network.gateway || tables.hostAddresses.has(destination);
+    if (isNode || tables.peers.has(destination)) {
+      const published = tables.meshVipsByPort.get(meshPortKey(packet.protocol, packet.ports & 0xffff));
+      if (published !== undefined) return this.#balance(packet, published);
+    }
+    if (destination === network.gateway) return Drop.None;
+    return network.internal ? Drop.NotAllowed : Drop.None; // the host forwards and masquerades it
+  }
+
+  /** From an address that is in no network: only what the node's nftables rules have sent to a mesh VIP. */
+  #fromOutside(packet: Packet): Drop {
+    const vip = this.#tables.vips.get(packet.destination);
+    if (vip === undefined) return this.#tables.inPool(packet.destination) ? Drop.NoFlow : Drop.NoRoute;
+    return vip.vni === this.#tables.node.ingressVni ? this.#balance(packet, vip) : Drop.NotAllowed;
+  }
+
+  /** From the node itself: to every endpoint, VIP and node. */
+  #fromHost(packet: Packet): Drop {
+    const tables = this.#tables;
+    const { destination } = packet;
+    this.vni = tables.node.ingressVni;
+    const vip = tables.vips.get(destination);
+    if (vip !== undefined) return this.#balance(packet, vip);
+    const peer = tables.peersByIngress.get(destination);
+    const endpoint = tables.endpoints.get(destination);
+    if (peer === undefined && endpoint === undefined) return Drop.NoRoute;
+    this.to = peer?.vtep ?? endpoint!.vtep;
+    return Drop.None;
+  }
+
+  #toEndpoint(destination: Ipv4, network: NetworkRow, localOnly: boolean): Drop {
+    const endpoint = this.#tables.endpoints.get(destination);
+    if (endpoint === undefined) return Drop.NoRoute;
+    if (endpoint.vni !== network.vni) return Drop.NotAllowed;
+    if (localOnly && endpoint.vtep !== DEVICE) return Drop.NotAllowed;
+    this.to = endpoint.vtep;
+    this.vni = network.vni;
+    return Drop.None;
+  }
+
+  /** Chooses the task. A task that reaches itself sees the VIP as its client, or its reply would not come back. */
+  #balance(packet: Packet, vip: VipRow): Drop {
+    const tables = this.#tables;
+    let target = packet.ports & 0xffff;
+    if (vip.ports !== null) {
+      target = targetPort(vip, packet.protocol, target);
+      if (target < 0) return Drop.NoService;
+    }
+    const task = this.#balancer.choose(vip, packet);
+    if (task === 0) return Drop.NoTask;
+    const endpoint = tables.endpoints.get(task);
+    if (endpoint === undefined) return Drop.NoTask;
+    this.vip = vip.ip;
+    this.destination = task;
+    if (packet.source === task) this.source = vip.ip;
+    this.ports = (packet.ports & ~0xffff) | target;
+    this.to = endpoint.vtep;
+    // Only the ingress VNI carries clients that are not of the task's own network.
+    const client = tables.endpoints.get(packet.source);
+    this.vni = client !== undefined && client.vni === endpoint.vni ? endpoint.vni : tables.node.ingressVni;
+    return Drop.None;
+  }
+}
+
+/** The task's port behind a published one; -1 when the VIP does not publish it. ICMP has no ports and passes. */
+function targetPort(vip: VipRow, protocol: number, published: number): number {
+  for (const mapping of vip.ports ?? []) {
+    if (mapping.protocol === protocol && mapping.published === published) return mapping.target;
+  }
+  return protocol === 1 ? published : -1;
+}
+
+/** This network 0/8, loopback 127/8, multicast 224/4, reserved 240/4 and broadcast: RFC 6890, RFC 1112. */
+function isNeverADestination(ip: Ipv4): boolean {
+  const first = ip >>> 24;
+  return first === 0 || first === 127 || first >= 224;
+}
+
+/** Of the network's own subnet: its first (RFC 1122 section 3.3.6) and last address. */
+function isBroadcastOf(ip: Ipv4, { base, mask }: NetworkRow): boolean {
+  return (ip & mask) === base && (ip === base || ip === (base | ~mask));
+}

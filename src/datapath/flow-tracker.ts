@@ -1,0 +1,201 @@
+// Flows as the forwarder uses them: whether a found one may still be used, how a new one is written, what a packet
+// does to its state, and how its packets are translated.
+import type { Ipv4 } from "../lib/ip.ts";
+import { Drop } from "../packet/drop.ts";
+import * as ip from "../packet/ipv4.ts";
+import { addressDelta, type Packet, portDelta } from "../packet/packet.ts";
+import { acknowledgment, Flag, sequence } from "../packet/tcp.ts";
+import { DEVICE, type Decision } from "./decision.ts";
+import { firstState, isClosing, nextState, timeoutSeconds } from "./flow-state.ts";
+import { FlowState, type FlowTable } from "./flow-table.ts";
+import type { Probes } from "./probes.ts";
+import type { Tables } from "./tables.ts";
+
+/** How many other source ports are tried when a reply key clashes. */
+const PORT_TRIES = 128;
+const FIRST_PORT = 1024;
+
+/** What usable() returns besides an entry. */
+export const UNUSABLE = -1;
+export const FORGED = -2;
+
+export class FlowTracker {
+  readonly #flows: FlowTable;
+  readonly #tables: Tables;
+  readonly #probes: Probes;
+  readonly #random: () => number;
+  /** Why the last establish() returned -1. */
+  refusal: Drop = Drop.None;
+
+  constructor(flows: FlowTable, tables: Tables, probes: Probes, random: () => number) {
+    this.#flows = flows;
+    this.#tables = tables;
+    this.#probes = probes;
+    this.#random = random;
+  }
+
+  /**
+   * The entry, when the packet that came from `from` may use it; UNUSABLE when the flow is over, or the tables do not
+   * bear it out any more (then it is removed, and the packet is decided anew); FORGED when it cannot be from there.
+   */
+  usable(entry: number, from: Ipv4, packet: Packet, seconds: number): number {
+    const flows = this.#flows;
+    const { epoch } = this.#tables;
+    const isSyn = (packet.tcpFlags & (Flag.Syn | Flag.Ack)) === Flag.Syn;
+    const idle = seconds - flows.lastSeenOf(entry);
+    if (
+      idle > flows.timeoutOf(entry) ||
+      (isSyn && this.#givesWay(entry)) ||
+      (flows.epochOf(entry) !== epoch && !this.#isBorneOut(entry))
+    ) {
+      flows.remove(entry);
+      return UNUSABLE;
+    }
+    if (flows.fromOf(entry) !== from) {
+      // A client from outside may come in through another node than before; an endpoint is where it is.
+      if (this.#tables.inPool(packet.source)) return FORGED;
+      flows.remove(entry);
+      return UNUSABLE;
+    }
+    flows.setEpoch(entry, epoch);
+    return entry;
+  }
+
+  /** Whether a SYN starts a new flow here: the old one is closing, or was never answered by a node that is away. */
+  #givesWay(entry: number): boolean {
+    const state = this.#flows.stateOf(entry);
+    if (isClosing(state)) return true;
+    const to = this.#flows.toOf(entry);
+    return state === FlowState.SynSent && to !== DEVICE && !this.#probes.isReachable(to);
+  }
+
+  /** Whether both ends are still where the flow has them, and its task still the service's. */
+  #isBorneOut(entry: number): boolean {
+    const flows = this.#flows;
+    const original = entry & ~1;
+    const server = flows.sourceOf(original + 1);
+    if (!this.#isAt(flows.sourceOf(original), flows.fromOf(original))) return false;
+    if (!this.#isAt(server, flows.toOf(original))) return false;
+    const address = flows.vipOf(original);
+    if (address === 0) return true;
+    const vip = this.#tables.vips.get(address);
+    return vip !== undefined && (vip.tasks.includes(server) || vip.draining.includes(server));
+  }
+
+  #isAt(address: Ipv4, vtep: Ipv4): boolean {
+    const tables = this.#tables;
+    const endpoint = tables.endpoints.get(address);
+    if (endpoint !== undefined) return endpoint.vtep === vtep;
+    if (!tables.inPool(address)) return vtep === DEVICE || tables.peers.has(vtep);
+    if (vtep !== DEVICE) return tables.peersByIngress.get(address)?.vtep === vtep;
+    return address === tables.node.ingress || tables.networksByGateway.has(address) || tables.vips.has(address);
+  }
+
+  /** Writes the flow that was decided for the packet; its original entry, or -1 with `refusal`. */
+  establish(packet: Packet, zone: number, from: Ipv4, decision: Decision, seconds: number): number {
+    const flows = this.#flows;
+    const { source, destination, protocol } = packet;
+    const replyZone = decision.to === DEVICE ? 0 : decision.vni;
+    const ports = this.#freePorts(replyZone, protocol, decision);
+    if (ports < 0) return this.#refuse(Drop.PortsExhausted);
+    const key = ports | 0;
+    const reply = swap(key);
+    let entry = this.#insert(zone, packet, replyZone, decision, reply);
+    if (entry < 0) {
+      const oldest = flows.oldestUnreplied();
+      if (oldest < 0) return this.#refuse(Drop.FlowTableFull);
+      flows.remove(oldest);
+      entry = this.#insert(zone, packet, replyZone, decision, reply);
+    }
+    const addresses = addressDelta(source, destination, decision.source, decision.destination);
+    const backwards = addressDelta(decision.destination, decision.source, destination, source);
+    flows.setPath(entry, from, decision.to, decision.vni);
+    flows.setPath(entry + 1, decision.to, from, decision.vni);
+    flows.setDeltas(entry, addresses, portDelta(protocol, packet.ports, key));
+    flows.setDeltas(entry + 1, backwards, portDelta(protocol, reply, swap(packet.ports)));
+    flows.setEpoch(entry, this.#tables.epoch);
+    flows.setEpoch(entry + 1, this.#tables.epoch);
+    flows.setVip(entry, decision.vip);
+    flows.setCreated(entry, seconds);
+    const state = firstState(protocol, packet.tcpFlags);
+    flows.setState(entry, state);
+    flows.setTimeout(entry, timeoutSeconds(state, protocol));
+    if (state === FlowState.Established) flows.markReplied(entry);
+    return entry;
+  }
+
+  /** Counts the packet and moves the flow's state. Hot path: must not allocate. */
+  track(entry: number, packet: Packet, seconds: number): void {
+    const flows = this.#flows;
+    flows.countPacket(entry, packet.length, seconds);
+    const { protocol, tcpFlags } = packet;
+    const before = flows.stateOf(entry);
+    const isReply = (entry & 1) === 1;
+    const after = nextState(before, isReply, tcpFlags);
+    if (after !== before) {
+      flows.setState(entry, after);
+      flows.setTimeout(entry, timeoutSeconds(after, protocol));
+      if (isReply && (before === FlowState.Unreplied || before === FlowState.SynSent)) flows.markReplied(entry);
+    }
+    if (protocol !== ip.Protocol.Tcp) return;
+    const occupied = (tcpFlags & (Flag.Syn | Flag.Fin)) !== 0 ? 1 : 0; // they take a sequence number
+    const next = (sequence(packet.u8, packet.transport) + packet.payloadBytes + occupied) | 0;
+    const known = flows.nextSequenceOf(entry);
+    if (known === 0 || ((next - known) | 0) > 0) flows.setNextSequence(entry, next); // a retransmission is older
+    if ((tcpFlags & Flag.Ack) !== 0 && flows.nextSequenceOf(entry ^ 1) === 0)
+      flows.setNextSequence(entry ^ 1, acknowledgment(packet.u8, packet.transport)); // met in mid-stream
+  }
+
+  /** Gives the packet the addresses and ports of the other side: the other entry's key, turned round. */
+  translate(entry: number, packet: Packet): void {
+    const flows = this.#flows;
+    const other = entry ^ 1;
+    const source = flows.destinationOf(other);
+    const destination = flows.sourceOf(other);
+    const ports = swap(flows.portsOf(other));
+    if (source === packet.source && destination === packet.destination && ports === packet.ports) return;
+    packet.rewrite(source, destination, ports, flows.addressDeltaOf(entry), flows.portDeltaOf(entry));
+  }
+
+  #insert(zone: number, packet: Packet, replyZone: number, decision: Decision, replyPorts: number): number {
+    const { protocol, source, destination, ports } = packet;
+    const replySource = decision.destination;
+    const replyTo = decision.source;
+    return this.#flows.insert(zone, protocol, source, destination, ports, replyZone, replySource, replyTo, replyPorts);
+  }
+
+  /**
+   * The ports with which the reply's key is nobody else's: as decided, or with another source port (of ICMP, another
+   * identifier). As an unsigned number; -1 when none was found.
+   */
+  #freePorts(replyZone: number, protocol: number, decision: Decision): number {
+    const { destination, source, ports } = decision;
+    if (this.#isFree(replyZone, protocol, destination, source, swap(ports))) return ports >>> 0;
+    if (ports === 0) return -1; // a protocol without ports
+    for (let i = 0; i < PORT_TRIES; i++) {
+      const port = FIRST_PORT + Math.floor(this.#random() * (65536 - FIRST_PORT));
+      const tried = protocol === ip.Protocol.Icmp ? (port << 16) | port : (port << 16) | (ports & 0xffff);
+      if (this.#isFree(replyZone, protocol, destination, source, swap(tried))) return tried >>> 0;
+    }
+    return -1;
+  }
+
+  /** A flow that idled out does not hold its key. */
+  #isFree(zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): boolean {
+    const entry = this.#flows.find(zone, protocol, source, destination, ports);
+    if (entry < 0) return true;
+    if (!isClosing(this.#flows.stateOf(entry))) return false;
+    this.#flows.remove(entry);
+    return true;
+  }
+
+  #refuse(drop: Drop): number {
+    this.refusal = drop;
+    return -1;
+  }
+}
+
+/** Source and destination port changed about. */
+function swap(ports: number): number {
+  return (ports << 16) | (ports >>> 16);
+}

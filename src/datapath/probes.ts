@@ -1,0 +1,280 @@
+// Whether peers answer on the VXLAN port itself: one BFD session a peer (RFC 5880, asynchronous mode), framed as
+// RFC 8971 says in the management VNI. Polls measure the round trip.
+//
+//   Down --(peer Down)--> Init --(peer Init or Up)--> Up        Down --(peer Init)--> Up
+//   Init, Up --(peer AdminDown, detection time over)--> Down    Up --(peer Down)--> Down
+import { get16, get32, set16 } from "../lib/bytes.ts";
+import type { Ipv4 } from "../lib/ip.ts";
+import * as bfd from "../packet/bfd.ts";
+import { BfdFlag, BfdState, Diagnostic } from "../packet/bfd.ts";
+import type { Sum } from "../packet/checksum.ts";
+import { Drop } from "../packet/drop.ts";
+import { ETHERNET_BYTES, EtherType, writeEthernet } from "../packet/ethernet.ts";
+import * as ip from "../packet/ipv4.ts";
+import type { PacketMemory } from "../packet/memory.ts";
+import * as udp from "../packet/udp.ts";
+import { VXLAN_BYTES, writeVxlan } from "../packet/vxlan.ts";
+import type { PeerRow, Tables } from "./tables.ts";
+
+/** RFC 8971 section 4: a VNI that carries no tenant. */
+export const MANAGEMENT_VNI = 1;
+/** RFC 8971 section 3: 00-00-5E-00-52-02. */
+const BFD_MAC = [0x00, 0x00, 0x5e, 0x00, 0x52, 0x02];
+/** RFC 8971 section 3: an address of 127/8, so that a decapsulating host never forwards it. */
+const LOOPBACK = 0x7f000001;
+/** RFC 5881 section 5: what came through a router has less. */
+const TTL = 255;
+
+const INTERVAL_MS = 300;
+const MULTIPLIER = 3;
+/** RFC 5880 section 6.8.3: not faster while the session is not up. */
+const SLOW_INTERVAL_MS = 1000;
+const POLL_EVERY_MS = 1000;
+/** A peer that is new counts as reachable for so long, until it had time to answer. */
+const GRACE_MS = 2000;
+const IP_AT = VXLAN_BYTES + ETHERNET_BYTES;
+const UDP_AT = IP_AT + ip.IPV4_BYTES;
+const BFD_AT = UDP_AT + udp.UDP_BYTES;
+const FRAME_BYTES = BFD_AT + bfd.BFD_BYTES;
+
+/** What the probes know of one peer. */
+export interface ProbeView {
+  vtep: Ipv4;
+  state: "up" | "init" | "down";
+  /** What the peer's last packet said of its side; null: none came in the detection time. */
+  remoteState: "up" | "init" | "down" | null;
+  rttMs: number | null;
+  /** Milliseconds since a packet came; null: never. */
+  silentMs: number | null;
+}
+
+interface Session {
+  readonly vtep: Ipv4;
+  readonly frame: number;
+  readonly createdMs: number;
+  readonly discriminator: number;
+  state: BfdState;
+  diagnostic: number;
+  remoteState: BfdState;
+  remoteDiscriminator: number;
+  remoteMinRxMs: number;
+  detectionMs: number;
+  receivedMs: number; // -1: never
+  nextSendMs: number;
+  pollSentMs: number; // -1: no poll is under way
+  nextPollMs: number;
+  rttMs: number; // -1: not measured
+}
+
+export interface ProbesParts {
+  memory: PacketMemory;
+  sum: Sum;
+  tables: Tables;
+  /** Milliseconds, monotonic. */
+  now: () => number;
+  random: () => number;
+}
+
+export class Probes {
+  readonly #u8: Uint8Array;
+  readonly #memory: PacketMemory;
+  readonly #sum: Sum;
+  readonly #tables: Tables;
+  readonly #now: () => number;
+  readonly #random: () => number;
+  readonly #sessionsByVtep = new Map<Ipv4, Session>(); // BOUNDED: by the peers; keyed by VTEP
+  readonly #freeFrames: number[] = []; // BOUNDED: by the most peers there ever were at once
+  #send: (offset: number, length: number, peer: PeerRow) => void = () => {};
+
+  constructor({ memory, sum, tables, now, random }: ProbesParts) {
+    this.#u8 = memory.u8;
+    this.#memory = memory;
+    this.#sum = sum;
+    this.#tables = tables;
+    this.#now = now;
+    this.#random = random;
+  }
+
+  /** Where frames are queued; the caller flushes. */
+  sendThrough(send: (offset: number, length: number, peer: PeerRow) => void): void {
+    this.#send = send;
+  }
+
+  /** Whether new flows may go to the peer. One that cannot answer probes always counts as reachable. */
+  isReachable(vtep: Ipv4): boolean {
+    const session = this.#sessionsByVtep.get(vtep);
+    if (session === undefined) return this.#tables.peers.get(vtep)?.agent === false;
+    return session.state === BfdState.Up || (session.receivedMs < 0 && this.#now() - session.createdMs < GRACE_MS);
+  }
+
+  views(): ProbeView[] {
+    const now = this.#now();
+    return [...this.#sessionsByVtep.values()].map((session) => ({
+      vtep: session.vtep,
+      state: stateName(session.state),
+      remoteState:
+        session.receivedMs < 0 ||
+        now - session.receivedMs > Math.max(session.detectionMs, SLOW_INTERVAL_MS * MULTIPLIER)
+          ? null
+          : stateName(session.remoteState),
+      rttMs: session.state === BfdState.Up && session.rttMs >= 0 ? session.rttMs : null,
+      silentMs: session.receivedMs < 0 ? null : now - session.receivedMs,
+    }));
+  }
+
+  /** After the tables changed: a session for every agent, none for anybody else. */
+  update(): void {
+    for (const [vtep, session] of this.#sessionsByVtep) {
+      if (this.#tables.peers.get(vtep)?.agent === true) continue;
+      this.#sessionsByVtep.delete(vtep);
+      this.#freeFrames.push(session.frame);
+    }
+    for (const peer of this.#tables.peers.values()) {
+      if (peer.agent && !this.#sessionsByVtep.has(peer.vtep))
+        this.#sessionsByVtep.set(peer.vtep, this.#open(peer.vtep));
+    }
+  }
+
+  /** Sends what is due and notices silence. Returns the milliseconds until it wants to be called again. */
+  tick(): number {
+    const now = this.#now();
+    let next = SLOW_INTERVAL_MS;
+    for (const session of this.#sessionsByVtep.values()) {
+      if (session.state >= BfdState.Init && now - session.receivedMs > session.detectionMs) {
+        session.remoteDiscriminator = 0; // RFC 5880 section 6.8.1
+        this.#become(session, BfdState.Down, Diagnostic.TimeExpired);
+      }
+      if (now >= session.nextSendMs) this.#sendPeriodic(session, now);
+      next = Math.min(next, session.nextSendMs - now);
+    }
+    return Math.max(1, next);
+  }
+
+  /** A frame of the management VNI, its inner IP packet at `at`. RFC 5880 section 6.8.6. */
+  receive(at: number, type: number, bytes: number, peer: PeerRow): Drop {
+    const session = this.#sessionsByVtep.get(peer.vtep);
+    if (session === undefined || !this.#isProbe(at, type, bytes)) return Drop.BadBfd;
+    const u8 = this.#u8;
+    const message = at + ip.IPV4_BYTES + udp.UDP_BYTES;
+    const yours = bfd.yourDiscriminator(u8, message);
+    if (yours !== 0 && yours !== session.discriminator) return Drop.BadBfd;
+    const now = this.#now();
+    session.receivedMs = now;
+    session.remoteDiscriminator = bfd.myDiscriminator(u8, message);
+    session.remoteState = bfd.bfdState(u8, message);
+    session.remoteMinRxMs = bfd.requiredMinRx(u8, message) / 1000;
+    session.detectionMs =
+      bfd.detectMultiplier(u8, message) * Math.max(INTERVAL_MS, bfd.desiredMinTx(u8, message) / 1000);
+    const flags = bfd.bfdFlags(u8, message);
+    if ((flags & BfdFlag.Final) !== 0 && session.pollSentMs >= 0) {
+      session.rttMs = now - session.pollSentMs;
+      session.pollSentMs = -1;
+    }
+    this.#step(session);
+    if ((flags & BfdFlag.Poll) !== 0) this.#transmit(session, BfdFlag.Final);
+    return Drop.None;
+  }
+
+  #step(session: Session): void {
+    const { state, remoteState } = session;
+    if (remoteState === BfdState.AdminDown) {
+      if (state !== BfdState.Down) this.#become(session, BfdState.Down, Diagnostic.NeighborDown);
+    } else if (state === BfdState.Down) {
+      if (remoteState === BfdState.Down) this.#become(session, BfdState.Init, session.diagnostic);
+      else if (remoteState === BfdState.Init) this.#become(session, BfdState.Up, Diagnostic.None);
+    } else if (state === BfdState.Init) {
+      if (remoteState >= BfdState.Init) this.#become(session, BfdState.Up, Diagnostic.None);
+    } else if (remoteState === BfdState.Down) this.#become(session, BfdState.Down, Diagnostic.NeighborDown);
+  }
+
+  /** A change of state is told at once, so that a session comes up in one round trip. */
+  #become(session: Session, state: BfdState, diagnostic: number): void {
+    session.state = state;
+    session.diagnostic = diagnostic;
+    session.pollSentMs = -1;
+    session.nextSendMs = session.nextPollMs = this.#now();
+    this.#sendPeriodic(session, session.nextSendMs);
+  }
+
+  #sendPeriodic(session: Session, now: number): void {
+    const isUp = session.state === BfdState.Up;
+    const interval = Math.max(isUp ? INTERVAL_MS : SLOW_INTERVAL_MS, session.remoteMinRxMs);
+    session.nextSendMs = now + interval * (0.75 + 0.25 * this.#random()); // RFC 5880 section 6.8.7
+    let flags = 0;
+    if (isUp && (now >= session.nextPollMs || session.pollSentMs >= 0)) {
+      flags = BfdFlag.Poll;
+      session.pollSentMs = now;
+      session.nextPollMs = now + POLL_EVERY_MS;
+    }
+    this.#transmit(session, flags);
+  }
+
+  #transmit(session: Session, flags: number): void {
+    const peer = this.#tables.peers.get(session.vtep);
+    if (peer === undefined) return;
+    const u8 = this.#u8;
+    const { frame } = session;
+    const { vtep } = this.#tables.node;
+    const interval = session.state === BfdState.Up ? INTERVAL_MS : SLOW_INTERVAL_MS;
+    writeVxlan(u8, frame, MANAGEMENT_VNI);
+    writeEthernet(u8, frame + VXLAN_BYTES, 0, vtep, EtherType.Ipv4);
+    u8.set(BFD_MAC, frame + VXLAN_BYTES);
+    ip.writeIpv4(u8, frame + IP_AT, vtep, LOOPBACK, ip.Protocol.Udp, udp.UDP_BYTES + bfd.BFD_BYTES, TTL);
+    udp.writeUdp(u8, frame + UDP_AT, 49152 + (session.discriminator & 0x3fff), bfd.BFD_PORT, bfd.BFD_BYTES);
+    bfd.writeBfd(u8, frame + BFD_AT, {
+      state: session.state,
+      diagnostic: session.diagnostic,
+      flags,
+      detectMultiplier: MULTIPLIER,
+      myDiscriminator: session.discriminator,
+      yourDiscriminator: session.remoteDiscriminator,
+      desiredMinTxMicros: interval * 1000,
+      requiredMinRxMicros: INTERVAL_MS * 1000,
+    });
+    const pseudo = ip.pseudoHeaderSum(vtep, LOOPBACK, ip.Protocol.Udp, udp.UDP_BYTES + bfd.BFD_BYTES);
+    const sum = this.#sum(frame + UDP_AT, udp.UDP_BYTES + bfd.BFD_BYTES, (pseudo & 0xffff) + (pseudo >>> 16));
+    set16(u8, frame + UDP_AT + udp.CHECKSUM_AT, ~sum & 0xffff || 0xffff);
+    this.#send(frame, FRAME_BYTES, peer);
+  }
+
+  #isProbe(at: number, type: number, bytes: number): boolean {
+    const u8 = this.#u8;
+    const message = at + ip.IPV4_BYTES + udp.UDP_BYTES;
+    return (
+      type === EtherType.Ipv4 &&
+      bytes >= ip.IPV4_BYTES + udp.UDP_BYTES + bfd.BFD_BYTES &&
+      u8[at] === 0x45 &&
+      u8[at + ip.TTL_AT] === TTL &&
+      u8[at + ip.PROTOCOL_AT] === ip.Protocol.Udp &&
+      get32(u8, at + ip.DESTINATION_AT) >>> 24 === 127 &&
+      get16(u8, at + ip.IPV4_BYTES + 2) === bfd.BFD_PORT &&
+      bfd.isBfd(u8, message, bytes - ip.IPV4_BYTES - udp.UDP_BYTES)
+    );
+  }
+
+  #open(vtep: Ipv4): Session {
+    const now = this.#now();
+    return {
+      vtep,
+      frame: this.#freeFrames.pop() ?? this.#memory.alloc(FRAME_BYTES),
+      createdMs: now,
+      discriminator: 1 + Math.floor(this.#random() * 0x7ffffffe),
+      state: BfdState.Down,
+      diagnostic: Diagnostic.None,
+      remoteState: BfdState.Down,
+      remoteDiscriminator: 0,
+      remoteMinRxMs: 0,
+      detectionMs: SLOW_INTERVAL_MS * MULTIPLIER,
+      receivedMs: -1,
+      nextSendMs: now,
+      pollSentMs: -1,
+      nextPollMs: now,
+      rttMs: -1,
+    };
+  }
+}
+
+function stateName(state: BfdState): "up" | "init" | "down" {
+  if (state === BfdState.Up) return "up";
+  return state === BfdState.Init ? "init" : "down";
+}

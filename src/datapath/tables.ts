@@ -1,0 +1,206 @@
+// What the data path knows of the cluster: rows that agent/sync.ts computes from a snapshot, and the maps that a
+// worker looks them up in. Rows are plain values, so that two sets can be compared and the difference sent.
+import type { Ipv4 } from "../lib/ip.ts";
+
+/** One overlay segment that this node takes part in. */
+export interface NetworkRow {
+  kind: "network";
+  vni: number;
+  base: Ipv4;
+  mask: Ipv4;
+  gateway: Ipv4;
+  /** No way out through the node. */
+  internal: boolean;
+}
+
+/** One address of a network. */
+export interface EndpointRow {
+  kind: "endpoint";
+  ip: Ipv4;
+  vni: number;
+  /** The VTEP behind which it is; 0: on this node. */
+  vtep: Ipv4;
+}
+
+/** Another node. */
+export interface PeerRow {
+  kind: "peer";
+  vtep: Ipv4;
+  port: number;
+  /** Its own address on the ingress network; 0: it has none. */
+  ingress: Ipv4;
+  /** It runs this agent, answers probes, and its outer checksums vouch for the inner ones. */
+  agent: boolean;
+}
+
+/** An address that stands for the tasks of a service. */
+export interface VipRow {
+  kind: "vip";
+  ip: Ipv4;
+  /** The network whose endpoints may use it; the ingress VNI for a mesh VIP. */
+  vni: number;
+  service: string;
+  /** The addresses that new flows are balanced over. */
+  tasks: readonly Ipv4[];
+  /** Tasks that keep their flows and get no new ones. */
+  draining: readonly Ipv4[];
+  /** A mesh VIP's ports; null: every port, unchanged. */
+  ports: readonly PortMapping[] | null;
+}
+
+export interface PortMapping {
+  /** 6 or 17. */
+  protocol: number;
+  published: number;
+  target: number;
+}
+
+/** What the node itself is. Always exactly one row. */
+export interface NodeRow {
+  kind: "node";
+  vtep: Ipv4;
+  /** Its own address on the ingress network. */
+  ingress: Ipv4;
+  ingressVni: number;
+  poolBase: Ipv4;
+  poolMask: Ipv4;
+  /** Addresses of the node's own links, on which published ports answer. */
+  hostAddresses: readonly Ipv4[];
+  /** Bytes an IP packet of the overlay may have. */
+  mtu: number;
+}
+
+export type TableRow = NodeRow | NetworkRow | EndpointRow | PeerRow | VipRow;
+
+/** All that the data path knows, keyed by rowKey(). */
+export type TableRows = ReadonlyMap<string, TableRow>;
+
+export interface TableDiff {
+  put: TableRow[];
+  delete: string[];
+}
+
+export function rowKey(row: TableRow): string {
+  if (row.kind === "node") return "node";
+  if (row.kind === "network") return `network ${row.vni}`;
+  return `${row.kind} ${row.kind === "peer" ? row.vtep : row.ip}`;
+}
+
+export function rowsOf(rows: Iterable<TableRow>): TableRows {
+  const map = new Map<string, TableRow>();
+  for (const row of rows) map.set(rowKey(row), row);
+  return map;
+}
+
+/** What makes `before` into `after`. Rows are compared by value. */
+export function diffTables(before: TableRows, after: TableRows): TableDiff {
+  const diff: TableDiff = { put: [], delete: [] };
+  for (const [key, row] of after) {
+    const old = before.get(key);
+    if (old === undefined || JSON.stringify(old) !== JSON.stringify(row)) diff.put.push(row);
+  }
+  for (const key of before.keys()) if (!after.has(key)) diff.delete.push(key);
+  return diff;
+}
+
+/** The rows, as a worker looks them up. Only apply() writes. */
+export class Tables {
+  /** Counts applied diffs: a flow decided under another epoch is checked again before it is used. */
+  epoch: number;
+  node: NodeRow = {
+    kind: "node",
+    vtep: 0,
+    ingress: 0,
+    ingressVni: 0,
+    poolBase: 0,
+    poolMask: -1,
+    hostAddresses: [],
+    mtu: 1450,
+  };
+  readonly #rows = new Map<string, TableRow>(); // BOUNDED: by the cluster's state; keyed by rowKey()
+  readonly networks = new Map<number, NetworkRow>(); // BOUNDED: as #rows; keyed by VNI
+  readonly networksByGateway = new Map<Ipv4, NetworkRow>(); // BOUNDED: as #rows
+  readonly endpoints = new Map<Ipv4, EndpointRow>(); // BOUNDED: as #rows; keyed by address
+  readonly peers = new Map<Ipv4, PeerRow>(); // BOUNDED: as #rows; keyed by VTEP
+  readonly peersByIngress = new Map<Ipv4, PeerRow>(); // BOUNDED: as #rows
+  readonly vips = new Map<Ipv4, VipRow>(); // BOUNDED: as #rows; keyed by address
+  readonly meshVipsByPort = new Map<number, VipRow>(); // BOUNDED: 131,072 ports; keyed by meshPortKey()
+  readonly hostAddresses = new Set<Ipv4>(); // BOUNDED: the node's own links
+
+  constructor(epoch = 1) {
+    this.epoch = epoch;
+  }
+
+  apply(diff: TableDiff): void {
+    this.epoch = (this.epoch + 1) | 0;
+    for (const key of diff.delete) {
+      const row = this.#rows.get(key);
+      this.#rows.delete(key);
+      if (row !== undefined) this.#forget(row);
+    }
+    for (const row of diff.put) {
+      const key = rowKey(row);
+      const old = this.#rows.get(key);
+      if (old !== undefined) this.#forget(old);
+      this.#rows.set(key, row);
+      this.#learn(row);
+    }
+  }
+
+  #learn(row: TableRow): void {
+    switch (row.kind) {
+      case "node":
+        this.node = row;
+        for (const address of row.hostAddresses) this.hostAddresses.add(address);
+        return;
+      case "network":
+        this.networks.set(row.vni, row);
+        this.networksByGateway.set(row.gateway, row);
+        return;
+      case "endpoint":
+        this.endpoints.set(row.ip, row);
+        return;
+      case "peer":
+        this.peers.set(row.vtep, row);
+        if (row.ingress !== 0) this.peersByIngress.set(row.ingress, row);
+        return;
+      case "vip":
+        this.vips.set(row.ip, row);
+        for (const port of row.ports ?? []) this.meshVipsByPort.set(meshPortKey(port.protocol, port.published), row);
+    }
+  }
+
+  #forget(row: TableRow): void {
+    switch (row.kind) {
+      case "node":
+        this.hostAddresses.clear();
+        return;
+      case "network":
+        this.networks.delete(row.vni);
+        this.networksByGateway.delete(row.gateway);
+        return;
+      case "endpoint":
+        this.endpoints.delete(row.ip);
+        return;
+      case "peer":
+        this.peers.delete(row.vtep);
+        this.peersByIngress.delete(row.ingress);
+        return;
+      case "vip":
+        this.vips.delete(row.ip);
+        for (const port of row.ports ?? []) {
+          const key = meshPortKey(port.protocol, port.published);
+          if (this.meshVipsByPort.get(key) === row) this.meshVipsByPort.delete(key);
+        }
+    }
+  }
+
+  inPool(ip: Ipv4): boolean {
+    return (ip & this.node.poolMask) === this.node.poolBase;
+  }
+}
+
+/** Protocol and published port in one small integer. */
+export function meshPortKey(protocol: number, port: number): number {
+  return (protocol << 16) | port;
+}
