@@ -1,0 +1,162 @@
+// The C library: the one place that declares foreign functions. Pointers are passed as numbers (addresses), structures
+// are written into a PacketMemory as 32-bit halves. A call that fails returns -1 and leaves errno().
+import { getSystemErrorMap } from "node:util";
+import koffi from "koffi";
+import type { PacketMemory } from "../packet/memory.ts";
+
+const libc = koffi.load("libc.so.6");
+
+export const ioctl = libc.func("int ioctl(int, ulong, void*)") as (fd: number, op: number, arg: Uint8Array) => number;
+export const ioctlValue = libc.func("ioctl", "int", ["int", "ulong", "ulong"]) as (
+  fd: number,
+  op: number,
+  value: number,
+) => number;
+
+export const socket = libc.func("int socket(int, int, int)") as (
+  domain: number,
+  type: number,
+  protocol: number,
+) => number;
+export const bind = libc.func("int bind(int, void*, uint)") as (fd: number, name: Uint8Array, bytes: number) => number;
+export const listen = libc.func("int listen(int, int)") as (fd: number, backlog: number) => number;
+export const connect = libc.func("int connect(int, void*, uint)") as (
+  fd: number,
+  name: Uint8Array,
+  bytes: number,
+) => number;
+export const getsockname = libc.func("int getsockname(int, void*, void*)") as (
+  fd: number,
+  name: Uint8Array,
+  bytes: Uint8Array,
+) => number;
+export const setsockopt = libc.func("int setsockopt(int, int, int, void*, uint)") as (
+  fd: number,
+  level: number,
+  option: number,
+  value: Uint8Array,
+  bytes: number,
+) => number;
+export const getsockopt = libc.func("int getsockopt(int, int, int, void*, void*)") as (
+  fd: number,
+  level: number,
+  option: number,
+  value: Uint8Array,
+  bytes: Uint8Array,
+) => number;
+
+export const read = libc.func("int64_t read(int, uintptr_t, size_t)") as (
+  fd: number,
+  address: number,
+  bytes: number,
+) => number;
+export const writev = libc.func("int64_t writev(int, uintptr_t, int)") as (
+  fd: number,
+  iovecs: number,
+  count: number,
+) => number;
+export const recvmmsg = libc.func("int recvmmsg(int, uintptr_t, uint, int, uintptr_t)") as (
+  fd: number,
+  messages: number,
+  count: number,
+  flags: number,
+  timeout: number,
+) => number;
+export const sendmmsg = libc.func("int sendmmsg(int, uintptr_t, uint, int)") as (
+  fd: number,
+  messages: number,
+  count: number,
+  flags: number,
+) => number;
+export const poll = libc.func("int poll(uintptr_t, ulong, int)") as (
+  fds: number,
+  count: number,
+  timeoutMs: number,
+) => number;
+export const eventfd = libc.func("int eventfd(uint, int)") as (initial: number, flags: number) => number;
+
+/** Returns the error number itself; errno() is not set. */
+export const posixFallocate = libc.func("int posix_fallocate(int, int64_t, int64_t)") as (
+  fd: number,
+  offset: number,
+  bytes: number,
+) => number;
+export const mmap = libc.func("intptr_t mmap(uintptr_t, size_t, int, int, int, int64_t)") as (
+  address: number,
+  bytes: number,
+  protection: number,
+  flags: number,
+  fd: number,
+  offset: number,
+) => number;
+export const munmap = libc.func("int munmap(uintptr_t, size_t)") as (address: number, bytes: number) => number;
+
+/** The last failed call's error number, of this thread. */
+export const errno = (): number => koffi.errno();
+
+export const Errno = {
+  Intr: 4,
+  Io: 5,
+  Again: 11,
+  NoSpace: 28,
+  BadFileDescriptorState: 77,
+  MessageTooLong: 90,
+  AddressInUse: 98,
+  AddressNotAvailable: 99,
+} as const;
+
+/** Error numbers are below this, so that an array can count by them. */
+export const ERRNO_LIMIT = 134;
+
+export class SyscallError extends Error {
+  override name = "SyscallError";
+  readonly syscall: string;
+  readonly errno: number;
+  /** As node:errors have it: "EADDRINUSE". */
+  readonly code: string;
+
+  constructor(syscall: string, number: number) {
+    const [code, text] = getSystemErrorMap().get(-number) ?? [`E${number}`, "unknown error"];
+    super(`${syscall}: ${text} (${code})`);
+    this.syscall = syscall;
+    this.errno = number;
+    this.code = code;
+  }
+}
+
+/** The error of a system call that failed. */
+export function syscallError(syscall: string, number = errno()): SyscallError {
+  return new SyscallError(syscall, number);
+}
+
+/** The result of a system call that must not fail. */
+export function checked(syscall: string, result: number): number {
+  if (result < 0) throw syscallError(syscall);
+  return result;
+}
+
+/** Where offset 0 of the memory is, for structures that point into it. */
+export function addressOf(memory: PacketMemory): number {
+  return Number(koffi.address(memory.memory.buffer));
+}
+
+/** The bytes at `address` as an ArrayBuffer, which must not be used after they are unmapped. */
+export function bufferAt(address: number, bytes: number): ArrayBuffer {
+  return koffi.view(address, bytes);
+}
+
+/** Writes a pointer or a size_t at byte offset `at`, a multiple of four. Hot path: must not allocate. */
+export function putWord(i32: Int32Array, at: number, value: number): void {
+  i32[at >> 2] = value; // modulo 2^32
+  i32[(at >> 2) + 1] = value / 4294967296;
+}
+
+export const IOVEC_BYTES = 16;
+/** Most iovecs in one call (IOV_MAX). */
+export const MAX_IOVECS = 1024;
+
+/** Writes a struct iovec at byte offset `at`. Hot path: must not allocate. */
+export function putIovec(i32: Int32Array, at: number, address: number, bytes: number): void {
+  putWord(i32, at, address);
+  putWord(i32, at + 8, bytes);
+}

@@ -1,0 +1,64 @@
+// poll(2) over a fixed set of file descriptors and an eventfd, through which another thread ends the wait.
+import { closeSync, writeSync } from "node:fs";
+import type { PacketMemory } from "../packet/memory.ts";
+import * as libc from "./libc.ts";
+
+const EFD_CLOEXEC = 0x80000;
+const EFD_NONBLOCK = 0x800;
+const POLLIN = 1;
+const POLLFD_BYTES = 8; // fd i32, events u16, revents u16
+const MAX_FDS = 30;
+const ONE = Buffer.from(BigUint64Array.of(1n).buffer);
+
+/** Ends the wait, or the next one, of the poller with this eventfd. For any thread. */
+export function wakePoller(eventFd: number): void {
+  writeSync(eventFd, ONE);
+}
+
+export class Poller {
+  /** What wakePoller() takes. */
+  readonly eventFd: number;
+  /** The bit of wait()'s answer that says wakePoller() was called. */
+  readonly wokenBit: number;
+  readonly #memory: PacketMemory;
+  readonly #count: number;
+  readonly #pollFds: number;
+  readonly #pollFdsAddress: number;
+  readonly #counterAddress: number;
+
+  /** `fds`: at most 30; one below zero is never ready. */
+  constructor(memory: PacketMemory, fds: readonly number[]) {
+    if (fds.length > MAX_FDS) throw new RangeError(`${fds.length} file descriptors, at most ${MAX_FDS}`);
+    this.eventFd = libc.checked("eventfd", libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    this.wokenBit = 1 << fds.length;
+    this.#memory = memory;
+    this.#count = fds.length + 1;
+    this.#pollFds = memory.alloc(POLLFD_BYTES * this.#count);
+    this.#pollFdsAddress = libc.addressOf(memory) + this.#pollFds;
+    this.#counterAddress = libc.addressOf(memory) + memory.alloc(8);
+    [...fds, this.eventFd].forEach((fd, i) => {
+      memory.i32[(this.#pollFds + POLLFD_BYTES * i) >> 2] = fd;
+      memory.u16[(this.#pollFds + POLLFD_BYTES * i + 4) >> 1] = POLLIN;
+    });
+  }
+
+  /**
+   * Blocks until a descriptor is ready, someone wakes, or `timeoutMs` passed (0: only looks; -1: for ever). Bit i of
+   * the answer: fds[i] has something to read, or an error to say on the next read. Hot path: must not allocate.
+   */
+  wait(timeoutMs: number): number {
+    const ready = libc.poll(this.#pollFdsAddress, this.#count, timeoutMs);
+    if (ready < 0 && libc.errno() !== libc.Errno.Intr) throw libc.syscallError("poll");
+    if (ready <= 0) return 0;
+    let bits = 0;
+    for (let i = 0; i < this.#count; i++) {
+      if (this.#memory.u16[(this.#pollFds + POLLFD_BYTES * i + 6) >> 1] !== 0) bits |= 1 << i;
+    }
+    if ((bits & this.wokenBit) !== 0) libc.read(this.eventFd, this.#counterAddress, 8);
+    return bits;
+  }
+
+  close(): void {
+    closeSync(this.eventFd);
+  }
+}

@@ -1,0 +1,242 @@
+// A TUN as the data path's Device: one queue, a virtio-net header on each packet, offloads where the kernel has them.
+// The facts are the kernel's Documentation/networking/tuntap.rst, include/uapi/linux/if_tun.h and virtio_net.h.
+import { closeSync, constants, openSync } from "node:fs";
+import type { DeviceBatch, DeviceQueue } from "../datapath/batch.ts";
+import type { Device, DeviceOffloads } from "../datapath/ports.ts";
+import { set16 } from "../lib/bytes.ts";
+import { messageOf, PlatformError } from "../lib/errors.ts";
+import { createSum, type Sum } from "../packet/checksum.ts";
+import { headerLength } from "../packet/ipv4.ts";
+import type { PacketMemory } from "../packet/memory.ts";
+import { Flag, flags as tcpFlags } from "../packet/tcp.ts";
+import * as virtio from "../packet/virtio-net.ts";
+import * as libc from "./libc.ts";
+import { type DeviceLock, lockDevice } from "./lock.ts";
+
+const IFF_TUN = 0x0001;
+const IFF_NO_PI = 0x1000;
+const IFF_VNET_HDR = 0x4000;
+const IFF_MULTI_QUEUE = 0x0100;
+const TUNSETIFF = 0x400454ca;
+const TUNSETPERSIST = 0x400454cb;
+const TUNSETOFFLOAD = 0x400454d0;
+const TUNSETVNETHDRSZ = 0x400454d8;
+const IFREQ_BYTES = 40;
+const IFNAME_BYTES = 16;
+
+/** TUN_F_* of TUNSETOFFLOAD. */
+export const Offload = { Checksum: 0x01, Tso4: 0x02, TsoEcn: 0x08, Uso4: 0x20, Uso6: 0x40 } as const;
+
+/** What to ask the kernel for, the best first: USO came with Linux 6.2 and wants both its bits. */
+const OFFLOAD_STEPS: readonly number[] = [
+  Offload.Checksum | Offload.Tso4 | Offload.TsoEcn | Offload.Uso4 | Offload.Uso6,
+  Offload.Checksum | Offload.Tso4 | Offload.TsoEcn,
+  Offload.Checksum | Offload.Tso4,
+  Offload.Checksum,
+  0,
+];
+
+const MAX_PACKET_BYTES = 65535;
+const READ_BYTES = virtio.VIRTIO_NET_BYTES + MAX_PACKET_BYTES;
+
+export interface TunOptions {
+  /** This process holds the device's lock already: another of its workers opened a queue, or it called lockDevice(). */
+  locked?: boolean;
+  /** Values for TUNSETOFFLOAD, tried in turn; the last must be one that every kernel takes. */
+  offloadSteps?: readonly number[];
+}
+
+/**
+ * Opens a queue of the TUN `name`, which is made when it does not exist and outlives the process.
+ * Throws PlatformError when it cannot be had or another process serves it.
+ */
+export function openTun(name: string, memory: PacketMemory, options: TunOptions = {}): LinuxDevice {
+  const lock = options.locked ? undefined : lockDevice(name);
+  let fd = -1;
+  try {
+    fd = openControl();
+    attach(fd, name);
+    const taken = setOffload(fd, options.offloadSteps ?? OFFLOAD_STEPS);
+    return new LinuxDevice(name, memory, fd, taken, lock);
+  } catch (error) {
+    if (fd >= 0) closeSync(fd);
+    lock?.release();
+    throw error;
+  }
+}
+
+function openControl(): number {
+  try {
+    return openSync("/dev/net/tun", constants.O_RDWR | constants.O_NONBLOCK); // Node adds O_CLOEXEC
+  } catch (error) {
+    throw new PlatformError(`no TUN: ${messageOf(error)}`, "modprobe tun; ls -l /dev/net/tun", { cause: error });
+  }
+}
+
+function attach(fd: number, name: string): void {
+  if (Buffer.byteLength(name) >= IFNAME_BYTES) throw new RangeError(`'${name}' is too long for the name of a device`);
+  const request = Buffer.alloc(IFREQ_BYTES);
+  request.write(name);
+  request.writeUInt16LE(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE, IFNAME_BYTES);
+  if (libc.ioctl(fd, TUNSETIFF, request) < 0) {
+    const cause = libc.syscallError("TUNSETIFF");
+    throw new PlatformError(`the TUN ${name} cannot be opened: ${cause.message}`, `ip -d link show ${name}; id -u`, {
+      cause,
+    });
+  }
+  const headerBytes = Buffer.from(Int32Array.of(virtio.VIRTIO_NET_BYTES).buffer);
+  libc.checked("TUNSETVNETHDRSZ", libc.ioctl(fd, TUNSETVNETHDRSZ, headerBytes));
+  libc.checked("TUNSETPERSIST", libc.ioctlValue(fd, TUNSETPERSIST, 1));
+}
+
+function setOffload(fd: number, steps: readonly number[]): number {
+  for (const step of steps) {
+    if (libc.ioctlValue(fd, TUNSETOFFLOAD, step) === 0) return step;
+  }
+  throw libc.syscallError("TUNSETOFFLOAD");
+}
+
+export class LinuxDevice implements Device {
+  readonly name: string;
+  readonly fd: number;
+  readonly offloads: DeviceOffloads;
+  /** Messages that virtioFault() found broken. */
+  faults = 0;
+  /** Messages that the kernel refused, by error number. */
+  readonly writeErrors = new Uint32Array(libc.ERRNO_LIMIT);
+  /** Packets with a GSO type that was not asked for. */
+  unknownGso = 0;
+  readonly #memory: PacketMemory;
+  readonly #lock: DeviceLock | undefined;
+  readonly #sum: Sum;
+  readonly #base: number;
+  readonly #iovecs: number;
+  readonly #header: number;
+
+  constructor(name: string, memory: PacketMemory, fd: number, offload: number, lock: DeviceLock | undefined) {
+    this.name = name;
+    this.fd = fd;
+    this.offloads = {
+      checksum: (offload & Offload.Checksum) !== 0,
+      tcp: (offload & Offload.Tso4) !== 0,
+      udp: (offload & Offload.Uso4) !== 0,
+    };
+    this.#memory = memory;
+    this.#lock = lock;
+    this.#sum = createSum(memory);
+    this.#base = libc.addressOf(memory);
+    this.#iovecs = memory.alloc(libc.MAX_IOVECS * libc.IOVEC_BYTES);
+    this.#header = memory.alloc(virtio.VIRTIO_NET_BYTES);
+    libc.putIovec(memory.i32, this.#iovecs, this.#base + this.#header, virtio.VIRTIO_NET_BYTES);
+  }
+
+  /** As Device.read(). Throws PlatformError when the device was removed. Hot path: must not allocate. */
+  read(batch: DeviceBatch): number {
+    let count = 0;
+    while (count < batch.capacity) {
+      const headerAt = batch.offset[count]! - virtio.VIRTIO_NET_BYTES;
+      const bytes = libc.read(this.fd, this.#base + headerAt, READ_BYTES);
+      if (bytes < 0) {
+        const errno = libc.errno();
+        if (errno === libc.Errno.Again) break;
+        if (errno === libc.Errno.Intr) continue;
+        throw this.#gone(errno);
+      }
+      batch.length[count] = bytes - virtio.VIRTIO_NET_BYTES;
+      if (this.#decodeHeader(batch, count, headerAt)) count++;
+      else this.unknownGso++;
+    }
+    batch.count = count;
+    return count;
+  }
+
+  /** As Device.write(). A broken message is refused here, as the kernel would take some. Hot path: must not allocate. */
+  write(queue: DeviceQueue): number {
+    let refused = 0;
+    for (let message = 0; message < queue.messages; message++) {
+      if (virtio.virtioFault(this.#memory, queue, message) !== virtio.VirtioFault.None) {
+        this.faults++;
+        refused++;
+      } else if (!this.#writeMessage(queue, message)) refused++;
+    }
+    queue.clear();
+    return refused;
+  }
+
+  /** Detaches this queue; the device stays. */
+  close(): void {
+    closeSync(this.fd);
+    this.#lock?.release();
+  }
+
+  /** False: a kind of packet that was not asked for. */
+  #decodeHeader(batch: DeviceBatch, i: number, at: number): boolean {
+    const { u8, u16 } = this.#memory;
+    const gso = u8[at + virtio.GSO_TYPE_AT]! & ~virtio.GSO_ECN;
+    if (gso !== virtio.GsoType.None && gso !== virtio.GsoType.Tcp4 && gso !== virtio.GsoType.Udp4) return false;
+    batch.gso[i] = gso;
+    batch.gsoBytes[i] = u16[(at + virtio.GSO_SIZE_AT) >> 1]!;
+    const partial = (u8[at + virtio.FLAGS_AT]! & virtio.NEEDS_CHECKSUM) !== 0;
+    batch.needsChecksum[i] = partial ? 1 : 0;
+    if (!partial || gso !== virtio.GsoType.None) return true;
+    const start = u16[(at + virtio.CHECKSUM_START_AT) >> 1]!;
+    if (start !== headerLength(u8, batch.offset[i]!)) {
+      this.#completeChecksum(batch, i, start, u16[(at + virtio.CHECKSUM_OFFSET_AT) >> 1]!);
+    }
+    return true;
+  }
+
+  /** For a checksum further in, of a packet that a container tunnels: the batch has no words for it. */
+  #completeChecksum(batch: DeviceBatch, i: number, start: number, offset: number): void {
+    const at = batch.offset[i]! + start;
+    const sum = this.#sum(at, batch.length[i]! - start, 0);
+    set16(this.#memory.u8, at + offset, sum === 0xffff ? 0xffff : ~sum & 0xffff); // a UDP 0 would say: none
+    batch.needsChecksum[i] = 0;
+  }
+
+  #writeMessage(queue: DeviceQueue, message: number): boolean {
+    const first = queue.firstSlice(message);
+    const slices = queue.end[message]! - first;
+    if (slices >= libc.MAX_IOVECS) {
+      this.faults++;
+      return false;
+    }
+    this.#encodeHeader(queue, message);
+    const { i32 } = this.#memory;
+    for (let i = 0; i < slices; i++) {
+      const at = this.#iovecs + (i + 1) * libc.IOVEC_BYTES;
+      libc.putIovec(i32, at, this.#base + queue.sliceOffset[first + i]!, queue.sliceLength[first + i]!);
+    }
+    if (libc.writev(this.fd, this.#base + this.#iovecs, slices + 1) >= 0) return true;
+    const errno = libc.errno();
+    if (errno === libc.Errno.BadFileDescriptorState) throw this.#gone(errno);
+    this.writeErrors[errno]!++;
+    return false;
+  }
+
+  #encodeHeader(queue: DeviceQueue, message: number): void {
+    const { u8, u16 } = this.#memory;
+    const at = this.#header;
+    const partial = queue.needsChecksum[message] !== 0;
+    const gso = queue.gso[message]!;
+    u8[at + virtio.FLAGS_AT] = partial ? virtio.NEEDS_CHECKSUM : 0;
+    u8[at + virtio.GSO_TYPE_AT] = this.#hasCwr(queue, message, gso) ? gso | virtio.GSO_ECN : gso;
+    u16[(at + virtio.HEADER_LENGTH_AT) >> 1] = gso === virtio.GsoType.None ? 0 : queue.headerBytes[message]!;
+    u16[(at + virtio.GSO_SIZE_AT) >> 1] = gso === virtio.GsoType.None ? 0 : queue.gsoBytes[message]!;
+    u16[(at + virtio.CHECKSUM_START_AT) >> 1] = partial ? queue.checksumStart[message]! : 0;
+    u16[(at + virtio.CHECKSUM_OFFSET_AT) >> 1] = partial ? queue.checksumOffset[message]! : 0;
+  }
+
+  #hasCwr(queue: DeviceQueue, message: number, gso: number): boolean {
+    if (gso !== virtio.GsoType.Tcp4) return false;
+    const { u8 } = this.#memory;
+    return (
+      (tcpFlags(u8, queue.sliceOffset[queue.firstSlice(message)]! + queue.checksumStart[message]!) & Flag.Cwr) !== 0
+    );
+  }
+
+  #gone(errno: number): PlatformError {
+    const cause = libc.syscallError("read or write", errno);
+    return new PlatformError(`the TUN ${this.name} is gone: ${cause.message}`, `ip link show ${this.name}`, { cause });
+  }
+}

@@ -1,0 +1,110 @@
+// UDP sockets as the underlay wants them: making one, its options, and finding out what UDP_SEGMENT can do here.
+import { closeSync } from "node:fs";
+import { formatIpv4, type Ipv4, ipv4 } from "../lib/ip.ts";
+import type { PacketMemory } from "../packet/memory.ts";
+import * as libc from "./libc.ts";
+import { MessageList } from "./message-list.ts";
+import { Poller } from "./poll.ts";
+
+const AF_INET = 2;
+const SOCK_DGRAM = 2;
+const SOCK_NONBLOCK = 0x800;
+const SOCK_CLOEXEC = 0x80000;
+const SOL_SOCKET = 1;
+const IPPROTO_IP = 0;
+const SOL_UDP = 17;
+
+/** Socket options, as pairs of level and name. */
+export const Option = {
+  SendBuffer: [SOL_SOCKET, 7],
+  ReceiveBuffer: [SOL_SOCKET, 8],
+  ReusePort: [SOL_SOCKET, 15],
+  SendBufferForce: [SOL_SOCKET, 32],
+  ReceiveBufferForce: [SOL_SOCKET, 33],
+  ReceiveOverflow: [SOL_SOCKET, 40],
+  MtuDiscover: [IPPROTO_IP, 10],
+  ReceiveTos: [IPPROTO_IP, 13],
+  UdpGro: [SOL_UDP, 104],
+} as const;
+export type Option = (typeof Option)[keyof typeof Option];
+
+/** A value of Option.MtuDiscover: DF set, and the kernel's idea of the path's MTU not heeded (ip(7)). */
+export const MTU_PROBE = 3;
+
+export function openUdpSocket(): number {
+  return libc.checked("socket", libc.socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+}
+
+/** Returns whether the kernel took it. */
+export function trySetOption(fd: number, [level, name]: Option, value: number): boolean {
+  return libc.setsockopt(fd, level, name, Buffer.from(Int32Array.of(value).buffer), 4) === 0;
+}
+
+export function setOption(fd: number, option: Option, value: number): void {
+  if (!trySetOption(fd, option, value)) throw libc.syscallError(`setsockopt(${option.join(", ")})`);
+}
+
+/** Binds, and returns the port, which the kernel chose when `port` is 0. Throws SyscallError. */
+export function bindUdp(fd: number, address: Ipv4, port: number): number {
+  const name = Buffer.alloc(16);
+  name.writeUInt16LE(AF_INET, 0);
+  name.writeUInt16BE(port, 2);
+  name.writeInt32BE(address, 4);
+  libc.checked(`bind ${formatIpv4(address)}:${port}`, libc.bind(fd, name, name.length));
+  libc.checked("getsockname", libc.getsockname(fd, name, Buffer.from(Uint32Array.of(name.length).buffer)));
+  return name.readUInt16BE(2);
+}
+
+/** UDP_MAX_SEGMENTS is 64, and 128 since Linux 6.9. */
+const SEGMENT_LIMITS: readonly number[] = [128, 64];
+const PROBE_TIMEOUT_MS = 1000;
+
+/**
+ * How many datagrams one send can be cut into here: tried on the loopback device, for kernels differ and versions lie.
+ * 1 when it does not work, also when the loopback device is down.
+ */
+export function probeMaxSegments(memory: PacketMemory): number {
+  const loopback = ipv4("127.0.0.1");
+  const receiver = openUdpSocket();
+  const sender = openUdpSocket();
+  const poller = new Poller(memory, [receiver]);
+  try {
+    const port = tryBind(receiver, loopback);
+    if (port === undefined) return 1;
+    const message = new MessageList(memory, 1, 1);
+    const payload = memory.alloc(Math.max(...SEGMENT_LIMITS));
+    const payloadAddress = libc.addressOf(memory) + payload;
+    for (const segments of SEGMENT_LIMITS) {
+      message.clear();
+      message.slice(payloadAddress, segments);
+      message.finish(loopback, port, 1, 0);
+      if (message.send(sender, 0, 1) === 1 && countDatagrams(receiver, payloadAddress, poller, segments)) {
+        return segments;
+      }
+    }
+    return 1;
+  } finally {
+    poller.close();
+    closeSync(sender);
+    closeSync(receiver);
+  }
+}
+
+function tryBind(fd: number, address: Ipv4): number | undefined {
+  try {
+    return bindUdp(fd, address, 0);
+  } catch (error) {
+    if (error instanceof libc.SyscallError && error.errno === libc.Errno.AddressNotAvailable) return undefined;
+    throw error;
+  }
+}
+
+/** Whether `expected` datagrams of one byte arrive. */
+function countDatagrams(fd: number, into: number, poller: Poller, expected: number): boolean {
+  let count = 0;
+  while (count < expected) {
+    if (libc.read(fd, into, expected) === 1) count++;
+    else if (poller.wait(PROBE_TIMEOUT_MS) === 0) return false;
+  }
+  return true;
+}

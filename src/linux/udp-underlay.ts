@@ -1,0 +1,261 @@
+// The underlay over Linux's UDP: recvmmsg(2) and sendmmsg(2) in batches, UDP_GRO and UDP_SEGMENT, one socket that
+// receives and SOURCE_PORTS that send, so that a receiver can spread flows by source port (RFC 7348 section 5).
+import { closeSync } from "node:fs";
+import type { UnderlayBatch, UnderlayQueue } from "../datapath/batch.ts";
+import type { SOURCE_PORTS, Underlay, UnderlayOffloads } from "../datapath/ports.ts";
+import { PlatformError } from "../lib/errors.ts";
+import { formatIpv4, type Ipv4 } from "../lib/ip.ts";
+import { type Log, silentLog } from "../lib/log.ts";
+import { type Random, systemRandom } from "../lib/random.ts";
+import type { PacketMemory } from "../packet/memory.ts";
+import * as libc from "./libc.ts";
+import { MessageList } from "./message-list.ts";
+import { ReceiveList } from "./receive-list.ts";
+import * as udp from "./udp-socket.ts";
+
+const SOURCES: typeof SOURCE_PORTS = 16;
+/** RFC 7348 section 5: the dynamic ports of RFC 6335. */
+const FIRST_SOURCE_PORT = 49152;
+const LAST_SOURCE_PORT = 65535;
+const PORT_ATTEMPTS = 64;
+
+const BUFFER_BYTES = 8 << 20;
+const MAX_MESSAGES = 256;
+const MAX_SLICES = 4096;
+
+export interface UdpUnderlayOptions {
+  /** Our VTEP address. */
+  address: Ipv4;
+  /** Where we receive; 0: the kernel chooses. */
+  port: number;
+  log?: Log;
+  random?: Random;
+}
+
+/** Throws PlatformError when the port is taken or the address is not ours. */
+export function openUdpUnderlay(memory: PacketMemory, options: UdpUnderlayOptions): LinuxUnderlay {
+  const { address, port, log = silentLog, random = systemRandom } = options;
+  const fds: number[] = [];
+  try {
+    const receiver = udp.openUdpSocket();
+    fds.push(receiver);
+    const receivePort = openReceiver(receiver, address, port, log);
+    const sourcePorts: number[] = [];
+    for (let i = 0; i < SOURCES; i++) {
+      const sender = udp.openUdpSocket();
+      fds.push(sender);
+      sourcePorts.push(openSender(sender, address, random, log));
+    }
+    const maxSegments = udp.probeMaxSegments(memory);
+    if (maxSegments === 1) {
+      log.warn("UDP_SEGMENT does not work here, so large sends are slow; is the loopback device up (ip link show lo)?");
+    }
+    return new LinuxUnderlay(memory, receiver, fds.slice(1), receivePort, sourcePorts, maxSegments);
+  } catch (error) {
+    for (const fd of fds) closeSync(fd);
+    throw error;
+  }
+}
+
+function openReceiver(fd: number, address: Ipv4, port: number, log: Log): number {
+  udp.setOption(fd, udp.Option.ReusePort, 1); // each worker has a socket of its own
+  udp.setOption(fd, udp.Option.ReceiveTos, 1);
+  udp.setOption(fd, udp.Option.ReceiveOverflow, 1);
+  if (!udp.trySetOption(fd, udp.Option.UdpGro, 1)) log.warn("no UDP_GRO here: large receives are slow");
+  setBuffer(fd, udp.Option.ReceiveBufferForce, udp.Option.ReceiveBuffer, log);
+  return bindOrExplain(fd, address, port);
+}
+
+function openSender(fd: number, address: Ipv4, random: Random, log: Log): number {
+  udp.setOption(fd, udp.Option.MtuDiscover, udp.MTU_PROBE);
+  setBuffer(fd, udp.Option.SendBufferForce, udp.Option.SendBuffer, log);
+  udp.setOption(fd, udp.Option.ReceiveBuffer, 0); // nothing is read from it: the kernel's minimum
+  for (let attempt = 1; ; attempt++) {
+    const port = FIRST_SOURCE_PORT + Math.floor(random() * (LAST_SOURCE_PORT - FIRST_SOURCE_PORT + 1));
+    try {
+      return udp.bindUdp(fd, address, port);
+    } catch (error) {
+      if (!isErrno(error, libc.Errno.AddressInUse) || attempt === PORT_ATTEMPTS) throw explain(error, address, port);
+    }
+  }
+}
+
+function setBuffer(fd: number, force: udp.Option, ordinary: udp.Option, log: Log): void {
+  if (udp.trySetOption(fd, force, BUFFER_BYTES)) return;
+  log.debug("socket buffers are limited by net.core.rmem_max and wmem_max: CAP_NET_ADMIN is missing");
+  udp.setOption(fd, ordinary, BUFFER_BYTES);
+}
+
+function bindOrExplain(fd: number, address: Ipv4, port: number): number {
+  try {
+    return udp.bindUdp(fd, address, port);
+  } catch (error) {
+    throw explain(error, address, port);
+  }
+}
+
+function explain(error: unknown, address: Ipv4, port: number): unknown {
+  if (isErrno(error, libc.Errno.AddressInUse)) {
+    const mend = `ss -lunp 'sport = :${port}'; a process-less line is a kernel device: ip -d link show type vxlan`;
+    return new PlatformError(`UDP port ${port} of ${formatIpv4(address)} is taken`, mend, { cause: error });
+  }
+  if (isErrno(error, libc.Errno.AddressNotAvailable)) {
+    return new PlatformError(`${formatIpv4(address)} is not an address of this node`, "ip -4 address", {
+      cause: error,
+    });
+  }
+  return error;
+}
+
+function isErrno(error: unknown, errno: number): boolean {
+  return error instanceof libc.SyscallError && error.errno === errno;
+}
+
+export class LinuxUnderlay implements Underlay {
+  readonly fd: number;
+  /** Where we receive. */
+  readonly port: number;
+  readonly sourcePorts: readonly number[];
+  readonly offloads: UnderlayOffloads;
+  /** Messages handed to the kernel. */
+  sent = 0;
+  /** Messages larger than the link's MTU (EMSGSIZE). */
+  oversize = 0;
+  /** Messages with more slices or segments than the kernel takes. */
+  malformed = 0;
+  /** Messages that failed, by error number; EMSGSIZE too. */
+  readonly sendErrors = new Uint32Array(libc.ERRNO_LIMIT);
+  readonly #senders: Int32Array;
+  readonly #base: number;
+  readonly #outgoing: MessageList;
+  readonly #incoming: ReceiveList;
+  /** Of the chunk being sent: where each source port's messages begin, and the messages in that order. */
+  readonly #bucketStart = new Int32Array(SOURCES + 1);
+  readonly #order = new Int32Array(MAX_MESSAGES);
+
+  constructor(
+    memory: PacketMemory,
+    receiver: number,
+    senders: readonly number[],
+    port: number,
+    sourcePorts: readonly number[],
+    maxSegments: number,
+  ) {
+    this.fd = receiver;
+    this.port = port;
+    this.sourcePorts = sourcePorts;
+    this.offloads = { maxSegments };
+    this.#senders = Int32Array.from(senders);
+    this.#base = libc.addressOf(memory);
+    this.#outgoing = new MessageList(memory, MAX_MESSAGES, MAX_SLICES);
+    this.#incoming = new ReceiveList(memory);
+  }
+
+  /** Datagrams that the kernel dropped because we did not read in time. */
+  get receiveDrops(): number {
+    return this.#incoming.drops;
+  }
+
+  /** Datagrams larger than a buffer: never, unless UDP_GRO breaks its promise. */
+  get truncated(): number {
+    return this.#incoming.truncated;
+  }
+
+  /** As Underlay.receive(). Hot path: must not allocate. */
+  receive(batch: UnderlayBatch): number {
+    return this.#incoming.receive(this.fd, batch);
+  }
+
+  /** As Underlay.send(). A message that fails is counted, and the rest go on. Hot path: must not allocate. */
+  send(queue: UnderlayQueue): number {
+    let refused = 0;
+    for (let first = 0; first < queue.messages; ) {
+      const end = this.#chunkEnd(queue, first);
+      refused += this.#sendChunk(queue, first, end);
+      first = end;
+    }
+    queue.clear();
+    return refused;
+  }
+
+  close(): void {
+    closeSync(this.fd);
+    for (const fd of this.#senders) closeSync(fd);
+  }
+
+  /** So many messages from `first` as our message list holds; at least one. */
+  #chunkEnd(queue: UnderlayQueue, first: number): number {
+    const firstSlice = queue.firstSlice(first);
+    let end = first + 1;
+    while (end < queue.messages && end - first < MAX_MESSAGES && queue.end[end]! - firstSlice <= MAX_SLICES) end++;
+    return end;
+  }
+
+  #sendChunk(queue: UnderlayQueue, first: number, end: number): number {
+    this.#sortBySource(queue, first, end);
+    this.#outgoing.clear();
+    let refused = 0;
+    for (let source = 0; source < SOURCES; source++) {
+      const firstMessage = this.#outgoing.messages;
+      for (let i = this.#bucketStart[source]!; i < this.#bucketStart[source + 1]!; i++) {
+        if (!this.#addMessage(queue, this.#order[i]!)) refused++;
+      }
+      refused += this.#sendMessages(this.#senders[source]!, firstMessage, this.#outgoing.messages);
+    }
+    return refused;
+  }
+
+  /** A counting sort: messages of one source port keep their order. Sources beyond the last wrap around. */
+  #sortBySource(queue: UnderlayQueue, first: number, end: number): void {
+    const start = this.#bucketStart;
+    start.fill(0);
+    for (let i = first; i < end; i++) start[(queue.sourcePort[i]! % SOURCES) + 1]!++;
+    for (let source = 0; source < SOURCES; source++) start[source + 1]! += start[source]!;
+    for (let i = first; i < end; i++) this.#order[start[queue.sourcePort[i]! % SOURCES]!++] = i;
+    for (let source = SOURCES; source > 0; source--) start[source] = start[source - 1]!;
+    start[0] = 0;
+  }
+
+  #addMessage(queue: UnderlayQueue, message: number): boolean {
+    const firstSlice = queue.firstSlice(message);
+    const end = queue.end[message]!;
+    let bytes = 0;
+    for (let i = firstSlice; i < end; i++) bytes += queue.sliceLength[i]!;
+    const segmentBytes = queue.segmentBytes[message]!;
+    const segmented = segmentBytes !== 0 && bytes > segmentBytes;
+    if (end - firstSlice > libc.MAX_IOVECS || (segmented && bytes > segmentBytes * this.offloads.maxSegments)) {
+      this.malformed++;
+      return false;
+    }
+    for (let i = firstSlice; i < end; i++) {
+      this.#outgoing.slice(this.#base + queue.sliceOffset[i]!, queue.sliceLength[i]!);
+    }
+    this.#outgoing.finish(
+      queue.address[message]!,
+      queue.port[message]!,
+      segmented ? segmentBytes : 0,
+      queue.tos[message]!,
+    );
+    return true;
+  }
+
+  /** Returns how many failed. */
+  #sendMessages(fd: number, first: number, end: number): number {
+    let failed = 0;
+    for (let next = first; next < end; ) {
+      const sent = this.#outgoing.send(fd, next, end);
+      if (sent > 0) {
+        this.sent += sent;
+        next += sent;
+        continue;
+      }
+      const errno = libc.errno();
+      if (errno === libc.Errno.Intr) continue;
+      this.sendErrors[errno]!++;
+      if (errno === libc.Errno.MessageTooLong) this.oversize++;
+      failed++;
+      next++; // sendmmsg stops at the first that fails: skip it
+    }
+    return failed;
+  }
+}
