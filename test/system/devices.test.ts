@@ -1,13 +1,13 @@
 // The TUN and the underlay against a real kernel: device-scenarios.ts, each in an empty network namespace.
 import { fileURLToPath } from "node:url";
-import test from "ava";
 import { run } from "./command.ts";
 import { scenarios } from "./device-scenarios.ts";
+import { systemTest } from "./system-test.ts";
 
 const script = fileURLToPath(new URL("device-scenarios.js", import.meta.url));
 
 for (const title of Object.keys(scenarios)) {
-  test(title, async (t) => {
+  systemTest(title, async (t) => {
     await t.notThrowsAsync(run(["unshare", "--net", process.execPath, script, title], { timeoutMs: 30_000 }));
   });
 }
