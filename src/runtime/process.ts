@@ -1,0 +1,167 @@
+// Runs a task as a process of this machine, in a network namespace of its own.
+import { type ChildProcess, spawn } from "node:child_process";
+import { open, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { type Clock, delay } from "../lib/clock.ts";
+import { messageOf, PlatformError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import { findExecutable } from "./find-executable.ts";
+import { RejectedError, type Running, type Runtime, type TaskSpec } from "./runtime.ts";
+import type { Sandboxes } from "./sandbox.ts";
+import { isAlive, TaskDirectory, taskIds } from "./task-directory.ts";
+import { WatchedProcess } from "./watched-process.ts";
+
+/** What prune gives a task that nobody wants before it ends it. */
+const PRUNE_GRACE_MS = 2000;
+const LOOK_MS = 5;
+const START_DEADLINE_MS = 10_000;
+
+/**
+ * Outlives the agent, in a session of its own. The task leads another session, so that a signal to its process group
+ * does not reach the shim; the shim holds out against one to itself, for the exit status would be lost.
+ * Arguments: the task's directory, then what env(1) takes: NAME=VALUE..., the command.
+ */
+const SHIM = `
+directory=$1; shift
+trap : HUP INT TERM
+setsid /bin/sh -c '
+  IFS= read -r stat < "/proc/$$/stat"
+  printf "%s\\n" "$stat" > "$0/pid.new" && mv "$0/pid.new" "$0/pid" && exec env -i -- "$@"
+' "$directory" "$@"
+printf "%s\\n" "$?" > "$directory/exit.new"
+mv "$directory/exit.new" "$directory/exit"
+`;
+
+export interface ProcessRuntimeOptions {
+  /** Tasks' files go to TASK_ID below it. */
+  directory: string;
+  sandboxes: Sandboxes;
+  clock: Clock;
+  log: Log;
+  /** PATH of the tasks, unless they have one of their own. */
+  path: string;
+}
+
+export class ProcessRuntime implements Runtime {
+  readonly #directory: string;
+  readonly #sandboxes: Sandboxes;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #path: string;
+  // BOUNDED: by the running tasks; keyed by task id.
+  readonly #watched = new Map<string, WatchedProcess>();
+
+  constructor({ directory, sandboxes, clock, log, path }: ProcessRuntimeOptions) {
+    this.#directory = directory;
+    this.#sandboxes = sandboxes;
+    this.#clock = clock;
+    this.#log = log;
+    this.#path = path;
+  }
+
+  prepare({ id, nameservers }: TaskSpec): Promise<string> {
+    return this.#sandboxes.create(id, nameservers);
+  }
+
+  async start({ id, name, process: { command, env, workdir } }: TaskSpec): Promise<Running> {
+    const cwd = workdir ?? "/";
+    const path = env.PATH ?? this.#path;
+    await this.#check(command[0]!, path, cwd);
+    // A child that the last run left behind may hold its ports.
+    await this.#sandboxes.clear(id);
+    const directory = this.#directoryOf(id);
+    const logFrom = await directory.begin();
+    const variables = { PATH: path, HOME: "/", HOSTNAME: name, ...env };
+    const assignments = Object.entries(variables).map(([key, value]) => `${key}=${value}`);
+    const shim = ["/bin/sh", "-c", SHIM, "overlayd-task", directory.path, ...assignments, ...command];
+    const argv = ["netns", "exec", this.#sandboxes.nameOf(id), ...shim];
+    const log = await open(directory.log, "a");
+    try {
+      const child = spawn("ip", argv, { cwd, detached: true, stdio: ["ignore", log.fd, log.fd] });
+      await this.#begun(child, directory, logFrom);
+    } finally {
+      await log.close();
+    }
+    return this.#watch(id, directory, (await directory.processId())!, logFrom);
+  }
+
+  async adopt(id: string): Promise<Running | undefined> {
+    const directory = this.#directoryOf(id);
+    const process = await directory.processId();
+    if (process === undefined || !(await isAlive(process)) || !(await this.#sandboxes.exists(id))) return undefined;
+    return this.#watch(id, directory, process, await directory.logBytes());
+  }
+
+  async remove(id: string): Promise<void> {
+    this.#watched.get(id)?.close();
+    this.#watched.delete(id);
+    await this.#sandboxes.remove(id);
+    await rm(this.#directoryOf(id).path, { recursive: true, force: true });
+  }
+
+  async prune(keep: () => Iterable<string>): Promise<void> {
+    for (const id of await taskIds(this.#directory)) {
+      if ([...keep()].includes(id)) continue;
+      this.#log.info("a task that this node has no more is removed", { task: id });
+      await (await this.adopt(id))?.stop(PRUNE_GRACE_MS);
+      await this.remove(id);
+    }
+    await this.#sandboxes.prune(keep);
+  }
+
+  close(): void {
+    for (const watched of this.#watched.values()) watched.close();
+    this.#watched.clear();
+  }
+
+  #directoryOf(id: string): TaskDirectory {
+    return new TaskDirectory(join(this.#directory, id));
+  }
+
+  #watch(
+    id: string,
+    directory: TaskDirectory,
+    process: { pid: number; startTime: string; startedAt: number },
+    logFrom: number,
+  ): Running {
+    this.#watched.get(id)?.close();
+    const watched = new WatchedProcess({ directory, id: process, logFrom, clock: this.#clock, log: this.#log });
+    this.#watched.set(id, watched);
+    return watched;
+  }
+
+  /** Says before the start what exec would only say in the task's log. */
+  async #check(file: string, path: string, cwd: string): Promise<void> {
+    const isDirectory = await stat(cwd).then(
+      (found) => found.isDirectory(),
+      () => false,
+    );
+    if (!isDirectory) throw new RejectedError(`workdir: no such directory '${cwd}'`);
+    if ((await findExecutable(file, path, cwd)) === undefined) throw new RejectedError(`exec: no such file '${file}'`);
+  }
+
+  /** Resolves when the task's process is there. Throws RejectedError when the shim ended before that. */
+  async #begun(child: ChildProcess, directory: TaskDirectory, logFrom: number): Promise<void> {
+    let ended: string | undefined;
+    child.on("error", (error) => {
+      ended = messageOf(error);
+    });
+    child.on("exit", (code) => {
+      ended ??= `exit status ${code}`;
+    });
+    child.unref();
+    const deadline = this.#clock.monotonic() + START_DEADLINE_MS;
+    for (;;) {
+      const over: string | undefined = ended;
+      if ((await directory.processId()) !== undefined) return;
+      if (over !== undefined) {
+        const { error } = await directory.exitOf(child.exitCode ?? 1, logFrom);
+        throw new RejectedError(`it could not be started: ${error ?? over}`);
+      }
+      if (this.#clock.monotonic() > deadline) {
+        throw new PlatformError("the task's process does not begin", `see ${directory.log}`);
+      }
+      await delay(this.#clock, LOOK_MS);
+    }
+  }
+}

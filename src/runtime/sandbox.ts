@@ -1,0 +1,121 @@
+// Named network namespaces, each with a resolv.conf of its own. They outlive the agent.
+import { access, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { CommandError, run } from "../lib/command.ts";
+import { PlatformError } from "../lib/errors.ts";
+
+const NETNS = "/run/netns";
+/** `ip netns exec` binds what is here over /etc. */
+const ETC_NETNS = "/etc/netns";
+const ID_CHARS = 8;
+
+export interface SandboxesOptions {
+  /** The node's name: nodes may share a machine. */
+  node: string;
+  /** Tasks and `overlayctl run` keep theirs apart. */
+  kind: "task" | "run";
+}
+
+export class Sandboxes {
+  readonly #prefix: string;
+
+  constructor({ node, kind }: SandboxesOptions) {
+    this.#prefix = kind === "task" ? `ovl-${node}-` : `ovl-${node}.run-`;
+  }
+
+  /** The namespace's name under /run/netns. */
+  nameOf(id: string): string {
+    return this.#prefix + id.slice(0, ID_CHARS);
+  }
+
+  async exists(id: string): Promise<boolean> {
+    try {
+      await access(`${NETNS}/${this.nameOf(id)}`);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Makes it, or brings one that is there up to date. Returns its name. Throws PlatformError. */
+  async create(id: string, nameservers: readonly string[]): Promise<string> {
+    const name = this.nameOf(id);
+    try {
+      if (!(await isNamespace(name))) {
+        // What an unmounted namespace leaves is an empty file.
+        if (await this.exists(id)) await run(["ip", "netns", "del", name]);
+        await run(["ip", "netns", "add", name]);
+      }
+      await run(["ip", "-n", name, "link", "set", "dev", "lo", "up"]);
+      await mkdir(`${ETC_NETNS}/${name}`, { recursive: true });
+      const lines = [...nameservers.map((address) => `nameserver ${address}`), "options ndots:0", ""];
+      await writeFile(`${ETC_NETNS}/${name}/resolv.conf`, lines.join("\n"));
+    } catch (error) {
+      if (error instanceof PlatformError) throw error;
+      throw new PlatformError(`network namespace '${name}' cannot be made`, `ip netns add ${name}`, { cause: error });
+    }
+    return name;
+  }
+
+  /** Ends with SIGKILL what still runs in it, and removes it. Nothing to do is no error. */
+  async remove(id: string): Promise<void> {
+    await this.#remove(this.nameOf(id));
+  }
+
+  /** Ends with SIGKILL what still runs in it. */
+  async clear(id: string): Promise<void> {
+    await clear(this.nameOf(id));
+  }
+
+  /** Removes those of this node and kind that are of none of `ids()`, which is asked before each. */
+  async prune(ids: () => Iterable<string>): Promise<void> {
+    for (const name of await this.list()) {
+      if (![...ids()].some((id) => this.nameOf(id) === name)) await this.#remove(name);
+    }
+  }
+
+  /** Names of those of this node and kind. */
+  async list(): Promise<string[]> {
+    const names = new Set([...(await namesIn(NETNS)), ...(await namesIn(ETC_NETNS))]);
+    return [...names].filter(
+      (name) => name.startsWith(this.#prefix) && /^[0-9a-z]{8}$/.test(name.slice(this.#prefix.length)),
+    );
+  }
+
+  async #remove(name: string): Promise<void> {
+    if (await isNamespace(name)) await clear(name);
+    if ((await namesIn(NETNS)).includes(name)) await run(["ip", "netns", "del", name]);
+    await rm(`${ETC_NETNS}/${name}`, { recursive: true, force: true });
+  }
+}
+
+async function isNamespace(name: string): Promise<boolean> {
+  try {
+    await run(["ip", "-n", name, "link", "show", "dev", "lo"]);
+    return true;
+  } catch (error) {
+    if (error instanceof CommandError) return false;
+    throw error;
+  }
+}
+
+async function clear(name: string): Promise<void> {
+  const output = await run(["ip", "netns", "pids", name]);
+  for (const pid of output.split("\n").filter(Boolean)) kill(Number(pid));
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+  }
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
+  }
+}

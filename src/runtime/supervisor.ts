@@ -1,0 +1,60 @@
+// Makes this node's tasks what they should be: starts, adopts, restarts and stops them, and says what it sees.
+import type { Task } from "../cluster/schema.ts";
+import { messageOf } from "../lib/errors.ts";
+import type { TaskSpec } from "./runtime.ts";
+import { TaskRunner, type TaskRunnerOptions } from "./task-runner.ts";
+
+export interface DesiredTask extends TaskSpec {
+  readonly desired: Task["desired"];
+}
+
+export class Supervisor {
+  readonly #options: TaskRunnerOptions;
+  // BOUNDED: by the node's desired tasks, and those that are being stopped; keyed by task id.
+  readonly #runners = new Map<string, TaskRunner>();
+  // BOUNDED: as #runners.
+  readonly #running = new Set<Promise<void>>();
+  #desired: ReadonlyMap<string, DesiredTask> | undefined;
+
+  constructor(options: TaskRunnerOptions) {
+    this.#options = options;
+  }
+
+  /** All tasks of this node. What runs here from before and is not among them is removed at the first call. */
+  apply(tasks: readonly DesiredTask[]): void {
+    const isFirst = this.#desired === undefined;
+    this.#desired = new Map(tasks.map((task) => [task.id, task]));
+    for (const task of tasks) if (!this.#runners.has(task.id)) this.#start(task);
+    if (isFirst) this.#own(this.#options.runtime.prune(() => this.#runners.keys()));
+    for (const [id, runner] of this.#runners) {
+      const task = this.#desired.get(id);
+      if (task === undefined || task.desired === "shutdown") runner.stop();
+      if (task === undefined && runner.hasEnded) this.#runners.delete(id);
+    }
+  }
+
+  /** Tasks go on without the agent. */
+  async close(): Promise<void> {
+    for (const runner of this.#runners.values()) runner.leave();
+    await Promise.all(this.#running);
+    this.#options.runtime.close();
+  }
+
+  #start(task: DesiredTask): void {
+    const runner = new TaskRunner(task, this.#options);
+    if (task.desired === "shutdown") runner.stop();
+    this.#runners.set(task.id, runner);
+    this.#own(
+      runner.run().then(() => {
+        if (runner.hasEnded && this.#desired?.has(task.id) === false) this.#runners.delete(task.id);
+      }),
+    );
+  }
+
+  #own(work: Promise<void>): void {
+    const owned: Promise<void> = work
+      .catch((error: unknown) => this.#options.log.error("supervision failed", { reason: messageOf(error) }))
+      .finally(() => this.#running.delete(owned));
+    this.#running.add(owned);
+  }
+}

@@ -1,0 +1,140 @@
+// Keeps one task running until it is told to stop:
+//
+//   preparing -> starting -> running -> complete | failed --back-off--> preparing
+//       |            +-> rejected ------------------------back-off----> preparing
+//       +-> failed
+//   told to stop, in any of them -> shutdown
+import type { TaskState, TaskStatus } from "../cluster/schema.ts";
+import { type Clock, delay } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import { RejectedError, type Running, type Runtime, type TaskSpec } from "./runtime.ts";
+
+const BACKOFF_FIRST_MS = 100;
+const BACKOFF_MAX_MS = 30_000;
+/** A task that ran so long starts with a short back-off again. */
+const HEALTHY_MS = 10_000;
+const STOP_GRACE_MS = 10_000;
+
+export interface TaskRunnerOptions {
+  runtime: Runtime;
+  clock: Clock;
+  log: Log;
+  nodeId: string;
+  /** Links the task's network namespace. Called before each start and each adoption: it must not mind twice. */
+  attach(task: TaskSpec, netns: string): Promise<void>;
+  detach(task: TaskSpec): Promise<void>;
+  report(status: TaskStatus): void;
+}
+
+export class TaskRunner {
+  readonly #spec: TaskSpec;
+  readonly #options: TaskRunnerOptions;
+  #told: "stop" | "leave" | undefined;
+  #tell: () => void = () => {};
+  readonly #whenTold: Promise<void>;
+  #restarts = 0;
+  /** Why it is not running, until it is. */
+  #error: string | null = null;
+  #hasEnded = false;
+
+  constructor(spec: TaskSpec, options: TaskRunnerOptions) {
+    this.#spec = spec;
+    this.#options = { ...options, log: options.log.with({ task: spec.name }) };
+    this.#whenTold = new Promise((resolve) => {
+      this.#tell = resolve;
+    });
+  }
+
+  /** It was told to stop, and nothing of it is left. */
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  /** To be stopped and removed. */
+  stop(): void {
+    this.#told ??= "stop";
+    this.#tell();
+  }
+
+  /** The agent goes; the task stays. */
+  leave(): void {
+    this.#told = "leave";
+    this.#tell();
+  }
+
+  /** Resolves when it was told to stop and has, or was told to leave. */
+  async run(): Promise<void> {
+    const { clock } = this.#options;
+    let backoffMs = BACKOFF_FIRST_MS;
+    while (this.#told === undefined) {
+      const began = clock.monotonic();
+      await this.#runOnce();
+      if (this.#told !== undefined) break;
+      if (clock.monotonic() - began >= HEALTHY_MS) backoffMs = BACKOFF_FIRST_MS;
+      await this.#orTold(delay(clock, backoffMs));
+      backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS);
+      this.#restarts++;
+    }
+    for (backoffMs = BACKOFF_FIRST_MS; this.#told === "stop"; backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS)) {
+      if (await this.#end()) return;
+      await delay(clock, backoffMs);
+    }
+  }
+
+  /** From sandbox to exit. Returns early when it is told something. */
+  async #runOnce(): Promise<void> {
+    const { clock, log, attach } = this.#options;
+    const running = await this.#begin(attach).catch((error: unknown) => {
+      const reason = messageOf(error);
+      log.warn("task cannot be started", { reason });
+      this.#report(error instanceof RejectedError ? "rejected" : "failed", { error: reason });
+    });
+    if (running === undefined) return;
+    this.#report("running", { since: running.startedAt });
+    const exit = await this.#orTold(running.exited);
+    if (exit === undefined) return;
+    log.info("task ended", { reason: exit.error ?? "exit status 0" });
+    this.#report(exit.error === null ? "complete" : "failed", { ...exit, since: clock.now() });
+  }
+
+  async #begin(attach: TaskRunnerOptions["attach"]): Promise<Running | undefined> {
+    const { runtime } = this.#options;
+    const adopted = await runtime.adopt(this.#spec.id);
+    if (adopted === undefined) this.#report("preparing");
+    const netns = await runtime.prepare(this.#spec);
+    await attach(this.#spec, netns);
+    if (this.#told !== undefined || adopted !== undefined) return adopted;
+    this.#report("starting");
+    return await runtime.start(this.#spec);
+  }
+
+  /** False when something of it is left. */
+  async #end(): Promise<boolean> {
+    const { runtime, log, detach } = this.#options;
+    try {
+      await (await runtime.adopt(this.#spec.id))?.stop(STOP_GRACE_MS);
+      await detach(this.#spec);
+      await runtime.remove(this.#spec.id);
+    } catch (error) {
+      log.error("task cannot be removed, and will be tried again", { reason: messageOf(error) });
+      return false;
+    }
+    this.#hasEnded = true;
+    this.#report("shutdown");
+    return true;
+  }
+
+  /** What comes first; undefined when that is being told. */
+  #orTold<T>(wait: Promise<T>): Promise<T | undefined> {
+    return Promise.race([wait, this.#whenTold.then(() => undefined)]);
+  }
+
+  #report(state: TaskState, details: { since?: number; error?: string | null; exitCode?: number | null } = {}): void {
+    const { nodeId, clock, report } = this.#options;
+    const { since = clock.now(), error = null, exitCode = null } = details;
+    const isOnItsWay = state === "preparing" || state === "starting";
+    this.#error = isOnItsWay ? this.#error : error;
+    report({ taskId: this.#spec.id, nodeId, state, since, error: this.#error, exitCode, restarts: this.#restarts });
+  }
+}
