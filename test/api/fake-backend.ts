@@ -168,8 +168,12 @@ export class FakeBackend implements Backend {
   }
 
   #runTasks(service: Service, replicas: number): Change[] {
+    const surplus = [...this.#state.tasks.values()].filter(({ slot }) => slot > replicas);
     const tasks = Array.from({ length: replicas }, (_, i) => taskRow(service.name, i + 1, "node1"));
-    return tasks.flatMap((task) => [put.task(task), put.status(statusRow(task, "running", { since: Date.now() }))]);
+    return [
+      ...surplus.map((task) => put.task({ ...task, desired: "shutdown" })),
+      ...tasks.flatMap((task) => [put.task(task), put.status(statusRow(task, "running", { since: Date.now() }))]),
+    ];
   }
 
   async waitApplied(): Promise<void> {

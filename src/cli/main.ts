@@ -1,0 +1,51 @@
+#!/usr/bin/env node
+// overlayctl: exit status 0 when done, 1 when it failed, 2 when it was asked wrongly.
+import { setTimeout as pause } from "node:timers/promises";
+import { CommanderError } from "commander";
+import { ApiClient } from "../api/client.ts";
+import { messageOf } from "../lib/errors.ts";
+import { type Context, ExitStatus } from "./context.ts";
+import { createProgram } from "./program.ts";
+
+const INTERRUPTED = 130;
+
+let client: ApiClient;
+
+const context: Context = {
+  api: () => client,
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+  columns: () => (process.stdout.isTTY ? process.stdout.columns : undefined),
+  now: () => Date.now(),
+  pause: (ms) => pause(ms),
+  onInterrupt(call) {
+    const interrupted = () => {
+      call();
+      process.exit(INTERRUPTED);
+    };
+    process.once("SIGINT", interrupted);
+    return () => process.off("SIGINT", interrupted);
+  },
+};
+
+/** Says what went wrong, if it was not said yet. Returns the exit status. */
+function failed(error: unknown): number {
+  if (error instanceof ExitStatus) return error.status;
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  context.err(`overlayctl: ${messageOf(error)}\n`);
+  return 1;
+}
+
+// A reader that has seen enough, as in `overlayctl service ls | head -1`, is no failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit(0);
+});
+
+try {
+  await createProgram(context, (path) => {
+    client = new ApiClient(path);
+  }).parseAsync();
+} catch (error) {
+  process.exitCode = failed(error);
+}

@@ -1,0 +1,66 @@
+// overlayctl node
+import type { Command } from "commander";
+import type { NodeView } from "../api/schema.ts";
+import { type Context, forEachName, inspect } from "./context.ts";
+import { capital } from "./format.ts";
+import { addListingOptions, type Listing, type ListingOptions, printListing } from "./listing.ts";
+
+export function addNodeCommands(program: Command, context: Context): void {
+  const node = program.command("node").description("manage nodes");
+
+  addListingOptions(node.command("ls").alias("list").description("list nodes"), { quiet: true }).action(
+    async (options: ListingOptions) => printListing(context, options, await context.api().nodes(), NODES),
+  );
+
+  node
+    .command("inspect <name...>")
+    .description("show nodes, as JSON")
+    .option("--json", "print JSON, as it does anyway")
+    .action((names: string[]) => inspect(context, names, (name) => context.api().node(name)));
+
+  for (const [word, availability, description] of [
+    ["drain", "drain", "move tasks away from nodes, and give them no new ones"],
+    ["activate", "active", "let nodes take tasks again"],
+  ] as const) {
+    node
+      .command(`${word} <name...>`)
+      .description(description)
+      .action((names: string[]) =>
+        forEachName(context, names, async (asked) => {
+          const { name } = await context.api().setAvailability(asked, availability);
+          context.out(`${name}\n`);
+        }),
+      );
+  }
+
+  node
+    .command("rm <name...>")
+    .alias("remove")
+    .description("remove nodes that are gone for good")
+    .action((names: string[]) =>
+      forEachName(context, names, async (asked) => {
+        const { name } = await context.api().removeNode(asked);
+        context.out(`${name}\n`);
+      }),
+    );
+}
+
+const NODES: Listing<NodeView> = {
+  id: (row) => row.id,
+  columns: [
+    { header: "ID", value: (row) => (row.self ? `${row.id} *` : row.id) },
+    { header: "HOSTNAME", value: (row) => row.name },
+    { header: "ADDRESS", value: (row) => row.address },
+    { header: "STATUS", value: (row) => capital(row.state) },
+    { header: "AVAILABILITY", value: (row) => capital(row.availability) },
+    { header: "MANAGER STATUS", value: managerStatus },
+    { header: "TASKS", value: (row) => `${row.tasks}` },
+  ],
+};
+
+/** In Docker's words: empty for a node that cannot lead. */
+function managerStatus({ manager, leader, state }: NodeView): string {
+  if (leader) return "Leader";
+  if (!manager) return "";
+  return state === "ready" ? "Reachable" : "Unreachable";
+}

@@ -1,0 +1,120 @@
+// Docker's progress of a service, until it converges: drawn in place on a terminal, plain lines elsewhere.
+import type { ProgressView, TaskView } from "../api/schema.ts";
+import { UserError } from "../lib/errors.ts";
+import type { Context } from "./context.ts";
+
+const POLL_MS = 200;
+/** How long one call waits for the applied barrier. */
+const BARRIER_MS = 1000;
+/** With more tasks than this only the overall line is drawn, as in Docker. */
+const MAX_BARS = 20;
+const BAR_WIDTH = 50;
+/** How far along a task is in each state. States that are not on the way have no bar. */
+const STEPS: Partial<Record<TaskView["state"], number>> = { pending: 1, preparing: 2, starting: 3, running: 4 };
+const LAST_STEP = 4;
+const STATE_WIDTH = "preparing".length;
+
+/** Resolves when all tasks of the service run and every node has them in force. Throws when `timeoutMs` pass first. */
+export async function awaitConverged(context: Context, service: string, timeoutMs: number | undefined): Promise<void> {
+  const screen = new Screen(context);
+  const deadline = timeoutMs === undefined ? Number.POSITIVE_INFINITY : context.now() + timeoutMs;
+  for (;;) {
+    const progress = await context.api().progress(service);
+    const lines = progressLines(progress);
+    let waitsFor = unconverged(progress);
+    if (waitsFor === undefined) {
+      screen.draw([...lines, "verify: waiting until every node has it in force"]);
+      waitsFor = await notApplied(context, progress.revision);
+      if (waitsFor === undefined) {
+        screen.draw([...lines, "verify: Service converged"]);
+        return;
+      }
+      screen.draw([...lines, `verify: ${waitsFor}`]);
+    } else {
+      screen.draw(lines);
+    }
+    if (context.now() >= deadline) throw new UserError(503, `not converged in time: ${waitsFor}`);
+    await context.pause(POLL_MS);
+  }
+}
+
+/** Why not every node has the revision in force; undefined when they have. */
+async function notApplied(context: Context, revision: number): Promise<string | undefined> {
+  try {
+    await context.api().waitApplied({ revision, timeoutMs: BARRIER_MS });
+    return undefined;
+  } catch (error) {
+    if (error instanceof UserError && error.code === 503) return error.message;
+    throw error;
+  }
+}
+
+/** What is missing; undefined when the tasks are as asked. */
+function unconverged({ replicas, tasks }: ProgressView): string | undefined {
+  const wanted = tasks.filter((task) => task.desired === "running");
+  const late = wanted.find((task) => !isUp(task));
+  if (late?.state === "running") return `${late.name} is running on a node that is down`;
+  if (late !== undefined) return `${late.name} is ${late.state}${late.error === null ? "" : `: ${late.error}`}`;
+  return wanted.length === replicas ? undefined : `${wanted.length} out of ${replicas} tasks are made`;
+}
+
+/** The lines to show: the overall one, then one a task. */
+export function progressLines({ replicas, tasks }: ProgressView): string[] {
+  const wanted = tasks.filter((task) => task.desired === "running");
+  const overall = `overall progress: ${wanted.filter(isUp).length} out of ${replicas} tasks`;
+  if (replicas > MAX_BARS) return [overall, ...wanted.filter(({ error }) => error !== null).map(failureLine)];
+  const slots = Array.from({ length: replicas }, (_, i) => `${i + 1}/${replicas}: ${taskLine(wanted[i])}`);
+  return [overall, ...slots];
+}
+
+function isUp({ state, nodeReady }: TaskView): boolean {
+  return state === "running" && nodeReady;
+}
+
+function failureLine({ name, state, error }: TaskView): string {
+  return `${name}: ${state}: ${error}`;
+}
+
+function taskLine(task: TaskView | undefined): string {
+  if (task === undefined) return "new";
+  const state = task.state.padEnd(STATE_WIDTH);
+  if (task.error !== null && task.state !== "running") return `${state} ${task.error}`;
+  const step = STEPS[task.state];
+  return step === undefined ? state.trimEnd() : `${state} ${bar(step / LAST_STEP)}`;
+}
+
+function bar(done: number): string {
+  return `[${`${"=".repeat(Math.round(done * BAR_WIDTH))}>`.padEnd(BAR_WIDTH + 1)}]`;
+}
+
+/** Lines that change: redrawn in place on a terminal, printed when they are new elsewhere. */
+class Screen {
+  readonly #context: Context;
+  // BOUNDED: by MAX_BARS and two, or by a service's tasks that failed; keyed by position.
+  #drawn: string[] = [];
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  draw(lines: string[]): void {
+    const columns = this.#context.columns();
+    if (columns === undefined) {
+      const drawn = new Set(this.#drawn);
+      const plain = lines.map((line) => line.replace(/ \[[=> ]+\]$/, "").trimEnd());
+      this.#context.out(
+        plain
+          .filter((line) => !drawn.has(line))
+          .map((line) => `${line}\n`)
+          .join(""),
+      );
+      this.#drawn = plain;
+      return;
+    }
+    // A line that wraps would break the count of lines to go up. Erase each line and what is left below (ECMA-48 EL, ED).
+    const up = this.#drawn.length === 0 ? "" : `\x1b[${this.#drawn.length}A`;
+    const text = lines.map((line) => `\r\x1b[2K${line.slice(0, columns - 1)}\n`).join("");
+    this.#context.out(`${up}${text}\x1b[J`);
+    this.#drawn = lines;
+  }
+}

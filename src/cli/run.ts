@@ -1,0 +1,59 @@
+// overlayctl run: a command in a network namespace of its own, attached to a network while it runs.
+import { type ChildProcess, spawn } from "node:child_process";
+import { constants } from "node:os";
+import type { Command } from "commander";
+import { messageOf, PlatformError } from "../lib/errors.ts";
+import { type Context, ExitStatus } from "./context.ts";
+
+const FORWARDED: readonly NodeJS.Signals[] = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2"];
+/** A terminal sends these to the command itself. */
+const FROM_TERMINAL: readonly NodeJS.Signals[] = ["SIGINT", "SIGQUIT"];
+
+export function addRunCommand(program: Command, context: Context): void {
+  program
+    .command("run <command...>")
+    .description("run a command attached to a network")
+    .option("--network <network>", "the network to attach it to", "default")
+    .option("--name <name>", "its name in DNS")
+    .passThroughOptions()
+    .action(async (command: string[], { network, name }: { network: string; name?: string }) => {
+      const sandbox = await context.api().openSandbox({ network, name: name ?? null, pid: process.pid });
+      let status: number;
+      try {
+        status = await runIn(sandbox.netns, command);
+      } finally {
+        await context
+          .api()
+          .closeSandbox(sandbox.id)
+          .catch((error: unknown) => context.err(`overlayctl: the sandbox stays behind: ${messageOf(error)}\n`));
+      }
+      if (status !== 0) throw new ExitStatus(status);
+    });
+}
+
+/** Runs to its end. The status is a shell's: the command's own, 128 and the signal, 127 when there is no such command. */
+function runIn(netns: string, command: readonly string[]): Promise<number> {
+  // ip itself answers 255 for a command that does not exist; a shell's exec says why and answers 126 or 127.
+  const child = spawn("ip", ["netns", "exec", netns, "sh", "-c", 'exec "$@"', "overlayctl run", ...command], {
+    stdio: "inherit",
+  });
+  const stopForwarding = forwardSignals(child);
+  return new Promise<number>((resolve, reject) => {
+    child.once("error", (cause) =>
+      reject(new PlatformError(`cannot run ip: ${cause.message}`, "apt-get install iproute2", { cause })),
+    );
+    child.once("exit", (code, signal) => resolve(code ?? 128 + constants.signals[signal!]));
+  }).finally(stopForwarding);
+}
+
+/** Hands signals on to the child, and keeps them from ending this process before it. */
+function forwardSignals(child: ChildProcess): () => void {
+  const forward = (signal: NodeJS.Signals) => {
+    if (process.stdin.isTTY && FROM_TERMINAL.includes(signal)) return;
+    child.kill(signal);
+  };
+  for (const signal of FORWARDED) process.on(signal, forward);
+  return () => {
+    for (const signal of FORWARDED) process.off(signal, forward);
+  };
+}

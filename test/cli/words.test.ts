@@ -1,0 +1,193 @@
+// Durations, sizes, commands, tables and the words of options: each by rows.
+import test from "ava";
+import { InvalidArgumentError } from "commander";
+import { collect, count, duration, publishedPorts, scaling, variable } from "../../src/cli/arguments.ts";
+import { formatAgo, formatBytes, formatCommand, formatDuration, formatPorts, shortId } from "../../src/cli/format.ts";
+import { formatTable } from "../../src/cli/table.ts";
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+const durations: [ms: number, text: string][] = [
+  [0, "Less than a second"],
+  [999, "Less than a second"],
+  [SECOND, "1 second"],
+  [2 * SECOND, "2 seconds"],
+  [MINUTE - 1, "59 seconds"],
+  [MINUTE, "About a minute"],
+  [2 * MINUTE - 1, "About a minute"],
+  [2 * MINUTE, "2 minutes"],
+  [HOUR - 1, "59 minutes"],
+  [HOUR, "About an hour"],
+  [1.4 * HOUR, "About an hour"],
+  [1.5 * HOUR, "2 hours"],
+  [3 * HOUR, "3 hours"],
+  [47 * HOUR, "47 hours"],
+  [48 * HOUR, "2 days"],
+  [13 * DAY, "13 days"],
+  [14 * DAY, "2 weeks"],
+  [59 * DAY, "8 weeks"],
+  [60 * DAY, "2 months"],
+  [729 * DAY, "24 months"],
+  [730 * DAY, "2 years"],
+  [3 * 365 * DAY, "3 years"],
+];
+for (const [ms, text] of durations) test(`${ms} ms are '${text}'`, (t) => t.is(formatDuration(ms), text));
+
+test("a time in the future is now", (t) => t.is(formatAgo(5000, 1000), "Less than a second ago"));
+
+const sizes: [bytes: number, text: string][] = [
+  [0, "0B"],
+  [999, "999B"],
+  [1000, "1kB"],
+  [1536, "1.536kB"],
+  [1_234_567, "1.235MB"],
+  [999_950_000, "1000MB"],
+  [5e9, "5GB"],
+];
+for (const [bytes, text] of sizes) test(`${bytes} bytes are '${text}'`, (t) => t.is(formatBytes(bytes), text));
+
+const commands: [command: string[], truncate: boolean, text: string][] = [
+  [["sleep", "60"], true, "sleep 60"],
+  [["sh", "-c", "echo a b"], true, "sh -c 'echo a b'"],
+  [["echo", "it's"], true, "echo 'it'\\''s'"],
+  [["echo", ""], true, "echo ''"],
+  [["node", "/srv/configs/search-server.js"], true, "node /srv/configs/search-serv…"],
+  [["node", "/srv/configs/search-server.js"], false, "node /srv/configs/search-server.js"],
+];
+for (const [command, truncate, text] of commands) {
+  test(`a command is shown as ${text}`, (t) => t.is(formatCommand(command, truncate), text));
+}
+
+test("ports are shown as Docker shows them", (t) => {
+  t.is(
+    formatPorts([
+      { published: 9200, target: 80, protocol: "tcp" },
+      { published: 53, target: 53, protocol: "udp" },
+    ]),
+    "*:9200->80/tcp, *:53->53/udp",
+  );
+  t.is(formatPorts([]), "");
+});
+
+test("ids are cut to twelve characters", (t) => {
+  t.is(shortId("0123456789abcdefghijklmno", true), "0123456789ab");
+  t.is(shortId("0123456789abcdefghijklmno", false), "0123456789abcdefghijklmno");
+});
+
+const columns = [
+  { header: "ID", value: (row: string[]) => row[0]! },
+  { header: "NAME", value: (row: string[]) => row[1]! },
+  { header: "ERROR", value: (row: string[]) => row[2]! },
+];
+const tables: [name: string, rows: string[][], text: string][] = [
+  ["no rows", [], "ID        NAME      ERROR\n"],
+  ["short cells", [["1", "web", "no"]], "ID        NAME      ERROR\n1         web       no\n"],
+  [
+    "a long cell widens its column",
+    [
+      ["1", "a-long-name", "no"],
+      ["2", "b", "yes"],
+    ],
+    "ID        NAME          ERROR\n1         a-long-name   no\n2         b             yes\n",
+  ],
+  ["an empty last cell leaves no blanks", [["1", "web", ""]], "ID        NAME      ERROR\n1         web\n"],
+  [
+    "a cell of several lines stays one row",
+    [["1", "web", "a\n  b\n"]],
+    "ID        NAME      ERROR\n1         web       a b\n",
+  ],
+];
+for (const [name, rows, text] of tables) test(`a table: ${name}`, (t) => t.is(formatTable(columns, rows), text));
+
+const ports: [text: string, ports: [published: number, target: number, protocol: string][]][] = [
+  ["9200:9200", [[9200, 9200, "tcp"]]],
+  ["80:8080/tcp", [[80, 8080, "tcp"]]],
+  ["53:5353/UDP", [[53, 5353, "udp"]]],
+  [
+    "8000-8001:9000-9001",
+    [
+      [8000, 9000, "tcp"],
+      [8001, 9001, "tcp"],
+    ],
+  ],
+  ["published=80,target=8080", [[80, 8080, "tcp"]]],
+  ["target=53,published=53,protocol=udp,mode=ingress", [[53, 53, "udp"]]],
+];
+for (const [text, expected] of ports) {
+  test(`-p ${text} is read`, (t) => {
+    t.deepEqual(
+      publishedPorts(text).map(({ published, target, protocol }) => [published, target, protocol]),
+      expected as [number, number, "tcp" | "udp"][],
+    );
+  });
+}
+
+const wrongPorts: [text: string, says: RegExp][] = [
+  ["9200", /the port to publish is missing/],
+  ["", /write PUBLISHED:TARGET/],
+  ["a:b", /write PUBLISHED:TARGET/],
+  ["0:80", /'0' is not a port/],
+  ["70000:80", /'70000' is not a port/],
+  ["80:80/sctp", /'sctp' is neither tcp nor udp/],
+  ["1.2.3.4:80:80", /write PUBLISHED:TARGET/],
+  ["80-90:80-81", /as many ports/],
+  ["90-80:90-80", /not a range/],
+  ["1-2000:1-2000", /not a range/],
+  ["published=80", /write PUBLISHED:TARGET/],
+  ["publised=80,target=80", /'publised' is not known; did you mean 'published'/],
+  ["published=80,target=80,mode=host", /mode 'host' is not supported/],
+  ["published=,target=80", /'' is not a port/],
+];
+for (const [text, says] of wrongPorts) {
+  test(`-p '${text}' is refused`, (t) => {
+    t.throws(() => publishedPorts(text), { instanceOf: InvalidArgumentError, message: says });
+  });
+}
+
+const variables: [text: string, read: [string, string][]][] = [
+  ["A=1", [["A", "1"]]],
+  ["A=", [["A", ""]]],
+  ["A=b=c", [["A", "b=c"]]],
+  ["HERE", [["HERE", "there"]]],
+  ["NOWHERE", []],
+];
+for (const [text, read] of variables) {
+  test(`-e ${text} is read`, (t) => t.deepEqual(variable(text, { HERE: "there" }), read));
+}
+test("-e without a key is refused", (t) => {
+  t.throws(() => variable("=1", {}), { instanceOf: InvalidArgumentError });
+});
+
+test("an option given twice adds up", (t) => {
+  const read = collect((text) => [text]);
+  t.deepEqual(read("b", read("a", undefined)), ["a", "b"]);
+});
+
+for (const [text, ms] of [
+  ["500ms", 500],
+  ["30", 30_000],
+  ["30s", 30_000],
+  ["2m", 120_000],
+  ["1h", 3_600_000],
+] as const) {
+  test(`--timeout ${text} is ${ms} ms`, (t) => t.is(duration(text), ms));
+}
+
+for (const [name, read] of [
+  ["a duration without number", () => duration("s")],
+  ["a duration with another unit", () => duration("3d")],
+  ["a count that is negative", () => count("-1")],
+  ["a count that is empty", () => count("")],
+  ["a scaling without number", () => scaling("search")],
+  ["a scaling without name", () => scaling("=3")],
+  ["a scaling with two numbers", () => scaling("search=3=4")],
+] as const) {
+  test(`refused: ${name}`, (t) => {
+    t.throws(read, { instanceOf: InvalidArgumentError });
+  });
+}
+
+test("a scaling is read", (t) => t.deepEqual(scaling("search=3"), { name: "search", replicas: 3 }));
