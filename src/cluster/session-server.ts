@@ -5,6 +5,7 @@
 //   GET  /v1/applied?revision=&timeoutMs=        -> { behind: [node names] }
 // Errors are { message, field } with UserError's code.
 import type { ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 import { type FastifyInstance, fastify } from "fastify";
 import { z } from "zod";
 import { messageOf, UserError } from "../lib/errors.ts";
@@ -45,12 +46,12 @@ export async function serveSessions(leader: Leader, { host, port, log }: Session
   });
   addRoutes(server, leader, log);
   await server.listen({ host, port });
-  const [address] = server.addresses();
+  const { port: boundPort } = server.server.address() as AddressInfo;
   log.warn("sessions are not encrypted: who reaches this address can change the cluster", {
     address: host,
-    port: String(address!.port),
+    port: String(boundPort),
   });
-  return { port: address!.port, close: () => server.close() };
+  return { port: boundPort, close: () => server.close() };
 }
 
 function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {

@@ -37,6 +37,41 @@ export async function readSnapshot(path: string, log: Log): Promise<Snapshot | u
   }
 }
 
+/** Keeps the file at the newest snapshot: what arrives while it writes is written after, the last one alone. */
+export class SnapshotWriter {
+  readonly #path: string;
+  readonly #log: Log;
+  #newest: Snapshot | undefined;
+  #writing: Promise<void> | undefined;
+
+  constructor(path: string, log: Log) {
+    this.#path = path;
+    this.#log = log;
+  }
+
+  write(snapshot: Snapshot): void {
+    this.#newest = snapshot;
+    this.#writing ??= this.#writeAll();
+  }
+
+  async settled(): Promise<void> {
+    await this.#writing;
+  }
+
+  async #writeAll(): Promise<void> {
+    for (let written: Snapshot | undefined; written !== this.#newest; ) {
+      const snapshot = this.#newest!;
+      try {
+        await writeSnapshot(this.#path, snapshot);
+      } catch (error) {
+        this.#log.error("the snapshot cannot be written", { path: this.#path, err: error });
+      }
+      written = snapshot;
+    }
+    this.#writing = undefined;
+  }
+}
+
 /** Durable when it resolves. */
 export async function writeSnapshot(path: string, { nodeId, state }: Snapshot): Promise<void> {
   const body = Buffer.from(JSON.stringify({ nodeId, state: stateToJson(state) }));

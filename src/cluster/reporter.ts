@@ -1,0 +1,111 @@
+// What a node has to tell the leader, and what of it the leader has: sends the difference until it is acknowledged.
+import type { Clock, Timer } from "../lib/clock.ts";
+import type { Report } from "./protocol.ts";
+import type { TaskStatus } from "./schema.ts";
+
+const RETRY_MS = 1000;
+
+export interface ReportLink {
+  /** Resolves when the leader has it. */
+  send(report: Report): Promise<void>;
+  /** So often something is sent, if only to show life. */
+  beatMs: number;
+  /** A report failed; it is tried again unless `detach` was called. */
+  failed(error: unknown): void;
+}
+
+export class Reporter {
+  readonly #clock: Clock;
+  /** undefined until the node has looked at its tasks for the first time. */
+  #statuses: ReadonlyMap<string, TaskStatus> | undefined;
+  #applied = 0;
+  /** What the leader has of this link; undefined: nothing yet. */
+  #acknowledged: ReadonlyMap<string, TaskStatus> | undefined;
+  #acknowledgedApplied = 0;
+  #link: ReportLink | undefined;
+  #sending = false;
+  #beat: Timer | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** All statuses of the node's tasks. */
+  setStatuses(statuses: readonly TaskStatus[]): void {
+    this.#statuses = new Map(statuses.map((status) => [status.taskId, status]));
+    this.#sendNews();
+  }
+
+  setApplied(revision: number): void {
+    this.#applied = revision;
+    this.#sendNews();
+  }
+
+  /** The leader knows nothing at the beginning of a session. */
+  attach(link: ReportLink): void {
+    this.detach();
+    this.#link = link;
+    this.#acknowledged = undefined;
+    this.#applied = 0;
+    this.#acknowledgedApplied = 0;
+    void this.#send();
+  }
+
+  detach(): void {
+    this.#link = undefined;
+    this.#beat?.cancel();
+  }
+
+  #sendNews(): void {
+    if (this.#hasNews()) void this.#send();
+  }
+
+  #hasNews(): boolean {
+    const { statuses, gone, full } = this.#report();
+    return full || statuses.length > 0 || gone.length > 0 || this.#applied !== this.#acknowledgedApplied;
+  }
+
+  #report(): Report {
+    const told = this.#acknowledged ?? new Map<string, TaskStatus>();
+    const current = this.#statuses ?? new Map<string, TaskStatus>();
+    return {
+      statuses: [...current.values()].filter((status) => !same(status, told.get(status.taskId))),
+      gone: [...told.keys()].filter((taskId) => !current.has(taskId)),
+      full: this.#acknowledged === undefined && this.#statuses !== undefined,
+      applied: this.#applied,
+    };
+  }
+
+  /** One report at a time; what comes up meanwhile goes with the next. */
+  async #send(): Promise<void> {
+    const link = this.#link;
+    if (link === undefined || this.#sending) return;
+    this.#sending = true;
+    this.#beat?.cancel();
+    const [report, statuses] = [this.#report(), this.#statuses];
+    let failed = false;
+    try {
+      await link.send(report);
+      if (this.#link === link) {
+        this.#acknowledged = statuses;
+        this.#acknowledgedApplied = report.applied;
+      }
+    } catch (error) {
+      failed = true;
+      if (this.#link === link) link.failed(error);
+    }
+    this.#sending = false;
+    this.#scheduleNext(link, failed);
+  }
+
+  #scheduleNext(link: ReportLink, failed: boolean): void {
+    if (this.#link === undefined) return;
+    const isNewLink = this.#link !== link;
+    if (isNewLink || (!failed && this.#hasNews())) void this.#send();
+    else this.#beat = this.#clock.after(failed ? RETRY_MS : this.#link.beatMs, () => void this.#send());
+  }
+}
+
+function same(a: TaskStatus, b: TaskStatus | undefined): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}

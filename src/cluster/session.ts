@@ -1,0 +1,287 @@
+// A node's end of the control plane: one session with the leader, the newest state, and a copy of it on disk that the
+// node starts from when no leader answers.
+import type { Clock, Timer } from "../lib/clock.ts";
+import { messageOf, UserError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import { type Random, systemRandom } from "../lib/random.ts";
+import type { CommandInput, CommandResult } from "./commands.ts";
+import { BEATS_PER_PERIOD, type NodeIdentity, StreamLine } from "./protocol.ts";
+import { Reporter } from "./reporter.ts";
+import type { State, TaskStatus } from "./schema.ts";
+import { readSnapshot, type Snapshot, SnapshotWriter } from "./snapshot-file.ts";
+import { applyChanges, parseChanges, stateFromJson } from "./state.ts";
+import { httpTransport, type Transport, UnreachableError } from "./transport.ts";
+
+export interface SessionOptions {
+  identity: NodeIdentity;
+  /** HOST:PORT of each. */
+  managers: readonly string[];
+  snapshotPath: string;
+  clock: Clock;
+  log: Log;
+  random?: Random;
+  transport?: Transport;
+}
+
+/** Until the leader has said how long it tolerates silence. */
+const FIRST_SILENCE_MS = 10_000;
+const MIN_RETRY_MS = 250;
+const MAX_RETRY_MS = 5000;
+/** How long a command waits for its own change to arrive here. */
+const CATCH_UP_MS = 5000;
+/** One request for the barrier; longer waits are several. */
+const BARRIER_SLICE_MS = 30_000;
+
+export class Session {
+  readonly #options: SessionOptions;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #random: Random;
+  readonly #transport: Transport;
+  readonly #reporter: Reporter;
+  readonly #writer: SnapshotWriter;
+  readonly #stopping = new AbortController();
+  // BOUNDED: by the agent's parts that listen; keyed by nothing.
+  readonly #listeners = new Set<(state: State) => void>();
+  // BOUNDED: by the managers configured; keyed by manager. Why the last attempt with it ended.
+  readonly #failures = new Map<string, string>();
+  #state: State | undefined;
+  #nodeId: string | undefined;
+  /** The manager that the session is with, once it has sent a snapshot. */
+  #manager: string | undefined;
+  #stream: AbortController | undefined;
+  #attempts = 0;
+  #run: Promise<void> = Promise.resolve();
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#random = options.random ?? systemRandom;
+    this.#transport = options.transport ?? httpTransport;
+    this.#reporter = new Reporter(options.clock);
+    this.#writer = new SnapshotWriter(options.snapshotPath, options.log);
+  }
+
+  /** The newest state; undefined until the first one, from disk or from the leader. */
+  get state(): State | undefined {
+    return this.#state;
+  }
+
+  get nodeId(): string | undefined {
+    return this.#nodeId;
+  }
+
+  get connected(): boolean {
+    return this.#manager !== undefined;
+  }
+
+  /** HOST:PORT of the leader; undefined when not connected. */
+  get manager(): string | undefined {
+    return this.#manager;
+  }
+
+  /** Resolves when the snapshot on disk, if any, is in force; the session with the leader follows by itself. */
+  async start(): Promise<void> {
+    const { snapshotPath, identity } = this.#options;
+    const snapshot = await readSnapshot(snapshotPath, this.#log);
+    if (snapshot !== undefined) this.#adopt(snapshot, identity.name);
+    this.#run = this.#follow();
+  }
+
+  /** Resolves when the snapshot on disk is the newest state and nothing is under way any more. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#stream?.abort(new Error("the agent is stopping"));
+    await this.#run;
+    await this.#writer.settled();
+  }
+
+  /** Calls with every new state until the returned function is called; at once when there is one. */
+  onState(listener: (state: State) => void): () => void {
+    this.#listeners.add(listener);
+    if (this.#state !== undefined) listener(this.#state);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** All statuses of this node's tasks; the leader is told what changed. */
+  reportStatuses(statuses: readonly TaskStatus[]): void {
+    this.#reporter.setStatuses(statuses);
+  }
+
+  /** `revision` is in force in all of this node's data path. Called for every state that was notified. */
+  reportApplied(revision: number): void {
+    if (this.#manager !== undefined && revision <= this.#state!.revision) this.#reporter.setApplied(revision);
+  }
+
+  /**
+   * Has the leader carry the command out, and waits a moment for the change to arrive here, so that the caller reads what it
+   * wrote. Throws UserError, 503 when no leader answers.
+   */
+  async execute(command: CommandInput): Promise<CommandResult> {
+    const result = await this.#ask((manager) => this.#transport.execute(manager, command));
+    await this.#arrivalOf(result.revision);
+    return result;
+  }
+
+  /** Resolves when every live node has `revision` in force. Throws UserError 503 that names those that have not. */
+  async waitApplied(revision: number, timeoutMs: number): Promise<void> {
+    const deadline = this.#clock.monotonic() + timeoutMs;
+    for (;;) {
+      const leftMs = Math.max(0, deadline - this.#clock.monotonic());
+      const sliceMs = Math.min(leftMs, BARRIER_SLICE_MS);
+      const behind = await this.#ask((manager) => this.#transport.waitApplied(manager, revision, sliceMs));
+      if (behind.length === 0) return;
+      if (sliceMs === leftMs) {
+        throw new UserError(503, `revision ${revision} is not in force on ${behind.join(", ")} after ${timeoutMs} ms`);
+      }
+    }
+  }
+
+  #adopt({ nodeId, state }: Snapshot, name: string): void {
+    const taken = state.nodes.get(nodeId)?.name;
+    if (taken !== name) {
+      this.#log.warn("the snapshot on disk is another node's and is not used", { node: taken ?? nodeId });
+      return;
+    }
+    this.#log.info("runs from the snapshot on disk until a leader answers", { revision: state.revision });
+    this.#nodeId = nodeId;
+    this.#setState(state);
+  }
+
+  async #follow(): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      for (const manager of this.#options.managers) {
+        const reason = await this.#followOne(manager);
+        if (this.#stopping.signal.aborted) return;
+        if (this.#failures.get(manager) !== reason)
+          this.#log.warn("no session with a manager", { address: manager, reason });
+        this.#failures.set(manager, reason);
+      }
+      const ceiling = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(this.#attempts++, 10));
+      await this.#pause(ceiling * (0.5 + this.#random() / 2));
+    }
+  }
+
+  /** Why the session ended. */
+  async #followOne(manager: string): Promise<string> {
+    const abort = new AbortController();
+    const { signal } = abort;
+    this.#stream = abort;
+    let silenceMs = FIRST_SILENCE_MS;
+    let watchdog: Timer | undefined;
+    const rearm = () => {
+      watchdog?.cancel();
+      watchdog = this.#clock.after(silenceMs, () => abort.abort(new Error(`no word for ${silenceMs} ms`)));
+    };
+    rearm();
+    let opening: Extract<StreamLine, { type: "session" }> | undefined;
+    try {
+      for await (const json of this.#transport.open(manager, this.#options.identity, signal)) {
+        const line = StreamLine.parse(json);
+        if (line.type === "session") {
+          opening = line;
+          silenceMs = line.livenessMs;
+        } else if (line.type === "snapshot") {
+          if (opening === undefined) throw new Error("the stream has a snapshot before its session");
+          this.#begin(manager, opening, stateFromJson(line.state), (error) => abort.abort(error));
+        } else if (line.type === "changes") {
+          this.#advance(line.revision, line.changes);
+        }
+        rearm();
+      }
+      return "the stream ended";
+    } catch (error) {
+      return messageOf(signal.aborted ? signal.reason : error);
+    } finally {
+      watchdog?.cancel();
+      this.#reporter.detach();
+      if (this.#manager !== undefined) this.#log.warn("the session with the leader is lost", { address: manager });
+      this.#manager = undefined;
+    }
+  }
+
+  #begin(
+    manager: string,
+    { sessionId, nodeId, livenessMs }: Extract<StreamLine, { type: "session" }>,
+    state: State,
+    end: (error: unknown) => void,
+  ): void {
+    this.#log.info("has a session with the leader", { address: manager, revision: state.revision });
+    this.#nodeId = nodeId;
+    this.#manager = manager;
+    this.#attempts = 0;
+    this.#failures.clear();
+    this.#reporter.attach({
+      send: (report) => this.#transport.report(manager, sessionId, report),
+      beatMs: livenessMs / BEATS_PER_PERIOD,
+      failed: (error) => {
+        this.#log.warn("the leader did not take a report", { address: manager, reason: messageOf(error) });
+        if (error instanceof UserError && error.code === 404) end(error);
+      },
+    });
+    this.#setState(state);
+    this.#writer.write({ nodeId, state });
+  }
+
+  #advance(revision: number, changes: unknown): void {
+    const state = this.#state!;
+    if (this.#manager === undefined || revision !== state.revision + 1) {
+      throw new Error(`the stream goes from revision ${state.revision} to ${revision}`);
+    }
+    const next = applyChanges(state, parseChanges(changes), revision);
+    this.#setState(next);
+    this.#writer.write({ nodeId: this.#nodeId!, state: next });
+  }
+
+  #setState(state: State): void {
+    this.#state = state;
+    for (const listener of this.#listeners) listener(state);
+  }
+
+  /** Asks the session's leader, or each manager in turn until one answers. */
+  async #ask<T>(request: (manager: string) => Promise<T>): Promise<T> {
+    const managers = this.#manager === undefined ? this.#options.managers : [this.#manager];
+    const reasons: string[] = [];
+    for (const manager of managers) {
+      try {
+        return await request(manager);
+      } catch (error) {
+        if (error instanceof UserError && error.code !== 503) throw error;
+        const isAmbiguous = !(error instanceof UserError) && !(error instanceof UnreachableError);
+        reasons.push(`${manager}: ${messageOf(error)}`);
+        if (isAmbiguous) reasons.push("whether it was carried out is not known");
+        if (isAmbiguous) break;
+      }
+    }
+    throw new UserError(503, `no leader answers (${reasons.join("; ")})`);
+  }
+
+  #arrivalOf(revision: number): Promise<void> {
+    if (this.#manager === undefined || this.#state!.revision >= revision) return Promise.resolve();
+    return new Promise((resolve) => {
+      const finish = () => {
+        timer.cancel();
+        stopListening();
+        resolve();
+      };
+      const timer = this.#clock.after(CATCH_UP_MS, finish);
+      const stopListening = this.onState((state) => {
+        if (state.revision >= revision) finish();
+      });
+    });
+  }
+
+  #pause(ms: number): Promise<void> {
+    const { signal } = this.#stopping;
+    return new Promise((resolve) => {
+      const finish = () => {
+        timer.cancel();
+        signal.removeEventListener("abort", finish);
+        resolve();
+      };
+      const timer = this.#clock.after(ms, finish);
+      signal.addEventListener("abort", finish);
+    });
+  }
+}

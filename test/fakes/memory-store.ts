@@ -1,0 +1,31 @@
+// A store in memory: what a Leader left in it, the next Leader finds.
+
+import type { Change, State } from "../../src/cluster/schema.ts";
+import { applyChanges, emptyState } from "../../src/cluster/state.ts";
+import type { Leadership, Store } from "../../src/cluster/store.ts";
+import { UserError } from "../../src/lib/errors.ts";
+
+export class MemoryStore implements Store {
+  #state: State = emptyState();
+  #leader = new AbortController();
+  /** Refuses commits while set. */
+  full = false;
+
+  /** Takes leadership from whoever has it. */
+  async campaign(): Promise<Leadership> {
+    this.#leader.abort(new Error("another manager leads"));
+    this.#leader = new AbortController();
+    return { lost: this.#leader.signal };
+  }
+
+  async load(): Promise<State> {
+    return this.#state;
+  }
+
+  async commit(changes: readonly Change[], revision: number): Promise<void> {
+    if (this.full) throw new UserError(507, "the store is full");
+    this.#state = applyChanges(this.#state, JSON.parse(JSON.stringify(changes)) as Change[], revision);
+  }
+
+  async close(): Promise<void> {}
+}
