@@ -26,6 +26,8 @@ export class FlowTracker {
   readonly #random: () => number;
   /** Why the last establish() returned -1. */
   refusal: Drop = Drop.None;
+  /** Unreplied flows that made room in a full table. */
+  evictedFlows = 0;
 
   constructor(flows: FlowTable, tables: Tables, probes: Probes, random: () => number) {
     this.#flows = flows;
@@ -105,6 +107,7 @@ export class FlowTracker {
       const oldest = flows.oldestUnreplied();
       if (oldest < 0) return this.#refuse(Drop.FlowTableFull);
       flows.remove(oldest);
+      this.evictedFlows++;
       entry = this.#insert(zone, packet, replyZone, decision, reply);
     }
     const addresses = addressDelta(source, destination, decision.source, decision.destination);

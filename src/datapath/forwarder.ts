@@ -87,6 +87,11 @@ export class Forwarder {
     return counts;
   }
 
+  /** Unreplied flows that made room in a full table. */
+  get evictedFlows(): number {
+    return this.#tracker.evictedFlows;
+  }
+
   traffic(vtep: Ipv4): Traffic {
     let traffic = this.#trafficByVtep.get(vtep);
     if (traffic === undefined) {

@@ -1,0 +1,117 @@
+// One data path, whole: the forwarder with its tables, flows and probes between a device and an underlay. Whoever
+// owns it calls step() when there is something to carry and tick() when it asked to be called again.
+import { createSum } from "../packet/checksum.ts";
+import type { PacketMemory } from "../packet/memory.ts";
+import { DeviceBatch, UnderlayBatch } from "./batch.ts";
+import { type FlowRow, listFlows } from "./flow-list.ts";
+import { FlowSweeper } from "./flow-sweeper.ts";
+import { FlowTable } from "./flow-table.ts";
+import { Forwarder, type Traffic } from "./forwarder.ts";
+import type { Device, Underlay } from "./ports.ts";
+import { Probes, type ProbeView } from "./probes.ts";
+import { type TableDiff, Tables } from "./tables.ts";
+
+const DEVICE_PACKETS = 32;
+const UNDERLAY_MESSAGES = 16;
+const TICK_MS = 100;
+
+/** Packet memory that an engine and its device and underlay take. */
+export const ENGINE_MEMORY_BYTES = 16 << 20;
+
+export interface EngineParts {
+  memory: PacketMemory;
+  device: Device;
+  underlay: Underlay;
+  /** Of FlowTable.bytesFor(flowCapacity) bytes; what is in it is taken up. */
+  flowMemory: ArrayBuffer;
+  flowCapacity: number;
+  /** Milliseconds, monotonic since the machine started, so that flows keep their age over a restart. */
+  now: () => number;
+  random: () => number;
+}
+
+/** What a person may want to know of the data path. */
+export interface EngineReport {
+  drops: Record<string, number>;
+  flows: number;
+  flowCapacity: number;
+  evictedFlows: number;
+  peers: (ProbeView & Traffic)[];
+}
+
+export class Engine {
+  readonly tables = new Tables();
+  readonly #flows: FlowTable;
+  readonly #probes: Probes;
+  readonly #forwarder: Forwarder;
+  readonly #sweeper: FlowSweeper;
+  readonly #device: Device;
+  readonly #underlay: Underlay;
+  readonly #fromDevice: DeviceBatch;
+  readonly #fromUnderlay: UnderlayBatch;
+  readonly #now: () => number;
+
+  constructor({ memory, device, underlay, flowMemory, flowCapacity, now, random }: EngineParts) {
+    const sum = createSum(memory);
+    const { tables } = this;
+    this.#now = now;
+    this.#device = device;
+    this.#underlay = underlay;
+    this.#fromDevice = new DeviceBatch(memory, DEVICE_PACKETS);
+    this.#fromUnderlay = new UnderlayBatch(memory, UNDERLAY_MESSAGES);
+    const flows = new FlowTable(flowMemory, flowCapacity, Math.floor(random() * 2 ** 32));
+    const probes = new Probes({ memory, sum, tables, now, random });
+    this.#flows = flows;
+    this.#probes = probes;
+    this.#sweeper = new FlowSweeper(flows);
+    this.#forwarder = new Forwarder({ memory, sum, device, underlay, tables, flows, probes, random });
+    probes.sendThrough((offset, length, peer) => this.#forwarder.sendDatagram(offset, length, peer));
+  }
+
+  /** Puts the tables that the diff leads to in force. */
+  apply(diff: TableDiff): void {
+    const before = [...this.tables.peers.keys()];
+    this.tables.apply(diff);
+    this.#probes.update();
+    for (const vtep of before) if (!this.tables.peers.has(vtep)) this.#forwarder.forgetTraffic(vtep);
+    this.tick();
+  }
+
+  /** Carries one batch each way; returns how many packets and messages there were. Hot path: must not allocate. */
+  step(): number {
+    const seconds = Math.floor(this.#now() / 1000);
+    const outbound = this.#device.read(this.#fromDevice);
+    if (outbound > 0) this.#forwarder.outbound(this.#fromDevice, seconds);
+    const inbound = this.#underlay.receive(this.#fromUnderlay);
+    if (inbound > 0) this.#forwarder.inbound(this.#fromUnderlay, seconds);
+    return outbound + inbound;
+  }
+
+  /** Probes and expiry. Returns the milliseconds until it wants to be called again. */
+  tick(): number {
+    const next = this.#probes.tick();
+    this.#forwarder.flush();
+    this.#sweeper.sweep(Math.floor(this.#now() / 1000));
+    return Math.min(next, TICK_MS);
+  }
+
+  report(): EngineReport {
+    return {
+      drops: this.#forwarder.drops(),
+      flows: this.#flows.count,
+      flowCapacity: this.#flows.capacity,
+      evictedFlows: this.#forwarder.evictedFlows,
+      peers: this.#probes.views().map((view) => ({ ...view, ...this.#forwarder.traffic(view.vtep) })),
+    };
+  }
+
+  /** The live flows, newest first, at most `limit`. */
+  listFlows(limit: number): FlowRow[] {
+    return listFlows(this.#flows, this.#now() / 1000, limit);
+  }
+
+  close(): void {
+    this.#device.close();
+    this.#underlay.close();
+  }
+}

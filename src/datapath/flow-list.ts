@@ -1,0 +1,70 @@
+// The live flows as a person reads them.
+import { formatIpv4 } from "../lib/ip.ts";
+import { Protocol } from "../packet/ipv4.ts";
+import { FlowState, type FlowTable } from "./flow-table.ts";
+
+export interface FlowRow {
+  protocol: "tcp" | "udp" | "icmp" | number;
+  /** ADDRESS:PORT, without the port where the protocol has none. */
+  client: string;
+  /** Where the client sends to: a VIP or an endpoint. */
+  destination: string;
+  /** Where it goes. */
+  server: string;
+  /** The VIP that it was balanced from. */
+  vip: string | null;
+  /** VTEPs that the sides are behind; null: this node. */
+  clientVtep: string | null;
+  serverVtep: string | null;
+  state: string;
+  ageSeconds: number;
+  idleSeconds: number;
+  bytes: number;
+  replyBytes: number;
+}
+
+const STATE_NAMES = Object.entries(FlowState)
+  .sort(([, a], [, b]) => a - b)
+  .map(([name]) => name.replace(/(?!^)[A-Z]/g, (letter) => `-${letter}`).toLowerCase());
+
+/** The newest flows first, at most `limit`. `seconds` is the time on the flows' clock. */
+export function listFlows(flows: FlowTable, seconds: number, limit: number): FlowRow[] {
+  const entries: number[] = [];
+  for (let flow = 0; flow < flows.highWater; flow++) {
+    if (flows.stateOf(2 * flow) !== FlowState.Free) entries.push(2 * flow);
+  }
+  entries.sort((a, b) => flows.createdOf(b) - flows.createdOf(a));
+  return entries.slice(0, limit).map((entry) => rowOf(flows, entry, seconds));
+}
+
+function rowOf(flows: FlowTable, entry: number, seconds: number): FlowRow {
+  const protocol = flows.protocolOf(entry);
+  const withPort = (ip: number, port: number): string =>
+    protocol === Protocol.Tcp || protocol === Protocol.Udp ? `${formatIpv4(ip)}:${port}` : formatIpv4(ip);
+  const ports = flows.portsOf(entry);
+  const vip = flows.vipOf(entry);
+  return {
+    protocol: protocolName(protocol),
+    client: withPort(flows.sourceOf(entry), ports >>> 16),
+    destination: withPort(flows.destinationOf(entry), ports & 0xffff),
+    server: withPort(flows.sourceOf(entry + 1), flows.portsOf(entry + 1) >>> 16),
+    vip: vip === 0 ? null : formatIpv4(vip),
+    clientVtep: vtepOf(flows.fromOf(entry)),
+    serverVtep: vtepOf(flows.toOf(entry)),
+    state: STATE_NAMES[flows.stateOf(entry)]!,
+    ageSeconds: Math.max(0, Math.floor(seconds - flows.createdOf(entry))),
+    idleSeconds: Math.max(0, Math.floor(seconds - flows.lastSeenOf(entry))),
+    bytes: flows.bytesOf(entry),
+    replyBytes: flows.bytesOf(entry + 1),
+  };
+}
+
+function protocolName(protocol: number): FlowRow["protocol"] {
+  if (protocol === Protocol.Tcp) return "tcp";
+  if (protocol === Protocol.Udp) return "udp";
+  return protocol === Protocol.Icmp ? "icmp" : protocol;
+}
+
+function vtepOf(vtep: number): string | null {
+  return vtep === 0 ? null : formatIpv4(vtep);
+}

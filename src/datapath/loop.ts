@@ -1,0 +1,32 @@
+// The loop of a data-path worker: carry while there is something to carry, spin a little in case more comes, then
+// block. Commands come between two steps.
+import type { Engine } from "./engine.ts";
+
+/** Blocks until a descriptor is ready, somebody wakes it, or `timeoutMs` passed. */
+export type Wait = (timeoutMs: number) => void;
+
+export interface LoopParts {
+  engine: Engine;
+  wait: Wait;
+  /** Carries out waiting commands; false ends the loop. Called between two steps, so it must be cheap. */
+  commands: () => boolean;
+  now: () => number;
+  /** How long to look again before blocking, after there was something to carry. */
+  spinMs: number;
+}
+
+/** Runs until a command ends it. */
+export function runLoop({ engine, wait, commands, now, spinMs }: LoopParts): void {
+  let tickMs = now();
+  let workMs = tickMs;
+  while (commands()) {
+    const carried = engine.step();
+    const time = now();
+    if (time >= tickMs) tickMs = time + engine.tick();
+    if (carried > 0) workMs = time;
+    else if (time - workMs >= spinMs) {
+      wait(Math.max(1, Math.ceil(tickMs - time)));
+      workMs = now();
+    }
+  }
+}

@@ -1,0 +1,148 @@
+// Data paths of several nodes in one process, on a fake wire and under a virtual clock.
+import { Engine, ENGINE_MEMORY_BYTES } from "../../src/datapath/engine.ts";
+import { FlowTable } from "../../src/datapath/flow-table.ts";
+import { type DevicePacket, InProcessDevice, InProcessNetwork, type InProcessUnderlay } from "../../src/datapath/in-process.ts";
+import { diffTables, rowsOf, type TableRow, type TableRows } from "../../src/datapath/tables.ts";
+import { cidr, ipv4, maskOf } from "../../src/lib/ip.ts";
+import { PacketMemory } from "../../src/packet/memory.ts";
+import { seededRandom } from "./seeded-random.ts";
+import { VirtualClock } from "./virtual-clock.ts";
+
+export const INGRESS_VNI = 2;
+const FLOW_CAPACITY = 1024;
+
+export interface FakeNode {
+  readonly vtep: string;
+  readonly engine: Engine;
+  readonly device: InProcessDevice;
+  readonly underlay: InProcessUnderlay;
+  /** Puts exactly these rows in force. */
+  apply(rows: readonly TableRow[]): void;
+  /** Everything written to the device since the last call. */
+  written(): DevicePacket[];
+  drops(): Record<string, number>;
+}
+
+export interface FakeNodes {
+  readonly clock: VirtualClock;
+  readonly wire: InProcessNetwork;
+  readonly nodes: readonly FakeNode[];
+  /** Lets every node carry until nothing is under way. */
+  settle(): void;
+  /** Moves time on, calling every node's tick as it asks. */
+  advance(ms: number): Promise<void>;
+}
+
+export interface FakeNodesOptions {
+  flowCapacity?: number;
+  join?: boolean;
+  maxSegments?: number;
+}
+
+/** Nodes with the VTEPs 192.0.2.11, .12 and so on. */
+export function fakeNodes(count: number, options: FakeNodesOptions = {}): FakeNodes {
+  const clock = new VirtualClock();
+  const wire = new InProcessNetwork({ mtu: 65535 });
+  const nodes = Array.from({ length: count }, (_, i) => fakeNode(wire, clock, `192.0.2.${11 + i}`, i, options));
+  const settle = (): void => {
+    for (let carried = 1; carried > 0; ) {
+      carried = 0;
+      for (const node of nodes) carried += node.engine.step();
+    }
+  };
+  const advance = async (ms: number): Promise<void> => {
+    for (let left = ms; left > 0; left -= 10) {
+      await clock.advance(Math.min(10, left));
+      for (const node of nodes) node.engine.tick();
+      settle();
+    }
+  };
+  return { clock, wire, nodes, settle, advance };
+}
+
+function fakeNode(
+  wire: InProcessNetwork,
+  clock: VirtualClock,
+  vtep: string,
+  seed: number,
+  { flowCapacity = FLOW_CAPACITY, join = false, maxSegments = 128 }: FakeNodesOptions,
+): FakeNode {
+  const memory = new PacketMemory(ENGINE_MEMORY_BYTES);
+  const device = new InProcessDevice(memory);
+  const underlay = wire.attach(memory, { address: ipv4(vtep), port: 4789, join, maxSegments });
+  const engine = new Engine({
+    memory,
+    device,
+    underlay,
+    flowMemory: new ArrayBuffer(FlowTable.bytesFor(flowCapacity)),
+    flowCapacity,
+    now: () => clock.monotonic(),
+    random: seededRandom(seed + 1),
+  });
+  let rows: TableRows = new Map();
+  return {
+    vtep,
+    engine,
+    device,
+    underlay,
+    apply(next) {
+      const after = rowsOf(next);
+      engine.apply(diffTables(rows, after));
+      rows = after;
+    },
+    written: () => device.takeWritten(),
+    drops: () => engine.report().drops,
+  };
+}
+
+/** What a cluster of tests looks like; rowsFor() gives each node its view of it. */
+export interface Cluster {
+  /** VTEP to the node's ingress address. */
+  nodes: Record<string, string>;
+  /** Address to VTEP, VNI. */
+  endpoints: Record<string, { vtep: string; vni: number }>;
+  networks: Record<number, { subnet: string; internal?: boolean }>;
+  vips?: Record<string, { vni: number; tasks: string[]; draining?: string[]; ports?: [number, number][] }>;
+}
+
+export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
+  const rows: TableRow[] = [
+    {
+      kind: "node",
+      vtep: ipv4(vtep),
+      ingress: ipv4(cluster.nodes[vtep]!),
+      ingressVni: INGRESS_VNI,
+      poolBase: ipv4("10.192.0.0"),
+      poolMask: maskOf(10),
+      hostAddresses: [ipv4(vtep)],
+      mtu: 1450,
+    },
+  ];
+  for (const [peer, ingress] of Object.entries(cluster.nodes)) {
+    if (peer !== vtep) rows.push({ kind: "peer", vtep: ipv4(peer), port: 4789, ingress: ipv4(ingress), agent: true });
+  }
+  for (const [vni, { subnet, internal = false }] of Object.entries(cluster.networks)) {
+    const { base, bits } = cidr(subnet);
+    rows.push({ kind: "network", vni: Number(vni), base, mask: maskOf(bits), gateway: base + 1, internal });
+  }
+  for (const [address, endpoint] of Object.entries(cluster.endpoints)) {
+    rows.push({
+      kind: "endpoint",
+      ip: ipv4(address),
+      vni: endpoint.vni,
+      vtep: endpoint.vtep === vtep ? 0 : ipv4(endpoint.vtep),
+    });
+  }
+  for (const [address, vip] of Object.entries(cluster.vips ?? {})) {
+    rows.push({
+      kind: "vip",
+      ip: ipv4(address),
+      vni: vip.vni,
+      service: `service-${address}`,
+      tasks: vip.tasks.map(ipv4),
+      draining: (vip.draining ?? []).map(ipv4),
+      ports: vip.ports?.map(([published, target]) => ({ protocol: 6, published, target })) ?? null,
+    });
+  }
+  return rows;
+}
