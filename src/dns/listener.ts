@@ -60,8 +60,9 @@ export class Listener {
     });
     const tcp = createServer({ allowHalfOpen: true });
     try {
+      const bound = once(udp, "listening"); // before bind(), which with that lookup is done at once
       udp.bind({ port: options.port, address: options.address, exclusive: true });
-      await once(udp, "listening");
+      await bound;
       tcp.listen({ port: udp.address().port, host: options.address, exclusive: true });
       await once(tcp, "listening");
     } catch (error) {

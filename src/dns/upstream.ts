@@ -76,6 +76,7 @@ export function exchangeUdp<T>(
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     const socket = createSocket(isIPv6(upstream.address) ? "udp6" : "udp4");
+    socket.unref(); // an agent that stops does not wait for a resolver
     const timer = clock.after(timeoutMs, () => fail(new Error(`no answer in ${timeoutMs} ms`)));
     const finish = () => {
       timer.cancel();
@@ -114,6 +115,7 @@ export function exchangeTcp<T>(
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     const socket = connect({ port: upstream.port, host: upstream.address });
+    socket.unref();
     const frames = new TcpFrames();
     const timer = clock.after(timeoutMs, () => socket.destroy(new Error(`no answer in ${timeoutMs} ms`)));
     socket.on("connect", () => socket.write(TcpFrames.frame(query)));

@@ -6,7 +6,7 @@ export function idOf(name: string): string {
   return name
     .toLowerCase()
     .replace(/[^a-z0-9]/g, "")
-    .padEnd(25, "0");
+    .padEnd(25, "z");
 }
 
 export function networkRow(name: string, vni: number, subnet: string, gateway: string): Network {

@@ -1,0 +1,137 @@
+// What each asker is told, over the example cluster, with a resolver that cannot be reached: nothing here may need it.
+import test from "ava";
+import { decode, encode, type Packet, type RecordType } from "dns-packet";
+import { parseQuery, TCP_BYTES } from "../../src/dns/codec.ts";
+import { compileNames } from "../../src/dns/compile-names.ts";
+import { encodeResponse } from "../../src/dns/encode.ts";
+import { Forwarder } from "../../src/dns/forward.ts";
+import { createHandlers } from "../../src/dns/handlers.ts";
+import { ipv4 } from "../../src/lib/ip.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { seededRandom } from "../fakes/seeded-random.ts";
+import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { exampleState } from "./example-state.ts";
+
+const names = compileNames(exampleState);
+const random = seededRandom(1);
+const forwarder = new Forwarder({
+  clock: new VirtualClock(),
+  random,
+  log: silentLog,
+  resolvers: [],
+  forward: { "corp.example": [], lan: [] },
+});
+const handlers = createHandlers(random, forwarder);
+
+/** The answer to `address`, or "forwarded". */
+function ask(address: string, name: string, type: string): Packet | "forwarded" {
+  const question = { type: type as RecordType, name, class: "IN" } as const;
+  const query = parseQuery(encode({ type: "query", id: 1, flags: 0x0100, questions: [question] }))!;
+  const via = ipv4("10.192.16.1");
+  const asker = { address: ipv4(address), via, names, networks: names.networksOf(ipv4(address), via)! };
+  for (const handler of handlers) {
+    const answer = handler(query, asker);
+    if (answer instanceof Promise) return "forwarded";
+    if (answer !== undefined) return decode(encodeResponse(query, answer, TCP_BYTES));
+  }
+  throw new Error("no handler answered");
+}
+
+function told(packet: Packet | "forwarded"): string {
+  if (packet === "forwarded") return packet;
+  const rcode = (packet as Packet & { rcode: string }).rcode;
+  const answers = (packet.answers ?? []).map((record) => {
+    if (record.type === "SRV") return `${record.data.port} ${record.data.target}`;
+    if (record.type === "SOA") return `SOA ${record.data.mname}`;
+    return String("data" in record ? record.data : "");
+  });
+  const [authority] = packet.authorities ?? [];
+  return [rcode, ...answers.sort(), ...(authority === undefined ? [] : [`SOA of ${authority.name}`])].join(" ");
+}
+
+const shell = "10.192.16.31"; // on web
+const queue1 = "10.192.32.21"; // on back
+const rows: [string, string, string, string][] = [
+  [shell, "search", "A", "NOERROR 10.192.16.2"],
+  [shell, "SEARCH.Web.OVERLAY", "A", "NOERROR 10.192.16.2"],
+  [shell, "search", "ANY", "NOERROR 10.192.16.2"],
+  [shell, "search", "AAAA", "NOERROR SOA of ."],
+  [shell, "search.overlay", "AAAA", "NOERROR SOA of overlay"],
+  [shell, "search", "TXT", "NOERROR SOA of ."],
+  [shell, "tasks.search", "A", "NOERROR 10.192.16.11 10.192.16.12"],
+  [shell, "tasks.empty", "A", "NOERROR SOA of ."],
+  [shell, "search.3", "A", "NOERROR SOA of ."],
+  [queue1, "queue", "A", "NOERROR 10.192.32.21 10.192.32.22"],
+  // of other networks, and unknown
+  [shell, "queue", "A", "NXDOMAIN SOA of ."],
+  [shell, "queue.back.overlay", "A", "NXDOMAIN SOA of overlay"],
+  [shell, "nothing", "A", "NXDOMAIN SOA of ."],
+  [shell, "nothing", "AAAA", "NXDOMAIN SOA of ."],
+  [shell, "nothing.overlay", "A", "NXDOMAIN SOA of overlay"],
+  [shell, "tasks.nothing", "A", "NXDOMAIN SOA of ."],
+  [shell, "search.9", "A", "NXDOMAIN SOA of ."],
+  [shell, "10.0.0.1", "A", "NXDOMAIN SOA of ."],
+  // the domain
+  [shell, "overlay", "SOA", "NOERROR SOA ns.overlay"],
+  [shell, "overlay", "NS", "NOERROR ns.overlay"],
+  [shell, "overlay", "A", "NOERROR SOA of overlay"],
+  [shell, "ns.overlay", "A", "NOERROR 10.192.16.1"],
+  [shell, "web.overlay", "A", "NOERROR SOA of overlay"],
+  [shell, "back.overlay", "A", "NXDOMAIN SOA of overlay"],
+  // services
+  [shell, "_9200._tcp.search", "SRV", "NOERROR 9200 search.web.overlay"],
+  [shell, "_9200._TCP.Search.web.overlay", "SRV", "NOERROR 9200 search.web.overlay"],
+  [shell, "_9200._tcp.tasks.search", "SRV", "NOERROR 9200 search.1.web.overlay 9200 search.2.web.overlay"],
+  [queue1, "_5000._udp.queue", "SRV", "NOERROR 5000 queue.1.back.overlay 5000 queue.2.back.overlay"],
+  [shell, "_9200._tcp.search", "A", "NOERROR SOA of ."],
+  [shell, "_9200._udp.search", "SRV", "NXDOMAIN SOA of ."],
+  [shell, "_80._tcp.search", "SRV", "NXDOMAIN SOA of ."],
+  [shell, "_5000._udp.queue", "SRV", "NXDOMAIN SOA of ."],
+  [shell, "_80._tcp.nothing", "SRV", "NXDOMAIN SOA of ."],
+  // addresses
+  [shell, "2.16.192.10.in-addr.arpa", "PTR", "NOERROR search.web.overlay"],
+  [shell, "12.16.192.10.in-addr.arpa", "PTR", "NOERROR search.2.web.overlay"],
+  [shell, "2.16.192.10.in-addr.arpa", "A", "NOERROR SOA of in-addr.arpa"],
+  [shell, "2.32.192.10.in-addr.arpa", "PTR", "NXDOMAIN SOA of in-addr.arpa"],
+  [shell, "9.9.200.10.in-addr.arpa", "PTR", "NXDOMAIN SOA of in-addr.arpa"],
+  [shell, "200.10.in-addr.arpa", "NS", "NOERROR SOA of in-addr.arpa"],
+  [shell, "1.0.0.127.in-addr.arpa", "PTR", "forwarded"],
+  [shell, "10.in-addr.arpa", "SOA", "forwarded"],
+  // names with rules of their own
+  [shell, "localhost", "A", "NOERROR 127.0.0.1"],
+  [shell, "a.localhost", "AAAA", "NOERROR SOA of ."],
+  [shell, "x.invalid", "A", "NXDOMAIN SOA of ."],
+  [shell, "overlay", "AXFR", "REFUSED"],
+  // the rest of the world
+  [shell, "example.org", "A", "forwarded"],
+  [shell, "search.example.org", "A", "forwarded"],
+  [shell, "_xmpp._tcp.example.org", "SRV", "forwarded"],
+  [shell, ".", "NS", "forwarded"],
+  [shell, "lan", "A", "forwarded"],
+  [shell, "printer.lan", "A", "forwarded"],
+];
+for (const [asker, name, type, expected] of rows) {
+  test(`${asker} asks ${name} ${type}: ${expected}`, (t) => {
+    t.is(told(ask(asker, name, type)), expected);
+  });
+}
+
+test("an answer is authoritative and lives 5 s", (t) => {
+  const packet = ask(shell, "search", "A") as Packet;
+  t.true((packet as Packet & { flag_aa: boolean }).flag_aa);
+  t.like(packet.answers?.[0], { name: "search", ttl: 5 });
+});
+
+test("SRV comes with the addresses of its targets", (t) => {
+  const packet = ask(shell, "_9200._tcp.search", "SRV") as Packet;
+  t.like(packet.additionals?.[0], { type: "A", name: "search.web.overlay", data: "10.192.16.2" });
+});
+
+test("tasks come in random order, every one first at times", (t) => {
+  const firsts = new Set<unknown>();
+  for (let i = 0; i < 64; i++) {
+    const [first] = (ask(shell, "tasks.search", "A") as Packet).answers!;
+    firsts.add(first?.type === "A" && first.data);
+  }
+  t.is(firsts.size, 2);
+});

@@ -1,0 +1,274 @@
+// The server on loopback, asked with dig and over plain sockets. Loopback is the node itself: it sees every network.
+import { execFile } from "node:child_process";
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import test, { type ExecutionContext } from "ava";
+import { type DecodedPacket, decode, encode } from "dns-packet";
+import { applyChanges } from "../../src/cluster/state.ts";
+import { compileNames } from "../../src/dns/compile-names.ts";
+import { DnsServer, type DnsServerOptions } from "../../src/dns/server.ts";
+import { TcpFrames } from "../../src/dns/tcp-frames.ts";
+import { type Clock, systemClock } from "../../src/lib/clock.ts";
+import { createLog, silentLog } from "../../src/lib/log.ts";
+import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { exampleState, idOf, running, serviceRow, taskRow } from "./example-state.ts";
+import { answering, FakeUpstream } from "./fake-upstream.ts";
+
+const run = promisify(execFile);
+
+interface Started {
+  server: DnsServer;
+  port: number;
+}
+
+async function start(t: ExecutionContext, options: Partial<DnsServerOptions> = {}): Promise<Started> {
+  const names = compileNames(exampleState);
+  const server = new DnsServer({ port: 0, clock: systemClock, log: silentLog, names, ...options });
+  await server.listen(["127.0.0.1"]);
+  t.teardown(() => server.stop());
+  return { server, port: server.endpoints()[0]!.port };
+}
+
+/** dig's answer: its status, and with +short lines the records. */
+async function dig({ port }: Started, ...words: string[]): Promise<string> {
+  const { stdout } = await run("dig", ["@127.0.0.1", "-p", String(port), "+tries=1", "+time=3", ...words]);
+  return stdout.trim();
+}
+
+async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const deadline = Date.now() + 10_000;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`not within 10 s: ${what}`);
+    await sleep(5);
+  }
+}
+
+const rows: [string, string[], RegExp][] = [
+  ["a service", ["+short", "search.web"], /^10\.192\.16\.2$/],
+  ["a service over TCP", ["+short", "+tcp", "search.web"], /^10\.192\.16\.2$/],
+  ["running tasks", ["+short", "+nocookie", "tasks.search.web"], /^10\.192\.16\.1[12]\n10\.192\.16\.1[12]$/],
+  ["a slot", ["+short", "search.1.web.overlay"], /^10\.192\.16\.11$/],
+  ["an address", ["+short", "-x", "10.192.16.11"], /^search\.1\.web\.overlay\.$/],
+  ["SRV", ["+short", "SRV", "_9200._tcp.search.web"], /^0 0 9200 search\.web\.overlay\.$/],
+  ["the letter case asked", ["SeaRCH.weB"], /\nSeaRCH\.weB\.\s+5\s+IN\s+A\s+10\.192\.16\.2\n/],
+  ["authority and recursion", ["search.web"], /status: NOERROR.*\n;; flags: qr aa rd ra;/],
+  ["EDNS", ["search.web"], /EDNS: version: 0, flags:; udp: 1232/],
+  ["no EDNS when none was asked", ["+noedns", "search.web"], /ADDITIONAL: 0/],
+  ["EDNS version 1", ["+edns=1", "+noednsnegotiation", "search.web"], /status: BADVERS/],
+  ["AAAA", ["AAAA", "search.web"], /status: NOERROR.*\n.*ANSWER: 0, AUTHORITY: 1/],
+  ["an unknown single label", ["nothing"], /status: NXDOMAIN/],
+  ["class CHAOS", ["CH", "TXT", "version.bind"], /status: REFUSED/],
+  ["another opcode", ["+opcode=NOTIFY", "search.web"], /opcode: NOTIFY, status: NOTIMP/],
+  ["a query with only a header", ["+header-only"], /status: FORMERR/],
+  ["a transfer", ["+tcp", "AXFR", "overlay"], /Transfer failed/],
+];
+for (const [title, words, expected] of rows) {
+  test(`dig is answered: ${title}`, async (t) => {
+    t.regex(await dig(await start(t), ...words), expected);
+  });
+}
+
+test("other names are forwarded, single labels are not", async (t) => {
+  const upstream = await FakeUpstream.start(answering("203.0.113.1"));
+  t.teardown(() => upstream.stop());
+  const started = await start(t, { resolvers: [upstream.text] });
+  t.is(await dig(started, "+short", "www.example.org"), "203.0.113.1");
+  t.regex(await dig(started, "nothing"), /status: NXDOMAIN/);
+  t.regex(await dig(started, "-x", "10.200.1.1"), /status: NXDOMAIN/);
+  t.deepEqual(upstream.asked, ["udp www.example.org A"]);
+  t.is(started.server.stats().sentUpstream, 1);
+});
+
+const WEB = idOf("web");
+const crowd = applyChanges(
+  exampleState,
+  [
+    { kind: "services", key: idOf("crowd"), row: serviceRow("crowd", { networks: [WEB], endpointMode: "dnsrr" }) },
+    ...Array.from({ length: 4000 }, (_, i) =>
+      running(taskRow("crowd", i + 1, { [WEB]: `10.192.${17 + (i >> 8)}.${i & 255}` })),
+    ).flat(),
+  ],
+  9,
+);
+
+test("4000 tasks are cut with TC over UDP and come whole over TCP", async (t) => {
+  const started = await start(t, { names: compileNames(crowd) });
+  t.regex(await dig(started, "+ignore", "+notcp", "crowd.web"), /flags: qr aa tc rd ra;.*ANSWER: 7\d,/);
+  const all = (await dig(started, "+short", "tasks.crowd.web")).split("\n");
+  t.is(new Set(all).size, 4000);
+});
+
+test("an update is in force with the next query", async (t) => {
+  const started = await start(t);
+  const change = { kind: "services", key: idOf("queue"), row: null } as const;
+  started.server.update(compileNames(applyChanges(exampleState, [change], 8)));
+  t.regex(await dig(started, "queue"), /status: NXDOMAIN/);
+});
+
+async function askUdp(port: number, messages: Buffer[], answers: number): Promise<DecodedPacket[]> {
+  const socket = createSocket("udp4");
+  const received: DecodedPacket[] = [];
+  socket.on("message", (message) => received.push(decode(message)));
+  for (const message of messages) socket.send(message, port, "127.0.0.1");
+  await until(() => received.length >= answers, `${answers} answers`);
+  socket.close();
+  return received;
+}
+
+function query(id: number, name: string): Buffer {
+  return encode({ type: "query", id, flags: 0x0100, questions: [{ type: "A", name }] });
+}
+
+test("garbage is counted and does not stop the server", async (t) => {
+  const { server, port } = await start(t);
+  const garbage = [Buffer.alloc(0), Buffer.from("x"), Buffer.alloc(65_000, 0xff), query(1, "a").subarray(0, 15)];
+  const response = query(2, "search.web");
+  response[2]! |= 0x80;
+  await askUdp(port, [...garbage, response, query(3, "search.web")], 2);
+  t.like(server.stats(), { queries: 6, malformed: 5, answersByRcode: { FORMERR: 1, NOERROR: 1 } });
+});
+
+class TcpClient {
+  readonly socket: Socket;
+  readonly received: DecodedPacket[] = [];
+  closed = false;
+
+  constructor(t: ExecutionContext, port: number) {
+    this.socket = connect(port, "127.0.0.1");
+    const frames = new TcpFrames();
+    this.socket.on("data", (chunk) => {
+      frames.push(chunk);
+      for (let message = frames.next(); message !== undefined; message = frames.next()) {
+        this.received.push(decode(message));
+      }
+    });
+    this.socket.on("error", () => {});
+    this.socket.on("close", () => {
+      this.closed = true;
+    });
+    t.teardown(() => this.socket.destroy());
+  }
+}
+
+test("queries on one TCP connection are all answered, also when the client has ended its side", async (t) => {
+  const { port } = await start(t);
+  const client = new TcpClient(t, port);
+  const queries = Array.from({ length: 500 }, (_, id) => TcpFrames.frame(query(id, "search.web")));
+  client.socket.end(Buffer.concat(queries));
+  await until(() => client.closed, "the server closes when all is answered");
+  t.deepEqual(
+    client.received.map(({ id }) => id).sort((a, b) => a! - b!),
+    Array.from({ length: 500 }, (_, id) => id),
+  );
+});
+
+test("a slow name does not hold up the others on its connection", async (t) => {
+  const upstream = await FakeUpstream.start(() => undefined);
+  t.teardown(() => upstream.stop());
+  const { port } = await start(t, { resolvers: [upstream.text], clock: new VirtualClock() });
+  const client = new TcpClient(t, port);
+  client.socket.write(TcpFrames.frame(query(1, "www.example.org")));
+  client.socket.write(TcpFrames.frame(query(2, "search.web")));
+  await until(() => client.received.length === 1, "an answer");
+  t.is(client.received[0]?.id, 2);
+});
+
+test("more queries than are worked on at once wait their turn", async (t) => {
+  let release = () => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const upstream = await FakeUpstream.start(async (...asked) => {
+    await released;
+    return answering("203.0.113.1")(...asked);
+  });
+  t.teardown(() => upstream.stop());
+  const { port, server } = await start(t, { resolvers: [upstream.text] });
+  const client = new TcpClient(t, port);
+  const queries = Array.from({ length: 90 }, (_, id) => TcpFrames.frame(query(id, `n${id}.example.org`)));
+  client.socket.write(Buffer.concat(queries));
+  await until(() => upstream.asked.length === 64, "64 queries upstream");
+  t.is(server.stats().queries, 64);
+  release();
+  await until(() => client.received.length === 90, "all answers");
+  t.true(client.received.every(({ answers }) => answers?.length === 1));
+});
+
+test("a TCP connection is closed when it is idle, and when it does not speak DNS", async (t) => {
+  const clock = new VirtualClock();
+  const { port } = await start(t, { clock });
+  const idle = new TcpClient(t, port);
+  idle.socket.write(TcpFrames.frame(query(1, "search.web")));
+  await until(() => idle.received.length === 1, "an answer");
+  await clock.advance(9_999);
+  t.false(idle.closed);
+  await clock.advance(1);
+  await until(() => idle.closed, "idle connection closed");
+  const other = new TcpClient(t, port);
+  other.socket.write(TcpFrames.frame(Buffer.from("?")));
+  await until(() => other.closed, "nonsense closed");
+});
+
+test("a client has at most 32 connections", async (t) => {
+  const { port, server } = await start(t);
+  const clients = Array.from({ length: 32 }, () => new TcpClient(t, port));
+  for (const { socket } of clients) socket.write(TcpFrames.frame(query(1, "search.web")));
+  await until(() => clients.every(({ received }) => received.length === 1), "all connections answered");
+  const extra = new TcpClient(t, port);
+  await until(() => extra.closed, "the 33rd turned away");
+  t.is(server.stats().connectionsLimited, 1);
+  clients[0]!.socket.destroy();
+  await until(async () => {
+    const again = new TcpClient(t, port);
+    again.socket.write(TcpFrames.frame(query(2, "search.web")));
+    await until(() => again.closed || again.received.length === 1, "an end");
+    return again.received.length === 1;
+  }, "room for another");
+});
+
+test("listen() opens what is new, closes what is gone and leaves the rest alone", async (t) => {
+  const { server, port } = await start(t);
+  await server.listen(["127.0.0.1", "127.0.0.2"]);
+  const [first, second] = server.endpoints();
+  t.deepEqual(first, { address: "127.0.0.1", port });
+  t.is(second?.address, "127.0.0.2");
+  await server.listen(["127.0.0.2"]);
+  t.deepEqual(server.endpoints(), [second!]);
+  const refused = connect(port, "127.0.0.1");
+  await t.throwsAsync(once(refused, "connect"), { code: "ECONNREFUSED" });
+  await server.stop();
+  t.deepEqual(server.endpoints(), []);
+});
+
+/** Calls back at once on the first `after`, so that retries need no waiting. */
+const eagerClock: Clock = { ...systemClock, after: (ms, call) => systemClock.after(Math.min(ms, 5), call) };
+
+test("an address that cannot be had is logged once with what to do, and had as soon as it can", async (t) => {
+  const holder = createSocket("udp4");
+  holder.bind(0, "127.0.0.1");
+  await once(holder, "listening");
+  const lines: string[] = [];
+  const log = createLog("info", { write: (line) => lines.push(line) });
+  const names = compileNames(exampleState);
+  const server = new DnsServer({ port: holder.address().port, clock: eagerClock, log, names });
+  t.teardown(() => server.stop());
+  await server.listen(["127.0.0.1"]);
+  t.deepEqual(server.endpoints(), []);
+  t.is(lines.length, 1);
+  t.regex(JSON.parse(lines[0]!).msg, /DNS cannot answer on 127\.0\.0\.1.*another server holds port.*ss -lntup/);
+  holder.close();
+  await until(() => server.endpoints().length === 1, "the address is had");
+  t.is(lines.length, 2);
+  await server.listen(["127.0.0.1", "192.0.2.200"]);
+  t.regex(JSON.parse(lines[2]!).msg, /192\.0\.2\.200.*not on a link yet/);
+});
+
+test("a stranger is refused", async (t) => {
+  const names = compileNames(applyChanges(exampleState, [], 8));
+  const stranger = Object.assign(Object.create(names), { networksOf: () => undefined });
+  const started = await start(t, { names: stranger });
+  t.regex(await dig(started, "search.web"), /status: REFUSED/);
+});
