@@ -10,6 +10,8 @@ export interface Context {
   columns(): number | undefined;
   /** Wall-clock milliseconds since 1970. */
   now(): number;
+  /** Milliseconds of which only differences mean something. */
+  monotonic(): number;
   pause(ms: number): Promise<void>;
   /** Calls on Ctrl-C, which then ends the command, until the returned function is called. */
   onInterrupt(call: () => void): () => void;

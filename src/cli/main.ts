@@ -3,11 +3,14 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { CommanderError } from "commander";
 import { ApiClient } from "../api/client.ts";
+import { systemClock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import { type Context, ExitStatus } from "./context.ts";
 import { createProgram } from "./program.ts";
 
 const INTERRUPTED = 130;
+/** Where a terminal does not say how wide it is. */
+const DEFAULT_COLUMNS = 80;
 
 let client: ApiClient;
 
@@ -15,8 +18,9 @@ const context: Context = {
   api: () => client,
   out: (text) => void process.stdout.write(text),
   err: (text) => void process.stderr.write(text),
-  columns: () => (process.stdout.isTTY ? process.stdout.columns : undefined),
-  now: () => Date.now(),
+  columns: () => (process.stdout.isTTY ? process.stdout.columns || DEFAULT_COLUMNS : undefined),
+  now: systemClock.now,
+  monotonic: systemClock.monotonic,
   pause: (ms) => pause(ms),
   onInterrupt(call) {
     const interrupted = () => {

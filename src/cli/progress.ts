@@ -17,7 +17,7 @@ const STATE_WIDTH = "preparing".length;
 /** Resolves when all tasks of the service run and every node has them in force. Throws when `timeoutMs` pass first. */
 export async function awaitConverged(context: Context, service: string, timeoutMs: number | undefined): Promise<void> {
   const screen = new Screen(context);
-  const deadline = timeoutMs === undefined ? Number.POSITIVE_INFINITY : context.now() + timeoutMs;
+  const deadline = timeoutMs === undefined ? Number.POSITIVE_INFINITY : context.monotonic() + timeoutMs;
   for (;;) {
     const progress = await context.api().progress(service);
     const lines = progressLines(progress);
@@ -33,7 +33,7 @@ export async function awaitConverged(context: Context, service: string, timeoutM
     } else {
       screen.draw(lines);
     }
-    if (context.now() >= deadline) throw new UserError(503, `not converged in time: ${waitsFor}`);
+    if (context.monotonic() >= deadline) throw new UserError(503, `not converged in time: ${waitsFor}`);
     await context.pause(POLL_MS);
   }
 }

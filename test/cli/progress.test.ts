@@ -50,6 +50,7 @@ async function screen(
     err: () => t.fail(),
     columns: () => columns,
     now: () => now,
+    monotonic: () => now,
     pause: async (ms) => {
       now += ms;
       steps.shift()?.();
