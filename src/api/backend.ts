@@ -5,13 +5,14 @@ import type { FlowFilter, FlowView, OpenSandbox, PeerView, SandboxView, StatsVie
 
 export interface Backend {
   readonly nodeName: string;
-  /** This node's snapshot of the cluster. */
+  /** This node's snapshot of the cluster. Throws UserError 503 while it has none yet. */
   state(): State;
-  /** Calls on every new snapshot, until the returned function is called. */
-  onState(listener: () => void): () => void;
   /** The leading node's name as far as known, and whether this node has a session with it. */
   leader(): { name: string | null; connected: boolean };
-  /** Has the leader carry it out. Throws UserError, among them 503 when no leader answers. */
+  /**
+   * Has the leader carry it out, and resolves when this node's snapshot has it, so that a person who wrote something
+   * reads it next. Throws UserError, among them 503 when no leader answers.
+   */
   execute(command: CommandInput): Promise<CommandResult>;
   /** Resolves when every live node has the revision in force. Throws UserError 503 that names who has not. */
   waitApplied(revision: number, timeoutMs: number): Promise<void>;

@@ -2,7 +2,6 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { z } from "zod";
 import type { CommandInput } from "../cluster/commands.ts";
-import type { Clock } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 import { VERSION } from "../lib/version.ts";
 import type { Backend } from "./backend.ts";
@@ -19,13 +18,9 @@ import {
 } from "./schema.ts";
 import { byName, find, get, type Named, networkView, nodeView, progressView, serviceView, tasksOf } from "./views.ts";
 
-/** How long an answer to a write waits for this node's snapshot to hold it. */
-const OWN_WRITE_MS = 5000;
-
-export function addRoutes(app: FastifyInstance, backend: Backend, clock: Clock): void {
+export function addRoutes(app: FastifyInstance, backend: Backend): void {
   const write = async (command: CommandInput, name: string): Promise<Written> => {
     const { id, revision } = await backend.execute(command);
-    await reaches(backend, clock, revision);
     return { id, name, revision };
   };
   /** Names what a path names by id or the beginning of one; what nobody knows stays as it is, for the leader to refuse. */
@@ -138,21 +133,4 @@ function named(request: FastifyRequest): string {
 function leaderOf(backend: Backend): string | null {
   const { name, connected } = backend.leader();
   return connected ? name : null;
-}
-
-/** A person who wrote something reads it here next. Goes on when this node is too far behind. */
-function reaches(backend: Backend, clock: Clock, revision: number): Promise<void> {
-  return new Promise((resolve) => {
-    const check = () => {
-      if (backend.state().revision >= revision) end();
-    };
-    const end = () => {
-      stop();
-      timer.cancel();
-      resolve();
-    };
-    const stop = backend.onState(check);
-    const timer = clock.after(OWN_WRITE_MS, end);
-    check();
-  });
 }

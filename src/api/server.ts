@@ -4,7 +4,6 @@ import { createServer, type Server } from "node:http";
 import { connect } from "node:net";
 import { dirname } from "node:path";
 import fastify from "fastify";
-import { type Clock, systemClock } from "../lib/clock.ts";
 import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { Backend } from "./backend.ts";
@@ -22,7 +21,7 @@ export interface ApiServer {
 /** Listens on `socketPath`; a dead agent's socket is replaced. Throws PlatformError when a live agent answers there. */
 export async function serveApi(
   backend: Backend,
-  { socketPath, log, clock = systemClock }: { socketPath: string; log: Log; clock?: Clock },
+  { socketPath, log }: { socketPath: string; log: Log },
 ): Promise<ApiServer> {
   let server: Server | undefined;
   const app = fastify({
@@ -40,7 +39,7 @@ export async function serveApi(
     if (code === 500) log.error("a call of the local API failed", { err: error, path: request.url });
     return reply.code(code).send(failure);
   });
-  addRoutes(app, backend, clock);
+  addRoutes(app, backend);
   await app.ready();
   await clearSocket(socketPath);
   await listen(server!, socketPath);

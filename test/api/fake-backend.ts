@@ -103,7 +103,6 @@ export class FakeBackend implements Backend {
   connected = true;
   peerViews: PeerView[] = [];
   #state: State;
-  readonly #listeners = new Set<() => void>();
 
   constructor(changes: Change[] = []) {
     this.#state = applyChanges(emptyState(), changes, 1);
@@ -112,16 +111,10 @@ export class FakeBackend implements Backend {
   /** The next snapshot. */
   change(...changes: Change[]): void {
     this.#state = applyChanges(this.#state, changes, this.#state.revision + 1);
-    for (const listener of this.#listeners) listener();
   }
 
   state(): State {
     return this.#state;
-  }
-
-  onState(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
   }
 
   leader() {

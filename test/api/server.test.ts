@@ -117,21 +117,6 @@ test("a write is sent to the leader with names in place of ids", async (t) => {
   t.deepEqual(backend.commands, [{ type: "service.scale", name: "search", replicas: 2 }]);
 });
 
-test("an answer to a write waits until this node's snapshot has it", async (t) => {
-  const backend = search();
-  backend.execute = async () => ({ id: id("web"), revision: 2 });
-  const api = new ApiClient(await served(t, backend));
-  let answered = false;
-  const write = api.removeNetwork("web").then(() => {
-    answered = true;
-  });
-  await api.status(); // a later call is answered meanwhile
-  t.false(answered);
-  backend.change();
-  await write;
-  t.true(answered);
-});
-
 const refusals: [name: string, method: string, path: string, body: string, status: number, answer: object][] = [
   ["an unknown call", "GET", "/v1/moon", "", 404, { error: "no such call: GET /v1/moon" }],
   [
