@@ -1,0 +1,78 @@
+// A runtime without processes: a test decides when a task ends, and what cannot be done.
+import type { Exit, Running, Runtime, TaskSpec } from "../../src/runtime/runtime.ts";
+
+interface FakeTask {
+  running: Running;
+  end(exit: Exit): void;
+}
+
+export class FakeRuntime implements Runtime {
+  /** What was called, in order: "start ID". */
+  readonly calls: string[] = [];
+  readonly tasks = new Map<string, FakeTask>();
+  /** What the next call of that name throws, once. */
+  readonly failures = new Map<"prepare" | "start" | "remove", Error>();
+  readonly #now: () => number;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  async prepare({ id }: TaskSpec): Promise<string> {
+    this.#call("prepare", id);
+    return `ovl-${id}`;
+  }
+
+  async start({ id }: TaskSpec): Promise<Running> {
+    this.#call("start", id);
+    return this.run(id);
+  }
+
+  /** As if it had been started before. */
+  run(id: string): Running {
+    const { promise, resolve } = promiseOf<Exit>();
+    const end = (exit: Exit) => {
+      this.tasks.delete(id);
+      resolve(exit);
+    };
+    const stop = async () => {
+      this.calls.push(`stop ${id}`);
+      end({ exitCode: 143, error: "killed by SIGTERM" });
+    };
+    const running = { startedAt: this.#now(), exited: promise, stop };
+    this.tasks.set(id, { running, end });
+    return running;
+  }
+
+  async adopt(id: string): Promise<Running | undefined> {
+    return this.tasks.get(id)?.running;
+  }
+
+  async remove(id: string): Promise<void> {
+    this.#call("remove", id);
+  }
+
+  async prune(keep: () => Iterable<string>): Promise<void> {
+    const kept = new Set(keep());
+    for (const id of this.tasks.keys()) if (!kept.has(id)) this.calls.push(`prune ${id}`);
+  }
+
+  close(): void {
+    this.calls.push("close");
+  }
+
+  #call(name: "prepare" | "start" | "remove", id: string): void {
+    this.calls.push(`${name} ${id}`);
+    const failure = this.failures.get(name);
+    this.failures.delete(name);
+    if (failure !== undefined) throw failure;
+  }
+}
+
+function promiseOf<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => {};
+  const promise = new Promise<T>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}

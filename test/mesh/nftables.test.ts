@@ -1,0 +1,61 @@
+// The table as text, and which UDP ports changed between two.
+import test from "ava";
+import { cidr } from "../../src/lib/ip.ts";
+import type { DesiredMesh, MeshPort } from "../../src/mesh/mesh.ts";
+import { ruleset } from "../../src/mesh/nftables.ts";
+import { changedUdpPorts } from "../../src/mesh/nftables-mesh.ts";
+
+const DESIRED: DesiredMesh = {
+  pool: cidr("10.192.0.0/10"),
+  device: "overlay0",
+  vethPrefix: "ovl",
+  ingressAddress: "10.192.0.2",
+  internal: [],
+  ports: [
+    { protocol: "tcp", port: 9200, meshVip: "10.192.0.7" },
+    { protocol: "udp", port: 53, meshVip: "10.192.0.8" },
+    { protocol: "tcp", port: 80, meshVip: "10.192.0.9" },
+  ],
+};
+
+test("ports are elements of a map, in order", (t) => {
+  const text = ruleset("overlayd", DESIRED);
+  t.regex(
+    text,
+    /map tcp_ports \{\s+type inet_service : ipv4_addr\s+elements = \{ 80 : 10\.192\.0\.9, 9200 : 10\.192\.0\.7 \}/,
+  );
+  t.regex(text, /map udp_ports \{\s+type inet_service : ipv4_addr\s+elements = \{ 53 : 10\.192\.0\.8 \}/);
+});
+
+const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected: boolean][] = [
+  [
+    "the gateway's own ports are never translated",
+    {},
+    "ip daddr != 10.192.0.0/10 fib daddr type local dnat to tcp",
+    true,
+  ],
+  ["loopback clients get the node's address", {}, "127.0.0.0/8 snat to 10.192.0.2", true],
+  ["without an address of the node nothing is translated to it", { ingressAddress: null }, "snat", false],
+  ["without internal networks there is no rule for them", {}, "daddr != 10.192.0.0/10 drop", false],
+  [
+    "internal networks do not get out",
+    { internal: [cidr("10.192.48.0/20"), cidr("10.192.64.0/20")] },
+    'iifname "overlay0" ip saddr { 10.192.48.0/20, 10.192.64.0/20 } ip daddr != 10.192.0.0/10 drop',
+    true,
+  ],
+  ["what a container's link leaves over is dropped", {}, 'iifname "ovl*" drop', true],
+  ["a forged overlay source is dropped", {}, 'iifname != { "lo", "overlay0" } ip saddr 10.192.0.0/10 drop', true],
+  ["an empty map has no elements", { ports: [] }, "elements", false],
+];
+for (const [title, change, line, expected] of ROWS) {
+  test(title, (t) => {
+    t.is(ruleset("overlayd", { ...DESIRED, ...change }).includes(line), expected);
+  });
+}
+
+test("only UDP ports that lead elsewhere have changed", (t) => {
+  const udp = (port: number, meshVip: string): MeshPort => ({ protocol: "udp", port, meshVip });
+  const before = [udp(1, "a"), udp(2, "a"), udp(3, "a"), { ...udp(5, "a"), protocol: "tcp" as const }];
+  const after = [udp(1, "a"), udp(2, "b"), udp(4, "a")];
+  t.deepEqual(changedUdpPorts(before, after), [2, 3, 4]);
+});

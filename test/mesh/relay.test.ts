@@ -1,0 +1,118 @@
+// The user-space fallback on loopback: half-closes, answers to the right client, limits, and ports that are taken.
+import { createSocket, type Socket as UdpSocket } from "node:dgram";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import test from "ava";
+import { systemClock } from "../../src/lib/clock.ts";
+import { cidr } from "../../src/lib/ip.ts";
+import { createLog, silentLog } from "../../src/lib/log.ts";
+import { ProxyMesh } from "../../src/mesh/proxy-mesh.ts";
+import { listenTcp } from "../../src/mesh/tcp-relay.ts";
+import { listenUdp } from "../../src/mesh/udp-relay.ts";
+import { VirtualClock } from "../fakes/virtual-clock.ts";
+
+const LOOPBACK = "127.0.0.1";
+
+async function tcpTarget(serve: (socket: Socket) => void) {
+  const server = createServer({ allowHalfOpen: true }, serve).listen(0, LOOPBACK);
+  await once(server, "listening");
+  return { server, port: (server.address() as AddressInfo).port };
+}
+
+/** All that comes until the other side ends; the socket stays open for writing. */
+async function readAll(socket: Socket): Promise<string> {
+  let text = "";
+  socket.setEncoding("utf8").on("data", (chunk: string) => {
+    text += chunk;
+  });
+  await once(socket, "end");
+  return text;
+}
+
+async function udpSocket(): Promise<UdpSocket> {
+  const socket = createSocket("udp4").bind(0, LOOPBACK);
+  await once(socket, "listening");
+  return socket;
+}
+
+async function ask(client: UdpSocket, port: number, question: string): Promise<string> {
+  const answer = once(client, "message");
+  client.send(question, port, LOOPBACK);
+  return String((await answer)[0]);
+}
+
+test("a client that closes its side first still gets the whole answer", async (t) => {
+  const { server, port } = await tcpTarget(async (socket) => {
+    const asked = await readAll(socket);
+    socket.end(`${asked.length} bytes, ${"x".repeat(300_000)}`);
+  });
+  const relay = await listenTcp({ log: silentLog, clock: systemClock, port: 0, target: { address: LOOPBACK, port } });
+  const client = connect({ port: relay.port, host: LOOPBACK, allowHalfOpen: true });
+  client.end("y".repeat(200_000));
+  const answer = await readAll(client);
+  t.true(answer.startsWith("200000 bytes, x"));
+  t.is(answer.length, "200000 bytes, ".length + 300_000);
+  await relay.close();
+  server.close();
+});
+
+test("a target that refuses resets the client", async (t) => {
+  const { server, port } = await tcpTarget(() => {});
+  await new Promise((resolve) => server.close(resolve));
+  const relay = await listenTcp({ log: silentLog, clock: systemClock, port: 0, target: { address: LOOPBACK, port } });
+  const client = connect({ port: relay.port, host: LOOPBACK });
+  const [error] = (await once(client, "error")) as [NodeJS.ErrnoException];
+  t.is(error.code, "ECONNRESET");
+  await relay.close();
+});
+
+test("each UDP client gets its own answers", async (t) => {
+  const target = await udpSocket();
+  target.on("message", (data, from) => target.send(`re: ${data}`, from.port, from.address));
+  const address = { address: LOOPBACK, port: target.address().port };
+  const relay = await listenUdp({ log: silentLog, clock: systemClock, port: 0, target: address });
+  const clients = await Promise.all([udpSocket(), udpSocket(), udpSocket()]);
+  const answers = await Promise.all(clients.map((client, i) => ask(client, relay.port, `client ${i}`)));
+  t.deepEqual(answers, ["re: client 0", "re: client 1", "re: client 2"]);
+  await relay.close();
+  for (const socket of [target, ...clients]) socket.close();
+});
+
+test("a UDP client that is silent for long is forgotten, one that speaks is not", async (t) => {
+  const clock = new VirtualClock();
+  const target = await udpSocket();
+  target.on("message", (_, from) => target.send(String(from.port), from.port, from.address));
+  const address = { address: LOOPBACK, port: target.address().port };
+  const relay = await listenUdp({ log: silentLog, clock, port: 0, target: address });
+  const busy = await udpSocket();
+  const silent = await udpSocket();
+  const before = { busy: await ask(busy, relay.port, ""), silent: await ask(silent, relay.port, "") };
+  await clock.advance(100_000);
+  t.is(await ask(busy, relay.port, ""), before.busy);
+  await clock.advance(100_000);
+  t.is(await ask(busy, relay.port, ""), before.busy, "the busy one kept its socket");
+  t.not(await ask(silent, relay.port, ""), before.silent, "the silent one got a new socket");
+  await relay.close();
+  for (const socket of [target, busy, silent]) socket.close();
+});
+
+test("a port in use is said with the command that shows by whom, and had once it is free", async (t) => {
+  const { server: occupant, port } = await tcpTarget(() => {});
+  const lines: string[] = [];
+  const log = createLog("info", { write: (line: string) => void lines.push(line) });
+  const mesh = new ProxyMesh({ log, clock: systemClock });
+  const desired = {
+    pool: cidr("10.192.0.0/10"),
+    device: "overlay0",
+    vethPrefix: "ovl",
+    ingressAddress: null,
+    internal: [],
+    ports: [{ protocol: "tcp" as const, port, meshVip: LOOPBACK }],
+  };
+  await mesh.apply(desired);
+  t.regex(lines.join(""), new RegExp(`port ${port} is in use: 'ss -lnp' shows by whom`));
+  await new Promise((resolve) => occupant.close(resolve));
+  await mesh.apply(desired);
+  t.regex(lines.at(-1)!, /is relayed/);
+  await mesh.remove();
+});

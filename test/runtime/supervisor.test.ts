@@ -1,0 +1,223 @@
+// The supervisor over a fake runtime: what it reports and does when tasks end, fail, stop and are found running.
+import test, { type ExecutionContext } from "ava";
+import type { TaskStatus } from "../../src/cluster/schema.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { RejectedError } from "../../src/runtime/runtime.ts";
+import { type DesiredTask, Supervisor } from "../../src/runtime/supervisor.ts";
+import { FakeRuntime } from "../fakes/fake-runtime.ts";
+import { VirtualClock } from "../fakes/virtual-clock.ts";
+
+const NODE = "n".repeat(25);
+
+function task(id: string, desired: DesiredTask["desired"] = "running"): DesiredTask {
+  return {
+    id,
+    name: `web.${id}`,
+    process: { command: ["true"], env: {}, workdir: null },
+    nameservers: ["10.192.16.1"],
+    desired,
+  };
+}
+
+function setUp() {
+  const clock = new VirtualClock();
+  const runtime = new FakeRuntime(() => clock.now());
+  const statuses: TaskStatus[] = [];
+  const attachFailures: Error[] = [];
+  const supervisor = new Supervisor({
+    runtime,
+    clock,
+    log: silentLog,
+    nodeId: NODE,
+    async attach({ id }, netns) {
+      runtime.calls.push(`attach ${id} ${netns}`);
+      const failure = attachFailures.shift();
+      if (failure !== undefined) throw failure;
+    },
+    async detach({ id }) {
+      runtime.calls.push(`detach ${id}`);
+    },
+    report: (status) => statuses.push(status),
+  });
+  const states = () => statuses.map(({ state }) => state);
+  const last = () => statuses.at(-1)!;
+  return { clock, runtime, statuses, states, last, supervisor, attachFailures };
+}
+
+const FAILED = { exitCode: 3, error: "exit status 3" };
+
+test("a task gets its sandbox, then its links, then its process", async (t) => {
+  const { clock, runtime, supervisor, states, last } = setUp();
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  t.deepEqual(runtime.calls, ["prepare a", "attach a ovl-a", "start a"]);
+  t.deepEqual(states(), ["preparing", "starting", "running"]);
+  t.deepEqual(last(), {
+    taskId: "a",
+    nodeId: NODE,
+    state: "running",
+    since: clock.now(),
+    error: null,
+    exitCode: null,
+    restarts: 0,
+  });
+});
+
+test("applying the same again does nothing", async (t) => {
+  const { clock, runtime, supervisor } = setUp();
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  const calls = runtime.calls.length;
+  supervisor.apply([task("a", "draining")]);
+  await clock.advance(1000);
+  t.is(runtime.calls.length, calls);
+});
+
+/** Ends the task as often as `times`, and returns how long each start let itself be waited for. */
+async function waits(t: ExecutionContext, world: ReturnType<typeof setUp>, times: number): Promise<number[]> {
+  const found: number[] = [];
+  for (let i = 0; i < times; i++) {
+    world.runtime.tasks.get("a")!.end(FAILED);
+    const from = world.clock.monotonic();
+    await world.clock.advance(0);
+    t.is(world.last().state, "failed");
+    while (!world.runtime.tasks.has("a")) await world.clock.advance(100);
+    found.push(world.clock.monotonic() - from);
+    await world.clock.advance(0);
+  }
+  return found;
+}
+
+test("a task that keeps ending is started after 100 ms, doubling to 30 s", async (t) => {
+  const world = setUp();
+  world.supervisor.apply([task("a")]);
+  await world.clock.advance(0);
+  t.deepEqual(await waits(t, world, 11), [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
+  t.is(world.last().restarts, 11);
+});
+
+test("ten seconds of health make the back-off short again", async (t) => {
+  const world = setUp();
+  world.supervisor.apply([task("a")]);
+  await world.clock.advance(0);
+  t.deepEqual(await waits(t, world, 3), [100, 200, 400]);
+  await world.clock.advance(10_000);
+  t.deepEqual(await waits(t, world, 2), [100, 200]);
+});
+
+test("the reason of an end stays to be seen until the task runs again", async (t) => {
+  const { clock, runtime, supervisor, statuses, last } = setUp();
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  runtime.tasks.get("a")!.end(FAILED);
+  await clock.advance(0);
+  t.like(last(), { state: "failed", error: "exit status 3", exitCode: 3, restarts: 0 });
+  await clock.advance(100);
+  t.deepEqual(
+    statuses.slice(-3).map(({ state, error, restarts }) => [state, error, restarts]),
+    [
+      ["preparing", "exit status 3", 1],
+      ["starting", "exit status 3", 1],
+      ["running", null, 1],
+    ],
+  );
+});
+
+test("an end without an error is complete, and is started again all the same", async (t) => {
+  const { clock, runtime, supervisor, last } = setUp();
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  runtime.tasks.get("a")!.end({ exitCode: 0, error: null });
+  await clock.advance(0);
+  t.like(last(), { state: "complete", error: null, exitCode: 0 });
+  await clock.advance(100);
+  t.like(last(), { state: "running", restarts: 1 });
+});
+
+test("a command that does not exist is rejected with the reason, and tried again", async (t) => {
+  const { clock, runtime, supervisor, last } = setUp();
+  runtime.failures.set("start", new RejectedError("exec: no such file 'foo'"));
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  t.like(last(), { state: "rejected", error: "exec: no such file 'foo'" });
+  await clock.advance(100);
+  t.is(last().state, "running");
+});
+
+test("a task whose links cannot be made is not started", async (t) => {
+  const { clock, runtime, supervisor, last, attachFailures } = setUp();
+  attachFailures.push(new Error("no address"));
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  t.like(last(), { state: "failed", error: "no address" });
+  t.false(runtime.calls.includes("start a"));
+});
+
+for (const [title, tasks] of [
+  ["is to be shut down", [task("a", "shutdown")]],
+  ["is no longer of this node", []],
+] as const) {
+  test(`a task that ${title} is stopped, unlinked, removed, and then reported`, async (t) => {
+    const { clock, runtime, supervisor, last } = setUp();
+    supervisor.apply([task("a")]);
+    await clock.advance(0);
+    runtime.calls.length = 0;
+    supervisor.apply(tasks);
+    await clock.advance(0);
+    t.deepEqual(runtime.calls, ["stop a", "detach a", "remove a"]);
+    t.is(last().state, "shutdown");
+    supervisor.apply(tasks);
+    await clock.advance(0);
+    t.deepEqual(runtime.calls, ["stop a", "detach a", "remove a"]);
+  });
+}
+
+test("what cannot be removed is tried again before it is reported", async (t) => {
+  const { clock, runtime, supervisor, last } = setUp();
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  runtime.failures.set("remove", new Error("busy"));
+  supervisor.apply([]);
+  await clock.advance(0);
+  t.is(last().state, "running");
+  await clock.advance(100);
+  t.is(last().state, "shutdown");
+});
+
+test("a stop ends the wait of a back-off", async (t) => {
+  const { clock, runtime, supervisor, last } = setUp();
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  runtime.tasks.get("a")!.end(FAILED);
+  await clock.advance(0);
+  supervisor.apply([task("a", "shutdown")]);
+  await clock.advance(0);
+  t.is(last().state, "shutdown");
+  await clock.advance(60_000);
+  t.is(runtime.calls.filter((call) => call === "start a").length, 1);
+});
+
+test("a task that runs from before is adopted with its links, and others are removed", async (t) => {
+  const { clock, runtime, supervisor, statuses } = setUp();
+  runtime.run("a");
+  const since = clock.now();
+  runtime.run("old");
+  await clock.advance(5000);
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  t.deepEqual([...runtime.calls].sort(), ["attach a ovl-a", "prepare a", "prune old"]);
+  t.deepEqual(
+    statuses.map((status) => [status.state, status.since]),
+    [["running", since]],
+  );
+});
+
+test("after close the tasks go on", async (t) => {
+  const { clock, runtime, supervisor } = setUp();
+  supervisor.apply([task("a"), task("b")]);
+  await clock.advance(0);
+  await supervisor.close();
+  t.is(runtime.calls.at(-1), "close");
+  t.false(runtime.calls.some((call) => call.startsWith("stop")));
+  t.is(runtime.tasks.size, 2);
+});
