@@ -43,7 +43,7 @@ class Building {
 
   constructor(state: State) {
     this.#state = state;
-    this.#networks = [...state.networks.values()].map(startNetwork).sort((a, b) => (a.name < b.name ? -1 : 1));
+    this.#networks = [...state.networks.values()].map(startNetwork).sort(byName);
     this.#networksById = new Map(this.#networks.map((network) => [network.id, network]));
     const tasksByService = new Map<string, Task[]>();
     for (const task of state.tasks.values()) {
@@ -77,7 +77,10 @@ class Building {
       network.entries.set(name, entryOf(vip === undefined ? running : [{ name, address: ipv4(vip) }], ports));
       if (vip !== undefined) this.#nameByAddress.set(ipv4(vip), { network, name });
     }
-    for (const task of tasks) this.addTaskAsker(task);
+    for (const task of tasks) {
+      const networkIds = Object.keys(task.addresses);
+      for (const address of Object.values(task.addresses)) this.addAsker(address, networkIds);
+    }
     if (service.meshVip !== null) this.addQualified(this.networkAt(service.meshVip), service.name, service.meshVip);
   }
 
@@ -86,14 +89,9 @@ class Building {
     return task.desired === "running" && status?.state === "running" && status.nodeId === task.nodeId;
   }
 
-  addTaskAsker(task: Task): void {
-    const networkIds = Object.keys(task.addresses);
-    for (const address of Object.values(task.addresses)) this.addAsker(address, networkIds);
-  }
-
   addAsker(address: string, networkIds: readonly string[]): void {
-    const own = this.#networks.filter((network) => networkIds.includes(network.id));
-    this.#networksByAddress.set(ipv4(address), own);
+    const own = networkIds.flatMap((id) => this.#networksById.get(id) ?? []);
+    this.#networksByAddress.set(ipv4(address), own.sort(byName));
   }
 
   /** An address of a node: from there every network's names are seen. */
@@ -129,6 +127,10 @@ class Building {
   finish(options: NamesOptions): Names {
     return new Names(options, this.#state.revision >>> 0, this.#networks, this.#networksByAddress, this.#nameByAddress);
   }
+}
+
+function byName(a: NetworkNames, b: NetworkNames): number {
+  return a.name < b.name ? -1 : 1;
 }
 
 function startNetwork(network: Network): NetworkBuilding {

@@ -95,11 +95,11 @@ export class Listener {
 
   #accept(socket: TcpSocket): void {
     const source = parseIpv4(socket.remoteAddress ?? "");
-    const ofClient = source === undefined ? 0 : (this.#connectionsByClient.get(source) ?? 0);
     if (source === undefined) {
       socket.destroy(); // gone already
       return;
     }
+    const ofClient = this.#connectionsByClient.get(source) ?? 0;
     if (this.#connections.size >= MAX_CONNECTIONS || ofClient >= MAX_CONNECTIONS_PER_CLIENT) {
       this.#options.onLimited();
       socket.destroy();

@@ -34,7 +34,7 @@ export class TcpSession {
     socket.on("drain", () => this.#take());
     socket.on("end", () => {
       this.#ended = true;
-      this.#closeWhenAnswered();
+      this.#take();
     });
     socket.on("error", () => socket.destroy()); // the client went away
     socket.on("close", () => this.#idle.cancel());
@@ -47,9 +47,11 @@ export class TcpSession {
 
   #take(): void {
     while (this.#unanswered < MAX_UNANSWERED && this.#socket.writableLength < MAX_UNSENT_BYTES) {
+      if (this.#socket.destroyed) return;
       const message = this.#frames.next();
       if (message === undefined) {
-        this.#socket.resume();
+        if (this.#ended && this.#unanswered === 0) this.#socket.end();
+        else this.#socket.resume();
         return;
       }
       this.#unanswered++;
@@ -62,15 +64,10 @@ export class TcpSession {
   }
 
   #reply(response: Buffer): void {
-    const full = this.#unanswered-- === MAX_UNANSWERED;
+    const wasFull = this.#unanswered-- === MAX_UNANSWERED;
     if (this.#socket.destroyed) return;
     this.#touch();
     this.#socket.write(TcpFrames.frame(response));
-    if (full) setImmediate(() => this.#take());
-    this.#closeWhenAnswered();
-  }
-
-  #closeWhenAnswered(): void {
-    if (this.#ended && this.#unanswered === 0) this.#socket.end();
+    if (wasFull || this.#ended) setImmediate(() => this.#take());
   }
 }
