@@ -1,6 +1,7 @@
-// The C library: the one place that declares foreign functions. Pointers are passed as numbers (addresses), structures
-// are written into a PacketMemory as 32-bit halves. A call that fails returns -1 and leaves errno().
-import { getSystemErrorMap } from "node:util";
+// The C library: the one place that declares foreign functions. Structures are written into a PacketMemory as 32-bit
+// halves, and pointers to them are BigInts made once: an address as a number would cost 16 bytes in every call.
+// A call that fails returns -1 and leaves errno().
+import { getSystemErrorMap, promisify } from "node:util";
 import koffi from "koffi";
 import type { PacketMemory } from "../packet/memory.ts";
 
@@ -18,6 +19,8 @@ export const socket = libc.func("int socket(int, int, int)") as (
   type: number,
   protocol: number,
 ) => number;
+/** For descriptors that were opened here; what `node:fs` opened it must close, for it keeps account in workers. */
+export const close = libc.func("int close(int)") as (fd: number) => number;
 export const bind = libc.func("int bind(int, void*, uint)") as (fd: number, name: Uint8Array, bytes: number) => number;
 export const listen = libc.func("int listen(int, int)") as (fd: number, backlog: number) => number;
 export const connect = libc.func("int connect(int, void*, uint)") as (
@@ -47,32 +50,35 @@ export const getsockopt = libc.func("int getsockopt(int, int, int, void*, void*)
 
 export const read = libc.func("int64_t read(int, uintptr_t, size_t)") as (
   fd: number,
-  address: number,
+  pointer: bigint,
   bytes: number,
 ) => number;
 export const writev = libc.func("int64_t writev(int, uintptr_t, int)") as (
   fd: number,
-  iovecs: number,
+  iovecs: bigint,
   count: number,
 ) => number;
 export const recvmmsg = libc.func("int recvmmsg(int, uintptr_t, uint, int, uintptr_t)") as (
   fd: number,
-  messages: number,
+  messages: bigint,
   count: number,
   flags: number,
-  timeout: number,
+  timeout: bigint,
 ) => number;
 export const sendmmsg = libc.func("int sendmmsg(int, uintptr_t, uint, int)") as (
   fd: number,
-  messages: number,
+  messages: bigint,
   count: number,
   flags: number,
 ) => number;
-export const poll = libc.func("int poll(uintptr_t, ulong, int)") as (
-  fds: number,
+const pollFunction = libc.func("int poll(uintptr_t, ulong, int)");
+export const poll = pollFunction as (fds: bigint, count: number, timeoutMs: number) => number;
+/** In a thread of its own, so that this thread's event loop goes on. */
+export const pollAsync = promisify(pollFunction.async) as (
+  fds: bigint,
   count: number,
   timeoutMs: number,
-) => number;
+) => Promise<number>;
 export const eventfd = libc.func("int eventfd(uint, int)") as (initial: number, flags: number) => number;
 
 /** Returns the error number itself; errno() is not set. */
@@ -135,9 +141,28 @@ export function checked(syscall: string, result: number): number {
   return result;
 }
 
-/** Where offset 0 of the memory is, for structures that point into it. */
-export function addressOf(memory: PacketMemory): number {
-  return Number(koffi.address(memory.memory.buffer));
+/** The address of a memory's offset 0, in two small integers: low 30 bits and the rest. */
+export interface Base {
+  readonly low: number;
+  readonly high: number;
+}
+
+const LOW_BITS = 30;
+const LOW_MASK = (1 << LOW_BITS) - 1;
+
+function addressOf(memory: PacketMemory): bigint {
+  return koffi.address(memory.memory.buffer);
+}
+
+export function baseOf(memory: PacketMemory): Base {
+  if (memory.u8.length > LOW_MASK) throw new RangeError("pointers are made for packet memories below 1 GiB");
+  const address = addressOf(memory);
+  return { low: Number(address & BigInt(LOW_MASK)), high: Number(address >> BigInt(LOW_BITS)) };
+}
+
+/** The address of `offset`, for a system call. Not for the hot path: keep it. */
+export function pointerTo(memory: PacketMemory, offset: number): bigint {
+  return addressOf(memory) + BigInt(offset);
 }
 
 /** The bytes at `address` as an ArrayBuffer, which must not be used after they are unmapped. */
@@ -145,10 +170,18 @@ export function bufferAt(address: number, bytes: number): ArrayBuffer {
   return koffi.view(address, bytes);
 }
 
-/** Writes a pointer or a size_t at byte offset `at`, a multiple of four. Hot path: must not allocate. */
-export function putWord(i32: Int32Array, at: number, value: number): void {
-  i32[at >> 2] = value; // modulo 2^32
-  i32[(at >> 2) + 1] = value / 4294967296;
+/** Writes a pointer to `offset` at byte offset `at`, a multiple of four. Hot path: must not allocate. */
+export function putPointer(i32: Int32Array, at: number, base: Base, offset: number): void {
+  const low = base.low + offset; // below 2^31, for both are below 2^30: a small integer in every tier of V8
+  const high = base.high + (low >>> LOW_BITS);
+  i32[at >> 2] = (low & LOW_MASK) | (high << LOW_BITS);
+  i32[(at >> 2) + 1] = high >>> (32 - LOW_BITS);
+}
+
+/** Writes a size_t below 2^31 at byte offset `at`. Hot path: must not allocate. */
+export function putSize(i32: Int32Array, at: number, value: number): void {
+  i32[at >> 2] = value;
+  i32[(at >> 2) + 1] = 0;
 }
 
 export const IOVEC_BYTES = 16;
@@ -156,7 +189,7 @@ export const IOVEC_BYTES = 16;
 export const MAX_IOVECS = 1024;
 
 /** Writes a struct iovec at byte offset `at`. Hot path: must not allocate. */
-export function putIovec(i32: Int32Array, at: number, address: number, bytes: number): void {
-  putWord(i32, at, address);
-  putWord(i32, at + 8, bytes);
+export function putIovec(i32: Int32Array, at: number, base: Base, offset: number, bytes: number): void {
+  putPointer(i32, at, base, offset);
+  putSize(i32, at + 8, bytes);
 }

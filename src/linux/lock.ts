@@ -1,6 +1,5 @@
 // A lock on a device: an abstract Unix socket, whose names each network namespace has for itself, as it has its
 // devices. The kernel lets a second process attach to a TUN silently; this refuses it. Gone with its process.
-import { closeSync } from "node:fs";
 import { PlatformError } from "../lib/errors.ts";
 import * as libc from "./libc.ts";
 
@@ -29,10 +28,14 @@ export function lockDevice(device: string): DeviceLock {
     }
     libc.checked("listen", libc.listen(fd, REFUSALS)); // records our pid for whoever connects
   } catch (error) {
-    closeSync(fd);
+    libc.close(fd);
     throw error;
   }
-  return { release: () => closeSync(fd) };
+  return {
+    release() {
+      libc.close(fd);
+    },
+  };
 }
 
 function socketName(device: string): Uint8Array {
@@ -56,6 +59,6 @@ function holder(name: Uint8Array): number {
     if (libc.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length) < 0) return 0;
     return credentials.readInt32LE(0);
   } finally {
-    closeSync(fd);
+    libc.close(fd);
   }
 }

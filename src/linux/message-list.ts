@@ -36,19 +36,23 @@ export class MessageList {
   messages = 0;
   slices = 0;
   readonly #memory: PacketMemory;
-  readonly #base: number;
+  readonly #base: libc.Base;
   readonly #headers: number;
   readonly #names: number;
   readonly #controls: number;
   readonly #iovecs: number;
+  readonly #headerPointers: readonly bigint[];
   #firstSlice = 0;
 
   constructor(memory: PacketMemory, maxMessages: number, maxSlices: number) {
     this.maxMessages = maxMessages;
     this.maxSlices = maxSlices;
     this.#memory = memory;
-    this.#base = libc.addressOf(memory);
+    this.#base = libc.baseOf(memory);
     this.#headers = memory.alloc(MMSGHDR_BYTES * maxMessages);
+    this.#headerPointers = Array.from({ length: maxMessages }, (_, i) =>
+      libc.pointerTo(memory, this.#headers + MMSGHDR_BYTES * i),
+    );
     this.#names = memory.alloc(SOCKADDR_BYTES * maxMessages);
     this.#controls = memory.alloc((TOS_CMSG_BYTES + SEGMENT_CMSG_BYTES) * maxMessages);
     this.#iovecs = memory.alloc(libc.IOVEC_BYTES * maxSlices);
@@ -60,8 +64,8 @@ export class MessageList {
     const header = this.#headers + MMSGHDR_BYTES * message;
     const name = this.#names + SOCKADDR_BYTES * message;
     const control = this.#controls + (TOS_CMSG_BYTES + SEGMENT_CMSG_BYTES) * message;
-    libc.putWord(i32, header + NAME_AT, this.#base + name);
-    libc.putWord(i32, header + CONTROL_AT, this.#base + control);
+    libc.putPointer(i32, header + NAME_AT, this.#base, name);
+    libc.putPointer(i32, header + CONTROL_AT, this.#base, control);
     i32[(header + NAME_LENGTH_AT) >> 2] = SOCKADDR_BYTES;
     u16[name >> 1] = AF_INET;
     putCmsg(i32, control, CMSG_BYTES + 4, IPPROTO_IP, IP_TOS);
@@ -74,8 +78,9 @@ export class MessageList {
     this.#firstSlice = 0;
   }
 
-  slice(address: number, bytes: number): void {
-    libc.putIovec(this.#memory.i32, this.#iovecs + libc.IOVEC_BYTES * this.slices++, address, bytes);
+  /** `bytes` of the packet memory at `offset`. */
+  slice(offset: number, bytes: number): void {
+    libc.putIovec(this.#memory.i32, this.#iovecs + libc.IOVEC_BYTES * this.slices++, this.#base, offset, bytes);
   }
 
   /** `segmentBytes` 0: one datagram. */
@@ -91,23 +96,23 @@ export class MessageList {
     u8[name + 5] = address >>> 16;
     u8[name + 6] = address >>> 8;
     u8[name + 7] = address;
-    libc.putWord(i32, header + IOV_AT, this.#base + this.#iovecs + libc.IOVEC_BYTES * this.#firstSlice);
-    libc.putWord(i32, header + IOV_LENGTH_AT, this.slices - this.#firstSlice);
+    libc.putPointer(i32, header + IOV_AT, this.#base, this.#iovecs + libc.IOVEC_BYTES * this.#firstSlice);
+    libc.putSize(i32, header + IOV_LENGTH_AT, this.slices - this.#firstSlice);
     i32[(control + CMSG_BYTES) >> 2] = tos;
     u16[(control + TOS_CMSG_BYTES + CMSG_BYTES) >> 1] = segmentBytes;
     const controlBytes = segmentBytes === 0 ? TOS_CMSG_BYTES : TOS_CMSG_BYTES + SEGMENT_CMSG_BYTES;
-    libc.putWord(i32, header + CONTROL_LENGTH_AT, controlBytes);
+    libc.putSize(i32, header + CONTROL_LENGTH_AT, controlBytes);
     this.#firstSlice = this.slices;
   }
 
   /** sendmmsg(2) of the messages from `first` up to `end`: how many were sent, or -1 when the first of them failed. */
   send(fd: number, first: number, end: number): number {
-    return libc.sendmmsg(fd, this.#base + this.#headers + MMSGHDR_BYTES * first, end - first, 0);
+    return libc.sendmmsg(fd, this.#headerPointers[first]!, end - first, 0);
   }
 }
 
 function putCmsg(i32: Int32Array, at: number, length: number, level: number, type: number): void {
-  libc.putWord(i32, at, length);
+  libc.putSize(i32, at, length);
   i32[(at + 8) >> 2] = level;
   i32[(at + 12) >> 2] = type;
 }

@@ -1,5 +1,5 @@
 // poll(2) over a fixed set of file descriptors and an eventfd, through which another thread ends the wait.
-import { closeSync, writeSync } from "node:fs";
+import { writeSync } from "node:fs";
 import type { PacketMemory } from "../packet/memory.ts";
 import * as libc from "./libc.ts";
 
@@ -23,8 +23,8 @@ export class Poller {
   readonly #memory: PacketMemory;
   readonly #count: number;
   readonly #pollFds: number;
-  readonly #pollFdsAddress: number;
-  readonly #counterAddress: number;
+  readonly #pollFdsPointer: bigint;
+  readonly #counterPointer: bigint;
 
   /** `fds`: at most 30; one below zero is never ready. */
   constructor(memory: PacketMemory, fds: readonly number[]) {
@@ -34,8 +34,8 @@ export class Poller {
     this.#memory = memory;
     this.#count = fds.length + 1;
     this.#pollFds = memory.alloc(POLLFD_BYTES * this.#count);
-    this.#pollFdsAddress = libc.addressOf(memory) + this.#pollFds;
-    this.#counterAddress = libc.addressOf(memory) + memory.alloc(8);
+    this.#pollFdsPointer = libc.pointerTo(memory, this.#pollFds);
+    this.#counterPointer = libc.pointerTo(memory, memory.alloc(8));
     [...fds, this.eventFd].forEach((fd, i) => {
       memory.i32[(this.#pollFds + POLLFD_BYTES * i) >> 2] = fd;
       memory.u16[(this.#pollFds + POLLFD_BYTES * i + 4) >> 1] = POLLIN;
@@ -47,18 +47,27 @@ export class Poller {
    * the answer: fds[i] has something to read, or an error to say on the next read. Hot path: must not allocate.
    */
   wait(timeoutMs: number): number {
-    const ready = libc.poll(this.#pollFdsAddress, this.#count, timeoutMs);
+    const ready = libc.poll(this.#pollFdsPointer, this.#count, timeoutMs);
     if (ready < 0 && libc.errno() !== libc.Errno.Intr) throw libc.syscallError("poll");
-    if (ready <= 0) return 0;
+    return ready <= 0 ? 0 : this.#readyBits();
+  }
+
+  /** As wait(), while this thread's event loop goes on. One at a time. */
+  async waitAsync(timeoutMs: number): Promise<number> {
+    const ready = await libc.pollAsync(this.#pollFdsPointer, this.#count, timeoutMs);
+    return ready <= 0 ? 0 : this.#readyBits();
+  }
+
+  #readyBits(): number {
     let bits = 0;
     for (let i = 0; i < this.#count; i++) {
       if (this.#memory.u16[(this.#pollFds + POLLFD_BYTES * i + 6) >> 1] !== 0) bits |= 1 << i;
     }
-    if ((bits & this.wokenBit) !== 0) libc.read(this.eventFd, this.#counterAddress, 8);
+    if ((bits & this.wokenBit) !== 0) libc.read(this.eventFd, this.#counterPointer, 8);
     return bits;
   }
 
   close(): void {
-    closeSync(this.eventFd);
+    libc.close(this.eventFd);
   }
 }

@@ -12,6 +12,7 @@ const UDP_GRO = 104;
 const SOL_SOCKET = 1;
 const SO_RXQ_OVFL = 40;
 const MSG_TRUNC = 0x20;
+const NO_TIMEOUT = 0n;
 const CONTROL_BYTES = 3 * (message.CMSG_BYTES + 8);
 
 export class ReceiveList {
@@ -19,27 +20,29 @@ export class ReceiveList {
   drops = 0;
   truncated = 0;
   readonly #memory: PacketMemory;
-  readonly #base: number;
+  readonly #base: libc.Base;
   readonly #headers: number;
   readonly #names: number;
   readonly #controls: number;
   readonly #iovecs: number;
+  readonly #headersPointer: bigint;
   #batch: UnderlayBatch | undefined;
 
   constructor(memory: PacketMemory) {
     this.#memory = memory;
-    this.#base = libc.addressOf(memory);
+    this.#base = libc.baseOf(memory);
     this.#headers = memory.alloc(message.MMSGHDR_BYTES * MAX_MESSAGES);
+    this.#headersPointer = libc.pointerTo(memory, this.#headers);
     this.#names = memory.alloc(message.SOCKADDR_BYTES * MAX_MESSAGES);
     this.#controls = memory.alloc(CONTROL_BYTES * MAX_MESSAGES);
     this.#iovecs = memory.alloc(libc.IOVEC_BYTES * MAX_MESSAGES);
     const { i32 } = memory;
     for (let i = 0; i < MAX_MESSAGES; i++) {
       const header = this.#headers + message.MMSGHDR_BYTES * i;
-      libc.putWord(i32, header + message.NAME_AT, this.#base + this.#names + message.SOCKADDR_BYTES * i);
-      libc.putWord(i32, header + message.IOV_AT, this.#base + this.#iovecs + libc.IOVEC_BYTES * i);
-      libc.putWord(i32, header + message.IOV_LENGTH_AT, 1);
-      libc.putWord(i32, header + message.CONTROL_AT, this.#base + this.#controls + CONTROL_BYTES * i);
+      libc.putPointer(i32, header + message.NAME_AT, this.#base, this.#names + message.SOCKADDR_BYTES * i);
+      libc.putPointer(i32, header + message.IOV_AT, this.#base, this.#iovecs + libc.IOVEC_BYTES * i);
+      libc.putSize(i32, header + message.IOV_LENGTH_AT, 1);
+      libc.putPointer(i32, header + message.CONTROL_AT, this.#base, this.#controls + CONTROL_BYTES * i);
       this.#rearm(i);
     }
   }
@@ -48,7 +51,7 @@ export class ReceiveList {
   receive(fd: number, batch: UnderlayBatch): number {
     if (batch !== this.#batch) this.#aim(batch);
     const room = Math.min(batch.capacity, MAX_MESSAGES);
-    const received = libc.recvmmsg(fd, this.#base + this.#headers, room, 0, 0);
+    const received = libc.recvmmsg(fd, this.#headersPointer, room, 0, NO_TIMEOUT);
     if (received < 0) {
       const errno = libc.errno();
       if (errno !== libc.Errno.Again && errno !== libc.Errno.Intr) throw libc.syscallError("recvmmsg", errno);
@@ -67,7 +70,7 @@ export class ReceiveList {
     this.#batch = batch;
     for (let i = 0; i < Math.min(batch.capacity, MAX_MESSAGES); i++) {
       const at = this.#iovecs + libc.IOVEC_BYTES * i;
-      libc.putIovec(this.#memory.i32, at, this.#base + batch.offset[i]!, BUFFER_BYTES);
+      libc.putIovec(this.#memory.i32, at, this.#base, batch.offset[i]!, BUFFER_BYTES);
     }
   }
 
@@ -76,7 +79,7 @@ export class ReceiveList {
     const { i32 } = this.#memory;
     const header = this.#headers + message.MMSGHDR_BYTES * i;
     i32[(header + message.NAME_LENGTH_AT) >> 2] = message.SOCKADDR_BYTES;
-    libc.putWord(i32, header + message.CONTROL_LENGTH_AT, CONTROL_BYTES);
+    libc.putSize(i32, header + message.CONTROL_LENGTH_AT, CONTROL_BYTES);
   }
 
   #decode(batch: UnderlayBatch, i: number): void {

@@ -109,9 +109,13 @@ export class LinuxDevice implements Device {
   readonly #memory: PacketMemory;
   readonly #lock: DeviceLock | undefined;
   readonly #sum: Sum;
-  readonly #base: number;
+  readonly #base: libc.Base;
   readonly #iovecs: number;
   readonly #header: number;
+  readonly #iovecsPointer: bigint;
+  #batch: DeviceBatch | undefined;
+  /** Of each of the batch's buffers, where the virtio-net header goes. */
+  #readPointers: readonly bigint[] = [];
 
   constructor(name: string, memory: PacketMemory, fd: number, offload: number, lock: DeviceLock | undefined) {
     this.name = name;
@@ -124,18 +128,19 @@ export class LinuxDevice implements Device {
     this.#memory = memory;
     this.#lock = lock;
     this.#sum = createSum(memory);
-    this.#base = libc.addressOf(memory);
+    this.#base = libc.baseOf(memory);
     this.#iovecs = memory.alloc(libc.MAX_IOVECS * libc.IOVEC_BYTES);
+    this.#iovecsPointer = libc.pointerTo(memory, this.#iovecs);
     this.#header = memory.alloc(virtio.VIRTIO_NET_BYTES);
-    libc.putIovec(memory.i32, this.#iovecs, this.#base + this.#header, virtio.VIRTIO_NET_BYTES);
+    libc.putIovec(memory.i32, this.#iovecs, this.#base, this.#header, virtio.VIRTIO_NET_BYTES);
   }
 
   /** As Device.read(). Throws PlatformError when the device was removed. Hot path: must not allocate. */
   read(batch: DeviceBatch): number {
+    if (batch !== this.#batch) this.#aim(batch);
     let count = 0;
     while (count < batch.capacity) {
-      const headerAt = batch.offset[count]! - virtio.VIRTIO_NET_BYTES;
-      const bytes = libc.read(this.fd, this.#base + headerAt, READ_BYTES);
+      const bytes = libc.read(this.fd, this.#readPointers[count]!, READ_BYTES);
       if (bytes < 0) {
         const errno = libc.errno();
         if (errno === libc.Errno.Again) break;
@@ -143,7 +148,7 @@ export class LinuxDevice implements Device {
         throw this.#gone(errno);
       }
       batch.length[count] = bytes - virtio.VIRTIO_NET_BYTES;
-      if (this.#decodeHeader(batch, count, headerAt)) count++;
+      if (this.#decodeHeader(batch, count, batch.offset[count]! - virtio.VIRTIO_NET_BYTES)) count++;
       else this.unknownGso++;
     }
     batch.count = count;
@@ -167,6 +172,11 @@ export class LinuxDevice implements Device {
   close(): void {
     closeSync(this.fd);
     this.#lock?.release();
+  }
+
+  #aim(batch: DeviceBatch): void {
+    this.#batch = batch;
+    this.#readPointers = Array.from(batch.offset, (at) => libc.pointerTo(this.#memory, at - virtio.VIRTIO_NET_BYTES));
   }
 
   /** False: a kind of packet that was not asked for. */
@@ -205,9 +215,9 @@ export class LinuxDevice implements Device {
     const { i32 } = this.#memory;
     for (let i = 0; i < slices; i++) {
       const at = this.#iovecs + (i + 1) * libc.IOVEC_BYTES;
-      libc.putIovec(i32, at, this.#base + queue.sliceOffset[first + i]!, queue.sliceLength[first + i]!);
+      libc.putIovec(i32, at, this.#base, queue.sliceOffset[first + i]!, queue.sliceLength[first + i]!);
     }
-    if (libc.writev(this.fd, this.#base + this.#iovecs, slices + 1) >= 0) return true;
+    if (libc.writev(this.fd, this.#iovecsPointer, slices + 1) >= 0) return true;
     const errno = libc.errno();
     if (errno === libc.Errno.BadFileDescriptorState) throw this.#gone(errno);
     this.writeErrors[errno]!++;

@@ -1,5 +1,4 @@
 // UDP sockets as the underlay wants them: making one, its options, and finding out what UDP_SEGMENT can do here.
-import { closeSync } from "node:fs";
 import { formatIpv4, type Ipv4, ipv4 } from "../lib/ip.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import * as libc from "./libc.ts";
@@ -73,20 +72,20 @@ export function probeMaxSegments(memory: PacketMemory): number {
     if (port === undefined) return 1;
     const message = new MessageList(memory, 1, 1);
     const payload = memory.alloc(Math.max(...SEGMENT_LIMITS));
-    const payloadAddress = libc.addressOf(memory) + payload;
+    const into = libc.pointerTo(memory, payload);
     for (const segments of SEGMENT_LIMITS) {
       message.clear();
-      message.slice(payloadAddress, segments);
+      message.slice(payload, segments);
       message.finish(loopback, port, 1, 0);
-      if (message.send(sender, 0, 1) === 1 && countDatagrams(receiver, payloadAddress, poller, segments)) {
+      if (message.send(sender, 0, 1) === 1 && countDatagrams(receiver, into, poller, segments)) {
         return segments;
       }
     }
     return 1;
   } finally {
     poller.close();
-    closeSync(sender);
-    closeSync(receiver);
+    libc.close(sender);
+    libc.close(receiver);
   }
 }
 
@@ -100,7 +99,7 @@ function tryBind(fd: number, address: Ipv4): number | undefined {
 }
 
 /** Whether `expected` datagrams of one byte arrive. */
-function countDatagrams(fd: number, into: number, poller: Poller, expected: number): boolean {
+function countDatagrams(fd: number, into: bigint, poller: Poller, expected: number): boolean {
   let count = 0;
   while (count < expected) {
     if (libc.read(fd, into, expected) === 1) count++;

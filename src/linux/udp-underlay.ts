@@ -1,6 +1,5 @@
 // The underlay over Linux's UDP: recvmmsg(2) and sendmmsg(2) in batches, UDP_GRO and UDP_SEGMENT, one socket that
 // receives and SOURCE_PORTS that send, so that a receiver can spread flows by source port (RFC 7348 section 5).
-import { closeSync } from "node:fs";
 import type { UnderlayBatch, UnderlayQueue } from "../datapath/batch.ts";
 import type { SOURCE_PORTS, Underlay, UnderlayOffloads } from "../datapath/ports.ts";
 import { PlatformError } from "../lib/errors.ts";
@@ -52,7 +51,7 @@ export function openUdpUnderlay(memory: PacketMemory, options: UdpUnderlayOption
     }
     return new LinuxUnderlay(memory, receiver, fds.slice(1), receivePort, sourcePorts, maxSegments);
   } catch (error) {
-    for (const fd of fds) closeSync(fd);
+    for (const fd of fds) libc.close(fd);
     throw error;
   }
 }
@@ -126,7 +125,6 @@ export class LinuxUnderlay implements Underlay {
   /** Messages that failed, by error number; EMSGSIZE too. */
   readonly sendErrors = new Uint32Array(libc.ERRNO_LIMIT);
   readonly #senders: Int32Array;
-  readonly #base: number;
   readonly #outgoing: MessageList;
   readonly #incoming: ReceiveList;
   /** Of the chunk being sent: where each source port's messages begin, and the messages in that order. */
@@ -146,7 +144,6 @@ export class LinuxUnderlay implements Underlay {
     this.sourcePorts = sourcePorts;
     this.offloads = { maxSegments };
     this.#senders = Int32Array.from(senders);
-    this.#base = libc.addressOf(memory);
     this.#outgoing = new MessageList(memory, MAX_MESSAGES, MAX_SLICES);
     this.#incoming = new ReceiveList(memory);
   }
@@ -179,8 +176,8 @@ export class LinuxUnderlay implements Underlay {
   }
 
   close(): void {
-    closeSync(this.fd);
-    for (const fd of this.#senders) closeSync(fd);
+    libc.close(this.fd);
+    for (const fd of this.#senders) libc.close(fd);
   }
 
   /** So many messages from `first` as our message list holds; at least one. */
@@ -228,7 +225,7 @@ export class LinuxUnderlay implements Underlay {
       return false;
     }
     for (let i = firstSlice; i < end; i++) {
-      this.#outgoing.slice(this.#base + queue.sliceOffset[i]!, queue.sliceLength[i]!);
+      this.#outgoing.slice(queue.sliceOffset[i]!, queue.sliceLength[i]!);
     }
     this.#outgoing.finish(
       queue.address[message]!,
