@@ -18,5 +18,5 @@ systemTest("the demo ends with no check failed, within two minutes, and leaves n
 /** The namespaces that are there under the names that the demo uses. */
 function namespaces(): string[] {
   const all = existsSync("/run/netns") ? readdirSync("/run/netns") : [];
-  return all.filter((name) => /^(demo-|ovl-node[123]-)/.test(name)).sort();
+  return all.filter((name) => /^(demo-|ovl-node[123][-.])/.test(name)).sort();
 }

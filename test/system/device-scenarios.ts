@@ -1,10 +1,12 @@
-// What a TUN must do, each run by devices.test.ts in a process and an empty network namespace of its own:
-// `unshare --net node device-scenarios.js TITLE`.
+// What a TUN and its neighbours must do, each run by devices.test.ts in a process, a mount namespace and an empty
+// network namespace of its own: `unshare --net --mount node device-scenarios.js TITLE`.
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { writeFileSync, writevSync } from "node:fs";
-import { constants, release } from "node:os";
+import { mkdtempSync, readdirSync, rmdirSync, statSync, truncateSync, writeFileSync, writevSync } from "node:fs";
+import { constants, release, tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import fc from "fast-check";
 import { DeviceBatch, DeviceQueue, Gso, UnderlayQueue } from "../../src/datapath/batch.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { createLog } from "../../src/lib/log.ts";
@@ -12,6 +14,7 @@ import { pointerTo, read } from "../../src/linux/libc.ts";
 import { lockDevice } from "../../src/linux/lock.ts";
 import { MessageList } from "../../src/linux/message-list.ts";
 import { Poller } from "../../src/linux/poll.ts";
+import { openSharedFile } from "../../src/linux/shared-file.ts";
 import { type LinuxDevice, Offload, openTun, type TunOptions } from "../../src/linux/tun.ts";
 import { bindUdp, openUdpSocket, probeMaxSegments } from "../../src/linux/udp-socket.ts";
 import { openUdpUnderlay } from "../../src/linux/udp-underlay.ts";
@@ -298,6 +301,40 @@ export const scenarios: Record<string, () => void> = {
     assert.equal(taken.length > 0 && taken.length < brokenMessages.length, true);
   },
 
+  "what passes our check, the kernel takes"() {
+    const device = openUp();
+    let passed = 0;
+    const near = (value: number) => fc.oneof({ weight: 6, arbitrary: fc.constant(value) }, fc.nat(65535));
+    const flag = fc.oneof({ weight: 6, arbitrary: fc.constant(1) }, fc.constant(0));
+    const property = fc.property(
+      fc.boolean(),
+      fc.nat(3000),
+      fc.record({
+        gso: fc.constantFrom(Gso.None, Gso.Tcp4, Gso.Udp4),
+        gsoBytes: fc.oneof(fc.integer({ min: 1, max: 1500 }), fc.nat(65535)),
+        needsChecksum: flag,
+      }),
+      fc.record({ header: near(0), start: near(20), offset: near(0) }),
+      fc.array(fc.tuple(fc.nat(39), fc.nat(255)), { maxLength: 1 }),
+      (tcp, payloadBytes, { gso, gsoBytes, needsChecksum }, places, changes) => {
+        const fields = { payload: new Uint8Array(payloadBytes), partial: true };
+        const packet = tcp ? tcpPacket(fields) : udpPacket(fields);
+        for (const [at, value] of changes) if (at < packet.length) packet[at] = value;
+        memory.u8.set(packet, at);
+        queue.slice(at, packet.length);
+        const offset = places.offset || (tcp ? 16 : 6);
+        queue.finishPartial(gso, gsoBytes, places.header || (tcp ? 40 : 28), places.start, offset);
+        queue.needsChecksum[0] = needsChecksum;
+        device.writeErrors.fill(0);
+        if (device.write(queue) === 0) passed++;
+        assert.deepEqual([...device.writeErrors].filter(Boolean), []);
+      },
+    );
+    const at = memory.alloc(4096);
+    fc.assert(property, { numRuns: 5000 });
+    assert.ok(passed > 100 && device.faults > 100, `${passed} passed, ${device.faults} did not`);
+  },
+
   "a message of more slices than the kernel takes is refused"() {
     const device = openUp();
     const slices = new DeviceQueue(1, 2000);
@@ -369,6 +406,24 @@ export const scenarios: Record<string, () => void> = {
     const bytes = (process.memoryUsage().heapUsed - before) / packets;
     assert.equal(device.faults, 0);
     assert.equal(bytes < 4, true, `${bytes} bytes a packet`);
+  },
+
+  "a shared file for which there is no room is refused, and nothing is left of it"() {
+    const directory = mkdtempSync(join(tmpdir(), "overlayd-full-"));
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=256k", "tmpfs", directory]);
+    const path = join(directory, "flows");
+    try {
+      const refused = { name: "PlatformError", message: /no room for .*flows, 1048576 bytes.*ENOSPC.*df -h/ };
+      assert.throws(() => openSharedFile(path, 1 << 20), refused);
+      assert.deepEqual(readdirSync(directory), []);
+      writeFileSync(path, "");
+      truncateSync(path, 1 << 20); // of the right size, but a hole: touching it would be SIGBUS
+      assert.throws(() => openSharedFile(path, 1 << 20), refused);
+      assert.equal(statSync(path).size, 1 << 20);
+    } finally {
+      execFileSync("umount", [directory]);
+      rmdirSync(directory);
+    }
   },
 
   "with the loopback device down the underlay opens without segmentation, and says so"() {

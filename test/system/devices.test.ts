@@ -1,4 +1,4 @@
-// The TUN and the underlay against a real kernel: device-scenarios.ts, each in an empty network namespace.
+// The TUN and the underlay against a real kernel: device-scenarios.ts, each in an empty network namespace, with mounts of its own.
 import { fileURLToPath } from "node:url";
 import { run } from "./command.ts";
 import { scenarios } from "./device-scenarios.ts";
@@ -10,6 +10,8 @@ const script = fileURLToPath(new URL("device-scenarios.js", import.meta.url));
 
 for (const title of Object.keys(scenarios)) {
   systemTest(title, async (t) => {
-    await t.notThrowsAsync(run(["unshare", "--net", process.execPath, ...flags, script, title], { timeoutMs: 30_000 }));
+    await t.notThrowsAsync(
+      run(["unshare", "--net", "--mount", process.execPath, ...flags, script, title], { timeoutMs: 30_000 }),
+    );
   });
 }

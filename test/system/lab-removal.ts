@@ -5,7 +5,7 @@ import { run, tryRun, waitFor } from "./command.ts";
 
 export interface LabNames {
   prefix: string;
-  /** The names that the agents go by. Their tasks' namespaces are named after them. */
+  /** The names that the agents go by. The namespaces that they make are named after them. */
   nodeNames: readonly string[];
   directory: string;
 }
@@ -15,7 +15,7 @@ export async function removeLab({ prefix, nodeNames, directory }: LabNames): Pro
   const hosts = all.filter((name) => name.startsWith(`${prefix}-`));
   for (const host of hosts) await endProcesses(host);
   for (const name of all) {
-    const named = nodeNames.some((node) => name.startsWith(`ovl-${node}-`));
+    const named = nodeNames.some((node) => name.startsWith(`ovl-${node}-`) || name.startsWith(`ovl-${node}.run-`));
     if (!named) continue;
     const own = nodeNames.every((node) => node.startsWith(prefix)) || (await isLinkedTo(name, hosts));
     if (own) await removeNamespace(name);

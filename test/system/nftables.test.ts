@@ -1,0 +1,116 @@
+// mesh/ on the real kernel: a client outside, a node, and a service behind the node's TUN (here one end of a veth).
+import type { ExecutionContext } from "ava";
+import { cidr } from "../../src/lib/ip.ts";
+import { tryRun, waitFor } from "./command.ts";
+import { type Driver, Kernel } from "./kernel.ts";
+import { systemTest } from "./system-test.ts";
+
+const VIP = "10.192.0.7";
+const DESIRED = {
+  pool: cidr("10.192.0.0/10"),
+  device: "overlay0",
+  vethPrefix: "ovl",
+  ingressAddress: "10.192.0.2",
+  internal: [],
+  ports: [{ protocol: "tcp", port: 9200, meshVip: VIP }],
+};
+
+/** Answers each connection with the client's address. */
+const SERVER = `require("net").createServer((s) => s.end(s.remoteAddress)).listen(9200, "0.0.0.0")`;
+
+async function setUp(t: ExecutionContext): Promise<{ kernel: Kernel; driver: Driver }> {
+  const kernel = await Kernel.create(t, "node", "client", "task");
+  const commands: [string, string][] = [
+    ["node", `ip link add under type veth peer name eth0 netns ${kernel.netns("client")}`],
+    ["node", `ip link add overlay0 type veth peer name eth0 netns ${kernel.netns("task")}`],
+    ["node", "ip addr add 192.0.2.11/24 dev under"],
+    ["node", "ip addr add 10.192.0.2/32 dev overlay0"],
+    ["node", "ip link set under up"],
+    ["node", "ip link set overlay0 up"],
+    ["node", "ip route add 10.192.0.0/10 dev overlay0 src 10.192.0.2"],
+    ["node", "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.overlay0.route_localnet=1"],
+    ["client", "ip addr add 192.0.2.100/24 dev eth0"],
+    ["client", "ip link set eth0 up"],
+    ["client", "ip route add 10.192.0.0/10 via 192.0.2.11"],
+    ["task", `ip addr add ${VIP}/10 dev eth0`],
+    ["task", "ip link set eth0 up"],
+    ["task", "ip route add default via 10.192.0.2"],
+  ];
+  for (const [name, command] of commands) await kernel.sh(name, command);
+  const server = tryRun(kernel.in("task", process.execPath, "-e", SERVER), { timeoutMs: 60_000 });
+  t.teardown(async () => {
+    const pids = await kernel.sh("task", `ip netns pids ${kernel.netns("task")}`);
+    for (const pid of pids.split("\n").filter(Boolean)) process.kill(Number(pid), "SIGKILL");
+    await server;
+  });
+  await waitFor(async () => (await kernel.sh("task", "ss -ltn")).includes(":9200"), { what: "the server" });
+  return { kernel, driver: kernel.driver("node") };
+}
+
+/** The address that the task sees; "" when there is no answer. */
+async function ask(kernel: Kernel, from: string, address: string): Promise<string> {
+  const script = `const s = require("net").connect(9200, "${address}"); s.setTimeout(1500, () => s.destroy());
+    s.on("error", () => {}); s.pipe(process.stdout)`;
+  return (await tryRun(kernel.in(from, process.execPath, "-e", script))).stdout;
+}
+
+systemTest("a published port is answered on the node's address and on its localhost", async (t) => {
+  const { kernel, driver } = await setUp(t);
+  t.is(await ask(kernel, "client", "192.0.2.11"), "");
+  await driver.call("mesh.apply", DESIRED);
+  t.is(await ask(kernel, "client", "192.0.2.11"), "192.0.2.100", "the client's own address is seen");
+  t.is(await ask(kernel, "node", "127.0.0.1"), "10.192.0.2");
+  t.is(await ask(kernel, "node", "192.0.2.11"), "10.192.0.2".replace("10.192.0.2", "192.0.2.11"));
+  await driver.call("mesh.remove");
+  t.is(await ask(kernel, "client", "192.0.2.11"), "");
+});
+
+systemTest("an overlay source from the underlay is dropped", async (t) => {
+  const { kernel, driver } = await setUp(t);
+  await kernel.sh("client", "ip addr add 10.200.0.9/32 dev lo");
+  await kernel.sh("node", "ip route add 10.200.0.9/32 via 192.0.2.100");
+  const counter = "udp dport 9999 counter";
+  await kernel.sh("task", "nft add table ip seen");
+  await kernel.exec("task", "nft", "add chain ip seen in { type filter hook prerouting priority raw; }");
+  await kernel.exec("task", "nft", `add rule ip seen in ${counter}`);
+  const seen = async () => Number(/packets (\d+)/.exec(await kernel.sh("task", "nft list table ip seen"))?.[1]);
+  const script = `const s = require("dgram").createSocket("udp4"); s.bind(0, "10.200.0.9", () => s.send("x", 9999, "${VIP}", () => s.close()))`;
+  await kernel.exec("client", process.execPath, "-e", script);
+  t.is(await seen(), 1, "without the table it passes");
+  await driver.call("mesh.apply", DESIRED);
+  await kernel.exec("client", process.execPath, "-e", script);
+  t.is(await seen(), 1);
+});
+
+systemTest("the same again leaves the table alone; a table that was flushed comes back", async (t) => {
+  const { kernel, driver } = await setUp(t);
+  await driver.call("mesh.apply", DESIRED);
+  const list = () => kernel.sh("node", "nft -a list table ip overlayd");
+  const before = await list();
+  await driver.call("mesh.apply", DESIRED);
+  t.is(await list(), before);
+  await kernel.sh("node", "nft flush ruleset");
+  await driver.call("mesh.apply", DESIRED);
+  t.is(await ask(kernel, "client", "192.0.2.11"), "192.0.2.100");
+  await driver.call("mesh.remove");
+  await driver.call("mesh.remove");
+  t.is((await kernel.sh("node", "nft list ruleset")).trim(), "");
+});
+
+systemTest("containers leave with the node's address, those of internal networks do not leave", async (t) => {
+  const { kernel, driver } = await setUp(t);
+  await kernel.sh("task", "ip addr add 10.192.16.5/32 dev lo");
+  await kernel.sh("node", "ip route add 10.192.16.5 dev overlay0");
+  await driver.call("mesh.apply", DESIRED);
+  await kernel.sh("client", "nft add table ip seen");
+  await kernel.exec("client", "nft", "add chain ip seen in { type filter hook prerouting priority raw; }");
+  await kernel.exec("client", "nft", "add rule ip seen in ip saddr 192.0.2.11 udp dport 9999 counter");
+  const seen = async () => Number(/packets (\d+)/.exec(await kernel.sh("client", "nft list table ip seen"))?.[1]);
+  const script = `const s = require("dgram").createSocket("udp4"); s.bind(0, "10.192.16.5", () => s.send("x", 9999, "192.0.2.100", () => s.close()))`;
+  // A TUN is not a veth: what comes out of this one is `iifname overlay0` all the same, but leaves by `under`.
+  await kernel.exec("task", process.execPath, "-e", script);
+  t.is(await seen(), 1);
+  await driver.call("mesh.apply", { ...DESIRED, internal: [cidr("10.192.16.0/20")] });
+  await kernel.exec("task", process.execPath, "-e", script);
+  t.is(await seen(), 1);
+});

@@ -1,0 +1,34 @@
+// Runs Links and NftablesMesh in the network namespace that it is started in, as told by lines of JSON on standard
+// input: {"call": "links.apply", "args": [...]}. Each is answered by a line: {"result"} or {"error", "mend"}.
+import { createInterface } from "node:readline";
+import { systemClock } from "../../../src/lib/clock.ts";
+import { messageOf, PlatformError } from "../../../src/lib/errors.ts";
+import { createLog } from "../../../src/lib/log.ts";
+import { Links } from "../../../src/links/links.ts";
+import { createMesh } from "../../../src/mesh/mesh.ts";
+
+const log = createLog("info");
+const links = new Links({ log, clock: systemClock, device: "overlay0" });
+const mesh = await createMesh({ log, clock: systemClock });
+
+/** A test's arguments are what these take; JSON has no types to check it by. */
+const calls: Record<string, (...args: never[]) => unknown> = {
+  "links.prepare": links.prepare.bind(links),
+  "links.apply": async (...args: Parameters<Links["apply"]>) => Object.fromEntries(await links.apply(...args)),
+  "links.watch": links.watch.bind(links),
+  "links.removeAll": links.removeAll.bind(links),
+  "mesh.apply": mesh.apply.bind(mesh),
+  "mesh.remove": mesh.remove.bind(mesh),
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { call, args } = JSON.parse(line) as { call: string; args: never[] };
+  let answer: object;
+  try {
+    answer = { result: (await calls[call]!(...args)) ?? null };
+  } catch (error) {
+    answer = { error: messageOf(error), mend: error instanceof PlatformError ? error.mend : null };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+await links.close();
