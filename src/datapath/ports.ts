@@ -23,7 +23,7 @@ export interface DeviceOffloads {
 /** Where the overlay's packets come from and go to: a TUN. */
 export interface Device {
   readonly offloads: DeviceOffloads;
-  /** For poll(2); -1: `wake` is called when there is something to read. */
+  /** For poll(2); -1: an implementation's `onReadable` is called when there is something to read. */
   readonly fd: number;
   /** Fills `batch` from its start with what waits, never blocks; returns how many. */
   read(batch: DeviceBatch): number;
@@ -35,6 +35,7 @@ export interface Device {
 /** What carries datagrams to other nodes: UDP. */
 export interface Underlay {
   readonly offloads: UnderlayOffloads;
+  /** As Device.fd. */
   readonly fd: number;
   receive(batch: UnderlayBatch): number;
   send(queue: UnderlayQueue): number;

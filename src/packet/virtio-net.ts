@@ -21,6 +21,8 @@ export const GsoType = { None: 0, Tcp4: 1, Udp4: 5 } as const;
 
 /** The kernel's own lower bound for segments (TCP_MIN_GSO_SIZE). */
 export const MIN_SEGMENT_BYTES = 8;
+/** A segment size that means something else to the kernel (GSO_BY_FRAGS). */
+const NO_SEGMENT_BYTES = 0xffff;
 /** The kernel's upper bound for the segments of one UDP super-packet. */
 export const MAX_UDP_SEGMENTS = 128;
 
@@ -93,7 +95,9 @@ function gsoFault(u8: Uint8Array, queue: VirtioMessages, message: number, at: nu
   if (!tcp && get16(u8, at + ipBytes + 4) !== bytes - ipBytes) return VirtioFault.LengthWrong;
 
   const segmentBytes = queue.gsoBytes[message]!;
-  if (segmentBytes < MIN_SEGMENT_BYTES || bytes <= headerBytes) return VirtioFault.GsoSizeWrong;
+  if (segmentBytes < MIN_SEGMENT_BYTES || segmentBytes === NO_SEGMENT_BYTES || bytes <= headerBytes) {
+    return VirtioFault.GsoSizeWrong;
+  }
   if (!tcp && bytes - headerBytes > segmentBytes * MAX_UDP_SEGMENTS) return VirtioFault.GsoSizeWrong;
   return VirtioFault.None;
 }

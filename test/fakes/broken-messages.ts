@@ -56,6 +56,7 @@ export const brokenMessages: readonly BrokenMessage[] = [
   partial("a checksum start inside the IP header", udp, Gso.None, 0, 0, 10, 6),
   partial("a super-packet with segments of no bytes", tcp, Gso.Tcp4, 0, 40, 20, 16),
   partial("a super-packet with segments of one byte", tcp, Gso.Tcp4, 1, 40, 20, 16),
+  partial("a segment size that the kernel gives another meaning", tcp, Gso.Tcp4, 65535, 40, 20, 16),
   partial("a header length beyond the packet", tcp, Gso.Tcp4, 100, 2000, 20, 16),
   partial("a header length that is not TCP's", tcp, Gso.Tcp4, 100, 60, 20, 16),
   partial("a super-packet of UDP with the checksum elsewhere", udp, Gso.Udp4, 100, 28, 20, 8),

@@ -44,6 +44,14 @@ test("a thread that blocks is woken by another", async (t) => {
   t.true(woken);
 });
 
+test("an asynchronous wait lets the event loop go on, and is woken from it", async (t) => {
+  const poller = new Poller(new PacketMemory(1 << 16), []);
+  t.is(await poller.waitAsync(0), 0);
+  setImmediate(() => wakePoller(poller.eventFd));
+  t.is(await poller.waitAsync(DEADLINE_MS), poller.wokenBit);
+  poller.close();
+});
+
 test("more descriptors than bits are refused", (t) => {
   t.throws(() => new Poller(new PacketMemory(1 << 16), Array<number>(31).fill(-1)), { instanceOf: RangeError });
 });

@@ -310,8 +310,8 @@ export const scenarios: Record<string, () => void> = {
       fc.boolean(),
       fc.nat(3000),
       fc.record({
-        gso: fc.constantFrom(Gso.None, Gso.Tcp4, Gso.Udp4),
-        gsoBytes: fc.oneof(fc.integer({ min: 1, max: 1500 }), fc.nat(65535)),
+        gso: fc.constantFrom(Gso.None, Gso.Tcp4, ...(hasUso ? [Gso.Udp4] : [])),
+        gsoBytes: fc.oneof(fc.integer({ min: 48, max: 65535 }), fc.constantFrom(0, 1, 7)),
         needsChecksum: flag,
       }),
       fc.record({ header: near(0), start: near(20), offset: near(0) }),
