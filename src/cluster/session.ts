@@ -128,7 +128,7 @@ export class Session {
   async waitApplied(revision: number, timeoutMs: number): Promise<void> {
     const deadline = this.#clock.monotonic() + timeoutMs;
     for (;;) {
-      const leftMs = Math.max(0, deadline - this.#clock.monotonic());
+      const leftMs = Math.max(0, Math.ceil(deadline - this.#clock.monotonic()));
       const sliceMs = Math.min(leftMs, BARRIER_SLICE_MS);
       const behind = await this.#ask((manager) => this.#transport.waitApplied(manager, revision, sliceMs));
       if (behind.length === 0) return;
