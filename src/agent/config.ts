@@ -109,8 +109,16 @@ const ConfigFile = z
         workers: z.int().min(1).max(16).optional(),
         underlay: z.enum(["auto", "batched", "dgram"]).default("auto"),
         spinMicros: z.int().min(0).max(1000).optional(),
+        /** How many flows the table holds, 256 bytes each. */
+        flows: z
+          .int()
+          .min(1024, "at least 1024 flows are needed")
+          .max(4_194_304, "at most 4194304 flows are held")
+          .default(262_144),
+        /** Where the flow table is. Left out: in /dev/shm when there is room, else in dataDir. */
+        flowFile: AbsolutePath.optional(),
       })
-      .default({ underlay: "auto" }),
+      .default({ underlay: "auto", flows: 262_144 }),
     dns: z
       .strictObject({
         /** Left out: the node's own, from resolv.conf. */

@@ -19,8 +19,9 @@ export interface FlowRow {
   state: string;
   ageSeconds: number;
   idleSeconds: number;
+  /** Both ways. */
+  packets: number;
   bytes: number;
-  replyBytes: number;
 }
 
 const STATE_NAMES = Object.entries(FlowState)
@@ -54,8 +55,8 @@ function rowOf(flows: FlowTable, entry: number, seconds: number): FlowRow {
     state: STATE_NAMES[flows.stateOf(entry)]!,
     ageSeconds: Math.max(0, Math.floor(seconds - flows.createdOf(entry))),
     idleSeconds: Math.max(0, Math.floor(seconds - flows.lastSeenOf(entry))),
-    bytes: flows.bytesOf(entry),
-    replyBytes: flows.bytesOf(entry + 1),
+    packets: flows.packetsOf(entry) + flows.packetsOf(entry + 1),
+    bytes: flows.bytesOf(entry) + flows.bytesOf(entry + 1),
   };
 }
 

@@ -2,21 +2,19 @@
 // block. Commands come between two steps.
 import type { Engine } from "./engine.ts";
 
-/** Blocks until a descriptor is ready, somebody wakes it, or `timeoutMs` passed. */
-export type Wait = (timeoutMs: number) => void;
-
-export interface LoopParts {
+export interface LoopParts<Waited> {
   engine: Engine;
-  wait: Wait;
+  /** Until a descriptor is ready, somebody wakes it, or `timeoutMs` passed. */
+  wait(timeoutMs: number): Waited;
   /** Carries out waiting commands; false ends the loop. Called between two steps, so it must be cheap. */
-  commands: () => boolean;
-  now: () => number;
+  commands(): boolean;
+  now(): number;
   /** How long to look again before blocking, after there was something to carry. */
   spinMs: number;
 }
 
-/** Runs until a command ends it. */
-export function runLoop({ engine, wait, commands, now, spinMs }: LoopParts): void {
+/** Blocks its thread. Runs until a command ends it. */
+export function runLoop({ engine, wait, commands, now, spinMs }: LoopParts<unknown>): void {
   let tickMs = now();
   let workMs = tickMs;
   while (commands()) {
@@ -28,5 +26,18 @@ export function runLoop({ engine, wait, commands, now, spinMs }: LoopParts): voi
       wait(Math.max(1, Math.ceil(tickMs - time)));
       workMs = now();
     }
+  }
+}
+
+/** Lets its thread's event loop run between two steps, for an underlay that lives there. */
+export async function runYieldingLoop(parts: LoopParts<Promise<unknown>>): Promise<void> {
+  const { engine, wait, commands, now } = parts;
+  let tickMs = now();
+  while (commands()) {
+    const carried = engine.step();
+    const time = now();
+    if (time >= tickMs) tickMs = time + engine.tick();
+    if (carried > 0) await new Promise((resolve) => setImmediate(resolve));
+    else await wait(Math.max(1, Math.ceil(tickMs - time)));
   }
 }

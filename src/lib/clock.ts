@@ -23,6 +23,14 @@ export const systemClock: Clock = {
   },
 };
 
+/** Milliseconds from the machine's start to this process's monotonic zero. */
+const processStartMs = Number(process.hrtime.bigint() / 1_000_000n) - performance.now();
+
+/** Monotonic milliseconds since the machine started: they go on when the process does not. */
+export function machineMonotonic(): number {
+  return processStartMs + performance.now();
+}
+
 /** Resolves after `ms` of the clock's time. */
 export function delay(clock: Clock, ms: number): Promise<void> {
   return new Promise((resolve) => {

@@ -29,6 +29,14 @@ export class CommandError extends Error {
   }
 }
 
+/**
+ * For programs of the system. Their own folders come first: under npm, PATH begins with node_modules/.bin, and a package
+ * there may bring a program of the same name (there is one called `nft`); and not every PATH has the sbin folders.
+ */
+export function systemEnv(): NodeJS.ProcessEnv {
+  return { ...process.env, PATH: `/usr/sbin:/usr/bin:/sbin:/bin:${process.env.PATH ?? ""}`, LC_ALL: "C" };
+}
+
 /** Which package brings a program, on Debian's and most others' names. */
 const PACKAGES: Readonly<Record<string, string>> = { ip: "iproute2", tc: "iproute2", nft: "nftables" };
 
@@ -40,7 +48,7 @@ export function run(argv: readonly string[], input = ""): Promise<string> {
   const [file, ...args] = argv;
   if (file === undefined) throw new RangeError("no command");
   return new Promise((resolve, reject) => {
-    const options = { timeout: TIMEOUT_MS, maxBuffer: MAX_OUTPUT_BYTES, env: { ...process.env, LC_ALL: "C" } };
+    const options = { timeout: TIMEOUT_MS, maxBuffer: MAX_OUTPUT_BYTES, env: systemEnv() };
     const child = execFile(file, args, options, (error, stdout, stderr) => {
       if (error === null) return resolve(stdout);
       if (error.code === "ENOENT") {

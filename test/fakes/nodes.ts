@@ -1,7 +1,12 @@
 // Data paths of several nodes in one process, on a fake wire and under a virtual clock.
-import { Engine, ENGINE_MEMORY_BYTES } from "../../src/datapath/engine.ts";
+import { ENGINE_MEMORY_BYTES, Engine } from "../../src/datapath/engine.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
-import { type DevicePacket, InProcessDevice, InProcessNetwork, type InProcessUnderlay } from "../../src/datapath/in-process.ts";
+import {
+  type DevicePacket,
+  InProcessDevice,
+  InProcessNetwork,
+  type InProcessUnderlay,
+} from "../../src/datapath/in-process.ts";
 import { diffTables, rowsOf, type TableRow, type TableRows } from "../../src/datapath/tables.ts";
 import { cidr, ipv4, maskOf } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";

@@ -1,0 +1,138 @@
+// What the local API is told: the agent's parts, put into a person's words.
+import type { Backend } from "../api/backend.ts";
+import type { FlowFilter, FlowView, PeerView, StatsView } from "../api/schema.ts";
+import type { State } from "../cluster/schema.ts";
+import type { Session } from "../cluster/session.ts";
+import type { EngineReport } from "../datapath/engine.ts";
+import type { FlowRow } from "../datapath/flow-list.ts";
+import type { DnsServer } from "../dns/server.ts";
+import { UserError } from "../lib/errors.ts";
+import { formatIpv4 } from "../lib/ip.ts";
+import type { DataPath } from "./datapath.ts";
+import type { RunSandboxes } from "./run-sandboxes.ts";
+
+export interface BackendParts {
+  nodeName: string;
+  session: Session;
+  dataPath: DataPath;
+  dns: DnsServer;
+  sandboxes: RunSandboxes;
+}
+
+export function createBackend({ nodeName, session, dataPath, dns, sandboxes }: BackendParts): Backend {
+  const state = (): State => {
+    if (session.state !== undefined) return session.state;
+    throw new UserError(
+      503,
+      "this node has no state of the cluster yet: no manager has answered (see the agent's log)",
+    );
+  };
+  return {
+    nodeName,
+    state,
+    leader: () => ({ name: leaderName(session), connected: session.connected }),
+    execute: (command) => session.execute(command),
+    waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
+    peers: async () => peerViews(state(), nodeName, await dataPath.report()),
+    stats: async () => statsView(await dataPath.report(), dns),
+    flows: async (filter) => flowViews(state(), await dataPath.flows(100_000), filter),
+    openSandbox: (request) => sandboxes.open(request),
+    closeSandbox: (id) => sandboxes.close(id),
+  };
+}
+
+function leaderName({ state, manager }: Session): string | null {
+  if (state === undefined) return null;
+  const host = manager?.slice(0, manager.lastIndexOf(":"));
+  const nodes = [...state.nodes.values()];
+  const leader = nodes.find(({ address, name }) => address === host || name === host);
+  return (leader ?? nodes.find((node) => node.manager))?.name ?? null;
+}
+
+function peerViews(state: State, nodeName: string, report: EngineReport): PeerView[] {
+  const reportsByVtep = new Map(report.peers.map((peer) => [formatIpv4(peer.vtep), peer]));
+  return [...state.nodes.values()]
+    .filter(({ name }) => name !== nodeName)
+    .sort((a, b) => a.name.localeCompare(b.name))
+    .map((node) => {
+      const peer = reportsByVtep.get(node.address);
+      const { rttMs = null, rxPackets = 0, txPackets = 0, rxBytes = 0, txBytes = 0 } = peer ?? {};
+      return {
+        name: node.name,
+        address: node.address,
+        state: peer?.state ?? "init",
+        reason: peer === undefined ? null : reasonOf(peer, node.vxlanPort, node.state === "ready"),
+        rttMs,
+        rxPackets,
+        txPackets,
+        rxBytes,
+        txBytes,
+        tasks: [...state.tasks.values()].filter(({ id, nodeId }) => {
+          return nodeId === node.id && state.statuses.get(id)?.state === "running";
+        }).length,
+      };
+    });
+}
+
+/** Why a peer is not up, as far as the probes and the leader together tell. */
+function reasonOf(peer: EngineReport["peers"][number], port: number, isReady: boolean): string | null {
+  if (peer.state === "up") return null;
+  if (peer.remoteState !== null) return `its probes arrive, ours do not: UDP ${port} to it is blocked`;
+  const since = peer.silentMs === null ? "ever" : `for ${Math.round(peer.silentMs / 1000)} s`;
+  if (isReady) return `no probe from it ${since}, but its agent has a session: UDP ${port} is blocked on the way`;
+  return `no probe from it ${since}, and no session: its agent or the machine is down`;
+}
+
+function statsView(report: EngineReport, dns: DnsServer): StatsView {
+  const { answersByRcode, ...counters } = dns.stats();
+  const { drops, flows, flowCapacity, evictedFlows, peers } = report;
+  const total = (key: "rxPackets" | "txPackets" | "rxBytes" | "txBytes"): number =>
+    peers.reduce((sum, peer) => sum + peer[key], 0);
+  return {
+    datapath: {
+      rxPackets: total("rxPackets"),
+      txPackets: total("txPackets"),
+      rxBytes: total("rxBytes"),
+      txBytes: total("txBytes"),
+      flows,
+      flowCapacity,
+      evictedFlows,
+    },
+    drops,
+    dns: { ...counters, ...answersByRcode },
+  };
+}
+
+function flowViews(state: State, flows: readonly FlowRow[], filter: FlowFilter): FlowView[] {
+  const services = [...state.services.values()];
+  const tasks = [...state.tasks.values()];
+  const nodesByAddress = new Map([...state.nodes.values()].map((node) => [node.address, node.name]));
+  const serviceByVip = new Map(
+    services.flatMap(({ name, vips, meshVip }) =>
+      [...Object.values(vips), meshVip ?? []].flat().map((vip) => [vip, name]),
+    ),
+  );
+  const taskByAddress = new Map(
+    tasks.flatMap((task) => Object.values(task.addresses).map((ip) => [ip, task] as const)),
+  );
+  const views = flows.map((flow): FlowView => {
+    const task = taskByAddress.get(flow.server.replace(/:.*/, ""));
+    const service = task === undefined ? undefined : state.services.get(task.serviceId)?.name;
+    return {
+      protocol: String(flow.protocol),
+      client: flow.client,
+      destination: flow.destination,
+      target: flow.server,
+      service: (flow.vip === null ? service : serviceByVip.get(flow.vip)) ?? null,
+      task: task === undefined ? null : `${service ?? "?"}.${task.slot}`,
+      node: flow.serverVtep === null ? null : (nodesByAddress.get(flow.serverVtep) ?? flow.serverVtep),
+      state: flow.state,
+      ageMs: flow.ageSeconds * 1000,
+      packets: flow.packets,
+      bytes: flow.bytes,
+    };
+  });
+  return views
+    .filter(({ service }) => filter.service === undefined || service === filter.service)
+    .slice(0, filter.limit);
+}

@@ -1,0 +1,43 @@
+// What the agent's main thread and a data-path worker say to each other.
+import type { EngineReport } from "../datapath/engine.ts";
+import type { FlowRow } from "../datapath/flow-list.ts";
+import type { TableDiff } from "../datapath/tables.ts";
+
+/** How a worker is to be started. */
+export interface WorkerSetup {
+  device: string;
+  /** The VTEP. */
+  address: string;
+  port: number;
+  flowFile: string;
+  flowCapacity: number;
+  underlay: "auto" | "batched" | "dgram";
+  spinMicros: number;
+  /** One int32: how many commands were posted. A worker that is not blocked looks here. */
+  posted: SharedArrayBuffer;
+}
+
+export type WorkerCommand =
+  | { type: "apply"; diff: TableDiff }
+  | { type: "report" }
+  | { type: "flows"; limit: number }
+  | { type: "stop" };
+
+export interface WorkerRequest {
+  id: number;
+  command: WorkerCommand;
+}
+
+/** What the commands answer. */
+export interface WorkerResults {
+  apply: undefined;
+  report: EngineReport;
+  flows: FlowRow[];
+  stop: undefined;
+}
+
+export type WorkerMessage =
+  /** First, once: the loop runs. `eventFd` ends its wait. */
+  | { type: "ready"; eventFd: number; underlay: "batched" | "dgram"; freshFlows: boolean; notes: string[] }
+  | { type: "result"; id: number; value: WorkerResults[keyof WorkerResults] }
+  | { type: "failed"; message: string; mend: string | null };

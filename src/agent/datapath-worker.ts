@@ -1,0 +1,104 @@
+// The worker thread of a data path: opens device and underlay, and runs the loop until it is told to stop. It blocks in
+// poll(2), so commands are fetched, not delivered.
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { openDgramUnderlay } from "../datapath/dgram-underlay.ts";
+import { ENGINE_MEMORY_BYTES, Engine } from "../datapath/engine.ts";
+import { FlowTable } from "../datapath/flow-table.ts";
+import { runLoop, runYieldingLoop } from "../datapath/loop.ts";
+import type { Underlay } from "../datapath/ports.ts";
+import { machineMonotonic } from "../lib/clock.ts";
+import { messageOf, PlatformError } from "../lib/errors.ts";
+import { ipv4 } from "../lib/ip.ts";
+import { systemRandom } from "../lib/random.ts";
+import { Poller, wakePoller } from "../linux/poll.ts";
+import { openSharedFile } from "../linux/shared-file.ts";
+import { openTun } from "../linux/tun.ts";
+import { openUdpUnderlay } from "../linux/udp-underlay.ts";
+import { PacketMemory } from "../packet/memory.ts";
+import type { WorkerCommand, WorkerMessage, WorkerRequest, WorkerResults, WorkerSetup } from "./datapath-protocol.ts";
+
+const port = parentPort!;
+const say = (message: WorkerMessage): void => port.postMessage(message);
+
+try {
+  await serve(workerData as WorkerSetup, port);
+} catch (error) {
+  say({ type: "failed", message: messageOf(error), mend: error instanceof PlatformError ? error.mend : null });
+}
+
+async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
+  const memory = new PacketMemory(ENGINE_MEMORY_BYTES);
+  const { flowCapacity } = setup;
+  const flowFile = openSharedFile(setup.flowFile, FlowTable.bytesFor(flowCapacity));
+  const device = openTun(setup.device, memory, { locked: true });
+  const notes: string[] = [];
+  if (!device.offloads.tcp) notes.push("the TUN takes no TCP super-packets (TSO): transfers are slow");
+  const { underlay, kind } = await openUnderlay(setup, memory, notes);
+  const engine = new Engine({
+    memory,
+    device,
+    underlay,
+    flowMemory: flowFile.buffer,
+    flowCapacity,
+    now: machineMonotonic,
+    random: systemRandom,
+  });
+  const poller = new Poller(memory, [device.fd, underlay.fd]);
+  const posted = new Int32Array(setup.posted);
+  let taken = 0;
+  /** Cheap when there is nothing: it is called between any two steps. */
+  const commands = (): boolean => {
+    if (Atomics.load(posted, 0) === taken) return true;
+    for (;;) {
+      const received = receiveMessageOnPort(port) as { message: WorkerRequest } | undefined;
+      if (received === undefined) return true;
+      taken++;
+      const { id, command } = received.message;
+      say({ type: "result", id, value: carryOut(engine, command) });
+      if (command.type === "stop") return false;
+    }
+  };
+  say({ type: "ready", eventFd: poller.eventFd, underlay: kind, freshFlows: flowFile.fresh, notes });
+  const loop = { engine, commands, now: machineMonotonic, spinMs: setup.spinMicros / 1000 };
+  if (kind === "batched") runLoop({ ...loop, wait: (timeoutMs) => poller.wait(timeoutMs) });
+  else {
+    underlay.onReadable = () => wakePoller(poller.eventFd);
+    await runYieldingLoop({ ...loop, wait: (timeoutMs) => poller.waitAsync(timeoutMs) });
+  }
+  engine.close();
+  poller.close();
+  flowFile.close();
+  port.close();
+}
+
+type OpenedUnderlay = { underlay: Underlay & { onReadable?: (() => void) | undefined }; kind: "batched" | "dgram" };
+
+async function openUnderlay(setup: WorkerSetup, memory: PacketMemory, notes: string[]): Promise<OpenedUnderlay> {
+  const options = { address: ipv4(setup.address), port: setup.port };
+  if (setup.underlay !== "dgram") {
+    try {
+      const underlay = openUdpUnderlay(memory, options);
+      if (underlay.offloads.maxSegments === 1) notes.push("UDP_SEGMENT does not work here: transfers are slow");
+      return { underlay, kind: "batched" };
+    } catch (error) {
+      // A port that is taken is taken for both; what is left is a system call that is refused.
+      if (setup.underlay === "batched" || error instanceof PlatformError) throw error;
+      notes.push(`the batched underlay cannot be used (${messageOf(error)}): the portable one is slower`);
+    }
+  }
+  return { underlay: await openDgramUnderlay(memory, options), kind: "dgram" };
+}
+
+function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof WorkerResults] {
+  switch (command.type) {
+    case "apply":
+      engine.apply(command.diff);
+      return undefined;
+    case "report":
+      return engine.report();
+    case "flows":
+      return engine.listFlows(command.limit);
+    case "stop":
+      return undefined;
+  }
+}

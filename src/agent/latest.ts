@@ -1,0 +1,63 @@
+// Work that always starts from the newest state: one run at a time, and one more when it was asked for meanwhile.
+import type { Clock } from "../lib/clock.ts";
+
+const RETRY_MS = 1000;
+
+export class Latest {
+  readonly #clock: Clock;
+  readonly #work: () => Promise<void>;
+  readonly #failed: (error: unknown) => void;
+  #asked = 0;
+  #done = 0;
+  #running: Promise<void> | undefined;
+  #stopped = false;
+  // BOUNDED: by the callers that wait; all leave when a run is done.
+  readonly #waiting = new Set<() => void>();
+
+  /** `work` is tried again after a failure, which is told. */
+  constructor(clock: Clock, work: () => Promise<void>, failed: (error: unknown) => void) {
+    this.#clock = clock;
+    this.#work = work;
+    this.#failed = failed;
+  }
+
+  /** Resolves when a run that began after this call is done, or it was stopped. */
+  ask(): Promise<void> {
+    this.#asked++;
+    this.#running ??= this.#run();
+    return this.settled();
+  }
+
+  /** Resolves when everything that was asked for until now is done, or it was stopped. */
+  async settled(): Promise<void> {
+    const number = this.#asked;
+    while (this.#done < number && !this.#stopped) await new Promise<void>((resolve) => this.#waiting.add(resolve));
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#wake();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    while (this.#done < this.#asked && !this.#stopped) {
+      const number = this.#asked;
+      try {
+        await this.#work();
+        this.#done = number;
+        this.#wake();
+      } catch (error) {
+        if (this.#stopped) break;
+        this.#failed(error);
+        await new Promise<void>((resolve) => this.#clock.after(RETRY_MS, resolve));
+      }
+    }
+    this.#running = undefined; // here and not in a then(): whoever asks next must find it so
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting) resolve();
+    this.#waiting.clear();
+  }
+}

@@ -1,0 +1,69 @@
+#!/usr/bin/env node
+// overlayd: the agent of one node.
+import { Command } from "commander";
+import { ConfigError, messageOf, PlatformError } from "../lib/errors.ts";
+import { createLog } from "../lib/log.ts";
+import { VERSION } from "../lib/version.ts";
+import { type Agent, startAgent } from "./agent.ts";
+import { type Config, describeConfigError, loadConfig } from "./config.ts";
+import { takeDown } from "./down.ts";
+
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
+
+const program = new Command("overlayd")
+  .description("One network and one stable address per service, for containers on many machines")
+  .version(VERSION)
+  .showSuggestionAfterError()
+  .showHelpAfterError("(overlayd --help says more)")
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : EXIT_USAGE));
+
+program
+  .command("run", { isDefault: true })
+  .description("run the agent of this node; SIGTERM stops it, and containers keep their links and flows")
+  .requiredOption("--config <file>", "the configuration file, YAML")
+  .action(({ config }: { config: string }) => guarded(config, runAgent));
+
+program
+  .command("down")
+  .description("end this node's tasks, and remove links, routes, rules and flows of an agent that was stopped")
+  .requiredOption("--config <file>", "the configuration file, YAML")
+  .action(({ config }: { config: string }) =>
+    guarded(config, async (loaded) => {
+      await takeDown(loaded, createLog("warn"));
+      console.log(`removed: tasks, links, routes, rules and flows of ${loaded.node.name}`);
+    }),
+  );
+
+await program.parseAsync();
+
+/** Does it with the configuration; a person's mistake ends in one line that says what to do. */
+async function guarded(path: string, work: (config: Config) => Promise<void>): Promise<void> {
+  try {
+    await work(loadConfig(path));
+  } catch (error) {
+    if (error instanceof ConfigError) return fail(describeConfigError(path, error), EXIT_USAGE);
+    if (error instanceof PlatformError) return fail(error.message, EXIT_FAILED);
+    fail(error instanceof Error ? (error.stack ?? error.message) : messageOf(error), EXIT_FAILED);
+  }
+}
+
+async function runAgent(config: Config): Promise<void> {
+  const log = createLog(config.log.level).with({ node: config.node.name });
+  const agent: Agent = await startAgent({
+    config,
+    log,
+    onFailure: (error) => fail(`the data path failed, nothing is carried: ${messageOf(error)}`, EXIT_FAILED),
+  });
+  const signal = await new Promise<string>((resolve) => {
+    for (const name of ["SIGTERM", "SIGINT"]) process.once(name, () => resolve(name));
+  });
+  log.info("stopping; links and flows stay for the next start", { reason: signal });
+  await agent.stop();
+  process.exit(0);
+}
+
+function fail(message: string, status: number): never {
+  console.error(`overlayd: ${message}`);
+  process.exit(status);
+}

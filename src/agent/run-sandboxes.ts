@@ -1,0 +1,130 @@
+// The sandboxes of `overlayctl run`: a network namespace with an endpoint, for as long as the process that asked lives.
+// A file per sandbox remembers whose it is, so that an agent that is restarted can tell.
+import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { OpenSandbox, SandboxView } from "../api/schema.ts";
+import type { CommandInput, CommandResult } from "../cluster/commands.ts";
+import type { State } from "../cluster/schema.ts";
+import type { Clock, Timer } from "../lib/clock.ts";
+import { messageOf, UserError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import type { Sandboxes } from "../runtime/sandbox.ts";
+import { processStart } from "./process-start.ts";
+
+const COLLECT_EVERY_MS = 5000;
+
+export interface RunSandboxesParts {
+  log: Log;
+  clock: Clock;
+  /** Where the files are. */
+  directory: string;
+  sandboxes: Sandboxes;
+  state(): State | undefined;
+  nodeId(): string | undefined;
+  execute(command: CommandInput): Promise<CommandResult>;
+  /** Links what there is to link; resolves when it is done. */
+  relink(): Promise<void>;
+  problemOf(address: string): string | undefined;
+}
+
+interface Owner {
+  pid: number;
+  /** In clock ticks since the machine started: a pid alone may be somebody else's by now. */
+  start: number;
+}
+
+export class RunSandboxes {
+  readonly #parts: RunSandboxesParts;
+  #timer: Timer | undefined;
+  #collecting: Promise<void> = Promise.resolve();
+  // BOUNDED: by the requests under way; ids that collect() must leave alone.
+  readonly #opening = new Set<string>();
+
+  constructor(parts: RunSandboxesParts) {
+    this.#parts = parts;
+  }
+
+  async start(): Promise<void> {
+    await mkdir(this.#parts.directory, { recursive: true });
+    this.#collectLater();
+  }
+
+  async stop(): Promise<void> {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    await this.#collecting;
+  }
+
+  /** Throws UserError. */
+  async open({ network, name, pid }: OpenSandbox): Promise<SandboxView> {
+    const { execute, sandboxes, relink, problemOf } = this.#parts;
+    const node = this.#parts.nodeId();
+    const start = await processStart(pid);
+    if (node === undefined) throw new UserError(503, "this node is not part of a cluster yet");
+    if (start === undefined) throw new UserError(400, `there is no process ${pid}`, { field: "pid" });
+    const { id } = await execute({ type: "endpoint.create", node, network, name });
+    this.#opening.add(id);
+    try {
+      const state = this.#parts.state();
+      const endpoint = state?.endpoints.get(id);
+      const gateway = state?.networks.get(endpoint?.networkId ?? "")?.gateway;
+      if (endpoint === undefined || gateway === undefined)
+        throw new UserError(503, "the new endpoint has not reached this node yet: try again");
+      await writeFile(this.#file(id), JSON.stringify({ pid, start } satisfies Owner));
+      const netns = await sandboxes.create(id, [gateway]);
+      await relink();
+      const problem = problemOf(endpoint.address);
+      if (problem !== undefined) throw new UserError(503, `the sandbox cannot be linked: ${problem}`);
+      return { id, netns, address: endpoint.address };
+    } catch (error) {
+      await this.close(id);
+      throw error;
+    } finally {
+      this.#opening.delete(id);
+    }
+  }
+
+  /** Resolves also when there is no such sandbox any more. */
+  async close(id: string): Promise<void> {
+    const endpoint = this.#parts.state()?.endpoints.get(id);
+    await this.#parts.sandboxes.remove(id);
+    await rm(this.#file(id), { force: true });
+    if (endpoint?.nodeId !== this.#parts.nodeId()) return;
+    await this.#parts.execute({ type: "endpoint.remove", id });
+  }
+
+  #collectLater(): void {
+    this.#timer = this.#parts.clock.after(COLLECT_EVERY_MS, () => {
+      this.#collecting = this.#collect().catch((error: unknown) => {
+        this.#parts.log.warn("sandboxes that nobody uses are not removed yet", { reason: messageOf(error) });
+      });
+      void this.#collecting.then(() => {
+        if (this.#timer !== undefined) this.#collectLater();
+      });
+    });
+  }
+
+  /** Removes what belongs to processes that are gone. */
+  async #collect(): Promise<void> {
+    const state = this.#parts.state();
+    const nodeId = this.#parts.nodeId();
+    const ids = new Set(await readdir(this.#parts.directory));
+    for (const { id, nodeId: at } of state?.endpoints.values() ?? []) if (at === nodeId) ids.add(id);
+    for (const id of ids) {
+      if (!this.#opening.has(id) && !(await this.#isOwned(id))) await this.close(id);
+    }
+  }
+
+  async #isOwned(id: string): Promise<boolean> {
+    try {
+      const { pid, start } = JSON.parse(await readFile(this.#file(id), "utf8")) as Owner;
+      return (await processStart(pid)) === start;
+    } catch {
+      return false; // no file, or one that was cut short: nobody can claim it
+    }
+  }
+
+  #file(id: string): string {
+    return join(this.#parts.directory, id);
+  }
+}

@@ -1,0 +1,171 @@
+// Puts snapshots in force on this node: data path and names at once, then links, mesh and tasks. Always the newest; what
+// came meanwhile is skipped, for every part takes desired state and not events.
+import { INGRESS_NETWORK, type State, type Task } from "../cluster/schema.ts";
+import type { TableRows } from "../datapath/tables.ts";
+import type { Clock, Timer } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
+import { cidr } from "../lib/ip.ts";
+import type { Log } from "../lib/log.ts";
+import { type DesiredEndpoint, type DesiredLinks, VETH_PREFIX } from "../links/desired.ts";
+import type { Problems } from "../links/links.ts";
+import type { DesiredMesh } from "../mesh/mesh.ts";
+import type { DesiredTask } from "../runtime/supervisor.ts";
+import { compileTables } from "./compile-tables.ts";
+import { Latest } from "./latest.ts";
+
+/** Somebody may have flushed what we do not watch; applying again puts it back. */
+const REFRESH_MS = 10_000;
+
+export interface SyncParts {
+  log: Log;
+  clock: Clock;
+  device: string;
+  pool: string;
+  mtu: number;
+  /** Whether this node answers published ports. */
+  meshOn: boolean;
+  nodeId(): string | undefined;
+  hostAddresses(): readonly string[];
+  /** Network namespaces of this node's containers, by the id of their task or endpoint. */
+  sandboxes(): Promise<ReadonlyMap<string, string>>;
+  dataPath: { apply(rows: TableRows): Promise<void> };
+  links: { apply(desired: DesiredLinks): Promise<Problems> };
+  mesh: { apply(desired: DesiredMesh): Promise<void> };
+  dns: { update(state: State): void; listen(addresses: readonly string[]): Promise<void> };
+  tasks: { apply(tasks: readonly DesiredTask[]): void };
+  /** `revision` is in force. */
+  applied(revision: number): void;
+}
+
+export class Sync {
+  readonly #parts: SyncParts;
+  readonly #forwarding: Latest;
+  readonly #rest: Latest;
+  #state: State | undefined;
+  #problems: Problems = new Map();
+  #refresh: Timer | undefined;
+
+  constructor(parts: SyncParts) {
+    this.#parts = parts;
+    const failed = (error: unknown): void => {
+      parts.log.error("the newest state is not in force on this node; trying again", { reason: messageOf(error) });
+    };
+    this.#forwarding = new Latest(parts.clock, () => this.#forward(), failed);
+    this.#rest = new Latest(parts.clock, () => this.#setUp(), failed);
+  }
+
+  /** A new snapshot, or news of this node's own tasks. */
+  update(state: State): void {
+    this.#state = state;
+    void this.#forwarding.ask();
+    void this.#rest.ask();
+  }
+
+  /** Links the sandboxes that there are now; resolves when it is done. */
+  again(): Promise<void> {
+    return this.#rest.ask();
+  }
+
+  /** Why an endpoint of this node could not be linked. */
+  problemOf(address: string): string | undefined {
+    return this.#problems.get(address);
+  }
+
+  async stop(): Promise<void> {
+    this.#refresh?.cancel();
+    await Promise.all([this.#forwarding.stop(), this.#rest.stop()]);
+  }
+
+  /** What decides about packets and names: milliseconds. */
+  async #forward(): Promise<void> {
+    const { dataPath, dns, pool, mtu, hostAddresses } = this.#parts;
+    const nodeId = this.#parts.nodeId();
+    if (this.#state === undefined || nodeId === undefined) return;
+    dns.update(this.#state);
+    await dataPath.apply(compileTables(this.#state, { nodeId, pool, mtu, hostAddresses: hostAddresses() }));
+  }
+
+  /** What the kernel and the tasks are told: it takes processes, and so longer. */
+  async #setUp(): Promise<void> {
+    const { links, mesh, dns, tasks } = this.#parts;
+    const nodeId = this.#parts.nodeId();
+    const state = this.#state;
+    if (state === undefined || nodeId === undefined) return;
+    const desired = this.#desiredLinks(state, nodeId, await this.#parts.sandboxes());
+    this.#problems = await links.apply(desired);
+    await mesh.apply(this.#desiredMesh(state, desired.ingressAddress));
+    await dns.listen(desired.gateways);
+    tasks.apply(tasksOf(state, nodeId));
+    await this.#forwarding.settled();
+    this.#parts.applied(state.revision);
+    this.#refresh?.cancel();
+    this.#refresh = this.#parts.clock.after(REFRESH_MS, () => void this.#rest.ask());
+  }
+
+  #desiredLinks(state: State, nodeId: string, sandboxes: ReadonlyMap<string, string>): DesiredLinks {
+    const endpoints: DesiredEndpoint[] = [];
+    const add = (id: string, networkId: string, address: string, index: number): void => {
+      const netns = sandboxes.get(id);
+      const network = state.networks.get(networkId);
+      if (netns === undefined || network === undefined) return;
+      endpoints.push({ address, subnet: cidr(network.subnet), netns, ifname: `eth${index}` });
+    };
+    for (const task of state.tasks.values()) {
+      if (task.nodeId !== nodeId) continue;
+      for (const [i, networkId] of networksOf(state, task).entries())
+        add(task.id, networkId, task.addresses[networkId]!, i);
+    }
+    for (const endpoint of state.endpoints.values()) {
+      if (endpoint.nodeId === nodeId) add(endpoint.id, endpoint.networkId, endpoint.address, 0);
+    }
+    const networks = [...state.networks.values()].filter(({ name }) => name !== INGRESS_NETWORK);
+    return {
+      device: this.#parts.device,
+      mtu: this.#parts.mtu,
+      pool: cidr(this.#parts.pool),
+      ingressAddress: state.nodes.get(nodeId)?.ingressAddress ?? null,
+      gateways: networks.map(({ gateway }) => gateway),
+      endpoints,
+    };
+  }
+
+  #desiredMesh(state: State, ingressAddress: string | null): DesiredMesh {
+    const { pool, device, meshOn } = this.#parts;
+    const ports = [...state.services.values()].flatMap(({ meshVip, ports }) =>
+      meshVip === null ? [] : ports.map(({ protocol, published }) => ({ protocol, port: published, meshVip })),
+    );
+    const internal = [...state.networks.values()].filter((network) => network.internal);
+    return {
+      pool: cidr(pool),
+      device,
+      vethPrefix: VETH_PREFIX,
+      ingressAddress,
+      internal: internal.map(({ subnet }) => cidr(subnet)),
+      ports: meshOn ? ports : [],
+    };
+  }
+}
+
+/** A task's networks in the order of its service: the first has the default route. */
+function networksOf(state: State, task: Task): string[] {
+  const order = state.services.get(task.serviceId)?.networks ?? Object.keys(task.addresses);
+  return order.filter((networkId) => task.addresses[networkId] !== undefined);
+}
+
+function tasksOf(state: State, nodeId: string): DesiredTask[] {
+  const tasks: DesiredTask[] = [];
+  for (const task of state.tasks.values()) {
+    const service = state.services.get(task.serviceId);
+    if (task.nodeId !== nodeId) continue;
+    const gateway = state.networks.get(networksOf(state, task)[0] ?? "")?.gateway;
+    tasks.push({
+      id: task.id,
+      name: `${service?.name ?? "?"}.${task.slot}`,
+      // A service that was removed: its task is only to be stopped.
+      process: service?.process ?? { command: ["/bin/false"], env: {}, workdir: null },
+      nameservers: gateway === undefined ? [] : [gateway],
+      desired: service === undefined ? "shutdown" : task.desired,
+    });
+  }
+  return tasks;
+}

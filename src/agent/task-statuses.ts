@@ -1,0 +1,51 @@
+// What this node observes of its tasks. The leader hears of it, and tells everybody; this node itself goes by what it
+// sees, at once, so that no new flow reaches a task that has just ended here.
+import type { State, TaskStatus } from "../cluster/schema.ts";
+import { applyChanges } from "../cluster/state.ts";
+
+export interface TaskStatusesParts {
+  /** All statuses, when the first look at every task is done and then at each change. */
+  report(statuses: readonly TaskStatus[]): void;
+  /** A status changed. */
+  changed(): void;
+}
+
+export class TaskStatuses {
+  readonly #parts: TaskStatusesParts;
+  // BOUNDED: by the node's tasks in the state; keyed by task id.
+  readonly #statuses = new Map<string, TaskStatus>();
+  /** Tasks that were not looked at yet; undefined until they are known. Until then the leader is told nothing: it would take what is missing for gone. */
+  #unseen: Set<string> | undefined;
+
+  constructor(parts: TaskStatusesParts) {
+    this.#parts = parts;
+  }
+
+  /** The node's tasks, at every new state. */
+  expect(taskIds: ReadonlySet<string>): void {
+    const isFirst = this.#unseen === undefined;
+    this.#unseen ??= new Set([...taskIds].filter((id) => !this.#statuses.has(id)));
+    for (const id of this.#unseen) if (!taskIds.has(id)) this.#unseen.delete(id);
+    let isLess = false;
+    for (const id of this.#statuses.keys()) if (!taskIds.has(id)) isLess = this.#statuses.delete(id) || isLess;
+    if (isFirst || isLess) this.#report();
+  }
+
+  set(status: TaskStatus): void {
+    this.#statuses.set(status.taskId, status);
+    this.#unseen?.delete(status.taskId);
+    this.#report();
+    this.#parts.changed();
+  }
+
+  /** The state, with this node's tasks as it sees them. */
+  overlay(state: State): State {
+    const own = [...this.#statuses.values()].filter(({ taskId }) => state.tasks.has(taskId));
+    const changes = own.map((row) => ({ kind: "statuses" as const, key: row.taskId, row }));
+    return applyChanges(state, changes, state.revision);
+  }
+
+  #report(): void {
+    if (this.#unseen?.size === 0) this.#parts.report([...this.#statuses.values()]);
+  }
+}

@@ -1,0 +1,52 @@
+// The link that carries the overlay: found by the node's address, or the one with the default route.
+import { networkInterfaces } from "node:os";
+import { OVERHEAD_BYTES } from "../datapath/encapsulate.ts";
+import { run } from "../lib/command.ts";
+import { PlatformError } from "../lib/errors.ts";
+
+interface AddressJson {
+  ifname: string;
+  mtu: number;
+  addr_info: { family: string; local: string }[];
+}
+
+export interface UnderlayLink {
+  address: string;
+  /** What an IP packet of the overlay may have so that it fits the link once it is encapsulated. */
+  overlayMtu: number;
+}
+
+/** Throws PlatformError when the address is nobody's, or there is no default route to take one from. */
+export async function findUnderlayLink(configured: string | undefined): Promise<UnderlayLink> {
+  const links = JSON.parse(await run(["ip", "-json", "-4", "address", "show"])) as AddressJson[];
+  if (configured === undefined) {
+    const device = await defaultRouteDevice();
+    const link = links.find(({ ifname }) => ifname === device);
+    const address = link?.addr_info[0]?.local;
+    if (link === undefined || address === undefined)
+      throw new PlatformError("there is no default route to take the node's address from", "set node.address");
+    return { address, overlayMtu: link.mtu - OVERHEAD_BYTES };
+  }
+  const link = links.find(({ addr_info }) => addr_info.some(({ local }) => local === configured));
+  if (link === undefined)
+    throw new PlatformError(`node.address ${configured} is not an address of this node`, "ip -4 address");
+  return { address: configured, overlayMtu: link.mtu - OVERHEAD_BYTES };
+}
+
+async function defaultRouteDevice(): Promise<string | undefined> {
+  const routes = JSON.parse((await run(["ip", "-json", "-4", "route", "show", "default"])) || "[]") as {
+    dev?: string;
+  }[];
+  return routes[0]?.dev;
+}
+
+/** IPv4 addresses of the node's own links, those of the overlay's device and loopback left out. */
+export function hostAddresses(overlayDevice: string): string[] {
+  return Object.entries(networkInterfaces()).flatMap(([name, addresses]) =>
+    name === overlayDevice
+      ? []
+      : (addresses ?? [])
+          .filter(({ family, internal }) => family === "IPv4" && !internal)
+          .map(({ address }) => address),
+  );
+}
