@@ -206,7 +206,9 @@ async function readContainer(netns: string): Promise<Container | null> {
   const { links, addresses } = readAddresses(addr as AddrJson[]);
   const facts = emptyFacts();
   for (const { name, address } of addresses) addAddress(facts, address, name);
-  for (const route of routes as RouteJson[]) readRoute(facts, route, route.table ?? null);
+  for (const route of routes as RouteJson[]) {
+    readRoute(facts, route, route.table === "main" ? null : (route.table ?? null));
+  }
   for (const entry of rule as RuleJson[]) readRule(facts, entry);
   for (const entry of neigh as NeighJson[]) readNeighbour(facts, entry);
   return { links, facts };

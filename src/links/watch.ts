@@ -1,6 +1,7 @@
 // Tells when links, addresses, routes, rules or filters change, whoever changed them.
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Clock, Timer } from "../lib/clock.ts";
+import { systemEnv } from "../lib/command.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 
@@ -43,7 +44,7 @@ export function watchLinks(log: Log, clock: Clock, onChange: () => void): Watch 
 
   function start(argv: readonly string[]): void {
     const [file, ...args] = argv;
-    const child = spawn(file!, args, { stdio: ["ignore", "pipe", "ignore"] });
+    const child = spawn(file!, args, { stdio: ["ignore", "pipe", "ignore"], env: systemEnv() });
     children.add(child);
     child.stdout.on("data", changed);
     child.on("error", (error) => log.warn("links are not watched", { reason: messageOf(error) }));

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type Clock, delay } from "../lib/clock.ts";
+import { systemEnv } from "../lib/command.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { findExecutable } from "./find-executable.ts";
@@ -77,7 +78,7 @@ export class ProcessRuntime implements Runtime {
     const argv = ["netns", "exec", this.#sandboxes.nameOf(id), ...shim];
     const log = await open(directory.log, "a");
     try {
-      const child = spawn("ip", argv, { cwd, detached: true, stdio: ["ignore", log.fd, log.fd] });
+      const child = spawn("ip", argv, { cwd, detached: true, stdio: ["ignore", log.fd, log.fd], env: systemEnv() });
       await this.#begun(child, directory, logFrom);
     } finally {
       await log.close();

@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { ExecutionContext } from "ava";
+import { systemEnv } from "../../src/lib/command.ts";
 import { run } from "./command.ts";
 
 /** Namespaces for one test, removed with it. Names carry the process id: nobody else's are touched. */
@@ -34,7 +35,7 @@ export class Kernel {
   }
 
   exec(name: string, ...argv: string[]): Promise<string> {
-    return run(this.in(name, ...argv));
+    return run(this.in(name, ...argv), { env: { PATH: systemEnv().PATH! } });
   }
 
   /** Splits `command` at blanks. */

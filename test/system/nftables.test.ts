@@ -1,4 +1,5 @@
 // mesh/ on the real kernel: a client outside, a node, and a service behind the node's TUN (here one end of a veth).
+import { spawn } from "node:child_process";
 import type { ExecutionContext } from "ava";
 import { cidr } from "../../src/lib/ip.ts";
 import { tryRun, waitFor } from "./command.ts";
@@ -37,12 +38,9 @@ async function setUp(t: ExecutionContext): Promise<{ kernel: Kernel; driver: Dri
     ["task", "ip route add default via 10.192.0.2"],
   ];
   for (const [name, command] of commands) await kernel.sh(name, command);
-  const server = tryRun(kernel.in("task", process.execPath, "-e", SERVER), { timeoutMs: 60_000 });
-  t.teardown(async () => {
-    const pids = await kernel.sh("task", `ip netns pids ${kernel.netns("task")}`);
-    for (const pid of pids.split("\n").filter(Boolean)) process.kill(Number(pid), "SIGKILL");
-    await server;
-  });
+  const [file, ...args] = kernel.in("task", process.execPath, "-e", SERVER);
+  const server = spawn(file!, args, { stdio: "ignore" });
+  t.teardown(() => server.kill("SIGKILL"));
   await waitFor(async () => (await kernel.sh("task", "ss -ltn")).includes(":9200"), { what: "the server" });
   return { kernel, driver: kernel.driver("node") };
 }
@@ -60,7 +58,7 @@ systemTest("a published port is answered on the node's address and on its localh
   await driver.call("mesh.apply", DESIRED);
   t.is(await ask(kernel, "client", "192.0.2.11"), "192.0.2.100", "the client's own address is seen");
   t.is(await ask(kernel, "node", "127.0.0.1"), "10.192.0.2");
-  t.is(await ask(kernel, "node", "192.0.2.11"), "10.192.0.2".replace("10.192.0.2", "192.0.2.11"));
+  t.is(await ask(kernel, "node", "192.0.2.11"), "192.0.2.11");
   await driver.call("mesh.remove");
   t.is(await ask(kernel, "client", "192.0.2.11"), "");
 });
