@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { PeerView, TaskView } from "../src/api/schema.ts";
 import { waitFor } from "../test/system/command.ts";
 import { CLIENT_ADDRESS, type Lab, type LabNode } from "../test/system/lab.ts";
-import { namespaceOf, nodeView, runningTasks, untilRunning, vipOf } from "../test/system/listings.ts";
+import { nodeView, processOf, runningTasks, untilRunning, vipOf } from "../test/system/listings.ts";
 import type { Terminal } from "./terminal.ts";
 
 const REQUESTS = 30;
@@ -80,7 +80,7 @@ async function showKilledTask(terminal: Terminal, lab: Lab, victim: TaskView): P
   terminal.say("One task is killed while requests go on from outside.");
   const requests = requestsFor(lab, 3000);
   await delay(300);
-  await terminal.type(host.name, host, `kill -9 $(ip netns pids ${namespaceOf(victim)})`);
+  await terminal.type(host.name, host, `kill -9 ${await processOf(victim)}`);
   const killedAt = performance.now();
   const outcomes = await requests;
   const lost = outcomes.filter(({ answered }) => !answered);

@@ -22,7 +22,7 @@ async function demo(keep: boolean): Promise<number> {
     terminal.check("the demo runs to its end", false, String(error));
     for (const node of lab?.nodes ?? []) console.log(`\n# the end of ${node.name}'s log\n${node.logTail()}`);
   } finally {
-    if (!keep) await removeLab(NAMES);
+    if (!keep) await lab?.teardown();
   }
   if (keep && lab !== undefined) explain(lab);
   console.log(`demo: ${terminal.checks} checks, ${terminal.failed} failed`);

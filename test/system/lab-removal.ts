@@ -1,6 +1,7 @@
 // Takes a lab down: its agents, its tasks and their namespaces, and its directory, also those of a run that was killed.
 // Nothing is removed that cannot be told to be the lab's own.
 import { existsSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { run, tryRun, waitFor } from "./command.ts";
 
 export interface LabNames {
@@ -38,7 +39,8 @@ async function isLinkedTo(namespace: string, hosts: readonly string[]): Promise<
 
 async function removeNamespace(name: string): Promise<void> {
   await endProcesses(name);
-  await run(["ip", "netns", "delete", name]);
+  // An agent that was stopping may have removed it meanwhile.
+  if (existsSync(join("/run/netns", name))) await run(["ip", "netns", "delete", name]);
   rmSync(`/etc/netns/${name}`, { recursive: true, force: true });
 }
 

@@ -1,6 +1,7 @@
 // The lab itself: what the other system tests stand on.
 import { readdirSync } from "node:fs";
 import test from "ava";
+import { run } from "./command.ts";
 import { CLIENT_ADDRESS, createLab, OUTSIDE_ADDRESS } from "./lab.ts";
 import { systemTest } from "./system-test.ts";
 
@@ -22,21 +23,21 @@ systemTest("nodes and the client reach each other, and nothing is left of them",
     t.is((await host.tryExec(["ping", "-c1", "-W2", address])).status, 0, `${host.netns} to ${address}`);
   }
   await lab.teardown();
-  t.deepEqual(
-    readdirSync("/run/netns").filter((name) => name.startsWith(PREFIX)),
-    [],
-  );
+  t.deepEqual(namespaces(), []);
 });
 
 systemTest("what a killed run left behind is removed by the next one", async (t) => {
-  const left = await createLab({ prefix: PREFIX, nodes: 1 });
-  await left.addHost("orphan", 60);
-  const lab = await createLab({ prefix: PREFIX, nodes: 0 });
-  t.deepEqual(
-    readdirSync("/run/netns")
-      .filter((name) => name.startsWith(PREFIX))
-      .sort(),
-    [`${PREFIX}-client`, `${PREFIX}-switch`],
-  );
+  await run(["ip", "netns", "add", `${PREFIX}-orphan`]);
+  await run(["ip", "netns", "add", `ovl-${PREFIX}n1-orphan`]);
+  const lab = await createLab({ prefix: PREFIX, nodes: 1 });
+  t.deepEqual(namespaces(), [`${PREFIX}-client`, `${PREFIX}-node1`, `${PREFIX}-switch`]);
+  await t.throwsAsync(createLab({ prefix: PREFIX, nodes: 1 }), { message: /another process/ });
   await lab.teardown();
+  t.deepEqual(namespaces(), []);
 });
+
+function namespaces(): string[] {
+  return readdirSync("/run/netns")
+    .filter((name) => name.includes(PREFIX))
+    .sort();
+}

@@ -2,6 +2,7 @@
 // A lab's namespaces all begin with its prefix; those of its tasks with `ovl-` and the node's name.
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
@@ -156,9 +157,13 @@ export interface Lab {
   teardown(): Promise<void>;
 }
 
-/** Builds the namespaces, after removing what an earlier run left of them. Starts no agent. */
+/**
+ * Builds the namespaces, after removing what an earlier run left of them. Starts no agent. Throws when another process
+ * has a lab with this prefix.
+ */
 export async function createLab(options: LabOptions): Promise<Lab> {
   const { prefix, nodes: count, configFile, settings = {} } = options;
+  const claim = await claimPrefix(prefix);
   const names: LabNames = {
     prefix,
     nodeNames: options.nodeNames ?? Array.from({ length: count }, (_, i) => `${prefix}n${i + 1}`),
@@ -216,8 +221,20 @@ export async function createLab(options: LabOptions): Promise<Lab> {
         what: `${nodes.length} nodes to be ready`,
       });
     },
-    teardown: () => removeLab(names),
+    async teardown() {
+      await removeLab(names);
+      claim.close();
+    },
   };
+}
+
+/** Holds an abstract socket: it goes with the process that has it. */
+function claimPrefix(prefix: string): Promise<Server> {
+  const claim = createServer();
+  return new Promise((resolve, reject) => {
+    claim.once("error", (cause) => reject(new Error(`another process has the lab '${prefix}' in use`, { cause })));
+    claim.listen(`\0overlayd-lab-${prefix}`, () => resolve(claim.unref()));
+  });
 }
 
 async function readyNodes(node: LabNode): Promise<number> {

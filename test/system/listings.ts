@@ -1,6 +1,8 @@
 // What overlayctl's listings say, read by tests and the demo.
+
+import { readFileSync } from "node:fs";
 import type { NodeView, ServiceView, TaskView } from "../../src/api/schema.ts";
-import { waitFor } from "./command.ts";
+import { run, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
 
 /** The tasks that run and are to run. */
@@ -45,4 +47,12 @@ export function addressOf(task: TaskView): string {
 /** The namespace that a task runs in. */
 export function namespaceOf(task: TaskView): string {
   return `ovl-${task.node}-${task.id.slice(0, 8)}`;
+}
+
+/** The process that a task's command became, in the machine's numbers. */
+export async function processOf(task: TaskView): Promise<number> {
+  const pids = (await run(["ip", "netns", "pids", namespaceOf(task)])).split("\n").filter(Boolean);
+  const found = pids.find((pid) => readFileSync(`/proc/${pid}/cmdline`, "utf8").startsWith(`${task.command[0]}\0`));
+  if (found === undefined) throw new Error(`${task.name} has no process`);
+  return Number(found);
 }

@@ -1,7 +1,7 @@
 // A service on three nodes: its name, its virtual IP, its tasks. Containers speak, the kernel carries.
 import type { NetworkView, TaskView } from "../../src/api/schema.ts";
 import { waitFor } from "./command.ts";
-import { addressOf, namespaceOf, runningTasks, untilRunning, vipOf } from "./listings.ts";
+import { addressOf, namespaceOf, processOf, runningTasks, untilRunning, vipOf } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
 
 const lab = useLab(
@@ -146,7 +146,7 @@ systemTest("scale adds tasks and removes them, and their names follow", async (t
 systemTest("a task whose process is killed is started again in its place", async (t) => {
   const [node1] = lab().nodes;
   const [victim] = await runningTasks(node1!, "echo");
-  await node1!.shell(`kill -9 $(ip netns pids ${namespaceOf(victim!)})`);
+  process.kill(await processOf(victim!), "SIGKILL");
   const restarted = await waitFor(
     async () => (await runningTasks(node1!, "echo")).find(({ id, restarts }) => id === victim!.id && restarts > 0),
     { what: "the task to be started again" },
