@@ -7,6 +7,7 @@ import { systemEnv } from "../lib/command.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { findExecutable } from "./find-executable.ts";
+import { isListening } from "./listening.ts";
 import { RejectedError, type Running, type Runtime, type TaskSpec } from "./runtime.ts";
 import type { Sandboxes } from "./sandbox.ts";
 import { isAlive, TaskDirectory, taskIds } from "./task-directory.ts";
@@ -15,20 +16,25 @@ import { WatchedProcess } from "./watched-process.ts";
 /** What prune gives a task that nobody wants before it ends it. */
 const PRUNE_GRACE_MS = 2000;
 const LOOK_MS = 5;
+/** A task that does not listen by then may never: it counts as running all the same. */
+const READY_DEADLINE_MS = 10_000;
+const READY_LOOK_MS = 20;
 const START_DEADLINE_MS = 10_000;
 
 /**
  * Outlives the agent, in a session of its own. The task leads another session, so that a signal to its process group
- * does not reach the shim; the shim holds out against one to itself, for the exit status would be lost.
+ * does not reach the shim; the shim holds out against one to itself, for the exit status would be lost. What a shell has to say
+ * of a child that a signal ended ("Killed") does not belong in the task's log.
  * Arguments: the task's directory, then what env(1) takes: NAME=VALUE..., the command.
  */
 const SHIM = `
 directory=$1; shift
 trap : HUP INT TERM
-setsid /bin/sh -c '
+exec 3>&2 2>/dev/null
+(exec setsid /bin/sh -c '
   IFS= read -r stat < "/proc/$$/stat"
   printf "%s\\n" "$stat" > "$0/pid.new" && mv "$0/pid.new" "$0/pid" && exec env -i -- "$@"
-' "$directory" "$@"
+' "$directory" "$@") 2>&3 3>&-
 printf "%s\\n" "$?" > "$directory/exit.new"
 mv "$directory/exit.new" "$directory/exit"
 `;
@@ -84,6 +90,14 @@ export class ProcessRuntime implements Runtime {
       await log.close();
     }
     return this.#watch(id, directory, (await directory.processId())!, logFrom);
+  }
+
+  async ready({ id, ports }: TaskSpec): Promise<void> {
+    const process = await this.#directoryOf(id).processId();
+    if (process === undefined || ports.length === 0) return;
+    const deadline = this.#clock.monotonic() + READY_DEADLINE_MS;
+    while (!(await isListening(process.pid, ports)) && this.#clock.monotonic() < deadline)
+      await delay(this.#clock, READY_LOOK_MS);
   }
 
   async adopt(id: string): Promise<Running | undefined> {

@@ -8,6 +8,8 @@ export interface TaskSpec {
   readonly process: Process;
   /** For its resolv.conf. */
   readonly nameservers: readonly string[];
+  /** TCP ports that its service publishes: it is ready when it listens on one of them. */
+  readonly ports: readonly number[];
 }
 
 export interface Exit {
@@ -35,6 +37,8 @@ export interface Runtime {
   prepare(spec: TaskSpec): Promise<string>;
   /** Throws RejectedError. */
   start(spec: TaskSpec): Promise<Running>;
+  /** Resolves when the task just started takes connections, or has had time enough to. */
+  ready(spec: TaskSpec): Promise<void>;
   /** The task, if it still runs from before. */
   adopt(id: string): Promise<Running | undefined>;
   /** Removes what is left of it. */

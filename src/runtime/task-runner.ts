@@ -106,7 +106,9 @@ export class TaskRunner {
     await attach(this.#spec, netns);
     if (this.#told !== undefined || adopted !== undefined) return adopted;
     this.#report("starting");
-    return await runtime.start(this.#spec);
+    const running = await runtime.start(this.#spec);
+    await this.#orTold(Promise.race([running.exited, runtime.ready(this.#spec)]));
+    return running;
   }
 
   /** False when something of it is left. */

@@ -1,0 +1,27 @@
+// Whether somebody listens on a TCP port of a network namespace, seen through any process in it: proc_net_tcp(5).
+import { readFile } from "node:fs/promises";
+
+const LISTEN = "0A";
+
+/** False also when the process is gone. */
+export async function isListening(pid: number, ports: readonly number[]): Promise<boolean> {
+  const tables = await Promise.all([tableOf(pid, "tcp"), tableOf(pid, "tcp6")]);
+  return tables.some((table) => ports.some((port) => hasListener(table, port)));
+}
+
+/** Lines of `/proc/PID/net/tcp`: slot, local ADDRESS:PORT in hex, remote, state and more. */
+export function hasListener(table: string, port: number): boolean {
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  return table.split("\n").some((line) => {
+    const [, local, , state] = line.trim().split(/\s+/);
+    return state === LISTEN && local?.endsWith(suffix) === true;
+  });
+}
+
+async function tableOf(pid: number, name: string): Promise<string> {
+  try {
+    return await readFile(`/proc/${pid}/net/${name}`, "utf8");
+  } catch {
+    return "";
+  }
+}

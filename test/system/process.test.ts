@@ -1,0 +1,232 @@
+// runtime/ with real processes: started, watched, adopted by a second agent, stopped, and nothing left.
+import { existsSync } from "node:fs";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { ExecutionContext } from "ava";
+import type { Process } from "../../src/cluster/schema.ts";
+import { systemClock } from "../../src/lib/clock.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { newId } from "../../src/lib/random.ts";
+import { ProcessRuntime } from "../../src/runtime/process.ts";
+import { RejectedError, type TaskSpec } from "../../src/runtime/runtime.ts";
+import { Sandboxes } from "../../src/runtime/sandbox.ts";
+import { run, waitFor } from "./command.ts";
+import { systemTest } from "./system-test.ts";
+
+interface World {
+  /** A runtime over the same files: another one is the agent after a restart. */
+  agent(): ProcessRuntime;
+  sandboxes: Sandboxes;
+  directory: string;
+  spec(process: Partial<Process> & { command: string[] }): TaskSpec;
+  log(spec: TaskSpec): Promise<string>;
+}
+
+let worlds = 0;
+
+async function setUp(t: ExecutionContext): Promise<World> {
+  const node = `t${process.pid}x${worlds++}`;
+  const directory = await mkdtemp(join(tmpdir(), "overlayd-test-"));
+  const sandboxes = new Sandboxes({ node, kind: "task" });
+  const agents: ProcessRuntime[] = [];
+  const agent = () => {
+    const runtime = new ProcessRuntime({
+      directory,
+      sandboxes,
+      clock: systemClock,
+      log: silentLog,
+      path: process.env.PATH!,
+    });
+    agents.push(runtime);
+    return runtime;
+  };
+  // Nothing of a runtime keeps a process alive; in an agent its servers do.
+  const alive = setInterval(() => {}, 1000);
+  t.teardown(async () => {
+    clearInterval(alive);
+    for (const runtime of agents) runtime.close();
+    await sandboxes.prune(() => []);
+    await rm(directory, { recursive: true });
+  });
+  return {
+    agent,
+    sandboxes,
+    directory,
+    spec: (process) => ({
+      id: newId(),
+      name: "web.1",
+      process: { env: {}, workdir: null, ...process },
+      nameservers: ["10.192.16.1"],
+      ports: [],
+    }),
+    log: (spec) => run(["cat", join(directory, spec.id, "log")]),
+  };
+}
+
+const sh = (script: string) => ["/bin/sh", "-c", script];
+
+systemTest("a task has a namespace, a resolver and an environment of its own", async (t) => {
+  const { agent, sandboxes, spec, log } = await setUp(t);
+  const runtime = agent();
+  const script = 'cat /etc/resolv.conf; echo "$COLOUR $HOSTNAME $OVERLAYD_SECRET"; pwd; ls /proc/sys/net/ipv4/conf';
+  const task = spec({ command: sh(script), env: { COLOUR: "a = b" }, workdir: "/usr" });
+  process.env.OVERLAYD_SECRET = "secret";
+  t.teardown(() => delete process.env.OVERLAYD_SECRET);
+  t.is(await runtime.prepare(task), sandboxes.nameOf(task.id));
+  const running = await runtime.start(task);
+  t.deepEqual(await running.exited, { exitCode: 0, error: null });
+  t.is(await log(task), "nameserver 10.192.16.1\noptions ndots:0\na = b web.1 \n/usr\nall\ndefault\nlo\n");
+});
+
+const ENDS: [title: string, command: string[], expected: { exitCode: number | null; error: string | null }][] = [
+  [
+    "a status and last words",
+    sh("echo no such index >&2; exit 3"),
+    { exitCode: 3, error: "exit status 3: no such index" },
+  ],
+  ["a signal", sh("kill -SEGV $$"), { exitCode: 139, error: "killed by SIGSEGV" }],
+  ["a script without an interpreter", ["SCRIPT"], { exitCode: 127, error: "exit status 127" }],
+];
+for (const [title, command, expected] of ENDS) {
+  systemTest(`a task that ends with ${title} says so`, async (t) => {
+    const { agent, directory, spec } = await setUp(t);
+    const script = join(directory, "script");
+    await run(["/bin/sh", "-c", `printf '#!/no/such\\n' > ${script}; chmod +x ${script}`]);
+    const runtime = agent();
+    const task = spec({ command: command.map((part) => (part === "SCRIPT" ? script : part)) });
+    await runtime.prepare(task);
+    const exit = await (await runtime.start(task)).exited;
+    t.is(exit.exitCode, expected.exitCode);
+    t.true(exit.error?.startsWith(expected.error!), exit.error ?? "");
+    await rm(script);
+  });
+}
+
+const REJECTIONS: [title: string, process: Partial<Process> & { command: string[] }, reason: RegExp][] = [
+  ["a command that does not exist", { command: ["foo-no-such", "x"] }, /^exec: no such file 'foo-no-such'$/],
+  ["a path that does not exist", { command: ["/opt/no/such"] }, /^exec: no such file '\/opt\/no\/such'$/],
+  ["a directory that does not exist", { command: ["true"], workdir: "/no/such" }, /^workdir: no such directory/],
+  ["a PATH without the command", { command: ["sleep", "1"], env: { PATH: "/no" } }, /^exec: no such file 'sleep'$/],
+];
+for (const [title, process, reason] of REJECTIONS) {
+  systemTest(`${title} is rejected with the reason`, async (t) => {
+    const { agent, spec } = await setUp(t);
+    const task = spec(process);
+    const runtime = agent();
+    await runtime.prepare(task);
+    const error = await t.throwsAsync(runtime.start(task), { instanceOf: RejectedError });
+    t.regex(error?.message ?? "", reason);
+  });
+}
+
+systemTest("a task outlives its agent, and the next one learns how it ended", async (t) => {
+  const { agent, spec, log } = await setUp(t);
+  const task = spec({ command: sh("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done") });
+  const first = agent();
+  await first.prepare(task);
+  const { startedAt } = await first.start(task);
+  await waitFor(async () => (await log(task)) === "ready\n", { what: "the task to have set its trap" });
+  first.close();
+  const second = agent();
+  const adopted = await second.adopt(task.id);
+  t.is(adopted?.startedAt, startedAt);
+  await adopted?.stop(5000);
+  t.is((await adopted?.exited)?.exitCode, 7);
+  t.is(await second.adopt(task.id), undefined, "a task that ended is not adopted");
+});
+
+systemTest("the end of a task is known at once", async (t) => {
+  const { agent, spec, sandboxes } = await setUp(t);
+  const runtime = agent();
+  const task = spec({ command: ["sleep", "1000"] });
+  await runtime.prepare(task);
+  const running = await runtime.start(task);
+  const pids = await run(["ip", "netns", "pids", sandboxes.nameOf(task.id)]);
+  const pid = await sleepIn(pids);
+  const from = performance.now();
+  process.kill(pid, "SIGKILL");
+  t.is((await running.exited).error, "killed by SIGKILL");
+  t.true(performance.now() - from < 900, "sooner than the poll would see it");
+});
+
+systemTest("a task whose shim was killed as well is missed all the same", async (t) => {
+  const { agent, spec, sandboxes } = await setUp(t);
+  const runtime = agent();
+  const task = spec({ command: ["sleep", "1000"] });
+  await runtime.prepare(task);
+  const running = await runtime.start(task);
+  await sandboxes.clear(task.id);
+  t.is((await running.exited).error, "it ended, and its exit status is not known");
+});
+
+systemTest("a task that does not heed SIGTERM is killed after the grace, its children with it", async (t) => {
+  const { agent, spec, sandboxes, log } = await setUp(t);
+  const runtime = agent();
+  const task = spec({
+    command: sh("trap '' TERM; echo ready; sleep 1000 & sleep 1001 & while :; do sleep 0.05; done"),
+  });
+  await runtime.prepare(task);
+  const running = await runtime.start(task);
+  await waitFor(async () => (await log(task)) === "ready\n", { what: "the task to have set its trap" });
+  await running.stop(200);
+  t.is((await running.exited).error, "killed by SIGKILL: ready");
+  const name = sandboxes.nameOf(task.id);
+  await waitFor(async () => (await run(["ip", "netns", "pids", name])) === "", {
+    what: "all its processes to be gone",
+  });
+  await runtime.remove(task.id);
+  t.deepEqual(await sandboxes.list(), []);
+});
+
+systemTest("what a task left running is gone before it starts again", async (t) => {
+  const { agent, spec, sandboxes } = await setUp(t);
+  const runtime = agent();
+  const task = spec({ command: sh("setsid sleep 1000 & exit 1") });
+  await runtime.prepare(task);
+  await (await runtime.start(task)).exited;
+  const before = await run(["ip", "netns", "pids", sandboxes.nameOf(task.id)]);
+  const stray = await sleepIn(before);
+  await (await runtime.start(task)).exited;
+  await waitFor(() => !existsSync(`/proc/${stray}`), { what: "the stray child to be gone" });
+  t.pass();
+});
+
+systemTest("what is not among the tasks is removed, with its processes, files and namespace", async (t) => {
+  const { agent, spec, sandboxes, directory } = await setUp(t);
+  const first = agent();
+  const kept = spec({ command: ["sleep", "1000"] });
+  const old = spec({ command: ["sleep", "1000"] });
+  for (const task of [kept, old]) {
+    await first.prepare(task);
+    await first.start(task);
+  }
+  await sandboxes.create(newId(), []);
+  first.close();
+  const second = agent();
+  await second.prune(() => [kept.id]);
+  t.deepEqual(await sandboxes.list(), [sandboxes.nameOf(kept.id)]);
+  t.deepEqual(await readdir(directory), [kept.id]);
+  t.not(await second.adopt(kept.id), undefined);
+});
+
+systemTest("sandboxes of `run` and of other nodes are not taken for tasks'", async (t) => {
+  const { sandboxes } = await setUp(t);
+  const own = new Sandboxes({ node: `t${process.pid}`, kind: "run" });
+  const id = newId();
+  t.teardown(() => own.remove(id));
+  t.is(await own.create(id, ["10.192.16.1"]), own.nameOf(id));
+  t.is(await own.create(id, ["10.192.16.1"]), own.nameOf(id), "twice is no error");
+  t.deepEqual(await own.list(), [own.nameOf(id)]);
+  await sandboxes.prune(() => []);
+  t.true(await own.exists(id));
+});
+
+/** Of the processes given, the one that is `sleep 1000`. */
+async function sleepIn(pids: string): Promise<number> {
+  for (const pid of pids.split("\n").filter(Boolean)) {
+    const command = await run(["cat", `/proc/${pid}/cmdline`]);
+    if (command === "sleep\x001000\0") return Number(pid);
+  }
+  throw new Error(`no 'sleep 1000' among ${pids}`);
+}
