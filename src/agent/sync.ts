@@ -164,6 +164,7 @@ function tasksOf(state: State, nodeId: string): DesiredTask[] {
       // A service that was removed: its task is only to be stopped.
       process: service?.process ?? { command: ["/bin/false"], env: {}, workdir: null },
       nameservers: gateway === undefined ? [] : [gateway],
+      ports: service?.ports.filter(({ protocol }) => protocol === "tcp").map(({ target }) => target) ?? [],
       desired: service === undefined ? "shutdown" : task.desired,
     });
   }

@@ -28,6 +28,8 @@ export class FakeRuntime implements Runtime {
     return this.run(id);
   }
 
+  async ready(): Promise<void> {}
+
   /** As if it had been started before. */
   run(id: string): Running {
     const { promise, resolve } = promiseOf<Exit>();

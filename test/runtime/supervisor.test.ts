@@ -15,6 +15,7 @@ function task(id: string, desired: DesiredTask["desired"] = "running"): DesiredT
     name: `web.${id}`,
     process: { command: ["true"], env: {}, workdir: null },
     nameservers: ["10.192.16.1"],
+    ports: [],
     desired,
   };
 }
