@@ -10,6 +10,7 @@ import { findExecutable } from "./find-executable.ts";
 import { isListening } from "./listening.ts";
 import { RejectedError, type Running, type Runtime, type TaskSpec } from "./runtime.ts";
 import type { Sandboxes } from "./sandbox.ts";
+import { shim } from "./shim.ts";
 import { isAlive, TaskDirectory, taskIds } from "./task-directory.ts";
 import { WatchedProcess } from "./watched-process.ts";
 
@@ -20,24 +21,6 @@ const LOOK_MS = 5;
 const READY_DEADLINE_MS = 10_000;
 const READY_LOOK_MS = 20;
 const START_DEADLINE_MS = 10_000;
-
-/**
- * Outlives the agent, in a session of its own. The task leads another session, so that a signal to its process group
- * does not reach the shim; the shim holds out against one to itself, for the exit status would be lost. What a shell has to say
- * of a child that a signal ended ("Killed") does not belong in the task's log.
- * Arguments: the task's directory, then what env(1) takes: NAME=VALUE..., the command.
- */
-const SHIM = `
-directory=$1; shift
-trap : HUP INT TERM
-exec 3>&2 2>/dev/null
-(exec setsid /bin/sh -c '
-  IFS= read -r stat < "/proc/$$/stat"
-  printf "%s\\n" "$stat" > "$0/pid.new" && mv "$0/pid.new" "$0/pid" && exec env -i -- "$@"
-' "$directory" "$@") 2>&3 3>&-
-printf "%s\\n" "$?" > "$directory/exit.new"
-mv "$directory/exit.new" "$directory/exit"
-`;
 
 export interface ProcessRuntimeOptions {
   /** Tasks' files go to TASK_ID below it. */
@@ -78,13 +61,13 @@ export class ProcessRuntime implements Runtime {
     await this.#sandboxes.clear(id);
     const directory = this.#directoryOf(id);
     const logFrom = await directory.begin();
-    const variables = { PATH: path, HOME: "/", HOSTNAME: name, ...env };
-    const assignments = Object.entries(variables).map(([key, value]) => `${key}=${value}`);
-    const shim = ["/bin/sh", "-c", SHIM, "overlayd-task", directory.path, ...assignments, ...command];
-    const argv = ["netns", "exec", this.#sandboxes.nameOf(id), ...shim];
+    const task = shim(directory.path, command, { PATH: path, HOME: "/", HOSTNAME: name, ...env });
+    const argv = ["netns", "exec", this.#sandboxes.nameOf(id), ...task.argv];
+    const ip = await findExecutable("ip", systemEnv().PATH!, "/");
+    if (ip === undefined) throw new PlatformError("'ip' is not installed", "apt-get install iproute2");
     const log = await open(directory.log, "a");
     try {
-      const child = spawn("ip", argv, { cwd, detached: true, stdio: ["ignore", log.fd, log.fd], env: systemEnv() });
+      const child = spawn(ip, argv, { cwd, detached: true, stdio: ["ignore", log.fd, log.fd], env: task.env });
       await this.#begun(child, directory, logFrom);
     } finally {
       await log.close();

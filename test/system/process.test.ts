@@ -69,14 +69,18 @@ const sh = (script: string) => ["/bin/sh", "-c", script];
 systemTest("a task has a namespace, a resolver and an environment of its own", async (t) => {
   const { agent, sandboxes, spec, log } = await setUp(t);
   const runtime = agent();
-  const script = 'cat /etc/resolv.conf; echo "$COLOUR $HOSTNAME $OVERLAYD_SECRET"; pwd; ls /proc/sys/net/ipv4/conf';
-  const task = spec({ command: sh(script), env: { COLOUR: "a = b" }, workdir: "/usr" });
+  const script =
+    'cat /etc/resolv.conf; echo "$COLOUR $HOSTNAME $OVERLAYD_SECRET"; grep -ao discovery.type=single /proc/$$/environ; pwd; ls /proc/sys/net/ipv4/conf';
+  const task = spec({ command: sh(script), env: { COLOUR: "a = b", "discovery.type": "single" }, workdir: "/usr" });
   process.env.OVERLAYD_SECRET = "secret";
   t.teardown(() => delete process.env.OVERLAYD_SECRET);
   t.is(await runtime.prepare(task), sandboxes.nameOf(task.id));
   const running = await runtime.start(task);
   t.deepEqual(await running.exited, { exitCode: 0, error: null });
-  t.is(await log(task), "nameserver 10.192.16.1\noptions ndots:0\na = b web.1 \n/usr\nall\ndefault\nlo\n");
+  t.is(
+    await log(task),
+    "nameserver 10.192.16.1\noptions ndots:0\na = b web.1 \ndiscovery.type=single\n/usr\nall\ndefault\nlo\n",
+  );
 });
 
 const ENDS: [title: string, command: string[], expected: { exitCode: number | null; error: string | null }][] = [
@@ -119,6 +123,17 @@ for (const [title, process, reason] of REJECTIONS) {
     t.regex(error?.message ?? "", reason);
   });
 }
+
+systemTest("a task's environment is in no list of processes", async (t) => {
+  const { agent, spec, log } = await setUp(t);
+  const runtime = agent();
+  const task = spec({ command: sh('echo "$PASSWORD"; exec sleep 1000'), env: { PASSWORD: "grey-heron" } });
+  await runtime.prepare(task);
+  const running = await runtime.start(task);
+  await waitFor(async () => (await log(task)) === "grey-heron\n", { what: "the task to have its variable" });
+  t.false((await run(["ps", "-eo", "args"])).includes("grey-heron"));
+  await running.stop(1000);
+});
 
 systemTest("a task outlives its agent, and the next one learns how it ended", async (t) => {
   const { agent, spec, log } = await setUp(t);

@@ -1,0 +1,41 @@
+// What stands between the agent and a task: a shell that waits for the task and writes down how it ended.
+
+/**
+ * Outlives the agent, in a session of its own. The task leads another session, so that a signal to its process group
+ * does not reach the shim; the shim holds out against one to itself, for the exit status would be lost. What a shell
+ * has to say of a child that a signal ended ("Killed") does not belong in the task's log.
+ * Arguments: the task's directory, its PATH, then what env(1) takes: NAME=VALUE..., the command.
+ */
+const SHIM = `
+directory=$1 path=$2; shift 2
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+trap : HUP INT TERM
+exec 3>&2 2>/dev/null
+(exec setsid /bin/sh -c '
+  IFS= read -r stat < "/proc/$$/stat"
+  printf "%s\\n" "$stat" > "$0/pid.new" && mv "$0/pid.new" "$0/pid" || exit
+  PATH=$1; shift
+  exec /usr/bin/env -- "$@"
+' "$directory" "$path" "$@") 2>&3 3>&-
+printf "%s\\n" "$?" > "$directory/exit.new"
+mv "$directory/exit.new" "$directory/exit"
+`;
+
+export interface Shim {
+  argv: string[];
+  env: Record<string, string>;
+}
+
+/**
+ * The task's variables go by way of the environment, for everybody on the machine may read arguments. Only those whose
+ * names a shell would not hand on ("discovery.type") are arguments.
+ */
+export function shim(directory: string, command: readonly string[], variables: Record<string, string>): Shim {
+  const entries = Object.entries(variables);
+  const isPlain = ([name]: [string, string]) => /^[A-Za-z_]\w*$/.test(name);
+  const others = entries.filter((entry) => !isPlain(entry)).map(([name, value]) => `${name}=${value}`);
+  return {
+    argv: ["/bin/sh", "-c", SHIM, "overlayd-task", directory, variables.PATH ?? "", ...others, ...command],
+    env: Object.fromEntries(entries.filter(isPlain)),
+  };
+}
