@@ -65,12 +65,13 @@ export class Links {
 
   /** From now on puts back at once what somebody else removes. */
   watch(): void {
-    this.#watch ??= watchLinks(this.#log, this.#clock, () => {
+    const onChange = () => {
       if (this.#desired === undefined) return;
       this.apply(this.#desired).catch((error: unknown) => {
         this.#log.error("links are not as they should be", { reason: messageOf(error) });
       });
-    });
+    };
+    this.#watch ??= watchLinks({ log: this.#log, clock: this.#clock, device: this.#device, onChange });
   }
 
   /** Stops watching. Everything stays as it is. */

@@ -3,6 +3,7 @@ import test from "ava";
 import { vethName } from "../../src/links/desired.ts";
 import { platformError, readRefusals } from "../../src/links/iproute.ts";
 import { readFilter } from "../../src/links/read.ts";
+import { isOurs } from "../../src/links/watch.ts";
 
 test("every refused line of a batch is told from the others", (t) => {
   const stderr = 'Cannot find device "x"\nCommand failed -:2\nRTNETLINK answers: File exists\nCommand failed -:7\n';
@@ -43,3 +44,15 @@ test("a host end is named after its address, and fits the kernel", (t) => {
   t.is(vethName("10.192.0.5"), "ovl0ac00005");
   t.is(vethName("255.255.255.255").length, 11);
 });
+
+const EVENTS: [line: string, expected: boolean][] = [
+  ["Deleted 11:\tfrom all iif overlay0 lookup 4790", true],
+  ["Deleted blackhole 10.192.0.0/10 table 4790", true],
+  ["3: ovl0ac00005@if2: <NO-CARRIER,BROADCAST,MULTICAST,UP> mtu 1450 state LOWERLAYERDOWN", true],
+  ["deleted qdisc clsact ffff: dev ovl0ac00005 parent ffff:fff1", true],
+  ["192.0.2.1 dev eth0 lladdr 02:00:00:00:00:01 REACHABLE", false],
+  ["7: overlay01: <BROADCAST> mtu 1500", false],
+];
+for (const [line, expected] of EVENTS) {
+  test(`'${line}' is ${expected ? "" : "not "}a change of ours`, (t) => t.is(isOurs(line, "overlay0"), expected));
+}
