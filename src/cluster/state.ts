@@ -48,12 +48,14 @@ export function applyChanges(state: State, changes: readonly Change[], revision:
 export class Draft {
   /** The revision at which the changes will be in the state. */
   readonly revision: number;
+  readonly #base: State;
   readonly #tables: State;
   readonly #copied = new Set<Kind>();
   readonly #changes = new Map<string, Change>();
 
   constructor(state: State) {
     this.revision = state.revision + 1;
+    this.#base = state;
     this.#tables = { ...state, revision: this.revision };
   }
 
@@ -72,7 +74,9 @@ export class Draft {
   }
 
   remove(kind: Kind, key: string): void {
-    if (this.#tableOf(kind).delete(key)) this.#changes.set(`${kind}/${key}`, { kind, key, row: null });
+    if (!this.#tableOf(kind).delete(key)) return;
+    if (this.#base[kind].has(key)) this.#changes.set(`${kind}/${key}`, { kind, key, row: null });
+    else this.#changes.delete(`${kind}/${key}`);
   }
 
   #tableOf<K extends Kind>(kind: K): Map<string, RowOf<K>> {

@@ -1,0 +1,193 @@
+// Whatever order requests, failures, losses, returns and restarts come in: nothing is held twice, nothing lies outside
+// its subnet, nothing is given away too soon, and all that is released can be had again.
+import test from "ava";
+import fc from "fast-check";
+import type { CommandInput } from "../../src/cluster/commands.ts";
+import type { TaskState } from "../../src/cluster/schema.ts";
+import { UserError } from "../../src/lib/errors.ts";
+import { cidr } from "../../src/lib/ip.ts";
+import { Cluster, LIVENESS_MS } from "./cluster-fixture.ts";
+import { reusedTooSoon, violationsOf } from "./invariants.ts";
+
+const POOL = "10.192.0.0/17";
+const NODES = 4;
+
+type Step =
+  | { kind: "execute"; command: CommandInput }
+  | { kind: "endpoint"; node: number; network: string; name: string }
+  | { kind: "join" | "lose" | "apply"; node: number }
+  | { kind: "report"; node: number; states: TaskState[] }
+  | { kind: "restart" }
+  | { kind: "full"; full: boolean }
+  | { kind: "pass"; periods: number };
+
+const node = fc.integer({ min: 0, max: NODES - 1 });
+const name = fc.constantFrom("a", "b", "c");
+const network = fc.constantFrom("n1", "n2", "n3", "default");
+const subnet = fc.constantFrom("10.192.64.0/29", "10.192.64.8/29", "10.192.64.0/28", "10.192.80.0/26", undefined);
+const replicas = fc.integer({ min: 0, max: 6 });
+const port = fc.record({ published: fc.integer({ min: 9000, max: 9002 }), target: fc.constant(80) });
+
+const command: fc.Arbitrary<CommandInput> = fc.oneof(
+  fc.record({ type: fc.constant("network.create" as const), name: network, subnet }),
+  fc.record({ type: fc.constant("network.remove" as const), name: network }),
+  fc.record({
+    type: fc.constant("service.create" as const),
+    name,
+    command: fc.constant<string[]>(["true"]),
+    replicas,
+    networks: fc.array(network, { maxLength: 2 }),
+    endpointMode: fc.constantFrom("vip" as const, "dnsrr" as const),
+    ports: fc.array(port, { maxLength: 2 }),
+  }),
+  fc.record({ type: fc.constant("service.scale" as const), name, replicas }),
+  fc.record({ type: fc.constant("service.remove" as const), name }),
+  fc.record({ type: fc.constant("endpoint.remove" as const), id: fc.constantFrom("e1", "e2", "e3") }),
+  fc.record({
+    type: fc.constant("node.availability" as const),
+    name: node.map((i) => `node${i + 1}`),
+    availability: fc.constantFrom("active" as const, "drain" as const),
+  }),
+  fc.record({ type: fc.constant("node.remove" as const), name: node.map((i) => `node${i + 1}`) }),
+);
+
+const taskState = fc.constantFrom<TaskState>(
+  "preparing",
+  "running",
+  "running",
+  "failed",
+  "rejected",
+  "shutdown",
+  "complete",
+);
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 8, arbitrary: fc.record({ kind: fc.constant("execute" as const), command }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant("endpoint" as const),
+      node,
+      network,
+      name: fc.constantFrom("e1", "e2", "e3"),
+    }),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({ kind: fc.constantFrom("join" as const, "apply" as const, "apply" as const), node }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("lose" as const), node }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant("report" as const),
+      node,
+      states: fc.array(taskState, { minLength: 1, maxLength: 4 }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("restart" as const) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("full" as const), full: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("pass" as const), periods: fc.integer({ min: 1, max: 3 }) }) },
+);
+
+async function allowed(work: Promise<unknown>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+  }
+}
+
+async function take(cluster: Cluster, taken: Step): Promise<void> {
+  const { leader, nodes, clock, store } = cluster;
+  switch (taken.kind) {
+    case "execute":
+      return allowed(leader.execute(taken.command));
+    case "endpoint": {
+      const { id } = nodes[taken.node]!;
+      if (id === undefined) return;
+      const { network, name } = taken;
+      return allowed(leader.execute({ type: "endpoint.create", node: id, network, name }));
+    }
+    case "join":
+      return allowed(nodes[taken.node]!.join(leader));
+    case "lose":
+      return nodes[taken.node]!.lose();
+    case "apply":
+      return nodes[taken.node]!.apply();
+    case "report": {
+      let i = 0;
+      return allowed(nodes[taken.node]!.report(() => taken.states[i++ % taken.states.length]));
+    }
+    case "restart":
+      await leader.stop();
+      return cluster.lead();
+    case "full":
+      store.full = taken.full;
+      return;
+    case "pass":
+      return clock.advance((taken.periods * LIVENESS_MS) / 2);
+  }
+}
+
+function requireSound(cluster: Cluster): void {
+  const { state } = cluster.leader;
+  const wrong = violationsOf(state, cidr(POOL));
+  for (const fake of cluster.nodes) {
+    const row = state.nodes.get(fake.id ?? "");
+    // A node that the leader gave up is told everything anew when it is back.
+    if (row === undefined || row.state === "down") fake.applied = undefined;
+    if (fake.applied !== undefined) wrong.push(...reusedTooSoon(state, fake.applied));
+  }
+  if (wrong.length > 0) throw new Error(wrong.join("\n"));
+}
+
+/** Everybody comes back, all that was asked for is taken back, and the nodes do as they are told. */
+async function removeAll(cluster: Cluster): Promise<void> {
+  const { leader, nodes, store } = cluster;
+  store.full = false;
+  for (const fake of nodes) await fake.join(leader);
+  await cluster.settle();
+  for (const { id } of leader.state.services.values()) await leader.execute({ type: "service.remove", name: id });
+  for (const { id } of leader.state.endpoints.values()) await leader.execute({ type: "endpoint.remove", id });
+  await cluster.settle();
+  for (const { id, name } of leader.state.networks.values()) {
+    if (name.startsWith("n")) await leader.execute({ type: "network.remove", name: id });
+  }
+  await cluster.settle();
+}
+
+async function fillSmallestNetwork(cluster: Cluster): Promise<string[]> {
+  const { leader } = cluster;
+  await leader.execute({ type: "network.create", name: "small", subnet: "10.192.64.0/29" });
+  for (let i = 0; i < 5; i++) {
+    await leader.execute({ type: "endpoint.create", node: cluster.nodes[0]!.id!, network: "small" });
+  }
+  const addresses = [...leader.state.endpoints.values()].map(({ address }) => address);
+  for (const { id } of leader.state.endpoints.values()) await leader.execute({ type: "endpoint.remove", id });
+  await leader.execute({ type: "network.remove", name: "small" });
+  await cluster.settle();
+  return addresses.toSorted();
+}
+
+test("no address, VIP, VNI or port is ever held twice, and all that is released is usable again", async (t) => {
+  const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
+  t.log(`SEED=${seed}`);
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 80 }), async (steps) => {
+      const cluster = await Cluster.start(NODES, { pool: POOL });
+      for (const taken of steps) {
+        await take(cluster, taken);
+        requireSound(cluster);
+      }
+      await removeAll(cluster);
+      requireSound(cluster);
+      const { allocations, ports, tasks, networks, nodes } = cluster.leader.state;
+      t.deepEqual([ports.size, tasks.size, networks.size], [0, 0, 2]);
+      t.is(allocations.size, 2 + nodes.size);
+      const all = ["10.192.64.2", "10.192.64.3", "10.192.64.4", "10.192.64.5", "10.192.64.6"];
+      t.deepEqual(await fillSmallestNetwork(cluster), all);
+      t.deepEqual(await fillSmallestNetwork(cluster), all);
+    }),
+    { numRuns: 150, seed },
+  );
+});

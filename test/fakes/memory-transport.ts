@@ -1,0 +1,82 @@
+// The control plane's wire in memory: managers by name, nodes that can be cut off, everything through JSON.
+import type { CommandInput, CommandResult } from "../../src/cluster/commands.ts";
+import type { Leader } from "../../src/cluster/leader.ts";
+import type { NodeIdentity, Report, StreamMessage } from "../../src/cluster/protocol.ts";
+import { type Transport, UnreachableError } from "../../src/cluster/transport.ts";
+
+export class MemoryWire {
+  readonly #leaders = new Map<string, Leader>();
+  readonly #cut = new Set<string>();
+
+  /** Who answers as `manager`; undefined: nobody. */
+  setLeader(manager: string, leader: Leader | undefined): void {
+    if (leader === undefined) this.#leaders.delete(manager);
+    else this.#leaders.set(manager, leader);
+  }
+
+  /** Lets nothing through between the node and any manager: what is sent is lost in silence. */
+  cut(node: string): void {
+    this.#cut.add(node);
+  }
+
+  mend(node: string): void {
+    this.#cut.delete(node);
+  }
+
+  /** The node's end. */
+  transport(node: string): Transport {
+    const reach = (manager: string): Leader => {
+      const leader = this.#leaders.get(manager);
+      if (leader === undefined) throw new UnreachableError("ECONNREFUSED");
+      if (this.#cut.has(node)) throw new UnreachableError("EHOSTUNREACH");
+      return leader;
+    };
+    return {
+      open: (manager, identity, signal) => this.#stream(reach, manager, node, identity, signal),
+      report: async (manager, sessionId, report: Report) => reach(manager).report(sessionId, copy(report)),
+      execute: async (manager, command: CommandInput): Promise<CommandResult> => reach(manager).execute(copy(command)),
+      waitApplied: async (manager, revision, timeoutMs) => reach(manager).waitApplied(revision, timeoutMs),
+    };
+  }
+
+  async *#stream(
+    reach: (manager: string) => Leader,
+    manager: string,
+    node: string,
+    identity: NodeIdentity,
+    signal: AbortSignal,
+  ): AsyncGenerator<unknown> {
+    const lines: StreamMessage[] = [];
+    let closed = false;
+    let wake = () => {};
+    const send = (message: StreamMessage) => {
+      if (!this.#cut.has(node)) lines.push(copy(message));
+      wake();
+    };
+    const close = () => {
+      closed = true;
+      wake();
+    };
+    signal.addEventListener("abort", close);
+    const leader = reach(manager);
+    const sessionId = await leader.openSession(copy(identity), { send, close });
+    try {
+      for (;;) {
+        signal.throwIfAborted();
+        const line = lines.shift();
+        if (line !== undefined) yield line;
+        else if (closed) return;
+        else
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+      }
+    } finally {
+      leader.closeSession(sessionId);
+    }
+  }
+}
+
+function copy<T>(value: T): T {
+  return JSON.parse(JSON.stringify(value)) as T;
+}

@@ -1,0 +1,83 @@
+// An agent reduced to its control plane: a session, and a runtime that does at once what the state says.
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { NodeIdentity } from "../../src/cluster/protocol.ts";
+import type { State, TaskStatus } from "../../src/cluster/schema.ts";
+import { Session } from "../../src/cluster/session.ts";
+import type { Clock } from "../../src/lib/clock.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import type { Random } from "../../src/lib/random.ts";
+import type { MemoryWire } from "../fakes/memory-transport.ts";
+
+export interface SimulatedWorld {
+  wire: MemoryWire;
+  clock: Clock;
+  random: Random;
+  managers: readonly string[];
+}
+
+export class SimulatedNode {
+  readonly identity: NodeIdentity;
+  readonly #snapshotPath: string;
+  readonly #world: SimulatedWorld;
+  session!: Session;
+  /** Ids of the tasks whose processes it runs. */
+  running = new Set<string>();
+
+  constructor(identity: NodeIdentity, world: SimulatedWorld, run: string) {
+    this.identity = identity;
+    this.#world = world;
+    this.#snapshotPath = join(tmpdir(), `overlayd-sim-${process.pid}-${run}-${identity.name}`);
+  }
+
+  /** The agent starts; processes of an earlier one go on. */
+  async start(): Promise<void> {
+    const { wire, clock, random, managers } = this.#world;
+    const transport = wire.transport(this.identity.name);
+    const { identity } = this;
+    this.session = new Session({
+      identity,
+      managers,
+      snapshotPath: this.#snapshotPath,
+      clock,
+      log: silentLog,
+      random,
+      transport,
+    });
+    await this.session.start();
+    this.session.onState((state) => this.#obey(state));
+  }
+
+  async stop(): Promise<void> {
+    await this.session.stop();
+  }
+
+  /** The machine reboots: no process is left. */
+  reboot(): void {
+    this.running.clear();
+  }
+
+  async remove(): Promise<void> {
+    await this.stop();
+    await rm(this.#snapshotPath, { force: true });
+  }
+
+  #obey(state: State): void {
+    const own = [...state.tasks.values()].filter(({ nodeId }) => nodeId === this.session.nodeId);
+    this.running = new Set(own.filter(({ desired }) => desired === "running").map(({ id }) => id));
+    const statuses = own.map(
+      ({ id, nodeId, desired }): TaskStatus => ({
+        taskId: id,
+        nodeId: nodeId!,
+        state: desired === "running" ? "running" : "shutdown",
+        since: 0,
+        error: null,
+        exitCode: null,
+        restarts: 0,
+      }),
+    );
+    this.session.reportStatuses(statuses);
+    this.session.reportApplied(state.revision);
+  }
+}
