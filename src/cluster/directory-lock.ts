@@ -9,10 +9,15 @@ import { PlatformError } from "../lib/errors.ts";
 export type Unlock = () => Promise<void>;
 
 const LOCK_NAME = "lock.sock";
+/** sockaddr_un holds 108 bytes, the closing zero among them (unix(7)); the stale socket's name is the longest. */
+const MAX_PATH_BYTES = 107 - `.${2 ** 22}`.length;
 
 /** Takes the directory's lock. Throws PlatformError when another process has it. */
 export async function lockDirectory(directory: string): Promise<Unlock> {
   const path = join(directory, LOCK_NAME);
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
+    throw new PlatformError(`the path of ${directory} is too long for a socket in it`, "choose a shorter directory");
+  }
   const server = (await listen(path)) ?? ((await removeStale(path)) ? await listen(path) : undefined);
   if (server === undefined) throw new PlatformError(`another overlayd uses ${directory}`, `ss -xlp | grep ${path}`);
   return () => new Promise((resolve) => server.close(() => resolve()));

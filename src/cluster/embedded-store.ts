@@ -95,9 +95,10 @@ class EmbeddedStore implements Store {
   }
 }
 
+/** A file system without a size of its own says 0 blocks; there LMDB's own error has to do. */
 async function freeBytes(directory: string): Promise<number> {
-  const { bavail, bsize } = await statfs(directory);
-  return bavail * bsize;
+  const { blocks, bavail, bsize } = await statfs(directory);
+  return blocks === 0 ? Number.POSITIVE_INFINITY : bavail * bsize;
 }
 
 async function openChecked(path: string): Promise<RootDatabase<string, string>> {

@@ -62,9 +62,10 @@ test("every acknowledged commit is there after kill -9 under load, time after ti
   await rm(directory, { recursive: true });
 });
 
-const asRoot = process.getuid?.() === 0 ? test : test.skip;
+const isRoot = process.getuid?.() === 0;
+const fullDisk = "a full disk is refused clearly, and nothing is lost";
 
-asRoot("a full disk is refused clearly, and nothing is lost", async (t) => {
+(isRoot ? test : test.skip)(isRoot ? fullDisk : `${fullDisk} (skipped: needs root)`, async (t) => {
   const directory = await temporaryDirectory();
   await run("mount", ["-t", "tmpfs", "-o", "size=1m", "overlayd-test", directory]);
   try {
