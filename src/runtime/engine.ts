@@ -1,0 +1,131 @@
+// The Docker engine, over dockerode: containers as this project sees them, and events as they come.
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
+import Docker from "dockerode";
+import { messageOf } from "../lib/errors.ts";
+
+export const ENGINE_SOCKET = "/var/run/docker.sock";
+
+/** The engine does not answer, or refused. `status` is HTTP's; undefined when nobody answered. */
+export class EngineError extends Error {
+  override name = "EngineError";
+  readonly status: number | undefined;
+
+  constructor(what: string, cause: unknown) {
+    const { statusCode, json } = cause as { statusCode?: number; json?: { message?: string } };
+    super(`${what}: ${json?.message ?? messageOf(cause)}`, { cause });
+    this.status = statusCode;
+  }
+}
+
+export interface Container {
+  /** 64 hexadecimal digits. */
+  readonly id: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly isRunning: boolean;
+  /** Of its first process, in the engine's pid namespace; 0 when it does not run. */
+  readonly pid: number;
+  /** Wall-clock milliseconds. */
+  readonly startedAt: number;
+  /** `none`, `default`, `host`, `container:ID` or a network's name. */
+  readonly networkMode: string;
+  /** `none`: it has no health check. */
+  readonly health: "none" | "starting" | "healthy" | "unhealthy";
+  readonly exitCode: number;
+  readonly oomKilled: boolean;
+}
+
+export interface ContainerEvent {
+  readonly id: string;
+  /** `start`, `die`, `destroy`, `health_status: healthy`... */
+  readonly action: string;
+  /** The container's labels, its image and name among them, and of `die` its exitCode. */
+  readonly attributes: Readonly<Record<string, string>>;
+}
+
+/** `docker` is dockerode itself, for what this class does not say. */
+export class Engine {
+  readonly docker: Docker;
+
+  constructor(socketPath = ENGINE_SOCKET) {
+    this.docker = new Docker({ socketPath });
+  }
+
+  /** Whether an engine answers. */
+  async answers(): Promise<boolean> {
+    try {
+      await this.docker.ping();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** By id, the beginning of one, or name; undefined when there is none. Throws EngineError. */
+  async container(reference: string): Promise<Container | undefined> {
+    try {
+      return readContainer(await this.docker.getContainer(reference).inspect());
+    } catch (cause) {
+      const error = new EngineError(`docker inspect ${reference}`, cause);
+      if (error.status === 404) return undefined;
+      throw error;
+    }
+  }
+
+  /** Ids of the running containers that have all of `labels` ("key" or "key=value"). Throws EngineError. */
+  async running(labels: readonly string[] = []): Promise<string[]> {
+    try {
+      const rows = await this.docker.listContainers({ filters: { status: ["running"], label: [...labels] } });
+      return rows.map(({ Id }) => Id);
+    } catch (cause) {
+      throw new EngineError("docker ps", cause);
+    }
+  }
+
+  /**
+   * Calls `onEvent` with what happens to containers, after `onOpen`: what came before that is not told. Resolves when
+   * the engine ends the stream or `signal` does. Throws EngineError.
+   */
+  async follow(signal: AbortSignal, onOpen: () => void, onEvent: (event: ContainerEvent) => void): Promise<void> {
+    let stream: Readable;
+    try {
+      stream = (await this.docker.getEvents({ filters: { type: ["container"] }, abortSignal: signal })) as Readable;
+    } catch (cause) {
+      if (signal.aborted) return;
+      throw new EngineError("docker events", cause);
+    }
+    stream.on("error", () => {}); // the loop below ends with it
+    onOpen();
+    try {
+      for await (const line of createInterface({ input: stream })) onEvent(readEvent(line));
+    } catch (cause) {
+      if (!signal.aborted) throw new EngineError("docker events", cause);
+    }
+  }
+}
+
+function readContainer(info: Docker.ContainerInspectInfo): Container {
+  const { State: state, Config: config } = info;
+  const health = state.Health?.Status;
+  return {
+    id: info.Id,
+    name: info.Name.replace(/^\//, ""),
+    labels: config.Labels ?? {},
+    isRunning: state.Running,
+    pid: state.Pid,
+    startedAt: Date.parse(state.StartedAt),
+    networkMode: info.HostConfig.NetworkMode ?? "default",
+    health: health === "starting" || health === "healthy" || health === "unhealthy" ? health : "none",
+    exitCode: state.ExitCode,
+    oomKilled: state.OOMKilled,
+  };
+}
+
+function readEvent(line: string): ContainerEvent {
+  const { Action: action, Actor: actor } = JSON.parse(line) as {
+    Action: string;
+    Actor: { ID: string; Attributes: Record<string, string> };
+  };
+  return { id: actor.ID, action, attributes: actor.Attributes };
+}
