@@ -22,8 +22,13 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   cli: ["lib", "api"],
 };
 
-/** Packages that one folder alone may import. */
-const OWN_PACKAGES: Record<string, string> = { koffi: "linux", lmdb: "cluster", "dns-packet": "dns", commander: "cli" };
+/** Packages that only these folders may import. */
+const OWN_PACKAGES: Record<string, readonly string[]> = {
+  koffi: ["linux"],
+  lmdb: ["cluster"],
+  "dns-packet": ["dns"],
+  commander: ["cli", "agent"],
+};
 
 interface Import {
   specifier: string;
@@ -54,8 +59,9 @@ function violationsOf(path: string, source: string): string[] {
   if (allowed === undefined) return [`${path}: the table has no folder '${folder}'`];
   return importsOf(source).flatMap(({ specifier, typeOnly }) => {
     if (!specifier.startsWith(".")) {
-      const owner = OWN_PACKAGES[specifier];
-      return owner === undefined || owner === folder ? [] : [`${path}: only ${owner} may import ${specifier}`];
+      const owners = OWN_PACKAGES[specifier];
+      if (owners === undefined || owners.includes(folder)) return [];
+      return [`${path}: only ${owners.join(" and ")} may import ${specifier}`];
     }
     const target = folderOf(join(path, "..", specifier));
     if (target === folder || allowed.includes(target)) return [];

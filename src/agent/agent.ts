@@ -1,6 +1,7 @@
 // The agent: its parts, wired, in the order in which they start and stop.
 import { readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { serveApi } from "../api/server.ts";
 import { openEmbeddedStore } from "../cluster/embedded-store.ts";
@@ -33,6 +34,7 @@ import { TaskStatuses } from "./task-statuses.ts";
 import { findUnderlayLink, hostAddresses } from "./underlay-link.ts";
 
 const DEFAULT_SPIN_MICROS = 50;
+const MOST_DEFAULT_WORKERS = 4;
 
 export interface Agent {
   /** Stops; TUN, links, rules, flows and tasks stay for the next start. */
@@ -93,6 +95,7 @@ async function start(
     flowCapacity: config.datapath.flows,
     underlay: config.datapath.underlay,
     spinMicros: config.datapath.spinMicros ?? DEFAULT_SPIN_MICROS,
+    workers: config.datapath.workers ?? Math.min(availableParallelism(), MOST_DEFAULT_WORKERS),
     log,
     onFailure,
   });

@@ -5,6 +5,7 @@ import type { State } from "../cluster/schema.ts";
 import type { Session } from "../cluster/session.ts";
 import type { EngineReport } from "../datapath/engine.ts";
 import type { FlowRow } from "../datapath/flow-list.ts";
+import type { ProbeView } from "../datapath/probes.ts";
 import type { DnsServer } from "../dns/server.ts";
 import { UserError } from "../lib/errors.ts";
 import { formatIpv4 } from "../lib/ip.ts";
@@ -50,19 +51,20 @@ function leaderName({ state, manager }: Session): string | null {
 }
 
 function peerViews(state: State, nodeName: string, report: EngineReport): PeerView[] {
-  const reportsByVtep = new Map(report.peers.map((peer) => [formatIpv4(peer.vtep), peer]));
+  const probes = new Map(report.probes.map((probe) => [formatIpv4(probe.vtep), probe]));
+  const trafficByVtep = new Map(report.traffic.map((traffic) => [formatIpv4(traffic.vtep), traffic]));
   return [...state.nodes.values()]
     .filter(({ name }) => name !== nodeName)
     .sort((a, b) => a.name.localeCompare(b.name))
     .map((node) => {
-      const peer = reportsByVtep.get(node.address);
-      const { rttMs = null, rxPackets = 0, txPackets = 0, rxBytes = 0, txBytes = 0 } = peer ?? {};
+      const probe = probes.get(node.address);
+      const { rxPackets = 0, txPackets = 0, rxBytes = 0, txBytes = 0 } = trafficByVtep.get(node.address) ?? {};
       return {
         name: node.name,
         address: node.address,
-        state: peer?.state ?? "init",
-        reason: peer === undefined ? null : reasonOf(peer, node.vxlanPort, node.state === "ready"),
-        rttMs,
+        state: probe?.state ?? "init",
+        reason: probe === undefined ? null : reasonOf(probe, node.vxlanPort, node.state === "ready"),
+        rttMs: probe?.rttMs ?? null,
         rxPackets,
         txPackets,
         rxBytes,
@@ -75,7 +77,7 @@ function peerViews(state: State, nodeName: string, report: EngineReport): PeerVi
 }
 
 /** Why a peer is not up, as far as the probes and the leader together tell. */
-function reasonOf(peer: EngineReport["peers"][number], port: number, isReady: boolean): string | null {
+function reasonOf(peer: ProbeView, port: number, isReady: boolean): string | null {
   if (peer.state === "up") return null;
   if (peer.remoteState !== null) return `its probes arrive, ours do not: UDP ${port} to it is blocked`;
   const since = peer.silentMs === null ? "ever" : `for ${Math.round(peer.silentMs / 1000)} s`;
@@ -85,9 +87,9 @@ function reasonOf(peer: EngineReport["peers"][number], port: number, isReady: bo
 
 function statsView(report: EngineReport, dns: DnsServer): StatsView {
   const { answersByRcode, ...counters } = dns.stats();
-  const { drops, flows, flowCapacity, evictedFlows, peers } = report;
+  const { drops, flows, flowCapacity, evictedFlows, traffic } = report;
   const total = (key: "rxPackets" | "txPackets" | "rxBytes" | "txBytes"): number =>
-    peers.reduce((sum, peer) => sum + peer[key], 0);
+    traffic.reduce((sum, peer) => sum + peer[key], 0);
   return {
     datapath: {
       rxPackets: total("rxPackets"),

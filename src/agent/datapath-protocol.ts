@@ -1,6 +1,7 @@
 // What the agent's main thread and a data-path worker say to each other.
 import type { EngineReport } from "../datapath/engine.ts";
 import type { FlowRow } from "../datapath/flow-list.ts";
+import type { HealthReport } from "../datapath/peer-health.ts";
 import type { TableDiff } from "../datapath/tables.ts";
 
 /** How a worker is to be started. */
@@ -13,12 +14,16 @@ export interface WorkerSetup {
   flowCapacity: number;
   underlay: "auto" | "batched" | "dgram";
   spinMicros: number;
+  /** Of how many this one is which, from 0. The first opens the flow table, the others join it. */
+  index: number;
+  workers: number;
   /** One int32: how many commands were posted. A worker that is not blocked looks here. */
   posted: SharedArrayBuffer;
 }
 
 export type WorkerCommand =
   | { type: "apply"; diff: TableDiff }
+  | { type: "health"; report: HealthReport }
   | { type: "report" }
   | { type: "flows"; limit: number }
   | { type: "stop" };
@@ -31,6 +36,7 @@ export interface WorkerRequest {
 /** What the commands answer. */
 export interface WorkerResults {
   apply: undefined;
+  health: undefined;
   report: EngineReport;
   flows: FlowRow[];
   stop: undefined;
@@ -38,6 +44,7 @@ export interface WorkerResults {
 
 export type WorkerMessage =
   /** First, once: the loop runs. `eventFd` ends its wait. */
-  | { type: "ready"; eventFd: number; underlay: "batched" | "dgram"; freshFlows: boolean; notes: string[] }
+  | { type: "ready"; eventFd: number; underlay: "batched" | "dgram"; notes: string[] }
   | { type: "result"; id: number; value: WorkerResults[keyof WorkerResults] }
+  | { type: "health"; report: HealthReport }
   | { type: "failed"; message: string; mend: string | null };

@@ -34,15 +34,20 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
   const notes: string[] = [];
   if (!device.offloads.tcp) notes.push("the TUN takes no TCP super-packets (TSO): transfers are slow");
   const { underlay, kind } = await openUnderlay(setup, memory, notes);
+  const isFirst = setup.index === 0;
+  const flows = isFirst
+    ? FlowTable.open(flowFile.buffer, flowCapacity, Math.floor(systemRandom() * 2 ** 32))
+    : FlowTable.join(flowFile.buffer, flowCapacity);
   const engine = new Engine({
     memory,
     device,
     underlay,
-    flowMemory: flowFile.buffer,
-    flowCapacity,
+    flows,
+    isFirst,
     now: machineMonotonic,
     random: systemRandom,
   });
+  engine.onHealth = (report) => say({ type: "health", report });
   const poller = new Poller(memory, [device.fd, underlay.fd]);
   const posted = new Int32Array(setup.posted);
   let taken = 0;
@@ -58,7 +63,7 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
       if (command.type === "stop") return false;
     }
   };
-  say({ type: "ready", eventFd: poller.eventFd, underlay: kind, freshFlows: flowFile.fresh, notes });
+  say({ type: "ready", eventFd: poller.eventFd, underlay: kind, notes });
   const loop = { engine, commands, now: machineMonotonic, spinMs: setup.spinMicros / 1000 };
   if (kind === "batched") runLoop({ ...loop, wait: (timeoutMs) => poller.wait(timeoutMs) });
   else {
@@ -74,7 +79,7 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
 type OpenedUnderlay = { underlay: Underlay & { onReadable?: (() => void) | undefined }; kind: "batched" | "dgram" };
 
 async function openUnderlay(setup: WorkerSetup, memory: PacketMemory, notes: string[]): Promise<OpenedUnderlay> {
-  const options = { address: ipv4(setup.address), port: setup.port };
+  const options = { address: ipv4(setup.address), port: setup.port, workers: setup.index === 0 ? setup.workers : 1 };
   if (setup.underlay !== "dgram") {
     try {
       const underlay = openUdpUnderlay(memory, options);
@@ -93,6 +98,9 @@ function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof W
   switch (command.type) {
     case "apply":
       engine.apply(command.diff);
+      return undefined;
+    case "health":
+      engine.tellHealth(command.report);
       return undefined;
     case "report":
       return engine.report();

@@ -1,12 +1,14 @@
 // One data path, whole: the forwarder with its tables, flows and probes between a device and an underlay. Whoever
 // owns it calls step() when there is something to carry and tick() when it asked to be called again.
+import type { Ipv4 } from "../lib/ip.ts";
 import { createSum } from "../packet/checksum.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import { type FlowRow, listFlows } from "./flow-list.ts";
 import { FlowSweeper } from "./flow-sweeper.ts";
-import { FlowTable } from "./flow-table.ts";
+import type { FlowTable } from "./flow-table.ts";
 import { Forwarder, type Traffic } from "./forwarder.ts";
+import { type HealthReport, ToldHealth } from "./peer-health.ts";
 import type { Device, Underlay } from "./ports.ts";
 import { Probes, type ProbeView } from "./probes.ts";
 import { type TableDiff, Tables } from "./tables.ts";
@@ -22,9 +24,9 @@ export interface EngineParts {
   memory: PacketMemory;
   device: Device;
   underlay: Underlay;
-  /** Of FlowTable.bytesFor(flowCapacity) bytes; what is in it is taken up. */
-  flowMemory: ArrayBuffer;
-  flowCapacity: number;
+  flows: FlowTable;
+  /** The first of the workers that share the flows: it probes the peers and sweeps. The others are told. */
+  isFirst: boolean;
   /** Milliseconds, monotonic since the machine started, so that flows keep their age over a restart. */
   now: () => number;
   random: () => number;
@@ -33,25 +35,31 @@ export interface EngineParts {
 /** What a person may want to know of the data path. */
 export interface EngineReport {
   drops: Record<string, number>;
+  evictedFlows: number;
+  traffic: (Traffic & { vtep: Ipv4 })[];
+  /** Of the first worker. */
+  probes: ProbeView[];
   flows: number;
   flowCapacity: number;
-  evictedFlows: number;
-  peers: (ProbeView & Traffic)[];
 }
 
 export class Engine {
   readonly tables = new Tables();
   readonly #flows: FlowTable;
-  readonly #probes: Probes;
+  readonly #probes: Probes | undefined;
+  readonly #toldHealth = new ToldHealth();
+  #toldUnreachable = "";
   readonly #forwarder: Forwarder;
-  readonly #sweeper: FlowSweeper;
+  readonly #sweeper: FlowSweeper | undefined;
+  /** Called when the health of a peer has changed, by the first. */
+  onHealth: (report: HealthReport) => void = () => {};
   readonly #device: Device;
   readonly #underlay: Underlay;
   readonly #fromDevice: DeviceBatch;
   readonly #fromUnderlay: UnderlayBatch;
   readonly #now: () => number;
 
-  constructor({ memory, device, underlay, flowMemory, flowCapacity, now, random }: EngineParts) {
+  constructor({ memory, device, underlay, flows, isFirst, now, random }: EngineParts) {
     const sum = createSum(memory);
     const { tables } = this;
     this.#now = now;
@@ -59,20 +67,19 @@ export class Engine {
     this.#underlay = underlay;
     this.#fromDevice = new DeviceBatch(memory, DEVICE_PACKETS);
     this.#fromUnderlay = new UnderlayBatch(memory, UNDERLAY_MESSAGES);
-    const flows = new FlowTable(flowMemory, flowCapacity, Math.floor(random() * 2 ** 32));
-    const probes = new Probes({ memory, sum, tables, now, random });
     this.#flows = flows;
-    this.#probes = probes;
-    this.#sweeper = new FlowSweeper(flows);
-    this.#forwarder = new Forwarder({ memory, sum, device, underlay, tables, flows, probes, random });
-    probes.sendThrough((offset, length, peer) => this.#forwarder.sendDatagram(offset, length, peer));
+    this.#probes = isFirst ? new Probes({ memory, sum, tables, now, random }) : undefined;
+    this.#sweeper = isFirst ? new FlowSweeper(flows) : undefined;
+    const health = this.#probes ?? this.#toldHealth;
+    this.#forwarder = new Forwarder({ memory, sum, device, underlay, tables, flows, health, random });
+    this.#probes?.sendThrough((offset, length, peer) => this.#forwarder.sendDatagram(offset, length, peer));
   }
 
   /** Puts the tables that the diff leads to in force. */
   apply(diff: TableDiff): void {
     const before = [...this.tables.peers.keys()];
     this.tables.apply(diff);
-    this.#probes.update();
+    this.#probes?.update();
     for (const vtep of before) if (!this.tables.peers.has(vtep)) this.#forwarder.forgetTraffic(vtep);
     this.tick();
   }
@@ -89,20 +96,35 @@ export class Engine {
 
   /** Probes and expiry. Returns the milliseconds until it wants to be called again. */
   tick(): number {
+    if (this.#probes === undefined) return TICK_MS;
     const next = this.#probes.tick();
     this.#forwarder.flush();
-    this.#sweeper.sweep(Math.floor(this.#now() / 1000));
+    this.#sweeper?.sweep(Math.floor(this.#now() / 1000));
+    this.#tellHealth(this.#probes.healthReport());
     return Math.min(next, TICK_MS);
   }
 
   report(): EngineReport {
     return {
       drops: this.#forwarder.drops(),
+      evictedFlows: this.#forwarder.evictedFlows,
+      traffic: [...this.tables.peers.keys()].map((vtep) => ({ vtep, ...this.#forwarder.traffic(vtep) })),
+      probes: this.#probes?.views() ?? [],
       flows: this.#flows.count,
       flowCapacity: this.#flows.capacity,
-      evictedFlows: this.#forwarder.evictedFlows,
-      peers: this.#probes.views().map((view) => ({ ...view, ...this.#forwarder.traffic(view.vtep) })),
     };
+  }
+
+  /** What the first worker found out. */
+  tellHealth(report: HealthReport): void {
+    this.#toldHealth.tell(report);
+  }
+
+  #tellHealth(report: HealthReport): void {
+    const unreachable = report.unreachable.join();
+    if (unreachable === this.#toldUnreachable) return;
+    this.#toldUnreachable = unreachable;
+    this.onHealth(report);
   }
 
   /** The live flows, newest first, at most `limit`. */

@@ -19,8 +19,9 @@ export class FlowSweeper {
     for (let i = Math.min(FLOWS_PER_SWEEP, end); i > 0; i--) {
       if (this.#next >= end) this.#next = 0;
       const entry = 2 * this.#next++;
+      const version = flows.versionOf(entry);
       if (flows.stateOf(entry) === FlowState.Free) continue;
-      if (seconds - flows.lastSeenOf(entry) > flows.timeoutOf(entry)) flows.remove(entry);
+      if (seconds - flows.lastSeenOf(entry) > flows.timeoutOf(entry)) flows.remove(entry, version);
     }
   }
 }

@@ -6,6 +6,11 @@
 // A flow is either free, or unreplied (on the list from oldest to newest, which a full table evicts from), or
 // replied. An entry's key says how its packets arrive; how they leave follows from the other entry's key, turned
 // round. Which words may be read: those of a flow found by find(); the rest belong to the table.
+//
+// Several workers share one table. Who makes or removes flows holds the lock; who looks one up does not. A flow is
+// written before it is in the index, and its version changes when it is published and when it is removed: a reader
+// takes the version with the entry, reads what it needs, and then asks isCurrent(). A look-up may miss a flow while
+// another worker closes a gap in the index: only a miss under the lock is one.
 // BOUNDED: by `capacity` flows; keyed by zone, protocol, addresses and ports.
 import type { Ipv4 } from "../lib/ip.ts";
 
@@ -28,6 +33,8 @@ const H_FRESH = 6;
 /** Oldest and newest unreplied flow + 1. */
 const H_OLDEST = 7;
 const H_NEWEST = 8;
+/** 1: somebody makes or removes flows. */
+const H_LOCK = 9;
 
 // Entry words. The key is words 1 to 10.
 const HASH = 0;
@@ -53,8 +60,11 @@ const SERVICE = 25;
 const CREATED = 26;
 const NEWER = 27; // the next newer unreplied flow + 1, or the next free one
 const OLDER = 28;
+const VERSION = 29;
 
 const MAPPED = 0xffff;
+/** The epoch of no tables: whatever is in force, the flow is checked against it. */
+const NEVER = 0;
 
 /** Flow states, word FLOW_STATE's low byte. TCP's are those that nf_conntrack names. */
 export const FlowState = {
@@ -79,30 +89,39 @@ export class FlowTable {
   readonly #index: Int32Array;
   readonly #mask: number;
   readonly #seed: number;
+  /** The version of the flow that the last find() found. */
+  foundVersion = 0;
 
   /** Bytes of memory that a table of `capacity` flows takes. */
   static bytesFor(capacity: number): number {
     return 4 * (HEADER_WORDS + indexSlots(capacity) + capacity * 2 * ENTRY_WORDS);
   }
 
+  /** For a table that another worker opened: the same memory, as this thread sees it. */
+  static join(buffer: ArrayBuffer, capacity: number): FlowTable {
+    return new FlowTable(buffer, capacity, undefined);
+  }
+
   /**
    * Takes up the table that is in `buffer`, or makes an empty one. `seed` keys the hash of a new one, so that
    * nobody outside can choose colliding flows. Throws RangeError when the buffer is too small.
    */
-  constructor(buffer: ArrayBuffer, capacity: number, seed: number) {
+  static open(buffer: ArrayBuffer, capacity: number, seed: number): FlowTable {
+    return new FlowTable(buffer, capacity, seed);
+  }
+
+  private constructor(buffer: ArrayBuffer, capacity: number, seed: number | undefined) {
     const slots = indexSlots(capacity);
     this.capacity = capacity;
     this.#header = new Int32Array(buffer, 0, HEADER_WORDS);
     this.#index = new Int32Array(buffer, 4 * HEADER_WORDS, slots);
     this.#words = new Int32Array(buffer, 4 * (HEADER_WORDS + slots), capacity * 2 * ENTRY_WORDS);
     this.#mask = slots - 1;
-    if (this.#isWhole()) {
-      this.#seed = this.#header[H_SEED]!;
-      this.#rebuild();
-    } else {
-      this.#seed = seed | 0;
-      this.#clear();
-    }
+    const isWhole = this.#isWhole();
+    if (!isWhole && seed === undefined) throw new RangeError("there is no flow table to join");
+    this.#seed = isWhole ? this.#header[H_SEED]! : seed! | 0;
+    if (!isWhole) this.#clear();
+    else if (seed !== undefined) this.#rebuild();
   }
 
   get count(): number {
@@ -123,6 +142,7 @@ export class FlowTable {
       const found = this.#index[slot]!;
       if (found === 0) return -1;
       const at = (found - 1) * ENTRY_WORDS;
+      this.foundVersion = words[((found - 1) & ~1) * ENTRY_WORDS + VERSION]!;
       if (
         words[at + HASH] === hash &&
         words[at + SOURCE + 3] === source &&
@@ -144,11 +164,26 @@ export class FlowTable {
     return h ^ (h >>> 15);
   }
 
+  /** Whether the flow is still the one that was found with this version: what was read of it since is its own. */
+  isCurrent(entry: number, version: number): boolean {
+    return Atomics.load(this.#words, (entry & ~1) * ENTRY_WORDS + VERSION) === version;
+  }
+
+  /** Waits until no other worker makes or removes flows: a microsecond, unless its thread was put aside. */
+  lock(): void {
+    while (Atomics.compareExchange(this.#header, H_LOCK, 0, 1) !== 0);
+  }
+
+  unlock(): void {
+    Atomics.store(this.#header, H_LOCK, 0);
+  }
+
   /**
-   * A new flow, unreplied; -1 when the table is full. The caller has made sure that neither key is in the table, and
-   * sets the rest of both entries. Returns the original entry; the reply's is the next.
+   * Takes a free flow and writes its keys; -1 when the table is full. Under the lock, by a caller that has made sure
+   * that neither key is in the table, sets the rest of both entries and then calls publish(). Returns the original
+   * entry; the reply's is the next.
    */
-  insert(
+  reserve(
     zone: number,
     protocol: number,
     source: Ipv4,
@@ -164,22 +199,35 @@ export class FlowTable {
     const original = 2 * flow;
     this.#write(original, zone, protocol, source, destination, ports);
     this.#write(original + 1, replyZone, protocol, replySource, replyDestination, replyPorts);
-    this.#words[original * ENTRY_WORDS + FLOW_STATE] = FlowState.Unreplied;
-    this.#appendUnreplied(flow);
-    this.#link(original);
-    this.#link(original + 1);
-    this.#header[H_COUNT]!++;
     return original;
   }
 
-  /** Takes a flow out, by either of its entries. */
-  remove(entry: number): void {
+  /** Puts a reserved flow in the table, in this state. Under the lock. */
+  publish(original: number, state: FlowState): void {
+    this.setState(original, state);
+    if (state === FlowState.Unreplied || state === FlowState.SynSent) this.#appendUnreplied(original >>> 1);
+    Atomics.add(this.#words, original * ENTRY_WORDS + VERSION, 1);
+    this.#link(original);
+    this.#link(original + 1);
+    this.#header[H_COUNT]!++;
+  }
+
+  /** Takes the flow out, by either of its entries, if it is still the one with this version. */
+  remove(entry: number, version: number): void {
+    this.lock();
+    if (this.isCurrent(entry, version)) this.removeLocked(entry);
+    this.unlock();
+  }
+
+  /** As remove(), for who holds the lock. */
+  removeLocked(entry: number): void {
     const original = entry & ~1;
     if (this.stateOf(original) === FlowState.Free) return;
+    const at = original * ENTRY_WORDS;
+    Atomics.add(this.#words, at + VERSION, 1);
     this.#unlink(original);
     this.#unlink(original + 1);
     this.#takeFromUnreplied(original >>> 1);
-    const at = original * ENTRY_WORDS;
     this.#words[at + FLOW_STATE] = FlowState.Free;
     this.#words[at + NEWER] = this.#header[H_FREE]!;
     this.#header[H_FREE] = (original >>> 1) + 1;
@@ -193,8 +241,14 @@ export class FlowTable {
   }
 
   /** A reply was seen: the flow is no longer among those that a full table evicts. */
-  markReplied(entry: number): void {
-    this.#takeFromUnreplied(entry >>> 1);
+  markReplied(entry: number, version: number): void {
+    this.lock();
+    if (this.isCurrent(entry, version)) this.#takeFromUnreplied(entry >>> 1);
+    this.unlock();
+  }
+
+  versionOf(entry: number): number {
+    return Atomics.load(this.#words, (entry & ~1) * ENTRY_WORDS + VERSION);
   }
 
   // The words of an entry.
@@ -274,6 +328,9 @@ export class FlowTable {
   lastSeenOf(entry: number): number {
     return this.#words[(entry & ~1) * ENTRY_WORDS + LAST_SEEN]!;
   }
+  setLastSeen(entry: number, seconds: number): void {
+    this.#words[(entry & ~1) * ENTRY_WORDS + LAST_SEEN] = seconds;
+  }
   timeoutOf(entry: number): number {
     return this.#words[(entry & ~1) * ENTRY_WORDS + TIMEOUT]!;
   }
@@ -310,7 +367,7 @@ export class FlowTable {
   #write(entry: number, zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): void {
     const words = this.#words;
     const at = entry * ENTRY_WORDS;
-    words.fill(0, at, at + ENTRY_WORDS);
+    words.fill(0, at, at + VERSION); // the version goes on counting
     words[at + HASH] = this.hash(zone, protocol, source, destination, ports);
     words[at + SOURCE + 2] = MAPPED;
     words[at + SOURCE + 3] = source;
@@ -335,7 +392,7 @@ export class FlowTable {
   #link(entry: number): void {
     let slot = this.hashOf(entry) & this.#mask;
     while (this.#index[slot] !== 0) slot = (slot + 1) & this.#mask;
-    this.#index[slot] = entry + 1;
+    Atomics.store(this.#index, slot, entry + 1);
   }
 
   /** Takes an entry out of the index and closes the gap, so that probing needs no tombstones. */
@@ -406,12 +463,14 @@ export class FlowTable {
   #rebuild(): void {
     const header = this.#header;
     this.#index.fill(0);
-    header[H_COUNT] = header[H_FREE] = header[H_OLDEST] = header[H_NEWEST] = 0;
+    header[H_COUNT] = header[H_FREE] = header[H_OLDEST] = header[H_NEWEST] = header[H_LOCK] = 0;
     for (let flow = 0; flow < header[H_FRESH]!; flow++) {
       const original = flow * 2;
       const at = original * ENTRY_WORDS;
       const state = this.#words[at + FLOW_STATE]!;
       this.#words[at + NEWER] = this.#words[at + OLDER] = 0;
+      this.setEpoch(original, NEVER);
+      this.setEpoch(original + 1, NEVER);
       if (state <= FlowState.Free || state > FlowState.Closed || !this.#hasItsHash(original)) {
         this.#words[at + FLOW_STATE] = FlowState.Free;
         this.#words[at + NEWER] = header[H_FREE]!;

@@ -8,7 +8,7 @@ import { acknowledgment, Flag, sequence } from "../packet/tcp.ts";
 import { DEVICE, type Decision } from "./decision.ts";
 import { firstState, isClosing, nextState, timeoutSeconds } from "./flow-state.ts";
 import { FlowState, type FlowTable } from "./flow-table.ts";
-import type { Probes } from "./probes.ts";
+import type { PeerHealth } from "./peer-health.ts";
 import type { Tables } from "./tables.ts";
 
 /** How many other source ports are tried when a reply key clashes. */
@@ -22,17 +22,22 @@ export const FORGED = -2;
 export class FlowTracker {
   readonly #flows: FlowTable;
   readonly #tables: Tables;
-  readonly #probes: Probes;
+  readonly #health: PeerHealth;
   readonly #random: () => number;
+  /** Of the flow in hand. */
+  #version = 0;
   /** Why the last establish() returned -1. */
   refusal: Drop = Drop.None;
+  /** Where the last packet that translate() was given goes. */
+  to: Ipv4 = DEVICE;
+  vni = 0;
   /** Unreplied flows that made room in a full table. */
   evictedFlows = 0;
 
-  constructor(flows: FlowTable, tables: Tables, probes: Probes, random: () => number) {
+  constructor(flows: FlowTable, tables: Tables, health: PeerHealth, random: () => number) {
     this.#flows = flows;
     this.#tables = tables;
-    this.#probes = probes;
+    this.#health = health;
     this.#random = random;
   }
 
@@ -42,6 +47,7 @@ export class FlowTracker {
    */
   usable(entry: number, from: Ipv4, packet: Packet, seconds: number): number {
     const flows = this.#flows;
+    this.#version = flows.foundVersion;
     const { epoch } = this.#tables;
     const isSyn = (packet.tcpFlags & (Flag.Syn | Flag.Ack)) === Flag.Syn;
     const idle = seconds - flows.lastSeenOf(entry);
@@ -50,13 +56,13 @@ export class FlowTracker {
       (isSyn && this.#givesWay(entry)) ||
       (flows.epochOf(entry) !== epoch && !this.#isBorneOut(entry))
     ) {
-      flows.remove(entry);
+      flows.remove(entry, this.#version);
       return UNUSABLE;
     }
     if (flows.fromOf(entry) !== from) {
       // A client from outside may come in through another node than before; an endpoint is where it is.
       if (this.#tables.inPool(packet.source)) return FORGED;
-      flows.remove(entry);
+      flows.remove(entry, this.#version);
       return UNUSABLE;
     }
     flows.setEpoch(entry, epoch);
@@ -68,7 +74,7 @@ export class FlowTracker {
     const state = this.#flows.stateOf(entry);
     if (isClosing(state)) return true;
     const to = this.#flows.toOf(entry);
-    return state === FlowState.SynSent && to !== DEVICE && !this.#probes.isReachable(to);
+    return state === FlowState.SynSent && to !== DEVICE && !this.#health.isReachable(to);
   }
 
   /** Whether both ends are still where the flow has them, and its task still the service's. */
@@ -93,8 +99,21 @@ export class FlowTracker {
     return address === tables.node.ingress || tables.networksByGateway.has(address) || tables.vips.has(address);
   }
 
-  /** Writes the flow that was decided for the packet; its original entry, or -1 with `refusal`. */
+  /**
+   * Writes the flow that was decided for the packet; its original entry, or the one that another worker has written
+   * meanwhile, or -1 with `refusal`.
+   */
   establish(packet: Packet, zone: number, from: Ipv4, decision: Decision, seconds: number): number {
+    const flows = this.#flows;
+    flows.lock();
+    let entry = flows.find(zone, packet.protocol, packet.source, packet.destination, packet.ports);
+    if (entry < 0) entry = this.#write(packet, zone, from, decision, seconds);
+    if (entry >= 0) this.#version = flows.versionOf(entry);
+    flows.unlock();
+    return entry;
+  }
+
+  #write(packet: Packet, zone: number, from: Ipv4, decision: Decision, seconds: number): number {
     const flows = this.#flows;
     const { source, destination, protocol } = packet;
     const replyZone = decision.to === DEVICE ? 0 : decision.vni;
@@ -102,13 +121,13 @@ export class FlowTracker {
     if (ports < 0) return this.#refuse(Drop.PortsExhausted);
     const key = ports | 0;
     const reply = swap(key);
-    let entry = this.#insert(zone, packet, replyZone, decision, reply);
+    let entry = this.#reserve(zone, packet, replyZone, decision, reply);
     if (entry < 0) {
       const oldest = flows.oldestUnreplied();
       if (oldest < 0) return this.#refuse(Drop.FlowTableFull);
-      flows.remove(oldest);
+      flows.removeLocked(oldest);
       this.evictedFlows++;
-      entry = this.#insert(zone, packet, replyZone, decision, reply);
+      entry = this.#reserve(zone, packet, replyZone, decision, reply);
     }
     const addresses = addressDelta(source, destination, decision.source, decision.destination);
     const backwards = addressDelta(decision.destination, decision.source, destination, source);
@@ -120,10 +139,10 @@ export class FlowTracker {
     flows.setEpoch(entry + 1, this.#tables.epoch);
     flows.setVip(entry, decision.vip);
     flows.setCreated(entry, seconds);
+    flows.setLastSeen(entry, seconds);
     const state = firstState(protocol, packet.tcpFlags);
-    flows.setState(entry, state);
     flows.setTimeout(entry, timeoutSeconds(state, protocol));
-    if (state === FlowState.Established) flows.markReplied(entry);
+    flows.publish(entry, state);
     return entry;
   }
 
@@ -138,7 +157,8 @@ export class FlowTracker {
     if (after !== before) {
       flows.setState(entry, after);
       flows.setTimeout(entry, timeoutSeconds(after, protocol));
-      if (isReply && (before === FlowState.Unreplied || before === FlowState.SynSent)) flows.markReplied(entry);
+      if (isReply && (before === FlowState.Unreplied || before === FlowState.SynSent))
+        flows.markReplied(entry, this.#version);
     }
     if (protocol !== ip.Protocol.Tcp) return;
     const occupied = (tcpFlags & (Flag.Syn | Flag.Fin)) !== 0 ? 1 : 0; // they take a sequence number
@@ -149,22 +169,31 @@ export class FlowTracker {
       flows.setNextSequence(entry ^ 1, acknowledgment(packet.u8, packet.transport)); // met in mid-stream
   }
 
-  /** Gives the packet the addresses and ports of the other side: the other entry's key, turned round. */
-  translate(entry: number, packet: Packet): void {
+  /**
+   * Gives the packet the addresses and ports of the other side: the other entry's key, turned round. False when the
+   * flow was removed meanwhile: then the packet is as it was.
+   */
+  translate(entry: number, packet: Packet): boolean {
     const flows = this.#flows;
     const other = entry ^ 1;
     const source = flows.destinationOf(other);
     const destination = flows.sourceOf(other);
     const ports = swap(flows.portsOf(other));
-    if (source === packet.source && destination === packet.destination && ports === packet.ports) return;
-    packet.rewrite(source, destination, ports, flows.addressDeltaOf(entry), flows.portDeltaOf(entry));
+    const addressDelta = flows.addressDeltaOf(entry);
+    const portDelta = flows.portDeltaOf(entry);
+    this.to = flows.toOf(entry);
+    this.vni = flows.vniOf(entry);
+    if (!flows.isCurrent(entry, this.#version)) return false;
+    if (source === packet.source && destination === packet.destination && ports === packet.ports) return true;
+    packet.rewrite(source, destination, ports, addressDelta, portDelta);
+    return true;
   }
 
-  #insert(zone: number, packet: Packet, replyZone: number, decision: Decision, replyPorts: number): number {
+  #reserve(zone: number, packet: Packet, replyZone: number, decision: Decision, replyPorts: number): number {
     const { protocol, source, destination, ports } = packet;
     const replySource = decision.destination;
     const replyTo = decision.source;
-    return this.#flows.insert(zone, protocol, source, destination, ports, replyZone, replySource, replyTo, replyPorts);
+    return this.#flows.reserve(zone, protocol, source, destination, ports, replyZone, replySource, replyTo, replyPorts);
   }
 
   /**
@@ -188,7 +217,7 @@ export class FlowTracker {
     const entry = this.#flows.find(zone, protocol, source, destination, ports);
     if (entry < 0) return true;
     if (!isClosing(this.#flows.stateOf(entry))) return false;
-    this.#flows.remove(entry);
+    this.#flows.removeLocked(entry);
     return true;
   }
 

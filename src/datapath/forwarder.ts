@@ -10,7 +10,7 @@ import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { Packet } from "../packet/packet.ts";
 import * as udp from "../packet/udp.ts";
-import { hasVni, VXLAN_BYTES, vni } from "../packet/vxlan.ts";
+import { hasVni, MANAGEMENT_VNI, VXLAN_BYTES, vni } from "../packet/vxlan.ts";
 import { Balancer } from "./balancer.ts";
 import { type DeviceBatch, DeviceQueue, Gso, type UnderlayBatch, UnderlayQueue } from "./batch.ts";
 import { Coalescer } from "./coalesce.ts";
@@ -18,8 +18,8 @@ import { DEVICE, Decision } from "./decision.ts";
 import { ENCAPSULATION_BYTES, Encapsulator } from "./encapsulate.ts";
 import type { FlowTable } from "./flow-table.ts";
 import { FlowTracker, FORGED } from "./flow-tracker.ts";
+import type { PeerHealth } from "./peer-health.ts";
 import type { Device, Underlay } from "./ports.ts";
-import { MANAGEMENT_VNI, type Probes } from "./probes.ts";
 import type { PeerRow, Tables } from "./tables.ts";
 
 const QUEUE_MESSAGES = 256;
@@ -42,7 +42,7 @@ export interface ForwarderParts {
   underlay: Underlay;
   tables: Tables;
   flows: FlowTable;
-  probes: Probes;
+  health: PeerHealth;
   random: () => number;
 }
 
@@ -52,7 +52,7 @@ export class Forwarder {
   readonly #underlay: Underlay;
   readonly #tables: Tables;
   readonly #flows: FlowTable;
-  readonly #probes: Probes;
+  readonly #health: PeerHealth;
   readonly #packet: Packet;
   readonly #decision: Decision;
   readonly #tracker: FlowTracker;
@@ -65,16 +65,16 @@ export class Forwarder {
   readonly #trafficByVtep = new Map<Ipv4, Traffic>(); // BOUNDED: by the peers; keyed by VTEP
   #seconds = 0;
 
-  constructor({ memory, sum, device, underlay, tables, flows, probes, random }: ForwarderParts) {
+  constructor({ memory, sum, device, underlay, tables, flows, health, random }: ForwarderParts) {
     this.#u8 = memory.u8;
     this.#device = device;
     this.#underlay = underlay;
     this.#tables = tables;
     this.#flows = flows;
-    this.#probes = probes;
+    this.#health = health;
     this.#packet = new Packet(memory, sum);
-    this.#decision = new Decision(tables, new Balancer(tables, (vtep) => probes.isReachable(vtep)));
-    this.#tracker = new FlowTracker(flows, tables, probes, random);
+    this.#decision = new Decision(tables, new Balancer(tables, (vtep) => health.isReachable(vtep)));
+    this.#tracker = new FlowTracker(flows, tables, health, random);
     const { maxSegments } = underlay.offloads;
     this.#encapsulator = new Encapsulator(memory, sum, this.#toUnderlay, maxSegments, () => this.#flushUnderlay());
     this.#coalescer = new Coalescer(memory.u8, this.#toDevice, device.offloads, () => this.#flushDevice());
@@ -177,7 +177,7 @@ export class Forwarder {
     const inner = frame + ETHERNET_BYTES;
     const innerBytes = length - ENCAPSULATION_BYTES;
     const type = etherType(u8, frame);
-    if (network === MANAGEMENT_VNI) return this.#probes.receive(inner, type, innerBytes, peer);
+    if (network === MANAGEMENT_VNI) return this.#health.receive(inner, type, innerBytes, peer);
     if (network !== this.#tables.node.ingressVni && !this.#tables.networks.has(network)) return Drop.UnknownVni;
     if (type === EtherType.Arp) return this.#answerArp(at, length, network, peer);
     if (type === EtherType.Vlan) return Drop.VlanTag;
@@ -208,15 +208,22 @@ export class Forwarder {
     return this.#route(entry, Gso.None, 0);
   }
 
+  /** A miss is one only under the lock: another worker may be moving entries. */
   #find(zone: number, packet: Packet): number {
-    return this.#flows.find(zone, packet.protocol, packet.source, packet.destination, packet.ports);
+    const { protocol, source, destination, ports } = packet;
+    const entry = this.#flows.find(zone, protocol, source, destination, ports);
+    if (entry >= 0) return entry;
+    this.#flows.lock();
+    const settled = this.#flows.find(zone, protocol, source, destination, ports);
+    this.#flows.unlock();
+    return settled;
   }
 
   /** Rewrites as the flow says and sends it on its way. */
   #route(entry: number, gso: Gso, gsoBytes: number): Drop {
     const packet = this.#packet;
-    this.#tracker.translate(entry, packet);
-    const to = this.#flows.toOf(entry);
+    if (!this.#tracker.translate(entry, packet)) return Drop.FlowReset;
+    const { to, vni } = this.#tracker;
     if (to === DEVICE) {
       this.#deliver(gso, gsoBytes);
       return Drop.None;
@@ -227,9 +234,8 @@ export class Forwarder {
     traffic.txPackets++;
     traffic.txBytes += packet.length;
     const hash = this.#flows.hashOf(entry);
-    if (gso === Gso.None) this.#encapsulator.single(packet, peer, this.#flows.vniOf(entry), hash);
-    else if (packet.partialChecksum)
-      this.#encapsulator.segments(packet, gso, gsoBytes, peer, this.#flows.vniOf(entry), hash);
+    if (gso === Gso.None) this.#encapsulator.single(packet, peer, vni, hash);
+    else if (packet.partialChecksum) this.#encapsulator.segments(packet, gso, gsoBytes, peer, vni, hash);
     else return Drop.BadTransportChecksum; // a super-packet without a partial checksum: the kernel sends none
     return Drop.None;
   }

@@ -13,11 +13,10 @@ import { ETHERNET_BYTES, EtherType, writeEthernet } from "../packet/ethernet.ts"
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import * as udp from "../packet/udp.ts";
-import { VXLAN_BYTES, writeVxlan } from "../packet/vxlan.ts";
+import { MANAGEMENT_VNI, VXLAN_BYTES, writeVxlan } from "../packet/vxlan.ts";
+import type { HealthReport, PeerHealth } from "./peer-health.ts";
 import type { PeerRow, Tables } from "./tables.ts";
 
-/** RFC 8971 section 4: a VNI that carries no tenant. */
-export const MANAGEMENT_VNI = 1;
 /** RFC 8971 section 3: 00-00-5E-00-52-02. */
 const BFD_MAC = [0x00, 0x00, 0x5e, 0x00, 0x52, 0x02];
 /** RFC 8971 section 3: an address of 127/8, so that a decapsulating host never forwards it. */
@@ -75,7 +74,7 @@ export interface ProbesParts {
   random: () => number;
 }
 
-export class Probes {
+export class Probes implements PeerHealth {
   readonly #u8: Uint8Array;
   readonly #memory: PacketMemory;
   readonly #sum: Sum;
@@ -105,6 +104,11 @@ export class Probes {
     const session = this.#sessionsByVtep.get(vtep);
     if (session === undefined) return this.#tables.peers.get(vtep)?.agent === false;
     return session.state === BfdState.Up || (session.receivedMs < 0 && this.#now() - session.createdMs < GRACE_MS);
+  }
+
+  /** For the other workers. */
+  healthReport(): HealthReport {
+    return { unreachable: [...this.#sessionsByVtep.keys()].filter((vtep) => !this.isReachable(vtep)) };
   }
 
   views(): ProbeView[] {

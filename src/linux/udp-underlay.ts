@@ -10,12 +10,13 @@ import type { PacketMemory } from "../packet/memory.ts";
 import * as libc from "./libc.ts";
 import { MessageList } from "./message-list.ts";
 import { ReceiveList } from "./receive-list.ts";
+import { steer } from "./steering.ts";
 import * as udp from "./udp-socket.ts";
 
 const SOURCES: typeof SOURCE_PORTS = 16;
 /** RFC 7348 section 5: the dynamic ports of RFC 6335. */
 const FIRST_SOURCE_PORT = 49152;
-const LAST_SOURCE_PORT = 65535;
+const SOURCE_PORT_RANGE = 16_384;
 const PORT_ATTEMPTS = 64;
 
 const BUFFER_BYTES = 8 << 20;
@@ -27,23 +28,27 @@ export interface UdpUnderlayOptions {
   address: Ipv4;
   /** Where we receive; 0: the kernel chooses. */
   port: number;
+  /** How many sockets of this address and port there will be, one a worker; this one is steered for them if it is the first. */
+  workers?: number;
   log?: Log;
   random?: Random;
 }
 
 /** Throws PlatformError when the port is taken or the address is not ours. */
 export function openUdpUnderlay(memory: PacketMemory, options: UdpUnderlayOptions): LinuxUnderlay {
-  const { address, port, log = silentLog, random = systemRandom } = options;
+  const { address, port, workers = 1, log = silentLog, random = systemRandom } = options;
   const fds: number[] = [];
   try {
     const receiver = udp.openUdpSocket();
     fds.push(receiver);
     const receivePort = openReceiver(receiver, address, port, log);
+    if (workers > 1 && !steer(memory, receiver, workers))
+      log.warn("datagrams cannot be steered to workers (SO_ATTACH_REUSEPORT_CBPF): peers may seem silent");
     const sourcePorts: number[] = [];
     for (let i = 0; i < SOURCES; i++) {
       const sender = udp.openUdpSocket();
       fds.push(sender);
-      sourcePorts.push(openSender(sender, address, random, log));
+      sourcePorts.push(openSender(sender, i, address, random, log));
     }
     const maxSegments = udp.probeMaxSegments(memory);
     if (maxSegments === 1) {
@@ -65,12 +70,13 @@ function openReceiver(fd: number, address: Ipv4, port: number, log: Log): number
   return bindOrExplain(fd, address, port);
 }
 
-function openSender(fd: number, address: Ipv4, random: Random, log: Log): number {
+/** Port numbers differ in their last digits, so that receivers who count modulo their workers spread them evenly. */
+function openSender(fd: number, index: number, address: Ipv4, random: Random, log: Log): number {
   udp.setOption(fd, udp.Option.MtuDiscover, udp.MTU_PROBE);
   setBuffer(fd, udp.Option.SendBufferForce, udp.Option.SendBuffer, log);
   udp.setOption(fd, udp.Option.ReceiveBuffer, 0); // nothing is read from it: the kernel's minimum
   for (let attempt = 1; ; attempt++) {
-    const port = FIRST_SOURCE_PORT + Math.floor(random() * (LAST_SOURCE_PORT - FIRST_SOURCE_PORT + 1));
+    const port = FIRST_SOURCE_PORT + index + SOURCES * Math.floor(random() * (SOURCE_PORT_RANGE / SOURCES));
     try {
       return udp.bindUdp(fd, address, port);
     } catch (error) {

@@ -6,6 +6,8 @@ const VNI_AT = 4;
 /** The I flag: the VNI is valid. The other flags are reserved and ignored on receipt. */
 const FLAG_VNI = 0x08;
 
+/** RFC 8971 section 4: a VNI for the nodes' own messages, which carries no tenant. */
+export const MANAGEMENT_VNI = 1;
 /** The largest 24-bit network identifier. */
 export const MAX_VNI = 0xffffff;
 

@@ -19,7 +19,7 @@ test("a minimal file gets every default", (t) => {
     socket: "/run/overlayd/overlayd.sock",
     device: "overlay0",
     log: { level: "info" },
-    datapath: { underlay: "auto" },
+    datapath: { underlay: "auto", flows: 262_144 },
     dns: { forward: {} },
   });
 });
@@ -35,7 +35,7 @@ dataDir: /data
 socket: /tmp/o.sock
 device: ov0
 log: { level: debug }
-datapath: { workers: 2, underlay: dgram, spinMicros: 30 }
+datapath: { workers: 2, underlay: dgram, spinMicros: 30, flows: 4096, flowFile: /dev/shm/flows }
 dns: { resolvers: [10.0.0.53, "10.0.0.54:5353"], forward: { corp.example: [10.0.0.55] } }
 `);
   t.deepEqual(config, {
@@ -48,7 +48,7 @@ dns: { resolvers: [10.0.0.53, "10.0.0.54:5353"], forward: { corp.example: [10.0.
     socket: "/tmp/o.sock",
     device: "ov0",
     log: { level: "debug" },
-    datapath: { workers: 2, underlay: "dgram", spinMicros: 30 },
+    datapath: { workers: 2, underlay: "dgram", spinMicros: 30, flows: 4096, flowFile: "/dev/shm/flows" },
     dns: { resolvers: ["10.0.0.53", "10.0.0.54:5353"], forward: { "corp.example": ["10.0.0.55"] } },
   });
 });

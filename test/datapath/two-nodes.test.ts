@@ -2,7 +2,7 @@
 import test from "ava";
 import { Gso } from "../../src/datapath/batch.ts";
 import { ACK, type Described, describe, type Fields, ipPacket, SYN } from "../fakes/ip-packets.ts";
-import { type Cluster, fakeNodes, type FakeNodes, rowsFor } from "../fakes/nodes.ts";
+import { type Cluster, type FakeNodes, fakeNodes, rowsFor } from "../fakes/nodes.ts";
 
 const A = "192.0.2.11";
 const B = "192.0.2.12";
@@ -356,10 +356,10 @@ test("peers answer each other's probes, and a silent one is down within a second
   const fake = fakeNodes(2);
   for (const node of fake.nodes) node.apply(rowsFor(CLUSTER, node.vtep));
   await fake.advance(1500);
-  t.is(fake.nodes[0]!.engine.report().peers[0]!.state, "up");
+  t.is(fake.nodes[0]!.engine.report().probes[0]!.state, "up");
   fake.wire.filter = () => [];
   await fake.advance(1000);
-  t.is(fake.nodes[0]!.engine.report().peers[0]!.state, "down");
+  t.is(fake.nodes[0]!.engine.report().probes[0]!.state, "down");
   // New flows go to the tasks that are left.
   for (let port = 1; port <= 3; port++) {
     const { out } = send(fake, 0, { source: "10.192.32.11", destination: "10.192.32.2", sourcePort: port });
@@ -370,5 +370,5 @@ test("peers answer each other's probes, and a silent one is down within a second
   }
   fake.wire.filter = undefined;
   await fake.advance(2000);
-  t.is(fake.nodes[0]!.engine.report().peers[0]!.state, "up");
+  t.is(fake.nodes[0]!.engine.report().probes[0]!.state, "up");
 });

@@ -79,8 +79,8 @@ function fakeNode(
     memory,
     device,
     underlay,
-    flowMemory: new ArrayBuffer(FlowTable.bytesFor(flowCapacity)),
-    flowCapacity,
+    flows: FlowTable.open(new ArrayBuffer(FlowTable.bytesFor(flowCapacity)), flowCapacity, seed),
+    isFirst: true,
     now: () => clock.monotonic(),
     random: seededRandom(seed + 1),
   });
