@@ -9,31 +9,20 @@ import { ETHERNET_BYTES, EtherType, etherType } from "../packet/ethernet.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { Packet } from "../packet/packet.ts";
-import * as udp from "../packet/udp.ts";
 import { hasVni, MANAGEMENT_VNI, VXLAN_BYTES, vni } from "../packet/vxlan.ts";
 import { Balancer } from "./balancer.ts";
-import { type DeviceBatch, DeviceQueue, Gso, type UnderlayBatch, UnderlayQueue } from "./batch.ts";
-import { Coalescer } from "./coalesce.ts";
+import { type DeviceBatch, Gso, type UnderlayBatch } from "./batch.ts";
 import { DEVICE, Decision } from "./decision.ts";
-import { ENCAPSULATION_BYTES, Encapsulator } from "./encapsulate.ts";
+import { Egress, type Traffic } from "./egress.ts";
+import { ENCAPSULATION_BYTES } from "./encapsulate.ts";
 import type { FlowTable } from "./flow-table.ts";
 import { FlowTracker, FORGED } from "./flow-tracker.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import type { Device, Underlay } from "./ports.ts";
 import type { PeerRow, Tables } from "./tables.ts";
 
-const QUEUE_MESSAGES = 256;
-const QUEUE_SLICES = 4096;
 const ECN_MASK = 3;
 const CONGESTION = 3;
-
-/** Bytes and packets carried to and from one peer. */
-export interface Traffic {
-  rxPackets: number;
-  txPackets: number;
-  rxBytes: number;
-  txBytes: number;
-}
 
 export interface ForwarderParts {
   memory: PacketMemory;
@@ -48,36 +37,34 @@ export interface ForwarderParts {
 
 export class Forwarder {
   readonly #u8: Uint8Array;
-  readonly #device: Device;
-  readonly #underlay: Underlay;
   readonly #tables: Tables;
   readonly #flows: FlowTable;
   readonly #health: PeerHealth;
   readonly #packet: Packet;
   readonly #decision: Decision;
   readonly #tracker: FlowTracker;
-  readonly #toDevice = new DeviceQueue(QUEUE_MESSAGES, QUEUE_SLICES);
-  readonly #toUnderlay = new UnderlayQueue(QUEUE_MESSAGES, QUEUE_SLICES);
-  readonly #encapsulator: Encapsulator;
-  readonly #coalescer: Coalescer;
+  readonly #egress: Egress;
   /** Indexed by Drop. */
   readonly #drops = new Float64Array(DROP_NAMES.length);
-  readonly #trafficByVtep = new Map<Ipv4, Traffic>(); // BOUNDED: by the peers; keyed by VTEP
   #seconds = 0;
 
   constructor({ memory, sum, device, underlay, tables, flows, health, random }: ForwarderParts) {
     this.#u8 = memory.u8;
-    this.#device = device;
-    this.#underlay = underlay;
     this.#tables = tables;
     this.#flows = flows;
     this.#health = health;
     this.#packet = new Packet(memory, sum);
     this.#decision = new Decision(tables, new Balancer(tables, (vtep) => health.isReachable(vtep)));
     this.#tracker = new FlowTracker(flows, tables, health, random);
-    const { maxSegments } = underlay.offloads;
-    this.#encapsulator = new Encapsulator(memory, sum, this.#toUnderlay, maxSegments, () => this.#flushUnderlay());
-    this.#coalescer = new Coalescer(memory.u8, this.#toDevice, device.offloads, () => this.#flushDevice());
+    this.#egress = new Egress({
+      memory,
+      sum,
+      device,
+      underlay,
+      refused: (drop, count) => {
+        this.#drops[drop]! += count;
+      },
+    });
   }
 
   /** Packets dropped, by the name of the reason; those never met are left out. */
@@ -93,17 +80,12 @@ export class Forwarder {
   }
 
   traffic(vtep: Ipv4): Traffic {
-    let traffic = this.#trafficByVtep.get(vtep);
-    if (traffic === undefined) {
-      traffic = { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0 };
-      this.#trafficByVtep.set(vtep, traffic);
-    }
-    return traffic;
+    return this.#egress.traffic(vtep);
   }
 
   /** The peer's row is gone: so are its counters. */
   forgetTraffic(vtep: Ipv4): void {
-    this.#trafficByVtep.delete(vtep);
+    this.#egress.forgetTraffic(vtep);
   }
 
   /** Carries what the device gave. `seconds` is the time on the flow table's clock. Hot path: must not allocate. */
@@ -134,16 +116,12 @@ export class Forwarder {
 
   /** Writes out what is queued: the buffers of the batch may be filled again. */
   flush(): void {
-    this.#coalescer.end();
-    if (this.#toDevice.messages > 0) this.#flushDevice();
-    if (this.#toUnderlay.messages > 0) this.#flushUnderlay();
+    this.#egress.flush();
   }
 
   /** Queues a datagram that is whole, for the probes. */
   sendDatagram(offset: number, length: number, peer: PeerRow): void {
-    if (!this.#toUnderlay.fits(1)) this.#flushUnderlay();
-    this.#toUnderlay.slice(offset, length);
-    this.#toUnderlay.finish(peer.vtep, peer.port, 0, 0, 0);
+    this.#egress.datagram(offset, length, peer);
   }
 
   #outboundPacket(batch: DeviceBatch, i: number): Drop {
@@ -225,43 +203,12 @@ export class Forwarder {
     if (!this.#tracker.translate(entry, packet)) return Drop.FlowReset;
     const { to, vni } = this.#tracker;
     if (to === DEVICE) {
-      this.#deliver(gso, gsoBytes);
+      this.#egress.toDevice(packet, gso, gsoBytes);
       return Drop.None;
     }
     const peer = this.#tables.peers.get(to);
     if (peer === undefined) return Drop.PeerGone;
-    const traffic = this.traffic(to);
-    traffic.txPackets++;
-    traffic.txBytes += packet.length;
-    const hash = this.#flows.hashOf(entry);
-    if (gso === Gso.None) this.#encapsulator.single(packet, peer, vni, hash);
-    else if (packet.partialChecksum) this.#encapsulator.segments(packet, gso, gsoBytes, peer, vni, hash);
-    else return Drop.BadTransportChecksum; // a super-packet without a partial checksum: the kernel sends none
-    return Drop.None;
-  }
-
-  /** Queues the packet for the device: to a local endpoint, or to the host. */
-  #deliver(gso: Gso, gsoBytes: number): void {
-    const packet = this.#packet;
-    if (packet.partialChecksum) {
-      // From a local sender: its super-packet and its unmade checksum pass on as they are.
-      this.#coalescer.end();
-      if (!this.#toDevice.fits(1)) this.#flushDevice();
-      this.#toDevice.slice(packet.at, packet.length);
-      const start = packet.transport - packet.at;
-      this.#toDevice.finishPartial(gso, gsoBytes, packet.headerBytes, start, packet.checksumOffset());
-      return;
-    }
-    const isTcp = packet.protocol === ip.Protocol.Tcp;
-    const isUdp = packet.protocol === ip.Protocol.Udp;
-    if (isTcp || (isUdp && get16(packet.u8, packet.transport + udp.CHECKSUM_AT) !== 0)) {
-      this.#coalescer.add(packet);
-      return;
-    }
-    this.#coalescer.end();
-    if (!this.#toDevice.fits(1)) this.#flushDevice();
-    this.#toDevice.slice(packet.at, packet.length);
-    this.#toDevice.finish();
+    return this.#egress.toPeer(packet, peer, vni, this.#flows.hashOf(entry), gso, gsoBytes);
   }
 
   /** Answers for our endpoints and gateways, RFC 7348 section 4.1 leaves this to us; the question is rewritten. */
@@ -298,14 +245,5 @@ export class Forwarder {
       updateChecksum(get16(u8, field), combined - inner > 0 ? combined - inner : combined - inner + 0xffff),
     );
     return Drop.None;
-  }
-
-  #flushDevice(): void {
-    this.#drops[Drop.DeviceRefused]! += this.#device.write(this.#toDevice);
-  }
-
-  #flushUnderlay(): void {
-    this.#drops[Drop.UnderlayRefused]! += this.#underlay.send(this.#toUnderlay);
-    this.#encapsulator.flushed();
   }
 }

@@ -1,0 +1,126 @@
+// The way out of the data path: packets queued for the device or, encapsulated, for the underlay, until flush().
+import { get16 } from "../lib/bytes.ts";
+import type { Ipv4 } from "../lib/ip.ts";
+import type { Sum } from "../packet/checksum.ts";
+import { Drop } from "../packet/drop.ts";
+import * as ip from "../packet/ipv4.ts";
+import type { PacketMemory } from "../packet/memory.ts";
+import type { Packet } from "../packet/packet.ts";
+import * as udp from "../packet/udp.ts";
+import { DeviceQueue, Gso, UnderlayQueue } from "./batch.ts";
+import { Coalescer } from "./coalesce.ts";
+import { Encapsulator } from "./encapsulate.ts";
+import type { Device, Underlay } from "./ports.ts";
+import type { PeerRow } from "./tables.ts";
+
+const QUEUE_MESSAGES = 256;
+const QUEUE_SLICES = 4096;
+
+/** Bytes and packets carried to and from one peer. */
+export interface Traffic {
+  rxPackets: number;
+  txPackets: number;
+  rxBytes: number;
+  txBytes: number;
+}
+
+export interface EgressParts {
+  memory: PacketMemory;
+  sum: Sum;
+  device: Device;
+  underlay: Underlay;
+  /** Called with how many messages the device or the underlay refused. */
+  refused: (drop: Drop, count: number) => void;
+}
+
+export class Egress {
+  readonly #device: Device;
+  readonly #underlay: Underlay;
+  readonly #refused: (drop: Drop, count: number) => void;
+  readonly #toDevice = new DeviceQueue(QUEUE_MESSAGES, QUEUE_SLICES);
+  readonly #toUnderlay = new UnderlayQueue(QUEUE_MESSAGES, QUEUE_SLICES);
+  readonly #encapsulator: Encapsulator;
+  readonly #coalescer: Coalescer;
+  readonly #trafficByVtep = new Map<Ipv4, Traffic>(); // BOUNDED: by the peers; keyed by VTEP
+
+  constructor({ memory, sum, device, underlay, refused }: EgressParts) {
+    this.#device = device;
+    this.#underlay = underlay;
+    this.#refused = refused;
+    const { maxSegments } = underlay.offloads;
+    this.#encapsulator = new Encapsulator(memory, sum, this.#toUnderlay, maxSegments, () => this.#flushUnderlay());
+    this.#coalescer = new Coalescer(memory.u8, this.#toDevice, device.offloads, () => this.#flushDevice());
+  }
+
+  traffic(vtep: Ipv4): Traffic {
+    let traffic = this.#trafficByVtep.get(vtep);
+    if (traffic === undefined) {
+      traffic = { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0 };
+      this.#trafficByVtep.set(vtep, traffic);
+    }
+    return traffic;
+  }
+
+  /** The peer's row is gone: so are its counters. */
+  forgetTraffic(vtep: Ipv4): void {
+    this.#trafficByVtep.delete(vtep);
+  }
+
+  /** Queues the packet for a local endpoint or the host. Hot path: must not allocate. */
+  toDevice(packet: Packet, gso: Gso, gsoBytes: number): void {
+    if (packet.partialChecksum) {
+      // From a local sender: its super-packet and its unmade checksum pass on as they are.
+      this.#coalescer.end();
+      if (!this.#toDevice.fits(1)) this.#flushDevice();
+      this.#toDevice.slice(packet.at, packet.length);
+      const start = packet.transport - packet.at;
+      this.#toDevice.finishPartial(gso, gsoBytes, packet.headerBytes, start, packet.checksumOffset());
+      return;
+    }
+    const isTcp = packet.protocol === ip.Protocol.Tcp;
+    const isUdp = packet.protocol === ip.Protocol.Udp;
+    if (isTcp || (isUdp && get16(packet.u8, packet.transport + udp.CHECKSUM_AT) !== 0)) {
+      this.#coalescer.add(packet);
+      return;
+    }
+    this.#coalescer.end();
+    if (!this.#toDevice.fits(1)) this.#flushDevice();
+    this.#toDevice.slice(packet.at, packet.length);
+    this.#toDevice.finish();
+  }
+
+  /** Queues the packet, encapsulated, for a peer. Hot path: must not allocate. */
+  toPeer(packet: Packet, peer: PeerRow, vni: number, hash: number, gso: Gso, gsoBytes: number): Drop {
+    // A super-packet without a partial checksum: the kernel sends none.
+    if (gso !== Gso.None && !packet.partialChecksum) return Drop.BadTransportChecksum;
+    const traffic = this.traffic(peer.vtep);
+    traffic.txPackets++;
+    traffic.txBytes += packet.length;
+    if (gso === Gso.None) this.#encapsulator.single(packet, peer, vni, hash);
+    else this.#encapsulator.segments(packet, gso, gsoBytes, peer, vni, hash);
+    return Drop.None;
+  }
+
+  /** Queues a datagram that is whole. */
+  datagram(offset: number, length: number, peer: PeerRow): void {
+    if (!this.#toUnderlay.fits(1)) this.#flushUnderlay();
+    this.#toUnderlay.slice(offset, length);
+    this.#toUnderlay.finish(peer.vtep, peer.port, 0, 0, 0);
+  }
+
+  /** Writes out what is queued: the buffers that it lies in may be filled again. */
+  flush(): void {
+    this.#coalescer.end();
+    if (this.#toDevice.messages > 0) this.#flushDevice();
+    if (this.#toUnderlay.messages > 0) this.#flushUnderlay();
+  }
+
+  #flushDevice(): void {
+    this.#refused(Drop.DeviceRefused, this.#device.write(this.#toDevice));
+  }
+
+  #flushUnderlay(): void {
+    this.#refused(Drop.UnderlayRefused, this.#underlay.send(this.#toUnderlay));
+    this.#encapsulator.flushed();
+  }
+}
