@@ -161,8 +161,8 @@ function tasksOf(state: State, nodeId: string): DesiredTask[] {
     tasks.push({
       id: task.id,
       name: `${service?.name ?? "?"}.${task.slot}`,
-      // A service that was removed: its task is only to be stopped.
-      process: service?.process ?? { command: ["/bin/false"], env: {}, workdir: null },
+      // Of a service that was removed: the task is only to be stopped.
+      workload: service?.workload ?? null,
       nameservers: gateway === undefined ? [] : [gateway],
       ports: service?.ports.filter(({ protocol }) => protocol === "tcp").map(({ target }) => target) ?? [],
       desired: service === undefined ? "shutdown" : task.desired,

@@ -1,5 +1,6 @@
 // What the local API takes and answers. Bodies are checked here for their form only: the leader judges what they ask.
 import { z } from "zod";
+import type { Workload, WorkloadInput } from "../cluster/workload.ts";
 
 export const CreateNetwork = z.strictObject({
   name: z.string(),
@@ -10,9 +11,8 @@ export type CreateNetwork = z.infer<typeof CreateNetwork>;
 
 export const CreateService = z.strictObject({
   name: z.string(),
-  command: z.array(z.string()),
-  env: z.record(z.string(), z.string()).optional(),
-  workdir: z.string().nullable().optional(),
+  workload: z.custom<WorkloadInput>((value) => typeof value === "object" && value !== null, "an object is needed"),
+  labels: z.record(z.string(), z.string()).optional(),
   replicas: z.number().optional(),
   networks: z.array(z.string()).optional(),
   endpointMode: z.enum(["vip", "dnsrr"]).optional(),
@@ -88,6 +88,11 @@ export interface PortView {
   protocol: "tcp" | "udp";
 }
 
+/** What tasks run, without what is secret. */
+export type WorkloadView =
+  | Extract<Workload, { runtime: "process" }>
+  | Omit<Extract<Workload, { runtime: "docker" }>, "registryAuth">;
+
 export interface ServiceView {
   id: string;
   name: string;
@@ -95,9 +100,12 @@ export interface ServiceView {
   replicas: number;
   /** Tasks that run, on nodes that are ready. */
   running: number;
+  /** null: it runs no containers of ours. */
+  image: string | null;
   command: string[];
-  env: Record<string, string>;
-  workdir: string | null;
+  /** null: its tasks are containers that somebody else runs. */
+  workload: WorkloadView | null;
+  labels: Record<string, string>;
   networks: { id: string; name: string; vip: string | null }[];
   endpointMode: "vip" | "dnsrr";
   ports: PortView[];
@@ -113,6 +121,8 @@ export interface TaskView {
   name: string;
   service: string;
   slot: number;
+  /** null: it is a process. */
+  image: string | null;
   command: string[];
   node: string | null;
   /** Whether its node is ready, as the leader judges; false without a node. */
@@ -124,6 +134,8 @@ export interface TaskView {
   /** Why it is not running. */
   error: string | null;
   exitCode: number | null;
+  /** What it is doing on its way. */
+  message: string | null;
   restarts: number;
   addresses: { network: string; address: string }[];
   createdAt: number;

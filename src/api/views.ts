@@ -1,8 +1,9 @@
 // Rows of the state as the API answers them. Pure functions of one snapshot.
 import type { Network, Node, RowOf, Service, State, Task } from "../cluster/schema.ts";
+import type { Workload } from "../cluster/workload.ts";
 import { UserError } from "../lib/errors.ts";
 import { didYouMean } from "../lib/nearest.ts";
-import type { NetworkView, NodeView, ProgressView, ServiceView, TaskView } from "./schema.ts";
+import type { NetworkView, NodeView, ProgressView, ServiceView, TaskView, WorkloadView } from "./schema.ts";
 
 /** The tables whose rows a person names. */
 export type Named = "networks" | "services" | "nodes";
@@ -48,10 +49,11 @@ export function networkView(state: State, network: Network): NetworkView {
 }
 
 export function serviceView(state: State, service: Service): ServiceView {
-  const { process, networks, vips, ...rest } = service;
+  const { workload, networks, vips, ...rest } = service;
   return {
     ...rest,
-    ...process,
+    ...what(workload),
+    workload: withoutSecrets(workload),
     mode: "replicated",
     running: tasksOf(state, service).filter(isUp).length,
     networks: networks.map((id) => ({ id, name: nameOf(state, "networks", id) ?? id, vip: vips[id] ?? null })),
@@ -87,7 +89,7 @@ function taskView(state: State, task: Task): TaskView {
     name: taskName(state, task),
     service: nameOf(state, "services", task.serviceId) ?? task.serviceId,
     slot,
-    command: state.services.get(task.serviceId)?.process.command ?? [],
+    ...what(state.services.get(task.serviceId)?.workload ?? null),
     node: nodeName(state, task.nodeId),
     nodeReady: task.nodeId !== null && state.nodes.get(task.nodeId)?.state === "ready",
     desired,
@@ -95,6 +97,7 @@ function taskView(state: State, task: Task): TaskView {
     since: status?.since ?? createdAt,
     error: status?.error ?? task.error,
     exitCode: status?.exitCode ?? null,
+    message: status?.message ?? null,
     restarts: status?.restarts ?? 0,
     addresses: Object.entries(task.addresses).map(([networkId, address]) => ({
       network: nameOf(state, "networks", networkId) ?? networkId,
@@ -102,6 +105,17 @@ function taskView(state: State, task: Task): TaskView {
     })),
     createdAt,
   };
+}
+
+/** What the IMAGE column is made from. */
+function what(workload: Workload | null): { image: string | null; command: string[] } {
+  return { image: workload?.runtime === "docker" ? workload.image : null, command: workload?.command ?? [] };
+}
+
+function withoutSecrets(workload: Workload | null): WorkloadView | null {
+  if (workload?.runtime !== "docker") return workload;
+  const { registryAuth: _, ...rest } = workload;
+  return rest;
 }
 
 function taskName(state: State, task: Task): string {

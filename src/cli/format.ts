@@ -62,6 +62,11 @@ export function formatCommand(command: readonly string[], truncate: boolean): st
   return truncate && text.length > COMMAND_WIDTH ? `${text.slice(0, COMMAND_WIDTH - 1)}…` : text;
 }
 
+/** An image as it was named; of a process its command. */
+export function formatWorkload(row: { image: string | null; command: readonly string[] }, truncate: boolean): string {
+  return row.image ?? formatCommand(row.command, truncate);
+}
+
 /** "Running" */
 export function capital(word: string): string {
   return word.slice(0, 1).toUpperCase() + word.slice(1);

@@ -79,6 +79,7 @@ function taskLine(task: TaskView | undefined): string {
   if (task === undefined) return "new";
   const state = task.state.padEnd(STATE_WIDTH);
   if (task.error !== null && task.state !== "running") return `${state} ${task.error}`;
+  if (task.message !== null) return `${state} ${task.message}`;
   const step = STEPS[task.state];
   return step === undefined ? state.trimEnd() : `${state} ${bar(step / LAST_STEP)}`;
 }

@@ -1,32 +1,16 @@
 // overlayctl service
-import { Argument, type Command, Option } from "commander";
-import type { PortView, ServiceView, TaskView } from "../api/schema.ts";
-import { collect, count, duration, publishedPorts, scaling, variable, words } from "./arguments.ts";
+import { Argument, type Command } from "commander";
+import type { ServiceView, TaskView } from "../api/schema.ts";
+import { collect, scaling } from "./arguments.ts";
 import { type Context, forEachName, inspect } from "./context.ts";
-import { capital, formatAgo, formatCommand, formatPorts, shortId } from "./format.ts";
+import { capital, formatAgo, formatPorts, formatWorkload, shortId } from "./format.ts";
 import { addListingOptions, type Listing, type ListingOptions, printListing } from "./listing.ts";
-import { awaitConverged } from "./progress.ts";
-
-interface WaitOptions {
-  detach?: true;
-  quiet?: true;
-  timeout?: number;
-}
-
-interface CreateOptions extends WaitOptions {
-  name: string;
-  replicas?: number;
-  publish?: PortView[];
-  network?: string[];
-  env?: [string, string][];
-  workdir?: string;
-  constraint?: string[];
-  endpointMode?: "vip" | "dnsrr";
-}
+import { addServiceCreate } from "./service-create.ts";
+import { addWaitOptions, converge, type WaitOptions } from "./service-wait.ts";
 
 export function addServiceCommands(program: Command, context: Context): void {
   const service = program.command("service").description("manage services");
-  addCreate(service, context);
+  addServiceCreate(service, context);
 
   addListingOptions(service.command("ls").alias("list").description("list services"), {
     quiet: true,
@@ -85,64 +69,6 @@ export function addServiceCommands(program: Command, context: Context): void {
     );
 }
 
-function addCreate(service: Command, context: Context): void {
-  const create = service
-    .command("create <command...>")
-    .description("create a service; options stand before its command")
-    .requiredOption("--name <name>", "the service's name, and its name in DNS")
-    .option("--replicas <count>", "how many tasks (default: 1)", count)
-    .option("-p, --publish <port>", "answer PUBLISHED:TARGET[/tcp|udp] on every node", collect(publishedPorts))
-    .option("--network <network>", "attach it to this network (default: default)", collect(words))
-    .option(
-      "-e, --env <variable>",
-      "set KEY=VALUE",
-      collect((text) => [...variable(text, process.env)]),
-    )
-    .option("-w, --workdir <directory>", "start its command there")
-    .option("--constraint <constraint>", "node.name==NAME or node.name!=NAME", collect(words))
-    .addOption(
-      new Option("--endpoint-mode <mode>", "one virtual address, or the tasks' by DNS (default: vip)").choices([
-        "vip",
-        "dnsrr",
-      ]),
-    )
-    .passThroughOptions();
-  addWaitOptions(create).action(async (command: string[], options: CreateOptions) => {
-    const { id } = await context.api().createService({
-      name: options.name,
-      command,
-      replicas: options.replicas,
-      ports: options.publish,
-      networks: options.network,
-      env: options.env === undefined ? undefined : Object.fromEntries(options.env),
-      workdir: options.workdir,
-      constraints: options.constraint,
-      endpointMode: options.endpointMode,
-    });
-    context.out(`${id}\n`);
-    await converge(context, id, options);
-  });
-}
-
-function addWaitOptions(command: Command): Command {
-  return command
-    .option("-d, --detach", "return at once")
-    .option("-q, --quiet", "show no progress")
-    .option("--timeout <duration>", "fail when it has not converged by then, such as 30s", duration);
-}
-
-async function converge(context: Context, service: string, { detach, quiet, timeout }: WaitOptions): Promise<void> {
-  if (detach === true) return;
-  const stopWatching = context.onInterrupt(() => {
-    context.err(`\nOperation continuing in background.\nUse \`overlayctl service ps ${service}\` to check progress.\n`);
-  });
-  try {
-    await awaitConverged(quiet === true ? { ...context, out: () => {} } : context, service, timeout);
-  } finally {
-    stopWatching();
-  }
-}
-
 function serviceListing(truncate: boolean): Listing<ServiceView> {
   const id = (row: ServiceView) => shortId(row.id, truncate);
   return {
@@ -152,7 +78,7 @@ function serviceListing(truncate: boolean): Listing<ServiceView> {
       { header: "NAME", value: (row) => row.name },
       { header: "MODE", value: (row) => row.mode },
       { header: "REPLICAS", value: (row) => `${row.running}/${row.replicas}` },
-      { header: "IMAGE", value: (row) => formatCommand(row.command, truncate) },
+      { header: "IMAGE", value: (row) => formatWorkload(row, truncate) },
       { header: "PORTS", value: (row) => formatPorts(row.ports) },
     ],
   };
@@ -167,7 +93,7 @@ function taskListing(tasks: readonly TaskView[], truncate: boolean, now: number)
       { header: "ID", value: id },
       // Docker's mark for an earlier task of the same slot.
       { header: "NAME", value: (row) => (newest.has(row) ? row.name : ` \\_ ${row.name}`) },
-      { header: "IMAGE", value: (row) => formatCommand(row.command, truncate) },
+      { header: "IMAGE", value: (row) => formatWorkload(row, truncate) },
       { header: "NODE", value: (row) => row.node ?? "" },
       { header: "DESIRED STATE", value: (row) => capital(row.desired) },
       {

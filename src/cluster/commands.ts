@@ -1,6 +1,7 @@
 // What a person can ask of the leader. The leader checks and carries out; anybody else forwards.
 import { z } from "zod";
-import { Address, Id, Name, Protocol, Subnet } from "./schema.ts";
+import { Address, Alias, Attachment, Id, Name, Protocol, Subnet } from "./schema.ts";
+import { Workload } from "./workload.ts";
 
 const Port = z.int("not a port number").min(1, "a port is 1 to 65535").max(65535, "a port is 1 to 65535");
 
@@ -15,9 +16,8 @@ export const Command = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("service.create"),
     name: Name,
-    command: z.array(z.string()).min(1, "a command is needed"),
-    env: z.record(z.string(), z.string()).default({}),
-    workdir: z.string().startsWith("/", "an absolute path is needed").nullable().default(null),
+    workload: Workload,
+    labels: z.record(z.string(), z.string()).default({}),
     replicas: z.int().min(0).max(4096, "at most 4096 replicas").default(1),
     /** Names or ids; none means `default`. */
     networks: z.array(z.string()).default([]),
@@ -42,6 +42,24 @@ export const Command = z.discriminatedUnion("type", [
     address: Address.optional(),
   }),
   z.object({ type: z.literal("endpoint.remove"), id: z.string() }),
+  /** A container or namespace of the asking node. */
+  z.object({
+    type: z.literal("attach"),
+    node: Id,
+    subject: Attachment.shape.subject,
+    /** null: the service's, or `default`. */
+    network: z.string().nullable().default(null),
+    name: Name.nullable().default(null),
+    aliases: z.array(Alias).max(100, "at most 100 aliases").default([]),
+    /** As aliases, where no service has that name. */
+    hostNames: z.array(Alias).max(100).default([]),
+    address: Address.optional(),
+    /** It becomes a task of this service, which is made when there is none. */
+    service: Name.nullable().default(null),
+    ports: z.array(z.object({ published: Port, target: Port, protocol: Protocol.default("tcp") })).default([]),
+  }),
+  /** Of an attachment's endpoint or task. */
+  z.object({ type: z.literal("detach"), id: Id }),
   z.object({ type: z.literal("node.availability"), name: z.string(), availability: z.enum(["active", "drain"]) }),
   z.object({ type: z.literal("node.remove"), name: z.string() }),
 ]);

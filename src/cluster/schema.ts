@@ -2,6 +2,7 @@
 // what one node observed of one task, and only that node reports it.
 import { z } from "zod";
 import { parseCidr, parseIpv4 } from "../lib/ip.ts";
+import { Workload } from "./workload.ts";
 
 export const Id = z.string().regex(/^[0-9a-z]{25}$/, "not an id");
 /** A name that is also a DNS label (RFC 1123 section 2.1). */
@@ -51,19 +52,12 @@ export type Protocol = z.infer<typeof Protocol>;
 export const PublishedPort = z.object({ published: Port, target: Port, protocol: Protocol });
 export type PublishedPort = z.infer<typeof PublishedPort>;
 
-/** What a service's tasks run. */
-export const Process = z.object({
-  /** argv; the first is looked up in PATH. */
-  command: z.array(z.string()).min(1),
-  env: z.record(z.string(), z.string()),
-  workdir: z.string().nullable(),
-});
-export type Process = z.infer<typeof Process>;
-
 export const Service = z.object({
   id: Id,
   name: Name,
-  process: Process,
+  /** What its tasks run; null: it has only containers that were attached to it. */
+  workload: Workload.nullable(),
+  labels: z.record(z.string(), z.string()),
   replicas: z.int().min(0).max(4096),
   /** Network ids, at least one; a task has an endpoint on each. */
   networks: z.array(Id).min(1),
@@ -80,6 +74,20 @@ export const Service = z.object({
 });
 export type Service = z.infer<typeof Service>;
 
+/** A name in DNS that several may share. Docker's container names may have '_'. */
+export const Alias = z
+  .string()
+  .max(63, "an alias has at most 63 characters")
+  .regex(/^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$/i, "an alias has letters, digits, '-' and '_', and no '-' at either end");
+
+/** Of a container or network namespace that overlayd did not make. */
+export const Attachment = z.object({
+  /** A container's id, or `netns:` and a name under /run/netns. */
+  subject: z.string().regex(/^([0-9a-f]{64}|netns:[^/]+)$/, "neither a container's id nor netns:NAME"),
+  aliases: z.array(Alias),
+});
+export type Attachment = z.infer<typeof Attachment>;
+
 /** One instance of a service. It keeps its id and addresses when its process is restarted in place. */
 export const Task = z.object({
   id: Id,
@@ -92,6 +100,8 @@ export const Task = z.object({
   desired: z.enum(["running", "draining", "shutdown"]),
   /** Network id to address. */
   addresses: z.record(Id, Address),
+  /** Not null: a container that was attached to the service. Nobody schedules it. */
+  attachment: Attachment.nullable(),
   error: z.string().nullable(),
   createdAt: Millis,
 });
@@ -104,6 +114,8 @@ export const Endpoint = z.object({
   nodeId: Id,
   networkId: Id,
   address: Address,
+  /** null: the sandbox of an `overlayctl run`. */
+  attachment: Attachment.nullable(),
   createdAt: Millis,
 });
 export type Endpoint = z.infer<typeof Endpoint>;
@@ -135,6 +147,7 @@ export const TaskState = z.enum([
 ]);
 export type TaskState = z.infer<typeof TaskState>;
 
+/** Of a task, or of an endpoint with an attachment. */
 export const TaskStatus = z.object({
   taskId: Id,
   nodeId: Id,
@@ -144,6 +157,8 @@ export const TaskStatus = z.object({
   /** Why it is not running. */
   error: z.string().nullable(),
   exitCode: z.int().nullable(),
+  /** What it is doing on its way, such as how much of its image has arrived. */
+  message: z.string().nullable(),
   /** How often its process was started again. */
   restarts: z.int().min(0),
 });

@@ -21,7 +21,7 @@ export interface ReservedPort {
   owner: string;
 }
 
-type Create = Extract<Command, { type: "service.create" }>;
+type Create = Omit<Extract<Command, { type: "service.create" }>, "type" | "workload"> & Pick<Service, "workload">;
 
 /** `tasks.NAME` is how DNS names the tasks of a service. */
 export const RESERVED_NAME = "tasks";
@@ -33,46 +33,74 @@ export function createService(
   now: number,
   newId: () => string,
 ): string {
-  const { name, ports, replicas, endpointMode, constraints } = command;
+  const { name, workload, labels, ports, replicas, endpointMode, constraints } = command;
   requireNewName("service", draft.state.services, name);
   if (name.toLowerCase() === RESERVED_NAME) {
     throw new UserError(400, `a service cannot be named '${name}': DNS names a service's tasks so`, { field: "name" });
   }
   const networks = networksOf(draft.state, command.networks);
-  checkPorts(draft.state, ports, reservedPorts);
   const id = newId();
   const holder = { kind: "service", id } as const;
   const vipNetworks = endpointMode === "vip" ? networks : [];
   const vips = Object.fromEntries(vipNetworks.map((network) => [network.id, allocateAddress(draft, network, holder)]));
-  const ingress = findByName("network", draft.state.networks, INGRESS_NETWORK);
-  const meshVip = ports.length > 0 ? allocateAddress(draft, ingress, holder) : null;
-  for (const { published, protocol } of ports) draft.put("ports", { port: published, protocol, serviceId: id });
   const service: Service = {
     id,
     name,
-    process: { command: command.command, env: command.env, workdir: command.workdir },
+    workload,
+    labels,
     replicas,
     networks: networks.map((network) => network.id),
     endpointMode,
     vips,
-    ports,
-    meshVip,
+    ports: [],
+    meshVip: null,
     constraints,
     createdAt: now,
     updatedAt: now,
   };
   draft.put("services", service);
+  publish(draft, service, ports, reservedPorts, now);
   return id;
+}
+
+/** Has the service publish these ports too. Throws UserError 400 and 409. */
+export function publish(
+  draft: Draft,
+  service: Service,
+  ports: readonly PublishedPort[],
+  reservedPorts: readonly ReservedPort[],
+  now: number,
+): void {
+  if (ports.length === 0) return;
+  checkPorts(draft.state, ports, reservedPorts);
+  const ingress = findByName("network", draft.state.networks, INGRESS_NETWORK);
+  const meshVip = service.meshVip ?? allocateAddress(draft, ingress, { kind: "service", id: service.id });
+  for (const { published, protocol } of ports) draft.put("ports", { port: published, protocol, serviceId: service.id });
+  draft.put("services", { ...service, ports: [...service.ports, ...ports], meshVip, updatedAt: now });
 }
 
 export function scaleService(draft: Draft, name: string, replicas: number, now: number): string {
   const service = findByName("service", draft.state.services, name);
+  if (service.workload === null) {
+    throw new UserError(409, `service '${service.name}' has only containers that were attached to it: start more of them`);
+  }
   if (service.replicas !== replicas) draft.put("services", { ...service, replicas, updatedAt: now });
   return service.id;
 }
 
+/** Throws UserError 404, and 409 while containers are attached to it. */
 export function removeService(draft: Draft, name: string): string {
   const service = findByName("service", draft.state.services, name);
+  const attached = [...draft.state.tasks.values()].filter(
+    ({ serviceId, attachment }) => serviceId === service.id && attachment !== null,
+  );
+  if (attached.length > 0) {
+    const nodes = new Set(attached.map(({ nodeId }) => draft.state.nodes.get(nodeId ?? "")?.name));
+    throw new UserError(
+      409,
+      `service '${service.name}' has ${attached.length} attached containers, on ${[...nodes].join(", ")}: remove or detach them first`,
+    );
+  }
   for (const vip of Object.values(service.vips)) releaseAddress(draft, vip);
   if (service.meshVip !== null) releaseAddress(draft, service.meshVip);
   for (const { published, protocol } of service.ports) draft.remove("ports", `${published}/${protocol}`);

@@ -1,7 +1,18 @@
 // Whether somebody listens on a TCP port of a network namespace, seen through any process in it: proc_net_tcp(5).
 import { readFile } from "node:fs/promises";
+import { type Clock, delay } from "../lib/clock.ts";
 
 const LISTEN = "0A";
+/** Who does not listen by then may never. */
+const DEADLINE_MS = 10_000;
+const LOOK_MS = 20;
+
+/** Resolves when somebody listens on one of the ports, or has had time enough to; at once without ports. */
+export async function untilListening(clock: Clock, pid: number, ports: readonly number[]): Promise<void> {
+  const deadline = clock.monotonic() + DEADLINE_MS;
+  while (ports.length > 0 && !(await isListening(pid, ports)) && clock.monotonic() < deadline)
+    await delay(clock, LOOK_MS);
+}
 
 /** False also when the process is gone. */
 export async function isListening(pid: number, ports: readonly number[]): Promise<boolean> {

@@ -2,13 +2,16 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
+import type { ProcessWorkload } from "../cluster/workload.ts";
 import { type Clock, delay } from "../lib/clock.ts";
 import { systemEnv } from "../lib/command.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { findExecutable } from "./find-executable.ts";
-import { isListening } from "./listening.ts";
-import { RejectedError, type Running, type Runtime, type TaskSpec } from "./runtime.ts";
+import { untilListening } from "./listening.ts";
+import { readTail } from "./log-file.ts";
+import { type LogQuery, RejectedError, type Running, type Runtime, type TaskId, type TaskSpec } from "./runtime.ts";
 import type { Sandboxes } from "./sandbox.ts";
 import { shim } from "./shim.ts";
 import { isAlive, TaskDirectory, taskIds } from "./task-directory.ts";
@@ -17,9 +20,6 @@ import { WatchedProcess } from "./watched-process.ts";
 /** What prune gives a task that nobody wants before it ends it. */
 const PRUNE_GRACE_MS = 2000;
 const LOOK_MS = 5;
-/** A task that does not listen by then may never: it counts as running all the same. */
-const READY_DEADLINE_MS = 10_000;
-const READY_LOOK_MS = 20;
 const START_DEADLINE_MS = 10_000;
 
 export interface ProcessRuntimeOptions {
@@ -32,7 +32,7 @@ export interface ProcessRuntimeOptions {
   path: string;
 }
 
-export class ProcessRuntime implements Runtime {
+export class ProcessRuntime implements Runtime<ProcessWorkload> {
   readonly #directory: string;
   readonly #sandboxes: Sandboxes;
   readonly #clock: Clock;
@@ -49,11 +49,12 @@ export class ProcessRuntime implements Runtime {
     this.#path = path;
   }
 
-  prepare({ id, nameservers }: TaskSpec): Promise<string> {
+  prepare({ id, nameservers }: TaskSpec<ProcessWorkload>): Promise<string> {
     return this.#sandboxes.create(id, nameservers);
   }
 
-  async start({ id, name, process: { command, env, workdir } }: TaskSpec): Promise<Running> {
+  async start({ id, name, workload, ports }: TaskSpec<ProcessWorkload>): Promise<Running> {
+    const { command, env, workdir } = workload;
     const cwd = workdir ?? "/";
     const path = env.PATH ?? this.#path;
     await this.#check(command[0]!, path, cwd);
@@ -72,25 +73,18 @@ export class ProcessRuntime implements Runtime {
     } finally {
       await log.close();
     }
-    return this.#watch(id, directory, (await directory.processId())!, logFrom);
+    const process = (await directory.processId())!;
+    return this.#watch(id, directory, process, logFrom, untilListening(this.#clock, process.pid, ports));
   }
 
-  async ready({ id, ports }: TaskSpec): Promise<void> {
-    const process = await this.#directoryOf(id).processId();
-    if (process === undefined || ports.length === 0) return;
-    const deadline = this.#clock.monotonic() + READY_DEADLINE_MS;
-    while (!(await isListening(process.pid, ports)) && this.#clock.monotonic() < deadline)
-      await delay(this.#clock, READY_LOOK_MS);
-  }
-
-  async adopt(id: string): Promise<Running | undefined> {
+  async adopt({ id }: TaskId): Promise<Running | undefined> {
     const directory = this.#directoryOf(id);
     const process = await directory.processId();
     if (process === undefined || !(await isAlive(process)) || !(await this.#sandboxes.exists(id))) return undefined;
-    return this.#watch(id, directory, process, await directory.logBytes());
+    return this.#watch(id, directory, process, await directory.logBytes(), null);
   }
 
-  async remove(id: string): Promise<void> {
+  async remove({ id }: TaskId): Promise<void> {
     this.#watched.get(id)?.close();
     this.#watched.delete(id);
     await this.#sandboxes.remove(id);
@@ -101,10 +95,17 @@ export class ProcessRuntime implements Runtime {
     for (const id of await taskIds(this.#directory)) {
       if ([...keep()].includes(id)) continue;
       this.#log.info("a task that this node has no more is removed", { task: id });
-      await (await this.adopt(id))?.stop(PRUNE_GRACE_MS);
-      await this.remove(id);
+      await (await this.adopt({ id }))?.stop(PRUNE_GRACE_MS);
+      await this.remove({ id });
     }
     await this.#sandboxes.prune(keep);
+  }
+
+  /** Its log has no times, so `since` cannot be had. */
+  async logs({ id }: TaskId, { follow, tail, since }: LogQuery): Promise<Readable | undefined> {
+    if (since !== null) throw new RejectedError("the log of a process carries no times: leave out --since");
+    const directory = this.#directoryOf(id);
+    return (await directory.exists()) ? readTail(directory.log, { follow, tail, clock: this.#clock }) : undefined;
   }
 
   close(): void {
@@ -121,9 +122,11 @@ export class ProcessRuntime implements Runtime {
     directory: TaskDirectory,
     process: { pid: number; startTime: string; startedAt: number },
     logFrom: number,
+    ready: Promise<void> | null,
   ): Running {
     this.#watched.get(id)?.close();
-    const watched = new WatchedProcess({ directory, id: process, logFrom, clock: this.#clock, log: this.#log });
+    const options = { directory, id: process, logFrom, ready, clock: this.#clock, log: this.#log };
+    const watched = new WatchedProcess(options);
     this.#watched.set(id, watched);
     return watched;
   }

@@ -1,11 +1,12 @@
 // What runs a task: the supervisor asks, a runtime does. Tasks outlive the agent, and are adopted by the next one.
-import type { Process } from "../cluster/schema.ts";
+import type { Readable } from "node:stream";
+import type { Workload } from "../cluster/workload.ts";
 
-export interface TaskSpec {
+export interface TaskSpec<W = Workload> {
   readonly id: string;
   /** SERVICE.SLOT */
   readonly name: string;
-  readonly process: Process;
+  readonly workload: W;
   /** For its resolv.conf. */
   readonly nameservers: readonly string[];
   /** TCP ports that its service publishes: it is ready when it listens on one of them. */
@@ -22,6 +23,8 @@ export interface Exit {
 export interface Running {
   /** Wall-clock milliseconds. */
   readonly startedAt: number;
+  /** Resolves when it takes connections, or has had time enough to. null: it does, or did before. Never rejects. */
+  readonly ready: Promise<void> | null;
   readonly exited: Promise<Exit>;
   /** Asks it to end, and after `graceMs` makes it. Resolves when it is gone. */
   stop(graceMs: number): Promise<void>;
@@ -32,19 +35,52 @@ export class RejectedError extends Error {
   override name = "RejectedError";
 }
 
-export interface Runtime {
-  /** Makes its sandbox, or finds it. Returns the network namespace's name under /run/netns. */
-  prepare(spec: TaskSpec): Promise<string>;
-  /** Throws RejectedError. */
-  start(spec: TaskSpec): Promise<Running>;
-  /** Resolves when the task just started takes connections, or has had time enough to. */
-  ready(spec: TaskSpec): Promise<void>;
-  /** The task, if it still runs from before. */
-  adopt(id: string): Promise<Running | undefined>;
+/** What runs tasks cannot be reached. `back` resolves when it can be. */
+export class AwayError extends Error {
+  override name = "AwayError";
+  readonly back: Promise<void>;
+
+  constructor(message: string, back: Promise<void>, options?: ErrorOptions) {
+    super(message, options);
+    this.back = back;
+  }
+}
+
+/** For whoever waits while a task is prepared. */
+export interface Preparation {
+  /** Says what is being done. */
+  progress(message: string): void;
+  /** Nobody wants the task any more. */
+  readonly signal: AbortSignal;
+}
+
+/** Which lines of a task's log. */
+export interface LogQuery {
+  /** Goes on with what the task prints from now. */
+  follow: boolean;
+  /** At most so many of the last lines; null: all. */
+  tail: number | null;
+  /** Only what was printed at or after this time, wall-clock milliseconds; null: all. */
+  since: number | null;
+}
+
+/** A task that may be there, or what is left of it. */
+export type TaskId = Pick<TaskSpec, "id">;
+
+/** `R` is how it is told which task is meant, once it may be there. */
+export interface Runtime<W = Workload, R extends TaskId = TaskId> {
+  /** Makes its sandbox, or finds it. Returns the network namespace's name under /run/netns. Throws AwayError. */
+  prepare(spec: TaskSpec<W>, preparation: Preparation): Promise<string>;
+  /** Throws RejectedError, AwayError. */
+  start(spec: TaskSpec<W>): Promise<Running>;
+  /** The task, if it still runs from before. Throws AwayError. */
+  adopt(task: R): Promise<Running | undefined>;
   /** Removes what is left of it. */
-  remove(id: string): Promise<void>;
+  remove(task: R): Promise<void>;
   /** Ends and removes all of this node's tasks but those of `keep()`, which is asked before each. */
   prune(keep: () => Iterable<string>): Promise<void>;
+  /** What it printed, as it printed it; undefined when there is no such task here. */
+  logs(task: R, query: LogQuery): Promise<Readable | undefined>;
   /** Looks after nothing any more; tasks go on. */
   close(): void;
 }

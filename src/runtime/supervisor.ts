@@ -1,10 +1,11 @@
 // Makes this node's tasks what they should be: starts, adopts, restarts and stops them, and says what it sees.
 import type { Task } from "../cluster/schema.ts";
+import type { Workload } from "../cluster/workload.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { TaskSpec } from "./runtime.ts";
 import { TaskRunner, type TaskRunnerOptions } from "./task-runner.ts";
 
-export interface DesiredTask extends TaskSpec {
+export interface DesiredTask extends TaskSpec<Workload | null> {
   readonly desired: Task["desired"];
 }
 

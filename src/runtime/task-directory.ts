@@ -30,6 +30,10 @@ export class TaskDirectory {
     return join(this.path, "log");
   }
 
+  async exists(): Promise<boolean> {
+    return (await stat(this.path).catch(ignoreMissing)) !== undefined;
+  }
+
   /** Makes it ready for a new run: what the last one said about itself goes, its log stays. Returns the log's size. */
   async begin(): Promise<number> {
     await mkdir(this.path, { recursive: true });

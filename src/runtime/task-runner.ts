@@ -5,40 +5,44 @@
 //       +-> failed
 //   told to stop, in any of them -> shutdown
 import type { TaskState, TaskStatus } from "../cluster/schema.ts";
+import type { Workload } from "../cluster/workload.ts";
 import { type Clock, delay } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import { RejectedError, type Running, type Runtime, type TaskSpec } from "./runtime.ts";
+import { AwayError, RejectedError, type Running, type TaskSpec } from "./runtime.ts";
+import type { AnyRuntime, AnyTask } from "./runtimes.ts";
 
 const BACKOFF_FIRST_MS = 100;
 const BACKOFF_MAX_MS = 30_000;
 /** A task that ran so long starts with a short back-off again. */
 const HEALTHY_MS = 10_000;
 const STOP_GRACE_MS = 10_000;
+const NEVER = new Promise<void>(() => {});
 
 export interface TaskRunnerOptions {
-  runtime: Runtime;
+  runtime: AnyRuntime;
   clock: Clock;
   log: Log;
   nodeId: string;
   /** Links the task's network namespace. Called before each start and each adoption: it must not mind twice. */
-  attach(task: TaskSpec, netns: string): Promise<void>;
-  detach(task: TaskSpec): Promise<void>;
+  attach(task: AnyTask, netns: string): Promise<void>;
+  detach(task: AnyTask): Promise<void>;
   report(status: TaskStatus): void;
 }
 
 export class TaskRunner {
-  readonly #spec: TaskSpec;
+  readonly #spec: TaskSpec<Workload | null>;
   readonly #options: TaskRunnerOptions;
   #told: "stop" | "leave" | undefined;
   #tell: () => void = () => {};
+  readonly #unwanted = new AbortController();
   readonly #whenTold: Promise<void>;
   #restarts = 0;
   /** Why it is not running, until it is. */
   #error: string | null = null;
   #hasEnded = false;
 
-  constructor(spec: TaskSpec, options: TaskRunnerOptions) {
+  constructor(spec: TaskSpec<Workload | null>, options: TaskRunnerOptions) {
     this.#spec = spec;
     this.#options = { ...options, log: options.log.with({ task: spec.name }) };
     this.#whenTold = new Promise((resolve) => {
@@ -54,12 +58,14 @@ export class TaskRunner {
   /** To be stopped and removed. */
   stop(): void {
     this.#told ??= "stop";
+    this.#unwanted.abort();
     this.#tell();
   }
 
   /** The agent goes; the task stays. */
   leave(): void {
     this.#told = "leave";
+    this.#unwanted.abort();
     this.#tell();
   }
 
@@ -68,11 +74,10 @@ export class TaskRunner {
     const { clock } = this.#options;
     let backoffMs = BACKOFF_FIRST_MS;
     while (this.#told === undefined) {
-      const began = clock.monotonic();
-      await this.#runOnce();
+      const { ranMs, back = NEVER } = await this.#runOnce();
       if (this.#told !== undefined) break;
-      if (clock.monotonic() - began >= HEALTHY_MS) backoffMs = BACKOFF_FIRST_MS;
-      await this.#orTold(delay(clock, backoffMs));
+      if (ranMs >= HEALTHY_MS) backoffMs = BACKOFF_FIRST_MS;
+      await this.#orTold(Promise.race([delay(clock, backoffMs), back]));
       backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS);
       this.#restarts++;
     }
@@ -82,32 +87,44 @@ export class TaskRunner {
     }
   }
 
-  /** From sandbox to exit. Returns early when it is told something. */
-  async #runOnce(): Promise<void> {
+  /** From sandbox to exit. Returns early when it is told something. `back`: when it is worth another try. */
+  async #runOnce(): Promise<{ ranMs: number; back?: Promise<void> }> {
     const { clock, log, attach } = this.#options;
-    const running = await this.#begin(attach).catch((error: unknown) => {
+    let running: Running | undefined;
+    try {
+      running = await this.#begin(attach);
+    } catch (error) {
+      if (this.#told !== undefined) return { ranMs: 0 };
       const reason = messageOf(error);
       log.warn("task cannot be started", { reason });
       this.#report(error instanceof RejectedError ? "rejected" : "failed", { error: reason });
-    });
-    if (running === undefined) return;
-    this.#report("running", { since: running.startedAt });
+      return error instanceof AwayError ? { ranMs: 0, back: error.back } : { ranMs: 0 };
+    }
+    if (running === undefined || this.#told !== undefined) return { ranMs: 0 };
+    const began = clock.monotonic();
+    const ended = await Promise.race([running.exited, Promise.resolve()]);
+    if (ended === undefined) this.#report("running", { since: running.startedAt });
     const exit = await this.#orTold(running.exited);
-    if (exit === undefined) return;
+    const ranMs = clock.monotonic() - began;
+    if (exit === undefined) return { ranMs };
     log.info("task ended", { reason: exit.error ?? "exit status 0" });
     this.#report(exit.error === null ? "complete" : "failed", { ...exit, since: clock.now() });
+    return { ranMs };
   }
 
   async #begin(attach: TaskRunnerOptions["attach"]): Promise<Running | undefined> {
     const { runtime } = this.#options;
-    const adopted = await runtime.adopt(this.#spec.id);
+    const adopted = await runtime.adopt(this.#spec);
     if (adopted === undefined) this.#report("preparing");
-    const netns = await runtime.prepare(this.#spec);
+    const netns = await runtime.prepare(this.#spec, {
+      progress: (message) => this.#report("preparing", { message }),
+      signal: this.#unwanted.signal,
+    });
     await attach(this.#spec, netns);
-    if (this.#told !== undefined || adopted !== undefined) return adopted;
-    this.#report("starting");
-    const running = await runtime.start(this.#spec);
-    await this.#orTold(Promise.race([running.exited, runtime.ready(this.#spec)]));
+    if (this.#told !== undefined) return adopted;
+    if (adopted?.ready !== null) this.#report("starting");
+    const running = adopted ?? (await runtime.start(this.#spec));
+    if (running.ready !== null) await this.#orTold(Promise.race([running.exited, running.ready]));
     return running;
   }
 
@@ -115,9 +132,9 @@ export class TaskRunner {
   async #end(): Promise<boolean> {
     const { runtime, log, detach } = this.#options;
     try {
-      await (await runtime.adopt(this.#spec.id))?.stop(STOP_GRACE_MS);
+      await (await runtime.adopt(this.#spec))?.stop(STOP_GRACE_MS);
       await detach(this.#spec);
-      await runtime.remove(this.#spec.id);
+      await runtime.remove(this.#spec);
     } catch (error) {
       log.error("task cannot be removed, and will be tried again", { reason: messageOf(error) });
       return false;
@@ -132,11 +149,12 @@ export class TaskRunner {
     return Promise.race([wait, this.#whenTold.then(() => undefined)]);
   }
 
-  #report(state: TaskState, details: { since?: number; error?: string | null; exitCode?: number | null } = {}): void {
+  #report(state: TaskState, details: Partial<Pick<TaskStatus, "since" | "error" | "exitCode" | "message">> = {}): void {
     const { nodeId, clock, report } = this.#options;
-    const { since = clock.now(), error = null, exitCode = null } = details;
+    const { since = clock.now(), error = null, exitCode = null, message = null } = details;
     const isOnItsWay = state === "preparing" || state === "starting";
     this.#error = isOnItsWay ? this.#error : error;
-    report({ taskId: this.#spec.id, nodeId, state, since, error: this.#error, exitCode, restarts: this.#restarts });
+    const taskId = this.#spec.id;
+    report({ taskId, nodeId, state, since, error: this.#error, exitCode, message, restarts: this.#restarts });
   }
 }

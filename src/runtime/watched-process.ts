@@ -14,12 +14,15 @@ export interface WatchedProcessOptions {
   id: ProcessId & { startedAt: number };
   /** The log's size when it started. */
   logFrom: number;
+  /** See Running. */
+  ready: Promise<void> | null;
   clock: Clock;
   log: Log;
 }
 
 export class WatchedProcess implements Running {
   readonly startedAt: number;
+  readonly ready: Promise<void> | null;
   readonly exited: Promise<Exit>;
   readonly #directory: TaskDirectory;
   readonly #id: ProcessId;
@@ -35,8 +38,9 @@ export class WatchedProcess implements Running {
   #wasDead = false;
   #closed = false;
 
-  constructor({ directory, id, logFrom, clock, log }: WatchedProcessOptions) {
+  constructor({ directory, id, logFrom, ready, clock, log }: WatchedProcessOptions) {
     this.startedAt = id.startedAt;
+    this.ready = ready;
     this.#directory = directory;
     this.#id = id;
     this.#logFrom = logFrom;

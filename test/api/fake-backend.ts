@@ -51,7 +51,8 @@ export function serviceRow(name: string, over: Partial<Service> = {}): Service {
   return {
     id: id(name),
     name,
-    process: { command: ["node", "server.js"], env: {}, workdir: null },
+    workload: { runtime: "process", command: ["node", "server.js"], env: {}, workdir: null },
+    labels: {},
     replicas: 1,
     networks: [id("web")],
     endpointMode: "vip",
@@ -80,7 +81,8 @@ export function taskRow(service: string, slot: number, node: string | null, over
 }
 
 export function statusRow(task: Task, state: TaskStatus["state"], over: Partial<TaskStatus> = {}): TaskStatus {
-  return { taskId: task.id, nodeId: task.nodeId!, state, since: 0, error: null, exitCode: null, restarts: 0, ...over };
+  const nothing = { error: null, exitCode: null, message: null, restarts: 0 };
+  return { taskId: task.id, nodeId: task.nodeId!, state, since: 0, ...nothing, ...over };
 }
 
 export const put = {
@@ -141,7 +143,7 @@ export class FakeBackend implements Backend {
     }
     if (command.type === "service.create") {
       const row = serviceRow(command.name, {
-        process: { command: command.command, env: command.env, workdir: command.workdir },
+        workload: command.workload,
         replicas: command.replicas,
         ports: command.ports,
       });

@@ -76,7 +76,12 @@ function cluster(): FakeBackend {
     put.network(networkRow("web", { internal: true })),
     put.service(
       serviceRow("search", {
-        process: { command: ["node", "/srv/configs/search-server.js"], env: { A: "b" }, workdir: null },
+        workload: {
+          runtime: "process",
+          command: ["node", "/srv/configs/search-server.js"],
+          env: { A: "b" },
+          workdir: null,
+        },
         replicas: 3,
         ports: [{ published: 9200, target: 9200, protocol: "tcp" }],
       }),
@@ -260,9 +265,13 @@ test("service create asks for what its options say, and prints id and progress",
     {
       type: "service.create",
       name: "web",
-      command: ["serve", "--name", "x"],
-      env: { A: "1", B: "2" },
-      workdir: "/srv",
+      workload: {
+        runtime: "process",
+        command: ["serve", "--name", "x"],
+        env: { A: "1", B: "2" },
+        workdir: "/srv",
+      },
+      labels: {},
       replicas: 2,
       networks: ["web"],
       endpointMode: "dnsrr",
@@ -275,11 +284,14 @@ test("service create asks for what its options say, and prints id and progress",
   ]);
 });
 
-test("options behind the command of a service are the command's, without -- as well", async (t) => {
+test("options behind the image of a service are its command's", async (t) => {
   const backend = cluster();
-  const args = ["service", "create", "--detach", "--name", "web", "serve", "--replicas", "3"];
+  const args = ["service", "create", "--detach", "--name", "web", "serve:1", "--replicas", "3"];
   t.is((await ended(start(await served(t, backend), args))).out, `${id("web")}\n`);
-  t.like(backend.commands[0], { command: ["serve", "--replicas", "3"], replicas: 1 });
+  t.like(backend.commands[0], {
+    workload: { runtime: "docker", image: "serve:1", command: ["--replicas", "3"] },
+    replicas: 1,
+  });
 });
 
 test("service create --quiet prints the id alone", async (t) => {

@@ -34,7 +34,7 @@ const command: fc.Arbitrary<CommandInput> = fc.oneof(
   fc.record({
     type: fc.constant("service.create" as const),
     name,
-    command: fc.constant<string[]>(["true"]),
+    workload: fc.constant({ runtime: "process" as const, command: ["true"] }),
     replicas,
     networks: fc.array(network, { maxLength: 2 }),
     endpointMode: fc.constantFrom("vip" as const, "dnsrr" as const),

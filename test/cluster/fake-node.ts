@@ -74,7 +74,7 @@ export class FakeNode {
     const own = [...this.state!.tasks.values()].filter(({ nodeId }) => nodeId === this.id);
     return own.flatMap(({ id }) => {
       const state = stateOf(id);
-      const rest = { since: 0, error: null, exitCode: null, restarts: 0 };
+      const rest = { since: 0, error: null, exitCode: null, message: null, restarts: 0 };
       return state === undefined ? [] : [{ taskId: id, nodeId: this.id!, state, ...rest }];
     });
   }

@@ -8,7 +8,7 @@ import { FakeNode, identityOf } from "./fake-node.ts";
 const search: CommandInput = {
   type: "service.create",
   name: "search",
-  command: ["server"],
+  workload: { runtime: "process", command: ["server"] },
   replicas: 3,
   networks: ["web"],
   ports: [{ published: 9200, target: 9200 }],

@@ -7,7 +7,7 @@ import { FakeNode, identityOf } from "./fake-node.ts";
 const service = (replicas: number, rest: object = {}): CommandInput => ({
   type: "service.create",
   name: "s",
-  command: ["true"],
+  workload: { runtime: "process", command: ["true"] },
   replicas,
   ...rest,
 });

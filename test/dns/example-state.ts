@@ -31,7 +31,8 @@ export function serviceRow(name: string, rest: Partial<Service> & Pick<Service, 
   return {
     id: idOf(name),
     name,
-    process: { command: ["true"], env: {}, workdir: null },
+    workload: { runtime: "process", command: ["true"], env: {}, workdir: null },
+    labels: {},
     replicas: 1,
     endpointMode: "vip",
     vips: {},
@@ -58,7 +59,7 @@ export function taskRow(service: string, slot: number, addresses: Record<string,
 }
 
 export function statusRow(task: Task, state: TaskState): TaskStatus {
-  return { taskId: task.id, nodeId: task.nodeId!, state, since: 0, error: null, exitCode: null, restarts: 0 };
+  return { taskId: task.id, nodeId: task.nodeId!, state, since: 0, error: null, exitCode: null, message: null, restarts: 0 };
 }
 
 export function running(task: Task): Change[] {

@@ -1,34 +1,37 @@
 // A runtime without processes: a test decides when a task ends, and what cannot be done.
-import type { Exit, Running, Runtime, TaskSpec } from "../../src/runtime/runtime.ts";
+import type { Readable } from "node:stream";
+import type { Workload } from "../../src/cluster/workload.ts";
+import type { Exit, Running, TaskId, TaskSpec } from "../../src/runtime/runtime.ts";
+import type { AnyRuntime } from "../../src/runtime/runtimes.ts";
 
 interface FakeTask {
   running: Running;
   end(exit: Exit): void;
 }
 
-export class FakeRuntime implements Runtime {
+export class FakeRuntime implements AnyRuntime {
   /** What was called, in order: "start ID". */
   readonly calls: string[] = [];
   readonly tasks = new Map<string, FakeTask>();
   /** What the next call of that name throws, once. */
   readonly failures = new Map<"prepare" | "start" | "remove", Error>();
+  /** Of the tasks that start from now. */
+  ready: Promise<void> | null = null;
   readonly #now: () => number;
 
   constructor(now: () => number) {
     this.#now = now;
   }
 
-  async prepare({ id }: TaskSpec): Promise<string> {
+  async prepare({ id }: TaskSpec<Workload | null>): Promise<string> {
     this.#call("prepare", id);
     return `ovl-${id}`;
   }
 
-  async start({ id }: TaskSpec): Promise<Running> {
+  async start({ id }: TaskSpec<Workload | null>): Promise<Running> {
     this.#call("start", id);
     return this.run(id);
   }
-
-  async ready(): Promise<void> {}
 
   /** As if it had been started before. */
   run(id: string): Running {
@@ -41,22 +44,26 @@ export class FakeRuntime implements Runtime {
       this.calls.push(`stop ${id}`);
       end({ exitCode: 143, error: "killed by SIGTERM" });
     };
-    const running = { startedAt: this.#now(), exited: promise, stop };
+    const running = { startedAt: this.#now(), ready: this.ready, exited: promise, stop };
     this.tasks.set(id, { running, end });
     return running;
   }
 
-  async adopt(id: string): Promise<Running | undefined> {
+  async adopt({ id }: TaskId): Promise<Running | undefined> {
     return this.tasks.get(id)?.running;
   }
 
-  async remove(id: string): Promise<void> {
+  async remove({ id }: TaskId): Promise<void> {
     this.#call("remove", id);
   }
 
   async prune(keep: () => Iterable<string>): Promise<void> {
     const kept = new Set(keep());
     for (const id of this.tasks.keys()) if (!kept.has(id)) this.calls.push(`prune ${id}`);
+  }
+
+  async logs(): Promise<Readable | undefined> {
+    return undefined;
   }
 
   close(): void {

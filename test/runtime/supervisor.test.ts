@@ -13,7 +13,7 @@ function task(id: string, desired: DesiredTask["desired"] = "running"): DesiredT
   return {
     id,
     name: `web.${id}`,
-    process: { command: ["true"], env: {}, workdir: null },
+    workload: { runtime: "process", command: ["true"], env: {}, workdir: null },
     nameservers: ["10.192.16.1"],
     ports: [],
     desired,

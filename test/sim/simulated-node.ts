@@ -73,7 +73,7 @@ export class SimulatedNode {
         state: desired === "running" ? "running" : "shutdown",
         since: 0,
         error: null,
-        exitCode: null,
+        exitCode: null, message: null,
         restarts: 0,
       }),
     );

@@ -4,7 +4,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
-import type { Process } from "../../src/cluster/schema.ts";
+import type { ProcessWorkload } from "../../src/cluster/workload.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
@@ -19,8 +19,8 @@ interface World {
   agent(): ProcessRuntime;
   sandboxes: Sandboxes;
   directory: string;
-  spec(process: Partial<Process> & { command: string[] }): TaskSpec;
-  log(spec: TaskSpec): Promise<string>;
+  spec(process: Partial<ProcessWorkload> & { command: string[] }): TaskSpec<ProcessWorkload>;
+  log(spec: TaskSpec<ProcessWorkload>): Promise<string>;
 }
 
 let worlds = 0;
@@ -56,7 +56,7 @@ async function setUp(t: ExecutionContext): Promise<World> {
     spec: (process) => ({
       id: newId(),
       name: "web.1",
-      process: { env: {}, workdir: null, ...process },
+      workload: { runtime: "process", env: {}, workdir: null, ...process },
       nameservers: ["10.192.16.1"],
       ports: [],
     }),
@@ -107,7 +107,7 @@ for (const [title, command, expected] of ENDS) {
   });
 }
 
-const REJECTIONS: [title: string, process: Partial<Process> & { command: string[] }, reason: RegExp][] = [
+const REJECTIONS: [title: string, process: Partial<ProcessWorkload> & { command: string[] }, reason: RegExp][] = [
   ["a command that does not exist", { command: ["foo-no-such", "x"] }, /^exec: no such file 'foo-no-such'$/],
   ["a path that does not exist", { command: ["/opt/no/such"] }, /^exec: no such file '\/opt\/no\/such'$/],
   ["a directory that does not exist", { command: ["true"], workdir: "/no/such" }, /^workdir: no such directory/],
@@ -144,11 +144,11 @@ systemTest("a task outlives its agent, and the next one learns how it ended", as
   await waitFor(async () => (await log(task)) === "ready\n", { what: "the task to have set its trap" });
   first.close();
   const second = agent();
-  const adopted = await second.adopt(task.id);
+  const adopted = await second.adopt(task);
   t.is(adopted?.startedAt, startedAt);
   await adopted?.stop(5000);
   t.is((await adopted?.exited)?.exitCode, 7);
-  t.is(await second.adopt(task.id), undefined, "a task that ended is not adopted");
+  t.is(await second.adopt(task), undefined, "a task that ended is not adopted");
 });
 
 systemTest("the end of a task is known at once", async (t) => {
@@ -190,7 +190,7 @@ systemTest("a task that does not heed SIGTERM is killed after the grace, its chi
   await waitFor(async () => (await run(["ip", "netns", "pids", name])) === "", {
     what: "all its processes to be gone",
   });
-  await runtime.remove(task.id);
+  await runtime.remove(task);
   t.deepEqual(await sandboxes.list(), []);
 });
 
@@ -222,7 +222,7 @@ systemTest("what is not among the tasks is removed, with its processes, files an
   await second.prune(() => [kept.id]);
   t.deepEqual(await sandboxes.list(), [sandboxes.nameOf(kept.id)]);
   t.deepEqual(await readdir(directory), [kept.id]);
-  t.not(await second.adopt(kept.id), undefined);
+  t.not(await second.adopt(kept), undefined);
 });
 
 systemTest("sandboxes of `run` and of other nodes are not taken for tasks'", async (t) => {

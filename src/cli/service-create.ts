@@ -1,0 +1,151 @@
+// overlayctl service create: an image's containers, or, after `--`, a command's processes.
+import { Command, InvalidArgumentError, Option } from "commander";
+import type { CreateService, PortView } from "../api/schema.ts";
+import { registryAuthFor } from "../lib/registry-auth.ts";
+import { collect, count, publishedPorts, variable, words } from "./arguments.ts";
+import { bytes, commandLine, cpus, label, type MountWords, mount, variablesFile } from "./container-arguments.ts";
+import type { Context } from "./context.ts";
+import { addWaitOptions, converge, type WaitOptions } from "./service-wait.ts";
+
+interface CreateOptions extends WaitOptions {
+  name: string;
+  runtime?: "docker" | "process";
+  replicas?: number;
+  publish?: PortView[];
+  network?: string[];
+  env?: [string, string][];
+  envFile?: [string, string][];
+  workdir?: string;
+  constraint?: string[];
+  endpointMode?: "vip" | "dnsrr";
+  label?: [string, string][];
+  containerLabel?: [string, string][];
+  mount?: MountWords[];
+  limitMemory?: number;
+  limitCpu?: number;
+  user?: string;
+  entrypoint?: string[];
+  init?: true;
+  capAdd?: string[];
+  withRegistryAuth?: true;
+}
+
+/** Options that mean something to a container only. */
+const CONTAINER_OPTIONS = [
+  ["containerLabel", "--container-label"],
+  ["mount", "--mount"],
+  ["limitMemory", "--limit-memory"],
+  ["limitCpu", "--limit-cpu"],
+  ["user", "--user"],
+  ["entrypoint", "--entrypoint"],
+  ["init", "--init"],
+  ["capAdd", "--cap-add"],
+  ["withRegistryAuth", "--with-registry-auth"],
+] as const satisfies [keyof CreateOptions, string][];
+
+const HELP = `
+IMAGE [COMMAND...] runs containers of the image, on nodes that have Docker.
+-- COMMAND... runs the command as a process of the node; its programs and files are the node's.
+--runtime says which of the two is meant where the -- should not.
+`;
+
+export function addServiceCreate(service: Command, context: Context): void {
+  const create = service.command("create").argument("<words...>").usage("[options] IMAGE [COMMAND...] | -- COMMAND...");
+  create
+    .description("create a service; options stand before the image or the command")
+    .requiredOption("--name <name>", "the service's name, and its name in DNS")
+    .addOption(
+      new Option("--runtime <runtime>", "docker: containers; process: processes of the node").choices([
+        "docker",
+        "process",
+      ]),
+    )
+    .option("--replicas <count>", "how many tasks (default: 1)", count)
+    .option("-p, --publish <port>", "answer PUBLISHED:TARGET[/tcp|udp] on every node", collect(publishedPorts))
+    .option("--network <network>", "attach it to this network (default: default)", collect(words))
+    .option(
+      "-e, --env <variable>",
+      "set KEY=VALUE",
+      collect((text) => variable(text, process.env)),
+    )
+    .option(
+      "--env-file <file>",
+      "set what the file says, KEY=VALUE a line",
+      collect((path) => variablesFile(path, process.env)),
+    )
+    .option("-w, --workdir <directory>", "start its command there")
+    .option("-l, --label <label>", "label the service: KEY=VALUE", collect(label))
+    .option("--constraint <constraint>", "node.name==NAME or node.name!=NAME", collect(words))
+    .addOption(
+      new Option("--endpoint-mode <mode>", "one virtual address, or the tasks' by DNS (default: vip)").choices([
+        "vip",
+        "dnsrr",
+      ]),
+    )
+    .option("--container-label <label>", "label the containers: KEY=VALUE", collect(label))
+    .option("--mount <mount>", "type=bind|volume|tmpfs,source=...,target=...[,readonly]", collect(mount))
+    .option("--limit-memory <bytes>", "such as 512m", bytes)
+    .option("--limit-cpu <cpus>", "such as 0.5", cpus)
+    .option("-u, --user <user>", "run as USER[:GROUP]")
+    .option("--entrypoint <command>", "instead of the image's", commandLine)
+    .option("--init", "run an init that reaps children and hands signals on")
+    .option("--cap-add <capability>", "such as NET_ADMIN", collect(words))
+    .option("--with-registry-auth", "let the nodes pull the image with this user's credentials")
+    .addHelpText("after", HELP)
+    .passThroughOptions();
+  addWaitOptions(create);
+  let isAfterDashes = false;
+  // What commander hands to the action does not tell `-- COMMAND` from `COMMAND`.
+  create.parseOptions = (argv) => {
+    const result = Command.prototype.parseOptions.call(create, argv);
+    isAfterDashes = result.operands.length > 0 && argv.at(-result.operands.length - 1) === "--";
+    return result;
+  };
+  create.action(async (line: string[], options: CreateOptions) => {
+    const isContainer = (options.runtime ?? (isAfterDashes ? "process" : "docker")) === "docker";
+    const { id } = await context.api().createService({
+      name: options.name,
+      workload: isContainer ? containerOf(line, options) : processOf(line, options),
+      labels: options.label && Object.fromEntries(options.label),
+      replicas: options.replicas,
+      ports: options.publish,
+      networks: options.network,
+      constraints: options.constraint,
+      endpointMode: options.endpointMode,
+    });
+    context.out(`${id}\n`);
+    await converge(context, id, options);
+  });
+}
+
+function processOf(command: string[], options: CreateOptions): CreateService["workload"] {
+  const [, flag] = CONTAINER_OPTIONS.find(([name]) => options[name] !== undefined) ?? [];
+  if (flag !== undefined) throw new InvalidArgumentError(`${flag} is for containers, and this service runs a process`);
+  return { runtime: "process", command, env: envOf(options), workdir: options.workdir };
+}
+
+function containerOf([image, ...command]: string[], options: CreateOptions): CreateService["workload"] {
+  return {
+    runtime: "docker",
+    image: image!,
+    command,
+    entrypoint: options.entrypoint,
+    env: envOf(options),
+    workdir: options.workdir,
+    user: options.user,
+    labels: options.containerLabel && Object.fromEntries(options.containerLabel),
+    mounts: options.mount,
+    memoryBytes: options.limitMemory,
+    cpus: options.limitCpu,
+    init: options.init,
+    capAdd: options.capAdd,
+    registryAuth: options.withRegistryAuth && registryAuthFor(image!, process.env),
+  };
+}
+
+/** What is said on the command line wins over files. */
+function envOf({ env, envFile }: CreateOptions): Record<string, string> | undefined {
+  return env === undefined && envFile === undefined
+    ? undefined
+    : Object.fromEntries([...(envFile ?? []), ...(env ?? [])]);
+}

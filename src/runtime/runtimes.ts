@@ -1,0 +1,77 @@
+// Both runtimes as one: each task goes to the one that its workload names, and one whose service is gone to both.
+import type { Readable } from "node:stream";
+import type { ContainerWorkload, ProcessWorkload, Workload } from "../cluster/workload.ts";
+import type { LogQuery, Preparation, Running, Runtime, TaskId, TaskSpec } from "./runtime.ts";
+
+/** A task of a service that may be gone: then nobody knows what it ran. */
+export interface AnyTask extends TaskId {
+  readonly workload: Workload | null;
+}
+
+export type AnyRuntime = Runtime<Workload | null, AnyTask>;
+
+export interface RuntimesOptions {
+  process: Runtime<ProcessWorkload>;
+  docker: Runtime<ContainerWorkload>;
+}
+
+export class Runtimes implements AnyRuntime {
+  readonly #process: Runtime<ProcessWorkload>;
+  readonly #docker: Runtime<ContainerWorkload>;
+
+  constructor({ process, docker }: RuntimesOptions) {
+    this.#process = process;
+    this.#docker = docker;
+  }
+
+  prepare(spec: TaskSpec<Workload | null>, preparation: Preparation): Promise<string> {
+    const { workload, ...rest } = spec;
+    if (workload?.runtime === "docker") return this.#docker.prepare({ ...rest, workload }, preparation);
+    if (workload?.runtime === "process") return this.#process.prepare({ ...rest, workload }, preparation);
+    throw new Error(`nobody knows what ${spec.name} runs`);
+  }
+
+  start(spec: TaskSpec<Workload | null>): Promise<Running> {
+    const { workload, ...rest } = spec;
+    if (workload?.runtime === "docker") return this.#docker.start({ ...rest, workload });
+    if (workload?.runtime === "process") return this.#process.start({ ...rest, workload });
+    throw new Error(`nobody knows what ${spec.name} runs`);
+  }
+
+  async adopt(task: AnyTask): Promise<Running | undefined> {
+    for (const runtime of this.#candidates(task)) {
+      const running = await runtime.adopt(task);
+      if (running !== undefined) return running;
+    }
+    return undefined;
+  }
+
+  async remove(task: AnyTask): Promise<void> {
+    for (const runtime of this.#candidates(task)) await runtime.remove(task);
+  }
+
+  /** Docker's first: what is left in its namespaces would be ended with the namespace. */
+  async prune(keep: () => Iterable<string>): Promise<void> {
+    await this.#docker.prune(keep);
+    await this.#process.prune(keep);
+  }
+
+  async logs(task: AnyTask, query: LogQuery): Promise<Readable | undefined> {
+    for (const runtime of this.#candidates(task)) {
+      const log = await runtime.logs(task, query);
+      if (log !== undefined) return log;
+    }
+    return undefined;
+  }
+
+  close(): void {
+    this.#docker.close();
+    this.#process.close();
+  }
+
+  #candidates({ workload }: AnyTask): (Runtime<ContainerWorkload> | Runtime<ProcessWorkload>)[] {
+    if (workload?.runtime === "docker") return [this.#docker];
+    if (workload?.runtime === "process") return [this.#process];
+    return [this.#docker, this.#process];
+  }
+}
