@@ -57,6 +57,7 @@ export class DataPathThread {
     if (this.#ended !== undefined) return;
     const exited = new Promise((resolve) => this.#worker.once("exit", resolve));
     await this.ask({ type: "stop" });
+    this.#ended = new Error("the data path was stopped"); // so that its exit is no failure
     await exited;
   }
 

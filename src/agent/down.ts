@@ -17,6 +17,7 @@ import { places } from "./places.ts";
 export async function takeDown(config: Config, log: Log): Promise<void> {
   const { device, node } = config;
   const lock = lockDevice(device);
+  const alive = setInterval(() => {}, 60_000); // the clock's timers do not keep the process
   try {
     const where = places(config);
     const sandboxes = new Sandboxes({ node: node.name, kind: "task" });
@@ -30,6 +31,7 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
     await new Links({ log, clock: systemClock, device }).removeAll();
     await rm(where.flows, { force: true });
   } finally {
+    clearInterval(alive);
     lock.release();
   }
 }
