@@ -16,7 +16,7 @@ node -e '
 ' || fail "Node.js 20.19 or newer is needed, this is $(node --version): see https://nodejs.org/en/download"
 
 # What is called, and the Debian package that has it.
-needed=(ip:iproute2 tc:iproute2 nsenter:util-linux nft:nftables curl:curl dig:bind9-dnsutils)
+needed=(ip:iproute2 tc:iproute2 nsenter:util-linux nft:nftables conntrack:conntrack curl:curl dig:bind9-dnsutils)
 if [ "$purpose" = test ]; then needed+=(ping:iputils-ping tcpdump:tcpdump git:git); fi
 
 packages=()

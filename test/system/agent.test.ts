@@ -1,9 +1,8 @@
 // The agent as a process: it refuses what it cannot use, stops, is killed, comes back, and cleans up.
-import { type ChildProcess, spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { PeerView } from "../../src/api/schema.ts";
-import { waitFor } from "./command.ts";
+import { Background, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
 import { addressOf, namespaceOf, runningTasks, untilRunning } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
@@ -16,37 +15,13 @@ const lab = useLab({ prefix: "agt", nodes: 3 }, async ({ nodes: [node1] }) => {
   );
 });
 
-/** A connection from a container of its own to `host`, kept busy until `end` is called. */
-class Talk {
-  readonly #child: ChildProcess;
-  readonly #closed: Promise<number | null>;
-  output = "";
+/** A connection from a container of its own to `host`, kept busy until it is ended. */
+function talk(node: LabNode, host: string): Promise<Background> {
+  return inContainer(node, program("talk", host, 7)).says("talking");
+}
 
-  constructor(node: LabNode, host: string) {
-    const [command, ...argv] = node.inside([
-      ...["overlayctl", "run", "--network", "web", "--"],
-      ...program("talk", host, 7),
-    ]);
-    this.#child = spawn(command!, argv, { env: { ...process.env, ...node.env } });
-    for (const stream of [this.#child.stdout!, this.#child.stderr!]) {
-      stream.setEncoding("utf8").on("data", (text: string) => {
-        this.output += text;
-      });
-    }
-    this.#closed = new Promise((resolve) => this.#child.on("close", resolve));
-  }
-
-  static async begin(node: LabNode, host: string): Promise<Talk> {
-    const talk = new Talk(node, host);
-    await waitFor(() => talk.output.includes("talking"), { what: `a connection to ${host}` });
-    return talk;
-  }
-
-  /** The exit status: 0 when the connection held throughout. */
-  async end(): Promise<number | null> {
-    this.#child.kill("SIGTERM");
-    return this.#closed;
-  }
+function inContainer(node: LabNode, argv: readonly string[]): Background {
+  return new Background(node.inside(["overlayctl", "run", "--network", "web", "--", ...argv]), node.env);
 }
 
 async function answers(node: LabNode, host = "echo"): Promise<boolean> {
@@ -92,16 +67,16 @@ for (const [how, stop] of [
     `an agent that is ${how} and started again adopts its links, and connections through it live on`,
     async (t) => {
       const [node1, node2] = lab().nodes;
-      const talk = await Talk.begin(node2!, await taskElsewhere(node2!));
-      const viaVip = await Talk.begin(node2!, "echo");
+      const toTask = await talk(node2!, await taskElsewhere(node2!));
+      const toVip = await talk(node2!, "echo");
       const links = await node2!.exec(["ip", "-o", "link"]);
       await stop(node2!);
       const kept = await node2!.exec(["ip", "-o", "link"]);
       const names = (text: string) => [...text.matchAll(/^\d+: ([^:@]+)/gm)].map(([, name]) => name).sort();
       t.deepEqual(names(kept), names(links));
       await node2!.startAgent();
-      t.is(await talk.end(), 0, talk.output);
-      t.is(await viaVip.end(), 0, viaVip.output);
+      t.is(await toTask.end("SIGTERM"), 0, toTask.output);
+      t.is(await toVip.end("SIGTERM"), 0, toVip.output);
       const tasks = await untilRunning(node1!, "echo", 3);
       t.true(tasks.every(({ restarts }) => restarts === 0));
     },
@@ -110,16 +85,13 @@ for (const [how, stop] of [
 
 systemTest("an agent that is killed and started again is away for less than three seconds", async (t) => {
   const [, node2] = lab().nodes;
-  const target = await taskElsewhere(node2!);
-  const pings = node2!.container("web", ["ping", "-i0.1", "-c60", "-W1", target]);
-  await waitFor(async () => (await node2!.ctlJson<PeerView[]>("peers")).some(({ state }) => state === "up"), {
-    what: "a peer",
-  });
+  const pings = inContainer(node2!, ["ping", "-i0.1", "-c60", "-W1", await taskElsewhere(node2!)]);
+  await pings.says("bytes from");
   await node2!.killAgent();
   await node2!.startAgent();
-  const { stdout } = await pings;
-  const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(stdout) ?? [];
-  t.true((Number(sent) - Number(received)) * 0.1 < 3, stdout);
+  await pings.ended();
+  const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(pings.output) ?? [];
+  t.true((Number(sent) - Number(received)) * 0.1 < 3, pings.output);
 });
 
 systemTest(
@@ -140,10 +112,10 @@ systemTest(
   "with the leader gone, old and new connections, names and published ports go on; writes say why not",
   async (t) => {
     const [node1, node2, node3] = lab().nodes;
-    const talk = await Talk.begin(node2!, await taskElsewhere(node2!));
     const tasks = await runningTasks(node2!, "echo");
     const own = tasks.find(({ node }) => node === node2!.name)!;
     const onNode3 = addressOf(tasks.find(({ node }) => node === node3!.name)!);
+    const toNode3 = await talk(node2!, onNode3);
     const inTask = (...argv: string[]) => node2!.tryExec(["ip", "netns", "exec", namespaceOf(own), ...argv]);
     await node1!.killAgent();
 
@@ -162,7 +134,7 @@ systemTest(
     await waitFor(async () => (await inTask(...program("ask", "tcp", "echo", 7, 6))).status === 0, {
       what: "the service to answer from the snapshot",
     });
-    t.is(await talk.end(), 0, talk.output);
+    t.is(await toNode3.end("SIGTERM"), 0, toNode3.output);
 
     await node1!.startAgent();
     await waitFor(async () => (await node2!.tryExec(["overlayctl", "network", "create", "late"])).status === 0, {
@@ -172,28 +144,32 @@ systemTest(
   },
 );
 
-systemTest("a node whose VXLAN port is blocked shows as down, with the reason, and returns", async (t) => {
+systemTest("a node whose VXLAN port is blocked shows so on both sides, with the reason, and returns", async (t) => {
   const [node1, node2] = lab().nodes;
-  const stateOfNode2 = async () => (await node1!.ctlJson<PeerView[]>("peers")).find(({ name }) => name === node2!.name);
-  await waitFor(async () => (await stateOfNode2())?.state === "up", { what: "the peer to be up" });
-  await node2!.exec([
-    "nft",
-    "add table ip labblock; add chain ip labblock in { type filter hook prerouting priority -400; }",
-  ]);
+  const peerOf = async (node: LabNode, other: LabNode) =>
+    (await node.ctlJson<PeerView[]>("peers")).find(({ name }) => name === other.name)!;
+  await waitFor(async () => (await peerOf(node1!, node2!)).state === "up", { what: "the peer to be up" });
+  await node2!.exec(["nft", "add table ip labblock"]);
+  await node2!.exec(["nft", "add chain ip labblock in { type filter hook prerouting priority -400; }"]);
   await node2!.exec(["nft", "add rule ip labblock in udp dport 4789 drop"]);
-  const down = await waitFor(
-    async () => {
-      const peer = await stateOfNode2();
-      return peer?.state === "down" && peer;
-    },
-    { what: "the peer to be down" },
-  );
-  t.truthy(down.reason);
+  for (const [node, other] of [
+    [node2!, node1!],
+    [node1!, node2!],
+  ] as const) {
+    const seen = await waitFor(
+      async () => {
+        const peer = await peerOf(node, other);
+        return peer.state !== "up" && peer;
+      },
+      { what: `${node.name} to miss ${other.name}` },
+    );
+    t.truthy(seen.reason, node.name);
+  }
   await node2!.exec(["nft", "delete table ip labblock"]);
   const up = await waitFor(
     async () => {
-      const peer = await stateOfNode2();
-      return peer?.state === "up" && peer.rttMs !== null && peer;
+      const peer = await peerOf(node1!, node2!);
+      return peer.state === "up" && peer.rttMs !== null && peer;
     },
     { what: "the peer to be up again" },
   );

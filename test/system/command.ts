@@ -1,5 +1,5 @@
 // Child processes and conditions, as system tests use them.
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { setTimeout as delay } from "node:timers/promises";
 
 export interface Finished {
@@ -51,6 +51,45 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   return stdout;
 }
 
+/** A child process that goes on while the test does, and what it has said so far. */
+export class Background {
+  output = "";
+  readonly #child: ChildProcess;
+  readonly #status: Promise<number | null>;
+
+  constructor(argv: readonly string[], env: Record<string, string> = {}) {
+    this.#child = spawn(argv[0]!, argv.slice(1), {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...env },
+    });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream?.setEncoding("utf8").on("data", (text: string) => {
+        this.output += text;
+      });
+    }
+    this.#status = new Promise((resolve) => this.#child.on("close", resolve));
+  }
+
+  /** Waits until it has said `text`. */
+  async says(text: string): Promise<this> {
+    const what = `'${this.#child.spawnargs.join(" ")}' to say '${text}'`;
+    await waitFor(() => this.output.includes(text), { what }).catch((cause) => {
+      throw new Error(`${cause.message}; it said: ${this.output}`, { cause });
+    });
+    return this;
+  }
+
+  /** Its exit status, once it has ended. */
+  ended(): Promise<number | null> {
+    return this.#status;
+  }
+
+  end(signal: NodeJS.Signals): Promise<number | null> {
+    this.#child.kill(signal);
+    return this.#status;
+  }
+}
+
 export interface WaitOptions {
   /** What is waited for, for the message when it does not come. */
   what: string;
@@ -74,5 +113,6 @@ export async function waitFor<T>(
     }
     await delay(50);
   } while (performance.now() < end);
-  throw new Error(`waited ${deadlineMs} ms for ${what}`, { cause: last });
+  const reason = last === undefined ? "" : `; last: ${last instanceof Error ? last.message : last}`;
+  throw new Error(`waited ${deadlineMs} ms for ${what}${reason}`, { cause: last });
 }

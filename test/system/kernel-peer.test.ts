@@ -1,10 +1,8 @@
 // A Linux vxlan device as peer: the kernel speaks RFC 7348 with our containers, both ways.
-import { spawn } from "node:child_process";
-import type { NetworkView } from "../../src/api/schema.ts";
 import { ipv4, macOf } from "../../src/lib/ip.ts";
-import { waitFor } from "./command.ts";
+import { Background, waitFor } from "./command.ts";
 import type { LabHost } from "./lab.ts";
-import { addressOf, runningTasks } from "./listings.ts";
+import { addressOf, networkOf, runningTasks } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
 
 let vtep: LabHost;
@@ -25,12 +23,11 @@ const lab = useLab({ prefix: "krn", nodes: 2 }, async ({ nodes: [node1, node2], 
     program("stand-in-node", "192.0.2.11:2377", "kernel", vtep.address, "web"),
     program("echo-server", 7),
   ]) {
-    const [command, ...rest] = vtep.inside(argv);
-    spawn(command!, rest, { stdio: ["ignore", "ignore", "inherit"] });
+    new Background(vtep.inside(argv));
   }
   const { endpoint, vni } = await waitFor(
     async () => {
-      const { endpoints, vni } = await node2!.ctlJson<NetworkView>("network", "inspect", "web");
+      const { endpoints, vni } = await networkOf(node2!, "web");
       const endpoint = endpoints.find(({ name }) => name === "kernel");
       return endpoint !== undefined && { endpoint, vni };
     },
@@ -67,15 +64,14 @@ systemTest("a container pings the kernel", async (t) => {
 });
 
 systemTest("the gateway answers the kernel's ARP and ping", async (t) => {
-  const { gateway } = await lab().nodes[1]!.ctlJson<NetworkView>("network", "inspect", "web");
+  const { gateway } = await networkOf(lab().nodes[1]!, "web");
   const { status, stdout } = await vtep.tryExec(["ping", "-c2", "-i0.2", "-W2", gateway]);
   t.is(status, 0, stdout);
 });
 
 systemTest("a large transfer between the kernel and a container arrives whole", async (t) => {
   const server = `require("http").createServer((q, s) => s.end(Buffer.alloc(5e6, "overlay"))).listen(80)`;
-  const [command, ...argv] = vtep.inside([process.execPath, "-e", server]);
-  spawn(command!, argv, { stdio: "ignore" });
+  new Background(vtep.inside([process.execPath, "-e", server]));
   await waitFor(async () => (await vtep.exec(["ss", "-ltnH"])).includes(":80 "), { what: "the server to listen" });
   const { stdout } = await lab().nodes[1]!.container("web", [
     ...["curl", "-s", "-m", "30", "-o", "/dev/null", "-w", "%{size_download}", `http://${ownAddress}`],

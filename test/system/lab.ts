@@ -1,7 +1,7 @@
 // The lab: nodes and an outside client as network namespaces on one underlay, 192.0.2.0/24, agents started in them.
 // A lab's namespaces all begin with its prefix; those of its tasks with `ovl-` and the node's name.
-import { spawn } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -60,7 +60,7 @@ export class LabNode extends LabHost {
   readonly name: string;
   readonly configPath: string;
   readonly logPath: string;
-  #agentPid: number | undefined;
+  #agent: ChildProcess | undefined;
 
   constructor(options: {
     name: string;
@@ -79,10 +79,16 @@ export class LabNode extends LabHost {
     this.logPath = join(options.directory, "agent.log");
   }
 
-  /** Starts the agent and waits until it answers. */
+  /** Starts the agent and waits until it answers. Throws with its log's end when it does not. */
   async startAgent(): Promise<void> {
     this.launchAgent();
-    await waitFor(() => this.agentAnswers(), { what: `${this.name}'s agent to answer`, deadlineMs: 30_000 });
+    const what = `${this.name}'s agent to answer`;
+    await waitFor(async () => !this.agentRuns() || (await this.agentAnswers()), { what, deadlineMs: 30_000 }).catch(
+      (cause: Error) => {
+        throw new Error(`${cause.message}; its log ends\n${this.logTail()}`, { cause });
+      },
+    );
+    if (!this.agentRuns()) throw new Error(`${this.name}'s agent has exited; its log ends\n${this.logTail()}`);
   }
 
   /** Starts the agent, in a session of its own: it may outlive this process. */
@@ -96,26 +102,32 @@ export class LabNode extends LabHost {
     });
     closeSync(log);
     agent.unref();
-    this.#agentPid = agent.pid;
+    this.#agent = agent;
   }
 
-  /** Whether it answers yet; throws, with its log's end, when it has exited. */
   async agentAnswers(): Promise<boolean> {
     const { status } = await this.tryExec(["overlayctl", "node", "ls"], { timeoutMs: 10_000 });
-    if (status !== 0 && !this.agentRuns()) throw new Error(`the agent has exited:\n${this.logTail()}`);
     return status === 0;
   }
 
+  /** undefined: it was not started, or has ended. */
+  get agentPid(): number | undefined {
+    return this.agentRuns() ? this.#agent?.pid : undefined;
+  }
+
   agentRuns(): boolean {
-    return this.#agentPid !== undefined && isRunning(this.#agentPid);
+    return this.#agent?.exitCode === null && this.#agent.signalCode === null;
   }
 
   logTail(lines = 15): string {
     return readFileSync(this.logPath, "utf8").trimEnd().split("\n").slice(-lines).join("\n");
   }
 
-  stopAgent(): Promise<void> {
-    return this.#signalAgent("SIGTERM");
+  /** Throws when it does not end well. */
+  async stopAgent(): Promise<void> {
+    await this.#signalAgent("SIGTERM");
+    const status = this.#agent?.exitCode;
+    if (status !== 0) throw new Error(`${this.name}'s agent ended with ${status}; its log ends\n${this.logTail()}`);
   }
 
   killAgent(): Promise<void> {
@@ -123,11 +135,8 @@ export class LabNode extends LabHost {
   }
 
   async #signalAgent(signal: NodeJS.Signals): Promise<void> {
-    const pid = this.#agentPid;
-    if (pid === undefined) return;
-    process.kill(pid, signal);
-    await waitFor(() => !isRunning(pid), { what: `${this.name}'s agent to end after ${signal}` });
-    this.#agentPid = undefined;
+    this.#agent?.kill(signal);
+    await waitFor(() => !this.agentRuns(), { what: `${this.name}'s agent to end after ${signal}` });
   }
 
   /** `overlayctl` with this node's agent; returns its output. */
@@ -263,14 +272,4 @@ function writeConfig(
 
 function writeCommand(path: string, script: string): void {
   writeFileSync(path, `#!/bin/sh\nexec "${process.execPath}" "${script}" "$@"\n`, { mode: 0o755 });
-}
-
-/** A zombie has ended: it only waits to be noticed. */
-function isRunning(pid: number): boolean {
-  if (!existsSync(`/proc/${pid}/stat`)) return false;
-  try {
-    return !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
-  } catch {
-    return false;
-  }
 }

@@ -1,7 +1,7 @@
 // What overlayctl's listings say, read by tests and the demo.
 
 import { readFileSync } from "node:fs";
-import type { NodeView, ServiceView, TaskView } from "../../src/api/schema.ts";
+import type { NetworkView, NodeView, ServiceView, TaskView } from "../../src/api/schema.ts";
 import { run, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
 
@@ -27,6 +27,11 @@ export async function serviceOf(node: LabNode, name: string): Promise<ServiceVie
   const found = services.find((service) => service.name === name);
   if (found === undefined) throw new Error(`no service ${name} among ${JSON.stringify(services)}`);
   return found;
+}
+
+export async function networkOf(node: LabNode, name: string): Promise<NetworkView> {
+  const [network] = await node.ctlJson<NetworkView[]>("network", "inspect", name);
+  return network!;
 }
 
 /** The service's virtual IP on its first network. */

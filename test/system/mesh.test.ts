@@ -1,8 +1,7 @@
 // The routing mesh: a published port is answered on every node, and the task sees who asked.
-import type { NetworkView } from "../../src/api/schema.ts";
 import { waitFor } from "./command.ts";
 import { CLIENT_ADDRESS } from "./lab.ts";
-import { nodeView } from "./listings.ts";
+import { networkOf, nodeView } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
 
 const lab = useLab({ prefix: "msh", nodes: 3 }, async ({ nodes: [node1] }) => {
@@ -35,21 +34,26 @@ for (const protocol of ["tcp", "udp"] as const) {
   );
 }
 
-systemTest("on a node's localhost and own address the task sees the node's address on the overlay", async (t) => {
-  for (const node of lab().nodes) {
-    const { ingressAddress } = await nodeView(node);
-    for (const target of ["127.0.0.1", node.address]) {
-      const { stdout, stderr, status } = await node.tryExec(program("ask", "tcp", target, 7000, 4));
-      t.is(status, 0, `${node.name} to ${target}: ${stderr}`);
-      for (const line of stdout.trim().split("\n"))
-        t.is(line.split(" ")[1], ingressAddress, `${node.name} to ${target}`);
+systemTest(
+  "on a node's localhost the task sees the node's address on the overlay, on its own address that one",
+  async (t) => {
+    for (const node of lab().nodes) {
+      const { ingressAddress } = await nodeView(node);
+      for (const [target, expected] of [
+        ["127.0.0.1", ingressAddress],
+        [node.address, node.address],
+      ] as const) {
+        const { stdout, stderr, status } = await node.tryExec(program("ask", "tcp", target, 7000, 4));
+        t.is(status, 0, `${node.name} to ${target}: ${stderr}`);
+        for (const line of stdout.trim().split("\n")) t.is(line.split(" ")[1], expected, `${node.name} to ${target}`);
+      }
     }
-  }
-});
+  },
+);
 
 systemTest("a container reaches a published port on its gateway and on another node", async (t) => {
   const [node1, node2] = lab().nodes;
-  const { gateway } = await node1!.ctlJson<NetworkView>("network", "inspect", "web");
+  const { gateway } = await networkOf(node1!, "web");
   for (const target of [gateway, node2!.address]) {
     const { status, stderr } = await node1!.container("web", program("ask", "tcp", target, 7000, 4));
     t.is(status, 0, `${target}: ${stderr}`);
