@@ -96,7 +96,8 @@ export type WorkloadView =
 export interface ServiceView {
   id: string;
   name: string;
-  mode: "replicated";
+  /** `attached`: it has only containers that were attached to it, and as many as there are. */
+  mode: "replicated" | "attached";
   replicas: number;
   /** Tasks that run, on nodes that are ready. */
   running: number;

@@ -50,12 +50,14 @@ export function networkView(state: State, network: Network): NetworkView {
 
 export function serviceView(state: State, service: Service): ServiceView {
   const { workload, networks, vips, ...rest } = service;
+  const tasks = tasksOf(state, service);
   return {
     ...rest,
     ...what(workload),
     workload: withoutSecrets(workload),
-    mode: "replicated",
-    running: tasksOf(state, service).filter(isUp).length,
+    mode: workload === null ? "attached" : "replicated",
+    replicas: workload === null ? tasks.length : service.replicas,
+    running: tasks.filter(isUp).length,
     networks: networks.map((id) => ({ id, name: nameOf(state, "networks", id) ?? id, vip: vips[id] ?? null })),
   };
 }
@@ -69,7 +71,8 @@ export function tasksOf(state: State, service: Service): TaskView[] {
 }
 
 export function progressView(state: State, service: Service): ProgressView {
-  return { revision: state.revision, replicas: service.replicas, tasks: tasksOf(state, service) };
+  const scheduled = tasksOf(state, service).filter(({ id }) => state.tasks.get(id)?.attachment === null);
+  return { revision: state.revision, replicas: service.replicas, tasks: scheduled };
 }
 
 export function nodeView(state: State, node: Node, self: string, leader: string | null): NodeView {
@@ -89,7 +92,9 @@ function taskView(state: State, task: Task): TaskView {
     name: taskName(state, task),
     service: nameOf(state, "services", task.serviceId) ?? task.serviceId,
     slot,
-    ...what(state.services.get(task.serviceId)?.workload ?? null),
+    ...(task.attachment === null
+      ? what(state.services.get(task.serviceId)?.workload ?? null)
+      : { image: task.attachment.image, command: [] }),
     node: nodeName(state, task.nodeId),
     nodeReady: task.nodeId !== null && state.nodes.get(task.nodeId)?.state === "ready",
     desired,

@@ -1,4 +1,5 @@
 // A checked command, carried out on a draft: which module does which.
+import { attach, detach } from "./attachments.ts";
 import type { Command } from "./commands.ts";
 import { createEndpoint, removeEndpoint } from "./endpoints.ts";
 import { createNetwork, removeNetwork } from "./networks.ts";
@@ -25,9 +26,13 @@ export function carryOut(draft: Draft, command: Command, context: CommandContext
     case "service.remove":
       return removeService(draft, command.name);
     case "endpoint.create":
-      return createEndpoint(draft, command, now, newId);
+      return createEndpoint(draft, command, null, now, newId);
     case "endpoint.remove":
       return removeEndpoint(draft, command.id);
+    case "attach":
+      return attach(draft, command, reservedPorts, now, newId);
+    case "detach":
+      return detach(draft, command.id);
     case "node.availability":
       return setAvailability(draft, command.name, command.availability);
     case "node.remove":

@@ -47,6 +47,8 @@ export const Command = z.discriminatedUnion("type", [
     type: z.literal("attach"),
     node: Id,
     subject: Attachment.shape.subject,
+    subjectName: z.string(),
+    image: z.string().nullable().default(null),
     /** null: the service's, or `default`. */
     network: z.string().nullable().default(null),
     name: Name.nullable().default(null),

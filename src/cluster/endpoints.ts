@@ -3,13 +3,19 @@ import { UserError } from "../lib/errors.ts";
 import type { Command } from "./commands.ts";
 import { allocateAddress, releaseAddress, takeAddress } from "./ipam.ts";
 import { findByName, sameName } from "./lookup.ts";
-import { type Endpoint, INGRESS_NETWORK } from "./schema.ts";
+import { type Attachment, INGRESS_NETWORK } from "./schema.ts";
 import { RESERVED_NAME } from "./services.ts";
 import type { Draft } from "./state.ts";
 
-type Create = Extract<Command, { type: "endpoint.create" }>;
+type Create = Omit<Extract<Command, { type: "endpoint.create" }>, "type">;
 
-export function createEndpoint(draft: Draft, command: Create, now: number, newId: () => string): string {
+export function createEndpoint(
+  draft: Draft,
+  command: Create,
+  attachment: Attachment | null,
+  now: number,
+  newId: () => string,
+): string {
   const { name } = command;
   const { endpoints, networks, nodes, services } = draft.state;
   const node = nodes.get(command.node);
@@ -36,8 +42,8 @@ export function createEndpoint(draft: Draft, command: Create, now: number, newId
     command.address === undefined
       ? allocateAddress(draft, network, holder)
       : takeAddress(draft, network, command.address, holder);
-  const endpoint: Endpoint = { id, name, nodeId: node.id, networkId: network.id, address, createdAt: now };
-  draft.put("endpoints", endpoint);
+  const place = { nodeId: node.id, networkId: network.id, address };
+  draft.put("endpoints", { id, name, ...place, attachment, createdAt: now });
   return id;
 }
 
@@ -45,6 +51,7 @@ export function createEndpoint(draft: Draft, command: Create, now: number, newId
 export function removeEndpoint(draft: Draft, id: string): string {
   const endpoint = findByName("endpoint", draft.state.endpoints, id);
   releaseAddress(draft, endpoint.address);
+  draft.remove("statuses", endpoint.id);
   draft.remove("endpoints", endpoint.id);
   return endpoint.id;
 }

@@ -1,6 +1,7 @@
 // Nodes as the leader knows them: joining, coming back, being lost, drained and removed.
 import { UserError } from "../lib/errors.ts";
 import { type Cidr, contains, formatCidr, ipv4 } from "../lib/ip.ts";
+import { removeEndpoint } from "./endpoints.ts";
 import { allocateAddress, releaseAddress } from "./ipam.ts";
 import { findByName, sameName } from "./lookup.ts";
 import type { NodeIdentity, Report } from "./protocol.ts";
@@ -37,13 +38,18 @@ export function applyReport(draft: Draft, nodeId: string, { statuses, full, gone
     ? [...draft.state.statuses.values()].filter((status) => status.nodeId === nodeId && !told.has(status.taskId))
     : [];
   for (const taskId of [...gone, ...forgotten.map((status) => status.taskId)]) {
-    if (draft.state.tasks.get(taskId)?.nodeId === nodeId) draft.remove("statuses", taskId);
+    if (nodeOf(draft.state, taskId) === nodeId) draft.remove("statuses", taskId);
   }
   for (const status of statuses) {
-    const isOwn = status.nodeId === nodeId && draft.state.tasks.get(status.taskId)?.nodeId === nodeId;
+    const isOwn = status.nodeId === nodeId && nodeOf(draft.state, status.taskId) === nodeId;
     const before = draft.state.statuses.get(status.taskId);
     if (isOwn && JSON.stringify(before) !== JSON.stringify(status)) draft.put("statuses", status);
   }
+}
+
+/** Of a task or an endpoint. */
+function nodeOf({ tasks, endpoints }: State, id: string): string | null | undefined {
+  return tasks.get(id)?.nodeId ?? endpoints.get(id)?.nodeId;
 }
 
 export function setAvailability(draft: Draft, name: string, availability: Node["availability"]): string {
@@ -60,9 +66,7 @@ export function removeNode(draft: Draft, name: string, { silent }: NodeContext):
   }
   for (const task of draft.state.tasks.values()) if (task.nodeId === node.id) removeTask(draft, task);
   for (const endpoint of draft.state.endpoints.values()) {
-    if (endpoint.nodeId !== node.id) continue;
-    releaseAddress(draft, endpoint.address);
-    draft.remove("endpoints", endpoint.id);
+    if (endpoint.nodeId === node.id) removeEndpoint(draft, endpoint.id);
   }
   releaseAddress(draft, node.ingressAddress);
   draft.remove("nodes", node.id);

@@ -3,6 +3,7 @@
 import { UserError } from "../lib/errors.ts";
 import { allocateAddress, releaseAddress } from "./ipam.ts";
 import type { Node, Service, State, Task, TaskState } from "./schema.ts";
+import { removeService } from "./services.ts";
 import type { Draft } from "./state.ts";
 
 export interface SchedulerContext {
@@ -22,6 +23,10 @@ export function reconcile(draft: Draft, context: SchedulerContext): void {
     if (!draft.state.services.has(serviceId)) for (const task of tasks) retire(draft, task);
   }
   for (const service of draft.state.services.values()) {
+    if (service.workload === null) {
+      removeIfEmpty(draft, service);
+      continue;
+    }
     const kept = retireMisplaced(draft, tasksByService.get(service.id) ?? []);
     const bySlot = groupBy(retireSurplus(draft, kept, context), (task) => task.slot);
     scaleDown(draft, service, bySlot, context);
@@ -29,6 +34,12 @@ export function reconcile(draft: Draft, context: SchedulerContext): void {
   }
   placePending(draft);
   removeStopped(draft, context);
+}
+
+/** A service that came with its first attached container goes with its last. */
+function removeIfEmpty(draft: Draft, { id }: Service): void {
+  const isUsed = [...draft.state.tasks.values()].some(({ serviceId }) => serviceId === id);
+  if (!isUsed) removeService(draft, id);
 }
 
 /** Whether the task's own node says that it runs. */
@@ -49,8 +60,9 @@ export function retire(draft: Draft, task: Task): void {
   else draft.put("tasks", { ...task, desired: "shutdown" });
 }
 
+/** Attached containers are not among them: they are as many as somebody started. */
 function wantedTasks(state: State): Task[] {
-  return [...state.tasks.values()].filter(({ desired }) => desired !== "shutdown");
+  return [...state.tasks.values()].filter(({ desired, attachment }) => desired !== "shutdown" && attachment === null);
 }
 
 function canKeep(node: Node | undefined): boolean {
@@ -96,8 +108,10 @@ function scaleDown(draft: Draft, service: Service, bySlot: Map<number, Task[]>, 
 }
 
 function scaleUp(draft: Draft, service: Service, bySlot: Map<number, Task[]>, { now, newId }: SchedulerContext): void {
+  const attached = [...draft.state.tasks.values()].filter((task) => task.serviceId === service.id && task.attachment);
+  const attachedSlots = new Set(attached.map((task) => task.slot));
   for (let slot = 1; bySlot.size < service.replicas; slot++) {
-    if (bySlot.has(slot)) continue;
+    if (bySlot.has(slot) || attachedSlots.has(slot)) continue;
     const task: Task = {
       id: newId(),
       serviceId: service.id,
@@ -105,6 +119,7 @@ function scaleUp(draft: Draft, service: Service, bySlot: Map<number, Task[]>, { 
       nodeId: null,
       desired: "running",
       addresses: {},
+      attachment: null,
       error: null,
       createdAt: now,
     };

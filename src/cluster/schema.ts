@@ -84,6 +84,11 @@ export const Alias = z
 export const Attachment = z.object({
   /** A container's id, or `netns:` and a name under /run/netns. */
   subject: z.string().regex(/^([0-9a-f]{64}|netns:[^/]+)$/, "neither a container's id nor netns:NAME"),
+  /** What a person calls it: Docker's name of the container, the namespace's own. */
+  name: z.string(),
+  /** null: no container. */
+  image: z.string().nullable(),
+  /** Names in DNS besides its own. */
   aliases: z.array(Alias),
 });
 export type Attachment = z.infer<typeof Attachment>;

@@ -82,7 +82,10 @@ export function publish(
 export function scaleService(draft: Draft, name: string, replicas: number, now: number): string {
   const service = findByName("service", draft.state.services, name);
   if (service.workload === null) {
-    throw new UserError(409, `service '${service.name}' has only containers that were attached to it: start more of them`);
+    throw new UserError(
+      409,
+      `service '${service.name}' has only containers that were attached to it: start more of them`,
+    );
   }
   if (service.replicas !== replicas) draft.put("services", { ...service, replicas, updatedAt: now });
   return service.id;

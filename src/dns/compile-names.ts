@@ -1,5 +1,5 @@
 // Compiles a snapshot of the cluster's state into its names.
-import type { Network, Service, State, Task } from "../cluster/schema.ts";
+import type { Endpoint, Network, Service, State, Task } from "../cluster/schema.ts";
 import { cidr, contains, type Ipv4, ipv4 } from "../lib/ip.ts";
 import { type NameEntry, Names, type NamesOptions, type NetworkNames, type ReverseName, type Target } from "./names.ts";
 
@@ -11,9 +11,16 @@ export function compileNames(state: State, options: Partial<NamesOptions> = {}):
   const building = new Building(state);
   for (const service of state.services.values()) building.addService(service);
   for (const endpoint of state.endpoints.values()) {
-    // Docker's host name for a container that was given none: the first 12 characters of its id.
-    building.addHost(endpoint.networkId, endpoint.name ?? endpoint.id.slice(0, 12), endpoint.address);
     building.addAsker(endpoint.address, [endpoint.networkId]);
+    if (!building.isUp(endpoint)) continue;
+    const [name, ...aliases] = namesOf(endpoint);
+    building.addHost(endpoint.networkId, name, endpoint.address);
+    for (const alias of aliases) building.addAlias(endpoint.networkId, alias, endpoint.address);
+  }
+  for (const task of state.tasks.values()) {
+    if (task.attachment === null || !building.isRunning(task)) continue;
+    for (const [networkId, address] of Object.entries(task.addresses))
+      for (const alias of task.attachment.aliases) building.addAlias(networkId, alias, address);
   }
   for (const network of state.networks.values()) {
     building.addQualified(network.id, "gateway", network.gateway);
@@ -25,6 +32,13 @@ export function compileNames(state: State, options: Partial<NamesOptions> = {}):
     building.addNodeAddress(node.ingressAddress);
   }
   return building.finish({ ...DEFAULTS, ...options });
+}
+
+/** The first is its name in reverse: its own, Docker's, or the beginning of its id. */
+function namesOf({ id, name, attachment }: Endpoint): [string, ...string[]] {
+  const names = [...(name === null ? [] : [name]), ...(attachment?.aliases ?? [])];
+  const [first = id.slice(0, 12), ...others] = names;
+  return [first, ...others];
 }
 
 interface NetworkBuilding extends NetworkNames {
@@ -66,10 +80,10 @@ class Building {
         const address = task.addresses[networkId];
         if (address === undefined) continue;
         const target = { name: `${name}.${task.slot}`, address: ipv4(address) };
-        if (this.#isRunning(task)) running.push(target);
+        if (this.isRunning(task)) running.push(target);
         this.#nameByAddress.set(target.address, { network, name: target.name });
         // A slot's next task may be there before the last one has gone; it is found by its running one.
-        if (this.#isRunning(task)) network.entries.set(target.name, entryOf([target], ports));
+        if (this.isRunning(task)) network.entries.set(target.name, entryOf([target], ports));
         else if (!network.entries.has(target.name)) network.entries.set(target.name, entryOf([], ports));
       }
       network.entries.set(`tasks.${name}`, entryOf(running, ports));
@@ -84,9 +98,20 @@ class Building {
     if (service.meshVip !== null) this.addQualified(this.networkAt(service.meshVip), service.name, service.meshVip);
   }
 
-  #isRunning(task: Task): boolean {
+  isRunning(task: Task): boolean {
     const status = this.#state.statuses.get(task.id);
-    return task.desired === "running" && status?.state === "running" && status.nodeId === task.nodeId;
+    const isRunning = task.desired === "running" && status?.state === "running" && status.nodeId === task.nodeId;
+    return isRunning && (task.attachment === null || this.#isOnReadyNode(task));
+  }
+
+  /** A sandbox of `overlayctl run` lives as long as its row; an attached container may be stopped. */
+  isUp(endpoint: Endpoint): boolean {
+    return endpoint.attachment === null || this.#state.statuses.get(endpoint.id)?.state === "running";
+  }
+
+  /** Nobody retires what is attached to a node that is lost. */
+  #isOnReadyNode({ nodeId }: Task): boolean {
+    return this.#state.nodes.get(nodeId ?? "")?.state === "ready";
   }
 
   addAsker(address: string, networkIds: readonly string[]): void {
@@ -99,12 +124,19 @@ class Building {
     this.#networksByAddress.set(ipv4(address), this.#networks);
   }
 
-  /** A name that several endpoints may share; a service's name is not taken from it. */
+  /** The name that an address has in reverse too. */
   addHost(networkId: string, hostName: string, address: string): void {
     const network = this.#networksById.get(networkId);
     if (network === undefined) return;
-    const target = { name: hostName.toLowerCase(), address: ipv4(address) };
-    this.#nameByAddress.set(target.address, { network, name: target.name });
+    this.#nameByAddress.set(ipv4(address), { network, name: hostName.toLowerCase() });
+    this.addAlias(networkId, hostName, address);
+  }
+
+  /** A name that several endpoints may share; a service's name is not taken from it. */
+  addAlias(networkId: string, alias: string, address: string): void {
+    const network = this.#networksById.get(networkId);
+    if (network === undefined) return;
+    const target = { name: alias.toLowerCase(), address: ipv4(address) };
     const same = network.entries.get(target.name);
     if (same === undefined) network.entries.set(target.name, entryOf([target], NO_PORTS));
     else if (same.ports === NO_PORTS) network.entries.set(target.name, entryOf([...same.targets, target], NO_PORTS));

@@ -1,5 +1,5 @@
 // Named network namespaces, each with a resolv.conf of its own. They outlive the agent.
-import { access, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { access, mkdir, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { CommandError, run } from "../lib/command.ts";
 import { PlatformError } from "../lib/errors.ts";
 
@@ -11,15 +11,15 @@ const ID_CHARS = 8;
 export interface SandboxesOptions {
   /** The node's name: nodes may share a machine. */
   node: string;
-  /** Tasks and `overlayctl run` keep theirs apart. */
-  kind: "task" | "run";
+  /** Tasks, `overlayctl run` and attached containers keep theirs apart. */
+  kind: "task" | "run" | "attached";
 }
 
 export class Sandboxes {
   readonly #prefix: string;
 
   constructor({ node, kind }: SandboxesOptions) {
-    this.#prefix = kind === "task" ? `ovl-${node}-` : `ovl-${node}.run-`;
+    this.#prefix = { task: `ovl-${node}-`, run: `ovl-${node}.run-`, attached: `ovl-${node}.att-` }[kind];
   }
 
   /** The namespace's name under /run/netns. */
@@ -54,6 +54,21 @@ export class Sandboxes {
       throw new PlatformError(`network namespace '${name}' cannot be made`, `ip netns add ${name}`, { cause: error });
     }
     return name;
+  }
+
+  /** Gives a name to the namespace that a process is in; one that named another before is moved. Returns it. */
+  async bind(id: string, pid: number): Promise<string> {
+    const name = this.nameOf(id);
+    const [named, own] = await Promise.all([inodeOf(`${NETNS}/${name}`), inodeOf(`/proc/${pid}/ns/net`)]);
+    if (named !== undefined && named === own) return name;
+    await this.unbind(id);
+    await run(["ip", "netns", "attach", name, String(pid)]);
+    return name;
+  }
+
+  /** Takes its name away. What runs in it goes on, and the namespace ends with that. */
+  async unbind(id: string): Promise<void> {
+    if (await this.exists(id)) await run(["ip", "netns", "del", this.nameOf(id)]);
   }
 
   /** Ends with SIGKILL what still runs in it, and removes it. Nothing to do is no error. */
@@ -95,6 +110,15 @@ async function isNamespace(name: string): Promise<boolean> {
   } catch (error) {
     if (error instanceof CommandError) return false;
     throw error;
+  }
+}
+
+/** Of a namespace: what tells it from others. */
+async function inodeOf(path: string): Promise<bigint | undefined> {
+  try {
+    return (await stat(path, { bigint: true })).ino;
+  } catch {
+    return undefined; // the process or the name is gone
   }
 }
 

@@ -74,6 +74,7 @@ export function taskRow(service: string, slot: number, node: string | null, over
     nodeId: node === null ? null : id(node),
     desired: "running",
     addresses: { [id("web")]: `10.192.32.${10 + slot}` },
+    attachment: null,
     error: null,
     createdAt: 0,
     ...over,

@@ -4,6 +4,7 @@ import test from "ava";
 import fc from "fast-check";
 import type { CommandInput } from "../../src/cluster/commands.ts";
 import type { TaskState } from "../../src/cluster/schema.ts";
+import type { WorkloadInput } from "../../src/cluster/workload.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { cidr } from "../../src/lib/ip.ts";
 import { Cluster, LIVENESS_MS } from "./cluster-fixture.ts";
@@ -15,6 +16,14 @@ const NODES = 4;
 type Step =
   | { kind: "execute"; command: CommandInput }
   | { kind: "endpoint"; node: number; network: string; name: string }
+  | {
+      kind: "attach";
+      node: number;
+      container: number;
+      service: string | null;
+      port: { published: number; target: number };
+    }
+  | { kind: "detach"; index: number }
   | { kind: "join" | "lose" | "apply"; node: number }
   | { kind: "report"; node: number; states: TaskState[] }
   | { kind: "restart" }
@@ -34,7 +43,7 @@ const command: fc.Arbitrary<CommandInput> = fc.oneof(
   fc.record({
     type: fc.constant("service.create" as const),
     name,
-    workload: fc.constant({ runtime: "process" as const, command: ["true"] }),
+    workload: fc.constant<WorkloadInput>({ runtime: "process", command: ["true"] }),
     replicas,
     networks: fc.array(network, { maxLength: 2 }),
     endpointMode: fc.constantFrom("vip" as const, "dnsrr" as const),
@@ -72,6 +81,17 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("attach" as const),
+      node,
+      container: fc.integer({ min: 0, max: 9 }),
+      service: fc.option(name),
+      port,
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("detach" as const), index: fc.nat(5) }) },
+  {
     weight: 5,
     arbitrary: fc.record({ kind: fc.constantFrom("join" as const, "apply" as const, "apply" as const), node }),
   },
@@ -108,6 +128,18 @@ async function take(cluster: Cluster, taken: Step): Promise<void> {
       const { network, name } = taken;
       return allowed(leader.execute({ type: "endpoint.create", node: id, network, name }));
     }
+    case "attach": {
+      const { id } = nodes[taken.node]!;
+      if (id === undefined) return;
+      const { container, service, port } = taken;
+      const subject = String(container).repeat(64);
+      const ports = service === null ? [] : [port];
+      return allowed(leader.execute({ type: "attach", node: id, subject, subjectName: "c", service, ports }));
+    }
+    case "detach": {
+      const id = attached(cluster)[taken.index];
+      return id === undefined ? undefined : allowed(leader.execute({ type: "detach", id }));
+    }
     case "join":
       return allowed(nodes[taken.node]!.join(leader));
     case "lose":
@@ -129,6 +161,11 @@ async function take(cluster: Cluster, taken: Step): Promise<void> {
   }
 }
 
+function attached({ leader: { state } }: Cluster): string[] {
+  const rows = [...state.tasks.values(), ...state.endpoints.values()];
+  return rows.filter(({ attachment }) => attachment !== null).map(({ id }) => id);
+}
+
 function requireSound(cluster: Cluster): void {
   const { state } = cluster.leader;
   const wrong = violationsOf(state, cidr(POOL));
@@ -147,6 +184,7 @@ async function removeAll(cluster: Cluster): Promise<void> {
   store.full = false;
   for (const fake of nodes) await fake.join(leader);
   await cluster.settle();
+  for (const id of attached(cluster)) await leader.execute({ type: "detach", id });
   for (const { id } of leader.state.services.values()) await leader.execute({ type: "service.remove", name: id });
   for (const { id } of leader.state.endpoints.values()) await leader.execute({ type: "endpoint.remove", id });
   await cluster.settle();

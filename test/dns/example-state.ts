@@ -53,6 +53,7 @@ export function taskRow(service: string, slot: number, addresses: Record<string,
     nodeId: idOf("node1"),
     desired: "running",
     addresses,
+    attachment: null,
     error: null,
     createdAt: 0,
   };
@@ -118,7 +119,7 @@ export const exampleState: State = applyChanges(
       ([name, networkId, address], i): Change => ({
         kind: "endpoints",
         key: idOf(`endpoint${i}`),
-        row: { id: idOf(`endpoint${i}`), name, nodeId: idOf("node1"), networkId, address, createdAt: 0 },
+        row: { id: idOf(`endpoint${i}`), name, nodeId: idOf("node1"), networkId, address, attachment: null, createdAt: 0 },
       }),
     ),
   ],

@@ -1,0 +1,52 @@
+// Names of containers that were attached: their own, their aliases, and only while they run.
+import test from "ava";
+import type { Change, TaskState } from "../../src/cluster/schema.ts";
+import { applyChanges } from "../../src/cluster/state.ts";
+import { compileNames } from "../../src/dns/compile-names.ts";
+import { formatIpv4, ipv4 } from "../../src/lib/ip.ts";
+import { exampleState, idOf, nodeRow, statusRow, taskRow } from "./example-state.ts";
+
+const WEB = idOf("web");
+const attachment = { subject: "a".repeat(64), name: "app_db_1", image: null, aliases: ["db", "app_db_1"] };
+
+function withAttached(state: TaskState, nodeState: "ready" | "down" = "ready") {
+  const task = { ...taskRow("search", 7, { [WEB]: "10.192.16.77" }), attachment };
+  const place = { nodeId: idOf("node1"), networkId: WEB, address: "10.192.16.78" };
+  const endpoint = { id: idOf("attached"), name: null, ...place, attachment: { ...attachment, aliases: ["cache"] } };
+  const changes: Change[] = [
+    { kind: "tasks", key: task.id, row: task },
+    { kind: "statuses", key: task.id, row: statusRow(task, state) },
+    { kind: "endpoints", key: endpoint.id, row: { ...endpoint, createdAt: 0 } },
+    { kind: "statuses", key: endpoint.id, row: { ...statusRow(task, state), taskId: endpoint.id } },
+    {
+      kind: "nodes",
+      key: idOf("node1"),
+      row: { ...nodeRow("node1", "192.0.2.11", "10.192.0.2"), state: nodeState },
+    },
+  ];
+  return compileNames(applyChanges(exampleState, changes, 9));
+}
+
+const rows: [when: string, state: TaskState, node: "ready" | "down", name: string, addresses: string[] | undefined][] =
+  [
+    ["an alias is its container", "running", "ready", "cache", ["10.192.16.78"]],
+    ["a task's alias is the task", "running", "ready", "db", ["10.192.16.77"]],
+    ["Docker's name may have an underscore", "running", "ready", "app_db_1.web", ["10.192.16.77"]],
+    ["a task has its slot's name too", "running", "ready", "search.7", ["10.192.16.77"]],
+    ["a stopped container has no name", "complete", "ready", "cache", undefined],
+    ["a stopped task has no alias", "failed", "ready", "db", undefined],
+    ["a task of a lost node is not among them", "running", "down", "search.7", []],
+  ];
+for (const [when, state, node, name, addresses] of rows) {
+  test(`${when}: ${name}`, (t) => {
+    const names = withAttached(state, node);
+    const found = names.find(name, names.networksOf(ipv4("10.192.16.31"), ipv4("10.192.16.1"))!);
+    t.deepEqual(found?.entry.addresses.map(formatIpv4), addresses);
+  });
+}
+
+test("in reverse a task is its slot, an endpoint its first name", (t) => {
+  const names = withAttached("running");
+  t.is(names.nameOf(ipv4("10.192.16.77"), names.networks), "search.7.web.overlay");
+  t.is(names.nameOf(ipv4("10.192.16.78"), names.networks), "cache.web.overlay");
+});
