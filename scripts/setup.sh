@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Sets up what is missing before `npm run demo` (argument: demo) or `npm test` (argument: test), and says so.
+# Sets up what is missing before `npm run demo`, `npm run bench` or `npm test` (argument: demo, bench or test), and says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-purpose=${1:?demo or test}
+purpose=${1:?demo, bench or test}
 
 say() { echo "setup: $*"; }
 fail() {

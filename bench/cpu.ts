@@ -1,0 +1,45 @@
+// CPU time: of processes with all their threads (/proc/PID/stat), and of the whole machine (/proc/stat). proc(5).
+import { readFileSync } from "node:fs";
+
+/** USER_HZ: 100 on every architecture that Node runs on. */
+const TICKS_A_SECOND = 100;
+const UTIME = 11; // of the fields after the command's closing parenthesis
+const STIME = 12;
+const IDLE = 3;
+const IOWAIT = 4;
+const COUNTED = 8; // user to steal; guest time is in user already
+
+export interface CpuSeconds {
+  agents: number;
+  system: number;
+}
+
+export function cpuSeconds(pids: readonly number[]): CpuSeconds {
+  let agents = 0;
+  for (const pid of pids) agents += processSeconds(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  return { agents, system: busySeconds(readFileSync("/proc/stat", "utf8")) };
+}
+
+/** Of the text of /proc/PID/stat. */
+export function processSeconds(stat: string): number {
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[UTIME]) + Number(fields[STIME])) / TICKS_A_SECOND;
+}
+
+/** Of the text of /proc/stat: all that was not idle. */
+export function busySeconds(stat: string): number {
+  const ticks = stat
+    .slice(0, stat.indexOf("\n"))
+    .split(/\s+/)
+    .slice(1, 1 + COUNTED)
+    .map(Number);
+  const busy = ticks.filter((_, i) => i !== IDLE && i !== IOWAIT).reduce((sum, value) => sum + value, 0);
+  return busy / TICKS_A_SECOND;
+}
+
+/** Resident megabytes (10^6 bytes), shared pages included, of the text of /proc/PID/status. */
+export function residentMegabytes(status: string): number {
+  const match = /^VmRSS:\s+(\d+) kB$/m.exec(status);
+  if (match === null) throw new Error("/proc/PID/status has no VmRSS");
+  return (Number(match[1]) * 1024) / 1e6;
+}

@@ -1,0 +1,18 @@
+// Bars and aims, container to container across two nodes, medians of adjacent pairs.
+import type { Limit } from "./experiment.ts";
+
+const atLeast = (bar: number, aim: number): Limit => ({ of: "ratio", atMost: false, bar, aim });
+const atMost = (bar: number, aim: number): Limit => ({ of: "ratio", atMost: true, bar, aim });
+
+export const LIMITS = {
+  tcp: atLeast(0.5, 0.6),
+  tcpWithoutOffload: atLeast(0.7, 0.9),
+  vip: atLeast(0.95, 1),
+  mesh: atLeast(0.9, 1),
+  p50: atMost(1.45, 1.2),
+  p99: atMost(3, 2),
+  datagrams: atLeast(0.75, 1),
+  connections: atLeast(0.4, 0.8),
+  scale: atLeast(0.95, 0.98),
+  residentMegabytes: { of: "value", atMost: true, bar: 200, aim: 150 },
+} as const satisfies Record<string, Limit>;

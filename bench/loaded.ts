@@ -1,0 +1,71 @@
+// A second pair of nodes, whose tables are filled: with services, and with flows.
+import { readFileSync } from "node:fs";
+import { ApiClient } from "../src/api/client.ts";
+import { residentMegabytes } from "./cpu.ts";
+import type { Overlay } from "./overlay.ts";
+import type { Probes } from "./probes.ts";
+
+/** Of the 4,093 addresses that a network has. */
+const SERVICES_A_NETWORK = 2500;
+const CREATING_AT_ONCE = 8;
+const WORKLOAD = { runtime: "process" as const, command: ["sleep", "infinity"] };
+const APPLIED_MS = 60_000;
+const FLOW_PORTS = 512;
+/** Some datagrams are lost, and some flows end meanwhile. */
+const FILLING_ATTEMPTS = 5;
+
+export class Loaded {
+  readonly overlay: Overlay;
+  readonly #probes: Probes;
+  readonly #apis: readonly ApiClient[];
+  #networks = 0;
+  #services = 0;
+
+  constructor(overlay: Overlay, probes: Probes) {
+    this.overlay = overlay;
+    this.#probes = probes;
+    this.#apis = overlay.lab.nodes.map(({ env }) => new ApiClient(env.OVERLAYD_SOCKET!));
+  }
+
+  /** Creates services, each with a VIP and no tasks, until there are `count`; resolves when all nodes have them in force. */
+  async growServices(count: number): Promise<void> {
+    const manager = this.#apis[0]!;
+    while (this.#networks * SERVICES_A_NETWORK < count) {
+      await manager.createNetwork({ name: `many${this.#networks}` });
+      this.#networks++;
+    }
+    let revision = 0;
+    const createSome = async (): Promise<void> => {
+      while (this.#services < count) {
+        const number = this.#services++;
+        const networks = [`many${Math.floor(number / SERVICES_A_NETWORK)}`];
+        const body = { name: `many-${number}`, workload: WORKLOAD, replicas: 0, networks };
+        revision = Math.max(revision, (await manager.createService(body)).revision);
+      }
+    };
+    await Promise.all(Array.from({ length: CREATING_AT_ONCE }, createSome));
+    await manager.waitApplied({ revision, timeoutMs: APPLIED_MS });
+  }
+
+  /** Tops the flow tables up to `count` flows, of UDP and unanswered: they last 30 seconds. */
+  async fillFlows(count: number): Promise<void> {
+    let missing = count - (await this.#flows());
+    for (let attempt = 0; missing > 0 && attempt < FILLING_ATTEMPTS; attempt++) {
+      await this.#probes.spreadFlows(this.overlay.direct, Math.ceil(missing / FLOW_PORTS), FLOW_PORTS);
+      missing = count - (await this.#flows());
+    }
+    if (missing > 0) throw new Error(`the flow tables lack ${missing} of ${count} flows`);
+  }
+
+  /** Resident megabytes of the agent that takes more. */
+  residentMegabytes(): number {
+    const sizes = this.overlay.agents().map((pid) => residentMegabytes(readFileSync(`/proc/${pid}/status`, "utf8")));
+    return Math.max(...sizes);
+  }
+
+  /** In the table that has fewer. */
+  async #flows(): Promise<number> {
+    const counts = this.#apis.map(async (api) => (await api.stats()).datapath.flows!);
+    return Math.min(...(await Promise.all(counts)));
+  }
+}

@@ -1,0 +1,86 @@
+// What `npm run bench -- ...` was asked for.
+import { parseArgs } from "node:util";
+import { UserError } from "../src/lib/errors.ts";
+
+export const GROUPS = ["tcp", "udp", "rr", "cps", "scale", "memory"] as const;
+export type Group = (typeof GROUPS)[number];
+
+export interface BenchOptions {
+  groups: readonly Group[];
+  /** Measure nebula and wireguard-go beside it. */
+  peers: boolean;
+  rounds: number;
+  /** How long one throughput measurement takes. */
+  seconds: number;
+  quick: boolean;
+  /** Write docs/benchmarks.md from the last results instead of measuring. */
+  document: boolean;
+  /** Where the time goes in one of PROFILES, instead of measuring. */
+  profile: Profile | undefined;
+  /** Laid over the agents' `datapath` section. */
+  datapath: Readonly<Record<string, number>>;
+}
+
+export const PROFILES = ["tcp", "udp", "rr", "cps"] as const;
+export type Profile = (typeof PROFILES)[number];
+
+export const USAGE = `usage: npm run bench -- [--only ${GROUPS.join(",")}] [--peers] [--rounds N] [--quick] [--datapath workers=1,spinMicros=0]
+       npm run bench -- --profile ${PROFILES.join("|")}
+       npm run bench -- --document`;
+
+const ROUNDS = 5;
+const SECONDS = 4;
+const QUICK_ROUNDS = 2;
+const QUICK_SECONDS = 1;
+
+/** Throws UserError with the field. */
+export function parseOptions(argv: readonly string[]): BenchOptions {
+  const { values } = readArguments(argv);
+  const quick = values.quick ?? false;
+  return {
+    groups: values.only === undefined ? GROUPS : values.only.split(",").map((word) => oneOf(GROUPS, "--only", word)),
+    peers: values.peers ?? false,
+    rounds: values.rounds === undefined ? (quick ? QUICK_ROUNDS : ROUNDS) : countOf("--rounds", values.rounds),
+    seconds: quick ? QUICK_SECONDS : SECONDS,
+    quick,
+    document: values.document ?? false,
+    profile: values.profile === undefined ? undefined : oneOf(PROFILES, "--profile", values.profile),
+    datapath: values.datapath === undefined ? {} : Object.fromEntries(values.datapath.split(",").map(settingOf)),
+  };
+}
+
+function readArguments(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      options: {
+        only: { type: "string" },
+        peers: { type: "boolean" },
+        rounds: { type: "string" },
+        quick: { type: "boolean" },
+        document: { type: "boolean" },
+        profile: { type: "string" },
+        datapath: { type: "string" },
+      },
+    });
+  } catch (cause) {
+    throw new UserError(400, (cause as Error).message, { cause });
+  }
+}
+
+function oneOf<T extends string>(words: readonly T[], flag: string, word: string): T {
+  const found = words.find((known) => known === word);
+  if (found === undefined) throw new UserError(400, `${flag}: '${word}' is not one of ${words.join(", ")}`);
+  return found;
+}
+
+function settingOf(text: string): [name: string, value: number] {
+  const match = /^([a-z]+)=(\d{1,9})$/i.exec(text);
+  if (match === null) throw new UserError(400, `--datapath: '${text}' is not NAME=NUMBER`);
+  return [match[1]!, Number(match[2])];
+}
+
+function countOf(flag: string, text: string): number {
+  if (!/^[1-9]\d{0,2}$/.test(text)) throw new UserError(400, `${flag}: '${text}' is not a number from 1 to 999`);
+  return Number(text);
+}

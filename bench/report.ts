@@ -1,0 +1,37 @@
+// Rows of figures as a table for a terminal, and as Markdown.
+import { type Column, formatTable } from "../src/cli/table.ts";
+import type { Limit, Row } from "./experiment.ts";
+
+const COLUMNS: readonly Column<Row>[] = [
+  { header: "FIGURE", value: ({ experiment, metric, unit }) => `${experiment}: ${metric}, ${unit}` },
+  { header: "OF", value: ({ contender }) => contender },
+  { header: "MEDIAN", value: ({ value, digits }) => value.median.toFixed(digits) },
+  { header: "MIN", value: ({ value, digits }) => value.min.toFixed(digits) },
+  { header: "MAX", value: ({ value, digits }) => value.max.toFixed(digits) },
+  { header: "RATIO", value: ratioText },
+  { header: "BAR", value: ({ limit }) => (limit === null ? "" : limitText(limit, limit.bar)) },
+  { header: "AIM", value: ({ limit }) => (limit === null ? "" : limitText(limit, limit.aim)) },
+  { header: "", value: ({ verdict }) => verdict ?? "" },
+];
+
+export function formatRows(rows: readonly Row[]): string {
+  return formatTable(COLUMNS, rows);
+}
+
+export function formatMarkdown(rows: readonly Row[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |\n`;
+  return (
+    line(COLUMNS.map(({ header }) => header.toLowerCase())) +
+    line(COLUMNS.map(() => "---")) +
+    rows.map((row) => line(COLUMNS.map(({ value }) => value(row)))).join("")
+  );
+}
+
+function ratioText({ ratio }: Row): string {
+  if (ratio === null) return "";
+  return `${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)} to ${ratio.max.toFixed(2)})`;
+}
+
+function limitText({ atMost, of }: Limit, wanted: number): string {
+  return `${atMost ? "<=" : ">="} ${wanted.toFixed(of === "ratio" ? 2 : 0)}`;
+}

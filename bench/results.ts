@@ -1,0 +1,44 @@
+// bench/results.json: what was measured, when, and on what machine.
+import { readFileSync, writeFileSync } from "node:fs";
+import { cpus, release, totalmem } from "node:os";
+import type { Row } from "./experiment.ts";
+
+const RESULTS = "bench/results.json";
+
+export interface Machine {
+  cpu: string;
+  cores: number;
+  memoryGigabytes: number;
+  kernel: string;
+  node: string;
+}
+
+export interface Results {
+  at: string;
+  rounds: number;
+  secondsEach: number;
+  machine: Machine;
+  /** What the agents' `datapath` section had besides its defaults. */
+  datapath: Readonly<Record<string, number>>;
+  rows: readonly Row[];
+}
+
+export function describeMachine(): Machine {
+  const processors = cpus();
+  return {
+    cpu: processors[0]?.model ?? "unknown",
+    cores: processors.length,
+    memoryGigabytes: Math.round(totalmem() / 1e9),
+    kernel: release(),
+    node: process.version,
+  };
+}
+
+export function writeResults(results: Results): void {
+  writeFileSync(RESULTS, `${JSON.stringify(results, null, 2)}\n`);
+}
+
+/** Throws when there are none. */
+export function readResults(): Results {
+  return JSON.parse(readFileSync(RESULTS, "utf8")) as Results;
+}

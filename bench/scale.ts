@@ -1,0 +1,72 @@
+// What the size of the tables costs: the filled pair of nodes beside the one with a service and a flow or two; and the
+// memory that its agents take.
+import type { Experiment, Sample } from "./experiment.ts";
+import { LIMITS } from "./limits.ts";
+import type { Loaded } from "./loaded.ts";
+import type { BenchOptions } from "./options.ts";
+import type { Overlay } from "./overlay.ts";
+import type { Path } from "./path.ts";
+import type { Probes } from "./probes.ts";
+
+const FLOWS = 200_000;
+/** Some flows end while a measurement goes on. */
+const SPARE_FLOWS = 10_000;
+const TABLE_FLOWS = 262_144;
+const SERVICES = [100, 10_000];
+const MEMORY_SERVICES = 1000;
+
+export interface ScaleBed {
+  overlay: Overlay;
+  loaded: Loaded;
+  probes: Probes;
+  options: BenchOptions;
+}
+
+/** In this order: the services stay. */
+export function scaleExperiments(bed: ScaleBed): Experiment[] {
+  const { loaded } = bed;
+  const [few, many] = SERVICES as [number, number];
+  return [
+    scaleExperiment(bed, `${FLOWS} flows`, () => loaded.fillFlows(FLOWS + SPARE_FLOWS)),
+    { ...scaleExperiment(bed, `${few} services`), before: () => loaded.growServices(few) },
+    memoryExperiment(loaded),
+    { ...scaleExperiment(bed, `${many} services`), before: () => loaded.growServices(many) },
+  ];
+}
+
+function scaleExperiment(bed: ScaleBed, title: string, fill = async (): Promise<void> => {}): Experiment {
+  const { overlay, loaded, probes, options } = bed;
+  const measure = async (path: Path): Promise<Sample> => ({
+    ...(await probes.tcp(path, { streams: 1, seconds: options.seconds, back: false })),
+    ...(await probes.delivered(path, options.seconds / 2)),
+  });
+  const measureFilled = async (): Promise<Sample> => {
+    await fill();
+    return measure(loaded.overlay.direct);
+  };
+  return {
+    group: "scale",
+    title: `${title} in the tables, against one`,
+    metrics: [
+      { id: "throughput", unit: "Gbit/s", digits: 2, limit: LIMITS.scale },
+      { id: "delivered", unit: "kpps", digits: 1, limit: LIMITS.scale },
+    ],
+    contenders: [
+      { name: title, measure: measureFilled },
+      { name: "one", measure: () => measure(overlay.direct) },
+    ],
+  };
+}
+
+function memoryExperiment(loaded: Loaded): Experiment {
+  return {
+    group: "memory",
+    title: `memory of an agent with ${TABLE_FLOWS} flows and ${MEMORY_SERVICES} services`,
+    metrics: [{ id: "resident", unit: "Mbyte", digits: 0, limit: LIMITS.residentMegabytes }],
+    contenders: [{ name: "overlayd", measure: async () => ({ resident: loaded.residentMegabytes() }) }],
+    before: async () => {
+      await loaded.growServices(MEMORY_SERVICES);
+      await loaded.fillFlows(TABLE_FLOWS);
+    },
+  };
+}

@@ -1,0 +1,121 @@
+// What the bench reads and writes: its arguments, /proc, the table, and the document.
+import test from "ava";
+import { busySeconds, processSeconds, residentMegabytes } from "../../bench/cpu.ts";
+import { withFigures } from "../../bench/document.ts";
+import type { Row } from "../../bench/experiment.ts";
+import { GROUPS, parseOptions } from "../../bench/options.ts";
+import { formatMarkdown, formatRows } from "../../bench/report.ts";
+import type { Results } from "../../bench/results.ts";
+
+test("without arguments everything is measured, five rounds", (t) => {
+  const { groups, rounds, peers, quick, profile } = parseOptions([]);
+  t.deepEqual([groups, rounds, peers, quick, profile], [GROUPS, 5, false, false, undefined]);
+});
+
+test("arguments choose groups, rounds and settings", (t) => {
+  const options = parseOptions([
+    "--only",
+    "tcp,rr",
+    "--rounds",
+    "3",
+    "--peers",
+    "--datapath",
+    "workers=1,spinMicros=0",
+  ]);
+  t.deepEqual(options.groups, ["tcp", "rr"]);
+  t.is(options.rounds, 3);
+  t.true(options.peers);
+  t.deepEqual(options.datapath, { workers: 1, spinMicros: 0 });
+});
+
+test("a quick run is short, and --rounds still counts", (t) => {
+  t.is(parseOptions(["--quick"]).rounds, 2);
+  t.is(parseOptions(["--quick", "--rounds", "4"]).rounds, 4);
+});
+
+const REFUSED: [argv: string[], message: RegExp][] = [
+  [["--only", "tcp,icmp"], /'icmp' is not one of tcp,/],
+  [["--rounds", "0"], /'0' is not a number/],
+  [["--rounds", "five"], /'five' is not a number/],
+  [["--profile", "memory"], /'memory' is not one of/],
+  [["--datapath", "workers"], /'workers' is not NAME=NUMBER/],
+  [["--fast"], /--fast/],
+];
+for (const [argv, message] of REFUSED) {
+  test(`'${argv.join(" ")}' is refused, and the message says why`, (t) => {
+    t.throws(() => parseOptions(argv), { message, name: "UserError" });
+  });
+}
+
+test("a process's CPU time is found behind a name with spaces and parentheses", (t) => {
+  const stat = "71 (a (b) c) S 1 71 71 0 -1 4194560 9 0 0 0 250 150 0 0 20 0 1 0 5 1 2";
+  t.is(processSeconds(stat), 4);
+});
+
+test("the machine's CPU time leaves idle, waiting and guests out", (t) => {
+  t.is(busySeconds("cpu  100 20 30 9999 9999 4 5 6 70 80\ncpu0 1 2 3"), 1.65);
+});
+
+test("resident memory is told in megabytes", (t) => {
+  t.is(residentMegabytes("VmPeak:\t  9 kB\nVmRSS:\t  125000 kB\nRssAnon:\t 1 kB\n"), 128);
+  t.throws(() => residentMegabytes("State:\tZ (zombie)\n"));
+});
+
+const ROW: Row = {
+  group: "tcp",
+  experiment: "TCP, one stream",
+  metric: "throughput",
+  unit: "Gbit/s",
+  digits: 2,
+  contender: "overlayd",
+  value: { median: 5.5, min: 5, max: 6 },
+  ratio: { median: 0.55, min: 0.5, max: 0.6 },
+  limit: { of: "ratio", atMost: false, bar: 0.5, aim: 0.6 },
+  verdict: "met",
+  samples: [5, 5.5, 6],
+};
+
+test("a row shows figure, spread, ratio, bar, aim and verdict", (t) => {
+  const cells = formatRows([ROW])
+    .split("\n")[1]!
+    .split(/\s{2,}/);
+  t.deepEqual(cells, [
+    "TCP, one stream: throughput, Gbit/s",
+    "overlayd",
+    "5.50",
+    "5.00",
+    "6.00",
+    "0.55 (0.50 to 0.60)",
+    ">= 0.50",
+    ">= 0.60",
+    "met",
+  ]);
+});
+
+test("figures of a reference have no ratio, bar or verdict", (t) => {
+  const row = { ...ROW, ratio: null, limit: null, verdict: null };
+  t.true(formatMarkdown([row]).endsWith("| overlayd | 5.50 | 5.00 | 6.00 |  |  |  |  |\n"));
+});
+
+const RESULTS: Results = {
+  at: "2026-01-02T03:04:05.000Z",
+  rounds: 5,
+  secondsEach: 4,
+  machine: { cpu: "a CPU", cores: 2, memoryGigabytes: 8, kernel: "6.1", node: "v20" },
+  datapath: {},
+  rows: [ROW],
+};
+const BEGIN = "<!-- figures: npm run bench -- --document -->";
+const END = "<!-- end of figures -->";
+
+test("the document's figures are replaced, and nothing else", (t) => {
+  const written = withFigures(`before\n${BEGIN}\nold\n${END}\nafter\n`, RESULTS);
+  t.true(written.startsWith(`before\n${BEGIN}\nMeasured 2026-01-02 on 2 cores of a CPU`));
+  t.true(written.endsWith(`\n${END}\nafter\n`));
+  t.false(written.includes("old"));
+  t.is(withFigures(written, RESULTS), written);
+});
+
+test("a document without its markers is left alone", (t) => {
+  t.throws(() => withFigures("text", RESULTS), { message: /lost its markers/ });
+});
