@@ -1,6 +1,7 @@
 // Child processes and conditions, as system tests use them.
 import { type ChildProcess, spawn } from "node:child_process";
 import { setTimeout as delay } from "node:timers/promises";
+import { systemEnv } from "../../src/lib/command.ts";
 
 export interface Finished {
   status: number;
@@ -20,7 +21,7 @@ export interface RunOptions {
 export function tryRun(argv: readonly string[], options: RunOptions = {}): Promise<Finished> {
   const { env = {}, cwd, input = "", timeoutMs = 60_000 } = options;
   return new Promise((resolve, reject) => {
-    const child = spawn(argv[0]!, argv.slice(1), { cwd, env: { ...process.env, ...env } });
+    const child = spawn(argv[0]!, argv.slice(1), { cwd, env: { ...systemEnv(), ...env } });
     let stdout = "";
     let stderr = "";
     let timedOut = false;
@@ -60,7 +61,7 @@ export class Background {
   constructor(argv: readonly string[], env: Record<string, string> = {}) {
     this.#child = spawn(argv[0]!, argv.slice(1), {
       stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, ...env },
+      env: { ...systemEnv(), ...env },
     });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.setEncoding("utf8").on("data", (text: string) => {

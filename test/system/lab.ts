@@ -6,6 +6,7 @@ import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
+import { systemEnv } from "../../src/lib/command.ts";
 import { type Finished, type RunOptions, run, tryRun, waitFor } from "./command.ts";
 import { type LabNames, removeLab } from "./lab-removal.ts";
 
@@ -71,7 +72,7 @@ export class LabNode extends LabHost {
     bin: string;
   }) {
     super(options.netns, options.address, {
-      PATH: `${options.bin}:${process.env.PATH}`,
+      PATH: `${options.bin}:${systemEnv().PATH}`,
       OVERLAYD_SOCKET: join(options.directory, "overlayd.sock"),
     });
     this.name = options.name;
@@ -98,7 +99,7 @@ export class LabNode extends LabHost {
     const agent = spawn(command!, argv, {
       detached: true,
       stdio: ["ignore", log, log],
-      env: { ...process.env, ...this.env },
+      env: { ...systemEnv(), ...this.env },
     });
     closeSync(log);
     agent.unref();
