@@ -87,7 +87,7 @@ function reasonOf(peer: ProbeView, port: number, isReady: boolean): string | nul
 
 function statsView(report: EngineReport, dns: DnsServer): StatsView {
   const { answersByRcode, ...counters } = dns.stats();
-  const { drops, flows, flowCapacity, evictedFlows, traffic } = report;
+  const { drops, flows, flowCapacity, evictedFlows, said, traffic } = report;
   const total = (key: "rxPackets" | "txPackets" | "rxBytes" | "txBytes"): number =>
     traffic.reduce((sum, peer) => sum + peer[key], 0);
   return {
@@ -99,6 +99,7 @@ function statsView(report: EngineReport, dns: DnsServer): StatsView {
       flows,
       flowCapacity,
       evictedFlows,
+      ...said,
     },
     drops,
     dns: { ...counters, ...answersByRcode },

@@ -80,5 +80,10 @@ function merge(first: EngineReport, other: EngineReport): EngineReport {
       txBytes: own.txBytes + more.txBytes,
     };
   });
-  return { ...first, drops, traffic, evictedFlows: first.evictedFlows + other.evictedFlows };
+  const said = {
+    icmpErrorsSent: first.said.icmpErrorsSent + other.said.icmpErrorsSent,
+    resetsSent: first.said.resetsSent + other.said.resetsSent,
+    refusalsLimited: first.said.refusalsLimited + other.said.refusalsLimited,
+  };
+  return { ...first, drops, traffic, said, evictedFlows: first.evictedFlows + other.evictedFlows };
 }

@@ -79,7 +79,8 @@ export class Egress {
     }
     const isTcp = packet.protocol === ip.Protocol.Tcp;
     const isUdp = packet.protocol === ip.Protocol.Udp;
-    if (isTcp || (isUdp && get16(packet.u8, packet.transport + udp.CHECKSUM_AT) !== 0)) {
+    const hasChecksum = isTcp || (isUdp && get16(packet.u8, packet.transport + udp.CHECKSUM_AT) !== 0);
+    if (hasChecksum && !packet.fragment) {
       this.#coalescer.add(packet);
       return;
     }
@@ -90,22 +91,40 @@ export class Egress {
   }
 
   /** Queues the packet, encapsulated, for a peer. Hot path: must not allocate. */
-  toPeer(packet: Packet, peer: PeerRow, vni: number, hash: number, gso: Gso, gsoBytes: number): Drop {
-    // A super-packet without a partial checksum: the kernel sends none.
-    if (gso !== Gso.None && !packet.partialChecksum) return Drop.BadTransportChecksum;
+  toPeer(packet: Packet, peer: PeerRow, vni: number, hash: number, gso: Gso, gsoBytes: number): void {
+    this.#countSent(packet, peer);
+    if (gso === Gso.None) this.#encapsulator.single(packet, peer, vni, hash);
+    else this.#encapsulator.segments(packet, gso, gsoBytes, peer, vni, hash);
+  }
+
+  /** As toPeer(), for a packet that is larger than `mtu`, the most that the peer gets whole. */
+  piecesToPeer(
+    packet: Packet,
+    peer: PeerRow,
+    vni: number,
+    hash: number,
+    gso: Gso,
+    gsoBytes: number,
+    mtu: number,
+  ): void {
+    this.#countSent(packet, peer);
+    // Of TCP smaller segments will do.
+    if (gso === Gso.Tcp4) this.#encapsulator.segments(packet, gso, mtu - packet.headerBytes, peer, vni, hash);
+    else this.#encapsulator.fragments(packet, gso, gsoBytes, mtu, peer, vni, hash);
+  }
+
+  /** Queues a datagram that is whole, with `padding` of the zeros at `zeros` behind it. */
+  datagram(offset: number, length: number, zeros: number, padding: number, peer: PeerRow): void {
+    if (!this.#toUnderlay.fits(2)) this.#flushUnderlay();
+    this.#toUnderlay.slice(offset, length);
+    if (padding > 0) this.#toUnderlay.slice(zeros, padding);
+    this.#toUnderlay.finish(peer.vtep, peer.port, 0, 0, 0);
+  }
+
+  #countSent(packet: Packet, peer: PeerRow): void {
     const traffic = this.traffic(peer.vtep);
     traffic.txPackets++;
     traffic.txBytes += packet.length;
-    if (gso === Gso.None) this.#encapsulator.single(packet, peer, vni, hash);
-    else this.#encapsulator.segments(packet, gso, gsoBytes, peer, vni, hash);
-    return Drop.None;
-  }
-
-  /** Queues a datagram that is whole. */
-  datagram(offset: number, length: number, peer: PeerRow): void {
-    if (!this.#toUnderlay.fits(1)) this.#flushUnderlay();
-    this.#toUnderlay.slice(offset, length);
-    this.#toUnderlay.finish(peer.vtep, peer.port, 0, 0, 0);
   }
 
   /** Writes out what is queued: the buffers that it lies in may be filled again. */

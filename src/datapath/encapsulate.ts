@@ -3,6 +3,7 @@
 import { get16, get32, set16, set32 } from "../lib/bytes.ts";
 import { fold, type Sum } from "../packet/checksum.ts";
 import { ETHERNET_BYTES, EtherType, writeEthernet } from "../packet/ethernet.ts";
+import { finishFragmentHeader, startFragmentHeader } from "../packet/fragment.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import type { Packet } from "../packet/packet.ts";
@@ -31,6 +32,8 @@ export class Encapsulator {
   readonly #flush: () => void;
   readonly #maxSegments: number;
   readonly #headers: number;
+  /** The headers of a segment that is being cut. */
+  readonly #segment: number;
   #header = 0;
 
   /** `flush` empties the queue when it is full. */
@@ -41,6 +44,7 @@ export class Encapsulator {
     this.#flush = flush;
     this.#maxSegments = maxSegments;
     this.#headers = memory.alloc(HEADERS * HEADER_STRIDE);
+    this.#segment = memory.alloc(HEADER_STRIDE);
   }
 
   /** Queues a whole packet, in place: there is head-room before it. Hot path: must not allocate. */
@@ -78,6 +82,58 @@ export class Encapsulator {
         this.#queue.slice(packet.at + packet.headerBytes + offset, bytes);
       }
       this.#queue.finish(peer.vtep, peer.port, sourcePort, count > 1 ? segmentBytes : 0, tos);
+    }
+  }
+
+  /**
+   * Queues a packet that is larger than `mtu` as fragments; of a super-packet, every segment as fragments. Its DF is
+   * clear.
+   */
+  fragments(packet: Packet, gso: Gso, gsoBytes: number, mtu: number, peer: PeerRow, vni: number, hash: number): void {
+    const { at, headerBytes, payloadBytes } = packet;
+    if (gso === Gso.None) {
+      if (packet.partialChecksum) packet.completeChecksum();
+      this.#cut(packet, at, at + headerBytes, payloadBytes, mtu, peer, vni, hash);
+      return;
+    }
+    for (let offset = 0, number = 0; offset < payloadBytes; offset += gsoBytes, number++) {
+      const bytes = Math.min(gsoBytes, payloadBytes - offset);
+      this.#writeSegment(this.#segment, packet, gso, offset, bytes, number);
+      this.#cut(packet, this.#segment, at + headerBytes + offset, bytes, mtu, peer, vni, hash);
+    }
+  }
+
+  /**
+   * Cuts a datagram that has its headers at `from`, as long as the packet's, and its payload elsewhere: every fragment
+   * is a header written here and a slice of the payload.
+   */
+  #cut(
+    packet: Packet,
+    from: number,
+    payloadAt: number,
+    payloadBytes: number,
+    mtu: number,
+    peer: PeerRow,
+    vni: number,
+    hash: number,
+  ): void {
+    const u8 = this.#u8;
+    const ipBytes = packet.transport - packet.at;
+    const transportBytes = packet.headerBytes - ipBytes; // goes into the first fragment
+    const dataBytes = transportBytes + payloadBytes;
+    for (let offset = 0, bytes = 0; offset < dataBytes; offset += bytes) {
+      if (this.#header === HEADERS || !this.#queue.fits(2)) this.#flush();
+      const start = this.#headers + this.#header++ * HEADER_STRIDE;
+      const at = start + ENCAPSULATION_BYTES;
+      const headerBytes = startFragmentHeader(u8, at, from, offset);
+      bytes = Math.min((mtu - headerBytes) & ~7, dataBytes - offset);
+      finishFragmentHeader(u8, at, offset, bytes, offset + bytes === dataBytes);
+      const copied = offset === 0 ? transportBytes : 0;
+      u8.copyWithin(at + headerBytes, from + ipBytes, from + ipBytes + copied);
+      this.#writeHeaders(start, packet, vni);
+      this.#queue.slice(start, ENCAPSULATION_BYTES + headerBytes + copied);
+      if (bytes > copied) this.#queue.slice(payloadAt + offset + copied - transportBytes, bytes - copied);
+      this.#queue.finish(peer.vtep, peer.port, hash & (SOURCE_PORTS - 1), 0, u8[at + ip.TOS_AT]! & ECN_MASK);
     }
   }
 

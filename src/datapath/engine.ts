@@ -8,7 +8,7 @@ import type { Traffic } from "./egress.ts";
 import { type FlowRow, listFlows } from "./flow-list.ts";
 import { FlowSweeper } from "./flow-sweeper.ts";
 import type { FlowTable } from "./flow-table.ts";
-import { Forwarder } from "./forwarder.ts";
+import { Forwarder, type Said } from "./forwarder.ts";
 import { type HealthReport, ToldHealth } from "./peer-health.ts";
 import type { Device, Underlay } from "./ports.ts";
 import { Probes, type ProbeView } from "./probes.ts";
@@ -17,6 +17,8 @@ import { type TableDiff, Tables } from "./tables.ts";
 const DEVICE_PACKETS = 32;
 const UNDERLAY_MESSAGES = 16;
 const TICK_MS = 100;
+/** While there are flows to look at again: packets go between two looks. */
+const BUSY_TICK_MS = 1;
 
 /** Packet memory that an engine and its device and underlay take. */
 export const ENGINE_MEMORY_BYTES = 16 << 20;
@@ -37,6 +39,7 @@ export interface EngineParts {
 export interface EngineReport {
   drops: Record<string, number>;
   evictedFlows: number;
+  said: Said;
   traffic: (Traffic & { vtep: Ipv4 })[];
   /** Of the first worker. */
   probes: ProbeView[];
@@ -48,8 +51,8 @@ export class Engine {
   readonly tables = new Tables();
   readonly #flows: FlowTable;
   readonly #probes: Probes | undefined;
-  readonly #toldHealth = new ToldHealth();
-  #toldUnreachable = "";
+  readonly #toldHealth = new ToldHealth(this.tables);
+  #toldReport = "";
   readonly #forwarder: Forwarder;
   readonly #sweeper: FlowSweeper | undefined;
   /** Called when the health of a peer has changed, by the first. */
@@ -70,10 +73,13 @@ export class Engine {
     this.#fromUnderlay = new UnderlayBatch(memory, UNDERLAY_MESSAGES);
     this.#flows = flows;
     this.#probes = isFirst ? new Probes({ memory, sum, tables, now, random }) : undefined;
-    this.#sweeper = isFirst ? new FlowSweeper(flows) : undefined;
     const health = this.#probes ?? this.#toldHealth;
     this.#forwarder = new Forwarder({ memory, sum, device, underlay, tables, flows, health, random });
-    this.#probes?.sendThrough((offset, length, peer) => this.#forwarder.sendDatagram(offset, length, peer));
+    this.#sweeper = isFirst ? new FlowSweeper(flows, this.#forwarder.reaper) : undefined;
+    this.#probes?.sendThrough(
+      (offset, length, zeros, padding, peer) => this.#forwarder.sendDatagram(offset, length, zeros, padding, peer),
+      () => this.#forwarder.flush(),
+    );
   }
 
   /** Puts the tables that the diff leads to in force. */
@@ -81,6 +87,7 @@ export class Engine {
     const before = [...this.tables.peers.keys()];
     this.tables.apply(diff);
     this.#probes?.update();
+    if (this.#probes !== undefined) this.#forwarder.reaper.lookAgain();
     for (const vtep of before) if (!this.tables.peers.has(vtep)) this.#forwarder.forgetTraffic(vtep);
     this.tick();
   }
@@ -95,20 +102,22 @@ export class Engine {
     return outbound + inbound;
   }
 
-  /** Probes and expiry. Returns the milliseconds until it wants to be called again. */
+  /** Probes, expiry and flows that have come to an end. Returns the milliseconds until it wants to be called again. */
   tick(): number {
     if (this.#probes === undefined) return TICK_MS;
     const next = this.#probes.tick();
-    this.#forwarder.flush();
     this.#sweeper?.sweep(Math.floor(this.#now() / 1000));
+    const isLooking = this.#forwarder.reaper.step();
+    this.#forwarder.flush();
     this.#tellHealth(this.#probes.healthReport());
-    return Math.min(next, TICK_MS);
+    return isLooking ? BUSY_TICK_MS : Math.min(next, TICK_MS);
   }
 
   report(): EngineReport {
     return {
       drops: this.#forwarder.drops(),
       evictedFlows: this.#forwarder.evictedFlows,
+      said: this.#forwarder.said,
       traffic: [...this.tables.peers.keys()].map((vtep) => ({ vtep, ...this.#forwarder.traffic(vtep) })),
       probes: this.#probes?.views() ?? [],
       flows: this.#flows.count,
@@ -122,9 +131,9 @@ export class Engine {
   }
 
   #tellHealth(report: HealthReport): void {
-    const unreachable = report.unreachable.join();
-    if (unreachable === this.#toldUnreachable) return;
-    this.#toldUnreachable = unreachable;
+    const text = JSON.stringify(report);
+    if (text === this.#toldReport) return;
+    this.#toldReport = text;
     this.onHealth(report);
   }
 

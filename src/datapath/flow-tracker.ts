@@ -3,9 +3,11 @@
 import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
 import * as ip from "../packet/ipv4.ts";
-import { addressDelta, type Packet, portDelta } from "../packet/packet.ts";
-import { acknowledgment, Flag, sequence } from "../packet/tcp.ts";
+import { addressDelta, type Packet, portDelta, swapPorts } from "../packet/packet.ts";
+import { acknowledgment, Flag, occupied, sequence } from "../packet/tcp.ts";
 import { DEVICE, type Decision } from "./decision.ts";
+import type { FlowCheck } from "./flow-check.ts";
+import type { FlowReaper } from "./flow-reaper.ts";
 import { firstState, isClosing, nextState, timeoutSeconds } from "./flow-state.ts";
 import { FlowState, type FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
@@ -18,11 +20,23 @@ const FIRST_PORT = 1024;
 /** What usable() returns besides an entry. */
 export const UNUSABLE = -1;
 export const FORGED = -2;
+export const ENDED = -3;
+
+export interface FlowTrackerParts {
+  flows: FlowTable;
+  tables: Tables;
+  health: PeerHealth;
+  check: FlowCheck;
+  reaper: FlowReaper;
+  random: () => number;
+}
 
 export class FlowTracker {
   readonly #flows: FlowTable;
   readonly #tables: Tables;
   readonly #health: PeerHealth;
+  readonly #check: FlowCheck;
+  readonly #reaper: FlowReaper;
   readonly #random: () => number;
   /** Of the flow in hand. */
   #version = 0;
@@ -34,30 +48,33 @@ export class FlowTracker {
   /** Unreplied flows that made room in a full table. */
   evictedFlows = 0;
 
-  constructor(flows: FlowTable, tables: Tables, health: PeerHealth, random: () => number) {
+  constructor({ flows, tables, health, check, reaper, random }: FlowTrackerParts) {
     this.#flows = flows;
     this.#tables = tables;
     this.#health = health;
+    this.#check = check;
+    this.#reaper = reaper;
     this.#random = random;
   }
 
   /**
    * The entry, when the packet that came from `from` may use it; UNUSABLE when the flow is over, or the tables do not
-   * bear it out any more (then it is removed, and the packet is decided anew); FORGED when it cannot be from there.
+   * bear it out any more (then it is removed, and the packet is decided anew); ENDED when it was a TCP connection that
+   * a packet in mid-stream cannot begin anew; FORGED when it cannot be from there.
    */
   usable(entry: number, from: Ipv4, packet: Packet, seconds: number): number {
     const flows = this.#flows;
     this.#version = flows.foundVersion;
     const { epoch } = this.#tables;
     const isSyn = (packet.tcpFlags & (Flag.Syn | Flag.Ack)) === Flag.Syn;
-    const idle = seconds - flows.lastSeenOf(entry);
-    if (
-      idle > flows.timeoutOf(entry) ||
-      (isSyn && this.#givesWay(entry)) ||
-      (flows.epochOf(entry) !== epoch && !this.#isBorneOut(entry))
-    ) {
+    if (isSyn && this.#givesWay(entry)) {
       flows.remove(entry, this.#version);
       return UNUSABLE;
+    }
+    const idle = seconds - flows.lastSeenOf(entry);
+    if (idle > flows.timeoutOf(entry) || (flows.epochOf(entry) !== epoch && !this.#check.isBorneOut(entry))) {
+      this.#reaper.end(entry, this.#version);
+      return packet.protocol === ip.Protocol.Tcp && !isSyn ? ENDED : UNUSABLE;
     }
     if (flows.fromOf(entry) !== from) {
       // A client from outside may come in through another node than before; an endpoint is where it is.
@@ -75,28 +92,6 @@ export class FlowTracker {
     if (isClosing(state)) return true;
     const to = this.#flows.toOf(entry);
     return state === FlowState.SynSent && to !== DEVICE && !this.#health.isReachable(to);
-  }
-
-  /** Whether both ends are still where the flow has them, and its task still the service's. */
-  #isBorneOut(entry: number): boolean {
-    const flows = this.#flows;
-    const original = entry & ~1;
-    const server = flows.sourceOf(original + 1);
-    if (!this.#isAt(flows.sourceOf(original), flows.fromOf(original))) return false;
-    if (!this.#isAt(server, flows.toOf(original))) return false;
-    const address = flows.vipOf(original);
-    if (address === 0) return true;
-    const vip = this.#tables.vips.get(address);
-    return vip !== undefined && (vip.tasks.includes(server) || vip.draining.includes(server));
-  }
-
-  #isAt(address: Ipv4, vtep: Ipv4): boolean {
-    const tables = this.#tables;
-    const endpoint = tables.endpoints.get(address);
-    if (endpoint !== undefined) return endpoint.vtep === vtep;
-    if (!tables.inPool(address)) return vtep === DEVICE || tables.peers.has(vtep);
-    if (vtep !== DEVICE) return tables.peersByIngress.get(address)?.vtep === vtep;
-    return address === tables.node.ingress || tables.networksByGateway.has(address) || tables.vips.has(address);
   }
 
   /**
@@ -120,7 +115,7 @@ export class FlowTracker {
     const ports = this.#freePorts(replyZone, protocol, decision);
     if (ports < 0) return this.#refuse(Drop.PortsExhausted);
     const key = ports | 0;
-    const reply = swap(key);
+    const reply = swapPorts(key);
     let entry = this.#reserve(zone, packet, replyZone, decision, reply);
     if (entry < 0) {
       const oldest = flows.oldestUnreplied();
@@ -134,7 +129,7 @@ export class FlowTracker {
     flows.setPath(entry, from, decision.to, decision.vni);
     flows.setPath(entry + 1, decision.to, from, decision.vni);
     flows.setDeltas(entry, addresses, portDelta(protocol, packet.ports, key));
-    flows.setDeltas(entry + 1, backwards, portDelta(protocol, reply, swap(packet.ports)));
+    flows.setDeltas(entry + 1, backwards, portDelta(protocol, reply, swapPorts(packet.ports)));
     flows.setEpoch(entry, this.#tables.epoch);
     flows.setEpoch(entry + 1, this.#tables.epoch);
     flows.setVip(entry, decision.vip);
@@ -160,9 +155,8 @@ export class FlowTracker {
       if (isReply && (before === FlowState.Unreplied || before === FlowState.SynSent))
         flows.markReplied(entry, this.#version);
     }
-    if (protocol !== ip.Protocol.Tcp) return;
-    const occupied = (tcpFlags & (Flag.Syn | Flag.Fin)) !== 0 ? 1 : 0; // they take a sequence number
-    const next = (sequence(packet.u8, packet.transport) + packet.payloadBytes + occupied) | 0;
+    if (protocol !== ip.Protocol.Tcp || packet.laterFragment) return;
+    const next = (sequence(packet.u8, packet.transport) + packet.payloadBytes + occupied(tcpFlags)) | 0;
     const known = flows.nextSequenceOf(entry);
     if (known === 0 || ((next - known) | 0) > 0) flows.setNextSequence(entry, next); // a retransmission is older
     if ((tcpFlags & Flag.Ack) !== 0 && flows.nextSequenceOf(entry ^ 1) === 0)
@@ -178,7 +172,7 @@ export class FlowTracker {
     const other = entry ^ 1;
     const source = flows.destinationOf(other);
     const destination = flows.sourceOf(other);
-    const ports = swap(flows.portsOf(other));
+    const ports = swapPorts(flows.portsOf(other));
     const addressDelta = flows.addressDeltaOf(entry);
     const portDelta = flows.portDeltaOf(entry);
     this.to = flows.toOf(entry);
@@ -202,12 +196,12 @@ export class FlowTracker {
    */
   #freePorts(replyZone: number, protocol: number, decision: Decision): number {
     const { destination, source, ports } = decision;
-    if (this.#isFree(replyZone, protocol, destination, source, swap(ports))) return ports >>> 0;
+    if (this.#isFree(replyZone, protocol, destination, source, swapPorts(ports))) return ports >>> 0;
     if (ports === 0) return -1; // a protocol without ports
     for (let i = 0; i < PORT_TRIES; i++) {
       const port = FIRST_PORT + Math.floor(this.#random() * (65536 - FIRST_PORT));
       const tried = protocol === ip.Protocol.Icmp ? (port << 16) | port : (port << 16) | (ports & 0xffff);
-      if (this.#isFree(replyZone, protocol, destination, source, swap(tried))) return tried >>> 0;
+      if (this.#isFree(replyZone, protocol, destination, source, swapPorts(tried))) return tried >>> 0;
     }
     return -1;
   }
@@ -225,9 +219,4 @@ export class FlowTracker {
     this.refusal = drop;
     return -1;
   }
-}
-
-/** Source and destination port changed about. */
-function swap(ports: number): number {
-  return (ports << 16) | (ports >>> 16);
 }

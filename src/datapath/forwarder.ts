@@ -8,21 +8,38 @@ import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import { ETHERNET_BYTES, EtherType, etherType } from "../packet/ethernet.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
+import { clampMss } from "../packet/mss.ts";
 import { Packet } from "../packet/packet.ts";
+import { Flag } from "../packet/tcp.ts";
+import { MAX_UDP_SEGMENTS, MIN_SEGMENT_BYTES } from "../packet/virtio-net.ts";
 import { hasVni, MANAGEMENT_VNI, VXLAN_BYTES, vni } from "../packet/vxlan.ts";
 import { Balancer } from "./balancer.ts";
 import { type DeviceBatch, Gso, type UnderlayBatch } from "./batch.ts";
 import { DEVICE, Decision } from "./decision.ts";
 import { Egress, type Traffic } from "./egress.ts";
 import { ENCAPSULATION_BYTES } from "./encapsulate.ts";
+import { Fit } from "./fit.ts";
+import { FlowCheck } from "./flow-check.ts";
+import { FlowReaper } from "./flow-reaper.ts";
 import type { FlowTable } from "./flow-table.ts";
-import { FlowTracker, FORGED } from "./flow-tracker.ts";
+import { ENDED, FlowTracker, FORGED } from "./flow-tracker.ts";
+import { FragmentTable } from "./fragments.ts";
+import { IcmpRelate } from "./icmp-relate.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import type { Device, Underlay } from "./ports.ts";
+import { Refusals } from "./refusals.ts";
+import { Resets } from "./resets.ts";
 import type { PeerRow, Tables } from "./tables.ts";
 
 const ECN_MASK = 3;
 const CONGESTION = 3;
+
+/** Counts of packets that the agent sent of its own, and of those that the rate limit held back. */
+export interface Said {
+  icmpErrorsSent: number;
+  resetsSent: number;
+  refusalsLimited: number;
+}
 
 export interface ForwarderParts {
   memory: PacketMemory;
@@ -44,6 +61,13 @@ export class Forwarder {
   readonly #decision: Decision;
   readonly #tracker: FlowTracker;
   readonly #egress: Egress;
+  readonly #fragments = new FragmentTable();
+  readonly #relate: IcmpRelate;
+  readonly #fit: Fit;
+  readonly #resets: Resets;
+  readonly #refusals: Refusals;
+  /** Ends the flows that cannot go on. */
+  readonly reaper: FlowReaper;
   /** Indexed by Drop. */
   readonly #drops = new Float64Array(DROP_NAMES.length);
   #seconds = 0;
@@ -55,7 +79,6 @@ export class Forwarder {
     this.#health = health;
     this.#packet = new Packet(memory, sum);
     this.#decision = new Decision(tables, new Balancer(tables, (vtep) => health.isReachable(vtep)));
-    this.#tracker = new FlowTracker(flows, tables, health, random);
     this.#egress = new Egress({
       memory,
       sum,
@@ -65,6 +88,14 @@ export class Forwarder {
         this.#drops[drop]! += count;
       },
     });
+    const egress = this.#egress;
+    const check = new FlowCheck(flows, tables, health);
+    this.#resets = new Resets({ memory, sum, tables, flows, egress });
+    this.#refusals = new Refusals({ memory, sum, tables, egress, resets: this.#resets });
+    this.reaper = new FlowReaper(flows, tables, check, this.#resets);
+    this.#tracker = new FlowTracker({ flows, tables, health, check, reaper: this.reaper, random });
+    this.#relate = new IcmpRelate({ sum, tables, flows, decision: this.#decision });
+    this.#fit = new Fit(flows, tables, health);
   }
 
   /** Packets dropped, by the name of the reason; those never met are left out. */
@@ -72,6 +103,12 @@ export class Forwarder {
     const counts: Record<string, number> = {};
     for (let i = 1; i < this.#drops.length; i++) if (this.#drops[i]! > 0) counts[DROP_NAMES[i]!] = this.#drops[i]!;
     return counts;
+  }
+
+  /** What the agent has said itself. */
+  get said(): Said {
+    const { sent, limited } = this.#refusals;
+    return { icmpErrorsSent: sent, resetsSent: this.#resets.sent, refusalsLimited: limited };
   }
 
   /** Unreplied flows that made room in a full table. */
@@ -105,6 +142,7 @@ export class Forwarder {
       const offset = batch.offset[i]!;
       const length = batch.length[i]!;
       const step = batch.segmentBytes[i]!;
+      if (length === 0) this.#drops[Drop.TooShort]!++;
       for (let at = 0; at < length; at += step) {
         const bytes = Math.min(step, length - at);
         const drop = this.#inboundFrame(offset + at, bytes, batch.source[i]!, batch.tos[i]!);
@@ -119,29 +157,20 @@ export class Forwarder {
     this.#egress.flush();
   }
 
-  /** Queues a datagram that is whole, for the probes. */
-  sendDatagram(offset: number, length: number, peer: PeerRow): void {
-    this.#egress.datagram(offset, length, peer);
+  /** Queues a datagram that is whole, for the probes; as Egress.datagram(). */
+  sendDatagram(offset: number, length: number, zeros: number, padding: number, peer: PeerRow): void {
+    this.#egress.datagram(offset, length, zeros, padding, peer);
   }
 
   #outboundPacket(batch: DeviceBatch, i: number): Drop {
     const packet = this.#packet;
     const malformed = packet.parse(batch.offset[i]!, batch.length[i]!);
     if (malformed !== Drop.None) return malformed;
-    if (packet.fragment) return Drop.Fragment;
     packet.partialChecksum = batch.needsChecksum[i] === 1 && packet.checksumOffset() >= 0;
-    let entry = this.#find(0, packet);
-    if (entry >= 0) entry = this.#tracker.usable(entry, DEVICE, packet, this.#seconds);
-    if (entry === FORGED) return Drop.SpoofedSource;
-    if (entry < 0) {
-      if (packet.icmpError) return Drop.IcmpUnrelated;
-      const refused = this.#decision.outbound(packet);
-      if (refused !== Drop.None) return refused;
-      entry = this.#tracker.establish(packet, 0, DEVICE, this.#decision, this.#seconds);
-      if (entry < 0) return this.#tracker.refusal;
-    }
-    this.#tracker.track(entry, packet, this.#seconds);
-    return this.#route(entry, batch.gso[i]! as Gso, batch.gsoBytes[i]!);
+    const gso = batch.gso[i]! as Gso;
+    const gsoBytes = batch.gsoBytes[i]!;
+    if (gso !== Gso.None && !isSuperPacket(packet, gso, gsoBytes)) return Drop.BadSuperPacket;
+    return this.#carry(0, DEVICE, gso, gsoBytes);
   }
 
   #inboundFrame(at: number, length: number, vtep: Ipv4, outerTos: number): Drop {
@@ -164,26 +193,67 @@ export class Forwarder {
     const malformed = packet.parse(inner, innerBytes);
     if (malformed !== Drop.None) return malformed;
     if (!packet.headerChecksumIsRight()) return Drop.BadHeaderChecksum;
-    if (packet.fragment) return Drop.Fragment;
-    // A peer that runs this agent sends an outer checksum, which the kernel has verified; another may not.
-    if (!peer.agent && !packet.transportChecksumIsRight()) return Drop.BadTransportChecksum;
+    // A peer that runs this agent sends an outer checksum, which the kernel has verified; another may not. A fragment's
+    // can only be verified by who puts it together.
+    if (!peer.agent && !packet.fragment && !packet.transportChecksumIsRight()) return Drop.BadTransportChecksum;
     const congested = this.#combineEcn(outerTos);
     if (congested !== Drop.None) return congested;
-    let entry = this.#find(network, packet);
-    if (entry >= 0) entry = this.#tracker.usable(entry, vtep, packet, this.#seconds);
-    if (entry === FORGED) return Drop.SpoofedSource;
-    if (entry < 0) {
-      if (packet.icmpError) return Drop.IcmpUnrelated;
-      const refused = this.#decision.inbound(packet, vtep, network);
-      if (refused !== Drop.None) return refused;
-      entry = this.#tracker.establish(packet, network, vtep, this.#decision, this.#seconds);
-      if (entry < 0) return this.#tracker.refusal;
-    }
     const traffic = this.traffic(vtep);
     traffic.rxPackets++;
     traffic.rxBytes += packet.length;
+    return this.#carry(network, vtep, Gso.None, 0);
+  }
+
+  /** A packet that came from `from`, in that VNI or, from the device, in zone 0. */
+  #carry(zone: number, from: Ipv4, gso: Gso, gsoBytes: number): Drop {
+    const packet = this.#packet;
+    if (packet.fragment) {
+      const misplaced = this.#fragments.place(packet, zone, this.#seconds);
+      if (misplaced !== Drop.None) return misplaced;
+    }
+    if (packet.icmpError) return this.#carryError(zone, from);
+    let entry = this.#find(zone, packet);
+    if (entry >= 0) entry = this.#tracker.usable(entry, from, packet, this.#seconds);
+    if (entry === FORGED) return Drop.SpoofedSource;
+    if (entry === ENDED) return Drop.FlowReset;
+    if (entry < 0) {
+      const decision = this.#decision;
+      const refused = from === DEVICE ? decision.outbound(packet) : decision.inbound(packet, from, zone);
+      if (refused !== Drop.None) return this.#refuse(refused, zone, from, 0);
+      entry = this.#tracker.establish(packet, zone, from, decision, this.#seconds);
+      if (entry < 0) return this.#tracker.refusal;
+    }
+    // Most packets fit wherever they go, and need no further look.
+    const bytes = gso === Gso.None ? packet.length : packet.headerBytes + gsoBytes;
+    let mtu = 0;
+    if (bytes > this.#health.smallestMtu || packet.u8[packet.at + ip.TTL_AT]! <= 1) {
+      const obstacle = this.#fit.look(packet, entry, bytes);
+      if (obstacle !== Drop.None) return this.#refuse(obstacle, zone, from, this.#fit.mtu);
+      if (bytes > this.#fit.mtu) mtu = this.#fit.mtu;
+    }
     this.#tracker.track(entry, packet, this.#seconds);
-    return this.#route(entry, Gso.None, 0);
+    return this.#route(entry, gso, gsoBytes, mtu);
+  }
+
+  /** Drops the packet, and tells its sender where it should be told. */
+  #refuse(drop: Drop, zone: number, from: Ipv4, mtu: number): Drop {
+    this.#refusals.tell(this.#packet, drop, from, zone, this.#seconds, mtu);
+    return drop;
+  }
+
+  #carryError(zone: number, from: Ipv4): Drop {
+    const packet = this.#packet;
+    const relate = this.#relate;
+    const unrelated = relate.relate(packet, zone, from, this.#seconds);
+    if (unrelated !== Drop.None) return unrelated;
+    if (relate.to === DEVICE) {
+      this.#egress.toDevice(packet, Gso.None, 0);
+      return Drop.None;
+    }
+    const peer = this.#tables.peers.get(relate.to);
+    if (peer === undefined) return Drop.PeerGone;
+    this.#egress.toPeer(packet, peer, relate.vni, relate.hash, Gso.None, 0);
+    return Drop.None;
   }
 
   /** A miss is one only under the lock: another worker may be moving entries. */
@@ -197,9 +267,10 @@ export class Forwarder {
     return settled;
   }
 
-  /** Rewrites as the flow says and sends it on its way. */
-  #route(entry: number, gso: Gso, gsoBytes: number): Drop {
+  /** Rewrites as the flow says and sends it on its way: in pieces, when `mtu` is not 0. */
+  #route(entry: number, gso: Gso, gsoBytes: number, mtu: number): Drop {
     const packet = this.#packet;
+    if ((packet.tcpFlags & Flag.Syn) !== 0) clampMss(packet, this.#fit.mtuOfFlow(entry));
     if (!this.#tracker.translate(entry, packet)) return Drop.FlowReset;
     const { to, vni } = this.#tracker;
     if (to === DEVICE) {
@@ -208,7 +279,10 @@ export class Forwarder {
     }
     const peer = this.#tables.peers.get(to);
     if (peer === undefined) return Drop.PeerGone;
-    return this.#egress.toPeer(packet, peer, vni, this.#flows.hashOf(entry), gso, gsoBytes);
+    const hash = this.#flows.hashOf(entry);
+    if (mtu === 0) this.#egress.toPeer(packet, peer, vni, hash, gso, gsoBytes);
+    else this.#egress.piecesToPeer(packet, peer, vni, hash, gso, gsoBytes, mtu);
+    return Drop.None;
   }
 
   /** Answers for our endpoints and gateways, RFC 7348 section 4.1 leaves this to us; the question is rewritten. */
@@ -223,7 +297,7 @@ export class Forwarder {
       this.#tables.networks.get(network)?.gateway === target;
     if (!isOurs) return Drop.ArpNotOurs;
     answerArp(u8, at + VXLAN_BYTES);
-    this.sendDatagram(at, length, peer);
+    this.#egress.datagram(at, length, 0, 0, peer);
     return Drop.None;
   }
 
@@ -246,4 +320,12 @@ export class Forwarder {
     );
     return Drop.None;
   }
+}
+
+/** Whether the kernel's word about a super-packet can be true: what it says is cut or passed on. */
+function isSuperPacket(packet: Packet, gso: Gso, gsoBytes: number): boolean {
+  const payload = packet.payloadBytes;
+  if (!packet.partialChecksum || packet.fragment || gsoBytes < MIN_SEGMENT_BYTES || payload <= 0) return false;
+  if (gso === Gso.Tcp4) return packet.protocol === ip.Protocol.Tcp;
+  return gso === Gso.Udp4 && packet.protocol === ip.Protocol.Udp && payload <= gsoBytes * MAX_UDP_SEGMENTS;
 }

@@ -1,11 +1,15 @@
 // What a worker knows of the peers' health. The first worker asks them itself (probes.ts); the others are told.
 import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
-import type { PeerRow } from "./tables.ts";
+import type { PeerRow, Tables } from "./tables.ts";
 
 export interface PeerHealth {
   /** Whether new flows may go to the peer. */
   isReachable(vtep: Ipv4): boolean;
+  /** Bytes that an inner packet may have to reach the peer whole. */
+  mtuOf(vtep: Ipv4): number;
+  /** The lowest of them all: what is no larger needs no further look. */
+  readonly smallestMtu: number;
   /** A frame of the management VNI, its inner packet at `at`. */
   receive(at: number, etherType: number, bytes: number, peer: PeerRow): Drop;
 }
@@ -13,18 +17,37 @@ export interface PeerHealth {
 /** What the first worker tells the others. */
 export interface HealthReport {
   unreachable: readonly Ipv4[];
+  /** Those that are lower than the node's own MTU. */
+  mtus: readonly (readonly [vtep: Ipv4, mtu: number])[];
 }
 
 /** For every worker but the first. */
 export class ToldHealth implements PeerHealth {
+  readonly #tables: Tables;
   #unreachable = new Set<Ipv4>(); // BOUNDED: by the peers
+  #mtus = new Map<Ipv4, number>(); // BOUNDED: by the peers; keyed by VTEP
+  #smallest = Number.POSITIVE_INFINITY;
 
-  tell({ unreachable }: HealthReport): void {
+  constructor(tables: Tables) {
+    this.#tables = tables;
+  }
+
+  tell({ unreachable, mtus }: HealthReport): void {
     this.#unreachable = new Set(unreachable);
+    this.#mtus = new Map(mtus);
+    this.#smallest = Math.min(...this.#mtus.values());
   }
 
   isReachable(vtep: Ipv4): boolean {
     return !this.#unreachable.has(vtep);
+  }
+
+  mtuOf(vtep: Ipv4): number {
+    return this.#mtus.get(vtep) ?? this.#tables.node.mtu;
+  }
+
+  get smallestMtu(): number {
+    return Math.min(this.#smallest, this.#tables.node.mtu);
   }
 
   /** Probes are steered to the first worker. */

@@ -1,5 +1,5 @@
 // Whether peers answer on the VXLAN port itself: one BFD session a peer (RFC 5880, asynchronous mode), framed as
-// RFC 8971 says in the management VNI. Polls measure the round trip.
+// RFC 8971 says in the management VNI. Polls measure the round trip, and padded ones (RFC 9764) the path's MTU.
 //
 //   Down --(peer Down)--> Init --(peer Init or Up)--> Up        Down --(peer Init)--> Up
 //   Init, Up --(peer AdminDown, detection time over)--> Down    Up --(peer Down)--> Down
@@ -14,6 +14,8 @@ import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import * as udp from "../packet/udp.ts";
 import { MANAGEMENT_VNI, VXLAN_BYTES, writeVxlan } from "../packet/vxlan.ts";
+import { OwnPackets } from "./own-packets.ts";
+import { PathMtu } from "./path-mtu.ts";
 import type { HealthReport, PeerHealth } from "./peer-health.ts";
 import type { PeerRow, Tables } from "./tables.ts";
 
@@ -35,6 +37,8 @@ const IP_AT = VXLAN_BYTES + ETHERNET_BYTES;
 const UDP_AT = IP_AT + ip.IPV4_BYTES;
 const BFD_AT = UDP_AT + udp.UDP_BYTES;
 const FRAME_BYTES = BFD_AT + bfd.BFD_BYTES;
+const PACKET_BYTES = FRAME_BYTES - IP_AT;
+const MAX_PADDING_BYTES = 65536;
 
 /** What the probes know of one peer. */
 export interface ProbeView {
@@ -45,11 +49,15 @@ export interface ProbeView {
   rttMs: number | null;
   /** Milliseconds since a packet came; null: never. */
   silentMs: number | null;
+  /** Bytes that an inner packet may have to reach it whole. */
+  mtu: number;
 }
 
 interface Session {
   readonly vtep: Ipv4;
-  readonly frame: number;
+  readonly path: PathMtu;
+  /** What fits the underlay link. */
+  maxMtu: number;
   readonly createdMs: number;
   readonly discriminator: number;
   state: BfdState;
@@ -65,6 +73,9 @@ interface Session {
   rttMs: number; // -1: not measured
 }
 
+/** Queues a frame with `padding` zeros behind it. */
+type Send = (offset: number, length: number, zeros: number, padding: number, peer: PeerRow) => void;
+
 export interface ProbesParts {
   memory: PacketMemory;
   sum: Sum;
@@ -76,27 +87,32 @@ export interface ProbesParts {
 
 export class Probes implements PeerHealth {
   readonly #u8: Uint8Array;
-  readonly #memory: PacketMemory;
   readonly #sum: Sum;
   readonly #tables: Tables;
   readonly #now: () => number;
   readonly #random: () => number;
   readonly #sessionsByVtep = new Map<Ipv4, Session>(); // BOUNDED: by the peers; keyed by VTEP
-  readonly #freeFrames: number[] = []; // BOUNDED: by the most peers there ever were at once
-  #send: (offset: number, length: number, peer: PeerRow) => void = () => {};
+  readonly #slots: OwnPackets;
+  readonly #zeros: number;
+  #send: Send = () => {};
+  #flush: () => void = () => {};
+  /** The lowest of all mtuOf(). */
+  smallestMtu = 0;
 
   constructor({ memory, sum, tables, now, random }: ProbesParts) {
     this.#u8 = memory.u8;
-    this.#memory = memory;
     this.#sum = sum;
     this.#tables = tables;
     this.#now = now;
     this.#random = random;
+    this.#slots = new OwnPackets(memory, FRAME_BYTES, () => this.#flush());
+    this.#zeros = memory.alloc(MAX_PADDING_BYTES);
   }
 
-  /** Where frames are queued; the caller flushes. */
-  sendThrough(send: (offset: number, length: number, peer: PeerRow) => void): void {
+  /** Where frames are queued, and how the queue is written out. */
+  sendThrough(send: Send, flush: () => void): void {
     this.#send = send;
+    this.#flush = flush;
   }
 
   /** Whether new flows may go to the peer. One that cannot answer probes always counts as reachable. */
@@ -106,9 +122,19 @@ export class Probes implements PeerHealth {
     return session.state === BfdState.Up || (session.receivedMs < 0 && this.#now() - session.createdMs < GRACE_MS);
   }
 
+  mtuOf(vtep: Ipv4): number {
+    return this.#sessionsByVtep.get(vtep)?.path.mtu ?? this.#tables.node.mtu;
+  }
+
   /** For the other workers. */
   healthReport(): HealthReport {
-    return { unreachable: [...this.#sessionsByVtep.keys()].filter((vtep) => !this.isReachable(vtep)) };
+    const sessions = [...this.#sessionsByVtep.values()];
+    return {
+      unreachable: sessions.map(({ vtep }) => vtep).filter((vtep) => !this.isReachable(vtep)),
+      mtus: sessions
+        .filter(({ path }) => path.mtu < this.#tables.node.mtu)
+        .map(({ vtep, path }) => [vtep, path.mtu] as const),
+    };
   }
 
   views(): ProbeView[] {
@@ -123,20 +149,24 @@ export class Probes implements PeerHealth {
           : stateName(session.remoteState),
       rttMs: session.state === BfdState.Up && session.rttMs >= 0 ? session.rttMs : null,
       silentMs: session.receivedMs < 0 ? null : now - session.receivedMs,
+      mtu: session.path.mtu,
     }));
   }
 
   /** After the tables changed: a session for every agent, none for anybody else. */
   update(): void {
     for (const [vtep, session] of this.#sessionsByVtep) {
-      if (this.#tables.peers.get(vtep)?.agent === true) continue;
-      this.#sessionsByVtep.delete(vtep);
-      this.#freeFrames.push(session.frame);
+      if (this.#tables.peers.get(vtep)?.agent !== true) this.#sessionsByVtep.delete(vtep);
+      else if (session.maxMtu !== this.#tables.node.mtu) {
+        session.maxMtu = this.#tables.node.mtu;
+        session.path.restart(session.maxMtu);
+      }
     }
     for (const peer of this.#tables.peers.values()) {
       if (peer.agent && !this.#sessionsByVtep.has(peer.vtep))
         this.#sessionsByVtep.set(peer.vtep, this.#open(peer.vtep));
     }
+    this.#findSmallestMtu();
   }
 
   /** Sends what is due and notices silence. Returns the milliseconds until it wants to be called again. */
@@ -150,7 +180,12 @@ export class Probes implements PeerHealth {
       }
       if (now >= session.nextSendMs) this.#sendPeriodic(session, now);
       next = Math.min(next, session.nextSendMs - now);
+      if (session.state !== BfdState.Up) continue;
+      const bytes = session.path.next(now, session.rttMs);
+      if (bytes > 0) this.#transmit(session, BfdFlag.Poll, bytes);
+      next = Math.min(next, session.path.dueMs - now);
     }
+    this.#findSmallestMtu();
     return Math.max(1, next);
   }
 
@@ -170,13 +205,28 @@ export class Probes implements PeerHealth {
     session.detectionMs =
       bfd.detectMultiplier(u8, message) * Math.max(INTERVAL_MS, bfd.desiredMinTx(u8, message) / 1000);
     const flags = bfd.bfdFlags(u8, message);
-    if ((flags & BfdFlag.Final) !== 0 && session.pollSentMs >= 0) {
+    // A Final is as long as its Poll, so that it tells which it answers, and that both ways carry that size.
+    const packetBytes = ip.totalLength(u8, at);
+    if ((flags & BfdFlag.Final) !== 0) this.#final(session, packetBytes, now);
+    this.#step(session);
+    if ((flags & BfdFlag.Poll) !== 0) this.#transmit(session, BfdFlag.Final, packetBytes);
+    return Drop.None;
+  }
+
+  #final(session: Session, packetBytes: number, now: number): void {
+    if (packetBytes > PACKET_BYTES) {
+      session.path.answered(packetBytes, now);
+      this.#findSmallestMtu();
+    } else if (session.pollSentMs >= 0) {
       session.rttMs = now - session.pollSentMs;
       session.pollSentMs = -1;
     }
-    this.#step(session);
-    if ((flags & BfdFlag.Poll) !== 0) this.#transmit(session, BfdFlag.Final);
-    return Drop.None;
+  }
+
+  #findSmallestMtu(): void {
+    let smallest = this.#tables.node.mtu;
+    for (const { path } of this.#sessionsByVtep.values()) smallest = Math.min(smallest, path.mtu);
+    this.smallestMtu = smallest;
   }
 
   #step(session: Session): void {
@@ -197,6 +247,7 @@ export class Probes implements PeerHealth {
     session.diagnostic = diagnostic;
     session.pollSentMs = -1;
     session.nextSendMs = session.nextPollMs = this.#now();
+    if (state === BfdState.Up) session.path.restart(session.maxMtu); // another way to the peer, maybe
     this.#sendPeriodic(session, session.nextSendMs);
   }
 
@@ -210,21 +261,23 @@ export class Probes implements PeerHealth {
       session.pollSentMs = now;
       session.nextPollMs = now + POLL_EVERY_MS;
     }
-    this.#transmit(session, flags);
+    this.#transmit(session, flags, PACKET_BYTES);
   }
 
-  #transmit(session: Session, flags: number): void {
+  /** `packetBytes`: of the inner IP packet, padded to that. */
+  #transmit(session: Session, flags: number, packetBytes: number): void {
     const peer = this.#tables.peers.get(session.vtep);
     if (peer === undefined) return;
     const u8 = this.#u8;
-    const { frame } = session;
+    const frame = this.#slots.take();
+    const udpBytes = packetBytes - ip.IPV4_BYTES;
     const { vtep } = this.#tables.node;
     const interval = session.state === BfdState.Up ? INTERVAL_MS : SLOW_INTERVAL_MS;
     writeVxlan(u8, frame, MANAGEMENT_VNI);
     writeEthernet(u8, frame + VXLAN_BYTES, 0, vtep, EtherType.Ipv4);
     u8.set(BFD_MAC, frame + VXLAN_BYTES);
-    ip.writeIpv4(u8, frame + IP_AT, vtep, LOOPBACK, ip.Protocol.Udp, udp.UDP_BYTES + bfd.BFD_BYTES, TTL);
-    udp.writeUdp(u8, frame + UDP_AT, 49152 + (session.discriminator & 0x3fff), bfd.BFD_PORT, bfd.BFD_BYTES);
+    ip.writeIpv4(u8, frame + IP_AT, vtep, LOOPBACK, ip.Protocol.Udp, udpBytes, TTL);
+    udp.writeUdp(u8, frame + UDP_AT, 49152 + (session.discriminator & 0x3fff), bfd.BFD_PORT, udpBytes - udp.UDP_BYTES);
     bfd.writeBfd(u8, frame + BFD_AT, {
       state: session.state,
       diagnostic: session.diagnostic,
@@ -235,10 +288,10 @@ export class Probes implements PeerHealth {
       desiredMinTxMicros: interval * 1000,
       requiredMinRxMicros: INTERVAL_MS * 1000,
     });
-    const pseudo = ip.pseudoHeaderSum(vtep, LOOPBACK, ip.Protocol.Udp, udp.UDP_BYTES + bfd.BFD_BYTES);
+    const pseudo = ip.pseudoHeaderSum(vtep, LOOPBACK, ip.Protocol.Udp, udpBytes);
     const sum = this.#sum(frame + UDP_AT, udp.UDP_BYTES + bfd.BFD_BYTES, (pseudo & 0xffff) + (pseudo >>> 16));
     set16(u8, frame + UDP_AT + udp.CHECKSUM_AT, ~sum & 0xffff || 0xffff);
-    this.#send(frame, FRAME_BYTES, peer);
+    this.#send(frame, FRAME_BYTES, this.#zeros, packetBytes - PACKET_BYTES, peer);
   }
 
   #isProbe(at: number, type: number, bytes: number): boolean {
@@ -246,8 +299,10 @@ export class Probes implements PeerHealth {
     const message = at + ip.IPV4_BYTES + udp.UDP_BYTES;
     return (
       type === EtherType.Ipv4 &&
-      bytes >= ip.IPV4_BYTES + udp.UDP_BYTES + bfd.BFD_BYTES &&
+      bytes >= PACKET_BYTES &&
       u8[at] === 0x45 &&
+      ip.totalLength(u8, at) >= PACKET_BYTES &&
+      ip.totalLength(u8, at) <= bytes &&
       u8[at + ip.TTL_AT] === TTL &&
       u8[at + ip.PROTOCOL_AT] === ip.Protocol.Udp &&
       get32(u8, at + ip.DESTINATION_AT) >>> 24 === 127 &&
@@ -260,7 +315,8 @@ export class Probes implements PeerHealth {
     const now = this.#now();
     return {
       vtep,
-      frame: this.#freeFrames.pop() ?? this.#memory.alloc(FRAME_BYTES),
+      path: new PathMtu(this.#tables.node.mtu),
+      maxMtu: this.#tables.node.mtu,
       createdMs: now,
       discriminator: 1 + Math.floor(this.#random() * 0x7ffffffe),
       state: BfdState.Down,

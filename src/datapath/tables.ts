@@ -131,6 +131,11 @@ export class Tables {
     this.epoch = epoch;
   }
 
+  /** Whether there are rows at all: the agent may have just started. */
+  get areInForce(): boolean {
+    return this.node.vtep !== 0;
+  }
+
   apply(diff: TableDiff): void {
     this.epoch = (this.epoch + 1) | 0;
     for (const key of diff.delete) {

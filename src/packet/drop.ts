@@ -27,7 +27,7 @@ export const Drop = {
   NoTask: 19,
   NoService: 20,
   NoFlow: 21,
-  Fragment: 22,
+  FragmentWithoutFirst: 22,
   TooBig: 23,
   CongestionMarked: 24,
   // We ran out of something.
@@ -38,6 +38,9 @@ export const Drop = {
   DeviceRefused: 29,
   UnderlayRefused: 30,
   IcmpUnrelated: 31,
+  BadFragment: 32,
+  TtlExpired: 33,
+  BadSuperPacket: 34,
 } as const;
 export type Drop = (typeof Drop)[keyof typeof Drop];
 

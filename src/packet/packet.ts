@@ -179,3 +179,8 @@ export function portDelta(protocol: number, ports: number, newPorts: number): nu
   if (protocol === ip.Protocol.Icmp) return deltaOf(ports >>> 16, newPorts >>> 16);
   return deltaOf(sum32(ports), sum32(newPorts));
 }
+
+/** Source and destination port changed about. */
+export function swapPorts(ports: number): number {
+  return (ports << 16) | (ports >>> 16);
+}

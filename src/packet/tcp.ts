@@ -45,3 +45,8 @@ export function mssAt(bytes: Uint8Array, at: number): number {
 
 /** The MSS option's value at `at` as mssAt() gave it. */
 export const mss = (bytes: Uint8Array, at: number): number => get16(bytes, at);
+
+/** The sequence numbers that the flags take: one each for SYN and FIN (RFC 9293 section 3.4). */
+export function occupied(flags: number): number {
+  return ((flags & Flag.Syn) !== 0 ? 1 : 0) + ((flags & Flag.Fin) !== 0 ? 1 : 0);
+}

@@ -1,7 +1,7 @@
 // Two data paths on a fake wire: what a packet looks like where it comes out, and what stops it.
 import test from "ava";
 import { Gso } from "../../src/datapath/batch.ts";
-import { ACK, type Described, describe, type Fields, ipPacket, SYN } from "../fakes/ip-packets.ts";
+import { ACK, type Described, describe, type Fields, ipPacket, RST, SYN } from "../fakes/ip-packets.ts";
 import { type Cluster, type FakeNodes, fakeNodes, rowsFor } from "../fakes/nodes.ts";
 
 const A = "192.0.2.11";
@@ -61,6 +61,8 @@ interface Row {
   at?: 0 | 1;
   as?: string;
   drop?: string;
+  /** What the sender is told of a drop: ICMP's TYPE/CODE, or "reset". */
+  told?: string;
 }
 
 const ROWS: Row[] = [
@@ -111,6 +113,7 @@ const ROWS: Row[] = [
     from: 0,
     packet: { source: "10.192.48.10", destination: "198.51.100.7" },
     drop: "not-allowed",
+    told: "3/13",
   },
   {
     name: "an endpoint of an internal network reaches its gateway",
@@ -124,24 +127,28 @@ const ROWS: Row[] = [
     from: 0,
     packet: { source: "10.192.32.10", destination: "10.192.48.20" },
     drop: "not-allowed",
+    told: "3/13",
   },
   {
     name: "an endpoint does not reach a VIP of another network",
     from: 0,
     packet: { source: "10.192.48.10", destination: "10.192.32.2" },
     drop: "not-allowed",
+    told: "3/13",
   },
   {
     name: "an endpoint does not reach another network's gateway",
     from: 0,
     packet: { source: "10.192.48.10", destination: "10.192.32.1" },
     drop: "no-route",
+    told: "3/1",
   },
   {
     name: "an address that nobody has is no route",
     from: 0,
     packet: { source: "10.192.32.10", destination: "10.192.32.99" },
     drop: "no-route",
+    told: "3/1",
   },
   {
     name: "a source that is another node's endpoint is a forgery",
@@ -168,6 +175,7 @@ const ROWS: Row[] = [
     from: 0,
     packet: { source: "10.192.32.10", destination: "10.192.32.3" },
     drop: "no-task",
+    told: "3/1",
   },
   {
     name: "a client from outside reaches a task on another node through the mesh, its address kept",
@@ -188,6 +196,7 @@ const ROWS: Row[] = [
     from: 0,
     packet: { source: "198.51.100.7", destination: "10.192.0.100", destinationPort: 9999 },
     drop: "no-service",
+    told: "reset",
   },
   {
     name: "a client from outside does not reach an endpoint's own address",
@@ -200,6 +209,7 @@ const ROWS: Row[] = [
     from: 0,
     packet: { source: "198.51.100.7", destination: "10.192.32.2" },
     drop: "not-allowed",
+    told: "3/13",
   },
   {
     name: "a container reaches a published port on its gateway",
@@ -241,15 +251,21 @@ const ROWS: Row[] = [
     from: 0,
     packet: { source: "10.192.32.1", destination: "10.192.32.20" },
     drop: "not-allowed",
+    told: "3/13",
   },
 ];
 
-for (const { name, from, packet, at, as, drop } of ROWS) {
+for (const { name, from, packet, at, as, drop, told } of ROWS) {
   test(name, async (t) => {
     const fake = await cluster();
     const { out, drops } = send(fake, from, packet);
     if (at === undefined) {
-      t.deepEqual(out, [[], []]);
+      t.deepEqual(
+        out[from]!.map((answer) => (answer.protocol === 6 && (answer.flags & RST) !== 0 ? "reset" : answer.icmp)),
+        told === undefined ? [] : [told],
+      );
+      for (const { destination } of out[from]!) t.is(destination, packet.source);
+      t.deepEqual(out[1 - from], []);
       t.deepEqual(drops[from], { [drop!]: 1 });
       return;
     }

@@ -111,6 +111,8 @@ export interface Described {
   protocol: number;
   sourcePort: number;
   destinationPort: number;
+  /** ICMP's TYPE/CODE; "" of other protocols. */
+  icmp: string;
   flags: number;
   sequence: number;
   acknowledgment: number;
@@ -136,6 +138,7 @@ export function describe(packet: Uint8Array): Described {
     protocol,
     sourcePort: view.getUint16(protocol === 1 ? header + 4 : header),
     destinationPort: protocol === 1 ? 0 : view.getUint16(header + 2),
+    icmp: protocol === 1 ? `${transport[0]}/${transport[1]}` : "",
     flags: isTcp ? transport[13]! : 0,
     sequence: isTcp ? view.getUint32(header + 4) : 0,
     acknowledgment: isTcp ? view.getUint32(header + 8) : 0,

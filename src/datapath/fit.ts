@@ -1,0 +1,53 @@
+// Whether a packet fits the way that its flow takes: its size, and the hops that it has left.
+import { get16 } from "../lib/bytes.ts";
+import type { Ipv4 } from "../lib/ip.ts";
+import { Drop } from "../packet/drop.ts";
+import * as ip from "../packet/ipv4.ts";
+import type { Packet } from "../packet/packet.ts";
+import { DEVICE } from "./decision.ts";
+import type { FlowTable } from "./flow-table.ts";
+import type { PeerHealth } from "./peer-health.ts";
+import type { Tables } from "./tables.ts";
+
+const NO_LIMIT = 65535;
+
+export class Fit {
+  /** The largest packet that passes where the last one that look() saw goes. */
+  mtu = NO_LIMIT;
+  readonly #flows: FlowTable;
+  readonly #tables: Tables;
+  readonly #health: PeerHealth;
+
+  constructor(flows: FlowTable, tables: Tables, health: PeerHealth) {
+    this.#flows = flows;
+    this.#tables = tables;
+    this.#health = health;
+  }
+
+  /**
+   * What stops a packet of `bytes` in this flow; of a super-packet, `bytes` is of one segment. A packet for a local
+   * endpoint is looked at here, though the kernel forwards it: the kernel would tell its sender past the agent, and so
+   * of addresses that the sender has never seen.
+   */
+  look(packet: Packet, entry: number, bytes: number): Drop {
+    const to = this.#flows.toOf(entry);
+    this.mtu = NO_LIMIT;
+    if (to === DEVICE) {
+      const receiver = this.#tables.endpoints.get(this.#flows.sourceOf(entry ^ 1));
+      if (receiver === undefined) return Drop.None; // the host, or the world outside
+      if (packet.u8[packet.at + ip.TTL_AT]! <= 1) return Drop.TtlExpired;
+      this.mtu = this.#tables.node.mtu;
+    } else this.mtu = this.#health.mtuOf(to);
+    const mayBeCut = (get16(packet.u8, packet.at + ip.FRAGMENT_AT) & ip.DONT_FRAGMENT) === 0;
+    return bytes > this.mtu && !mayBeCut ? Drop.TooBig : Drop.None;
+  }
+
+  /** The largest packet that passes both ways between the two ends. */
+  mtuOfFlow(entry: number): number {
+    return Math.min(this.#mtuTo(this.#flows.toOf(entry)), this.#mtuTo(this.#flows.fromOf(entry)));
+  }
+
+  #mtuTo(vtep: Ipv4): number {
+    return vtep === DEVICE ? this.#tables.node.mtu : this.#health.mtuOf(vtep);
+  }
+}

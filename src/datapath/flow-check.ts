@@ -1,0 +1,45 @@
+// Whether a flow that was decided under earlier tables is one that today's would allow.
+import type { Ipv4 } from "../lib/ip.ts";
+import { DEVICE } from "./decision.ts";
+import type { FlowTable } from "./flow-table.ts";
+import type { PeerHealth } from "./peer-health.ts";
+import type { Tables } from "./tables.ts";
+
+export class FlowCheck {
+  readonly #flows: FlowTable;
+  readonly #tables: Tables;
+  readonly #health: PeerHealth;
+
+  constructor(flows: FlowTable, tables: Tables, health: PeerHealth) {
+    this.#flows = flows;
+    this.#tables = tables;
+    this.#health = health;
+  }
+
+  /** Whether both ends are still where the flow has them, and its task still the service's. */
+  isBorneOut(entry: number): boolean {
+    const flows = this.#flows;
+    if (!this.#tables.areInForce) return true; // the agent has just started: nothing is known yet
+    const original = entry & ~1;
+    const server = flows.sourceOf(original + 1);
+    const vtep = flows.toOf(original);
+    if (!this.#isAt(flows.sourceOf(original), flows.fromOf(original))) return false;
+    if (!this.#isAt(server, vtep)) return false;
+    const address = flows.vipOf(original);
+    if (address === 0) return true;
+    const vip = this.#tables.vips.get(address);
+    if (vip === undefined) return false;
+    if (vip.tasks.includes(server)) return true;
+    // The leader and our own probes agree that the node of a task that was given up is away: it will not drain.
+    return vip.draining.includes(server) && (vtep === DEVICE || this.#health.isReachable(vtep));
+  }
+
+  #isAt(address: Ipv4, vtep: Ipv4): boolean {
+    const tables = this.#tables;
+    const endpoint = tables.endpoints.get(address);
+    if (endpoint !== undefined) return endpoint.vtep === vtep;
+    if (!tables.inPool(address)) return vtep === DEVICE || tables.peers.has(vtep);
+    if (vtep !== DEVICE) return tables.peersByIngress.get(address)?.vtep === vtep;
+    return address === tables.node.ingress || tables.networksByGateway.has(address) || tables.vips.has(address);
+  }
+}

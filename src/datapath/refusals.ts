@@ -1,0 +1,123 @@
+// What the sender of a packet that we drop is told: an ICMP error (RFC 792), or of TCP to a port without a service a
+// reset. RFC 1122 section 3.2.2 and RFC 1812 section 4.3.2 say about what none may be sent.
+import { set16, set32 } from "../lib/bytes.ts";
+import type { Ipv4 } from "../lib/ip.ts";
+import type { Sum } from "../packet/checksum.ts";
+import { Drop } from "../packet/drop.ts";
+import * as icmp from "../packet/icmp.ts";
+import * as ip from "../packet/ipv4.ts";
+import type { PacketMemory } from "../packet/memory.ts";
+import { Packet } from "../packet/packet.ts";
+import { Gso } from "./batch.ts";
+import { DEVICE } from "./decision.ts";
+import type { Egress } from "./egress.ts";
+import { OwnPackets } from "./own-packets.ts";
+import type { Resets } from "./resets.ts";
+import type { Tables } from "./tables.ts";
+import { TokenBucket } from "./token-bucket.ts";
+
+/** RFC 1812 section 4.3.2.3: as much of the packet as fits. */
+const ERROR_BYTES = 576;
+const ERROR_HEADER_BYTES = ip.IPV4_BYTES + icmp.ICMP_BYTES;
+/** RFC 1812 section 4.3.2.8: limited, so that a flood is not answered by another. */
+const REFUSALS_PER_SECOND = 1000;
+/** RFC 1812 section 4.3.2.5: precedence INTERNETWORK CONTROL. */
+const TOS = 0xc0;
+
+const unreachable = (code: number): number => (icmp.Type.Unreachable << 8) | code;
+
+/** Type << 8 | code, indexed by Drop; 0: the sender is told nothing. */
+const MESSAGES: readonly number[] = (() => {
+  const messages: number[] = Array(Math.max(...Object.values(Drop)) + 1).fill(0);
+  messages[Drop.NotAllowed] = unreachable(icmp.Unreachable.Prohibited);
+  messages[Drop.NoRoute] = unreachable(icmp.Unreachable.Host); // the pool's networks are all attached to us
+  messages[Drop.NoTask] = unreachable(icmp.Unreachable.Host);
+  messages[Drop.NoService] = unreachable(icmp.Unreachable.Port);
+  messages[Drop.TooBig] = unreachable(icmp.Unreachable.FragmentationNeeded);
+  messages[Drop.TtlExpired] = icmp.Type.TimeExceeded << 8;
+  return messages;
+})();
+
+export interface RefusalsParts {
+  memory: PacketMemory;
+  sum: Sum;
+  tables: Tables;
+  egress: Egress;
+  resets: Resets;
+}
+
+export class Refusals {
+  /** ICMP errors sent. */
+  sent = 0;
+  /** Refusals that the limit held back. */
+  limited = 0;
+  readonly #u8: Uint8Array;
+  readonly #sum: Sum;
+  readonly #tables: Tables;
+  readonly #egress: Egress;
+  readonly #resets: Resets;
+  readonly #slots: OwnPackets;
+  readonly #error: Packet;
+  readonly #bucket = new TokenBucket(REFUSALS_PER_SECOND);
+
+  constructor({ memory, sum, tables, egress, resets }: RefusalsParts) {
+    this.#u8 = memory.u8;
+    this.#sum = sum;
+    this.#tables = tables;
+    this.#egress = egress;
+    this.#resets = resets;
+    this.#slots = new OwnPackets(memory, ERROR_BYTES, () => egress.flush());
+    this.#error = new Packet(memory, sum);
+  }
+
+  /**
+   * Tells the sender of `packet`, which came from `from` on `vni` and is as it came, why it was dropped. `mtu` is of
+   * TooBig: the largest packet that would have passed.
+   */
+  tell(packet: Packet, drop: Drop, from: Ipv4, vni: number, seconds: number, mtu = 0): void {
+    const message = MESSAGES[drop]!;
+    if (message === 0 || !mayBeToldAbout(packet)) return;
+    if (!this.#bucket.take(seconds)) {
+      this.limited++;
+      return;
+    }
+    if (drop === Drop.NoService && packet.protocol === ip.Protocol.Tcp) this.#resets.segment(packet, from, vni);
+    else this.#sendError(packet, message, mtu, from, vni);
+  }
+
+  #sendError(packet: Packet, message: number, mtu: number, from: Ipv4, vni: number): void {
+    const peer = from === DEVICE ? undefined : this.#tables.peers.get(from);
+    if (from !== DEVICE && peer === undefined) return;
+    const u8 = this.#u8;
+    const at = this.#slots.take();
+    const icmpAt = at + ip.IPV4_BYTES;
+    const quoted = Math.min(packet.length, ERROR_BYTES - ERROR_HEADER_BYTES);
+    const icmpBytes = icmp.ICMP_BYTES + quoted;
+    ip.writeIpv4(u8, at, this.#sourceFor(packet, from, vni), packet.source, ip.Protocol.Icmp, icmpBytes);
+    u8[at + ip.TOS_AT] = TOS;
+    ip.writeHeaderChecksum(u8, at);
+    set32(u8, icmpAt, message << 16); // the checksum is 0 meanwhile
+    set32(u8, icmpAt + 4, mtu); // RFC 1191 section 4
+    u8.copyWithin(icmpAt + icmp.ICMP_BYTES, packet.at, packet.at + quoted);
+    set16(u8, icmpAt + icmp.CHECKSUM_AT, ~this.#sum(icmpAt, icmpBytes, 0));
+    this.#error.parse(at, ip.IPV4_BYTES + icmpBytes);
+    this.sent++;
+    if (peer === undefined) this.#egress.toDevice(this.#error, Gso.None, 0);
+    else this.#egress.toPeer(this.#error, peer, vni, 0, Gso.None, 0);
+  }
+
+  /** The gateway of the sender's network; toward who has none, the address that was asked, or the node's own. */
+  #sourceFor(packet: Packet, from: Ipv4, vni: number): Ipv4 {
+    const { endpoints, networks, node, vips } = this.#tables;
+    const network = networks.get(from === DEVICE ? (endpoints.get(packet.source)?.vni ?? 0) : vni);
+    if (network !== undefined) return network.gateway;
+    return from === DEVICE && vips.has(packet.destination) ? packet.destination : node.ingress;
+  }
+}
+
+/** RFC 1122 section 3.2.2: not an ICMP error, a later fragment, or what has no single sender or receiver. */
+function mayBeToldAbout(packet: Packet): boolean {
+  const from = packet.source >>> 24;
+  const to = packet.destination >>> 24;
+  return !packet.icmpError && !packet.laterFragment && from !== 0 && from !== 127 && from < 224 && to < 224;
+}
