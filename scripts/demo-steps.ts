@@ -23,7 +23,7 @@ export async function showService(terminal: Terminal, lab: Lab): Promise<void> {
   const network = await terminal.type("node1", node1, "overlayctl network create web");
   terminal.check("the network is created", network.status === 0);
   const create =
-    'overlayctl service create --name search --replicas 3 -p 9200:9200 --network web -- node "$PWD/configs/search-server.js"';
+    'overlayctl service create --name search --replicas 3 -p 9200:9200 --network web --workdir "$PWD" -- node configs/search-server.js';
   const created = await terminal.type("node1", node1, create);
   terminal.check("the service converges", created.status === 0);
   await terminal.type("node1", node1, "overlayctl service ps search");
