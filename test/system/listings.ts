@@ -1,9 +1,16 @@
 // What overlayctl's listings say, read by tests and the demo.
 
 import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import type { NetworkView, NodeView, ServiceView, TaskView } from "../../src/api/schema.ts";
 import { run, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
+
+/**
+ * How far a task's share may be off. Each worker of a data path takes the tasks in turn, so it is at most one for each
+ * of them; there are as many as processors, up to four.
+ */
+export const MAX_SKEW = Math.min(availableParallelism(), 4);
 
 /** The tasks that run and are to run. */
 export async function runningTasks(node: LabNode, service: string): Promise<TaskView[]> {
