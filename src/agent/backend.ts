@@ -1,6 +1,6 @@
 // What the local API is told: the agent's parts, put into a person's words.
 import type { Backend } from "../api/backend.ts";
-import type { FlowFilter, FlowView, PeerView, StatsView } from "../api/schema.ts";
+import type { EndpointView, FlowFilter, FlowView, PeerView, StatsView } from "../api/schema.ts";
 import type { State } from "../cluster/schema.ts";
 import type { Session } from "../cluster/session.ts";
 import type { EngineReport } from "../datapath/engine.ts";
@@ -9,7 +9,9 @@ import type { ProbeView } from "../datapath/probes.ts";
 import type { DnsServer } from "../dns/server.ts";
 import { UserError } from "../lib/errors.ts";
 import { formatIpv4 } from "../lib/ip.ts";
+import type { Attachments } from "./attachments.ts";
 import type { DataPath } from "./datapath.ts";
+import type { Refusal } from "./refusals.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
 
 export interface BackendParts {
@@ -18,9 +20,10 @@ export interface BackendParts {
   dataPath: DataPath;
   dns: DnsServer;
   sandboxes: RunSandboxes;
+  attachments: Attachments;
 }
 
-export function createBackend({ nodeName, session, dataPath, dns, sandboxes }: BackendParts): Backend {
+export function createBackend({ nodeName, session, dataPath, dns, sandboxes, attachments }: BackendParts): Backend {
   const state = (): State => {
     if (session.state !== undefined) return session.state;
     throw new UserError(
@@ -39,7 +42,15 @@ export function createBackend({ nodeName, session, dataPath, dns, sandboxes }: B
     flows: async (filter) => flowViews(state(), await dataPath.flows(100_000), filter),
     openSandbox: (request) => sandboxes.open(request),
     closeSandbox: (id) => sandboxes.close(id),
+    attach: ({ subject, ...spec }) => attachments.attach(subject, spec),
+    detach: ({ subject, network }) => attachments.detach(subject, network),
+    refused: () => attachments.refused.map((refusal) => refusedView(refusal, nodeName)),
   };
+}
+
+function refusedView({ container: { name, image }, error }: Refusal, node: string): EndpointView {
+  const nothing = { id: null, network: null, address: null, service: null };
+  return { ...nothing, kind: "refused", name, image, node, state: "rejected", error };
 }
 
 function leaderName({ state, manager }: Session): string | null {

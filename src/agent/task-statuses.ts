@@ -21,7 +21,7 @@ export class TaskStatuses {
     this.#parts = parts;
   }
 
-  /** The node's tasks, at every new state. */
+  /** The node's tasks and attached endpoints, at every new state. */
   expect(taskIds: ReadonlySet<string>): void {
     const isFirst = this.#unseen === undefined;
     this.#unseen ??= new Set([...taskIds].filter((id) => !this.#statuses.has(id)));
@@ -32,6 +32,7 @@ export class TaskStatuses {
   }
 
   set(status: TaskStatus): void {
+    if (JSON.stringify(this.#statuses.get(status.taskId)) === JSON.stringify(status)) return;
     this.#statuses.set(status.taskId, status);
     this.#unseen?.delete(status.taskId);
     this.#report();
@@ -40,7 +41,9 @@ export class TaskStatuses {
 
   /** The state, with this node's tasks as it sees them. */
   overlay(state: State): State {
-    const own = [...this.#statuses.values()].filter(({ taskId }) => state.tasks.has(taskId));
+    const own = [...this.#statuses.values()].filter(
+      ({ taskId }) => state.tasks.has(taskId) || state.endpoints.has(taskId),
+    );
     const changes = own.map((row) => ({ kind: "statuses" as const, key: row.taskId, row }));
     return applyChanges(state, changes, state.revision);
   }

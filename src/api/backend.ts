@@ -1,7 +1,18 @@
 // What the API stands on: the agent, as far as a person may ask it.
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import type { State } from "../cluster/schema.ts";
-import type { FlowFilter, FlowView, OpenSandbox, PeerView, SandboxView, StatsView } from "./schema.ts";
+import type {
+  Attach,
+  AttachedView,
+  Detach,
+  EndpointView,
+  FlowFilter,
+  FlowView,
+  OpenSandbox,
+  PeerView,
+  SandboxView,
+  StatsView,
+} from "./schema.ts";
 
 export interface Backend {
   readonly nodeName: string;
@@ -19,6 +30,12 @@ export interface Backend {
   peers(): Promise<PeerView[]>;
   stats(): Promise<StatsView>;
   flows(filter: FlowFilter): Promise<FlowView[]>;
+  /** Attaches a container or namespace that is there. Throws UserError. */
+  attach(request: Attach): Promise<AttachedView>;
+  /** Throws UserError. */
+  detach(request: Detach): Promise<void>;
+  /** Containers of this node that ask to be attached and are not. */
+  refused(): EndpointView[];
   /** A network namespace with an endpoint on a network, for the process `pid`. */
   openSandbox(request: OpenSandbox): Promise<SandboxView>;
   /** Resolves also when there is no such sandbox any more. */

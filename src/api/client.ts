@@ -2,8 +2,12 @@
 import { request as httpRequest } from "node:http";
 import { UserError } from "../lib/errors.ts";
 import type {
+  Attach,
+  AttachedView,
   CreateNetwork,
   CreateService,
+  Detach,
+  EndpointView,
   Failure,
   FlowFilter,
   FlowView,
@@ -62,6 +66,10 @@ export class ApiClient {
   peers = () => this.#call<PeerView[]>("GET", "/v1/peers");
   stats = () => this.#call<StatsView>("GET", "/v1/stats");
   flows = (filter: FlowFilter) => this.#call<FlowView[]>("GET", `/v1/flows?${query(filter)}`);
+
+  endpoints = () => this.#call<EndpointView[]>("GET", "/v1/endpoints");
+  attach = (body: Attach) => this.#call<AttachedView>("POST", "/v1/attach", body);
+  detach = (body: Detach) => this.#call<object>("POST", "/v1/detach", body);
 
   openSandbox = (body: OpenSandbox) => this.#call<SandboxView>("POST", "/v1/sandboxes", body);
   closeSandbox = (id: string) => this.#call<object>("DELETE", `/v1/sandboxes/${encodeURIComponent(id)}`);

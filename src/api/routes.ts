@@ -5,9 +5,12 @@ import type { CommandInput } from "../cluster/commands.ts";
 import { UserError } from "../lib/errors.ts";
 import { VERSION } from "../lib/version.ts";
 import type { Backend } from "./backend.ts";
+import { endpointViews } from "./endpoint-views.ts";
 import {
+  Attach,
   CreateNetwork,
   CreateService,
+  Detach,
   FlowFilter,
   OpenSandbox,
   ScaleService,
@@ -107,6 +110,13 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   app.get("/v1/peers", async () => byName(await backend.peers()));
   app.get("/v1/stats", () => backend.stats());
   app.get("/v1/flows", (request) => backend.flows(parse(FlowFilter, request.query)));
+
+  app.get("/v1/endpoints", () => [...endpointViews(backend.state()), ...backend.refused()]);
+  app.post("/v1/attach", (request) => backend.attach(parse(Attach, request.body)));
+  app.post("/v1/detach", async (request) => {
+    await backend.detach(parse(Detach, request.body));
+    return {};
+  });
 
   app.post("/v1/sandboxes", (request) => backend.openSandbox(parse(OpenSandbox, request.body)));
   app.delete("/v1/sandboxes/:name", async (request) => {

@@ -35,6 +35,22 @@ export const OpenSandbox = z.strictObject({
 });
 export type OpenSandbox = z.infer<typeof OpenSandbox>;
 
+/** `subject`: a container's name or id, or a network namespace's name. */
+export const Attach = z.strictObject({
+  subject: z.string().min(1),
+  network: z.string().nullable(),
+  name: z.string().nullable(),
+  aliases: z.array(z.string()),
+  address: z.string().nullable(),
+  service: z.string().nullable(),
+  ports: z.array(z.strictObject({ published: z.number(), target: z.number(), protocol: z.enum(["tcp", "udp"]) })),
+});
+export type Attach = z.infer<typeof Attach>;
+
+/** `network`: only from that; null: from all. */
+export const Detach = z.strictObject({ subject: z.string().min(1), network: z.string().nullable() });
+export type Detach = z.infer<typeof Detach>;
+
 export const WaitApplied = z.strictObject({ revision: z.int().min(0), timeoutMs: z.int().min(0).max(60_000) });
 export type WaitApplied = z.infer<typeof WaitApplied>;
 
@@ -209,4 +225,26 @@ export interface SandboxView {
   /** Its name under /run/netns. */
   netns: string;
   address: string;
+}
+
+export interface AttachedView {
+  id: string;
+  addresses: string[];
+}
+
+/** Whatever has an address on a network; or a container of this node that asks for one and does not get it. */
+export interface EndpointView {
+  /** null: it has none. */
+  id: string | null;
+  /** A container's, a namespace's, a task's, or what was given. */
+  name: string | null;
+  kind: "task" | "run" | "attached" | "refused";
+  image: string | null;
+  network: string | null;
+  address: string | null;
+  node: string | null;
+  service: string | null;
+  /** null: nobody watches it. */
+  state: TaskView["state"] | null;
+  error: string | null;
 }

@@ -2,6 +2,7 @@
 import { Command, Option } from "commander";
 import { DEFAULT_SOCKET } from "../api/client.ts";
 import { VERSION } from "../lib/version.ts";
+import { addAttachCommands } from "./attach.ts";
 import type { Context } from "./context.ts";
 import { addNetworkCommands } from "./network.ts";
 import { addNodeCommands } from "./node.ts";
@@ -22,6 +23,7 @@ export function createProgram(context: Context, useSocket: (path: string) => voi
   addNetworkCommands(program, context);
   addServiceCommands(program, context);
   addRunCommand(program, context);
+  addAttachCommands(program, context);
   addNodeCommands(program, context);
   addObserveCommands(program, context);
   for (const command of everyCommand(program)) {

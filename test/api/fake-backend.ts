@@ -5,7 +5,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
 import type { Backend } from "../../src/api/backend.ts";
-import type { FlowFilter, FlowView, OpenSandbox, PeerView, SandboxView, StatsView } from "../../src/api/schema.ts";
+import type {
+  Attach,
+  AttachedView,
+  Detach,
+  EndpointView,
+  FlowFilter,
+  FlowView,
+  OpenSandbox,
+  PeerView,
+  SandboxView,
+  StatsView,
+} from "../../src/api/schema.ts";
 import { serveApi } from "../../src/api/server.ts";
 import { Command, type CommandInput, type CommandResult } from "../../src/cluster/commands.ts";
 import type { Change, Network, Node, Service, State, Task, TaskStatus } from "../../src/cluster/schema.ts";
@@ -98,6 +109,8 @@ export class FakeBackend implements Backend {
   readonly nodeName = "node1";
   readonly commands: Command[] = [];
   readonly opened: OpenSandbox[] = [];
+  readonly attached: Attach[] = [];
+  readonly detached: Detach[] = [];
   readonly closed: string[] = [];
   /** Answers every command. */
   refusal: Error | undefined;
@@ -207,6 +220,22 @@ export class FakeBackend implements Backend {
     if (this.refusal !== undefined) throw this.refusal;
     this.opened.push(request);
     return { id: id("sandbox"), netns: "ovl-node1-sandbox", address: "10.192.32.77" };
+  }
+
+  async attach(request: Attach): Promise<AttachedView> {
+    if (this.refusal !== undefined) throw this.refusal;
+    this.attached.push(request);
+    return { id: id("attached"), addresses: ["10.192.32.78"] };
+  }
+
+  async detach(request: Detach): Promise<void> {
+    if (this.refusal !== undefined) throw this.refusal;
+    this.detached.push(request);
+  }
+
+  refused(): EndpointView[] {
+    const nothing = { id: null, network: null, address: null, service: null, image: "app:1", node: "node1" };
+    return [{ ...nothing, name: "app", kind: "refused", state: "rejected", error: "there is no network 'wbe'" }];
   }
 
   async closeSandbox(sandbox: string): Promise<void> {

@@ -1,0 +1,93 @@
+// What a container's labels ask of the agent: to be attached to a network, and to be a task of a service.
+//   overlayd.network=web   overlayd.service=search   overlayd.publish=9200:9200,53:53/udp   overlayd.alias=a,b
+//   overlayd.name=db       overlayd.ip=10.192.16.9   overlayd.node=node1
+import { Alias, Name, type PublishedPort } from "../cluster/schema.ts";
+import { messageOf } from "../lib/errors.ts";
+import { parseIpv4 } from "../lib/ip.ts";
+import { didYouMean } from "../lib/nearest.ts";
+import { parsePublishedPorts } from "../lib/published-ports.ts";
+import { NODE_LABEL, TASK_LABEL } from "../runtime/container-options.ts";
+
+const PREFIX = "overlayd.";
+const ASKING = ["network", "service", "publish", "alias", "name", "ip", "node"] as const;
+type Asking = (typeof ASKING)[number];
+
+/** What is asked for a container or network namespace. */
+export interface AttachmentSpec {
+  /** null: the service's, or `default`. */
+  network: string | null;
+  service: string | null;
+  ports: PublishedPort[];
+  name: string | null;
+  aliases: string[];
+  address: string | null;
+}
+
+/** Labels that make no sense. */
+export class LabelError extends Error {
+  override name = "LabelError";
+}
+
+/** Whether a container asks for anything; `node`: of which agent, null: of any. */
+export function asksFor(labels: Readonly<Record<string, string>>): { node: string | null } | undefined {
+  if (labels[TASK_LABEL] !== undefined) return undefined; // the agent started it itself
+  const asks = Object.keys(labels).some((key) => key.startsWith(PREFIX) && key !== NODE_LABEL);
+  return asks ? { node: labels[NODE_LABEL] ?? null } : undefined;
+}
+
+/** Throws LabelError. */
+export function readLabels(labels: Readonly<Record<string, string>>): AttachmentSpec {
+  const own = Object.entries(labels).filter(([key]) => key.startsWith(PREFIX));
+  const values: Partial<Record<Asking, string>> = {};
+  for (const [key, value] of own) {
+    const word = ASKING.find((known) => PREFIX + known === key);
+    if (word === undefined) {
+      throw new LabelError(
+        `there is no label '${key}'${didYouMean(
+          key,
+          ASKING.map((known) => PREFIX + known),
+        )}`,
+      );
+    }
+    if (value.trim() === "") throw new LabelError(`label ${key} is empty`);
+    values[word] = value.trim();
+  }
+  if (values.network === undefined && values.service === undefined) {
+    throw new LabelError(`label ${own[0]?.[0]} needs ${PREFIX}network or ${PREFIX}service beside it`);
+  }
+  if (values.publish !== undefined && values.service === undefined) {
+    throw new LabelError(`label ${PREFIX}publish needs ${PREFIX}service beside it`);
+  }
+  if (values.name !== undefined && values.service !== undefined) {
+    throw new LabelError(`label ${PREFIX}name is not for a task of a service: ${PREFIX}alias is`);
+  }
+  if (values.ip !== undefined && parseIpv4(values.ip) === undefined) {
+    throw new LabelError(`label ${PREFIX}ip: '${values.ip}' is not an IPv4 address`);
+  }
+  return {
+    network: values.network ?? null,
+    service: values.service === undefined ? null : checked("service", values.service, Name),
+    ports: listOf(values.publish).flatMap(portsOf),
+    name: values.name === undefined ? null : checked("name", values.name, Name),
+    aliases: listOf(values.alias).map((alias) => checked("alias", alias, Alias)),
+    address: values.ip ?? null,
+  };
+}
+
+function listOf(text: string | undefined): string[] {
+  return text === undefined ? [] : text.split(",").map((part) => part.trim());
+}
+
+function portsOf(text: string): PublishedPort[] {
+  try {
+    return parsePublishedPorts(text);
+  } catch (error) {
+    throw new LabelError(`label ${PREFIX}publish: '${text}': ${messageOf(error)}`, { cause: error });
+  }
+}
+
+function checked(word: Asking, value: string, schema: typeof Name): string {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  throw new LabelError(`label ${PREFIX}${word}: '${value}': ${result.error.issues[0]!.message}`);
+}
