@@ -1,6 +1,6 @@
 // ICMP errors about packets of a tracked flow, rewritten back: the sender of the quoted packet is told in its own words,
 // with the addresses and ports that it sent (RFC 5508 section 4). What no flow accounts for is an ordinary packet if
-// it is between two endpoints of one network, and is dropped else.
+// an endpoint tells another of its network about a packet between the two, and is dropped else.
 import { get16, set16, set32 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { fold, type Sum, updateChecksum } from "../packet/checksum.ts";
@@ -119,6 +119,7 @@ export class IcmpRelate {
     const source = endpoints.get(packet.source);
     const destination = endpoints.get(packet.destination);
     if (source === undefined || destination === undefined || source.vni !== destination.vni) return Drop.IcmpUnrelated;
+    if (this.#destination !== packet.source) return Drop.IcmpUnrelated;
     const decision = this.#decision;
     const refused = from === DEVICE ? decision.outbound(packet) : decision.inbound(packet, from, zone);
     this.to = decision.to;

@@ -1,57 +1,9 @@
 // Two data paths on a fake wire: what a packet looks like where it comes out, and what stops it.
 import test from "ava";
 import { Gso } from "../../src/datapath/batch.ts";
-import { ACK, type Described, describe, type Fields, ipPacket, RST, SYN } from "../fakes/ip-packets.ts";
-import { type Cluster, type FakeNodes, fakeNodes, rowsFor } from "../fakes/nodes.ts";
-
-const A = "192.0.2.11";
-const B = "192.0.2.12";
-const WEB = 4096;
-const DB = 4097;
-const CLUSTER: Cluster = {
-  nodes: { [A]: "10.192.0.2", [B]: "10.192.0.3" },
-  networks: { [WEB]: { subnet: "10.192.32.0/20" }, [DB]: { subnet: "10.192.48.0/20", internal: true } },
-  endpoints: {
-    "10.192.32.10": { vtep: A, vni: WEB },
-    "10.192.32.11": { vtep: A, vni: WEB },
-    "10.192.32.20": { vtep: B, vni: WEB },
-    "10.192.48.10": { vtep: A, vni: DB },
-    "10.192.48.20": { vtep: B, vni: DB },
-  },
-  vips: {
-    "10.192.32.2": { vni: WEB, tasks: ["10.192.32.10", "10.192.32.20"] },
-    "10.192.32.3": { vni: WEB, tasks: [] },
-    "10.192.0.100": { vni: 2, tasks: ["10.192.32.20"], ports: [[9200, 80]] },
-    "10.192.0.101": { vni: 2, tasks: ["10.192.32.10"], ports: [[9201, 80]] },
-  },
-};
-
-async function cluster(): Promise<FakeNodes> {
-  const fake = fakeNodes(2);
-  for (const node of fake.nodes) node.apply(rowsFor(CLUSTER, node.vtep));
-  await fake.advance(3000);
-  return fake;
-}
-
-/** Sends from node `from`; what comes out at both, and which drops it caused. */
-function send(fake: FakeNodes, from: 0 | 1, fields: Fields): { out: Described[][]; drops: Record<string, number>[] } {
-  const before = fake.nodes.map((node) => node.drops());
-  fake.nodes[from]!.device.inject(ipPacket(fields));
-  fake.settle();
-  const out = fake.nodes.map((node) => node.written().map(({ bytes }) => describe(bytes)));
-  const drops = fake.nodes.map((node, i) =>
-    Object.fromEntries(
-      Object.entries(node.drops())
-        .map(([reason, count]) => [reason, count - (before[i]![reason] ?? 0)] as const)
-        .filter(([, count]) => count > 0),
-    ),
-  );
-  return { out, drops };
-}
-
-function brief({ source, sourcePort, destination, destinationPort }: Described): string {
-  return `${source}:${sourcePort} > ${destination}:${destinationPort}`;
-}
+import { ACK, describe, type Fields, ipPacket, RST, SYN } from "../fakes/ip-packets.ts";
+import { fakeNodes, rowsFor } from "../fakes/nodes.ts";
+import { B, brief, CLUSTER, cluster, send } from "../fakes/two-nodes.ts";
 
 interface Row {
   name: string;

@@ -15,8 +15,8 @@ export interface Fields {
   window?: number;
   options?: Uint8Array;
   /** ICMP; the identifier is sourcePort. */
-  type?: number;
-  code?: number;
+  type?: number | undefined;
+  code?: number | undefined;
   ttl?: number;
   tos?: number;
   id?: number;
@@ -64,6 +64,76 @@ export function ipPacket(fields: Fields): Uint8Array {
   return bytes;
 }
 
+/** The fragments of a packet for a link of `mtu`, RFC 791 section 3.2. Options are copied into all of them. */
+export function fragmentsOf(packet: Uint8Array, mtu: number): Uint8Array[] {
+  const header = (packet[0]! & 15) * 4;
+  const data = packet.subarray(header);
+  const most = (mtu - header) & ~7;
+  if (packet.length <= mtu) return [packet];
+  const fragments: Uint8Array[] = [];
+  for (let at = 0; at < data.length; at += most) {
+    const piece = data.subarray(at, at + most);
+    const bytes = new Uint8Array(header + piece.length);
+    bytes.set(packet.subarray(0, header));
+    bytes.set(piece, header);
+    const view = new DataView(bytes.buffer);
+    view.setUint16(2, bytes.length);
+    view.setUint16(6, (at + most < data.length ? 0x2000 : 0) | (at / 8));
+    view.setUint16(10, 0);
+    view.setUint16(10, ~onesSum(bytes.subarray(0, header)) & 0xffff);
+    fragments.push(bytes);
+  }
+  return fragments;
+}
+
+/** The datagram of these fragments; throws when they are not all of it. */
+export function joined(fragments: readonly Uint8Array[]): Uint8Array {
+  const pieces = fragments.map((bytes) => {
+    const field = new DataView(bytes.buffer, bytes.byteOffset).getUint16(6);
+    const header = (bytes[0]! & 15) * 4;
+    return { bytes, at: (field & 0x1fff) * 8, more: (field & 0x2000) !== 0, data: bytes.subarray(header) };
+  });
+  pieces.sort((a, b) => a.at - b.at);
+  let next = 0;
+  for (const { at, data } of pieces) {
+    if (at !== next) throw new Error(`the datagram has a hole at ${next}`);
+    next += data.length;
+  }
+  const [first] = pieces;
+  if (pieces.some(({ more }, i) => more !== i < pieces.length - 1)) throw new Error("the datagram has no end");
+  const header = first!.bytes.subarray(0, first!.bytes.length - first!.data.length);
+  const whole = Uint8Array.from(Buffer.concat([header, ...pieces.map(({ data }) => data)]));
+  const view = new DataView(whole.buffer);
+  view.setUint16(2, whole.length);
+  view.setUint16(6, 0);
+  view.setUint16(10, 0);
+  view.setUint16(10, ~onesSum(whole.subarray(0, header.length)) & 0xffff);
+  return whole;
+}
+
+export interface ErrorFields {
+  source: string;
+  type: number | undefined;
+  code: number | undefined;
+  /** The packet that it quotes and whose sender it tells, and how much of its payload. */
+  about: Uint8Array;
+  quoted: number;
+  /** The second half of the header's rest: a next hop's MTU. */
+  rest?: number;
+}
+
+/** An ICMP error, RFC 792. */
+export function icmpError({ source, type, code, about, quoted, rest = 0 }: ErrorFields): Uint8Array {
+  const quote = about.slice(0, (about[0]! & 15) * 4 + quoted);
+  const destination = formatIpv4(new DataView(about.buffer, about.byteOffset).getInt32(12));
+  const bytes = ipPacket({ source, destination, protocol: "icmp", type, code, sourcePort: 0, payload: quote });
+  const view = new DataView(bytes.buffer);
+  view.setUint16(26, rest);
+  view.setUint16(22, 0);
+  view.setUint16(22, ~onesSum(bytes.subarray(20)) & 0xffff);
+  return bytes;
+}
+
 function transportBytes(protocol: number, fields: Fields): Uint8Array {
   const payload = fields.payload ?? new Uint8Array();
   const options = fields.options ?? new Uint8Array();
@@ -104,6 +174,16 @@ function pseudoSum(bytes: Uint8Array, transportLength: number): number {
   return onesSum(bytes.subarray(12, 20), bytes[9]! + transportLength);
 }
 
+/** The packet with its transport checksum made, as whoever takes it from the device does where it is partial. */
+export function completed(packet: Uint8Array): Uint8Array {
+  const whole = packet.slice();
+  if (describe(packet).transportChecksum !== "partial") return whole;
+  const header = (whole[0]! & 15) * 4;
+  const field = header + (whole[9] === 6 ? 16 : 6);
+  new DataView(whole.buffer).setUint16(field, ~onesSum(whole.subarray(header)) & 0xffff);
+  return whole;
+}
+
 /** What a packet says, its checksums judged. */
 export interface Described {
   source: string;
@@ -130,15 +210,16 @@ export function describe(packet: Uint8Array): Described {
   const header = (packet[0]! & 15) * 4;
   const protocol = packet[9]!;
   const transport = packet.subarray(header, view.getUint16(2));
-  const isTcp = protocol === 6;
-  const transportHeader = isTcp ? (transport[12]! >> 4) * 4 : 8;
+  const isLater = (view.getUint16(6) & 0x1fff) !== 0; // a fragment without transport header
+  const isTcp = protocol === 6 && !isLater;
+  const transportHeader = isLater ? 0 : isTcp ? (transport[12]! >> 4) * 4 : 8;
   return {
     source: formatIpv4(view.getInt32(12)),
     destination: formatIpv4(view.getInt32(16)),
     protocol,
-    sourcePort: view.getUint16(protocol === 1 ? header + 4 : header),
-    destinationPort: protocol === 1 ? 0 : view.getUint16(header + 2),
-    icmp: protocol === 1 ? `${transport[0]}/${transport[1]}` : "",
+    sourcePort: isLater ? 0 : view.getUint16(protocol === 1 ? header + 4 : header),
+    destinationPort: isLater || protocol === 1 ? 0 : view.getUint16(header + 2),
+    icmp: protocol === 1 && !isLater ? `${transport[0]}/${transport[1]}` : "",
     flags: isTcp ? transport[13]! : 0,
     sequence: isTcp ? view.getUint32(header + 4) : 0,
     acknowledgment: isTcp ? view.getUint32(header + 8) : 0,
