@@ -36,6 +36,8 @@ export interface FakeNodes {
   settle(): void;
   /** Moves time on, calling every node's tick as it asks. */
   advance(ms: number): Promise<void>;
+  /** The agent of a node ends and another one takes up its flows; it has no tables yet. */
+  restart(index: number): FakeNode;
 }
 
 export interface FakeNodesOptions {
@@ -48,7 +50,11 @@ export interface FakeNodesOptions {
 export function fakeNodes(count: number, options: FakeNodesOptions = {}): FakeNodes {
   const clock = new VirtualClock();
   const wire = new InProcessNetwork({ mtu: 65535 });
-  const nodes = Array.from({ length: count }, (_, i) => fakeNode(wire, clock, `192.0.2.${11 + i}`, i, options));
+  const { flowCapacity = FLOW_CAPACITY } = options;
+  const flowMemories = Array.from({ length: count }, () => new ArrayBuffer(FlowTable.bytesFor(flowCapacity)));
+  const start = (i: number): FakeNode =>
+    fakeNode(wire, clock, `192.0.2.${11 + i}`, i, FlowTable.open(flowMemories[i]!, flowCapacity, i), options);
+  const nodes = flowMemories.map((_, i) => start(i));
   const settle = (): void => {
     for (let carried = 1; carried > 0; ) {
       carried = 0;
@@ -62,7 +68,12 @@ export function fakeNodes(count: number, options: FakeNodesOptions = {}): FakeNo
       settle();
     }
   };
-  return { clock, wire, nodes, settle, advance };
+  const restart = (index: number): FakeNode => {
+    nodes[index]!.engine.close();
+    nodes[index] = start(index);
+    return nodes[index];
+  };
+  return { clock, wire, nodes, settle, advance, restart };
 }
 
 function fakeNode(
@@ -70,7 +81,8 @@ function fakeNode(
   clock: VirtualClock,
   vtep: string,
   seed: number,
-  { flowCapacity = FLOW_CAPACITY, join = false, maxSegments = 128 }: FakeNodesOptions,
+  flows: FlowTable,
+  { join = false, maxSegments = 128 }: FakeNodesOptions,
 ): FakeNode {
   const memory = new PacketMemory(ENGINE_MEMORY_BYTES);
   const device = new InProcessDevice(memory);
@@ -79,7 +91,7 @@ function fakeNode(
     memory,
     device,
     underlay,
-    flows: FlowTable.open(new ArrayBuffer(FlowTable.bytesFor(flowCapacity)), flowCapacity, seed),
+    flows,
     isFirst: true,
     now: () => clock.monotonic(),
     random: seededRandom(seed + 1),
