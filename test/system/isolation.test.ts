@@ -1,5 +1,6 @@
 // What must not pass: between networks, out of an internal network, and to what is the node's alone.
 import type { StatsView } from "../../src/api/schema.ts";
+import { Background, waitFor } from "./command.ts";
 import { CLIENT_ADDRESS, type LabNode, OUTSIDE_ADDRESS } from "./lab.ts";
 import { addressOf, namespaceOf, networkOf, runningTasks, vipOf } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
@@ -64,8 +65,9 @@ systemTest("a container does not reach services on the node's loopback", async (
   const [node1] = lab().nodes;
   const [task] = (await runningTasks(node1!, "red")).filter(({ node }) => node === node1!.name);
   const inTask = (...argv: string[]) => node1!.tryExec(["ip", "netns", "exec", namespaceOf(task!), ...argv]);
-  await node1!.shell(`${program("echo-server", 7007).join(" ")} >/dev/null 2>&1 &`);
-  t.is((await node1!.tryExec(program("ask", "tcp", "127.0.0.1", 7007, 1))).status, 0);
+  new Background(node1!.inside(program("echo-server", 7007)));
+  const askItself = () => node1!.tryExec(program("ask", "tcp", "127.0.0.1", 7007, 1));
+  await waitFor(async () => (await askItself()).status === 0, { what: "the node's own service" });
   // Its own loopback stands in the way of 127.0.0.1: a route makes such packets leave.
   await inTask("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1");
   await inTask("ip", "route", "add", "127.0.0.2", "dev", "eth0", "via", "169.254.1.1");
