@@ -60,8 +60,11 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   app.post("/v1/services", (request) => {
     const { networks = [], ...body } = parse(CreateService, request.body);
     const state = backend.state();
-    const names = networks.map((word) => find(state, "networks", word)?.name ?? word);
-    return write({ type: "service.create", networks: names, ...body }, body.name);
+    const known = networks.map((asked) => {
+      const { name: word, aliases } = typeof asked === "string" ? { name: asked } : asked;
+      return { name: find(state, "networks", word)?.name ?? word, aliases };
+    });
+    return write({ type: "service.create", networks: known, ...body }, body.name);
   });
   app.get("/v1/services/:name", (request) => {
     const state = backend.state();

@@ -9,12 +9,20 @@ export const CreateNetwork = z.strictObject({
 });
 export type CreateNetwork = z.infer<typeof CreateNetwork>;
 
+/** A name, an id or the beginning of one; with aliases, which are the service's other names there. */
+const ServiceNetwork = z.union([
+  z.string(),
+  z.strictObject({ name: z.string(), aliases: z.array(z.string()).optional() }),
+]);
+export type ServiceNetwork = z.infer<typeof ServiceNetwork>;
+
 export const CreateService = z.strictObject({
   name: z.string(),
   workload: z.custom<WorkloadInput>((value) => typeof value === "object" && value !== null, "an object is needed"),
   labels: z.record(z.string(), z.string()).optional(),
   replicas: z.number().optional(),
-  networks: z.array(z.string()).optional(),
+  networks: z.array(ServiceNetwork).optional(),
+  dnsTtlSeconds: z.number().optional(),
   endpointMode: z.enum(["vip", "dnsrr"]).optional(),
   ports: z
     .array(z.strictObject({ published: z.number(), target: z.number(), protocol: z.enum(["tcp", "udp"]).optional() }))
@@ -123,7 +131,8 @@ export interface ServiceView {
   /** null: its tasks are containers that somebody else runs. */
   workload: WorkloadView | null;
   labels: Record<string, string>;
-  networks: { id: string; name: string; vip: string | null }[];
+  networks: { id: string; name: string; vip: string | null; aliases: string[] }[];
+  dnsTtlSeconds: number;
   endpointMode: "vip" | "dnsrr";
   ports: PortView[];
   meshVip: string | null;

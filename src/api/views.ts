@@ -49,7 +49,7 @@ export function networkView(state: State, network: Network): NetworkView {
 }
 
 export function serviceView(state: State, service: Service): ServiceView {
-  const { workload, networks, vips, ...rest } = service;
+  const { workload, networks, vips, aliases, ...rest } = service;
   const tasks = tasksOf(state, service);
   return {
     ...rest,
@@ -58,7 +58,12 @@ export function serviceView(state: State, service: Service): ServiceView {
     mode: workload === null ? "attached" : "replicated",
     replicas: workload === null ? tasks.length : service.replicas,
     running: tasks.filter(isUp).length,
-    networks: networks.map((id) => ({ id, name: nameOf(state, "networks", id) ?? id, vip: vips[id] ?? null })),
+    networks: networks.map((id) => ({
+      id,
+      name: nameOf(state, "networks", id) ?? id,
+      vip: vips[id] ?? null,
+      aliases: aliases[id] ?? [],
+    })),
   };
 }
 

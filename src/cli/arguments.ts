@@ -1,7 +1,7 @@
 // The words of options, read: published ports, variables, numbers, durations. Each throws commander's
 // InvalidArgumentError, which ends in a usage message.
 import { InvalidArgumentError } from "commander";
-import type { PortView } from "../api/schema.ts";
+import type { PortView, ServiceNetwork } from "../api/schema.ts";
 import { messageOf } from "../lib/errors.ts";
 import { parsePublishedPorts } from "../lib/published-ports.ts";
 
@@ -32,6 +32,29 @@ export function variable(text: string, environment: NodeJS.ProcessEnv): [key: st
   if (key === "") throw new InvalidArgumentError("write KEY=VALUE");
   const value = equals < 0 ? environment[key] : text.slice(equals + 1);
   return value === undefined ? [] : [[key, value]];
+}
+
+/** "web", or Docker's "name=web,alias=db". */
+export function serviceNetwork(text: string): ServiceNetwork[] {
+  if (!text.includes("=")) return [text];
+  const aliases: string[] = [];
+  let name: string | undefined;
+  for (const part of text.split(",")) {
+    const equals = part.indexOf("=");
+    const [key, value] = [part.slice(0, equals), part.slice(equals + 1)];
+    if (key === "alias" && value !== "") aliases.push(value);
+    else if (key === "name" && value !== "" && name === undefined) name = value;
+    else throw new InvalidArgumentError("write NETWORK, or name=NETWORK,alias=NAME");
+  }
+  if (name === undefined) throw new InvalidArgumentError("write NETWORK, or name=NETWORK,alias=NAME");
+  return [{ name, aliases }];
+}
+
+/** "30s", "2m", or "30" for seconds. */
+export function seconds(text: string): number {
+  const ms = duration(text);
+  if (ms % 1000 !== 0) throw new InvalidArgumentError("whole seconds are needed");
+  return ms / 1000;
 }
 
 export function count(text: string): number {

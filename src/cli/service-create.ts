@@ -1,8 +1,8 @@
 // overlayctl service create: an image's containers, or, after `--`, a command's processes.
 import { Command, InvalidArgumentError, Option } from "commander";
-import type { CreateService, PortView } from "../api/schema.ts";
+import type { CreateService, PortView, ServiceNetwork } from "../api/schema.ts";
 import { registryAuthFor } from "../lib/registry-auth.ts";
-import { collect, count, publishedPorts, variable, words } from "./arguments.ts";
+import { collect, count, publishedPorts, seconds, serviceNetwork, variable, words } from "./arguments.ts";
 import { bytes, commandLine, cpus, label, type MountWords, mount, variablesFile } from "./container-arguments.ts";
 import type { Context } from "./context.ts";
 import { addWaitOptions, converge, type WaitOptions } from "./service-wait.ts";
@@ -12,7 +12,8 @@ interface CreateOptions extends WaitOptions {
   runtime?: "docker" | "process";
   replicas?: number;
   publish?: PortView[];
-  network?: string[];
+  network?: ServiceNetwork[];
+  dnsTtl?: number;
   env?: [string, string][];
   envFile?: [string, string][];
   workdir?: string;
@@ -62,7 +63,12 @@ export function addServiceCreate(service: Command, context: Context): void {
     )
     .option("--replicas <count>", "how many tasks (default: 1)", count)
     .option("-p, --publish <port>", "answer PUBLISHED:TARGET[/tcp|udp] on every node", collect(publishedPorts))
-    .option("--network <network>", "attach it to this network (default: default)", collect(words))
+    .option(
+      "--network <network>",
+      "attach it to this network; name=NETWORK,alias=NAME gives it another name there (default: default)",
+      collect(serviceNetwork),
+    )
+    .option("--dns-ttl <duration>", "how long DNS answers may be kept (default: 5s)", seconds)
     .option(
       "-e, --env <variable>",
       "set KEY=VALUE",
@@ -110,6 +116,7 @@ export function addServiceCreate(service: Command, context: Context): void {
       replicas: options.replicas,
       ports: options.publish,
       networks: options.network,
+      dnsTtlSeconds: options.dnsTtl,
       constraints: options.constraint,
       endpointMode: options.endpointMode,
     });

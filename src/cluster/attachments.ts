@@ -6,8 +6,15 @@ import { createEndpoint, removeEndpoint } from "./endpoints.ts";
 import { allocateAddress, takeAddress } from "./ipam.ts";
 import { findByName, sameName } from "./lookup.ts";
 import { removeTask } from "./scheduler.ts";
-import { type Attachment, DEFAULT_NETWORK, type Network, type Service, type Task } from "./schema.ts";
-import { createService, publish, type ReservedPort } from "./services.ts";
+import {
+  type Attachment,
+  DEFAULT_DNS_TTL_SECONDS,
+  DEFAULT_NETWORK,
+  type Network,
+  type Service,
+  type Task,
+} from "./schema.ts";
+import { createService, publish, type ReservedPort, requireFreeAliases } from "./services.ts";
 import type { Draft } from "./state.ts";
 
 type Attach = Extract<Command, { type: "attach" }>;
@@ -29,7 +36,7 @@ export function attach(
     throw new UserError(400, "a published port needs a service", { field: "ports" });
   }
   const endpoint = { node, network: network ?? DEFAULT_NETWORK, name, ...(address === undefined ? {} : { address }) };
-  requireFreeAliases(draft, findByName("network", draft.state.networks, endpoint.network), aliases);
+  requireFreeAliases(draft.state, findByName("network", draft.state.networks, endpoint.network), aliases);
   return createEndpoint(draft, endpoint, attachment, now, newId);
 }
 
@@ -67,7 +74,7 @@ function attachTask(
   const id = newId();
   const addresses = addressesFor(draft, service, command, id);
   for (const networkId of service.networks) {
-    requireFreeAliases(draft, draft.state.networks.get(networkId)!, aliases, service);
+    requireFreeAliases(draft.state, draft.state.networks.get(networkId)!, aliases, service);
   }
   const slots = new Set([...draft.state.tasks.values()].filter((task) => task.serviceId === serviceId).map(slotOf));
   let slot = 1;
@@ -94,8 +101,9 @@ function createAttachedService(
   now: number,
   newId: () => string,
 ): string {
-  const networks = [network ?? DEFAULT_NETWORK];
-  const service = { name, networks, ports, workload: null, labels: {}, replicas: 0, constraints: [] };
+  const networks = [{ name: network ?? DEFAULT_NETWORK, aliases: [] }];
+  const rest = { workload: null, labels: {}, replicas: 0, constraints: [], dnsTtlSeconds: DEFAULT_DNS_TTL_SECONDS };
+  const service = { name, networks, ports, ...rest };
   return createService(draft, { ...service, endpointMode: "vip" }, reservedPorts, now, newId);
 }
 
@@ -152,16 +160,6 @@ function requireNetwork(draft: Draft, service: Service, network: Network): void 
   throw new UserError(409, `service '${service.name}' is on network ${names}, not on '${network.name}'`, {
     field: "network",
   });
-}
-
-/** An alias may be shared, but not with a service: nobody would find it. */
-function requireFreeAliases(draft: Draft, network: Network, aliases: readonly string[], own?: Service): void {
-  for (const service of draft.state.services.values()) {
-    if (service.id === own?.id || !service.networks.includes(network.id)) continue;
-    const alias = aliases.find((candidate) => sameName(candidate, service.name));
-    if (alias === undefined) continue;
-    throw new UserError(409, `network '${network.name}' has a service '${service.name}' already`, { field: "aliases" });
-  }
 }
 
 function slotOf({ slot }: Task): number {

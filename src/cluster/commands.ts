@@ -1,8 +1,18 @@
 // What a person can ask of the leader. The leader checks and carries out; anybody else forwards.
 import { z } from "zod";
-import { Address, Alias, Attachment, Id, Name, Protocol, Subnet } from "./schema.ts";
+import { Address, Alias, Attachment, DEFAULT_DNS_TTL_SECONDS, DnsTtl, Id, Name, Protocol, Subnet } from "./schema.ts";
 import { Workload } from "./workload.ts";
 
+/** Each is a record in DNS, which holds 64 KiB. */
+const Labels = z.record(
+  z.string().max(512, "a label's key has at most 512 characters"),
+  z.string().max(4096, "a label has at most 4096 characters"),
+);
+/** A name or id, or that with aliases. */
+const ServiceNetwork = z.union([
+  z.string().transform((name) => ({ name, aliases: [] })),
+  z.object({ name: z.string(), aliases: z.array(Alias).max(100, "at most 100 aliases").default([]) }),
+]);
 const Port = z.int("not a port number").min(1, "a port is 1 to 65535").max(65535, "a port is 1 to 65535");
 
 export const Command = z.discriminatedUnion("type", [
@@ -17,10 +27,11 @@ export const Command = z.discriminatedUnion("type", [
     type: z.literal("service.create"),
     name: Name,
     workload: Workload,
-    labels: z.record(z.string(), z.string()).default({}),
+    labels: Labels.default({}),
     replicas: z.int().min(0).max(4096, "at most 4096 replicas").default(1),
-    /** Names or ids; none means `default`. */
-    networks: z.array(z.string()).default([]),
+    /** None means `default`. */
+    networks: z.array(ServiceNetwork).default([]),
+    dnsTtlSeconds: DnsTtl.default(DEFAULT_DNS_TTL_SECONDS),
     endpointMode: z.enum(["vip", "dnsrr"]).default("vip"),
     ports: z.array(z.object({ published: Port, target: Port, protocol: Protocol.default("tcp") })).default([]),
     constraints: z

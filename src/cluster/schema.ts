@@ -14,6 +14,8 @@ export const Address = z.string().refine((text) => parseIpv4(text) !== undefined
 export const Subnet = z.string().refine((text) => parseCidr(text) !== undefined, "not an IPv4 prefix");
 const Port = z.int().min(1).max(65535);
 const Millis = z.int().min(0);
+export const DEFAULT_DNS_TTL_SECONDS = 5;
+export const DnsTtl = z.int().min(0).max(86_400, "a TTL is a day at most");
 
 /** A machine that runs the agent. */
 export const Node = z.object({
@@ -52,6 +54,12 @@ export type Protocol = z.infer<typeof Protocol>;
 export const PublishedPort = z.object({ published: Port, target: Port, protocol: Protocol });
 export type PublishedPort = z.infer<typeof PublishedPort>;
 
+/** A name in DNS that several may share. Docker's container names may have '_'. */
+export const Alias = z
+  .string()
+  .max(63, "an alias has at most 63 characters")
+  .regex(/^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$/i, "an alias has letters, digits, '-' and '_', and no '-' at either end");
+
 export const Service = z.object({
   id: Id,
   name: Name,
@@ -61,6 +69,10 @@ export const Service = z.object({
   replicas: z.int().min(0).max(4096),
   /** Network ids, at least one; a task has an endpoint on each. */
   networks: z.array(Id).min(1),
+  /** Other names in DNS, by network id. */
+  aliases: z.record(Id, z.array(Alias)),
+  /** How long those who ask DNS may keep its answers. */
+  dnsTtlSeconds: DnsTtl,
   endpointMode: z.enum(["vip", "dnsrr"]),
   /** One VIP per network id; empty with dnsrr. */
   vips: z.record(Id, Address),
@@ -73,12 +85,6 @@ export const Service = z.object({
   updatedAt: Millis,
 });
 export type Service = z.infer<typeof Service>;
-
-/** A name in DNS that several may share. Docker's container names may have '_'. */
-export const Alias = z
-  .string()
-  .max(63, "an alias has at most 63 characters")
-  .regex(/^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$/i, "an alias has letters, digits, '-' and '_', and no '-' at either end");
 
 /** Of a container or network namespace that overlayd did not make. */
 export const Attachment = z.object({

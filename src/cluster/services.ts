@@ -2,7 +2,7 @@
 import { UserError } from "../lib/errors.ts";
 import type { Command } from "./commands.ts";
 import { allocateAddress, releaseAddress } from "./ipam.ts";
-import { findByName, requireNewName } from "./lookup.ts";
+import { findByName, requireNewName, sameName } from "./lookup.ts";
 import {
   DEFAULT_NETWORK,
   INGRESS_NETWORK,
@@ -33,12 +33,17 @@ export function createService(
   now: number,
   newId: () => string,
 ): string {
-  const { name, workload, labels, ports, replicas, endpointMode, constraints } = command;
+  const { name, workload, labels, ports, replicas, endpointMode, constraints, dnsTtlSeconds } = command;
   requireNewName("service", draft.state.services, name);
   if (name.toLowerCase() === RESERVED_NAME) {
     throw new UserError(400, `a service cannot be named '${name}': DNS names a service's tasks so`, { field: "name" });
   }
-  const networks = networksOf(draft.state, command.networks);
+  const aliasesByNetwork = networksOf(draft.state, command.networks);
+  const networks = [...aliasesByNetwork.keys()];
+  for (const [network, aliases] of aliasesByNetwork) {
+    requireFreeAliases(draft.state, network, aliases);
+    requireNoAlias(draft.state, network, name);
+  }
   const id = newId();
   const holder = { kind: "service", id } as const;
   const vipNetworks = endpointMode === "vip" ? networks : [];
@@ -50,6 +55,8 @@ export function createService(
     labels,
     replicas,
     networks: networks.map((network) => network.id),
+    aliases: Object.fromEntries([...aliasesByNetwork].map(([network, aliases]) => [network.id, aliases])),
+    dnsTtlSeconds,
     endpointMode,
     vips,
     ports: [],
@@ -111,15 +118,45 @@ export function removeService(draft: Draft, name: string): string {
   return service.id;
 }
 
-function networksOf(state: State, names: readonly string[]): Network[] {
-  const wanted = names.length === 0 ? [DEFAULT_NETWORK] : names;
-  const networks = new Set(wanted.map((name) => findByName("network", state.networks, name)));
-  if ([...networks].some(({ name }) => name === INGRESS_NETWORK)) {
-    throw new UserError(400, `network '${INGRESS_NETWORK}' is the nodes' own; services cannot join it`, {
-      field: "networks",
+/** An alias may be shared, but not with a service: nobody would find it. */
+export function requireFreeAliases(state: State, network: Network, aliases: readonly string[], own?: Service): void {
+  if (aliases.some((alias) => alias.toLowerCase() === RESERVED_NAME)) {
+    throw new UserError(400, `'${RESERVED_NAME}' cannot be an alias: DNS names a service's tasks so`, {
+      field: "aliases",
     });
   }
-  return [...networks];
+  for (const service of state.services.values()) {
+    if (service.id === own?.id || !service.networks.includes(network.id)) continue;
+    if (!aliases.some((alias) => sameName(alias, service.name))) continue;
+    throw new UserError(409, `network '${network.name}' has a service '${service.name}' already`, { field: "aliases" });
+  }
+}
+
+/** A service's name would hide another's alias. */
+function requireNoAlias(state: State, network: Network, name: string): void {
+  const owner = [...state.services.values()].find(({ aliases }) =>
+    aliases[network.id]?.some((alias) => sameName(alias, name)),
+  );
+  if (owner === undefined) return;
+  throw new UserError(409, `'${name}' is an alias of service '${owner.name}' on network '${network.name}' already`, {
+    field: "name",
+  });
+}
+
+/** With the service's aliases there, in the order asked for. */
+function networksOf(state: State, asked: Create["networks"]): Map<Network, string[]> {
+  const wanted = asked.length === 0 ? [{ name: DEFAULT_NETWORK, aliases: [] }] : asked;
+  const networks = new Map<Network, string[]>();
+  for (const { name, aliases } of wanted) {
+    const network = findByName("network", state.networks, name);
+    if (network.name === INGRESS_NETWORK) {
+      throw new UserError(400, `network '${INGRESS_NETWORK}' is the nodes' own; services cannot join it`, {
+        field: "networks",
+      });
+    }
+    networks.set(network, [...new Set([...(networks.get(network) ?? []), ...aliases])]);
+  }
+  return networks;
 }
 
 function checkPorts(state: State, ports: readonly PublishedPort[], reservedPorts: readonly ReservedPort[]): void {

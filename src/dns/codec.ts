@@ -18,6 +18,7 @@ export const Type = {
   NS: 2,
   SOA: 6,
   PTR: 12,
+  TXT: 16,
   AAAA: 28,
   SRV: 33,
   OPT: 41,

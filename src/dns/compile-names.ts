@@ -4,23 +4,24 @@ import { cidr, contains, type Ipv4, ipv4 } from "../lib/ip.ts";
 import { type NameEntry, Names, type NamesOptions, type NetworkNames, type ReverseName, type Target } from "./names.ts";
 
 const DEFAULTS: NamesOptions = { domain: "overlay", ttlSeconds: 5, pool: "10.192.0.0/10" };
-const NO_PORTS: ReadonlySet<string> = new Set();
 
 /** The names of `state`. Throws RangeError when `options.pool` is no prefix. */
 export function compileNames(state: State, options: Partial<NamesOptions> = {}): Names {
-  const building = new Building(state);
+  const chosen = { ...DEFAULTS, ...options };
+  const building = new Building(state, chosen.ttlSeconds);
   for (const service of state.services.values()) building.addService(service);
+  for (const service of state.services.values()) building.addServiceAliases(service);
   for (const endpoint of state.endpoints.values()) {
     building.addAsker(endpoint.address, [endpoint.networkId]);
     if (!building.isUp(endpoint)) continue;
     const [name, ...aliases] = namesOf(endpoint);
     building.addHost(endpoint.networkId, name, endpoint.address);
-    for (const alias of aliases) building.addAlias(endpoint.networkId, alias, endpoint.address);
+    for (const alias of aliases) building.addHostAlias(endpoint.networkId, alias, endpoint.address);
   }
   for (const task of state.tasks.values()) {
     if (task.attachment === null || !building.isRunning(task)) continue;
     for (const [networkId, address] of Object.entries(task.addresses))
-      for (const alias of task.attachment.aliases) building.addAlias(networkId, alias, address);
+      for (const alias of task.attachment.aliases) building.addHostAlias(networkId, alias, address);
   }
   for (const network of state.networks.values()) {
     building.addQualified(network.id, "gateway", network.gateway);
@@ -31,7 +32,7 @@ export function compileNames(state: State, options: Partial<NamesOptions> = {}):
     building.addNodeAddress(node.address);
     building.addNodeAddress(node.ingressAddress);
   }
-  return building.finish({ ...DEFAULTS, ...options });
+  return building.finish(chosen);
 }
 
 /** The first is its name in reverse: its own, Docker's, or the beginning of its id. */
@@ -44,19 +45,27 @@ function namesOf({ id, name, attachment }: Endpoint): [string, ...string[]] {
 interface NetworkBuilding extends NetworkNames {
   readonly entries: Map<string, NameEntry>;
   readonly qualified: Map<string, NameEntry>;
+  /** Names of `entries` that several may have. */
+  readonly shared: Set<string>;
 }
+
+/** What is said of a name besides its addresses. */
+type Facts = Omit<NameEntry, "targets" | "addresses">;
 
 /** Names under construction; lives for one compileNames(). */
 class Building {
   readonly #state: State;
+  /** Of what is no service's. */
+  readonly #plain: Facts;
   readonly #networks: readonly NetworkBuilding[];
   readonly #networksById: ReadonlyMap<string, NetworkBuilding>;
   readonly #networksByAddress = new Map<Ipv4, readonly NetworkNames[]>();
   readonly #nameByAddress = new Map<Ipv4, ReverseName>();
   readonly #tasksByService: ReadonlyMap<string, Task[]>;
 
-  constructor(state: State) {
+  constructor(state: State, ttlSeconds: number) {
     this.#state = state;
+    this.#plain = { ttlSeconds, ports: new Set(), labels: [] };
     this.#networks = [...state.networks.values()].map(startNetwork).sort(byName);
     this.#networksById = new Map(this.#networks.map((network) => [network.id, network]));
     const tasksByService = new Map<string, Task[]>();
@@ -70,7 +79,8 @@ class Building {
 
   addService(service: Service): void {
     const name = service.name.toLowerCase();
-    const ports = new Set(service.ports.map(({ target, protocol }) => `${target}/${protocol}`));
+    const facts = factsOf(service);
+    const { ttlSeconds } = facts;
     const tasks = this.#tasksByService.get(service.id) ?? [];
     for (const networkId of service.networks) {
       const network = this.#networksById.get(networkId);
@@ -81,21 +91,29 @@ class Building {
         if (address === undefined) continue;
         const target = { name: `${name}.${task.slot}`, address: ipv4(address) };
         if (this.isRunning(task)) running.push(target);
-        this.#nameByAddress.set(target.address, { network, name: target.name });
+        this.#nameByAddress.set(target.address, { network, name: target.name, ttlSeconds });
         // A slot's next task may be there before the last one has gone; it is found by its running one.
-        if (this.isRunning(task)) network.entries.set(target.name, entryOf([target], ports));
-        else if (!network.entries.has(target.name)) network.entries.set(target.name, entryOf([], ports));
+        if (this.isRunning(task)) network.entries.set(target.name, entryOf([target], facts));
+        else if (!network.entries.has(target.name)) network.entries.set(target.name, entryOf([], facts));
       }
-      network.entries.set(`tasks.${name}`, entryOf(running, ports));
+      network.entries.set(`tasks.${name}`, entryOf(running, facts));
       const vip = service.vips[networkId];
-      network.entries.set(name, entryOf(vip === undefined ? running : [{ name, address: ipv4(vip) }], ports));
-      if (vip !== undefined) this.#nameByAddress.set(ipv4(vip), { network, name });
+      network.entries.set(name, entryOf(vip === undefined ? running : [{ name, address: ipv4(vip) }], facts));
+      if (vip !== undefined) this.#nameByAddress.set(ipv4(vip), { network, name, ttlSeconds });
     }
     for (const task of tasks) {
       const networkIds = Object.keys(task.addresses);
       for (const address of Object.values(task.addresses)) this.addAsker(address, networkIds);
     }
     if (service.meshVip !== null) this.addQualified(this.networkAt(service.meshVip), service.name, service.meshVip);
+  }
+
+  /** Another name for what its own name stands for. */
+  addServiceAliases(service: Service): void {
+    for (const [networkId, aliases] of Object.entries(service.aliases)) {
+      const own = this.#networksById.get(networkId)?.entries.get(service.name.toLowerCase());
+      if (own !== undefined) for (const alias of aliases) this.#share(networkId, alias, own);
+    }
   }
 
   isRunning(task: Task): boolean {
@@ -128,27 +146,33 @@ class Building {
   addHost(networkId: string, hostName: string, address: string): void {
     const network = this.#networksById.get(networkId);
     if (network === undefined) return;
-    this.#nameByAddress.set(ipv4(address), { network, name: hostName.toLowerCase() });
-    this.addAlias(networkId, hostName, address);
+    const { ttlSeconds } = this.#plain;
+    this.#nameByAddress.set(ipv4(address), { network, name: hostName.toLowerCase(), ttlSeconds });
+    this.addHostAlias(networkId, hostName, address);
   }
 
-  /** A name that several endpoints may share; a service's name is not taken from it. */
-  addAlias(networkId: string, alias: string, address: string): void {
+  addHostAlias(networkId: string, alias: string, address: string): void {
+    this.#share(networkId, alias, entryOf([{ name: alias.toLowerCase(), address: ipv4(address) }], this.#plain));
+  }
+
+  /** Several may have this name; a service's own is not taken from it. */
+  #share(networkId: string, rawName: string, entry: NameEntry): void {
     const network = this.#networksById.get(networkId);
     if (network === undefined) return;
-    const target = { name: alias.toLowerCase(), address: ipv4(address) };
-    const same = network.entries.get(target.name);
-    if (same === undefined) network.entries.set(target.name, entryOf([target], NO_PORTS));
-    else if (same.ports === NO_PORTS) network.entries.set(target.name, entryOf([...same.targets, target], NO_PORTS));
+    const name = rawName.toLowerCase();
+    const before = network.entries.get(name);
+    if (before !== undefined && !network.shared.has(name)) return;
+    network.shared.add(name);
+    network.entries.set(name, before === undefined ? entry : merged(before, entry));
   }
 
   addQualified(networkId: string | undefined, rawName: string, address: string): void {
     const network = this.#networksById.get(networkId ?? "");
     if (network === undefined) return;
     const name = rawName.toLowerCase();
-    this.#nameByAddress.set(ipv4(address), { network, name });
+    this.#nameByAddress.set(ipv4(address), { network, name, ttlSeconds: this.#plain.ttlSeconds });
     if (!network.qualified.has(name)) {
-      network.qualified.set(name, entryOf([{ name, address: ipv4(address) }], NO_PORTS));
+      network.qualified.set(name, entryOf([{ name, address: ipv4(address) }], this.#plain));
     }
   }
 
@@ -173,9 +197,26 @@ function startNetwork(network: Network): NetworkBuilding {
     subnet: cidr(network.subnet),
     entries: new Map(),
     qualified: new Map(),
+    shared: new Set(),
   };
 }
 
-function entryOf(targets: readonly Target[], ports: ReadonlySet<string>): NameEntry {
-  return { targets, addresses: targets.map(({ address }) => address), ports };
+function factsOf({ dnsTtlSeconds, ports, labels }: Service): Facts {
+  return {
+    ttlSeconds: dnsTtlSeconds,
+    ports: new Set(ports.map(({ target, protocol }) => `${target}/${protocol}`)),
+    labels: Object.entries(labels).map(([key, value]) => `${key}=${value}`),
+  };
+}
+
+function entryOf(targets: readonly Target[], { ttlSeconds, ports, labels }: Facts): NameEntry {
+  return { targets, addresses: targets.map(({ address }) => address), ttlSeconds, ports, labels };
+}
+
+function merged(a: NameEntry, b: NameEntry): NameEntry {
+  return entryOf([...a.targets, ...b.targets], {
+    ttlSeconds: Math.min(a.ttlSeconds, b.ttlSeconds),
+    ports: new Set([...a.ports, ...b.ports]),
+    labels: [...a.labels, ...b.labels],
+  });
 }

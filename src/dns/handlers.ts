@@ -32,18 +32,30 @@ const answerSpecialNames: Handler = (query, asker) => {
   const topLevel = query.name.slice(query.name.lastIndexOf(".") + 1);
   if (topLevel === "invalid" || topLevel === "onion") return negative(Rcode.NXDomain, "", asker);
   if (topLevel !== "localhost") return undefined;
-  return wantsAddress(query) ? addressesOf([LOOPBACK], asker) : negative(Rcode.NoError, "", asker);
+  return wantsAddress(query) ? addressesOf([LOOPBACK], asker.names.ttlSeconds) : negative(Rcode.NoError, "", asker);
 };
 
 /** `search`, `tasks.search`, `search.1`, endpoints, alone or before `.<network>` and `.<domain>`. */
 function answerOverlayName(query: Query, asker: Asker, random: Random): Answer | undefined {
   const found = asker.names.find(query.name, asker.networks);
   if (found === undefined) return undefined;
-  const { addresses } = found.entry;
+  const { addresses, labels, ttlSeconds } = found.entry;
+  if (query.type === Type.TXT && labels.length > 0)
+    return positive(labels.map((label) => labelRecord(label, ttlSeconds)));
   if (!wantsAddress(query) || addresses.length === 0) return negative(Rcode.NoError, zoneOf(query.name, asker), asker);
-  return addressesOf(addresses.length > 1 ? shuffled(addresses, random) : addresses, asker);
+  return addressesOf(addresses.length > 1 ? shuffled(addresses, random) : addresses, ttlSeconds);
 }
 
+/** A label a record, RFC 1464, in as many strings as its length needs. */
+function labelRecord(label: string, ttl: number): DnsRecord {
+  const bytes = Buffer.from(label);
+  const strings: Buffer[] = [];
+  for (let start = 0; start < bytes.length; start += MAX_STRING_BYTES)
+    strings.push(bytes.subarray(start, start + MAX_STRING_BYTES));
+  return { type: "TXT", name: "", ttl, data: strings };
+}
+
+const MAX_STRING_BYTES = 255;
 const SERVICE = /^_(\d{1,5})\._(tcp|udp)\.(.+)$/;
 
 /** SRV, RFC 2782: `_9200._tcp.search` gives the port and the name to connect to, with its address. */
@@ -60,7 +72,7 @@ const answerService: Handler = (query, asker) => {
 };
 
 function serviceRecords({ entry, network }: Found, port: number, names: Names): Answer {
-  const ttl = names.ttlSeconds;
+  const ttl = entry.ttlSeconds;
   const targets = entry.targets.map(({ name, address }) => ({ name: names.fullName(name, network), address }));
   return {
     kind: "records",
@@ -88,7 +100,7 @@ const answerDomain: Handler = (query, asker) => {
   }
   if (!names.isUnderDomain(query.name)) return undefined;
   const relative = query.name.slice(0, -domain.length - 1);
-  if (relative === "ns" && wantsAddress(query)) return addressesOf([asker.via], asker);
+  if (relative === "ns" && wantsAddress(query)) return addressesOf([asker.via], names.ttlSeconds);
   // A network's own name has names under it, so it exists, RFC 8020.
   const exists = relative === "ns" || asker.networks.some(({ name }) => name === relative);
   return negative(exists ? Rcode.NoError : Rcode.NXDomain, domain, asker);
@@ -100,12 +112,13 @@ const REVERSE_DOMAIN = "in-addr.arpa";
 const answerReverse: Handler = (query, asker) => {
   const prefix = reversePrefix(query.name);
   if (prefix === undefined || !asker.names.isOurs(prefix)) return undefined;
-  const name = prefix.bits === 32 ? asker.names.nameOf(prefix.base, asker.networks) : undefined;
-  if (name === undefined) {
+  const found = prefix.bits === 32 ? asker.names.nameOf(prefix.base, asker.networks) : undefined;
+  if (found === undefined) {
     return negative(prefix.bits === 32 ? Rcode.NXDomain : Rcode.NoError, REVERSE_DOMAIN, asker);
   }
   if (query.type !== Type.PTR && query.type !== Type.ANY) return negative(Rcode.NoError, REVERSE_DOMAIN, asker);
-  return positive([{ type: "PTR", name: "", ttl: asker.names.ttlSeconds, data: name }]);
+  const data = asker.names.fullName(found.name, found.network);
+  return positive([{ type: "PTR", name: "", ttl: found.ttlSeconds, data }]);
 };
 
 /** The prefix of `4.3.2.1.in-addr.arpa` or of fewer labels; labels before the fourth are not looked at. */
@@ -137,8 +150,8 @@ function wantsAddress({ type }: Query): boolean {
   return type === Type.A || type === Type.ANY;
 }
 
-function addressesOf(addresses: readonly Ipv4[], { names }: Asker): Answer {
-  return { kind: "addresses", addresses, ttlSeconds: names.ttlSeconds };
+function addressesOf(addresses: readonly Ipv4[], ttlSeconds: number): Answer {
+  return { kind: "addresses", addresses, ttlSeconds };
 }
 
 function positive(answers: readonly DnsRecord[]): Answer {

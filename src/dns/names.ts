@@ -4,6 +4,7 @@ import { type Cidr, cidr, contains, type Ipv4 } from "../lib/ip.ts";
 export interface NamesOptions {
   /** Under which every name is found too. */
   readonly domain: string;
+  /** Of names that are no service's, and of what does not exist. */
   readonly ttlSeconds: number;
   /** Addresses whose reverse names never leave the overlay. */
   readonly pool: string;
@@ -20,8 +21,11 @@ export interface Target {
 export interface NameEntry {
   readonly targets: readonly Target[];
   readonly addresses: readonly Ipv4[];
+  readonly ttlSeconds: number;
   /** The service's own ports, as `9200/tcp`. */
   readonly ports: ReadonlySet<string>;
+  /** The service's labels, as `KEY=VALUE`. */
+  readonly labels: readonly string[];
 }
 
 /** The names on one network, in lower case. */
@@ -55,6 +59,7 @@ export interface Asker {
 export interface ReverseName {
   readonly network: NetworkNames;
   readonly name: string;
+  readonly ttlSeconds: number;
 }
 
 /** Immutable; a new state makes a new one. */
@@ -123,11 +128,10 @@ export class Names {
     return `${relative}.${network.name}.${this.domain}`;
   }
 
-  /** The full name of an address, for those who may see it. */
-  nameOf(address: Ipv4, networks: readonly NetworkNames[]): string | undefined {
+  /** The name of an address, for those who may see it. */
+  nameOf(address: Ipv4, networks: readonly NetworkNames[]): ReverseName | undefined {
     const found = this.#nameByAddress.get(address);
-    if (found === undefined || !networks.includes(found.network)) return undefined;
-    return this.fullName(found.name, found.network);
+    return found !== undefined && networks.includes(found.network) ? found : undefined;
   }
 
   /** Whether every address of `prefix` is the overlay's. */

@@ -66,6 +66,8 @@ export function serviceRow(name: string, over: Partial<Service> = {}): Service {
     labels: {},
     replicas: 1,
     networks: [id("web")],
+    aliases: {},
+    dnsTtlSeconds: 5,
     endpointMode: "vip",
     vips: { [id("web")]: "10.192.32.2" },
     ports: [],

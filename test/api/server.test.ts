@@ -49,7 +49,7 @@ test("views say what the rows say, by name", async (t) => {
   const api = new ApiClient(await served(t, search()));
   const service = await api.service("search");
   t.like(service, { running: 1, replicas: 3, command: ["node", "server.js"] });
-  t.deepEqual(service.networks, [{ id: id("web"), name: "web", vip: "10.192.32.2" }]);
+  t.deepEqual(service.networks, [{ id: id("web"), name: "web", vip: "10.192.32.2", aliases: [] }]);
   t.deepEqual(
     (await api.tasks("search")).map(({ name, node, state, error }) => [name, node, state, error]),
     [

@@ -246,7 +246,8 @@ for (const [kind, name] of [
 }
 
 const CREATE = "service create --name web -p 80:8080 --publish published=53,target=53,protocol=udp --replicas 2";
-const CREATE_MORE = "--network web -e A=1 --env B -w /srv --constraint node.name==node1 --endpoint-mode dnsrr";
+const CREATE_MORE =
+  "--network name=web,alias=db,alias=store --dns-ttl 2m -e A=1 --env B -w /srv --constraint node.name==node1 --endpoint-mode dnsrr";
 
 test("service create asks for what its options say, and prints id and progress", async (t) => {
   const backend = cluster();
@@ -273,7 +274,8 @@ test("service create asks for what its options say, and prints id and progress",
       },
       labels: {},
       replicas: 2,
-      networks: ["web"],
+      networks: [{ name: "web", aliases: ["db", "store"] }],
+      dnsTtlSeconds: 120,
       endpointMode: "dnsrr",
       ports: [
         { published: 80, target: 8080, protocol: "tcp" },

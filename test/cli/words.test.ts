@@ -1,7 +1,16 @@
 // Durations, sizes, commands, tables and the words of options: each by rows.
 import test from "ava";
 import { InvalidArgumentError } from "commander";
-import { collect, count, duration, publishedPorts, scaling, variable } from "../../src/cli/arguments.ts";
+import {
+  collect,
+  count,
+  duration,
+  publishedPorts,
+  scaling,
+  seconds,
+  serviceNetwork,
+  variable,
+} from "../../src/cli/arguments.ts";
 import { formatAgo, formatBytes, formatCommand, formatDuration, formatPorts, shortId } from "../../src/cli/format.ts";
 import { formatTable } from "../../src/cli/table.ts";
 
@@ -191,3 +200,23 @@ for (const [name, read] of [
 }
 
 test("a scaling is read", (t) => t.deepEqual(scaling("search=3"), { name: "search", replicas: 3 }));
+
+const serviceNetworks: [text: string, read: ReturnType<typeof serviceNetwork>][] = [
+  ["web", ["web"]],
+  ["name=web", [{ name: "web", aliases: [] }]],
+  ["name=web,alias=db,alias=store", [{ name: "web", aliases: ["db", "store"] }]],
+  ["alias=db,name=web", [{ name: "web", aliases: ["db"] }]],
+];
+for (const [text, read] of serviceNetworks) {
+  test(`a service's network may be '${text}'`, (t) => t.deepEqual(serviceNetwork(text), read));
+}
+for (const text of ["alias=db", "name=web,alias=", "name=", "name=a,name=b", "name=web,ip=10.0.0.1", "name=web,db"]) {
+  test(`'${text}' is no network of a service`, (t) => {
+    t.throws(() => serviceNetwork(text), { instanceOf: InvalidArgumentError, message: /name=NETWORK,alias=NAME/ });
+  });
+}
+
+test("a TTL is whole seconds, with a unit or without", (t) => {
+  t.deepEqual(["0", "30", "30s", "2m", "2000ms"].map(seconds), [0, 30, 30, 120, 2]);
+  for (const text of ["1500ms", "-1", "soon"]) t.throws(() => seconds(text), { instanceOf: InvalidArgumentError });
+});

@@ -34,6 +34,8 @@ export function serviceRow(name: string, rest: Partial<Service> & Pick<Service, 
     workload: { runtime: "process", command: ["true"], env: {}, workdir: null },
     labels: {},
     replicas: 1,
+    aliases: {},
+    dnsTtlSeconds: 5,
     endpointMode: "vip",
     vips: {},
     ports: [],
@@ -60,7 +62,16 @@ export function taskRow(service: string, slot: number, addresses: Record<string,
 }
 
 export function statusRow(task: Task, state: TaskState): TaskStatus {
-  return { taskId: task.id, nodeId: task.nodeId!, state, since: 0, error: null, exitCode: null, message: null, restarts: 0 };
+  return {
+    taskId: task.id,
+    nodeId: task.nodeId!,
+    state,
+    since: 0,
+    error: null,
+    exitCode: null,
+    message: null,
+    restarts: 0,
+  };
 }
 
 export function running(task: Task): Change[] {
@@ -119,7 +130,15 @@ export const exampleState: State = applyChanges(
       ([name, networkId, address], i): Change => ({
         kind: "endpoints",
         key: idOf(`endpoint${i}`),
-        row: { id: idOf(`endpoint${i}`), name, nodeId: idOf("node1"), networkId, address, attachment: null, createdAt: 0 },
+        row: {
+          id: idOf(`endpoint${i}`),
+          name,
+          nodeId: idOf("node1"),
+          networkId,
+          address,
+          attachment: null,
+          createdAt: 0,
+        },
       }),
     ),
   ],

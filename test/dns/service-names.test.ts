@@ -1,0 +1,119 @@
+// What a service says of its names: aliases on each network, how long answers may be kept, and its labels.
+import test from "ava";
+import { decode, encode, type Packet, type RecordType } from "dns-packet";
+import type { Change, Service } from "../../src/cluster/schema.ts";
+import { applyChanges } from "../../src/cluster/state.ts";
+import { parseQuery, TCP_BYTES } from "../../src/dns/codec.ts";
+import { compileNames } from "../../src/dns/compile-names.ts";
+import { encodeResponse } from "../../src/dns/encode.ts";
+import { Forwarder } from "../../src/dns/forward.ts";
+import { createHandlers } from "../../src/dns/handlers.ts";
+import { ipv4 } from "../../src/lib/ip.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { seededRandom } from "../fakes/seeded-random.ts";
+import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { exampleState, idOf, running, serviceRow, taskRow } from "./example-state.ts";
+
+const WEB = idOf("web");
+const BACK = idOf("back");
+const LONG = `text=${"é".repeat(300)}`;
+
+const put = (row: Service): Change => ({ kind: "services", key: row.id, row });
+const state = applyChanges(
+  exampleState,
+  [
+    put(
+      serviceRow("store", {
+        networks: [WEB, BACK],
+        vips: { [WEB]: "10.192.16.40", [BACK]: "10.192.32.40" },
+        aliases: { [WEB]: ["DB", "search"], [BACK]: ["backdb"] },
+        dnsTtlSeconds: 120,
+        labels: { tier: "data", "com.example.text": "a=b c", text: "é".repeat(300) },
+        ports: [{ ...exampleState.services.get(idOf("search"))!.ports[0]!, published: 5432, target: 5432 }],
+      }),
+    ),
+    put(
+      serviceRow("replica", {
+        networks: [WEB],
+        endpointMode: "dnsrr",
+        aliases: { [WEB]: ["db"] },
+        dnsTtlSeconds: 0,
+      }),
+    ),
+    ...running(taskRow("replica", 1, { [WEB]: "10.192.16.41" })),
+    ...running(taskRow("store", 1, { [WEB]: "10.192.16.42", [BACK]: "10.192.32.42" })),
+  ],
+  8,
+);
+const names = compileNames(state);
+const random = seededRandom(1);
+const options = { clock: new VirtualClock(), random, log: silentLog, resolvers: [], forward: {} };
+const handlers = createHandlers(random, new Forwarder(options));
+
+function ask(address: string, name: string, type: string): Packet & { rcode?: string } {
+  const question = { type: type as RecordType, name, class: "IN" } as const;
+  const query = parseQuery(encode({ type: "query", id: 1, flags: 0x0100, questions: [question] }))!;
+  const via = ipv4("10.192.16.1");
+  const asker = { address: ipv4(address), via, names, networks: names.networksOf(ipv4(address), via)! };
+  for (const handler of handlers) {
+    const answer = handler(query, asker);
+    if (answer instanceof Promise) throw new Error("forwarded");
+    if (answer !== undefined) return decode(encodeResponse(query, answer, TCP_BYTES));
+  }
+  throw new Error("no handler answered");
+}
+
+/** Records as `TTL text`, sorted; the response code when there are none. */
+function told(address: string, name: string, type: string): string[] {
+  const { answers = [], rcode = "" } = ask(address, name, type);
+  const records = answers.map((record) => {
+    if (record.type === "TXT") return `${record.ttl} ${Buffer.concat(record.data as Buffer[]).toString()}`;
+    if (record.type === "SRV") return `${record.ttl} ${record.data.port} ${record.data.target}`;
+    return "ttl" in record && "data" in record ? `${record.ttl} ${String(record.data)}` : record.type;
+  });
+  return records.length === 0 ? [rcode] : records.sort();
+}
+
+const shell = "10.192.16.31"; // on web
+const queue1 = "10.192.32.21"; // on back
+const rows: [string, string, string, string, string[]][] = [
+  ["an alias stands for the service", queue1, "backdb", "A", ["120 10.192.32.40"]],
+  ["an alias is one network's", shell, "backdb", "A", ["NXDOMAIN"]],
+  ["it is found before network and domain too", queue1, "BackDB.back.overlay", "A", ["120 10.192.32.40"]],
+  ["several services share an alias, for the shorter time", shell, "db", "A", ["0 10.192.16.40", "0 10.192.16.41"]],
+  ["an alias takes no other service's name", shell, "search", "A", ["5 10.192.16.2"]],
+  [
+    "an alias has its service's ports",
+    shell,
+    "_5432._tcp.db",
+    "SRV",
+    ["0 5432 replica.1.web.overlay", "0 5432 store.web.overlay"],
+  ],
+  ["the TTL is its tasks' too", shell, "tasks.store", "A", ["120 10.192.16.42"]],
+  ["the TTL is its slots' too", shell, "store.1", "A", ["120 10.192.16.42"]],
+  ["the TTL is its reverse name's too", shell, "40.16.192.10.in-addr.arpa", "PTR", ["120 store.web.overlay"]],
+  ["what is no service's has the default", shell, "1.16.192.10.in-addr.arpa", "PTR", ["5 gateway.web.overlay"]],
+  [
+    "labels are TXT, one record each, also long ones",
+    shell,
+    "store",
+    "TXT",
+    ["120 com.example.text=a=b c", `120 ${LONG}`, "120 tier=data"],
+  ],
+  [
+    "an alias has its service's labels",
+    queue1,
+    "backdb.back",
+    "TXT",
+    ["120 com.example.text=a=b c", `120 ${LONG}`, "120 tier=data"],
+  ],
+  ["no labels, no TXT", shell, "replica", "TXT", ["NOERROR"]],
+  ["TXT of nothing", shell, "nothing", "TXT", ["NXDOMAIN"]],
+];
+for (const [title, asker, name, type, expected] of rows) {
+  test(`${title}: ${name} ${type}`, (t) => t.deepEqual(told(asker, name, type), expected));
+}
+
+test("a reverse name is never an alias", (t) => {
+  t.deepEqual(told(queue1, "40.32.192.10.in-addr.arpa", "PTR"), ["120 store.back.overlay"]);
+});
