@@ -10,6 +10,7 @@ import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import { ipv4 } from "../lib/ip.ts";
 import { systemRandom } from "../lib/random.ts";
+import { schedYield } from "../linux/libc.ts";
 import { Poller, wakePoller } from "../linux/poll.ts";
 import { openSharedFile } from "../linux/shared-file.ts";
 import { openTun } from "../linux/tun.ts";
@@ -64,7 +65,8 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
     }
   };
   say({ type: "ready", eventFd: poller.eventFd, underlay: kind, notes });
-  const loop = { engine, commands, now: machineMonotonic, spinMs: setup.spinMicros / 1000 };
+  const yieldProcessor = (): void => void schedYield();
+  const loop = { yieldProcessor, engine, commands, now: machineMonotonic, spinMs: setup.spinMicros / 1000 };
   if (kind === "batched") runLoop({ ...loop, wait: (timeoutMs) => poller.wait(timeoutMs) });
   else {
     underlay.onReadable = () => wakePoller(poller.eventFd);

@@ -27,6 +27,8 @@ export class Coalescer {
   #segment = 0;
   #nextSequence = 0;
   #flags = 0;
+  /** Offset of the packet that was taken last. */
+  last = 0;
 
   constructor(u8: Uint8Array, queue: DeviceQueue, offloads: DeviceOffloads, flush: () => void) {
     this.#u8 = u8;
@@ -40,9 +42,10 @@ export class Coalescer {
    * Call end() before anything else is queued. Hot path: must not allocate.
    */
   add(packet: Packet): void {
+    this.last = packet.at;
     if (this.#packets > 0) {
       if (this.#continues(packet)) {
-        this.#append(packet);
+        this.extend(packet.at + packet.headerBytes, packet.payloadBytes, packet.tcpFlags);
         return;
       }
       this.end();
@@ -76,6 +79,7 @@ export class Coalescer {
     const gso = this.#packets === 1 ? Gso.None : isTcp ? Gso.Tcp4 : Gso.Udp4;
     this.#queue.finishPartial(gso, this.#segment, this.#headerBytes, this.#ipBytes, offset);
     this.#packets = 0;
+    this.last = 0;
   }
 
   #begin(packet: Packet): void {
@@ -91,15 +95,25 @@ export class Coalescer {
     this.#queue.slice(packet.at, packet.length);
   }
 
-  #append(packet: Packet): void {
-    const bytes = packet.payloadBytes;
-    this.#queue.slice(packet.at + packet.headerBytes, bytes);
+  /** Whether a super-packet is under way that may take a packet of `bytes` payload. */
+  canExtend(bytes: number): boolean {
+    return (
+      this.#packets > 0 &&
+      this.#packets < MAX_PACKETS &&
+      bytes <= this.#segment &&
+      this.#headerBytes + this.#payload + bytes <= TOTAL_BYTES
+    );
+  }
+
+  /** Adds a packet that continues the super-packet under way: its payload and its TCP flags. */
+  extend(payloadAt: number, bytes: number, tcpFlags: number): void {
+    this.#queue.slice(payloadAt, bytes);
     this.#packets++;
     this.#payload += bytes;
     this.#nextSequence = (this.#nextSequence + bytes) | 0;
-    this.#flags |= packet.tcpFlags & tcp.Flag.Psh;
+    this.#flags |= tcpFlags & tcp.Flag.Psh;
     // A short one can only be the last, and PSH asks for delivery.
-    if (bytes < this.#segment || (packet.tcpFlags & tcp.Flag.Psh) !== 0) this.end();
+    if (bytes < this.#segment || (tcpFlags & tcp.Flag.Psh) !== 0) this.end();
   }
 
   /** Whether a packet may be the first of several. */
@@ -119,9 +133,7 @@ export class Coalescer {
       packet.headerBytes !== this.#headerBytes ||
       transport - at !== this.#ipBytes ||
       bytes === 0 ||
-      bytes > this.#segment ||
-      this.#packets === MAX_PACKETS ||
-      this.#headerBytes + this.#payload + bytes > TOTAL_BYTES ||
+      !this.canExtend(bytes) ||
       packet.source !== get32(u8, first + ip.SOURCE_AT) ||
       packet.destination !== get32(u8, first + ip.DESTINATION_AT) ||
       packet.ports !== get32(u8, first + this.#ipBytes) ||

@@ -80,7 +80,7 @@ export class Egress {
     const isTcp = packet.protocol === ip.Protocol.Tcp;
     const isUdp = packet.protocol === ip.Protocol.Udp;
     const hasChecksum = isTcp || (isUdp && get16(packet.u8, packet.transport + udp.CHECKSUM_AT) !== 0);
-    if (hasChecksum && !packet.fragment) {
+    if (hasChecksum && !packet.fragment && !packet.hasSurplus) {
       this.#coalescer.add(packet);
       return;
     }
@@ -88,6 +88,21 @@ export class Egress {
     if (!this.#toDevice.fits(1)) this.#flushDevice();
     this.#toDevice.slice(packet.at, packet.length);
     this.#toDevice.finish();
+  }
+
+  /** Whether the packet at `at` was queued for the device last, and others may follow it into one super-packet. */
+  isOpenAt(at: number): boolean {
+    return this.#coalescer.last === at;
+  }
+
+  /** Whether the super-packet under way may take a packet of `bytes` payload. */
+  canExtend(bytes: number): boolean {
+    return this.#coalescer.canExtend(bytes);
+  }
+
+  /** Adds to it. */
+  extend(payloadAt: number, bytes: number, tcpFlags: number): void {
+    this.#coalescer.extend(payloadAt, bytes, tcpFlags);
   }
 
   /** Queues the packet, encapsulated, for a peer. Hot path: must not allocate. */

@@ -1,17 +1,16 @@
 // From an inner packet to VXLAN datagrams, RFC 7348 section 5. A super-packet is cut without copying its payload:
 // every segment is a header written here and a slice of the super-packet, and one message carries many segments.
-import { get16, get32, set16, set32 } from "../lib/bytes.ts";
-import { fold, type Sum } from "../packet/checksum.ts";
+import type { Sum } from "../packet/checksum.ts";
 import { ETHERNET_BYTES, EtherType, writeEthernet } from "../packet/ethernet.ts";
 import { finishFragmentHeader, startFragmentHeader } from "../packet/fragment.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import type { Packet } from "../packet/packet.ts";
-import * as tcp from "../packet/tcp.ts";
 import * as udp from "../packet/udp.ts";
 import { VXLAN_BYTES, writeVxlan } from "../packet/vxlan.ts";
 import { Gso, type UnderlayQueue } from "./batch.ts";
 import { SOURCE_PORTS } from "./ports.ts";
+import { Segmenter } from "./segmenter.ts";
 import type { PeerRow } from "./tables.ts";
 
 /** Before the inner IP packet: VXLAN and Ethernet. */
@@ -27,7 +26,7 @@ const ECN_MASK = 3;
 
 export class Encapsulator {
   readonly #u8: Uint8Array;
-  readonly #sum: Sum;
+  readonly #segmenter: Segmenter;
   readonly #queue: UnderlayQueue;
   readonly #flush: () => void;
   readonly #maxSegments: number;
@@ -39,7 +38,7 @@ export class Encapsulator {
   /** `flush` empties the queue when it is full. */
   constructor(memory: PacketMemory, sum: Sum, queue: UnderlayQueue, maxSegments: number, flush: () => void) {
     this.#u8 = memory.u8;
-    this.#sum = sum;
+    this.#segmenter = new Segmenter(memory, sum);
     this.#queue = queue;
     this.#flush = flush;
     this.#maxSegments = maxSegments;
@@ -70,6 +69,7 @@ export class Encapsulator {
     const payload = packet.payloadBytes;
     const tos = this.#u8[packet.at + ip.TOS_AT]! & ECN_MASK;
     const sourcePort = hash & (SOURCE_PORTS - 1);
+    this.#segmenter.begin(packet, gso);
     for (let offset = 0, number = 0; offset < payload; ) {
       const count = Math.min(most, Math.ceil((payload - offset) / gsoBytes));
       if (this.#header + count > HEADERS || !this.#queue.fits(2 * count)) this.#flush();
@@ -77,7 +77,7 @@ export class Encapsulator {
         const bytes = Math.min(gsoBytes, payload - offset);
         const header = this.#headers + this.#header++ * HEADER_STRIDE;
         this.#writeHeaders(header, packet, vni);
-        this.#writeSegment(header + ENCAPSULATION_BYTES, packet, gso, offset, bytes, number);
+        this.#segmenter.write(header + ENCAPSULATION_BYTES, offset, bytes, number);
         this.#queue.slice(header, ENCAPSULATION_BYTES + packet.headerBytes);
         this.#queue.slice(packet.at + packet.headerBytes + offset, bytes);
       }
@@ -96,9 +96,10 @@ export class Encapsulator {
       this.#cut(packet, at, at + headerBytes, payloadBytes, mtu, peer, vni, hash);
       return;
     }
+    this.#segmenter.begin(packet, gso);
     for (let offset = 0, number = 0; offset < payloadBytes; offset += gsoBytes, number++) {
       const bytes = Math.min(gsoBytes, payloadBytes - offset);
-      this.#writeSegment(this.#segment, packet, gso, offset, bytes, number);
+      this.#segmenter.write(this.#segment, offset, bytes, number);
       this.#cut(packet, this.#segment, at + headerBytes + offset, bytes, mtu, peer, vni, hash);
     }
   }
@@ -145,36 +146,5 @@ export class Encapsulator {
   #writeHeaders(at: number, packet: Packet, vni: number): void {
     writeVxlan(this.#u8, at, vni);
     writeEthernet(this.#u8, at + VXLAN_BYTES, packet.destination, packet.source, EtherType.Ipv4);
-  }
-
-  /** The header of the segment that carries `bytes` of payload from `offset`. */
-  #writeSegment(at: number, packet: Packet, gso: Gso, offset: number, bytes: number, number: number): void {
-    const u8 = this.#u8;
-    const from = packet.at;
-    const { headerBytes } = packet;
-    u8.copyWithin(at, from, from + headerBytes);
-    set16(u8, at + ip.TOTAL_LENGTH_AT, headerBytes + bytes);
-    set16(u8, at + ip.ID_AT, get16(u8, from + ip.ID_AT) + number);
-    ip.writeHeaderChecksum(u8, at);
-    const ipBytes = packet.transport - from;
-    const transport = at + ipBytes;
-    const transportBytes = headerBytes - ipBytes;
-    let field = transport + udp.CHECKSUM_AT;
-    if (gso === Gso.Tcp4) {
-      field = transport + tcp.CHECKSUM_AT;
-      set32(u8, transport + tcp.SEQUENCE_AT, get32(u8, transport + tcp.SEQUENCE_AT) + offset);
-      let flags = u8[transport + tcp.FLAGS_AT]!;
-      if (offset + bytes < packet.payloadBytes) flags &= ~(tcp.Flag.Fin | tcp.Flag.Psh);
-      if (offset > 0) flags &= ~tcp.Flag.Cwr; // RFC 3168 section 6.1.2: once
-      u8[transport + tcp.FLAGS_AT] = flags;
-    } else {
-      set16(u8, transport + udp.LENGTH_AT, transportBytes + bytes);
-    }
-    // The field holds the pseudo-header's sum with the super-packet's length: put this segment's in its place.
-    const superBytes = packet.length - ipBytes;
-    set16(u8, field, fold(get16(u8, field) + (~superBytes & 0xffff) + transportBytes + bytes));
-    const payloadSum = this.#sum(from + headerBytes + offset, bytes, 0);
-    const value = ~this.#sum(transport, transportBytes, payloadSum) & 0xffff;
-    set16(u8, field, value === 0 && gso === Gso.Udp4 ? 0xffff : value);
   }
 }

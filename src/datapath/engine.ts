@@ -5,6 +5,7 @@ import { createSum } from "../packet/checksum.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import type { Traffic } from "./egress.ts";
+import { FlowCensus } from "./flow-census.ts";
 import { type FlowRow, listFlows } from "./flow-list.ts";
 import { FlowSweeper } from "./flow-sweeper.ts";
 import type { FlowTable } from "./flow-table.ts";
@@ -50,6 +51,9 @@ export interface EngineReport {
 export class Engine {
   readonly tables = new Tables();
   readonly #flows: FlowTable;
+  readonly #census: FlowCensus;
+  /** Whether a service's scheduler asks for the load of tasks. */
+  #needsCensus = false;
   readonly #probes: Probes | undefined;
   readonly #toldHealth = new ToldHealth(this.tables);
   #toldReport = "";
@@ -72,9 +76,20 @@ export class Engine {
     this.#fromDevice = new DeviceBatch(memory, DEVICE_PACKETS);
     this.#fromUnderlay = new UnderlayBatch(memory, UNDERLAY_MESSAGES);
     this.#flows = flows;
+    this.#census = new FlowCensus(flows);
     this.#probes = isFirst ? new Probes({ memory, sum, tables, now, random }) : undefined;
     const health = this.#probes ?? this.#toldHealth;
-    this.#forwarder = new Forwarder({ memory, sum, device, underlay, tables, flows, health, random });
+    this.#forwarder = new Forwarder({
+      memory,
+      sum,
+      device,
+      underlay,
+      tables,
+      flows,
+      health,
+      load: this.#census,
+      random,
+    });
     this.#sweeper = isFirst ? new FlowSweeper(flows, this.#forwarder.reaper) : undefined;
     this.#probes?.sendThrough(
       (offset, length, zeros, padding, peer) => this.#forwarder.sendDatagram(offset, length, zeros, padding, peer),
@@ -87,6 +102,7 @@ export class Engine {
     const before = [...this.tables.peers.keys()];
     this.tables.apply(diff);
     this.#probes?.update();
+    this.#needsCensus = [...this.tables.vips.values()].some(({ balancing }) => balancing.scheduler === "lc");
     if (this.#probes !== undefined) this.#forwarder.reaper.lookAgain();
     for (const vtep of before) if (!this.tables.peers.has(vtep)) this.#forwarder.forgetTraffic(vtep);
     this.tick();
@@ -104,6 +120,7 @@ export class Engine {
 
   /** Probes, expiry and flows that have come to an end. Returns the milliseconds until it wants to be called again. */
   tick(): number {
+    if (this.#needsCensus) this.#census.step();
     if (this.#probes === undefined) return TICK_MS;
     const next = this.#probes.tick();
     this.#sweeper?.sweep(Math.floor(this.#now() / 1000));
@@ -120,7 +137,7 @@ export class Engine {
       said: this.#forwarder.said,
       traffic: [...this.tables.peers.keys()].map((vtep) => ({ vtep, ...this.#forwarder.traffic(vtep) })),
       probes: this.#probes?.views() ?? [],
-      flows: this.#flows.count,
+      flows: this.#flows.size,
       flowCapacity: this.#flows.capacity,
     };
   }

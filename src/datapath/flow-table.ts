@@ -8,9 +8,11 @@
 // round. Which words may be read: those of a flow found by find(); the rest belong to the table.
 //
 // Several workers share one table. Who makes or removes flows holds the lock; who looks one up does not. A flow is
-// written before it is in the index, and its version changes when it is published and when it is removed: a reader
-// takes the version with the entry, reads what it needs, and then asks isCurrent(). A look-up may miss a flow while
-// another worker closes a gap in the index: only a miss under the lock is one.
+// written before it is in the index, and its version changes when it is removed, before it is written anew and when it
+// is published: a reader takes the version with the entry, reads what it needs, and then asks isCurrent(). A look-up may
+// miss a flow while another worker closes a gap in the index: only a miss under the lock is one. And it may find one
+// that was removed just now, whole until it is written anew: so state and timeout change under the lock, and only a
+// live flow's.
 // BOUNDED: by `capacity` flows; keyed by zone, protocol, addresses and ports.
 import type { Ipv4 } from "../lib/ip.ts";
 
@@ -124,7 +126,7 @@ export class FlowTable {
     else if (seed !== undefined) this.#rebuild();
   }
 
-  get count(): number {
+  get size(): number {
     return this.#header[H_COUNT]!;
   }
 
@@ -197,6 +199,7 @@ export class FlowTable {
     const flow = this.#take();
     if (flow < 0) return -1;
     const original = 2 * flow;
+    Atomics.add(this.#words, original * ENTRY_WORDS + VERSION, 1);
     this.#write(original, zone, protocol, source, destination, ports);
     this.#write(original + 1, replyZone, protocol, replySource, replyDestination, replyPorts);
     return original;
@@ -204,7 +207,7 @@ export class FlowTable {
 
   /** Puts a reserved flow in the table, in this state. Under the lock. */
   publish(original: number, state: FlowState): void {
-    this.setState(original, state);
+    this.#words[original * ENTRY_WORDS + FLOW_STATE] = state;
     if (state === FlowState.Unreplied || state === FlowState.SynSent) this.#appendUnreplied(original >>> 1);
     Atomics.add(this.#words, original * ENTRY_WORDS + VERSION, 1);
     this.#link(original);
@@ -240,10 +243,17 @@ export class FlowTable {
     return oldest === 0 ? -1 : 2 * (oldest - 1);
   }
 
-  /** A reply was seen: the flow is no longer among those that a full table evicts. */
-  markReplied(entry: number, version: number): void {
+  /**
+   * Moves the flow on, if it is still the one with this version. A reply, which `entry` tells, takes it from those that
+   * a full table evicts.
+   */
+  changeState(entry: number, version: number, state: FlowState, timeoutSeconds: number): void {
     this.lock();
-    if (this.isCurrent(entry, version)) this.#takeFromUnreplied(entry >>> 1);
+    if (this.isCurrent(entry, version) && this.stateOf(entry) !== FlowState.Free) {
+      if ((entry & 1) === 1) this.#takeFromUnreplied(entry >>> 1);
+      this.#words[(entry & ~1) * ENTRY_WORDS + FLOW_STATE] = state;
+      this.setTimeout(entry, timeoutSeconds);
+    }
     this.unlock();
   }
 
@@ -255,9 +265,6 @@ export class FlowTable {
 
   stateOf(entry: number): FlowState {
     return this.#words[(entry & ~1) * ENTRY_WORDS + FLOW_STATE]! as FlowState;
-  }
-  setState(entry: number, state: FlowState): void {
-    this.#words[(entry & ~1) * ENTRY_WORDS + FLOW_STATE] = state;
   }
   sourceOf(entry: number): Ipv4 {
     return this.#words[entry * ENTRY_WORDS + SOURCE + 3]!;
@@ -352,12 +359,12 @@ export class FlowTable {
     return (this.#words[at + BYTES_HIGH]! >>> 0) * 4294967296 + (this.#words[at + BYTES_LOW]! >>> 0);
   }
 
-  /** Counts a packet of `bytes` in this direction, seen at `seconds`. */
-  countPacket(entry: number, bytes: number, seconds: number): void {
+  /** Counts packets of `bytes` together in this direction, seen at `seconds`. */
+  count(entry: number, packets: number, bytes: number, seconds: number): void {
     const words = this.#words;
     const at = entry * ENTRY_WORDS;
     words[(entry & ~1) * ENTRY_WORDS + LAST_SEEN] = seconds;
-    words[at + PACKETS] = (words[at + PACKETS]! + 1) | 0;
+    words[at + PACKETS] = (words[at + PACKETS]! + packets) | 0;
     const low = words[at + BYTES_LOW]!;
     const sum = (low + bytes) | 0;
     words[at + BYTES_LOW] = sum;

@@ -39,6 +39,7 @@ export class FlowTracker {
   readonly #reaper: FlowReaper;
   readonly #random: () => number;
   /** Of the flow in hand. */
+  #entry = 0;
   #version = 0;
   /** Why the last establish() returned -1. */
   refusal: Drop = Drop.None;
@@ -144,23 +145,29 @@ export class FlowTracker {
   /** Counts the packet and moves the flow's state. Hot path: must not allocate. */
   track(entry: number, packet: Packet, seconds: number): void {
     const flows = this.#flows;
-    flows.countPacket(entry, packet.length, seconds);
+    this.#entry = entry;
+    flows.count(entry, 1, packet.length, seconds);
     const { protocol, tcpFlags } = packet;
     const before = flows.stateOf(entry);
-    const isReply = (entry & 1) === 1;
-    const after = nextState(before, isReply, tcpFlags);
-    if (after !== before) {
-      flows.setState(entry, after);
-      flows.setTimeout(entry, timeoutSeconds(after, protocol));
-      if (isReply && (before === FlowState.Unreplied || before === FlowState.SynSent))
-        flows.markReplied(entry, this.#version);
-    }
+    const after = nextState(before, (entry & 1) === 1, tcpFlags);
+    if (after !== before) flows.changeState(entry, this.#version, after, timeoutSeconds(after, protocol));
     if (protocol !== ip.Protocol.Tcp || packet.laterFragment) return;
-    const next = (sequence(packet.u8, packet.transport) + packet.payloadBytes + occupied(tcpFlags)) | 0;
-    const known = flows.nextSequenceOf(entry);
-    if (known === 0 || ((next - known) | 0) > 0) flows.setNextSequence(entry, next); // a retransmission is older
+    const end = sequence(packet.u8, packet.transport) + packet.payloadBytes + occupied(tcpFlags);
+    this.#advanceSequence(entry, end | 0);
     if ((tcpFlags & Flag.Ack) !== 0 && flows.nextSequenceOf(entry ^ 1) === 0)
       flows.setNextSequence(entry ^ 1, acknowledgment(packet.u8, packet.transport)); // met in mid-stream
+  }
+
+  /** Counts packets that are of the flow of the one tracked last, and change its state no further. */
+  trackRun(packets: number, bytes: number, nextSequence: number, protocol: number, seconds: number): void {
+    this.#flows.count(this.#entry, packets, bytes, seconds);
+    if (protocol === ip.Protocol.Tcp) this.#advanceSequence(this.#entry, nextSequence);
+  }
+
+  #advanceSequence(entry: number, next: number): void {
+    const known = this.#flows.nextSequenceOf(entry);
+    // A retransmission is older.
+    if (known === 0 || ((next - known) | 0) > 0) this.#flows.setNextSequence(entry, next);
   }
 
   /**

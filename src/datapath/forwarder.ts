@@ -24,11 +24,13 @@ import { FlowReaper } from "./flow-reaper.ts";
 import type { FlowTable } from "./flow-table.ts";
 import { ENDED, FlowTracker, FORGED } from "./flow-tracker.ts";
 import { FragmentTable } from "./fragments.ts";
+import { GroRun } from "./gro-run.ts";
 import { IcmpRelate } from "./icmp-relate.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import type { Device, Underlay } from "./ports.ts";
 import { Refusals } from "./refusals.ts";
 import { Resets } from "./resets.ts";
+import type { Load } from "./schedulers/scheduler.ts";
 import type { PeerRow, Tables } from "./tables.ts";
 
 const ECN_MASK = 3;
@@ -49,6 +51,8 @@ export interface ForwarderParts {
   tables: Tables;
   flows: FlowTable;
   health: PeerHealth;
+  /** Of the tasks, for those schedulers that ask. */
+  load: Load;
   random: () => number;
 }
 
@@ -64,6 +68,7 @@ export class Forwarder {
   readonly #fragments = new FragmentTable();
   readonly #relate: IcmpRelate;
   readonly #fit: Fit;
+  readonly #run: GroRun;
   readonly #resets: Resets;
   readonly #refusals: Refusals;
   /** Ends the flows that cannot go on. */
@@ -72,13 +77,13 @@ export class Forwarder {
   readonly #drops = new Float64Array(DROP_NAMES.length);
   #seconds = 0;
 
-  constructor({ memory, sum, device, underlay, tables, flows, health, random }: ForwarderParts) {
+  constructor({ memory, sum, device, underlay, tables, flows, health, load, random }: ForwarderParts) {
     this.#u8 = memory.u8;
     this.#tables = tables;
     this.#flows = flows;
     this.#health = health;
     this.#packet = new Packet(memory, sum);
-    this.#decision = new Decision(tables, new Balancer(tables, (vtep) => health.isReachable(vtep)));
+    this.#decision = new Decision(tables, new Balancer(tables, (vtep) => health.isReachable(vtep), load));
     this.#egress = new Egress({
       memory,
       sum,
@@ -96,6 +101,7 @@ export class Forwarder {
     this.#tracker = new FlowTracker({ flows, tables, health, check, reaper: this.reaper, random });
     this.#relate = new IcmpRelate({ sum, tables, flows, decision: this.#decision });
     this.#fit = new Fit(flows, tables, health);
+    this.#run = new GroRun(memory);
   }
 
   /** Packets dropped, by the name of the reason; those never met are left out. */
@@ -145,8 +151,11 @@ export class Forwarder {
       if (length === 0) this.#drops[Drop.TooShort]!++;
       for (let at = 0; at < length; at += step) {
         const bytes = Math.min(step, length - at);
+        const isTrain = at + bytes < length;
+        if (isTrain) this.#run.remember(offset + at, bytes);
         const drop = this.#inboundFrame(offset + at, bytes, batch.source[i]!, batch.tos[i]!);
         if (drop !== Drop.None) this.#drops[drop]!++;
+        else if (isTrain) at += step * this.#follow(offset + at + step, offset + length, step, batch.source[i]!);
       }
     }
     this.flush();
@@ -160,6 +169,20 @@ export class Forwarder {
   /** Queues a datagram that is whole, for the probes; as Egress.datagram(). */
   sendDatagram(offset: number, length: number, zeros: number, padding: number, peer: PeerRow): void {
     this.#egress.datagram(offset, length, zeros, padding, peer);
+  }
+
+  /** Carries the datagrams that continue the one carried last; returns how many. */
+  #follow(at: number, end: number, step: number, vtep: Ipv4): number {
+    const packet = this.#packet;
+    if (!this.#egress.isOpenAt(packet.at) || this.#tables.peers.get(vtep)?.agent !== true) return 0;
+    const run = this.#run;
+    run.follow(packet, this.#egress, at, end, step);
+    if (run.packets === 0) return 0;
+    const traffic = this.traffic(vtep);
+    traffic.rxPackets += run.packets;
+    traffic.rxBytes += run.bytes;
+    this.#tracker.trackRun(run.packets, run.bytes, run.nextSequence, packet.protocol, this.#seconds);
+    return run.packets;
   }
 
   #outboundPacket(batch: DeviceBatch, i: number): Drop {
@@ -218,7 +241,7 @@ export class Forwarder {
     if (entry === ENDED) return Drop.FlowReset;
     if (entry < 0) {
       const decision = this.#decision;
-      const refused = from === DEVICE ? decision.outbound(packet) : decision.inbound(packet, from, zone);
+      const refused = from === DEVICE ? decision.outbound(packet, this.#seconds) : decision.inbound(packet, from, zone);
       if (refused !== Drop.None) return this.#refuse(refused, zone, from, 0);
       entry = this.#tracker.establish(packet, zone, from, decision, this.#seconds);
       if (entry < 0) return this.#tracker.refusal;

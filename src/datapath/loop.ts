@@ -9,12 +9,14 @@ export interface LoopParts<Waited> {
   /** Carries out waiting commands; false ends the loop. Called between two steps, so it must be cheap. */
   commands(): boolean;
   now(): number;
+  /** Lets another thread have the processor, if one wants it. */
+  yieldProcessor(): void;
   /** How long to look again before blocking, after there was something to carry. */
   spinMs: number;
 }
 
 /** Blocks its thread. Runs until a command ends it. */
-export function runLoop({ engine, wait, commands, now, spinMs }: LoopParts<unknown>): void {
+export function runLoop({ engine, wait, commands, now, spinMs, yieldProcessor }: LoopParts<unknown>): void {
   let tickMs = now();
   let workMs = tickMs;
   while (commands()) {
@@ -25,7 +27,7 @@ export function runLoop({ engine, wait, commands, now, spinMs }: LoopParts<unkno
     else if (time - workMs >= spinMs) {
       wait(Math.max(1, Math.ceil(tickMs - time)));
       workMs = now();
-    }
+    } else yieldProcessor();
   }
 }
 

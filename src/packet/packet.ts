@@ -1,6 +1,6 @@
 // One IPv4 packet, parsed in place and overwritten for the next. parse() checks every length once; after it the
 // fields are right and the codecs of the protocols cannot read past the end.
-import { get16, set16, set32 } from "../lib/bytes.ts";
+import { get16, set16 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { deltaOf, fold, type Sum, sum32, updateChecksum, updateSum } from "./checksum.ts";
 import { Drop } from "./drop.ts";
@@ -12,6 +12,7 @@ import * as udp from "./udp.ts";
 
 export class Packet {
   readonly u8: Uint8Array;
+  readonly view: DataView;
   readonly #sum: Sum;
   /** Offset of the IP header. */
   at = 0;
@@ -39,25 +40,27 @@ export class Packet {
 
   constructor(memory: PacketMemory, sum: Sum) {
     this.u8 = memory.u8;
+    this.view = memory.view;
     this.#sum = sum;
   }
 
   /** Reads the packet at `at`, of which `available` bytes are there. Hot path: must not allocate. */
   parse(at: number, available: number): Drop {
-    const { u8 } = this;
+    const { view } = this;
     if (available < ip.IPV4_BYTES) return Drop.TooShort;
-    if (u8[at]! >>> 4 !== 4) return Drop.BadVersion;
-    const headerBytes = ip.headerLength(u8, at);
+    const first = view.getInt32(at);
+    if (first >>> 28 !== 4) return Drop.BadVersion;
+    const headerBytes = ((first >>> 24) & 15) * 4;
     if (headerBytes < ip.IPV4_BYTES || headerBytes > available) return Drop.BadHeaderLength;
-    const length = ip.totalLength(u8, at);
+    const length = first & 0xffff;
     if (length < headerBytes || length > available) return Drop.BadTotalLength;
     this.at = at;
     this.length = length;
     this.transport = at + headerBytes;
-    this.protocol = u8[at + ip.PROTOCOL_AT]!;
-    this.source = ip.source(u8, at);
-    this.destination = ip.destination(u8, at);
-    const fragment = get16(u8, at + ip.FRAGMENT_AT);
+    this.protocol = view.getUint8(at + ip.PROTOCOL_AT);
+    this.source = view.getInt32(at + ip.SOURCE_AT);
+    this.destination = view.getInt32(at + ip.DESTINATION_AT);
+    const fragment = view.getUint16(at + ip.FRAGMENT_AT);
     this.laterFragment = (fragment & ip.OFFSET_MASK) !== 0;
     this.fragment = this.laterFragment || (fragment & ip.MORE_FRAGMENTS) !== 0;
     this.partialChecksum = false;
@@ -69,20 +72,21 @@ export class Packet {
   }
 
   #parseTransport(available: number): Drop {
-    const { u8, transport } = this;
+    const { u8, view, transport } = this;
     if (this.protocol === ip.Protocol.Tcp) {
       if (available < tcp.TCP_BYTES) return Drop.BadTransportHeader;
-      const bytes = tcp.headerLength(u8, transport);
+      const offsetAndFlags = view.getUint16(transport + tcp.DATA_OFFSET_AT);
+      const bytes = (offsetAndFlags >>> 12) * 4;
       if (bytes < tcp.TCP_BYTES || bytes > available) return Drop.BadTransportHeader;
       this.headerBytes += bytes;
-      this.tcpFlags = tcp.flags(u8, transport);
-      this.ports = (get16(u8, transport) << 16) | get16(u8, transport + 2);
+      this.tcpFlags = offsetAndFlags & 0xff;
+      this.ports = view.getInt32(transport);
     } else if (this.protocol === ip.Protocol.Udp) {
       if (available < udp.UDP_BYTES) return Drop.BadTransportHeader;
-      const bytes = get16(u8, transport + udp.LENGTH_AT);
+      const bytes = view.getUint16(transport + udp.LENGTH_AT);
       if (bytes < udp.UDP_BYTES || (bytes > available && !this.fragment)) return Drop.BadTransportHeader;
       this.headerBytes += udp.UDP_BYTES;
-      this.ports = (get16(u8, transport) << 16) | get16(u8, transport + 2);
+      this.ports = view.getInt32(transport);
     } else if (this.protocol === ip.Protocol.Icmp) {
       if (available < icmp.ICMP_BYTES) return Drop.BadTransportHeader;
       this.headerBytes += icmp.ICMP_BYTES;
@@ -97,17 +101,34 @@ export class Packet {
     return this.length - this.headerBytes;
   }
 
+  /** Transport header and payload. */
+  get transportBytes(): number {
+    return this.at + this.length - this.transport;
+  }
+
+  /** Whether it is a UDP datagram that ends before its packet does: the rest is its surplus area, RFC 9868. */
+  get hasSurplus(): boolean {
+    const { u8, transport, protocol } = this;
+    return protocol === ip.Protocol.Udp && get16(u8, transport + udp.LENGTH_AT) !== this.transportBytes;
+  }
+
   headerChecksumIsRight(): boolean {
-    return ip.headerSum(this.u8, this.at) === 0xffff;
+    const { view } = this;
+    let sum = 0;
+    for (let at = this.at; at < this.transport; at += 4) {
+      const words = view.getInt32(at);
+      sum += (words >>> 16) + (words & 0xffff);
+    }
+    return fold(sum) === 0xffff;
   }
 
   /** Whether the transport checksum is right, or absent where it may be. Not for fragments. */
   transportChecksumIsRight(): boolean {
     const { u8, transport, protocol } = this;
     if (protocol === ip.Protocol.Udp && get16(u8, transport + udp.CHECKSUM_AT) === 0) return true;
-    const bytes = this.at + this.length - transport;
-    if (protocol === ip.Protocol.Icmp) return this.#sum(transport, bytes, 0) === 0xffff;
+    if (protocol === ip.Protocol.Icmp) return this.#sum(transport, this.transportBytes, 0) === 0xffff;
     if (protocol !== ip.Protocol.Tcp && protocol !== ip.Protocol.Udp) return true;
+    const bytes = protocol === ip.Protocol.Udp ? get16(u8, transport + udp.LENGTH_AT) : this.transportBytes;
     return this.#sum(transport, bytes, this.#pseudoSum(bytes)) === 0xffff;
   }
 
@@ -122,7 +143,7 @@ export class Packet {
   completeChecksum(): void {
     const { u8, transport } = this;
     const field = transport + this.checksumOffset();
-    const sum = this.#sum(transport, this.at + this.length - transport, 0);
+    const sum = this.#sum(transport, this.transportBytes, 0);
     const value = ~sum & 0xffff;
     set16(u8, field, value === 0 && this.protocol === ip.Protocol.Udp ? 0xffff : value);
     this.partialChecksum = false;
@@ -133,10 +154,10 @@ export class Packet {
    * computed for this change.
    */
   rewrite(source: Ipv4, destination: Ipv4, ports: number, addressDelta: number, portDelta: number): void {
-    const { u8, at, transport, protocol } = this;
-    set32(u8, at + ip.SOURCE_AT, source);
-    set32(u8, at + ip.DESTINATION_AT, destination);
-    set16(u8, at + ip.CHECKSUM_AT, updateChecksum(get16(u8, at + ip.CHECKSUM_AT), addressDelta));
+    const { u8, view, at, transport, protocol } = this;
+    view.setInt32(at + ip.SOURCE_AT, source);
+    view.setInt32(at + ip.DESTINATION_AT, destination);
+    view.setUint16(at + ip.CHECKSUM_AT, updateChecksum(view.getUint16(at + ip.CHECKSUM_AT), addressDelta));
     this.source = source;
     this.destination = destination;
     if (this.laterFragment) return;
@@ -145,7 +166,7 @@ export class Packet {
       const field = transport + icmp.CHECKSUM_AT;
       set16(u8, field, updateChecksum(get16(u8, field), portDelta));
     } else if (protocol === ip.Protocol.Tcp || protocol === ip.Protocol.Udp) {
-      set32(u8, transport, ports);
+      view.setInt32(transport, ports);
       const field = transport + (protocol === ip.Protocol.Tcp ? tcp.CHECKSUM_AT : udp.CHECKSUM_AT);
       this.#updateTransportChecksum(field, addressDelta, portDelta);
     }
