@@ -85,6 +85,12 @@ function addVips(rows: TableRow[], state: State, ingressVni: number): void {
         service: service.name,
         tasks: addressesOn(active, networkId),
         draining: addressesOn(draining, networkId),
+        balancing: {
+          scheduler: service.balancing.scheduler,
+          weights: withAddressOn(active, networkId).map((task) => weightOf(service, task, state)),
+          affinitySeconds: service.balancing.affinity === "none" ? 0 : service.balancing.affinityTimeoutSeconds,
+          preferLocal: service.balancing.locality === "prefer-local",
+        },
         ports:
           ports?.map((port) => ({ ...port, protocol: port.protocol === "tcp" ? Protocol.Tcp : Protocol.Udp })) ?? null,
       });
@@ -102,7 +108,15 @@ function isOnReadyNode(task: Task, state: State): boolean {
   return task.nodeId !== null && state.nodes.get(task.nodeId)?.state === "ready";
 }
 
+/** By slot, so that every node has them in one order. */
+function withAddressOn(tasks: readonly Task[], networkId: string): Task[] {
+  return tasks.filter(({ addresses }) => addresses[networkId] !== undefined).sort((a, b) => a.slot - b.slot);
+}
+
 function addressesOn(tasks: readonly Task[], networkId: string): Ipv4[] {
-  const slots = [...tasks].sort((a, b) => a.slot - b.slot);
-  return slots.flatMap(({ addresses }) => addresses[networkId] ?? []).map(ipv4);
+  return withAddressOn(tasks, networkId).map(({ addresses }) => ipv4(addresses[networkId]!));
+}
+
+function weightOf({ balancing }: Service, { nodeId }: Task, state: State): number {
+  return balancing.weights[state.nodes.get(nodeId ?? "")?.name ?? ""] ?? 1;
 }

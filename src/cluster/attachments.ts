@@ -1,5 +1,6 @@
 // Containers and network namespaces that overlayd did not make: their node asks for an address, and with a service's
 // name they are tasks of it. A service that nobody created comes with its first such task and goes with its last.
+import { DEFAULT_BALANCING } from "./balancing.ts";
 import { UserError } from "../lib/errors.ts";
 import type { Command } from "./commands.ts";
 import { createEndpoint, removeEndpoint } from "./endpoints.ts";
@@ -102,7 +103,7 @@ function createAttachedService(
   newId: () => string,
 ): string {
   const networks = [{ name: network ?? DEFAULT_NETWORK, aliases: [] }];
-  const rest = { workload: null, labels: {}, replicas: 0, constraints: [], dnsTtlSeconds: DEFAULT_DNS_TTL_SECONDS };
+  const rest = { workload: null, labels: {}, replicas: 0, balancing: DEFAULT_BALANCING, constraints: [], dnsTtlSeconds: DEFAULT_DNS_TTL_SECONDS };
   const service = { name, networks, ports, ...rest };
   return createService(draft, { ...service, endpointMode: "vip" }, reservedPorts, now, newId);
 }

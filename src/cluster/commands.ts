@@ -1,5 +1,6 @@
 // What a person can ask of the leader. The leader checks and carries out; anybody else forwards.
 import { z } from "zod";
+import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
 import { Address, Alias, Attachment, DEFAULT_DNS_TTL_SECONDS, DnsTtl, Id, Name, Protocol, Subnet } from "./schema.ts";
 import { Workload } from "./workload.ts";
 
@@ -33,6 +34,7 @@ export const Command = z.discriminatedUnion("type", [
     networks: z.array(ServiceNetwork).default([]),
     dnsTtlSeconds: DnsTtl.default(DEFAULT_DNS_TTL_SECONDS),
     endpointMode: z.enum(["vip", "dnsrr"]).default("vip"),
+    balancing: Balancing.default(DEFAULT_BALANCING),
     ports: z.array(z.object({ published: Port, target: Port, protocol: Protocol.default("tcp") })).default([]),
     constraints: z
       .array(z.string().regex(/^node\.name(==|!=).+$/, "a constraint is node.name==NAME or node.name!=NAME"))

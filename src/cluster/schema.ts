@@ -2,6 +2,7 @@
 // what one node observed of one task, and only that node reports it.
 import { z } from "zod";
 import { parseCidr, parseIpv4 } from "../lib/ip.ts";
+import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
 import { Workload } from "./workload.ts";
 
 export const Id = z.string().regex(/^[0-9a-z]{25}$/, "not an id");
@@ -79,6 +80,7 @@ export const Service = z.object({
   ports: z.array(PublishedPort),
   /** On the ingress network, when a port is published. */
   meshVip: Address.nullable(),
+  balancing: Balancing.default(DEFAULT_BALANCING),
   /** `node.name==x`, `node.name!=x`; all must hold. */
   constraints: z.array(z.string()),
   createdAt: Millis,

@@ -33,7 +33,7 @@ export function createService(
   now: number,
   newId: () => string,
 ): string {
-  const { name, workload, labels, ports, replicas, endpointMode, constraints, dnsTtlSeconds } = command;
+  const { name, workload, labels, ports, replicas, endpointMode, constraints, dnsTtlSeconds, balancing } = command;
   requireNewName("service", draft.state.services, name);
   if (name.toLowerCase() === RESERVED_NAME) {
     throw new UserError(400, `a service cannot be named '${name}': DNS names a service's tasks so`, { field: "name" });
@@ -61,6 +61,7 @@ export function createService(
     vips,
     ports: [],
     meshVip: null,
+    balancing,
     constraints,
     createdAt: now,
     updatedAt: now,

@@ -1,6 +1,13 @@
-// Chooses the task of a new flow to a VIP.
+// Chooses the task of a new flow to a VIP: which tasks are in question, and by which scheduler.
 import type { Ipv4 } from "../lib/ip.ts";
+import { Protocol } from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
+import { Flag } from "../packet/tcp.ts";
+import { AffinityTable } from "./affinity.ts";
+import { createSchedulers } from "./schedulers/all.ts";
+import { clientHash, connectionHash } from "./schedulers/hash.ts";
+import { rendezvous } from "./schedulers/rendezvous.ts";
+import { Candidates, type Load } from "./schedulers/scheduler.ts";
 import type { Tables, VipRow } from "./tables.ts";
 
 /** Whether the peer at a VTEP answers probes, as this node's own probes say. */
@@ -9,32 +16,71 @@ export type Reachable = (vtep: Ipv4) => boolean;
 export class Balancer {
   readonly #tables: Tables;
   readonly #reachable: Reachable;
-  readonly #nextByVip = new Map<Ipv4, number>(); // BOUNDED: by the VIPs; keyed by address
+  readonly #schedulers: ReturnType<typeof createSchedulers>;
+  readonly #affinity = new AffinityTable();
+  readonly #candidates = new Candidates();
 
-  constructor(tables: Tables, reachable: Reachable) {
+  constructor(tables: Tables, reachable: Reachable, load: Load) {
     this.#tables = tables;
     this.#reachable = reachable;
+    this.#schedulers = createSchedulers(load);
+  }
+
+  /** The address of a task; 0: there is none. Hot path for new flows: must not allocate. */
+  choose(vip: VipRow, packet: Packet, seconds: number): Ipv4 {
+    this.#findCandidates(vip);
+    if (this.#candidates.count === 0) return 0;
+    const { affinitySeconds } = vip.balancing;
+    if (affinitySeconds > 0) return this.#chooseForClient(vip, packet.source, seconds, affinitySeconds);
+    return vip.tasks[this.#schedule(vip, packet)]!;
+  }
+
+  #schedule(vip: VipRow, packet: Packet): number {
+    const { scheduler } = vip.balancing;
+    // Met in mid-stream: every node and worker must come to the same task, and those that hash do so anyway.
+    const isMidStream = packet.protocol === Protocol.Tcp && (packet.tcpFlags & Flag.Syn) === 0;
+    if (isMidStream && scheduler !== "maglev" && scheduler !== "sh")
+      return rendezvous(vip, this.#candidates, connectionHash(packet));
+    return this.#schedulers[scheduler].choose(vip, this.#candidates, packet);
+  }
+
+  /** The task that it has had, or the one that every node and worker would give it. */
+  #chooseForClient(vip: VipRow, client: Ipv4, seconds: number, timeoutSeconds: number): Ipv4 {
+    const { tasks } = vip;
+    const candidates = this.#candidates;
+    const had = this.#affinity.taskOf(vip.ip, client, seconds, timeoutSeconds);
+    const index = had === 0 ? -1 : tasks.indexOf(had);
+    const isStill = index >= 0 && candidates.isOne[index] === 1;
+    const task = isStill ? had : tasks[rendezvous(vip, candidates, clientHash(client, vip.ip))]!;
+    this.#affinity.remember(vip.ip, client, task, seconds);
+    return task;
   }
 
   /**
-   * The address of a task, round robin over those whose node answers; if none does, over all of them. 0: no task.
-   * Hot path for new flows: must not allocate.
+   * Tasks with a weight, whose node answers; if none does, all with a weight. Of these the local ones, where they are
+   * preferred and there are any.
    */
-  choose(vip: VipRow, packet: Packet): Ipv4 {
-    const { tasks } = vip;
-    if (tasks.length === 0) return 0;
-    const start = this.#start(vip, packet);
-    for (let i = 0; i < tasks.length; i++) {
-      const task = tasks[(start + i) % tasks.length]!;
-      const endpoint = this.#tables.endpoints.get(task);
-      if (endpoint !== undefined && (endpoint.vtep === 0 || this.#reachable(endpoint.vtep))) return task;
+  #findCandidates(vip: VipRow): void {
+    if (vip.balancing.preferLocal) {
+      this.#collect(vip, true, true);
+      if (this.#candidates.count > 0) return;
     }
-    return tasks[start]!;
+    this.#collect(vip, true, false);
+    if (this.#candidates.count === 0) this.#collect(vip, false, false);
   }
 
-  #start(vip: VipRow, _packet: Packet): number {
-    const next = this.#nextByVip.get(vip.ip) ?? 0;
-    this.#nextByVip.set(vip.ip, (next + 1) % vip.tasks.length);
-    return next % vip.tasks.length;
+  #collect(vip: VipRow, reachableOnly: boolean, localOnly: boolean): void {
+    const { tasks, balancing } = vip;
+    const candidates = this.#candidates;
+    candidates.clear(tasks.length);
+    for (let i = 0; i < tasks.length; i++) {
+      if (balancing.weights[i] === 0) continue;
+      const endpoint = this.#tables.endpoints.get(tasks[i]!);
+      if (endpoint === undefined) continue;
+      const isLocal = endpoint.vtep === 0;
+      if (localOnly && !isLocal) continue;
+      if (reachableOnly && !isLocal && !this.#reachable(endpoint.vtep)) continue;
+      candidates.add(i);
+    }
   }
 }

@@ -13,6 +13,7 @@ export const DEVICE = 0;
 export class Decision {
   readonly #tables: Tables;
   readonly #balancer: Balancer;
+  #seconds = 0;
   /** The VTEP that the server side is behind, or DEVICE. */
   to: Ipv4 = DEVICE;
   /** The VNI between the nodes, when a side of the flow is behind a peer. */
@@ -29,8 +30,9 @@ export class Decision {
     this.#balancer = balancer;
   }
 
-  /** For a packet from the device. */
-  outbound(packet: Packet): Drop {
+  /** For a packet from the device. `seconds` is the time. */
+  outbound(packet: Packet, seconds: number): Drop {
+    this.#seconds = seconds;
     this.#passUnchanged(packet);
     const { source, destination } = packet;
     if (isNeverADestination(destination)) return Drop.BadDestination;
@@ -136,7 +138,7 @@ export class Decision {
       target = targetPort(vip, packet.protocol, target);
       if (target < 0) return Drop.NoService;
     }
-    const task = this.#balancer.choose(vip, packet);
+    const task = this.#balancer.choose(vip, packet, this.#seconds);
     if (task === 0) return Drop.NoTask;
     const endpoint = tables.endpoints.get(task);
     if (endpoint === undefined) return Drop.NoTask;

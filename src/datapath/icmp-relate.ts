@@ -58,7 +58,7 @@ export class IcmpRelate {
     const flows = this.#flows;
     // The error travels as a reply to the packet that it quotes.
     const entry = flows.find(zone, this.#protocol, this.#destination, this.#source, swapPorts(this.#ports));
-    if (entry < 0) return this.#betweenEndpoints(packet, zone, from);
+    if (entry < 0) return this.#betweenEndpoints(packet, zone, from, seconds);
     const version = flows.foundVersion;
     if (seconds - flows.lastSeenOf(entry) > flows.timeoutOf(entry)) return Drop.IcmpUnrelated;
     const other = entry ^ 1;
@@ -114,14 +114,14 @@ export class IcmpRelate {
     return peersByIngress.get(source)?.vtep === from || networks.get(zone)?.gateway === source;
   }
 
-  #betweenEndpoints(packet: Packet, zone: number, from: Ipv4): Drop {
+  #betweenEndpoints(packet: Packet, zone: number, from: Ipv4, seconds: number): Drop {
     const { endpoints } = this.#tables;
     const source = endpoints.get(packet.source);
     const destination = endpoints.get(packet.destination);
     if (source === undefined || destination === undefined || source.vni !== destination.vni) return Drop.IcmpUnrelated;
     if (this.#destination !== packet.source) return Drop.IcmpUnrelated;
     const decision = this.#decision;
-    const refused = from === DEVICE ? decision.outbound(packet) : decision.inbound(packet, from, zone);
+    const refused = from === DEVICE ? decision.outbound(packet, seconds) : decision.inbound(packet, from, zone);
     this.to = decision.to;
     this.vni = decision.vni;
     this.hash = this.#flows.hash(zone, packet.protocol, packet.source, packet.destination, 0);

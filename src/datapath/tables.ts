@@ -1,6 +1,7 @@
 // What the data path knows of the cluster: rows that agent/sync.ts computes from a snapshot, and the maps that a
 // worker looks them up in. Rows are plain values, so that two sets can be compared and the difference sent.
 import type { Ipv4 } from "../lib/ip.ts";
+import type { SchedulerName } from "./schedulers/all.ts";
 
 /** One overlay segment that this node takes part in. */
 export interface NetworkRow {
@@ -42,10 +43,22 @@ export interface VipRow {
   service: string;
   /** The addresses that new flows are balanced over. */
   tasks: readonly Ipv4[];
+  balancing: Balancing;
   /** Tasks that keep their flows and get no new ones. */
   draining: readonly Ipv4[];
   /** A mesh VIP's ports; null: every port, unchanged. */
   ports: readonly PortMapping[] | null;
+}
+
+/** How new flows are spread over tasks. */
+export interface Balancing {
+  scheduler: SchedulerName;
+  /** Of each task, in the order of the row's; one of weight 0 gets no new flows. */
+  weights: readonly number[];
+  /** A client keeps its task until it has made no flow for so long; 0: it does not. */
+  affinitySeconds: number;
+  /** Tasks on this node before all others. */
+  preferLocal: boolean;
 }
 
 export interface PortMapping {

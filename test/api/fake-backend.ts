@@ -1,5 +1,6 @@
 // A backend over a state that the test writes: commands are checked as the leader checks their form, kept, and
 // carried out as far as the API can see it.
+import { DEFAULT_BALANCING } from "../../src/cluster/balancing.ts";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -72,6 +73,7 @@ export function serviceRow(name: string, over: Partial<Service> = {}): Service {
     vips: { [id("web")]: "10.192.32.2" },
     ports: [],
     meshVip: null,
+    balancing: DEFAULT_BALANCING,
     constraints: [],
     createdAt: 0,
     updatedAt: 0,

@@ -1,4 +1,5 @@
 // A small cluster for the tests of names: two networks, a service with a VIP on both, one without, one endpoint.
+import { DEFAULT_BALANCING } from "../../src/cluster/balancing.ts";
 import type { Change, Network, Node, Service, State, Task, TaskState, TaskStatus } from "../../src/cluster/schema.ts";
 import { applyChanges, emptyState } from "../../src/cluster/state.ts";
 
@@ -40,6 +41,7 @@ export function serviceRow(name: string, rest: Partial<Service> & Pick<Service, 
     vips: {},
     ports: [],
     meshVip: null,
+    balancing: DEFAULT_BALANCING,
     constraints: [],
     createdAt: 0,
     updatedAt: 0,

@@ -7,7 +7,7 @@ import {
   InProcessNetwork,
   type InProcessUnderlay,
 } from "../../src/datapath/in-process.ts";
-import { diffTables, rowsOf, type TableRow, type TableRows } from "../../src/datapath/tables.ts";
+import { type Balancing, diffTables, rowsOf, type TableRow, type TableRows } from "../../src/datapath/tables.ts";
 import { cidr, ipv4, maskOf } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { seededRandom } from "./seeded-random.ts";
@@ -119,7 +119,16 @@ export interface Cluster {
   /** Address to VTEP, VNI. */
   endpoints: Record<string, { vtep: string; vni: number }>;
   networks: Record<number, { subnet: string; internal?: boolean }>;
-  vips?: Record<string, { vni: number; tasks: string[]; draining?: string[]; ports?: [number, number][] }>;
+  vips?: Record<
+    string,
+    {
+      vni: number;
+      tasks: string[];
+      draining?: string[];
+      ports?: [number, number][];
+      balancing?: Partial<Balancing>;
+    }
+  >;
 }
 
 export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
@@ -158,6 +167,13 @@ export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
       service: `service-${address}`,
       tasks: vip.tasks.map(ipv4),
       draining: (vip.draining ?? []).map(ipv4),
+      balancing: {
+        scheduler: "rr",
+        weights: vip.tasks.map(() => 1),
+        affinitySeconds: 0,
+        preferLocal: false,
+        ...vip.balancing,
+      },
       ports: vip.ports?.map(([published, target]) => ({ protocol: 6, published, target })) ?? null,
     });
   }
