@@ -7,7 +7,6 @@ import { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import type { Traffic } from "./egress.ts";
 import { FlowCensus } from "./flow-census.ts";
 import { type FlowRow, listFlows } from "./flow-list.ts";
-import { FlowCensus } from "./flow-census.ts";
 import { FlowSweeper } from "./flow-sweeper.ts";
 import type { FlowTable } from "./flow-table.ts";
 import { Forwarder, type Said } from "./forwarder.ts";
