@@ -1,5 +1,4 @@
 // The agent: its parts, wired, in the order in which they start and stop.
-import { readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -12,7 +11,6 @@ import { serveSessions } from "../cluster/session-server.ts";
 import { emptyState } from "../cluster/state.ts";
 import { compileNames } from "../dns/compile-names.ts";
 import { DnsServer } from "../dns/server.ts";
-import { nameserversOf } from "../dns/upstream.ts";
 import { type Clock, systemClock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import { cidr } from "../lib/ip.ts";
@@ -28,6 +26,7 @@ import { createBackend } from "./backend.ts";
 import type { Config } from "./config.ts";
 import { DataPath } from "./datapath.ts";
 import { places } from "./places.ts";
+import { ResolvConf } from "./resolv-conf.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
 import { Sync } from "./sync.ts";
 import { TaskStatuses } from "./task-statuses.ts";
@@ -102,14 +101,17 @@ async function start(
   stops.push(() => dataPath.stop());
 
   const mesh = await createMesh({ log, clock });
-  const dns = new DnsServer({
-    clock,
-    log,
-    names: compileNames(emptyState(), { pool }),
-    resolvers: config.dns.resolvers ?? nodeResolvers(),
-    forward: config.dns.forward,
-  });
+  const resolvConf = new ResolvConf(clock);
+  stops.push(() => resolvConf.stop());
+  const { resolvers = resolvConf.resolvers, forward, domain } = config.dns;
+  const dns = new DnsServer({ clock, log, names: compileNames(emptyState(), { pool, domain }), resolvers, forward });
   stops.push(() => dns.stop());
+  if (config.dns.resolvers === undefined) {
+    resolvConf.watch((found) => {
+      dns.setResolvers(found);
+      log.info("the node's resolvers have changed", { address: found.join(" ") });
+    });
+  }
 
   const session = new Session({
     identity: {
@@ -152,7 +154,7 @@ async function start(
     links,
     mesh,
     dns: {
-      update: (state) => dns.update(compileNames(state, { pool })),
+      update: (state) => dns.update(compileNames(state, { pool, domain })),
       listen: (addresses) => dns.listen(addresses),
     },
     tasks: {
@@ -235,14 +237,6 @@ async function startLeader(config: Config, log: Log, clock: Clock): Promise<() =
 /** A manager's own sessions are answered here first. */
 function managersOf({ cluster: { listen, managers } }: Config): string[] {
   return [...new Set([...(listen === undefined ? [] : [`${listen.host}:${listen.port}`]), ...managers])];
-}
-
-function nodeResolvers(): string[] {
-  try {
-    return nameserversOf(readFileSync("/etc/resolv.conf", "utf8"));
-  } catch {
-    return []; // without the file resolv.conf(5) has the local host asked, where nobody but us would answer
-  }
 }
 
 /** Network namespaces of this node's containers, by the id of their task or endpoint. */

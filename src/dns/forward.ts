@@ -9,6 +9,7 @@ import { ResponseCache } from "./cache.ts";
 import { type Answer, codeOnly, Flag, type Query, Rcode } from "./codec.ts";
 import { encodeUpstreamQuery } from "./encode.ts";
 import type { Asker } from "./names.ts";
+import { RateLimit } from "./rate-limit.ts";
 import { parseResponse, type Response } from "./response.ts";
 import { exchangeTcp, exchangeUdp, parseUpstream, type Upstream } from "./upstream.ts";
 
@@ -21,6 +22,8 @@ const ROUNDS = 2;
 const STALE_WAIT_MS = 1_800;
 const MAX_WAITING = 1_000;
 const MAX_WAITING_PER_CLIENT = 100;
+/** Of one client, what is not in the cache. */
+const MAX_ASKED_PER_SECOND = 500;
 
 export interface ForwardOptions {
   readonly clock: Clock;
@@ -38,7 +41,7 @@ export interface ForwardStats {
   readonly staleAnswers: number;
   readonly sentUpstream: number;
   readonly upstreamFailures: number;
-  /** Queries turned away because too many were waiting. */
+  /** Queries turned away because too many were waiting, or one client asked for too much. */
   readonly limited: number;
 }
 
@@ -54,6 +57,7 @@ export class Forwarder {
   #waiting = 0;
   // BOUNDED: by MAX_WAITING; keyed by the client's address.
   readonly #waitingByClient = new Map<number, number>();
+  readonly #rate = new RateLimit(MAX_ASKED_PER_SECOND);
   readonly #counters = { cacheHits: 0, staleAnswers: 0, sentUpstream: 0, upstreamFailures: 0, limited: 0 };
 
   /** Throws ConfigError when a resolver is not an address. */
@@ -83,13 +87,15 @@ export class Forwarder {
     // Nobody who does not ask for recursion learns what others have asked.
     if ((query.flags & Flag.RD) === 0) return codeOnly(Rcode.Refused);
     const key = `${query.name} ${query.type} ${query.flags & (Flag.AD | Flag.CD)} ${query.edns?.dnssecOk ?? false}`;
-    const cached = this.#cache.fresh(key, this.#options.clock.monotonic());
+    const nowMs = this.#options.clock.monotonic();
+    const cached = this.#cache.fresh(key, nowMs);
     if (cached !== undefined) {
       this.#counters.cacheHits++;
       return { kind: "message", message: cached };
     }
     const waitingOfClient = this.#waitingByClient.get(asker.address) ?? 0;
-    if (this.#waiting >= MAX_WAITING || waitingOfClient >= MAX_WAITING_PER_CLIENT) {
+    const isFull = this.#waiting >= MAX_WAITING || waitingOfClient >= MAX_WAITING_PER_CLIENT;
+    if (isFull || !this.#rate.allows(asker.address, nowMs)) {
       this.#counters.limited++;
       return this.#staleOr(key, Rcode.ServFail);
     }

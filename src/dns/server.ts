@@ -9,10 +9,14 @@ import { encodeResponse } from "./encode.ts";
 import { Forwarder, type ForwardStats } from "./forward.ts";
 import { createHandlers, type Handler } from "./handlers.ts";
 import { Listener } from "./listener.ts";
-import type { Names } from "./names.ts";
+import type { Asker, Names } from "./names.ts";
+import { RateLimit } from "./rate-limit.ts";
 
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 5_000;
+/** All strangers together: their addresses may be forged, and a refusal a blow at whose they are. */
+const REFUSALS_PER_SECOND = 100;
+const ANY_STRANGER = 0;
 
 export interface DnsServerOptions {
   /** 0: any that is free, for tests. Default 53. */
@@ -35,6 +39,8 @@ export interface DnsStats extends ForwardStats {
   /** Of the queries, those that could not be read, answered or not. */
   readonly malformed: number;
   readonly connectionsLimited: number;
+  /** Queries of strangers that were not even refused. */
+  readonly ignored: number;
 }
 
 const RCODE_NAMES: Readonly<Record<Rcode, string>> = {
@@ -64,6 +70,8 @@ export class DnsServer {
   #queries = 0;
   #malformed = 0;
   #connectionsLimited = 0;
+  #ignored = 0;
+  readonly #refusals = new RateLimit(REFUSALS_PER_SECOND);
   // BOUNDED: by the response codes there are; keyed by name.
   readonly #answersByRcode = new Map<string, number>();
 
@@ -92,6 +100,7 @@ export class DnsServer {
       answersByRcode: Object.fromEntries(this.#answersByRcode),
       malformed: this.#malformed,
       connectionsLimited: this.#connectionsLimited,
+      ignored: this.#ignored,
     };
   }
 
@@ -176,23 +185,26 @@ export class DnsServer {
     const query = parseQuery(message);
     if (query === undefined || query.fault === Rcode.FormErr) this.#malformed++;
     if (query === undefined) return false;
+    const names = this.#names;
+    const networks = names.networksOf(source, via);
+    if (networks === undefined && !this.#refusals.allows(ANY_STRANGER, this.#options.clock.monotonic())) {
+      this.#ignored++;
+      return false;
+    }
     const respond = (answer: Answer) => {
       this.#count(answer);
       reply(encodeResponse(query, answer, limitOf(query)));
     };
-    const answer = this.#answer(query, source, via);
+    // A stranger gets nothing, so that nobody uses us to reach others.
+    const answer =
+      networks === undefined ? codeOnly(Rcode.Refused) : this.#answer(query, { address: source, via, names, networks });
     if (answer instanceof Promise) void answer.then(respond);
     else respond(answer);
     return true;
   }
 
-  #answer(query: Query, source: Ipv4, via: Ipv4): Answer | Promise<Answer> {
+  #answer(query: Query, asker: Asker): Answer | Promise<Answer> {
     if (query.fault !== Rcode.NoError) return codeOnly(query.fault);
-    const names = this.#names;
-    const networks = names.networksOf(source, via);
-    // A stranger gets nothing, so that nobody uses us to reach others.
-    if (networks === undefined) return codeOnly(Rcode.Refused);
-    const asker = { address: source, via, names, networks };
     for (const handler of this.#handlers) {
       const answer = handler(query, asker);
       if (answer !== undefined) return answer;

@@ -20,7 +20,7 @@ test("a minimal file gets every default", (t) => {
     device: "overlay0",
     log: { level: "info" },
     datapath: { underlay: "auto", flows: 262_144 },
-    dns: { forward: {} },
+    dns: { forward: {}, domain: "overlay" },
   });
 });
 
@@ -36,7 +36,7 @@ socket: /tmp/o.sock
 device: ov0
 log: { level: debug }
 datapath: { workers: 2, underlay: dgram, spinMicros: 30, flows: 4096, flowFile: /dev/shm/flows }
-dns: { resolvers: [10.0.0.53, "10.0.0.54:5353"], forward: { corp.example: [10.0.0.55] } }
+dns: { resolvers: [10.0.0.53, "10.0.0.54:5353"], forward: { corp.example: [10.0.0.55] }, domain: Cluster.Example }
 `);
   t.deepEqual(config, {
     node: { name: "node2", address: "192.0.2.12" },
@@ -49,7 +49,11 @@ dns: { resolvers: [10.0.0.53, "10.0.0.54:5353"], forward: { corp.example: [10.0.
     device: "ov0",
     log: { level: "debug" },
     datapath: { workers: 2, underlay: "dgram", spinMicros: 30, flows: 4096, flowFile: "/dev/shm/flows" },
-    dns: { resolvers: ["10.0.0.53", "10.0.0.54:5353"], forward: { "corp.example": ["10.0.0.55"] } },
+    dns: {
+      resolvers: ["10.0.0.53", "10.0.0.54:5353"],
+      forward: { "corp.example": ["10.0.0.55"] },
+      domain: "cluster.example",
+    },
   });
 });
 
@@ -137,6 +141,14 @@ const mistakes: [name: string, yaml: string, line: number | undefined, says: str
   ["a socket path too long", `${MINIMAL}socket: /${"x".repeat(107)}`, 3, /^socket: .*at most 107 bytes/],
   ["a device name too long", `${MINIMAL}device: overlay-device-0`, 3, /^device: .*1 to 15 letters/],
   ["a resolver that is a name", `${MINIMAL}dns: { resolvers: [one.example] }`, 3, /^dns\.resolvers\.0: .*ADDRESS/],
+  ["a domain with an underscore", `${MINIMAL}dns: { domain: my_net }`, 3, /^dns\.domain: .*a domain is labels/],
+  ["a domain that ends in a number", `${MINIMAL}dns: { domain: a.1 }`, 3, /^dns\.domain: .*a domain is labels/],
+  [
+    "a domain with a meaning of its own",
+    `${MINIMAL}dns: { domain: Localhost }`,
+    3,
+    /^dns\.domain: .*meaning of its own/,
+  ],
   ["YAML that is broken", "node: {name: node1\ncluster: [", 2, /^YAML: /],
   ["a key twice", `${MINIMAL}pool: 10.0.0.0/8\npool: 10.0.0.0/9`, 4, /^YAML: .*unique/],
   ["a file that is a list", "- a\n- b", 1, /^file: /],

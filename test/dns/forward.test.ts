@@ -236,6 +236,20 @@ test("one client has at most 100 queries waiting, and others are served meanwhil
   t.is(addressOf(await ask(forwarder, "one-more.example.org")), "203.0.113.1");
 });
 
+test("one client asks 500 new questions a second, and others are served meanwhile", async (t) => {
+  const server = await upstream(t, answering("203.0.113.1"));
+  const { forwarder, clock } = forwarderTo([server.text]);
+  for (let i = 0; i < 500; i += 50) {
+    await Promise.all(Array.from({ length: 50 }, (_, j) => ask(forwarder, `n${i + j}.example.org`)));
+  }
+  t.is((await ask(forwarder, "one-more.example.org")).rcode, "SERVFAIL");
+  t.is(forwarder.stats().limited, 1);
+  t.is(addressOf(await ask(forwarder, "n7.example.org")), "203.0.113.1");
+  t.is(addressOf(await ask(forwarder, "one-more.example.org", { client: "10.192.16.32" })), "203.0.113.1");
+  await clock.advance(1000);
+  t.is(addressOf(await ask(forwarder, "another.example.org")), "203.0.113.1");
+});
+
 test("a domain is asked of its own resolvers, the longest that fits, and nobody else", async (t) => {
   const [world, corp, lab] = await Promise.all(
     ["203.0.113.1", "203.0.113.2", "203.0.113.3"].map((address) => upstream(t, answering(address))),

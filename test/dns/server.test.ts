@@ -268,11 +268,27 @@ test("an address that cannot be had is logged once with what to do, and had as s
   t.regex(JSON.parse(lines[2]!).msg, /192\.0\.2\.200.*not on a link yet/);
 });
 
-test("a stranger is refused", async (t) => {
-  class StrangersOnly extends Names {
-    override networksOf(): undefined {}
+class StrangersOnly extends Names {
+  constructor() {
+    super({ domain: "overlay", ttlSeconds: 5, pool: "10.192.0.0/10" }, 1, [], new Map(), new Map());
   }
-  const options = { domain: "overlay", ttlSeconds: 5, pool: "10.192.0.0/10" };
-  const names = new StrangersOnly(options, 1, [], new Map(), new Map());
-  t.regex(await dig(await start(t, { names }), "search.web"), /status: REFUSED/);
+  override networksOf(): undefined {}
+}
+
+test("a stranger is refused", async (t) => {
+  t.regex(await dig(await start(t, { names: new StrangersOnly() }), "search.web"), /status: REFUSED/);
+});
+
+test("strangers hear a hundred refusals a second, whatever they ask, and then nothing", async (t) => {
+  const clock = new VirtualClock();
+  const { port, server } = await start(t, { names: new StrangersOnly(), clock });
+  const malformed = query(0, "a").subarray(0, 15);
+  const many = Array.from({ length: 300 }, (_, id) => (id % 3 === 0 ? malformed : query(id, "search.web")));
+  const refused = await askUdp(port, many, 100);
+  t.true(refused.every((packet) => "rcode" in packet && packet.rcode === "REFUSED"));
+  await until(() => server.stats().queries === 300, "all are read");
+  t.like(server.stats(), { ignored: 200, answersByRcode: { REFUSED: 100 } });
+  await clock.advance(1000);
+  await askUdp(port, [query(1, "search.web")], 1);
+  t.like(server.stats(), { ignored: 200, answersByRcode: { REFUSED: 101 } });
 });
