@@ -157,10 +157,12 @@ export class Tables {
       if (row !== undefined) this.#forget(row);
     }
     for (const row of diff.put) {
-      const key = rowKey(row);
-      const old = this.#rows.get(key);
+      const old = this.#rows.get(rowKey(row));
       if (old !== undefined) this.#forget(old);
-      this.#rows.set(key, row);
+    }
+    // All old rows are gone: what one row gave up another may have.
+    for (const row of diff.put) {
+      this.#rows.set(rowKey(row), row);
       this.#learn(row);
     }
   }

@@ -1,0 +1,199 @@
+// The flow table by rows: versions, states, eviction, counters, and what is refused.
+import test from "ava";
+import { FlowState, FlowTable } from "../../src/datapath/flow-table.ts";
+import { findOriginal, findReply, flowKeys, insert, isWhole, liveEntries } from "../fakes/flows.ts";
+
+const SEED = 7;
+
+function tableOf(capacity: number): FlowTable {
+  return FlowTable.open(new ArrayBuffer(FlowTable.bytesFor(capacity)), capacity, SEED);
+}
+
+test("a flow is found by both its keys, and by no other", (t) => {
+  const table = tableOf(4);
+  const keys = flowKeys(1);
+  const entry = insert(table, keys);
+  t.is(findOriginal(table, keys), entry);
+  t.is(findReply(table, keys), entry + 1);
+  t.true(isWhole(table, entry, keys));
+  t.is(table.size, 1);
+  for (const changed of ["zone", "protocol", "source", "destination", "ports"] as const) {
+    t.is(findOriginal(table, { ...keys, [changed]: keys[changed] ^ 1 }), -1, changed);
+  }
+});
+
+test("addresses, ports and VNIs with the highest bit set are kept as they are", (t) => {
+  const table = tableOf(4);
+  const entry = table.reserve(0xffffff, 255, -1, -2, -3, 0x800000, -4, -5, -6);
+  table.publish(entry, FlowState.Unreplied);
+  t.is(table.find(0xffffff, 255, -1, -2, -3), entry);
+  t.is(table.find(0x800000, 255, -4, -5, -6), entry + 1);
+  t.is(table.zoneOf(entry), 0xffffff);
+  t.is(table.zoneOf(entry + 1), 0x800000);
+  t.is(table.protocolOf(entry), 255);
+});
+
+test("a reserved flow is not found until it is published", (t) => {
+  const table = tableOf(4);
+  const { zone, protocol, source, destination, ports } = flowKeys(1);
+  const entry = table.reserve(zone, protocol, source, destination, ports, 0, 1, 2, 3);
+  t.is(findOriginal(table, flowKeys(1)), -1);
+  table.publish(entry, FlowState.Unreplied);
+  t.is(findOriginal(table, flowKeys(1)), entry);
+});
+
+test("a full table takes no more until a flow is removed", (t) => {
+  const table = tableOf(3);
+  const entries = [1, 2, 3].map((number) => insert(table, flowKeys(number)));
+  t.is(insert(table, flowKeys(4)), -1);
+  table.removeLocked(entries[1]! + 1);
+  t.is(findOriginal(table, flowKeys(2)), -1);
+  t.is(findReply(table, flowKeys(2)), -1);
+  t.is(insert(table, flowKeys(4)), entries[1]!);
+  t.is(table.size, 3);
+});
+
+test("the oldest unreplied flow is the one to evict", (t) => {
+  const table = tableOf(8);
+  t.is(table.oldestUnreplied(), -1);
+  const [first, second, third] = [1, 2, 3].map((number) => insert(table, flowKeys(number)));
+  insert(table, flowKeys(4), FlowState.Established);
+  t.is(table.oldestUnreplied(), first!);
+  table.changeState(first! + 1, table.versionOf(first!), FlowState.Replied, 120);
+  t.is(table.oldestUnreplied(), second!);
+  table.removeLocked(second!);
+  t.is(table.oldestUnreplied(), third!);
+  table.removeLocked(third!);
+  t.is(table.oldestUnreplied(), -1);
+});
+
+test("a change of state that is not a reply's leaves the flow to be evicted", (t) => {
+  const table = tableOf(8);
+  const entry = insert(table, flowKeys(1), FlowState.SynSent);
+  table.changeState(entry, table.versionOf(entry), FlowState.Closed, 10);
+  t.is(table.stateOf(entry), FlowState.Closed);
+  t.is(table.timeoutOf(entry), 10);
+  t.is(table.oldestUnreplied(), entry);
+});
+
+test("a flow that was removed is not current, and nobody's removal takes its successor", (t) => {
+  const table = tableOf(1);
+  const entry = insert(table, flowKeys(1));
+  t.is(findOriginal(table, flowKeys(1)), entry);
+  const version = table.foundVersion;
+  t.true(table.isCurrent(entry, version));
+  table.remove(entry, version);
+  t.false(table.isCurrent(entry, version));
+  t.is(insert(table, flowKeys(2)), entry);
+  table.remove(entry, version);
+  t.is(findOriginal(table, flowKeys(2)), entry);
+});
+
+test("a flow that was found while it was removed is not current once another is written in its place", (t) => {
+  const table = tableOf(1);
+  const entry = insert(table, flowKeys(1));
+  table.removeLocked(entry);
+  const version = table.versionOf(entry); // what a find() has that came between the removal's steps
+  const { zone, protocol, source, destination, ports } = flowKeys(2);
+  table.reserve(zone, protocol, source, destination, ports, 0, 1, 2, 3); // and is not published yet
+  t.false(table.isCurrent(entry, version));
+});
+
+test("a removed flow does not come back to life by a change of its state", (t) => {
+  const table = tableOf(2);
+  const entry = insert(table, flowKeys(1));
+  const live = table.versionOf(entry);
+  table.removeLocked(entry);
+  for (const version of [live, table.versionOf(entry)]) {
+    table.changeState(entry + 1, version, FlowState.Replied, 120);
+    t.is(table.stateOf(entry), FlowState.Free);
+  }
+  t.deepEqual(liveEntries(table), []);
+  insert(table, flowKeys(2));
+  table.changeState(entry + 1, live, FlowState.Closed, 10);
+  t.is(table.stateOf(entry), FlowState.Unreplied, "the next flow in its place keeps its state");
+});
+
+test("a flow that is removed twice is removed once", (t) => {
+  const table = tableOf(2);
+  const entry = insert(table, flowKeys(1));
+  insert(table, flowKeys(2));
+  table.removeLocked(entry);
+  table.removeLocked(entry);
+  t.is(table.size, 1);
+  t.is(insert(table, flowKeys(3)), entry);
+  t.is(insert(table, flowKeys(4)), -1);
+});
+
+test("packets and bytes are counted each way, beyond 32 bits", (t) => {
+  const table = tableOf(2);
+  const entry = insert(table, flowKeys(1));
+  table.count(entry, 1, 100, 5);
+  table.count(entry + 1, 2, 65_535, 6);
+  t.is(table.packetsOf(entry), 1);
+  t.is(table.bytesOf(entry), 100);
+  t.is(table.packetsOf(entry + 1), 2);
+  t.is(table.lastSeenOf(entry), 6);
+  let expected = 65_535;
+  for (let i = 0; i < 200_000; i++) {
+    table.count(entry + 1, 1, 65_535, 7);
+    expected += 65_535;
+  }
+  t.is(table.bytesOf(entry + 1), expected);
+  t.true(expected > 2 ** 33);
+  t.is(table.packetsOf(entry + 1), 200_002);
+});
+
+test("a new flow has nothing of the one that was in its place", (t) => {
+  const table = tableOf(1);
+  const entry = insert(table, flowKeys(1));
+  table.count(entry, 1, 100, 5);
+  table.setEpoch(entry, 9);
+  table.setNextSequence(entry, 77);
+  table.setCreated(entry, 4);
+  table.removeLocked(entry);
+  const { zone, protocol, source, destination, ports } = flowKeys(2);
+  table.reserve(zone, protocol, source, destination, ports, 0, 1, 2, 3);
+  table.publish(entry, FlowState.Unreplied);
+  const words = [table.packetsOf(entry), table.bytesOf(entry), table.epochOf(entry), table.nextSequenceOf(entry)];
+  t.deepEqual([...words, table.createdOf(entry), table.vipOf(entry), table.lastSeenOf(entry)], [0, 0, 0, 0, 0, 0, 0]);
+});
+
+test("a table that is joined is the same table", (t) => {
+  const buffer = new ArrayBuffer(FlowTable.bytesFor(4));
+  const first = FlowTable.open(buffer, 4, SEED);
+  const entry = insert(first, flowKeys(1));
+  const second = FlowTable.join(buffer, 4);
+  t.is(findOriginal(second, flowKeys(1)), entry);
+  second.remove(entry, second.foundVersion);
+  t.is(findOriginal(first, flowKeys(1)), -1);
+});
+
+test("there is nothing to join in memory that holds no table, or one of another capacity", (t) => {
+  const buffer = new ArrayBuffer(FlowTable.bytesFor(8));
+  t.throws(() => FlowTable.join(buffer, 8), { instanceOf: RangeError });
+  FlowTable.open(buffer, 4, SEED);
+  t.throws(() => FlowTable.join(buffer, 8), { instanceOf: RangeError });
+});
+
+test("memory that is too small is refused", (t) => {
+  const buffer = new ArrayBuffer(FlowTable.bytesFor(4) - 4);
+  t.throws(() => FlowTable.open(buffer, 4, SEED), { instanceOf: RangeError });
+});
+
+test("the hash depends on the seed, which goes with the memory", (t) => {
+  const buffer = new ArrayBuffer(FlowTable.bytesFor(4));
+  const table = FlowTable.open(buffer, 4, 1);
+  t.not(table.hash(0, 6, 1, 2, 3), tableOf(4).hash(0, 6, 1, 2, 3));
+  t.is(FlowTable.open(buffer, 4, 2).hash(0, 6, 1, 2, 3), table.hash(0, 6, 1, 2, 3));
+});
+
+test("hashes spread: of 4,096 flows that count up no slot of 8,192 has more than 12", (t) => {
+  const table = tableOf(1);
+  const slots = new Uint8Array(8192);
+  for (let i = 0; i < 4096; i++) {
+    const keys = flowKeys(i);
+    slots[table.hash(keys.zone, keys.protocol, keys.source, keys.destination, keys.ports) & 8191]!++;
+  }
+  t.true(Math.max(...slots) <= 12);
+});
