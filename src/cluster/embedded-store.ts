@@ -24,7 +24,7 @@ interface Head {
 
 /**
  * Opens the store in `directory`, which is made when missing. Throws PlatformError when another process has it, and
- * when the file is damaged: that is set aside then, and stays there until a person has decided.
+ * DamagedStoreError when the file is damaged: that is set aside then, and stays there until a person has decided.
  */
 export async function openEmbeddedStore(directory: string): Promise<Store> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -128,9 +128,14 @@ async function openChecked(path: string): Promise<RootDatabase<string, string>> 
   }
 }
 
-function damaged(what: string, path: string, aside: string, cause?: unknown): PlatformError {
+/** The node cannot lead until a person has decided; it may go on without leading. */
+export class DamagedStoreError extends PlatformError {
+  override name = "DamagedStoreError";
+}
+
+function damaged(what: string, path: string, aside: string, cause?: unknown): DamagedStoreError {
   const mend = `put a backup at ${path}, or remove ${aside} to begin with an empty cluster`;
-  return new PlatformError(what, mend, { cause });
+  return new DamagedStoreError(what, mend, { cause });
 }
 
 /**

@@ -1,6 +1,6 @@
 // The routing mesh's entrance: what arrives for a published port at any of the node's addresses goes to the service's
 // mesh VIP, which the data path balances.
-import type { Protocol } from "../cluster/schema.ts";
+import type { HeldPort, Protocol } from "../cluster/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import { CommandError, run } from "../lib/command.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
@@ -12,7 +12,12 @@ import { ProxyMesh } from "./proxy-mesh.ts";
 export interface MeshPort {
   readonly protocol: Protocol;
   readonly port: number;
-  readonly meshVip: string;
+  /** Where it leads, at the same port. */
+  readonly vip: string;
+  /** Of this node, on which it answers; null: all. */
+  readonly address: string | null;
+  /** Whether a relay tells the task who the client is. */
+  readonly proxyProtocol: boolean;
 }
 
 export interface DesiredMesh {
@@ -21,6 +26,8 @@ export interface DesiredMesh {
   readonly device: string;
   /** Containers' host ends: what their names begin with. Nothing that comes in by them may pass. */
   readonly vethPrefix: string;
+  /** On which the nodes receive VXLAN, this one among them. */
+  readonly vxlanPorts: readonly number[];
   readonly ingressAddress: string | null;
   /** Subnets of networks without a way out. */
   readonly internal: readonly Cidr[];
@@ -29,8 +36,15 @@ export interface DesiredMesh {
 
 export interface Mesh {
   readonly kind: "nftables" | "proxy";
-  /** Makes it so, all at once. Doing it again costs little, and puts back what somebody removed. */
-  apply(desired: DesiredMesh): Promise<void>;
+  /**
+   * Makes it so, all at once, but for ports that processes of this node have: those are the answer. Doing it again costs
+   * little, and puts back what somebody removed.
+   */
+  apply(desired: DesiredMesh): Promise<readonly HeldPort[]>;
+  /** From now on puts back at once what somebody removes. */
+  watch(): void;
+  /** Looks after nothing any more; what is in force stays where it can. */
+  close(): Promise<void>;
   remove(): Promise<void>;
 }
 
@@ -45,7 +59,7 @@ export interface MeshOptions {
 export async function createMesh({ log, clock, table = "overlayd" }: MeshOptions): Promise<Mesh> {
   try {
     await run(["nft", "list", "tables"]);
-    return new NftablesMesh(log, table);
+    return new NftablesMesh({ log, clock, table });
   } catch (error) {
     if (!(error instanceof PlatformError || error instanceof CommandError)) throw error;
     log.warn(

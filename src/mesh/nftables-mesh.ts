@@ -1,33 +1,68 @@
 // The routing mesh in the kernel: one table, replaced in one transaction, looked after between changes.
+import type { HeldPort } from "../cluster/schema.ts";
+import type { Clock } from "../lib/clock.ts";
 import { CommandError, run } from "../lib/command.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { type Watch, watchOutput } from "../lib/watch-output.ts";
+import { HeldPorts } from "./held-ports.ts";
 import type { DesiredMesh, Mesh, MeshPort } from "./mesh.ts";
 import { ruleset } from "./nftables.ts";
 
 interface Applied {
+  desired: DesiredMesh;
   text: string;
-  /** The kernel's own number for the table: another one means that somebody replaced it. */
-  handle: number;
-  ports: readonly MeshPort[];
+  /** The table as the kernel lists it. */
+  listing: string | undefined;
+}
+
+export interface NftablesMeshOptions {
+  log: Log;
+  clock: Clock;
+  /** The table's name. */
+  table: string;
 }
 
 export class NftablesMesh implements Mesh {
   readonly kind = "nftables";
   readonly #log: Log;
+  readonly #clock: Clock;
   readonly #table: string;
+  readonly #held = new HeldPorts();
   #applied: Applied | undefined;
   /** What runs now; the next waits for it. */
   #turn: Promise<unknown> = Promise.resolve();
+  #watch: Watch | undefined;
   #saidConntrack = false;
 
-  constructor(log: Log, table: string) {
+  constructor({ log, clock, table }: NftablesMeshOptions) {
     this.#log = log;
+    this.#clock = clock;
     this.#table = table;
   }
 
-  apply(desired: DesiredMesh): Promise<void> {
-    return this.#inTurn(() => this.#apply(desired));
+  apply(desired: DesiredMesh): Promise<readonly HeldPort[]> {
+    return this.#inTurn(async () => {
+      const held = await this.#held.among(desired.ports, desired.pool);
+      await this.#put(desired, ruleset(this.#table, desired, held));
+      return held;
+    });
+  }
+
+  watch(): void {
+    this.#watch = watchOutput({
+      log: this.#log,
+      clock: this.#clock,
+      monitors: [["nft", "monitor"]],
+      what: "rules of nftables",
+      isOurs: (line) => line.includes(` ip ${this.#table}`),
+      onChange: () => void this.#inTurn(() => this.#restore()),
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#watch?.close();
+    await this.#turn;
   }
 
   remove(): Promise<void> {
@@ -37,26 +72,41 @@ export class NftablesMesh implements Mesh {
     });
   }
 
-  #inTurn(work: () => Promise<void>): Promise<void> {
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#turn.then(work);
     this.#turn = result.catch(() => {});
     return result;
   }
 
-  async #apply(desired: DesiredMesh): Promise<void> {
-    const text = ruleset(this.#table, desired);
-    if (this.#applied?.text === text && (await this.#handle()) === this.#applied.handle) return;
+  async #put(desired: DesiredMesh, text: string): Promise<void> {
+    if (this.#applied?.text === text && (await this.#listing()) === this.#applied.listing) return;
     await nft(["-f", "-"], text);
-    const before = this.#applied?.ports ?? [];
-    this.#applied = { text, handle: (await this.#handle()) ?? -1, ports: desired.ports };
+    const before = this.#applied?.desired.ports ?? [];
+    this.#applied = { desired, text, listing: await this.#listing() };
     await this.#forgetFlows(changedUdpPorts(before, desired.ports));
   }
 
-  async #handle(): Promise<number | undefined> {
-    const { nftables } = JSON.parse(await nft(["-j", "list", "tables"])) as {
-      nftables: { table?: { family: string; name: string; handle: number } }[];
-    };
-    return nftables.find(({ table }) => table?.family === "ip" && table.name === this.#table)?.table?.handle;
+  /** Never rejects: apply() is tried again. */
+  async #restore(): Promise<void> {
+    if (this.#applied === undefined) return;
+    const { desired, text, listing } = this.#applied;
+    try {
+      if ((await this.#listing()) === listing) return;
+      this.#log.warn("somebody changed overlayd's table in nftables: it is put back", { reason: `table ip ${this.#table}` });
+      await this.#put(desired, text);
+    } catch (error) {
+      this.#log.error("the table in nftables cannot be put back yet", { reason: messageOf(error) });
+    }
+  }
+
+  /** undefined: there is no such table. */
+  async #listing(): Promise<string | undefined> {
+    try {
+      return await run(["nft", "--stateless", "list", "table", "ip", this.#table]);
+    } catch (error) {
+      if (error instanceof CommandError) return undefined;
+      throw error;
+    }
   }
 
   /**
@@ -84,7 +134,7 @@ export class NftablesMesh implements Mesh {
 /** Ports that lead elsewhere than before. */
 export function changedUdpPorts(before: readonly MeshPort[], after: readonly MeshPort[]): number[] {
   const targets = (ports: readonly MeshPort[]) =>
-    new Map(ports.filter(({ protocol }) => protocol === "udp").map(({ port, meshVip }) => [port, meshVip]));
+    new Map(ports.filter(({ protocol }) => protocol === "udp").map(({ port, vip }) => [port, vip]));
   const old = targets(before);
   const now = targets(after);
   return [...new Set([...old.keys(), ...now.keys()])].filter((port) => old.get(port) !== now.get(port));

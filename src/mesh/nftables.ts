@@ -1,22 +1,31 @@
-// The nftables table, as text: ports to mesh VIPs, the way out for containers, and guards. LAB.md says why each line is.
+// The nftables table, as text: ports to VIPs, the way out for containers, and guards. LAB.md says why each line is.
+import type { HeldPort, Protocol } from "../cluster/schema.ts";
 import { formatCidr } from "../lib/ip.ts";
+import { EVERY_ADDRESS } from "./held-ports.ts";
 import type { DesiredMesh, MeshPort } from "./mesh.ts";
 
+const PROTOCOLS = ["tcp", "udp"] as const;
+
 /** A whole transaction for `nft -f`: replaces what the table held. `name` is the table's. */
-export function ruleset(name: string, desired: DesiredMesh): string {
+export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldPort[]): string {
   const { device, vethPrefix, ingressAddress, internal } = desired;
   const pool = formatCidr(desired.pool);
   const tun = `"${device}"`;
-  const toPorts = (["tcp", "udp"] as const).map(
-    (protocol) => `ip daddr != ${pool} fib daddr type local dnat to ${protocol} dport map @${protocol}_ports`,
-  );
   return [
     `add table ip ${name}`,
     `delete table ip ${name}`,
     `table ip ${name} {`,
-    ...map("tcp_ports", desired.ports, "tcp"),
-    ...map("udp_ports", desired.ports, "udp"),
-    ...chain("raw", "type filter hook prerouting priority raw; policy accept;", [
+    ...PROTOCOLS.flatMap((protocol) => collections(protocol, desired.ports, held)),
+    ...chain("published", [
+      // Or the gateways' own ports, such as DNS, would be taken away.
+      `ip daddr ${pool} return`,
+      "fib daddr type != local return",
+      ...PROTOCOLS.map((protocol) => `ip daddr . ${protocol} dport @${protocol}_held return`),
+      ...PROTOCOLS.map((protocol) => `dnat to ip daddr . ${protocol} dport map @${protocol}_addresses`),
+      ...PROTOCOLS.map((protocol) => `dnat to ${protocol} dport map @${protocol}_ports`),
+    ]),
+    ...chain("raw", [
+      "type filter hook prerouting priority raw; policy accept;",
       // Only the filter's redirection leads out of a container; what is left over on its link stops here.
       `iifname "${vethPrefix}*" drop`,
       // Overlay addresses come out of the TUN, or from the node itself.
@@ -27,9 +36,10 @@ export function ruleset(name: string, desired: DesiredMesh): string {
       // The data path tracks these; a second entry here would call half of each local flow invalid.
       `iifname ${tun} ip daddr ${pool} fib daddr type != local notrack`,
     ]),
-    ...chain("prerouting", "type nat hook prerouting priority dstnat; policy accept;", toPorts),
-    ...chain("output", "type nat hook output priority -100; policy accept;", toPorts),
-    ...chain("postrouting", "type nat hook postrouting priority srcnat; policy accept;", [
+    ...chain("prerouting", ["type nat hook prerouting priority dstnat; policy accept;", "jump published"]),
+    ...chain("output", ["type nat hook output priority -100; policy accept;", "jump published"]),
+    ...chain("postrouting", [
+      "type nat hook postrouting priority srcnat; policy accept;",
       `iifname ${tun} ip saddr ${pool} ip daddr != ${pool} oifname != ${tun} masquerade`,
       ...(ingressAddress === null ? [] : [`oifname ${tun} ip saddr 127.0.0.0/8 snat to ${ingressAddress}`]),
     ]),
@@ -38,19 +48,42 @@ export function ruleset(name: string, desired: DesiredMesh): string {
   ].join("\n");
 }
 
-function map(name: string, ports: readonly MeshPort[], protocol: MeshPort["protocol"]): string[] {
-  const elements = ports
-    .filter((port) => port.protocol === protocol)
-    .sort((a, b) => a.port - b.port)
-    .map(({ port, meshVip }) => `${port} : ${meshVip}`);
+/** A lookup each, however many ports there are: those on every address, those on one, and those left to processes. */
+function collections(protocol: Protocol, ports: readonly MeshPort[], held: readonly HeldPort[]): string[] {
+  const own = ports.filter((port) => port.protocol === protocol && !isHeld(port, held)).sort((a, b) => a.port - b.port);
+  const partlyHeld = held.filter((port) => port.protocol === protocol && port.address !== EVERY_ADDRESS);
   return [
-    `  map ${name} {`,
-    "    type inet_service : ipv4_addr",
+    ...collection(
+      `map ${protocol}_ports`,
+      "inet_service : ipv4_addr",
+      own.filter(({ address }) => address === null).map(({ port, vip }) => `${port} : ${vip}`),
+    ),
+    ...collection(
+      `map ${protocol}_addresses`,
+      "ipv4_addr . inet_service : ipv4_addr",
+      own.filter(({ address }) => address !== null).map(({ port, vip, address }) => `${address} . ${port} : ${vip}`),
+    ),
+    ...collection(
+      `set ${protocol}_held`,
+      "ipv4_addr . inet_service",
+      partlyHeld.map(({ port, address }) => `${address} . ${port}`),
+    ),
+  ];
+}
+
+function isHeld({ port, protocol }: MeshPort, held: readonly HeldPort[]): boolean {
+  return held.some((other) => other.port === port && other.protocol === protocol && other.address === EVERY_ADDRESS);
+}
+
+function collection(name: string, type: string, elements: readonly string[]): string[] {
+  return [
+    `  ${name} {`,
+    `    type ${type}`,
     ...(elements.length === 0 ? [] : [`    elements = { ${elements.join(", ")} }`]),
     "  }",
   ];
 }
 
-function chain(name: string, hook: string, rules: readonly string[]): string[] {
-  return [`  chain ${name} {`, `    ${hook}`, ...rules.map((rule) => `    ${rule}`), "  }"];
+function chain(name: string, lines: readonly string[]): string[] {
+  return [`  chain ${name} {`, ...lines.map((line) => `    ${line}`), "  }"];
 }

@@ -9,6 +9,7 @@ const DESIRED: DesiredMesh = {
   pool: cidr("10.192.0.0/10"),
   device: "overlay0",
   vethPrefix: "ovl",
+  vxlanPorts: [4789],
   ingressAddress: "10.192.0.2",
   internal: [],
   ports: [
@@ -45,6 +46,13 @@ const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected
   ],
   ["what a container's link leaves over is dropped", {}, 'iifname "ovl*" drop', true],
   ["a forged overlay source is dropped", {}, 'iifname != { "lo", "overlay0" } ip saddr 10.192.0.0/10 drop', true],
+  ["VXLAN between nodes is not tracked, inbound", {}, "udp dport { 4789 } fib daddr type local notrack", true],
+  [
+    "VXLAN between nodes is not tracked, outbound",
+    { vxlanPorts: [4789, 8472] },
+    "udp dport { 4789, 8472 } notrack",
+    true,
+  ],
   ["an empty map has no elements", { ports: [] }, "elements", false],
 ];
 for (const [title, change, line, expected] of ROWS) {

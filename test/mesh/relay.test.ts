@@ -105,6 +105,7 @@ test("a port in use is said with the command that shows by whom, and had once it
     pool: cidr("10.192.0.0/10"),
     device: "overlay0",
     vethPrefix: "ovl",
+    vxlanPorts: [4789],
     ingressAddress: null,
     internal: [],
     ports: [{ protocol: "tcp" as const, port, meshVip: LOOPBACK }],

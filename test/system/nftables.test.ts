@@ -11,6 +11,7 @@ const DESIRED = {
   pool: cidr("10.192.0.0/10"),
   device: "overlay0",
   vethPrefix: "ovl",
+  vxlanPorts: [4789],
   ingressAddress: "10.192.0.2",
   internal: [],
   ports: [{ protocol: "tcp", port: 9200, meshVip: VIP }],
