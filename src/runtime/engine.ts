@@ -22,16 +22,21 @@ export interface Container {
   /** 64 hexadecimal digits. */
   readonly id: string;
   readonly name: string;
+  readonly image: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly isRunning: boolean;
   /** Of its first process, in the engine's pid namespace; 0 when it does not run. */
   readonly pid: number;
-  /** Wall-clock milliseconds. */
+  /** Wall-clock milliseconds; of the last run. */
   readonly startedAt: number;
+  /** Likewise; before `startedAt` while it runs. */
+  readonly finishedAt: number;
   /** `none`, `default`, `host`, `container:ID` or a network's name. */
   readonly networkMode: string;
   /** `none`: it has no health check. */
   readonly health: "none" | "starting" | "healthy" | "unhealthy";
+  /** What its last health check printed. */
+  readonly healthOutput: string;
   readonly exitCode: number;
   readonly oomKilled: boolean;
 }
@@ -47,8 +52,10 @@ export interface ContainerEvent {
 /** `docker` is dockerode itself, for what this class does not say. */
 export class Engine {
   readonly docker: Docker;
+  readonly socketPath: string;
 
   constructor(socketPath = ENGINE_SOCKET) {
+    this.socketPath = socketPath;
     this.docker = new Docker({ socketPath });
   }
 
@@ -73,11 +80,11 @@ export class Engine {
     }
   }
 
-  /** Ids of the running containers that have all of `labels` ("key" or "key=value"). Throws EngineError. */
-  async running(labels: readonly string[] = []): Promise<string[]> {
+  /** All containers, those that are stopped too. Throws EngineError. */
+  async containers(): Promise<Pick<Container, "id" | "labels">[]> {
     try {
-      const rows = await this.docker.listContainers({ filters: { status: ["running"], label: [...labels] } });
-      return rows.map(({ Id }) => Id);
+      const rows = await this.docker.listContainers({ all: true });
+      return rows.map(({ Id, Labels }) => ({ id: Id, labels: Labels }));
     } catch (cause) {
       throw new EngineError("docker ps", cause);
     }
@@ -111,12 +118,15 @@ function readContainer(info: Docker.ContainerInspectInfo): Container {
   return {
     id: info.Id,
     name: info.Name.replace(/^\//, ""),
+    image: config.Image,
     labels: config.Labels ?? {},
     isRunning: state.Running,
     pid: state.Pid,
     startedAt: Date.parse(state.StartedAt),
+    finishedAt: Date.parse(state.FinishedAt),
     networkMode: info.HostConfig.NetworkMode ?? "default",
     health: health === "starting" || health === "healthy" || health === "unhealthy" ? health : "none",
+    healthOutput: state.Health?.Log?.at(-1)?.Output ?? "",
     exitCode: state.ExitCode,
     oomKilled: state.OOMKilled,
   };

@@ -7,6 +7,8 @@ export interface TaskSpec<W = Workload> {
   /** SERVICE.SLOT */
   readonly name: string;
   readonly workload: W;
+  /** Of its first network; null while it has none. */
+  readonly address: string | null;
   /** For its resolv.conf. */
   readonly nameservers: readonly string[];
   /** TCP ports that its service publishes: it is ready when it listens on one of them. */

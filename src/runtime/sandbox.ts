@@ -71,6 +71,20 @@ export class Sandboxes {
     if (await this.exists(id)) await run(["ip", "netns", "del", this.nameOf(id)]);
   }
 
+  /** Removes the links that lead into it, at once: a namespace that nobody holds any more takes its time to end. */
+  async unlink(id: string): Promise<void> {
+    const name = this.nameOf(id);
+    if (!(await isNamespace(name))) return;
+    const links = JSON.parse((await run(["ip", "-n", name, "-json", "link", "show", "type", "veth"])) || "[]");
+    for (const { ifname } of links as { ifname: string }[]) await run(["ip", "-n", name, "link", "del", ifname]);
+  }
+
+  /** Takes the names away of all but `ids`. */
+  async unbindOthers(ids: Iterable<string>): Promise<void> {
+    const kept = new Set([...ids].map((id) => this.nameOf(id)));
+    for (const name of await this.list()) if (!kept.has(name)) await run(["ip", "netns", "del", name]);
+  }
+
   /** Ends with SIGKILL what still runs in it, and removes it. Nothing to do is no error. */
   async remove(id: string): Promise<void> {
     await this.#remove(this.nameOf(id));

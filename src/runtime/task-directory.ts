@@ -3,14 +3,12 @@
 //   exit  its exit status, written by the shim that waits for it
 //   log   what it prints; log.1 is what came before
 import { copyFile, mkdir, open, readdir, readFile, rm, stat, truncate } from "node:fs/promises";
-import { constants } from "node:os";
 import { join } from "node:path";
+import { describeExit } from "./exit.ts";
 import type { Exit } from "./runtime.ts";
 
 const LOG_MAX_BYTES = 16 << 20;
 const TAIL_BYTES = 4096;
-const TAIL_LINES = 5;
-const REASON_MAX_CHARS = 500;
 
 /** A process, told from a later one with the same number by when it started. */
 export interface ProcessId {
@@ -67,10 +65,7 @@ export class TaskDirectory {
   /** `exitCode` as a shell has it, above 128 for a signal. `from`: where in the log this run began. */
   async exitOf(exitCode: number | undefined, from: number): Promise<Exit> {
     if (exitCode === undefined) return { exitCode: null, error: "it ended, and its exit status is not known" };
-    if (exitCode === 0) return { exitCode, error: null };
-    const how = exitCode > 128 ? `killed by ${signalName(exitCode - 128)}` : `exit status ${exitCode}`;
-    const tail = await this.#tail(from);
-    return { exitCode, error: (tail === "" ? how : `${how}: ${tail}`).slice(0, REASON_MAX_CHARS) };
+    return describeExit(exitCode, exitCode === 0 ? "" : await this.#tail(from));
   }
 
   /** Keeps the log, which the task appends to, from growing without end. */
@@ -88,9 +83,7 @@ export class TaskDirectory {
     const file = await open(this.log);
     try {
       const { buffer, bytesRead } = await file.read(Buffer.alloc(size - start), 0, size - start, start);
-      const lines = buffer.toString("utf8", 0, bytesRead).split("\n");
-      const told = lines.map((line) => line.trim()).filter((line) => line !== "");
-      return told.slice(-TAIL_LINES).join(" | ");
+      return buffer.toString("utf8", 0, bytesRead);
     } finally {
       await file.close();
     }
@@ -102,6 +95,12 @@ export function parseStat(line: string): ProcessId | undefined {
   const pid = Number(/^\d+/.exec(line)?.[0]);
   const startTime = line.slice(line.lastIndexOf(")") + 2).split(" ")[19];
   return Number.isNaN(pid) || startTime === undefined ? undefined : { pid, startTime };
+}
+
+/** undefined: there is no such process. */
+export async function processIdOf(pid: number): Promise<ProcessId | undefined> {
+  const line = await readOptional(`/proc/${pid}/stat`);
+  return line === undefined ? undefined : parseStat(line);
 }
 
 /** It runs, and is not a zombie. */
@@ -118,11 +117,6 @@ export async function taskIds(folder: string): Promise<string[]> {
   } catch (error) {
     return ignoreMissing(error) ?? [];
   }
-}
-
-function signalName(number: number): string {
-  const found = Object.entries(constants.signals).find(([, value]) => value === number);
-  return found?.[0] ?? `signal ${number}`;
 }
 
 async function readOptional(path: string): Promise<string | undefined> {

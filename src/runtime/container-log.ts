@@ -1,0 +1,63 @@
+// What a container printed. Without a terminal the engine sends frames: a header of stream and length, then the bytes.
+import { Readable, Transform, type TransformCallback } from "node:stream";
+import { text } from "node:stream/consumers";
+import { type Engine, EngineError } from "./engine.ts";
+import { LAST_LINES } from "./exit.ts";
+import type { LogQuery } from "./runtime.ts";
+
+/** A byte of stream, three of nothing, four of length. */
+const HEADER_BYTES = 8;
+
+/** Both of its streams as one. Throws EngineError. */
+export async function readLog(engine: Engine, id: string, { follow, tail, since }: LogQuery): Promise<Readable> {
+  const container = engine.docker.getContainer(id);
+  const query = {
+    stdout: true,
+    stderr: true,
+    ...(tail === null ? {} : { tail }),
+    ...(since === null ? {} : { since: (since / 1000).toFixed(3) }),
+  };
+  let frames: Readable;
+  try {
+    frames = follow
+      ? ((await container.logs({ ...query, follow })) as Readable)
+      : Readable.from([await container.logs(query)]);
+  } catch (cause) {
+    throw new EngineError("docker logs", cause);
+  }
+  const content = new FrameContent();
+  frames.on("error", (error) => content.destroy(error));
+  content.on("close", () => frames.destroy());
+  return frames.pipe(content);
+}
+
+/** The end of it, for the reason of its end. */
+export async function tailOf(engine: Engine, id: string): Promise<string> {
+  return text(await readLog(engine, id, { follow: false, tail: LAST_LINES, since: null }));
+}
+
+/** Frames in, their bytes out. */
+export class FrameContent extends Transform {
+  /** A header that has not arrived whole. */
+  #header = Buffer.alloc(0);
+  /** What is missing of the frame that arrives. */
+  #left = 0;
+
+  override _transform(chunk: Buffer, _: BufferEncoding, done: TransformCallback): void {
+    for (let rest = chunk; rest.length > 0; ) {
+      if (this.#left === 0) {
+        const missing = HEADER_BYTES - this.#header.length;
+        this.#header = Buffer.concat([this.#header, rest.subarray(0, missing)]);
+        rest = rest.subarray(missing);
+        if (this.#header.length < HEADER_BYTES) break;
+        this.#left = this.#header.readUInt32BE(4);
+        this.#header = Buffer.alloc(0);
+      }
+      const content = rest.subarray(0, this.#left);
+      this.#left -= content.length;
+      rest = rest.subarray(content.length);
+      if (content.length > 0) this.push(content);
+    }
+    done();
+  }
+}

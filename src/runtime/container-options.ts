@@ -1,0 +1,69 @@
+// A task's two containers, in the engine's words: one that holds the network namespace, and the task's own in it.
+import type Docker from "dockerode";
+import type { ContainerWorkload, Mount } from "../cluster/workload.ts";
+import { PAUSE_IMAGE } from "./pause-image.ts";
+import type { TaskSpec } from "./runtime.ts";
+
+/** By these an agent finds its containers again. */
+export const NODE_LABEL = "overlayd.node";
+export const TASK_LABEL = "overlayd.task";
+export const ROLE_LABEL = "overlayd.role";
+export type Role = "pause" | "task";
+
+/** sethostname(2) takes as much. */
+const HOSTNAME_MAX_CHARS = 63;
+
+type Options = Docker.ContainerCreateOptions;
+
+export function pauseOptions(spec: TaskSpec<ContainerWorkload>, node: string): Options {
+  const hostname = spec.name.slice(0, HOSTNAME_MAX_CHARS);
+  return {
+    name: `${spec.name}.${spec.id}.pause`,
+    Image: PAUSE_IMAGE,
+    Hostname: hostname,
+    Labels: ownLabels(spec.id, node, "pause"),
+    HostConfig: {
+      NetworkMode: "none",
+      Dns: [...spec.nameservers],
+      DnsOptions: ["ndots:0"],
+      ExtraHosts: spec.address === null ? [] : [`${hostname}:${spec.address}`],
+      RestartPolicy: { Name: "no" },
+      ReadonlyRootfs: true,
+      CapDrop: ["ALL"],
+      Init: false,
+    },
+  };
+}
+
+/** `pause` is the other container's id. */
+export function taskOptions(spec: TaskSpec<ContainerWorkload>, node: string, pause: string): Options {
+  const { workload } = spec;
+  return {
+    name: `${spec.name}.${spec.id}`,
+    Image: workload.image,
+    Env: Object.entries(workload.env).map(([name, value]) => `${name}=${value}`),
+    ...(workload.entrypoint === null ? {} : { Entrypoint: workload.entrypoint }),
+    ...(workload.command.length === 0 ? {} : { Cmd: workload.command }),
+    ...(workload.workdir === null ? {} : { WorkingDir: workload.workdir }),
+    ...(workload.user === null ? {} : { User: workload.user }),
+    Labels: { ...workload.labels, ...ownLabels(spec.id, node, "task") },
+    HostConfig: {
+      NetworkMode: `container:${pause}`,
+      RestartPolicy: { Name: "no" },
+      Mounts: workload.mounts.map(mountSettings),
+      CapAdd: workload.capAdd,
+      ...(workload.memoryBytes === null ? {} : { Memory: workload.memoryBytes }),
+      ...(workload.cpus === null ? {} : { NanoCpus: Math.round(workload.cpus * 1e9) }),
+      ...(workload.init ? { Init: true } : {}),
+    },
+  };
+}
+
+function ownLabels(id: string, node: string, role: Role): Record<string, string> {
+  return { [NODE_LABEL]: node, [TASK_LABEL]: id, [ROLE_LABEL]: role };
+}
+
+function mountSettings({ type, source, target, readOnly, sizeBytes }: Mount): Docker.MountSettings {
+  const mount: Docker.MountSettings = { Type: type, Source: source ?? "", Target: target, ReadOnly: readOnly };
+  return sizeBytes === null ? mount : { ...mount, TmpfsOptions: { SizeBytes: sizeBytes, Mode: 0o1777 } };
+}

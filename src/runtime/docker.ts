@@ -1,0 +1,235 @@
+// Runs a task as two containers: one that holds its network namespace and does nothing else, and the task's own in it.
+// So the link is there before the task's first instruction, and stays when the task is started again.
+import type { Readable } from "node:stream";
+import type Docker from "dockerode";
+import type { ContainerWorkload } from "../cluster/workload.ts";
+import type { Clock } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import { readLog } from "./container-log.ts";
+import { NODE_LABEL, pauseOptions, ROLE_LABEL, type Role, TASK_LABEL, taskOptions } from "./container-options.ts";
+import { type Container, type ContainerEvent, type Engine, EngineError } from "./engine.ts";
+import type { EngineWatch } from "./engine-watch.ts";
+import { ensurePauseImage } from "./pause-image.ts";
+import { ensureImage } from "./pull-image.ts";
+import {
+  type LogQuery,
+  type Preparation,
+  RejectedError,
+  type Running,
+  type Runtime,
+  type TaskId,
+  type TaskSpec,
+} from "./runtime.ts";
+import type { Sandboxes } from "./sandbox.ts";
+import { processIdOf } from "./task-directory.ts";
+import { WatchedContainer } from "./watched-container.ts";
+
+/** What prune gives a task that nobody wants before it ends it. */
+const PRUNE_GRACE_S = 2;
+
+export interface DockerRuntimeOptions {
+  /** The node's name: nodes may share an engine. */
+  node: string;
+  engine: Engine;
+  /** Started and stopped by whoever made it. */
+  watch: EngineWatch;
+  sandboxes: Sandboxes;
+  clock: Clock;
+  log: Log;
+  /** Where the node's own registry credentials are. */
+  environment: NodeJS.ProcessEnv;
+}
+
+interface Pair {
+  pause: Container | undefined;
+  task: Container | undefined;
+  /** Ids of all of the task's containers. */
+  all: string[];
+}
+
+export class DockerRuntime implements Runtime<ContainerWorkload> {
+  readonly #options: DockerRuntimeOptions;
+  readonly #engine: Engine;
+  readonly #stopListening: () => void;
+  // BOUNDED: by the running tasks; keyed by task id.
+  readonly #watched = new Map<string, WatchedContainer>();
+  #keep: (() => Iterable<string>) | undefined;
+
+  constructor(options: DockerRuntimeOptions) {
+    this.#options = options;
+    this.#engine = options.engine;
+    this.#stopListening = options.watch.listen({
+      opened: () => this.#opened(),
+      happened: (event) => this.#happened(event),
+    });
+  }
+
+  async prepare(spec: TaskSpec<ContainerWorkload>, preparation: Preparation): Promise<string> {
+    return this.#guard(async () => {
+      const { pause, task, all } = await this.#pairOf(spec.id);
+      if (task?.isRunning !== true) await ensureImage(this.#engine, spec.workload, preparation, this.#options);
+      if (pause?.isRunning === true) return this.#options.sandboxes.bind(spec.id, pause.pid);
+      await this.#options.sandboxes.unlink(spec.id);
+      for (const id of all) await this.#removeContainer(id);
+      const { pid } = await this.#startPause(spec);
+      return this.#options.sandboxes.bind(spec.id, pid);
+    });
+  }
+
+  async start(spec: TaskSpec<ContainerWorkload>): Promise<Running> {
+    return this.#guard(async () => {
+      const { pause, task } = await this.#pairOf(spec.id);
+      if (pause?.isRunning !== true) throw new Error("the container that holds its network namespace is gone");
+      if (task !== undefined) await this.#removeContainer(task.id);
+      const container = await this.#run(taskOptions(spec, this.#options.node, pause.id));
+      return this.#watch(spec.id, container, pause.id, spec.ports);
+    });
+  }
+
+  async adopt({ id }: TaskId): Promise<Running | undefined> {
+    return this.#guard(async () => {
+      const { pause, task } = await this.#pairOf(id);
+      if (task?.isRunning !== true || task.health === "unhealthy") return undefined;
+      if (pause?.isRunning !== true || task.networkMode !== `container:${pause.id}`) return undefined;
+      const watched = this.#watched.get(id);
+      return watched?.containerId === task.id ? watched : this.#watch(id, task, pause.id, null);
+    });
+  }
+
+  async remove({ id }: TaskId): Promise<void> {
+    this.#watched.get(id)?.close();
+    this.#watched.delete(id);
+    const { all } = await this.#guard(() => this.#pairOf(id));
+    for (const container of all) await this.#guard(() => this.#removeContainer(container));
+    await this.#options.sandboxes.unbind(id);
+  }
+
+  /** Again each time that the engine comes back: a container may have outlived its task in between. */
+  async prune(keep: () => Iterable<string>): Promise<void> {
+    this.#keep = keep;
+    if (this.#options.watch.isUp) await this.#prune(keep);
+  }
+
+  /** All of this node's tasks' containers. Throws EngineError. */
+  removeAll(): Promise<void> {
+    return this.#prune(() => []);
+  }
+
+  async logs({ id }: TaskId, query: LogQuery): Promise<Readable | undefined> {
+    return this.#guard(async () => {
+      const { task } = await this.#pairOf(id);
+      return task === undefined ? undefined : readLog(this.#engine, task.id, query);
+    });
+  }
+
+  close(): void {
+    this.#stopListening();
+    for (const watched of this.#watched.values()) watched.close();
+    this.#watched.clear();
+  }
+
+  #opened(): void {
+    for (const watched of this.#watched.values()) void watched.look();
+    if (this.#keep === undefined) return;
+    this.#prune(this.#keep).catch((error: unknown) => {
+      this.#options.log.warn("containers that nobody wants are not removed yet", { reason: messageOf(error) });
+    });
+  }
+
+  #happened({ id, action, attributes }: ContainerEvent): void {
+    if (!/^(die|oom|destroy|health_status)/.test(action)) return;
+    const watched = this.#watched.get(attributes[TASK_LABEL] ?? "");
+    if (watched?.has(id) === true) void watched.look();
+  }
+
+  async #prune(keep: () => Iterable<string>): Promise<void> {
+    for (const { Id, Labels } of await this.#list([])) {
+      const task = Labels[TASK_LABEL]!;
+      if ([...keep()].includes(task)) continue;
+      this.#options.log.info("a container of a task that this node has no more is removed", { task });
+      const container = this.#engine.docker.getContainer(Id);
+      if (Labels[ROLE_LABEL] === ("task" satisfies Role)) await container.stop({ t: PRUNE_GRACE_S }).catch(() => {});
+      await this.#removeContainer(Id);
+      await this.#options.sandboxes.unbind(task);
+    }
+  }
+
+  async #pairOf(task: string): Promise<Pair> {
+    const rows = await this.#list([`${TASK_LABEL}=${task}`]);
+    const find = async (role: Role): Promise<Container | undefined> => {
+      const row = rows.find(({ Labels }) => Labels[ROLE_LABEL] === role);
+      return row === undefined ? undefined : this.#engine.container(row.Id);
+    };
+    const [pauseContainer, taskContainer] = await Promise.all([find("pause"), find("task")]);
+    return { pause: pauseContainer, task: taskContainer, all: rows.map(({ Id }) => Id) };
+  }
+
+  /** This node's tasks' containers, running or not, those of a task before what they stand in. */
+  async #list(labels: readonly string[]): Promise<Docker.ContainerInfo[]> {
+    const own = [`${NODE_LABEL}=${this.#options.node}`, TASK_LABEL, ROLE_LABEL];
+    const rows = await this.#call("docker ps", () =>
+      this.#engine.docker.listContainers({ all: true, filters: { label: [...own, ...labels] } }),
+    );
+    return rows.toSorted((a, b) => b.Labels[ROLE_LABEL]!.localeCompare(a.Labels[ROLE_LABEL]!));
+  }
+
+  async #startPause(spec: TaskSpec<ContainerWorkload>): Promise<Container> {
+    await ensurePauseImage(this.#engine);
+    return this.#run(pauseOptions(spec, this.#options.node));
+  }
+
+  /** Throws RejectedError when the engine does not take it. */
+  async #run(options: Docker.ContainerCreateOptions): Promise<Container> {
+    let id: string | undefined;
+    try {
+      const created = await this.#call("docker create", () => this.#engine.docker.createContainer(options));
+      id = created.id;
+      await this.#call("docker start", () => created.start());
+    } catch (error) {
+      if (id !== undefined) await this.#removeContainer(id).catch(() => {}); // the first reason is the one that tells
+      if (error instanceof EngineError && error.status !== undefined)
+        throw new RejectedError(error.message, { cause: error });
+      throw error;
+    }
+    const container = await this.#engine.container(id);
+    if (container === undefined) throw new Error("its container was removed while it started");
+    return container;
+  }
+
+  async #watch(
+    task: string,
+    container: Container,
+    pauseId: string,
+    ports: readonly number[] | null,
+  ): Promise<WatchedContainer> {
+    this.#watched.get(task)?.close();
+    const { engine, watch, clock, log } = this.#options;
+    const process = container.pid === 0 ? undefined : await processIdOf(container.pid);
+    const watched = new WatchedContainer({ engine, watch, clock, log, container, pauseId, process, ports });
+    this.#watched.set(task, watched);
+    return watched;
+  }
+
+  /** With its anonymous volumes. One that is gone is no error. */
+  async #removeContainer(id: string): Promise<void> {
+    try {
+      await this.#call("docker rm", () => this.#engine.docker.getContainer(id).remove({ force: true, v: true }));
+    } catch (error) {
+      // 409: somebody removes it just now.
+      if (!(error instanceof EngineError && (error.status === 404 || error.status === 409))) throw error;
+    }
+  }
+
+  async #call<T>(what: string, call: () => Promise<T>): Promise<T> {
+    try {
+      return await call();
+    } catch (cause) {
+      throw new EngineError(what, cause);
+    }
+  }
+
+  #guard<T>(call: () => Promise<T>): Promise<T> {
+    return this.#options.watch.guard(call);
+  }
+}

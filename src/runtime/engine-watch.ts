@@ -1,0 +1,129 @@
+// Follows what an engine says of its containers, for as long as the agent runs: it goes away, and comes back.
+//
+//   connecting --stream opened--> up --stream ended--> away --stream opened--> up
+//       +------ no answer -------------------------------^
+import { type Clock, delay } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import { type ContainerEvent, type Engine, EngineError } from "./engine.ts";
+import { AwayError } from "./runtime.ts";
+
+const RETRY_MS = 1000;
+
+export interface EngineListener {
+  /** The stream is open. What happened before it was is not told: look. */
+  opened(): void;
+  happened(event: ContainerEvent): void;
+}
+
+export interface EngineWatchOptions {
+  engine: Pick<Engine, "follow" | "socketPath">;
+  clock: Clock;
+  log: Log;
+}
+
+export class EngineWatch {
+  readonly #engine: Pick<Engine, "follow" | "socketPath">;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #stopping = new AbortController();
+  // BOUNDED: by the agent's parts that listen.
+  readonly #listeners = new Set<EngineListener>();
+  #isUp = false;
+  #back = new Signal();
+  #run: Promise<void> | undefined;
+
+  constructor({ engine, clock, log }: EngineWatchOptions) {
+    this.#engine = engine;
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  get isUp(): boolean {
+    return this.#isUp;
+  }
+
+  /** Also when the stream is open already: then `opened` is called at once. */
+  listen(listener: EngineListener): () => void {
+    this.#listeners.add(listener);
+    if (this.#isUp) listener.opened();
+    return () => this.#listeners.delete(listener);
+  }
+
+  start(): void {
+    this.#run ??= this.#follow();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#back.fire();
+    await this.#run;
+  }
+
+  /** Throws AwayError where the call says that nobody answers. */
+  async guard<T>(call: () => Promise<T>): Promise<T> {
+    try {
+      return await call();
+    } catch (error) {
+      if (!(error instanceof EngineError) || error.status !== undefined) throw error;
+      throw new AwayError(
+        `Docker does not answer on ${this.#engine.socketPath}: ${messageOf(error.cause)}`,
+        this.#back.fired,
+        { cause: error },
+      );
+    }
+  }
+
+  async #follow(): Promise<void> {
+    const { signal } = this.#stopping;
+    let said: string | undefined;
+    while (!signal.aborted) {
+      let reason = "it ended the stream of events";
+      try {
+        await this.#engine.follow(
+          signal,
+          () => this.#opened(),
+          (event) => this.#happened(event),
+        );
+      } catch (error) {
+        reason = messageOf(error);
+      }
+      if (signal.aborted) return;
+      // A node without an engine is nothing to warn of, again and again.
+      if (this.#isUp) this.#log.warn("Docker is away", { reason });
+      else if (reason !== said) this.#log.info("Docker does not answer", { reason });
+      said = reason;
+      if (this.#isUp) this.#back = new Signal();
+      this.#isUp = false;
+      await Promise.race([delay(this.#clock, RETRY_MS), this.#back.fired]);
+    }
+  }
+
+  #opened(): void {
+    this.#isUp = true;
+    this.#log.info("Docker answers");
+    this.#back.fire();
+    this.#back = new Signal();
+    for (const listener of this.#listeners) listener.opened();
+  }
+
+  #happened(event: ContainerEvent): void {
+    for (const listener of this.#listeners) listener.happened(event);
+  }
+}
+
+/** Fires once. */
+class Signal {
+  readonly fired: Promise<void>;
+  #resolve: () => void = () => {};
+
+  constructor() {
+    this.fired = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+  }
+
+  fire(): void {
+    this.#resolve();
+  }
+}

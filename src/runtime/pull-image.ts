@@ -1,0 +1,97 @@
+// Pulls a task's image when the engine does not have it, and tells how far it is.
+import type { ContainerWorkload } from "../cluster/workload.ts";
+import type { Clock } from "../lib/clock.ts";
+import { registryAuthFor } from "../lib/registry-auth.ts";
+import { type Engine, EngineError } from "./engine.ts";
+import { type Preparation, RejectedError } from "./runtime.ts";
+
+/** Everybody in the cluster hears of progress. */
+const TELL_MS = 1000;
+
+/** A line of the engine's answer. */
+interface PullLine {
+  /** Of a layer. */
+  id?: string;
+  progressDetail?: { current?: number; total?: number };
+}
+
+/** Credentials are the service's, else this node's own. Throws EngineError, RejectedError. */
+export async function ensureImage(
+  engine: Engine,
+  workload: ContainerWorkload,
+  { progress, signal }: Preparation,
+  { clock, environment }: { clock: Clock; environment: NodeJS.ProcessEnv },
+): Promise<void> {
+  const { image } = workload;
+  if (await hasImage(engine, image)) return;
+  progress(`pulling ${image}`);
+  const layers = new Layers();
+  let toldAt = clock.monotonic();
+  const onProgress = (line: PullLine): void => {
+    layers.add(line);
+    if (clock.monotonic() - toldAt < TELL_MS || layers.total === 0) return;
+    toldAt = clock.monotonic();
+    progress(`pulling ${image}: ${megabytes(layers.current)} of ${megabytes(layers.total)} MB`);
+  };
+  const base64 = workload.registryAuth ?? registryAuthFor(image, environment);
+  const answer = await begin(engine, image, base64, signal);
+  await new Promise<void>((resolve, reject) => {
+    const finished = (cause: Error | null): void => {
+      if (cause === null) resolve();
+      else reject(new RejectedError(new EngineError(`image ${image} cannot be pulled`, cause).message, { cause }));
+    };
+    engine.docker.modem.followProgress(answer, finished, onProgress);
+  });
+}
+
+async function begin(
+  { docker }: Engine,
+  image: string,
+  base64: string | null,
+  abortSignal: AbortSignal,
+): Promise<NodeJS.ReadableStream> {
+  try {
+    return await docker.pull(image, { abortSignal, ...(base64 === null ? {} : { authconfig: { base64 } }) });
+  } catch (cause) {
+    const error = new EngineError(`image ${image} cannot be pulled`, cause);
+    if (error.status === undefined) throw error;
+    throw new RejectedError(error.message, { cause });
+  }
+}
+
+async function hasImage({ docker }: Engine, image: string): Promise<boolean> {
+  try {
+    await docker.getImage(image).inspect();
+    return true;
+  } catch (cause) {
+    const error = new EngineError(`docker image inspect ${image}`, cause);
+    if (error.status === 404) return false;
+    throw error;
+  }
+}
+
+/** How much of an image there is so far. */
+class Layers {
+  // BOUNDED: by the layers of one image; keyed by layer.
+  readonly #byId = new Map<string, { current: number; total: number }>();
+
+  add({ id, progressDetail: { current, total } = {} }: PullLine): void {
+    if (id !== undefined && current !== undefined && total !== undefined) this.#byId.set(id, { current, total });
+  }
+
+  get current(): number {
+    return this.#sum("current");
+  }
+
+  get total(): number {
+    return this.#sum("total");
+  }
+
+  #sum(field: "current" | "total"): number {
+    return [...this.#byId.values()].reduce((sum, layer) => sum + layer[field], 0);
+  }
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(1);
+}

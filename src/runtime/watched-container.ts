@@ -1,0 +1,139 @@
+// A task's container, whoever started it: learns of its health and its end, and stops it.
+import { type Clock, delay, type Timer } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import { tailOf } from "./container-log.ts";
+import { type Container, type Engine, EngineError } from "./engine.ts";
+import type { EngineWatch } from "./engine-watch.ts";
+import { describeExit } from "./exit.ts";
+import { untilListening } from "./listening.ts";
+import type { Exit, Running } from "./runtime.ts";
+import { isAlive, type ProcessId } from "./task-directory.ts";
+
+/** Events tell of the end; this is for when nobody is there to send them. */
+const POLL_MS = 1000;
+const MAX_OUTPUT_CHARS = 300;
+
+export interface WatchedContainerOptions {
+  engine: Engine;
+  watch: EngineWatch;
+  clock: Clock;
+  log: Log;
+  /** As it was seen to run. */
+  container: Container;
+  /** The container that holds its network namespace. */
+  pauseId: string;
+  /** Its first process; undefined when it could not be seen. */
+  process: ProcessId | undefined;
+  /** Without a health check it is ready when it listens on one of them; null: it was ready before. */
+  ports: readonly number[] | null;
+}
+
+export class WatchedContainer implements Running {
+  readonly containerId: string;
+  readonly startedAt: number;
+  readonly ready: Promise<void> | null;
+  readonly exited: Promise<Exit>;
+  readonly #options: WatchedContainerOptions;
+  #healthy: () => void = () => {};
+  #exit: (exit: Exit) => void = () => {};
+  #timer: Timer | undefined;
+  /** What runs now; the next look waits for it. */
+  #turn: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  constructor(options: WatchedContainerOptions) {
+    const { container, clock, ports, process } = options;
+    this.#options = options;
+    this.containerId = container.id;
+    this.startedAt = container.startedAt;
+    this.exited = new Promise((resolve) => {
+      this.#exit = resolve;
+    });
+    const becameHealthy = new Promise<void>((resolve) => {
+      this.#healthy = resolve;
+    });
+    if (container.health === "starting") this.ready = becameHealthy;
+    else if (container.health !== "none" || ports === null || process === undefined) this.ready = null;
+    else this.ready = untilListening(clock, process.pid, ports);
+    this.#poll();
+    void this.look();
+  }
+
+  /** Whether it is one of the task's two containers. */
+  has(containerId: string): boolean {
+    return containerId === this.containerId || containerId === this.#options.pauseId;
+  }
+
+  /** Something happened to it, or may have. */
+  look(): Promise<void> {
+    this.#turn = this.#turn.then(async () => {
+      if (this.#closed) return;
+      try {
+        await this.#look();
+      } catch (error) {
+        // The poll looks after its process meanwhile.
+        const { log, watch } = this.#options;
+        if (watch.isUp) log.warn("a task's container cannot be looked at", { reason: messageOf(error) });
+      }
+    });
+    return this.#turn;
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    const { engine, clock } = this.#options;
+    try {
+      await engine.docker.getContainer(this.containerId).stop({ t: Math.ceil(graceMs / 1000) });
+    } catch (cause) {
+      const error = new EngineError("docker stop", cause);
+      const isStopped = error.status === 304 || error.status === 404;
+      if (!isStopped) throw error;
+    }
+    await this.look();
+    // It has ended; its last words may be a moment late.
+    await Promise.race([this.exited, delay(clock, POLL_MS)]);
+  }
+
+  /** Looks no more; the container goes on. */
+  close(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+  }
+
+  #poll(): void {
+    this.#timer = this.#options.clock.after(POLL_MS, () => {
+      this.#poll();
+      void this.#lookAtProcess();
+    });
+  }
+
+  async #lookAtProcess(): Promise<void> {
+    const { process, watch } = this.#options;
+    if (process === undefined || (await isAlive(process))) return;
+    if (watch.isUp) await this.look();
+    else if (!this.#closed) this.#end({ exitCode: null, error: "it ended while Docker was away" });
+  }
+
+  async #look(): Promise<void> {
+    const { engine, pauseId } = this.#options;
+    const [container, pause] = await Promise.all([engine.container(this.containerId), engine.container(pauseId)]);
+    if (this.#closed) return;
+    if (container === undefined) return this.#end({ exitCode: null, error: "its container was removed" });
+    if (!container.isRunning) {
+      const printed = container.exitCode === 0 ? "" : await tailOf(engine, container.id);
+      return this.#end(describeExit(container.exitCode, printed, container.oomKilled));
+    }
+    if (pause?.isRunning !== true)
+      return this.#end({ exitCode: null, error: "the container that holds its network namespace is gone" });
+    if (container.health === "unhealthy") {
+      const output = container.healthOutput.trim().slice(-MAX_OUTPUT_CHARS);
+      return this.#end({ exitCode: null, error: output === "" ? "unhealthy" : `unhealthy: ${output}` });
+    }
+    if (container.health !== "starting") this.#healthy();
+  }
+
+  #end(exit: Exit): void {
+    this.close();
+    this.#exit(exit);
+  }
+}
