@@ -11,7 +11,7 @@ import { DeviceQueue, Gso, UnderlayQueue } from "./batch.ts";
 import { Coalescer } from "./coalesce.ts";
 import { Encapsulator } from "./encapsulate.ts";
 import type { Device, Underlay } from "./ports.ts";
-import type { PeerRow } from "./tables.ts";
+import type { PeerRow, Tables } from "./tables.ts";
 
 const QUEUE_MESSAGES = 256;
 const QUEUE_SLICES = 4096;
@@ -27,6 +27,7 @@ export interface Traffic {
 export interface EgressParts {
   memory: PacketMemory;
   sum: Sum;
+  tables: Tables;
   device: Device;
   underlay: Underlay;
   /** Called with how many messages the device or the underlay refused. */
@@ -43,12 +44,13 @@ export class Egress {
   readonly #coalescer: Coalescer;
   readonly #trafficByVtep = new Map<Ipv4, Traffic>(); // BOUNDED: by the peers; keyed by VTEP
 
-  constructor({ memory, sum, device, underlay, refused }: EgressParts) {
+  constructor({ memory, sum, tables, device, underlay, refused }: EgressParts) {
     this.#device = device;
     this.#underlay = underlay;
     this.#refused = refused;
     const { maxSegments } = underlay.offloads;
-    this.#encapsulator = new Encapsulator(memory, sum, this.#toUnderlay, maxSegments, () => this.#flushUnderlay());
+    const toUnderlay = this.#toUnderlay;
+    this.#encapsulator = new Encapsulator(memory, sum, tables, toUnderlay, maxSegments, () => this.#flushUnderlay());
     this.#coalescer = new Coalescer(memory.u8, this.#toDevice, device.offloads, () => this.#flushDevice());
   }
 

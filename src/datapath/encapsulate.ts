@@ -1,7 +1,7 @@
 // From an inner packet to VXLAN datagrams, RFC 7348 section 5. A super-packet is cut without copying its payload:
 // every segment is a header written here and a slice of the super-packet, and one message carries many segments.
 import type { Sum } from "../packet/checksum.ts";
-import { ETHERNET_BYTES, EtherType, writeEthernet } from "../packet/ethernet.ts";
+import { ETHERNET_BYTES, EtherType, setDestination, writeEthernet } from "../packet/ethernet.ts";
 import { finishFragmentHeader, startFragmentHeader } from "../packet/fragment.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
@@ -11,7 +11,7 @@ import { VXLAN_BYTES, writeVxlan } from "../packet/vxlan.ts";
 import { Gso, type UnderlayQueue } from "./batch.ts";
 import { SOURCE_PORTS } from "./ports.ts";
 import { Segmenter } from "./segmenter.ts";
-import type { PeerRow } from "./tables.ts";
+import type { PeerRow, Tables } from "./tables.ts";
 
 /** Before the inner IP packet: VXLAN and Ethernet. */
 export const ENCAPSULATION_BYTES = VXLAN_BYTES + ETHERNET_BYTES;
@@ -27,6 +27,7 @@ const ECN_MASK = 3;
 export class Encapsulator {
   readonly #u8: Uint8Array;
   readonly #segmenter: Segmenter;
+  readonly #tables: Tables;
   readonly #queue: UnderlayQueue;
   readonly #flush: () => void;
   readonly #maxSegments: number;
@@ -36,7 +37,15 @@ export class Encapsulator {
   #header = 0;
 
   /** `flush` empties the queue when it is full. */
-  constructor(memory: PacketMemory, sum: Sum, queue: UnderlayQueue, maxSegments: number, flush: () => void) {
+  constructor(
+    memory: PacketMemory,
+    sum: Sum,
+    tables: Tables,
+    queue: UnderlayQueue,
+    maxSegments: number,
+    flush: () => void,
+  ) {
+    this.#tables = tables;
     this.#u8 = memory.u8;
     this.#segmenter = new Segmenter(memory, sum);
     this.#queue = queue;
@@ -51,7 +60,7 @@ export class Encapsulator {
     if (packet.partialChecksum) packet.completeChecksum();
     if (!this.#queue.fits(1)) this.#flush();
     const start = packet.at - ENCAPSULATION_BYTES;
-    this.#writeHeaders(start, packet, vni);
+    this.#writeHeaders(start, packet, peer, vni);
     this.#queue.slice(start, ENCAPSULATION_BYTES + packet.length);
     this.#queue.finish(
       peer.vtep,
@@ -76,7 +85,7 @@ export class Encapsulator {
       for (let i = 0; i < count; i++, number++, offset += gsoBytes) {
         const bytes = Math.min(gsoBytes, payload - offset);
         const header = this.#headers + this.#header++ * HEADER_STRIDE;
-        this.#writeHeaders(header, packet, vni);
+        this.#writeHeaders(header, packet, peer, vni);
         this.#segmenter.write(header + ENCAPSULATION_BYTES, offset, bytes, number);
         this.#queue.slice(header, ENCAPSULATION_BYTES + packet.headerBytes);
         this.#queue.slice(packet.at + packet.headerBytes + offset, bytes);
@@ -131,7 +140,7 @@ export class Encapsulator {
       finishFragmentHeader(u8, at, offset, bytes, offset + bytes === dataBytes);
       const copied = offset === 0 ? transportBytes : 0;
       u8.copyWithin(at + headerBytes, from + ipBytes, from + ipBytes + copied);
-      this.#writeHeaders(start, packet, vni);
+      this.#writeHeaders(start, packet, peer, vni);
       this.#queue.slice(start, ENCAPSULATION_BYTES + headerBytes + copied);
       if (bytes > copied) this.#queue.slice(payloadAt + offset + copied - transportBytes, bytes - copied);
       this.#queue.finish(peer.vtep, peer.port, hash & (SOURCE_PORTS - 1), 0, u8[at + ip.TOS_AT]! & ECN_MASK);
@@ -143,8 +152,11 @@ export class Encapsulator {
     this.#header = 0;
   }
 
-  #writeHeaders(at: number, packet: Packet, vni: number): void {
+  #writeHeaders(at: number, packet: Packet, peer: PeerRow, vni: number): void {
     writeVxlan(this.#u8, at, vni);
     writeEthernet(this.#u8, at + VXLAN_BYTES, packet.destination, packet.source, EtherType.Ipv4);
+    if (peer.agent) return;
+    const mac = this.#tables.endpoints.get(packet.destination)?.mac;
+    if (mac !== undefined) setDestination(this.#u8, at + VXLAN_BYTES, mac.high, mac.low);
   }
 }

@@ -87,6 +87,7 @@ export class Forwarder {
     this.#egress = new Egress({
       memory,
       sum,
+      tables,
       device,
       underlay,
       refused: (drop, count) => {

@@ -21,6 +21,16 @@ export interface EndpointRow {
   vni: number;
   /** The VTEP behind which it is; 0: on this node. */
   vtep: Ipv4;
+  /** Its MAC, of an external one; left out: the one that its address makes. */
+  mac?: Mac;
+  /** Clients from outside its network show themselves to it as its gateway; left out: as they are. */
+  sourceNat?: true;
+}
+
+/** An Ethernet address: its first 16 bits and its last 32. */
+export interface Mac {
+  high: number;
+  low: number;
 }
 
 /** Another node. */

@@ -15,6 +15,12 @@ export function etherType(bytes: Uint8Array, at: number): number {
   return get16(bytes, at + TYPE_AT);
 }
 
+/** Puts another destination into a header. */
+export function setDestination(bytes: Uint8Array, at: number, high: number, low: number): void {
+  set16(bytes, at, high);
+  set32(bytes, at + 2, low);
+}
+
 /** Writes a header between two overlay addresses, MACs made from them. */
 export function writeEthernet(bytes: Uint8Array, at: number, destination: Ipv4, source: Ipv4, type: number): void {
   set16(bytes, at, OVERLAY_PREFIX);
