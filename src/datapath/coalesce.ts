@@ -6,6 +6,7 @@ import * as ip from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
 import * as tcp from "../packet/tcp.ts";
 import * as udp from "../packet/udp.ts";
+import { MIN_SEGMENT_BYTES } from "../packet/virtio-net.ts";
 import { type DeviceQueue, Gso } from "./batch.ts";
 import type { DeviceOffloads } from "./ports.ts";
 
@@ -118,7 +119,7 @@ export class Coalescer {
 
   /** Whether a packet may be the first of several. */
   #mayGrow(packet: Packet): boolean {
-    if (packet.payloadBytes === 0 || this.#ipBytes !== ip.IPV4_BYTES) return false;
+    if (packet.payloadBytes < MIN_SEGMENT_BYTES || this.#ipBytes !== ip.IPV4_BYTES) return false;
     if (packet.protocol === ip.Protocol.Tcp)
       return this.#offloads.tcp && (packet.tcpFlags & ~(tcp.Flag.Ack | tcp.Flag.Ece)) === 0;
     return this.#offloads.udp && get16(packet.u8, packet.transport + udp.CHECKSUM_AT) !== 0;
