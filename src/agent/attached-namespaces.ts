@@ -1,21 +1,21 @@
 // The network namespaces of attached containers: named so that links can be made in them, and which link is whose.
-import { writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { run } from "../lib/command.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { Container } from "../runtime/engine.ts";
+import { writeResolver } from "../runtime/resolver-file.ts";
 import type { Sandboxes } from "../runtime/sandbox.ts";
 import { namespaceOf } from "./attached-rows.ts";
-
-/** The engine's file system, wherever the agent's own root is: it shares the machine's process ids. */
-const ENGINE_ROOT = "/proc/1/root";
 
 interface Bound {
   netns: string;
   /** Of the container; 0 of a namespace that is none's. */
   pid: number;
-  /** Links that were there before any of ours, and ours: name to address. */
-  links: Map<string, string | null>;
+  /** Links that were there when it was bound, also those that an agent before made: name to address. */
+  present: Map<string, string | null>;
+  /** Ours: address to name. */
+  links: Map<string, string>;
   /** The gateway that its resolv.conf names, once we wrote it. */
   resolver: string | null;
 }
@@ -40,15 +40,15 @@ export class AttachedNamespaces {
   async bindContainer({ id, pid }: Container): Promise<void> {
     const bound = this.#bound.get(id);
     if (bound?.pid === pid) return;
-    const netns = await this.#sandboxes.bind(id, pid);
-    this.#bound.set(id, { netns, pid, links: await linksIn(netns), resolver: null });
+    const [netns, isEmpty] = await Promise.all([this.#sandboxes.bind(id, pid), hasOnlyLoopback(pid)]);
+    this.#bind(id, netns, pid, isEmpty ? new Map() : await linksIn(netns));
   }
 
   /** A named network namespace that is there. */
   async bindNamespace(subject: string): Promise<void> {
     if (this.#bound.has(subject)) return;
     const netns = namespaceOf(subject)!;
-    this.#bound.set(subject, { netns, pid: 0, links: await linksIn(netns), resolver: null });
+    this.#bind(subject, netns, 0, await linksIn(netns));
   }
 
   /** A container's namespace that an agent before named, while no engine says which it is. False when nothing runs there. */
@@ -56,7 +56,7 @@ export class AttachedNamespaces {
     const netns = this.#sandboxes.nameOf(subject);
     if (!(await this.#sandboxes.exists(subject))) return false;
     if ((await run(["ip", "netns", "pids", netns])).trim() === "") return false;
-    this.#bound.set(subject, { netns, pid: 0, links: await linksIn(netns), resolver: null });
+    this.#bind(subject, netns, 0, await linksIn(netns));
     return true;
   }
 
@@ -65,7 +65,7 @@ export class AttachedNamespaces {
     const bound = this.#bound.get(subject);
     if (bound === undefined) return;
     for (const [name, address] of await linksIn(bound.netns)) {
-      if (!bound.links.has(name)) bound.links.set(name, address);
+      if (![...bound.links.values()].includes(name)) bound.present.set(name, address);
     }
   }
 
@@ -85,29 +85,32 @@ export class AttachedNamespaces {
     for (const subject of this.#bound.keys()) if (!subjects.has(subject)) this.#bound.delete(subject);
   }
 
-  /** The namespace's name, and one link for each address: `ethN`, the ones that it has already, else the first free. */
-  linksOf(subject: string, addresses: readonly string[]): { netns: string; ifnames: string[] } | undefined {
+  /** The namespace's name, and the link of each of the addresses that it has now: one that is there, else the first free. */
+  linksOf(
+    subject: string,
+    addresses: ReadonlySet<string>,
+  ): { netns: string; links: ReadonlyMap<string, string> } | undefined {
     const bound = this.#bound.get(subject);
     if (bound === undefined) return undefined;
-    return { netns: bound.netns, ifnames: addresses.map((address) => linkFor(bound.links, address)) };
+    const { netns, present, links } = bound;
+    for (const [address, name] of links) {
+      if (addresses.has(address)) continue;
+      links.delete(address); // and with it, the link
+      present.delete(name);
+    }
+    for (const address of addresses) {
+      if (!links.has(address)) links.set(address, nameFor(address, present, new Set(links.values())));
+    }
+    return { netns, links };
   }
 
-  /** An address is its container's no more: neither is its link. */
-  free(subject: string, address: string): void {
-    const links = this.#bound.get(subject)?.links;
-    for (const [name, holder] of links ?? []) if (holder === address) links?.delete(name);
-  }
-
-  /**
-   * Has a container without another network ask the gateway for names, in the file that Docker made for it. What its own
-   * file system may have at /etc/resolv.conf is not touched: it could lead anywhere.
-   */
+  /** Has a container without another network ask the gateway for names. */
   async pointResolver(container: Container, gateway: string): Promise<void> {
     const bound = this.#bound.get(container.id);
     if (bound === undefined || bound.resolver === gateway || container.networkMode !== "none") return;
     bound.resolver = gateway;
     try {
-      await writeFile(ENGINE_ROOT + container.resolverPath, `nameserver ${gateway}\noptions ndots:0\n`);
+      await writeResolver(container.pid, `nameserver ${gateway}\noptions ndots:0\n`);
     } catch (error) {
       this.#log.warn("a container's resolv.conf cannot be written: start it with --dns and the network's gateway", {
         endpoint: container.name,
@@ -116,15 +119,23 @@ export class AttachedNamespaces {
       });
     }
   }
+
+  #bind(subject: string, netns: string, pid: number, present: Bound["present"]): void {
+    this.#bound.set(subject, { netns, pid, present, links: new Map(), resolver: null });
+  }
 }
 
-/** Takes a name for the address, if it has none yet. */
-function linkFor(links: Map<string, string | null>, address: string): string {
-  for (const [name, holder] of links) if (holder === address) return name;
+function nameFor(address: string, present: Bound["present"], taken: ReadonlySet<string>): string {
+  for (const [name, holder] of present) if (holder === address) return name;
   let index = 0;
-  while (links.has(`eth${index}`)) index++;
-  links.set(`eth${index}`, address);
+  while (present.has(`eth${index}`) || taken.has(`eth${index}`)) index++;
   return `eth${index}`;
+}
+
+/** As a container has it that was started without a network: nobody needs to be asked for more. */
+async function hasOnlyLoopback(pid: number): Promise<boolean> {
+  const lines = (await readFile(`/proc/${pid}/net/dev`, "utf8")).trim().split("\n");
+  return lines.slice(2).every((line) => line.trim().startsWith("lo:"));
 }
 
 async function linksIn(netns: string): Promise<Map<string, string | null>> {

@@ -94,10 +94,16 @@ export class Attachments {
   /** Where the links of rows go, by their ids. */
   sandboxes(): Map<string, { netns: string; ifnames: string[] }> {
     const sandboxes = new Map<string, { netns: string; ifnames: string[] }>();
-    for (const { id, attachment, links } of this.#rows()) {
-      const addresses = links.map(({ address }) => address);
-      const found = this.#namespaces.linksOf(attachment.subject, addresses);
-      if (found !== undefined) sandboxes.set(id, found);
+    const all = this.#rows();
+    for (const subject of new Set(all.map(({ attachment }) => attachment.subject))) {
+      const rows = all.filter(({ attachment }) => attachment.subject === subject);
+      const addresses = rows.flatMap(({ links }) => links.map(({ address }) => address));
+      const found = this.#namespaces.linksOf(subject, new Set(addresses));
+      if (found === undefined) continue;
+      const { netns, links } = found;
+      for (const row of rows) {
+        sandboxes.set(row.id, { netns, ifnames: row.links.map(({ address }) => links.get(address)!) });
+      }
     }
     return sandboxes;
   }
@@ -238,9 +244,8 @@ export class Attachments {
     });
   }
 
-  async #detach({ id, links, attachment: { subject } }: AttachedRow): Promise<void> {
+  async #detach({ id, attachment: { subject } }: AttachedRow): Promise<void> {
     await this.#parts.execute({ type: "detach", id });
-    for (const { address } of links) this.#namespaces.free(subject, address);
     if (!this.#isAttached(subject)) await this.#namespaces.unbind(subject);
   }
 

@@ -109,7 +109,9 @@ export class RunSandboxes {
     const state = this.#parts.state();
     const nodeId = this.#parts.nodeId();
     const ids = new Set(await readdir(this.#parts.directory));
-    for (const { id, nodeId: at } of state?.endpoints.values() ?? []) if (at === nodeId) ids.add(id);
+    for (const { id, nodeId: at, attachment } of state?.endpoints.values() ?? []) {
+      if (at === nodeId && attachment === null) ids.add(id);
+    }
     for (const id of ids) {
       if (!this.#opening.has(id) && !(await this.#isOwned(id))) await this.close(id);
     }
