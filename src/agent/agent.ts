@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { serveApi } from "../api/server.ts";
-import { openEmbeddedStore } from "../cluster/embedded-store.ts";
+import { DamagedStoreError, openEmbeddedStore } from "../cluster/embedded-store.ts";
 import { Leader } from "../cluster/leader.ts";
 import type { State } from "../cluster/schema.ts";
 import { Session } from "../cluster/session.ts";
@@ -13,22 +13,29 @@ import { compileNames } from "../dns/compile-names.ts";
 import { DnsServer } from "../dns/server.ts";
 import { type Clock, systemClock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
-import { cidr } from "../lib/ip.ts";
+import { cidr, type Ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { newId } from "../lib/random.ts";
 import { Links } from "../links/links.ts";
 import { lockDevice } from "../linux/lock.ts";
+import { ForwardPolicy } from "../mesh/forward-policy.ts";
 import { createMesh } from "../mesh/mesh.ts";
+import { DockerRuntime } from "../runtime/docker.ts";
+import { Engine } from "../runtime/engine.ts";
+import { EngineWatch } from "../runtime/engine-watch.ts";
 import { ProcessRuntime } from "../runtime/process.ts";
+import { Runtimes } from "../runtime/runtimes.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
 import { Supervisor } from "../runtime/supervisor.ts";
+import { Attachments } from "./attachments.ts";
 import { createBackend } from "./backend.ts";
 import type { Config } from "./config.ts";
 import { DataPath } from "./datapath.ts";
 import { places } from "./places.ts";
 import { ResolvConf } from "./resolv-conf.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
-import { Sync } from "./sync.ts";
+import { type Sandbox, Sync } from "./sync.ts";
+import { drainTask } from "./task-drain.ts";
 import { TaskStatuses } from "./task-statuses.ts";
 import { findUnderlayLink, hostAddresses } from "./underlay-link.ts";
 
@@ -81,7 +88,7 @@ async function start(
   const { address, overlayMtu } = await findUnderlayLink(config.node.address);
   const mtu = config.vxlan.mtu ?? overlayMtu;
   await mkdir(config.dataDir, { recursive: true, mode: 0o700 });
-  if (config.cluster.listen !== undefined) stops.push(await startLeader(config, log, clock));
+  if (config.cluster.listen !== undefined) stops.push(await leadIfPossible(config, log, clock));
 
   const links = new Links({ log, clock, device });
   await links.prepare(cidr(pool), mtu);
@@ -101,6 +108,7 @@ async function start(
   stops.push(() => dataPath.stop());
 
   const mesh = await createMesh({ log, clock });
+  stops.push(() => mesh.close());
   const resolvConf = new ResolvConf(clock);
   stops.push(() => resolvConf.stop());
   const { resolvers = resolvConf.resolvers, forward, domain } = config.dns;
@@ -127,15 +135,37 @@ async function start(
   });
   const taskSandboxes = new Sandboxes({ node: config.node.name, kind: "task" });
   const runSandboxes = new Sandboxes({ node: config.node.name, kind: "run" });
-  const runtime = new ProcessRuntime({
-    directory: where.tasks,
-    sandboxes: taskSandboxes,
-    clock,
-    log,
-    path: process.env.PATH ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  const engine = new Engine(config.docker.socket);
+  const engineWatch = new EngineWatch({ engine, clock, log });
+  stops.push(() => engineWatch.stop());
+  const forwardPolicy = new ForwardPolicy({ log, device });
+  await forwardPolicy.open();
+  // Docker sets its policy when it starts.
+  engineWatch.listen({ opened: () => void forwardPolicy.open(), happened: () => {} });
+  const runtime = new Runtimes({
+    process: new ProcessRuntime({
+      directory: where.tasks,
+      sandboxes: taskSandboxes,
+      clock,
+      log,
+      path: process.env.PATH ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    }),
+    docker: new DockerRuntime({
+      node: config.node.name,
+      engine,
+      watch: engineWatch,
+      sandboxes: taskSandboxes,
+      clock,
+      log,
+      environment: process.env,
+    }),
   });
   const refresh = (): void => {
-    if (session.state !== undefined) sync.update(statuses.overlay(session.state));
+    const { state, nodeId } = session;
+    if (state === undefined || nodeId === undefined) return;
+    statuses.expect(observedIds(state, nodeId));
+    sync.update(statuses.overlay(state));
+    attachments.changed();
   };
   const statuses = new TaskStatuses({ report: (rows) => session.reportStatuses(rows), changed: refresh });
   let supervisor: Supervisor | undefined;
@@ -149,7 +179,10 @@ async function start(
     meshOn: config.mesh,
     nodeId: () => session.nodeId,
     hostAddresses: () => hostAddresses(device),
-    sandboxes: () => sandboxNames(session.state, taskSandboxes, runSandboxes),
+    sandboxes: async () => {
+      const made = await madeSandboxes(session.state, taskSandboxes, runSandboxes);
+      return new Map([...made, ...attachments.sandboxes()]);
+    },
     dataPath,
     links,
     mesh,
@@ -159,7 +192,6 @@ async function start(
     },
     tasks: {
       apply: (tasks) => {
-        statuses.expect(new Set(tasks.map(({ id }) => id)));
         supervisor ??= new Supervisor({
           runtime,
           clock,
@@ -173,15 +205,39 @@ async function start(
             }
           },
           detach: async () => {}, // the links end with the network namespace
+          drain: async ({ id }) => {
+            const { tasks, services } = session.state ?? emptyState();
+            const task = tasks.get(id);
+            // A service that was removed has no address that anybody could still talk to.
+            const graceMs = services.get(task?.serviceId ?? "")?.stopGraceMs ?? 0;
+            const liveFlows = (servers: readonly Ipv4[]) => dataPath.liveFlows(servers);
+            await drainTask({ clock, liveFlows }, Object.values(task?.addresses ?? {}), graceMs);
+          },
           report: (status) => statuses.set(status),
         });
         supervisor.apply(tasks);
       },
     },
+    heldPorts: (ports) => session.reportHeldPorts(ports),
     applied: (revision) => session.reportApplied(revision),
   });
   stops.push(() => supervisor?.close());
   stops.push(() => sync.stop());
+  const attachments = new Attachments({
+    nodeName: config.node.name,
+    log,
+    clock,
+    engine,
+    watch: engineWatch,
+    sandboxes: new Sandboxes({ node: config.node.name, kind: "attached" }),
+    state: () => session.state,
+    nodeId: () => session.nodeId,
+    execute: (command) => session.execute(command),
+    relink: () => sync.again(),
+    problemOf: (address) => sync.problemOf(address),
+    report: (status) => statuses.set(status),
+  });
+  stops.push(() => attachments.stop());
   session.onState(refresh);
 
   const sandboxes = new RunSandboxes({
@@ -201,10 +257,23 @@ async function start(
   await session.start();
   stops.push(() => session.stop());
   links.watch();
-  const backend = createBackend({ nodeName: config.node.name, session, dataPath, dns, sandboxes });
+  mesh.watch();
+  engineWatch.start();
+  const backend = createBackend({ nodeName: config.node.name, session, dataPath, dns, sandboxes, attachments });
   const api = await serveApi(backend, { socketPath: config.socket, log });
   stops.push(() => api.close());
   log.info("the agent runs", { node: config.node.name, address, path: config.socket });
+}
+
+/** A damaged store keeps the node from leading, and not from carrying what it carries. Returns what stops it. */
+async function leadIfPossible(config: Config, log: Log, clock: Clock): Promise<() => Promise<void>> {
+  try {
+    return await startLeader(config, log, clock);
+  } catch (error) {
+    if (!(error instanceof DamagedStoreError)) throw error;
+    log.error("this node does not lead, and runs from its snapshot", { reason: error.message });
+    return async () => {};
+  }
 }
 
 /** Returns what stops it. */
@@ -239,14 +308,24 @@ function managersOf({ cluster: { listen, managers } }: Config): string[] {
   return [...new Set([...(listen === undefined ? [] : [`${listen.host}:${listen.port}`]), ...managers])];
 }
 
-/** Network namespaces of this node's containers, by the id of their task or endpoint. */
-async function sandboxNames(state: State | undefined, tasks: Sandboxes, runs: Sandboxes): Promise<Map<string, string>> {
+/** Network namespaces that this node made, by the id of their task or endpoint. */
+async function madeSandboxes(
+  state: State | undefined,
+  tasks: Sandboxes,
+  runs: Sandboxes,
+): Promise<Map<string, Sandbox>> {
   const present = new Set([...(await tasks.list()), ...(await runs.list())]);
-  const names = new Map<string, string>();
-  const add = (id: string, name: string): void => {
-    if (present.has(name)) names.set(id, name);
+  const sandboxes = new Map<string, Sandbox>();
+  const add = (id: string, netns: string): void => {
+    if (present.has(netns)) sandboxes.set(id, { netns });
   };
   for (const id of state?.tasks.keys() ?? []) add(id, tasks.nameOf(id));
   for (const id of state?.endpoints.keys() ?? []) add(id, runs.nameOf(id));
-  return names;
+  return sandboxes;
+}
+
+/** What the node tells the state of: its tasks, and what is attached to it. */
+function observedIds({ tasks, endpoints }: State, own: string): ReadonlySet<string> {
+  const rows = [...tasks.values(), ...[...endpoints.values()].filter(({ attachment }) => attachment !== null)];
+  return new Set(rows.filter(({ nodeId }) => nodeId === own).map(({ id }) => id));
 }

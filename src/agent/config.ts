@@ -7,6 +7,7 @@ import { Address, Name } from "../cluster/schema.ts";
 import { ConfigError, messageOf } from "../lib/errors.ts";
 import { cidr, contains, overlaps, parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
+import { ENGINE_SOCKET } from "../runtime/engine.ts";
 
 const DEFAULT_CLUSTER_PORT = 2377;
 /** sockaddr_un holds 108 bytes, the closing zero among them (unix(7)). */
@@ -20,6 +21,10 @@ const UNIT_MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_00
 
 const Port = z.int("not a port number").min(1, "a port is 1 to 65535").max(65535, "a port is 1 to 65535");
 const AbsolutePath = z.string().startsWith("/", "an absolute path is needed");
+const SocketPath = AbsolutePath.refine(
+  (path) => Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES,
+  `a socket's path has at most ${MAX_SOCKET_PATH_BYTES} bytes`,
+);
 
 /** "15s" as milliseconds. */
 const Duration = z
@@ -105,10 +110,7 @@ const ConfigFile = z
       .default(true)
       .transform((value) => value === true || value === "on"),
     dataDir: AbsolutePath.default("/var/lib/overlayd"),
-    socket: AbsolutePath.refine(
-      (path) => Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES,
-      `a socket's path has at most ${MAX_SOCKET_PATH_BYTES} bytes`,
-    ).default("/run/overlayd/overlayd.sock"),
+    socket: SocketPath.default("/run/overlayd/overlayd.sock"),
     device: z
       .string()
       .regex(/^[a-zA-Z0-9_.-]{1,15}$/, "a link's name has 1 to 15 letters, digits, '_', '.' or '-'")
@@ -131,6 +133,7 @@ const ConfigFile = z
         flowFile: AbsolutePath.optional(),
       })
       .default({ underlay: "auto", flows: 262_144 }),
+    docker: z.strictObject({ socket: SocketPath.default(ENGINE_SOCKET) }).default({ socket: ENGINE_SOCKET }),
     dns: z
       .strictObject({
         /** Left out: the node's own, from resolv.conf. */

@@ -1,10 +1,15 @@
 // `overlayd down`: takes away everything that an agent left in place so that the next one could adopt it.
+import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { systemClock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import { Links } from "../links/links.ts";
 import { lockDevice } from "../linux/lock.ts";
+import { ForwardPolicy } from "../mesh/forward-policy.ts";
 import { createMesh } from "../mesh/mesh.ts";
+import { DockerRuntime } from "../runtime/docker.ts";
+import { Engine } from "../runtime/engine.ts";
+import { EngineWatch } from "../runtime/engine-watch.ts";
 import { ProcessRuntime } from "../runtime/process.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
 import type { Config } from "./config.ts";
@@ -21,12 +26,15 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
   try {
     const where = places(config);
     const sandboxes = new Sandboxes({ node: node.name, kind: "task" });
+    await removeContainers(config, sandboxes, log);
     const options = { directory: where.tasks, sandboxes, clock: systemClock, log, path: "" };
     const runtime = new ProcessRuntime(options);
     await runtime.prune(() => []);
     runtime.close();
     await new Sandboxes({ node: node.name, kind: "run" }).prune(() => []);
+    await new Sandboxes({ node: node.name, kind: "attached" }).unbindOthers([]);
     await rm(where.run, { recursive: true, force: true });
+    await new ForwardPolicy({ log, device }).close();
     await (await createMesh({ log, clock: systemClock })).remove();
     await new Links({ log, clock: systemClock, device }).removeAll();
     await rm(where.flows, { force: true });
@@ -34,4 +42,20 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
     clearInterval(alive);
     lock.release();
   }
+}
+
+/** Those that it may have left on an engine that does not answer stay, and the log says so. */
+async function removeContainers({ node, docker }: Config, sandboxes: Sandboxes, log: Log): Promise<void> {
+  const engine = new Engine(docker.socket);
+  if (!(await engine.answers())) {
+    if (existsSync(docker.socket))
+      log.warn("Docker does not answer: containers of tasks stay", { path: docker.socket });
+    return;
+  }
+  const clock = systemClock;
+  const watch = new EngineWatch({ engine, clock, log });
+  const environment = process.env;
+  const runtime = new DockerRuntime({ node: node.name, engine, watch, sandboxes, clock, log, environment });
+  await runtime.removeAll();
+  runtime.close();
 }

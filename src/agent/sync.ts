@@ -1,20 +1,28 @@
 // Puts snapshots in force on this node: data path and names at once, then links, mesh and tasks. Always the newest; what
 // came meanwhile is skipped, for every part takes desired state and not events.
-import { INGRESS_NETWORK, type State, type Task } from "../cluster/schema.ts";
+import { type HeldPort, INGRESS_NETWORK, type State, type Task } from "../cluster/schema.ts";
 import type { TableRows } from "../datapath/tables.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import { cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
-import { type DesiredEndpoint, type DesiredLinks, VETH_PREFIX } from "../links/desired.ts";
+import type { DesiredEndpoint, DesiredLinks } from "../links/desired.ts";
 import type { Problems } from "../links/links.ts";
 import type { DesiredMesh } from "../mesh/mesh.ts";
 import type { DesiredTask } from "../runtime/supervisor.ts";
+import { compileMesh } from "./compile-mesh.ts";
 import { compileTables } from "./compile-tables.ts";
 import { Latest } from "./latest.ts";
 
 /** Somebody may have flushed what we do not watch; applying again puts it back. */
 const REFRESH_MS = 10_000;
+
+export interface Sandbox {
+  /** Its name under /run/netns. */
+  netns: string;
+  /** Of its links, in the order of its networks; left out: `eth0` and so on. */
+  ifnames?: readonly string[];
+}
 
 export interface SyncParts {
   log: Log;
@@ -27,12 +35,14 @@ export interface SyncParts {
   nodeId(): string | undefined;
   hostAddresses(): readonly string[];
   /** Network namespaces of this node's containers, by the id of their task or endpoint. */
-  sandboxes(): Promise<ReadonlyMap<string, string>>;
+  sandboxes(): Promise<ReadonlyMap<string, Sandbox>>;
   dataPath: { apply(rows: TableRows): Promise<void> };
   links: { apply(desired: DesiredLinks): Promise<Problems> };
-  mesh: { apply(desired: DesiredMesh): Promise<void> };
+  /** Answers which ports are left to processes of the node. */
+  mesh: { apply(desired: DesiredMesh): Promise<readonly HeldPort[]> };
   dns: { update(state: State): void; listen(addresses: readonly string[]): Promise<void> };
   tasks: { apply(tasks: readonly DesiredTask[]): void };
+  heldPorts(ports: readonly HeldPort[]): void;
   /** `revision` is in force. */
   applied(revision: number): void;
 }
@@ -43,6 +53,7 @@ export class Sync {
   readonly #rest: Latest;
   #state: State | undefined;
   #problems: Problems = new Map();
+  #heldPorts: readonly HeldPort[] = [];
   #refresh: Timer | undefined;
 
   constructor(parts: SyncParts) {
@@ -78,11 +89,12 @@ export class Sync {
 
   /** What decides about packets and names: milliseconds. */
   async #forward(): Promise<void> {
-    const { dataPath, dns, pool, mtu, hostAddresses } = this.#parts;
+    const { dataPath, dns, pool, mtu, meshOn, hostAddresses } = this.#parts;
     const nodeId = this.#parts.nodeId();
     if (this.#state === undefined || nodeId === undefined) return;
     dns.update(this.#state);
-    await dataPath.apply(compileTables(this.#state, { nodeId, pool, mtu, hostAddresses: hostAddresses() }));
+    const facts = { nodeId, pool, mtu, meshOn, heldPorts: this.#heldPorts, hostAddresses: hostAddresses() };
+    await dataPath.apply(compileTables(this.#state, facts));
   }
 
   /** What the kernel and the tasks are told: it takes processes, and so longer. */
@@ -93,7 +105,8 @@ export class Sync {
     if (state === undefined || nodeId === undefined) return;
     const desired = this.#desiredLinks(state, nodeId, await this.#parts.sandboxes());
     this.#problems = await links.apply(desired);
-    await mesh.apply(this.#desiredMesh(state, desired.ingressAddress));
+    const { device, pool, meshOn } = this.#parts;
+    this.#leavePorts(await mesh.apply(compileMesh(state, { nodeId, device, pool, meshOn })));
     await dns.listen(desired.gateways);
     tasks.apply(tasksOf(state, nodeId));
     await this.#forwarding.settled();
@@ -102,13 +115,14 @@ export class Sync {
     this.#refresh = this.#parts.clock.after(REFRESH_MS, () => void this.#rest.ask());
   }
 
-  #desiredLinks(state: State, nodeId: string, sandboxes: ReadonlyMap<string, string>): DesiredLinks {
+  #desiredLinks(state: State, nodeId: string, sandboxes: ReadonlyMap<string, Sandbox>): DesiredLinks {
     const endpoints: DesiredEndpoint[] = [];
     const add = (id: string, networkId: string, address: string, index: number): void => {
-      const netns = sandboxes.get(id);
+      const sandbox = sandboxes.get(id);
       const network = state.networks.get(networkId);
-      if (netns === undefined || network === undefined) return;
-      endpoints.push({ address, subnet: cidr(network.subnet), netns, ifname: `eth${index}` });
+      if (sandbox === undefined || network === undefined) return;
+      const { netns, ifnames } = sandbox;
+      endpoints.push({ address, subnet: cidr(network.subnet), netns, ifname: ifnames?.[index] ?? `eth${index}` });
     };
     for (const task of state.tasks.values()) {
       if (task.nodeId !== nodeId) continue;
@@ -129,20 +143,12 @@ export class Sync {
     };
   }
 
-  #desiredMesh(state: State, ingressAddress: string | null): DesiredMesh {
-    const { pool, device, meshOn } = this.#parts;
-    const ports = [...state.services.values()].flatMap(({ meshVip, ports }) =>
-      meshVip === null ? [] : ports.map(({ protocol, published }) => ({ protocol, port: published, meshVip })),
-    );
-    const internal = [...state.networks.values()].filter((network) => network.internal);
-    return {
-      pool: cidr(pool),
-      device,
-      vethPrefix: VETH_PREFIX,
-      ingressAddress,
-      internal: internal.map(({ subnet }) => cidr(subnet)),
-      ports: meshOn ? ports : [],
-    };
+  /** To processes of this node. */
+  #leavePorts(ports: readonly HeldPort[]): void {
+    if (JSON.stringify(ports) === JSON.stringify(this.#heldPorts)) return;
+    this.#heldPorts = ports;
+    this.#parts.heldPorts(ports);
+    void this.#forwarding.ask();
   }
 }
 
@@ -156,13 +162,15 @@ function tasksOf(state: State, nodeId: string): DesiredTask[] {
   const tasks: DesiredTask[] = [];
   for (const task of state.tasks.values()) {
     const service = state.services.get(task.serviceId);
-    if (task.nodeId !== nodeId) continue;
-    const gateway = state.networks.get(networksOf(state, task)[0] ?? "")?.gateway;
+    if (task.nodeId !== nodeId || task.attachment !== null) continue;
+    const [first = ""] = networksOf(state, task);
+    const gateway = state.networks.get(first)?.gateway;
     tasks.push({
       id: task.id,
       name: `${service?.name ?? "?"}.${task.slot}`,
       // Of a service that was removed: the task is only to be stopped.
       workload: service?.workload ?? null,
+      address: task.addresses[first] ?? null,
       nameservers: gateway === undefined ? [] : [gateway],
       ports: service?.ports.filter(({ protocol }) => protocol === "tcp").map(({ target }) => target) ?? [],
       desired: service === undefined ? "shutdown" : task.desired,

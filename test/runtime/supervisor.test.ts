@@ -14,6 +14,7 @@ function task(id: string, desired: DesiredTask["desired"] = "running"): DesiredT
     id,
     name: `web.${id}`,
     workload: { runtime: "process", command: ["true"], env: {}, workdir: null },
+    address: "10.192.16.9",
     nameservers: ["10.192.16.1"],
     ports: [],
     desired,
@@ -25,6 +26,7 @@ function setUp() {
   const runtime = new FakeRuntime(() => clock.now());
   const statuses: TaskStatus[] = [];
   const attachFailures: Error[] = [];
+  const drains = new Map<string, Promise<void>>();
   const supervisor = new Supervisor({
     runtime,
     clock,
@@ -38,11 +40,15 @@ function setUp() {
     async detach({ id }) {
       runtime.calls.push(`detach ${id}`);
     },
+    async drain({ id }) {
+      runtime.calls.push(`drain ${id}`);
+      await drains.get(id);
+    },
     report: (status) => statuses.push(status),
   });
   const states = () => statuses.map(({ state }) => state);
   const last = () => statuses.at(-1)!;
-  return { clock, runtime, statuses, states, last, supervisor, attachFailures };
+  return { clock, runtime, statuses, states, last, supervisor, attachFailures, drains };
 }
 
 const FAILED = { exitCode: 3, error: "exit status 3" };
