@@ -10,7 +10,8 @@ const VNI = 77;
 const PORT = 4790;
 const MTU = 1450;
 const MULTICAST_MAC = "00:00:00:00:00:00"; // the entry for what has no other: broadcast and unknown
-const BRIDGE_ADDRESS = "172.30.0.1";
+/** The first node's, in the bridge. */
+export const BRIDGE_ADDRESS = "172.30.0.1";
 /** The DNAT's client has a subnet of its own: within the bridge, replies would pass the translation by. */
 const CLIENT_GATEWAY = "172.30.1.1";
 const CLIENT_ADDRESS = "172.30.1.2";

@@ -14,5 +14,9 @@ export const LIMITS = {
   datagrams: atLeast(0.75, 1),
   connections: atLeast(0.4, 0.8),
   scale: atLeast(0.95, 0.98),
+  dnsAnswered: atLeast(0.6, 1),
+  dnsP99: { of: "value", atMost: true, bar: 5, aim: 1 },
+  besideDns: atLeast(0.9, 1),
+  ingress: atLeast(1, 1.5),
   residentMegabytes: { of: "value", atMost: true, bar: 200, aim: 150 },
 } as const satisfies Record<string, Limit>;

@@ -1,8 +1,10 @@
 // `npm run bench`: sets up nodes and containers in network namespaces, measures side by side, and takes all down again.
 import { messageOf, PlatformError, UserError } from "../src/lib/errors.ts";
+import { DnsServers, dnsExperiments } from "./dns.ts";
 import { documentResults } from "./document.ts";
 import { type Experiment, type Row, runExperiment } from "./experiment.ts";
 import { experimentsOf } from "./experiments.ts";
+import { Ingress, ingressExperiments } from "./ingress.ts";
 import { KernelVxlan } from "./kernel-vxlan.ts";
 import { Loaded } from "./loaded.ts";
 import { startNebula } from "./nebula.ts";
@@ -29,7 +31,7 @@ async function main(options: BenchOptions): Promise<void> {
   if (process.getuid?.() !== 0) {
     throw new PlatformError("the bench makes network namespaces, which needs root", "sudo npm run bench");
   }
-  await installPackages(options.peers);
+  await installPackages(options);
   if (options.profile !== undefined) return profile(options.profile, { prefix: PREFIX, options, teardown });
   const rows: Row[] = [];
   for (const experiment of await setUp(options)) {
@@ -70,6 +72,16 @@ async function setUp(options: BenchOptions): Promise<Experiment[]> {
     : [];
   const offload = new UnderlayOffload(lab, PREFIX);
   const experiments = experimentsOf({ overlay, kernel, peers, offload, probes, options });
+  if (options.groups.includes("dns")) {
+    const servers = await DnsServers.start({ overlay, kernel, options });
+    teardown.push(() => servers.close());
+    experiments.push(...dnsExperiments({ overlay, kernel, probes, options }, servers));
+  }
+  if (options.groups.includes("ingress")) {
+    const ingress = await Ingress.start(overlay, kernel);
+    teardown.push(() => ingress.close());
+    experiments.push(...ingressExperiments(ingress, options));
+  }
   if (options.groups.some((group) => SCALE_GROUPS.includes(group))) {
     const second = await Overlay.start({ prefix: LOADED_PREFIX, datapath });
     teardown.push(() => second.lab.teardown());

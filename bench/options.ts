@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { UserError } from "../src/lib/errors.ts";
 
-export const GROUPS = ["tcp", "udp", "rr", "cps", "scale", "memory"] as const;
+export const GROUPS = ["tcp", "udp", "rr", "cps", "dns", "ingress", "scale", "memory"] as const;
 export type Group = (typeof GROUPS)[number];
 
 export interface BenchOptions {
@@ -21,7 +21,7 @@ export interface BenchOptions {
   datapath: Readonly<Record<string, number>>;
 }
 
-export const PROFILES = ["tcp", "udp", "rr", "cps"] as const;
+export const PROFILES = ["tcp", "udp", "rr", "cps", "dns"] as const;
 export type Profile = (typeof PROFILES)[number];
 
 export const USAGE = `usage: npm run bench -- [--only ${GROUPS.join(",")}] [--peers] [--rounds N] [--quick] [--datapath workers=1,spinMicros=0]

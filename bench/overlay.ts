@@ -5,7 +5,7 @@ import { addressOf, namespaceOf, untilRunning, vipOf } from "../test/system/list
 import type { Path } from "./path.ts";
 import { TCP_PORT } from "./probes.ts";
 
-const NETWORK = "bench";
+export const NETWORK = "bench";
 const TASK_PORT = 5201;
 
 export interface OverlayOptions {
@@ -70,7 +70,8 @@ export class Overlay {
   }
 }
 
-async function startService(
+/** One task on node `on`; returns its container. */
+export async function startService(
   manager: LabNode,
   service: { name: string; on: LabNode; command: readonly string[]; publish?: string },
 ): Promise<LabHost> {

@@ -1,8 +1,9 @@
 // The programs that the bench calls beside ours: installed through apt-get where it is there, else named.
-import { existsSync } from "node:fs";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PlatformError } from "../src/lib/errors.ts";
 import { run } from "../test/system/command.ts";
+import type { BenchOptions, Group } from "./options.ts";
 
 interface Needed {
   command: string;
@@ -19,22 +20,39 @@ const FOR_PEERS: readonly Needed[] = [
   { command: "nebula", packages: ["nebula"] },
   { command: "wireguard-go", packages: ["wireguard-go"] },
 ];
+const FOR_GROUP: Partial<Record<Group, readonly Needed[]>> = {
+  dns: [
+    { command: "dnsperf", packages: ["dnsperf"] },
+    { command: "dnsmasq", packages: ["dnsmasq-base"] },
+  ],
+  ingress: [
+    { command: "wrk", packages: ["wrk"] },
+    { command: "haproxy", packages: ["haproxy"] },
+    { command: "nginx", packages: ["nginx"] },
+  ],
+};
 const INSTALL_MS = 300_000;
+/** Asked by Debian's packages before they start a service of theirs; 101 forbids it. */
+const POLICY = "/usr/sbin/policy-rc.d";
 
 /** Throws PlatformError when something is missing and cannot be installed. */
-export async function installPackages(peers: boolean): Promise<void> {
-  const needed = peers ? [...ALWAYS, ...FOR_PEERS] : ALWAYS;
+export async function installPackages({ peers, groups }: Pick<BenchOptions, "peers" | "groups">): Promise<void> {
+  const needed = [...ALWAYS, ...(peers ? FOR_PEERS : []), ...groups.flatMap((group) => FOR_GROUP[group] ?? [])];
   const packages = needed.filter(({ command }) => !hasCommand(command)).flatMap(({ packages }) => packages);
   if (packages.length === 0) return;
   const what = packages.join(" ");
   if (!hasCommand("apt-get")) throw new PlatformError(`the bench needs ${what} (Debian's names)`, "install them first");
   console.log(`installing ${what} with apt-get`);
   const options = { env: { DEBIAN_FRONTEND: "noninteractive" }, timeoutMs: INSTALL_MS };
+  const hasPolicy = existsSync(POLICY);
+  if (!hasPolicy) writeFileSync(POLICY, "#!/bin/sh\nexit 101\n", { mode: 0o755 });
   try {
     await run(["apt-get", "update", "-q"], options);
     await run(["apt-get", "install", "-q", "-y", "--no-install-recommends", ...packages], options);
   } catch (cause) {
     throw new PlatformError(`apt-get could not install ${what}`, `apt-get install ${what}`, { cause });
+  } finally {
+    if (!hasPolicy) rmSync(POLICY, { force: true });
   }
 }
 

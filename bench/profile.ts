@@ -5,7 +5,10 @@ import { join } from "node:path";
 import { tryRun } from "../test/system/command.ts";
 import type { Lab } from "../test/system/lab.ts";
 import { Background } from "./background.ts";
+import { DnsServers } from "./dns.ts";
+import { dnsperf } from "./dnsperf.ts";
 import type { Sample } from "./experiment.ts";
+import { KernelVxlan } from "./kernel-vxlan.ts";
 import type { BenchOptions, Profile } from "./options.ts";
 import { Overlay } from "./overlay.ts";
 import { hasCommand } from "./packages.ts";
@@ -36,23 +39,41 @@ export async function profile(what: Profile, { prefix, options, teardown }: Prof
   teardown.push(() => lab.teardown());
   const probes = await Probes.compile(join(lab.directory, "probes"));
   teardown.push(() => probes.close());
-  const load = (): Promise<Sample> => applyLoad(what, overlay, probes, seconds);
+  const load =
+    what === "dns" ? await dnsLoad(prefix, overlay, options, teardown) : applyLoad(what, overlay, probes, seconds);
   await load(); // what is compiled later is not what is to be seen
   if (withPerf) await perfReport(overlay, load);
   else await v8Report(overlay, load);
 }
 
-function applyLoad(what: Profile, overlay: Overlay, probes: Probes, seconds: number): Promise<Sample> {
+function applyLoad(
+  what: Exclude<Profile, "dns">,
+  overlay: Overlay,
+  probes: Probes,
+  seconds: number,
+): () => Promise<Sample> {
   switch (what) {
     case "tcp":
-      return probes.tcp(overlay.direct, { streams: 1, seconds, back: false });
+      return () => probes.tcp(overlay.direct, { streams: 1, seconds, back: false });
     case "udp":
-      return probes.delivered(overlay.direct, seconds);
+      return () => probes.delivered(overlay.direct, seconds);
     case "rr":
-      return probes.requests(overlay.direct, REQUESTS);
+      return () => probes.requests(overlay.direct, REQUESTS);
     case "cps":
-      return probes.connections(overlay.vip, seconds);
+      return () => probes.connections(overlay.vip, seconds);
   }
+}
+
+async function dnsLoad(
+  prefix: string,
+  overlay: Overlay,
+  options: BenchOptions,
+  teardown: ProfileOptions["teardown"],
+): Promise<() => Promise<Sample>> {
+  const kernel = await KernelVxlan.build(overlay.lab, prefix);
+  const servers = await DnsServers.start({ overlay, kernel, options });
+  teardown.push(() => servers.close());
+  return async () => ({ ...(await dnsperf(servers.overlayd)) });
 }
 
 function profilesOf(lab: Lab): string {

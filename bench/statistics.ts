@@ -15,6 +15,12 @@ export function summarize(values: readonly number[]): Summary {
   return { median, min: sorted[0]!, max: sorted.at(-1)! };
 }
 
+/** The value that `percent` of them are not above. `values` has at least one. */
+export function percentile(values: readonly number[], percent: number): number {
+  const sorted = Float64Array.from(values).sort();
+  return sorted[Math.max(0, Math.ceil((percent / 100) * sorted.length) - 1)]!;
+}
+
 /**
  * Each value over the one that was measured next to it: what the machine does besides changes slowly, and so falls
  * out of the ratio.
