@@ -62,7 +62,9 @@ export function outcomeOf(text: string): DnsOutcome {
 
 /** Of `dnsperf -v`: `> NOERROR name A 0.000123` for each answer, in seconds. */
 export function latenciesOf(text: string): number[] {
-  return [...text.matchAll(/^> NOERROR \S+ \S+ ([\d.]+)$/gm)].map(([, seconds]) => 1000 * Number(seconds));
+  return [...text.matchAll(/^> NOERROR \S+ \S+ ([\d.]+)$/gm)].map(
+    ([, seconds]) => Math.round(1e6 * Number(seconds)) / 1000,
+  );
 }
 
 function numberAfter(text: string, pattern: RegExp): number {

@@ -14,6 +14,7 @@ import { type HttpLoad, wrk } from "./wrk.ts";
 
 const HTTP_PORT = 8080;
 const HAPROXY_PORT = 8081;
+const WARM_UP_SECONDS = 2;
 
 export class Ingress {
   readonly mesh: HttpLoad;
@@ -37,6 +38,7 @@ export class Ingress {
     for (const { url } of [ingress.mesh, ingress.haproxy]) {
       await waitFor(async () => (await lab.client.tryExec(["curl", "-sf", url])).status === 0, { what: url });
     }
+    for (const load of [ingress.mesh, ingress.haproxy]) await wrk(load, WARM_UP_SECONDS, false);
     return ingress;
   }
 

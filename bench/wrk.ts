@@ -8,7 +8,7 @@ export interface HttpLoad {
 }
 
 const CONNECTIONS = 32;
-const UNIT_MS: Record<string, number> = { us: 0.001, ms: 1, s: 1000, m: 60_000 };
+const UNIT_MICROS: Record<string, number> = { us: 1, ms: 1000, s: 1_000_000, m: 60_000_000 };
 
 /** Requests a second, latencies in milliseconds, and requests that failed. `keepAlive` false: a connection for each. */
 export async function wrk({ from, url }: HttpLoad, seconds: number, keepAlive: boolean): Promise<Sample> {
@@ -28,5 +28,5 @@ export function sampleOf(text: string): Sample {
 function latencyAt(percent: number, text: string): number {
   const match = new RegExp(`^\\s+${percent}%\\s+([\\d.]+)(us|ms|s|m)$`, "m").exec(text);
   if (match === null) throw new Error(`wrk has no latency at ${percent} % in: ${text}`);
-  return Number(match[1]) * UNIT_MS[match[2]!]!;
+  return (Number(match[1]) * UNIT_MICROS[match[2]!]!) / 1000;
 }
