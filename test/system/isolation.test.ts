@@ -68,10 +68,14 @@ systemTest("a container does not reach services on the node's loopback", async (
   new Background(node1!.inside(program("echo-server", 7007)));
   const askItself = () => node1!.tryExec(program("ask", "tcp", "127.0.0.1", 7007, 1));
   await waitFor(async () => (await askItself()).status === 0, { what: "the node's own service" });
-  // Its own loopback stands in the way of 127.0.0.1: a route makes such packets leave.
-  await inTask("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1");
-  await inTask("ip", "route", "add", "127.0.0.2", "dev", "eth0", "via", "169.254.1.1");
-  await inTask("ip", "rule", "add", "pref", "0", "lookup", "main");
+  // Its own loopback stands in the way: so that packets to 127.0.0.2 leave it,
+  for (const line of [
+    "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet",
+    "ip route del local 127.0.0.0/8 dev lo table local",
+    `ip route add 127.0.0.2 via 169.254.1.1 dev eth0 onlink src ${addressOf(task!)}`,
+  ]) {
+    t.is((await inTask("sh", "-c", line)).status, 0, line);
+  }
   const before = await dropsOf(node1!);
   t.not((await inTask(...program("ask", "tcp", "127.0.0.2", 7007, 1))).status, 0);
   t.true((await dropsOf(node1!))["bad-destination"]! > (before["bad-destination"] ?? 0), "it did not come that far");
