@@ -39,7 +39,7 @@ import { drainTask } from "./task-drain.ts";
 import { TaskStatuses } from "./task-statuses.ts";
 import { findUnderlayLink, hostAddresses } from "./underlay-link.ts";
 
-const DEFAULT_SPIN_MICROS = 50;
+const DEFAULT_SPIN_MICROS = 100;
 const MOST_DEFAULT_WORKERS = 4;
 
 export interface Agent {
@@ -101,7 +101,7 @@ async function start(
     flowCapacity: config.datapath.flows,
     underlay: config.datapath.underlay,
     spinMicros: config.datapath.spinMicros ?? DEFAULT_SPIN_MICROS,
-    workers: config.datapath.workers ?? Math.min(availableParallelism(), MOST_DEFAULT_WORKERS),
+    workers: config.datapath.workers ?? defaultWorkers(),
     log,
     onFailure,
   });
@@ -259,10 +259,23 @@ async function start(
   links.watch();
   mesh.watch();
   engineWatch.start();
-  const backend = createBackend({ nodeName: config.node.name, session, dataPath, dns, sandboxes, attachments });
+  const backend = createBackend({
+    nodeName: config.node.name,
+    session,
+    dataPath,
+    dns,
+    sandboxes,
+    runtime,
+    attachments,
+  });
   const api = await serveApi(backend, { socketPath: config.socket, log });
   stops.push(() => api.close());
   log.info("the agent runs", { node: config.node.name, address, path: config.socket });
+}
+
+/** Half of the processors: the containers want the rest, and a woken worker wants one that is free. */
+function defaultWorkers(): number {
+  return Math.max(1, Math.min(Math.floor(availableParallelism() / 2), MOST_DEFAULT_WORKERS));
 }
 
 /** A damaged store keeps the node from leading, and not from carrying what it carries. Returns what stops it. */

@@ -9,10 +9,12 @@ import type { ProbeView } from "../datapath/probes.ts";
 import type { DnsServer } from "../dns/server.ts";
 import { UserError } from "../lib/errors.ts";
 import { formatIpv4 } from "../lib/ip.ts";
+import type { AnyRuntime } from "../runtime/runtimes.ts";
 import type { Attachments } from "./attachments.ts";
 import type { DataPath } from "./datapath.ts";
 import type { Refusal } from "./refusals.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
+import { taskLog } from "./task-log.ts";
 
 export interface BackendParts {
   nodeName: string;
@@ -21,9 +23,18 @@ export interface BackendParts {
   dns: DnsServer;
   sandboxes: RunSandboxes;
   attachments: Attachments;
+  runtime: Pick<AnyRuntime, "logs">;
 }
 
-export function createBackend({ nodeName, session, dataPath, dns, sandboxes, attachments }: BackendParts): Backend {
+export function createBackend({
+  nodeName,
+  session,
+  dataPath,
+  dns,
+  sandboxes,
+  attachments,
+  runtime,
+}: BackendParts): Backend {
   const state = (): State => {
     if (session.state !== undefined) return session.state;
     throw new UserError(
@@ -40,6 +51,7 @@ export function createBackend({ nodeName, session, dataPath, dns, sandboxes, att
     peers: async () => peerViews(state(), nodeName, await dataPath.report()),
     stats: async () => statsView(await dataPath.report(), dns),
     flows: async (filter) => flowViews(state(), await dataPath.flows(100_000), filter),
+    taskLog: (id, filter) => taskLog(state(), runtime, id, filter),
     openSandbox: (request) => sandboxes.open(request),
     closeSandbox: (id) => sandboxes.close(id),
     attach: ({ subject, ...spec }) => attachments.attach(subject, spec),
@@ -49,7 +61,7 @@ export function createBackend({ nodeName, session, dataPath, dns, sandboxes, att
 }
 
 function refusedView({ container: { name, image }, error }: Refusal, node: string): EndpointView {
-  const nothing = { id: null, network: null, address: null, service: null };
+  const nothing = { id: null, network: null, address: null, vtep: null, mac: null, service: null };
   return { ...nothing, kind: "refused", name, image, node, state: "rejected", error };
 }
 
@@ -76,6 +88,7 @@ function peerViews(state: State, nodeName: string, report: EngineReport): PeerVi
         state: probe?.state ?? "init",
         reason: probe === undefined ? null : reasonOf(probe, node.vxlanPort, node.state === "ready"),
         rttMs: probe?.rttMs ?? null,
+        mtu: probe?.mtu ?? null,
         rxPackets,
         txPackets,
         rxBytes,

@@ -1,4 +1,5 @@
 // What the API stands on: the agent, as far as a person may ask it.
+import type { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import type { State } from "../cluster/schema.ts";
 import type {
@@ -8,6 +9,7 @@ import type {
   EndpointView,
   FlowFilter,
   FlowView,
+  LogFilter,
   OpenSandbox,
   PeerView,
   SandboxView,
@@ -30,6 +32,8 @@ export interface Backend {
   peers(): Promise<PeerView[]>;
   stats(): Promise<StatsView>;
   flows(filter: FlowFilter): Promise<FlowView[]>;
+  /** What a task of this node printed. Throws UserError. */
+  taskLog(id: string, filter: LogFilter): Promise<Readable>;
   /** Attaches a container or namespace that is there. Throws UserError. */
   attach(request: Attach): Promise<AttachedView>;
   /** Throws UserError. */

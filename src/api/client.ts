@@ -1,7 +1,10 @@
 // The local API's client, for overlayctl and the plugins: HTTP over the agent's unix socket.
 import { request as httpRequest } from "node:http";
+import type { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { UserError } from "../lib/errors.ts";
 import type {
+  AddExternal,
   Attach,
   AttachedView,
   CreateNetwork,
@@ -11,6 +14,7 @@ import type {
   Failure,
   FlowFilter,
   FlowView,
+  LogFilter,
   NetworkView,
   NodeView,
   OpenSandbox,
@@ -54,6 +58,10 @@ export class ApiClient {
   progress = (service: string) =>
     this.#call<ProgressView>("GET", `/v1/services/${encodeURIComponent(service)}/progress`);
 
+  /** Bytes as they come. */
+  taskLog = (id: string, filter: LogFilter) =>
+    this.#stream("GET", `/v1/tasks/${encodeURIComponent(id)}/log?${query({ ...filter })}`);
+
   nodes = () => this.#call<NodeView[]>("GET", "/v1/nodes");
   node = (name: string) => this.#call<NodeView>("GET", `/v1/nodes/${encodeURIComponent(name)}`);
   removeNode = (name: string) => this.#call<Written>("DELETE", `/v1/nodes/${encodeURIComponent(name)}`);
@@ -65,8 +73,10 @@ export class ApiClient {
 
   peers = () => this.#call<PeerView[]>("GET", "/v1/peers");
   stats = () => this.#call<StatsView>("GET", "/v1/stats");
-  flows = (filter: FlowFilter) => this.#call<FlowView[]>("GET", `/v1/flows?${query(filter)}`);
+  flows = (filter: FlowFilter) => this.#call<FlowView[]>("GET", `/v1/flows?${query({ ...filter })}`);
 
+  addExternal = (body: AddExternal) => this.#call<Written>("POST", "/v1/endpoints", body);
+  removeExternal = (name: string) => this.#call<Written>("DELETE", `/v1/endpoints/${encodeURIComponent(name)}`);
   endpoints = () => this.#call<EndpointView[]>("GET", "/v1/endpoints");
   attach = (body: Attach) => this.#call<AttachedView>("POST", "/v1/attach", body);
   detach = (body: Detach) => this.#call<object>("POST", "/v1/detach", body);
@@ -93,6 +103,20 @@ export class ApiClient {
       });
       request.on("error", (error) => reject(this.#broken(error)));
       request.end(payload);
+    });
+  }
+
+  /** The body of the answer, once the agent has begun to send one. */
+  #stream(method: string, path: string): Promise<Readable> {
+    return new Promise((resolve, reject) => {
+      const request = httpRequest({ socketPath: this.#socketPath, method, path, agent: false }, (response) => {
+        if (response.statusCode === 200) return resolve(response);
+        text(response)
+          .then((body) => answerOf(response.statusCode ?? 0, body))
+          .then(() => reject(new Error(`the agent answered ${response.statusCode}`)), reject);
+      });
+      request.on("error", (error) => reject(this.#broken(error)));
+      request.end();
     });
   }
 
@@ -123,7 +147,8 @@ function answerOf<T>(status: number, text: string): T {
   throw new UserError(status as UserError["code"], error, field === undefined ? {} : { field });
 }
 
-function query(filter: FlowFilter): string {
-  const { service, limit } = filter;
-  return new URLSearchParams({ limit: `${limit}`, ...(service === undefined ? {} : { service }) }).toString();
+/** What is null or left out is not said. */
+function query(fields: Record<string, string | number | boolean | null | undefined>): string {
+  const said = Object.entries(fields).filter(([, value]) => value !== null && value !== undefined);
+  return new URLSearchParams(Object.fromEntries(said.map(([name, value]) => [name, String(value)]))).toString();
 }

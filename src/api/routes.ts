@@ -7,11 +7,13 @@ import { VERSION } from "../lib/version.ts";
 import type { Backend } from "./backend.ts";
 import { endpointViews } from "./endpoint-views.ts";
 import {
+  AddExternal,
   Attach,
   CreateNetwork,
   CreateService,
   Detach,
   FlowFilter,
+  LogFilter,
   OpenSandbox,
   ScaleService,
   SetAvailability,
@@ -82,6 +84,10 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
     const state = backend.state();
     return tasksOf(state, get(state, "services", named(request)));
   });
+  app.get("/v1/tasks/:name/log", async (request, reply) => {
+    const log = await backend.taskLog(named(request), parse(LogFilter, request.query));
+    return reply.type("application/octet-stream").send(log);
+  });
   app.get("/v1/services/:name/progress", (request) => {
     const state = backend.state();
     return progressView(state, get(state, "services", named(request)));
@@ -114,6 +120,16 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   app.get("/v1/stats", () => backend.stats());
   app.get("/v1/flows", (request) => backend.flows(parse(FlowFilter, request.query)));
 
+  app.post("/v1/endpoints", (request) => {
+    const { network, name = null, ...rest } = parse(AddExternal, request.body);
+    const known = find(backend.state(), "networks", network)?.name ?? network;
+    return write({ type: "external.add", network: known, name, ...rest }, name ?? rest.address);
+  });
+  app.delete("/v1/endpoints/:name", (request) => {
+    const word = named(request);
+    const ids = [...backend.state().endpoints.keys()].filter((id) => id.startsWith(word));
+    return write({ type: "external.remove", name: ids.length === 1 ? ids[0]! : word }, word);
+  });
   app.get("/v1/endpoints", () => [...endpointViews(backend.state()), ...backend.refused()]);
   app.post("/v1/attach", (request) => backend.attach(parse(Attach, request.body)));
   app.post("/v1/detach", async (request) => {

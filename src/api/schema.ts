@@ -1,5 +1,6 @@
 // What the local API takes and answers. Bodies are checked here for their form only: the leader judges what they ask.
 import { z } from "zod";
+import type { Balancing } from "../cluster/balancing.ts";
 import type { Workload, WorkloadInput } from "../cluster/workload.ts";
 
 export const CreateNetwork = z.strictObject({
@@ -16,6 +17,17 @@ const ServiceNetwork = z.union([
 ]);
 export type ServiceNetwork = z.infer<typeof ServiceNetwork>;
 
+/** `published` null or left out: the leader chooses. */
+const AskedPort = z.strictObject({
+  published: z.number().nullable().optional(),
+  target: z.number(),
+  protocol: z.enum(["tcp", "udp"]).optional(),
+  mode: z.enum(["ingress", "host"]).optional(),
+  address: z.string().nullable().optional(),
+});
+
+export type { Balancing };
+
 export const CreateService = z.strictObject({
   name: z.string(),
   workload: z.custom<WorkloadInput>((value) => typeof value === "object" && value !== null, "an object is needed"),
@@ -24,12 +36,32 @@ export const CreateService = z.strictObject({
   networks: z.array(ServiceNetwork).optional(),
   dnsTtlSeconds: z.number().optional(),
   endpointMode: z.enum(["vip", "dnsrr"]).optional(),
-  ports: z
-    .array(z.strictObject({ published: z.number(), target: z.number(), protocol: z.enum(["tcp", "udp"]).optional() }))
+  balancing: z
+    .strictObject({
+      scheduler: z.enum(["rr", "wrr", "lc", "sh", "maglev"]).optional(),
+      affinity: z.enum(["none", "client-ip"]).optional(),
+      affinityTimeoutSeconds: z.number().optional(),
+      locality: z.enum(["any", "prefer-local"]).optional(),
+      weights: z.record(z.string(), z.number()).optional(),
+    })
     .optional(),
+  ports: z.array(AskedPort).optional(),
+  ingressSourceNat: z.boolean().optional(),
+  proxyProtocol: z.boolean().optional(),
+  stopGraceMs: z.number().optional(),
   constraints: z.array(z.string()).optional(),
 });
 export type CreateService = z.infer<typeof CreateService>;
+
+export const AddExternal = z.strictObject({
+  network: z.string(),
+  name: z.string().nullable().optional(),
+  address: z.string(),
+  mac: z.string(),
+  vtep: z.string(),
+  port: z.number().optional(),
+});
+export type AddExternal = z.infer<typeof AddExternal>;
 
 export const ScaleService = z.strictObject({ replicas: z.number() });
 
@@ -51,7 +83,7 @@ export const Attach = z.strictObject({
   aliases: z.array(z.string()),
   address: z.string().nullable(),
   service: z.string().nullable(),
-  ports: z.array(z.strictObject({ published: z.number(), target: z.number(), protocol: z.enum(["tcp", "udp"]) })),
+  ports: z.array(AskedPort),
 });
 export type Attach = z.infer<typeof Attach>;
 
@@ -67,6 +99,16 @@ export const FlowFilter = z.strictObject({
   limit: z.coerce.number().int().min(1).max(100_000).default(1000),
 });
 export type FlowFilter = z.infer<typeof FlowFilter>;
+
+export const LogFilter = z.strictObject({
+  /** Goes on with what the task prints from now. */
+  follow: z.stringbool().default(false),
+  /** At most so many of the last lines; null: all. */
+  tail: z.coerce.number().int().min(0).nullable().default(null),
+  /** Only what was printed from then, wall-clock milliseconds; null: all. */
+  since: z.coerce.number().min(0).nullable().default(null),
+});
+export type LogFilter = z.infer<typeof LogFilter>;
 
 /** A request that failed. */
 export interface Failure {
@@ -110,6 +152,10 @@ export interface PortView {
   published: number;
   target: number;
   protocol: "tcp" | "udp";
+  /** `host`: answered only where a task runs, by that task. */
+  mode: "ingress" | "host";
+  /** null: on every address of a node. */
+  address: string | null;
 }
 
 /** What tasks run, without what is secret. */
@@ -136,6 +182,13 @@ export interface ServiceView {
   endpointMode: "vip" | "dnsrr";
   ports: PortView[];
   meshVip: string | null;
+  hostVip: string | null;
+  ingressSourceNat: boolean;
+  proxyProtocol: boolean;
+  stopGraceMs: number;
+  /** What a person should know, such as a node that leaves a port to a process of its own. */
+  warnings: string[];
+  balancing: Balancing;
   constraints: string[];
   createdAt: number;
   updatedAt: number;
@@ -164,6 +217,8 @@ export interface TaskView {
   message: string | null;
   restarts: number;
   addresses: { network: string; address: string }[];
+  /** Ports in host mode, which its node answers for it. */
+  ports: PortView[];
   createdAt: number;
 }
 
@@ -198,6 +253,8 @@ export interface PeerView {
   state: "up" | "down" | "init";
   reason: string | null;
   rttMs: number | null;
+  /** Bytes that an IP packet of the overlay may have to reach it whole, as measured; null: nothing is known. */
+  mtu: number | null;
   rxPackets: number;
   txPackets: number;
   rxBytes: number;
@@ -247,11 +304,14 @@ export interface EndpointView {
   id: string | null;
   /** A container's, a namespace's, a task's, or what was given. */
   name: string | null;
-  kind: "task" | "run" | "attached" | "refused";
+  kind: "task" | "run" | "attached" | "external" | "refused";
   image: string | null;
   network: string | null;
   address: string | null;
   node: string | null;
+  /** Of an external one: the VTEP that it is behind, ADDRESS:PORT, and its MAC. */
+  vtep: string | null;
+  mac: string | null;
   service: string | null;
   /** null: nobody watches it. */
   state: TaskView["state"] | null;

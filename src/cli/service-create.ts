@@ -1,17 +1,29 @@
 // overlayctl service create: an image's containers, or, after `--`, a command's processes.
-import { Command, InvalidArgumentError, Option } from "commander";
-import type { CreateService, PortView, ServiceNetwork } from "../api/schema.ts";
+import { Command, Option } from "commander";
+import type { Balancing, CreateService, ServiceNetwork } from "../api/schema.ts";
+import type { PortWords } from "../lib/published-ports.ts";
 import { registryAuthFor } from "../lib/registry-auth.ts";
-import { collect, count, publishedPorts, seconds, serviceNetwork, variable, words } from "./arguments.ts";
+import {
+  collect,
+  count,
+  duration,
+  publishedPorts,
+  seconds,
+  serviceNetwork,
+  variable,
+  weight,
+  words,
+} from "./arguments.ts";
 import { bytes, commandLine, cpus, label, type MountWords, mount, variablesFile } from "./container-arguments.ts";
 import type { Context } from "./context.ts";
 import { addWaitOptions, converge, type WaitOptions } from "./service-wait.ts";
+import { printWarnings } from "./service-warnings.ts";
 
 interface CreateOptions extends WaitOptions {
   name: string;
   runtime?: "docker" | "process";
   replicas?: number;
-  publish?: PortView[];
+  publish?: PortWords[];
   network?: ServiceNetwork[];
   dnsTtl?: number;
   env?: [string, string][];
@@ -19,6 +31,11 @@ interface CreateOptions extends WaitOptions {
   workdir?: string;
   constraint?: string[];
   endpointMode?: "vip" | "dnsrr";
+  scheduler?: Balancing["scheduler"];
+  affinity?: Balancing["affinity"];
+  affinityTimeout?: number;
+  locality?: Balancing["locality"];
+  weight?: [string, number][];
   label?: [string, string][];
   containerLabel?: [string, string][];
   mount?: MountWords[];
@@ -29,6 +46,9 @@ interface CreateOptions extends WaitOptions {
   init?: true;
   capAdd?: string[];
   withRegistryAuth?: true;
+  ingressSourceNat?: true;
+  proxyProtocol?: true;
+  stopGrace?: number;
 }
 
 /** Options that mean something to a container only. */
@@ -62,7 +82,18 @@ export function addServiceCreate(service: Command, context: Context): void {
       ]),
     )
     .option("--replicas <count>", "how many tasks (default: 1)", count)
-    .option("-p, --publish <port>", "answer PUBLISHED:TARGET[/tcp|udp] on every node", collect(publishedPorts))
+    .option(
+      "-p, --publish <port>",
+      "answer [ADDRESS:][PUBLISHED:]TARGET[/tcp|udp] on every node",
+      collect(publishedPorts),
+    )
+    .option("--ingress-source-nat", "tasks see their gateway as the client from outside: for those routed elsewhere")
+    .option("--proxy-protocol", "where published TCP ports are relayed, tell tasks the client by PROXY protocol v2")
+    .option(
+      "--stop-grace <duration>",
+      "what connections get to end before their task is stopped (default: 10s)",
+      duration,
+    )
     .option(
       "--network <network>",
       "attach it to this network; name=NETWORK,alias=NAME gives it another name there (default: default)",
@@ -88,6 +119,30 @@ export function addServiceCreate(service: Command, context: Context): void {
         "dnsrr",
       ]),
     )
+    .addOption(
+      new Option("--scheduler <name>", "how new connections are spread over tasks (default: rr)").choices([
+        "rr",
+        "wrr",
+        "lc",
+        "sh",
+        "maglev",
+      ]),
+    )
+    .option(
+      "--weight <node=weight>",
+      "of the tasks on this node; 1 where none is given",
+      collect((text) => [weight(text)]),
+    )
+    .addOption(
+      new Option("--affinity <kind>", "let a client keep its task (default: none)").choices(["none", "client-ip"]),
+    )
+    .option("--affinity-timeout <duration>", "until it has made no connection for so long (default: 3h)", seconds)
+    .addOption(
+      new Option("--locality <preference>", "whether tasks on the same node go first (default: any)").choices([
+        "any",
+        "prefer-local",
+      ]),
+    )
     .option("--container-label <label>", "label the containers: KEY=VALUE", collect(label))
     .option("--mount <mount>", "type=bind|volume|tmpfs,source=...,target=...[,readonly]", collect(mount))
     .option("--limit-memory <bytes>", "such as 512m", bytes)
@@ -109,25 +164,37 @@ export function addServiceCreate(service: Command, context: Context): void {
   };
   create.action(async (line: string[], options: CreateOptions) => {
     const isContainer = (options.runtime ?? (isAfterDashes ? "process" : "docker")) === "docker";
+    const [, flag] = CONTAINER_OPTIONS.find(([name]) => options[name] !== undefined) ?? [];
+    if (!isContainer && flag !== undefined)
+      create.error(`error: ${flag} is for containers, and this service runs a process`);
     const { id } = await context.api().createService({
       name: options.name,
       workload: isContainer ? containerOf(line, options) : processOf(line, options),
       labels: options.label && Object.fromEntries(options.label),
       replicas: options.replicas,
       ports: options.publish,
+      ingressSourceNat: options.ingressSourceNat,
+      proxyProtocol: options.proxyProtocol,
+      stopGraceMs: options.stopGrace,
       networks: options.network,
       dnsTtlSeconds: options.dnsTtl,
       constraints: options.constraint,
       endpointMode: options.endpointMode,
+      balancing: {
+        scheduler: options.scheduler,
+        affinity: options.affinity,
+        affinityTimeoutSeconds: options.affinityTimeout,
+        locality: options.locality,
+        weights: options.weight && Object.fromEntries(options.weight),
+      },
     });
     context.out(`${id}\n`);
     await converge(context, id, options);
+    await printWarnings(context, [id]);
   });
 }
 
 function processOf(command: string[], options: CreateOptions): CreateService["workload"] {
-  const [, flag] = CONTAINER_OPTIONS.find(([name]) => options[name] !== undefined) ?? [];
-  if (flag !== undefined) throw new InvalidArgumentError(`${flag} is for containers, and this service runs a process`);
   return { runtime: "process", command, env: envOf(options), workdir: options.workdir };
 }
 

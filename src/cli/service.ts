@@ -6,7 +6,9 @@ import { type Context, forEachName, inspect } from "./context.ts";
 import { capital, formatAgo, formatPorts, formatWorkload, shortId } from "./format.ts";
 import { addListingOptions, type Listing, type ListingOptions, printListing } from "./listing.ts";
 import { addServiceCreate } from "./service-create.ts";
+import { addServiceLogs } from "./service-logs.ts";
 import { addWaitOptions, converge, type WaitOptions } from "./service-wait.ts";
+import { printWarnings } from "./service-warnings.ts";
 
 export function addServiceCommands(program: Command, context: Context): void {
   const service = program.command("service").description("manage services");
@@ -31,7 +33,10 @@ export function addServiceCommands(program: Command, context: Context): void {
     } finally {
       printListing(context, options, tasks, taskListing(tasks, options.trunc, context.now()));
     }
+    await printWarnings(context, names);
   });
+
+  addServiceLogs(service, context);
 
   service
     .command("inspect <service...>")
@@ -79,7 +84,7 @@ function serviceListing(truncate: boolean): Listing<ServiceView> {
       { header: "MODE", value: (row) => row.mode },
       { header: "REPLICAS", value: (row) => `${row.running}/${row.replicas}` },
       { header: "IMAGE", value: (row) => formatWorkload(row, truncate) },
-      { header: "PORTS", value: (row) => formatPorts(row.ports) },
+      { header: "PORTS", value: (row) => formatPorts(row.ports.filter(({ mode }) => mode === "ingress")) },
     ],
   };
 }
@@ -101,8 +106,7 @@ function taskListing(tasks: readonly TaskView[], truncate: boolean, now: number)
         value: (row) => `${capital(row.state)} ${formatAgo(row.since, now).toLowerCase()}`,
       },
       { header: "ERROR", value: (row) => (row.error === null ? "" : `"${row.error}"`) },
-      // Only ports published in host mode belong to a task; the mesh's are the service's.
-      { header: "PORTS", value: () => "" },
+      { header: "PORTS", value: (row) => formatPorts(row.ports) },
     ],
   };
 }

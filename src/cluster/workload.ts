@@ -10,7 +10,9 @@ const OWN_LABEL = /^overlayd\./;
 const MIN_MEMORY_BYTES = 6 << 20;
 
 const AbsolutePath = z.string().startsWith("/", "an absolute path is needed");
-const Env = z.record(z.string().regex(/^[^=]+$/, "a variable's name is not empty and has no '='"), z.string());
+const Env = z.record(z.string(), z.string()).refine((env) => Object.keys(env).every((name) => /^[^=]+$/.test(name)), {
+  error: "a variable's name is not empty and has no '='",
+});
 
 /** A command of the node itself, in a network namespace of its own. */
 export const ProcessWorkload = z.strictObject({
@@ -52,10 +54,10 @@ export const ContainerWorkload = z.strictObject({
   workdir: AbsolutePath.nullable().default(null),
   user: z.string().min(1).nullable().default(null),
   labels: z
-    .record(
-      z.string().refine((key) => !OWN_LABEL.test(key), "labels that begin with 'overlayd.' are overlayd's own"),
-      z.string(),
-    )
+    .record(z.string(), z.string())
+    .refine((labels) => !Object.keys(labels).some((key) => OWN_LABEL.test(key)), {
+      error: "labels that begin with 'overlayd.' are overlayd's own",
+    })
     .default({}),
   mounts: z.array(Mount).default([]),
   /** null: no limit. */

@@ -1,9 +1,10 @@
 // A backend over a state that the test writes: commands are checked as the leader checks their form, kept, and
 // carried out as far as the API can see it.
-import { DEFAULT_BALANCING } from "../../src/cluster/balancing.ts";
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import type { ExecutionContext } from "ava";
 import type { Backend } from "../../src/api/backend.ts";
 import type {
@@ -19,6 +20,7 @@ import type {
   StatsView,
 } from "../../src/api/schema.ts";
 import { serveApi } from "../../src/api/server.ts";
+import { DEFAULT_BALANCING } from "../../src/cluster/balancing.ts";
 import { Command, type CommandInput, type CommandResult } from "../../src/cluster/commands.ts";
 import type { Change, Network, Node, Service, State, Task, TaskStatus } from "../../src/cluster/schema.ts";
 import { applyChanges, emptyState } from "../../src/cluster/state.ts";
@@ -41,6 +43,7 @@ export function nodeRow(name: string, over: Partial<Node> = {}): Node {
     manager: number === 1,
     availability: "active",
     state: "ready",
+    heldPorts: [],
     createdAt: 0,
     ...over,
   };
@@ -73,6 +76,10 @@ export function serviceRow(name: string, over: Partial<Service> = {}): Service {
     vips: { [id("web")]: "10.192.32.2" },
     ports: [],
     meshVip: null,
+    hostVip: null,
+    ingressSourceNat: false,
+    proxyProtocol: false,
+    stopGraceMs: 10_000,
     balancing: DEFAULT_BALANCING,
     constraints: [],
     createdAt: 0,
@@ -88,6 +95,7 @@ export function taskRow(service: string, slot: number, node: string | null, over
     slot,
     nodeId: node === null ? null : id(node),
     desired: "running",
+    drain: null,
     addresses: { [id("web")]: `10.192.32.${10 + slot}` },
     attachment: null,
     error: null,
@@ -116,6 +124,8 @@ export class FakeBackend implements Backend {
   readonly attached: Attach[] = [];
   readonly detached: Detach[] = [];
   readonly closed: string[] = [];
+  /** Lines, by task id. */
+  readonly logs = new Map<string, string[]>();
   /** Answers every command. */
   refusal: Error | undefined;
   /** Why the barrier does not hold yet. */
@@ -163,7 +173,7 @@ export class FakeBackend implements Backend {
       const row = serviceRow(command.name, {
         workload: command.workload,
         replicas: command.replicas,
-        ports: command.ports,
+        ports: command.ports.map((port, i) => ({ ...port, published: port.published ?? 30_000 + i })),
       });
       this.change(put.service(row), ...this.#runTasks(row, command.replicas));
       return row.id;
@@ -220,6 +230,12 @@ export class FakeBackend implements Backend {
     ];
   }
 
+  async taskLog(task: string): Promise<Readable> {
+    const lines = this.logs.get(task);
+    if (lines === undefined) throw new UserError(404, `task ${task} has no log on this node`);
+    return Readable.from([lines.map((line) => `${line}\n`).join("")]);
+  }
+
   async openSandbox(request: OpenSandbox): Promise<SandboxView> {
     if (this.refusal !== undefined) throw this.refusal;
     this.opened.push(request);
@@ -238,7 +254,16 @@ export class FakeBackend implements Backend {
   }
 
   refused(): EndpointView[] {
-    const nothing = { id: null, network: null, address: null, service: null, image: "app:1", node: "node1" };
+    const nothing = {
+      id: null,
+      network: null,
+      address: null,
+      vtep: null,
+      mac: null,
+      service: null,
+      image: "app:1",
+      node: "node1",
+    };
     return [{ ...nothing, name: "app", kind: "refused", state: "rejected", error: "there is no network 'wbe'" }];
   }
 

@@ -83,7 +83,7 @@ engineTest("a service of an image runs a container on each node, and says so in 
 engineTest("it is answered by name from a container, and by its port on every node", async (t) => {
   const [task] = await untilRunning(node1(), "search", 2);
   const answer = await run(["docker", "exec", containerOf(task!), "curl", "-s", "-m", "5", "http://search:9200"]);
-  t.regex(answer, /"name": "search\.[12]"/);
+  t.regex(answer, /"name": "search-/);
   for (const { address } of lab.nodes) {
     const page = await lab.client.exec(["curl", "-s", "-m", "5", `http://${address}:9200`]);
     t.regex(page, /"client": "192\.0\.2\.100"/);
@@ -123,7 +123,7 @@ engineTest("an agent that is killed and started again adopts its containers, whi
   t.deepEqual(await containersOf("dksn1"), before);
   t.is(await startedAt(), times);
   const page = await lab.client.exec(["curl", "-s", "-m", "5", `http://${node1().address}:9200`]);
-  t.regex(page, /"name": "search\.[12]"/);
+  t.regex(page, /"name": "search-/);
 });
 
 engineTest("an image that cannot be had is told where the task is listed", async (t) => {
@@ -132,6 +132,9 @@ engineTest("an image that cannot be had is told where the task is listed", async
   t.regex(task.error ?? "", /^image 127\.0\.0\.1:1\/none:1 cannot be pulled: /);
   t.regex(await node1().ctl("service", "ps", "lost"), /Rejected .* "image 127\.0\.0\.1:1\/none:1 cannot be pulled/);
   await node1().ctl("service", "rm", "lost");
+  await waitFor(async () => (await containersOf("dksn1")).every((name) => !name.startsWith("lost")), {
+    what: "nothing to be left of it",
+  });
 });
 
 const REFUSALS: [args: string[], message: RegExp][] = [
@@ -147,10 +150,7 @@ for (const [args, message] of REFUSALS) {
     t.true(status > 0);
     t.regex(stderr, message);
     const services = await node1().ctlJson<ServiceView[]>("service", "ls");
-    t.deepEqual(
-      services.map(({ name }) => name),
-      ["search"],
-    );
+    t.false(services.some(({ name }) => name === "bad"));
   });
 }
 
