@@ -5,7 +5,7 @@ import { type Datagram, InProcessDevice, InProcessNetwork } from "../../src/data
 import { ipv4 } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { brokenMessages } from "../fakes/broken-messages.ts";
-import { tcpPacket, udpPacket } from "../fakes/transport-packets.ts";
+import { tcpPacket, udpPacket } from "../fakes/ip-packets.ts";
 
 const ALICE = ipv4("192.0.2.11");
 const BOB = ipv4("192.0.2.12");

@@ -2,7 +2,7 @@
 import type { DeviceQueue } from "../../src/datapath/batch.ts";
 import { Gso } from "../../src/datapath/batch.ts";
 import { set16 } from "../../src/lib/bytes.ts";
-import { tcpPacket, udpPacket } from "./transport-packets.ts";
+import { tcpPacket, udpPacket } from "./ip-packets.ts";
 
 export interface BrokenMessage {
   readonly title: string;

@@ -35,6 +35,8 @@ export const FIN = 0x01;
 export const RST = 0x04;
 export const PSH = 0x08;
 
+const LINK = { source: "10.9.0.2", destination: "10.9.0.1", sourcePort: 1000, destinationPort: 2000 };
+
 /** An IPv4 packet with its checksums right. */
 export function ipPacket(fields: Fields): Uint8Array {
   const protocol = PROTOCOLS[fields.protocol ?? "tcp"];
@@ -62,6 +64,16 @@ export function ipPacket(fields: Fields): Uint8Array {
   const sum = ~onesSum(bytes.subarray(20), pseudo) & 0xffff;
   view.setUint16(20 + field, protocol === 17 && sum === 0 ? 0xffff : sum);
   return bytes;
+}
+
+/** A UDP datagram; left out, it goes from one address of a link to another. */
+export function udpPacket(fields: Partial<Fields> = {}): Uint8Array {
+  return ipPacket({ ...LINK, ...fields, protocol: "udp" });
+}
+
+/** A TCP segment, likewise; left out, its flags are ACK. */
+export function tcpPacket(fields: Partial<Fields> = {}): Uint8Array {
+  return ipPacket({ ...LINK, flags: ACK, ...fields, protocol: "tcp" });
 }
 
 /** The fragments of a packet for a link of `mtu`, RFC 791 section 3.2. Options are copied into all of them. */

@@ -21,7 +21,7 @@ import { openUdpUnderlay } from "../../src/linux/udp-underlay.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { VIRTIO_NET_BYTES } from "../../src/packet/virtio-net.ts";
 import { brokenMessages } from "../fakes/broken-messages.ts";
-import { plainSum, tcpPacket, udpPacket } from "../fakes/transport-packets.ts";
+import { ACK, onesSum, tcpPacket, udpPacket } from "../fakes/ip-packets.ts";
 
 const self = fileURLToPath(import.meta.url);
 const memory = new PacketMemory(4 << 20);
@@ -173,9 +173,9 @@ export const scenarios: Record<string, () => void> = {
     assert.equal(batch.needsChecksum[0], 1);
     assert.equal(batch.gso[0], Gso.None);
     const expected = udpPacket({
-      from: HOST,
-      to: OTHER,
-      fromPort: host.port,
+      source: HOST,
+      destination: OTHER,
+      sourcePort: host.port,
       payload: packet.slice(28),
       partial: true,
     });
@@ -187,7 +187,7 @@ export const scenarios: Record<string, () => void> = {
     new HostSocket().send(Buffer.from("hello"), OTHER, 2000);
     const packet = readOne(device);
     assert.equal(batch.needsChecksum[0], 0);
-    assert.equal(plainSum(packet.subarray(12), 17 + packet.length - 20), 0xffff);
+    assert.equal(onesSum(packet.subarray(12), 17 + packet.length - 20), 0xffff);
   },
 
   "a UDP super-packet is read whole, with the size of its segments"() {
@@ -206,7 +206,7 @@ export const scenarios: Record<string, () => void> = {
   "packets are written, in slices, with the checksum complete or still to be made"() {
     const device = openUp();
     const host = new HostSocket();
-    const fields = { toPort: host.port, payload: Buffer.from("hello there") };
+    const fields = { destinationPort: host.port, payload: Buffer.from("hello there") };
     slice(udpPacket(fields), 20, 28, 33);
     queue.finish();
     slice(udpPacket({ ...fields, partial: true }), 28);
@@ -219,7 +219,7 @@ export const scenarios: Record<string, () => void> = {
   "a UDP super-packet that is written arrives as its segments"() {
     const device = openUp();
     const host = new HostSocket();
-    slice(udpPacket({ toPort: host.port, payload: Buffer.alloc(2500, "x"), partial: true }), 28, 1028);
+    slice(udpPacket({ destinationPort: host.port, payload: Buffer.alloc(2500, "x"), partial: true }), 28, 1028);
     queue.finishPartial(Gso.Udp4, 1000, 28, 20, 6);
     assert.equal(device.write(queue), hasUso ? 0 : 1);
     if (!hasUso) return;
@@ -233,7 +233,7 @@ export const scenarios: Record<string, () => void> = {
     const device = openUp();
     const onward = openUp("tun1", "10.8.0.1/24");
     setSysctl("ipv4/ip_forward");
-    slice(tcpPacket({ to: "10.8.0.2", payload: new Uint8Array(3000), partial: true, flags: CWR }), 40);
+    slice(tcpPacket({ destination: "10.8.0.2", payload: new Uint8Array(3000), partial: true, flags: ACK | CWR }), 40);
     queue.finishPartial(Gso.Tcp4, 1000, 40, 20, 16);
     assert.equal(device.write(queue), 0);
     const packet = readOne(onward);
@@ -268,7 +268,7 @@ export const scenarios: Record<string, () => void> = {
     const packet = readOne(device);
     assert.equal(batch.needsChecksum[0], 0);
     const inner = packet.subarray(20 + 8 + 8 + 14);
-    assert.equal(plainSum(inner.subarray(12), 17 + inner.length - 20), 0xffff);
+    assert.equal(onesSum(inner.subarray(12), 17 + inner.length - 20), 0xffff);
   },
 
   "broken messages are refused and counted, and the others of the batch go out"() {
@@ -277,7 +277,7 @@ export const scenarios: Record<string, () => void> = {
     for (const { title, packet, finish } of brokenMessages) {
       slice(packet);
       finish(queue);
-      slice(udpPacket({ toPort: host.port, payload: Buffer.from(title) }));
+      slice(udpPacket({ destinationPort: host.port, payload: Buffer.from(title) }));
       queue.finish();
       assert.equal(device.write(queue), 1, title);
       assert.equal(Buffer.from(host.receive()).toString(), title);
@@ -383,7 +383,7 @@ export const scenarios: Record<string, () => void> = {
     setSysctl("ipv4/conf/all/send_redirects", 0);
     setSysctl("ipv4/conf/tun0/send_redirects", 0);
     const packets = 100_000;
-    const packet = udpPacket({ to: "10.9.0.3", payload: new Uint8Array(100) });
+    const packet = udpPacket({ destination: "10.9.0.3", payload: new Uint8Array(100) });
     const at = memory.alloc(packet.length);
     memory.u8.set(packet, at);
     const carry = () => {
