@@ -6,12 +6,13 @@ import { ENGINE_MEMORY_BYTES, Engine } from "../datapath/engine.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
 import { runLoop, runYieldingLoop } from "../datapath/loop.ts";
 import type { Underlay } from "../datapath/ports.ts";
+import { Spin } from "../datapath/spin.ts";
 import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import { ipv4 } from "../lib/ip.ts";
 import { systemRandom } from "../lib/random.ts";
-import { schedYield } from "../linux/libc.ts";
 import { Poller, wakePoller } from "../linux/poll.ts";
+import { queuedMs } from "../linux/run-queue.ts";
 import { openSharedFile } from "../linux/shared-file.ts";
 import { openTun } from "../linux/tun.ts";
 import { openUdpUnderlay } from "../linux/udp-underlay.ts";
@@ -65,8 +66,8 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
     }
   };
   say({ type: "ready", eventFd: poller.eventFd, underlay: kind, notes });
-  const yieldProcessor = (): void => void schedYield();
-  const loop = { yieldProcessor, engine, commands, now: machineMonotonic, spinMs: setup.spinMicros / 1000 };
+  const spin = new Spin(setup.spinMicros / 1000, queuedMs);
+  const loop = { engine, commands, now: machineMonotonic, spin };
   if (kind === "batched") runLoop({ ...loop, wait: (timeoutMs) => poller.wait(timeoutMs) });
   else {
     underlay.onReadable = () => wakePoller(poller.eventFd);
@@ -108,6 +109,8 @@ function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof W
       return engine.report();
     case "flows":
       return engine.listFlows(command.limit);
+    case "live-flows":
+      return engine.countLiveFlows(command.servers);
     case "stop":
       return undefined;
   }

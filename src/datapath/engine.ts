@@ -10,6 +10,7 @@ import { type FlowRow, listFlows } from "./flow-list.ts";
 import { FlowSweeper } from "./flow-sweeper.ts";
 import type { FlowTable } from "./flow-table.ts";
 import { Forwarder, type Said } from "./forwarder.ts";
+import { countLiveFlows } from "./live-flows.ts";
 import { type HealthReport, ToldHealth } from "./peer-health.ts";
 import type { Device, Underlay } from "./ports.ts";
 import { Probes, type ProbeView } from "./probes.ts";
@@ -20,6 +21,9 @@ const UNDERLAY_MESSAGES = 16;
 const TICK_MS = 100;
 /** While there are flows to look at again: packets go between two looks. */
 const BUSY_TICK_MS = 1;
+
+/** Where packets come from, as bits of a set. */
+export const Side = { Device: 1, Underlay: 2, Both: 3 } as const;
 
 /** Packet memory that an engine and its device and underlay take. */
 export const ENGINE_MEMORY_BYTES = 16 << 20;
@@ -50,6 +54,8 @@ export interface EngineReport {
 
 export class Engine {
   readonly tables = new Tables();
+  /** Packets and messages that the last step() took. */
+  carried = 0;
   readonly #flows: FlowTable;
   readonly #census: FlowCensus;
   /** Whether a service's scheduler asks for the load of tasks. */
@@ -108,14 +114,24 @@ export class Engine {
     this.tick();
   }
 
-  /** Carries one batch each way; returns how many packets and messages there were. Hot path: must not allocate. */
-  step(): number {
+  /** Carries a batch from each of `sides`. Returns those that may have more. Hot path: must not allocate. */
+  step(sides: number): number {
     const seconds = Math.floor(this.#now() / 1000);
-    const outbound = this.#device.read(this.#fromDevice);
-    if (outbound > 0) this.#forwarder.outbound(this.#fromDevice, seconds);
-    const inbound = this.#underlay.receive(this.#fromUnderlay);
-    if (inbound > 0) this.#forwarder.inbound(this.#fromUnderlay, seconds);
-    return outbound + inbound;
+    let more = 0;
+    this.carried = 0;
+    if ((sides & Side.Device) !== 0) {
+      const packets = this.#device.read(this.#fromDevice);
+      if (packets > 0) this.#forwarder.outbound(this.#fromDevice, seconds);
+      if (packets === DEVICE_PACKETS) more |= Side.Device;
+      this.carried += packets;
+    }
+    if ((sides & Side.Underlay) !== 0) {
+      const messages = this.#underlay.receive(this.#fromUnderlay);
+      if (messages > 0) this.#forwarder.inbound(this.#fromUnderlay, seconds);
+      if (messages === UNDERLAY_MESSAGES) more |= Side.Underlay;
+      this.carried += messages;
+    }
+    return more;
   }
 
   /** Probes, expiry and flows that have come to an end. Returns the milliseconds until it wants to be called again. */
@@ -152,6 +168,11 @@ export class Engine {
     if (text === this.#toldReport) return;
     this.#toldReport = text;
     this.onHealth(report);
+  }
+
+  /** As countLiveFlows(). */
+  countLiveFlows(servers: readonly Ipv4[]): number {
+    return countLiveFlows(this.#flows, servers, this.#now() / 1000);
   }
 
   /** The live flows, newest first, at most `limit`. */

@@ -1,45 +1,44 @@
-// The loop of a data-path worker: carry while there is something to carry, spin a little in case more comes, then
-// block. Commands come between two steps.
-import type { Engine } from "./engine.ts";
+// The loop of a data-path worker: wait until a side has something, carry it, and wait again: a little while awake, in
+// case more comes at once, then blocked. Commands come between two steps.
+import { type Engine, Side } from "./engine.ts";
+import type { Spin } from "./spin.ts";
 
 export interface LoopParts<Waited> {
   engine: Engine;
-  /** Until a descriptor is ready, somebody wakes it, or `timeoutMs` passed. */
+  /** Until a side is ready, somebody wakes it, or `timeoutMs` passed (0: only looks). Which are ready, as Side's bits. */
   wait(timeoutMs: number): Waited;
   /** Carries out waiting commands; false ends the loop. Called between two steps, so it must be cheap. */
   commands(): boolean;
   now(): number;
-  /** Lets another thread have the processor, if one wants it. */
-  yieldProcessor(): void;
-  /** How long to look again before blocking, after there was something to carry. */
-  spinMs: number;
+  spin: Spin;
 }
 
 /** Blocks its thread. Runs until a command ends it. */
-export function runLoop({ engine, wait, commands, now, spinMs, yieldProcessor }: LoopParts<unknown>): void {
+export function runLoop({ engine, wait, commands, now, spin }: LoopParts<number>): void {
+  let ready: number = Side.Both;
   let tickMs = now();
   let workMs = tickMs;
   while (commands()) {
-    const carried = engine.step();
+    const worked = ready !== 0;
+    if (worked) ready = engine.step(ready);
     const time = now();
-    if (time >= tickMs) tickMs = time + engine.tick();
-    if (carried > 0) workMs = time;
-    else if (time - workMs >= spinMs) {
-      wait(Math.max(1, Math.ceil(tickMs - time)));
-      workMs = now();
-    } else yieldProcessor();
+    if (worked) workMs = time;
+    if (time >= tickMs) {
+      spin.sample(time);
+      tickMs = time + engine.tick();
+    }
+    if (ready === 0) ready = wait(time - workMs < spin.ms ? 0 : Math.max(1, Math.ceil(tickMs - time))) & Side.Both;
   }
 }
 
 /** Lets its thread's event loop run between two steps, for an underlay that lives there. */
-export async function runYieldingLoop(parts: LoopParts<Promise<unknown>>): Promise<void> {
-  const { engine, wait, commands, now } = parts;
+export async function runYieldingLoop({ engine, wait, commands, now }: LoopParts<Promise<number>>): Promise<void> {
   let tickMs = now();
   while (commands()) {
-    const carried = engine.step();
+    const more = engine.step(Side.Both);
     const time = now();
     if (time >= tickMs) tickMs = time + engine.tick();
-    if (carried > 0) await new Promise((resolve) => setImmediate(resolve));
+    if (more !== 0) await new Promise((resolve) => setImmediate(resolve));
     else await wait(Math.max(1, Math.ceil(tickMs - time)));
   }
 }

@@ -71,8 +71,6 @@ export const sendmmsg = libc.func("int sendmmsg(int, uintptr_t, uint, int)") as 
   count: number,
   flags: number,
 ) => number;
-/** Lets another thread that can run have the processor. */
-export const schedYield = libc.func("int sched_yield()") as () => number;
 const pollFunction = libc.func("int poll(uintptr_t, ulong, int)");
 export const poll = pollFunction as (fds: bigint, count: number, timeoutMs: number) => number;
 /** In a thread of its own, so that this thread's event loop goes on. */

@@ -1,5 +1,5 @@
 // Data paths of several nodes in one process, on a fake wire and under a virtual clock.
-import { ENGINE_MEMORY_BYTES, Engine } from "../../src/datapath/engine.ts";
+import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import {
   type DevicePacket,
@@ -58,7 +58,10 @@ export function fakeNodes(count: number, options: FakeNodesOptions = {}): FakeNo
   const settle = (): void => {
     for (let carried = 1; carried > 0; ) {
       carried = 0;
-      for (const node of nodes) carried += node.engine.step();
+      for (const { engine } of nodes) {
+        engine.step(Side.Both);
+        carried += engine.carried;
+      }
     }
   };
   const advance = async (ms: number): Promise<void> => {
@@ -141,6 +144,8 @@ export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
       poolBase: ipv4("10.192.0.0"),
       poolMask: maskOf(10),
       hostAddresses: [ipv4(vtep)],
+      mesh: true,
+      heldPorts: [],
       mtu: 1450,
     },
   ];
@@ -174,7 +179,8 @@ export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
         preferLocal: false,
         ...vip.balancing,
       },
-      ports: vip.ports?.map(([published, target]) => ({ protocol: 6, published, target })) ?? null,
+      hostMode: false,
+      ports: vip.ports?.map(([published, target]) => ({ protocol: 6, published, target, address: 0 })) ?? null,
     });
   }
   return rows;
