@@ -22,7 +22,7 @@ export const GsoType = { None: 0, Tcp4: 1, Udp4: 5 } as const;
 /** The kernel's own lower bound for segments (TCP_MIN_GSO_SIZE). */
 export const MIN_SEGMENT_BYTES = 8;
 /** A segment size that means something else to the kernel (GSO_BY_FRAGS). */
-const NO_SEGMENT_BYTES = 0xffff;
+export const NO_SEGMENT_BYTES = 0xffff;
 /** The kernel's upper bound for the segments of one UDP super-packet. */
 export const MAX_UDP_SEGMENTS = 128;
 
