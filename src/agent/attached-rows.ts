@@ -27,7 +27,7 @@ export function attachedRows(state: State, nodeId?: string): AttachedRow[] {
     rows.push({ id, nodeId: at, attachment, links, service, createdAt });
   }
   for (const { id, nodeId: at, attachment, networkId, address, createdAt } of state.endpoints.values()) {
-    if (attachment === null) continue;
+    if (attachment === null || at === null) continue;
     rows.push({ id, nodeId: at, attachment, links: [{ networkId, address }], service: undefined, createdAt });
   }
   return rows.filter((row) => nodeId === undefined || row.nodeId === nodeId);

@@ -1,4 +1,5 @@
-// Whatever has an address on a network, as the API answers it: tasks, sandboxes of `overlayctl run`, what was attached.
+// Whatever has an address on a network, as the API answers it: tasks, sandboxes of `overlayctl run`, what was attached, hosts
+// behind VTEPs of somebody else.
 import type { State, Task, TaskStatus } from "../cluster/schema.ts";
 import type { EndpointView } from "./schema.ts";
 
@@ -9,13 +10,15 @@ export function endpointViews(state: State): EndpointView[] {
     for (const [networkId, address] of Object.entries(task.addresses))
       views.push(taskView(state, task, networkId, address));
   }
-  for (const { id, name, nodeId, networkId, address, attachment } of state.endpoints.values()) {
+  for (const { id, name, nodeId, networkId, address, attachment, external } of state.endpoints.values()) {
     views.push({
       id,
       name: name ?? attachment?.name ?? null,
-      kind: attachment === null ? "run" : "attached",
+      kind: external !== null ? "external" : attachment === null ? "run" : "attached",
       image: attachment?.image ?? null,
       ...placeOf(state, nodeId, networkId, address),
+      vtep: external === null ? null : `${external.vtep}:${external.port}`,
+      mac: external?.mac ?? null,
       service: null,
       ...seenOf(state.statuses.get(id)),
     });
@@ -34,6 +37,8 @@ function taskView(state: State, task: Task, networkId: string, address: string):
     kind: attachment === null ? "task" : "attached",
     image: attachment?.image ?? (workload?.runtime === "docker" ? workload.image : null),
     ...placeOf(state, nodeId, networkId, address),
+    vtep: null,
+    mac: null,
     service: service?.name ?? serviceId,
     ...seenOf(state.statuses.get(id)),
   };

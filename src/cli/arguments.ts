@@ -69,6 +69,20 @@ export function duration(text: string): number {
   return Number(match[1]) * UNIT_MS[match[2] ?? "s"]!;
 }
 
+/** "192.0.2.50:8472" */
+export function vtep(text: string): { vtep: string; port?: number } {
+  const [address, digits, rest] = text.split(":");
+  if (!address || rest !== undefined) throw new InvalidArgumentError("write ADDRESS or ADDRESS:PORT");
+  return digits === undefined ? { vtep: address } : { vtep: address, port: count(digits) };
+}
+
+/** "node1=3" */
+export function weight(text: string): [node: string, weight: number] {
+  const [node, digits, rest] = text.split("=");
+  if (!node || digits === undefined || rest !== undefined) throw new InvalidArgumentError("write NODE=WEIGHT");
+  return [node, count(digits)];
+}
+
 /** "search=5" */
 export function scaling(text: string): { name: string; replicas: number } {
   const [name, replicas, rest] = text.split("=");

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import type { EndpointView, PortView } from "../api/schema.ts";
 import { collect, publishedPorts, words } from "./arguments.ts";
 import { type Context, forEachName } from "./context.ts";
+import { addExternalCommands } from "./external.ts";
 import { capital, shortId } from "./format.ts";
 import { addListingOptions, type Listing, type ListingOptions, printListing } from "./listing.ts";
 
@@ -47,7 +48,10 @@ export function addAttachCommands(program: Command, context: Context): void {
       }),
     );
 
-  const endpoint = program.command("endpoint").description("show what has an address");
+  const endpoint = program
+    .command("endpoint")
+    .description("show what has an address, and add hosts behind other VTEPs");
+  addExternalCommands(endpoint, context);
   addListingOptions(
     endpoint
       .command("ls")
@@ -69,7 +73,7 @@ function endpointListing(truncate: boolean): Listing<EndpointView> {
       { header: "IMAGE", value: (row) => row.image ?? "" },
       { header: "NETWORK", value: (row) => row.network ?? "" },
       { header: "ADDRESS", value: (row) => row.address ?? "" },
-      { header: "NODE", value: (row) => row.node ?? "" },
+      { header: "NODE", value: (row) => row.node ?? row.vtep ?? "" },
       { header: "SERVICE", value: (row) => row.service ?? "" },
       { header: "STATE", value: (row) => (row.state === null ? "" : capital(row.state)) },
       { header: "ERROR", value: (row) => (row.error === null ? "" : `"${row.error}"`) },

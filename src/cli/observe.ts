@@ -50,6 +50,7 @@ const PEERS: Listing<PeerView> = {
     { header: "ADDRESS", value: (row) => row.address },
     { header: "STATE", value: (row) => row.state },
     { header: "RTT", value: (row) => (row.rttMs === null ? "-" : `${row.rttMs.toFixed(2)} ms`) },
+    { header: "MTU", value: (row) => (row.mtu === null ? "-" : `${row.mtu}`) },
     { header: "RX BYTES", value: (row) => formatBytes(row.rxBytes) },
     { header: "RX PACKETS", value: (row) => `${row.rxPackets}` },
     { header: "TX BYTES", value: (row) => formatBytes(row.txBytes) },

@@ -2,6 +2,7 @@
 import { attach, detach } from "./attachments.ts";
 import type { Command } from "./commands.ts";
 import { createEndpoint, removeEndpoint } from "./endpoints.ts";
+import { addExternal, removeExternal } from "./external.ts";
 import { createNetwork, removeNetwork } from "./networks.ts";
 import { type NodeContext, removeNode, setAvailability } from "./nodes.ts";
 import { createService, type ReservedPort, removeService, scaleService } from "./services.ts";
@@ -29,6 +30,10 @@ export function carryOut(draft: Draft, command: Command, context: CommandContext
       return createEndpoint(draft, command, null, now, newId);
     case "endpoint.remove":
       return removeEndpoint(draft, command.id);
+    case "external.add":
+      return addExternal(draft, command, now, newId);
+    case "external.remove":
+      return removeExternal(draft, command.name);
     case "attach":
       return attach(draft, command, reservedPorts, now, newId);
     case "detach":

@@ -1,7 +1,7 @@
 // What a person can ask of the leader. The leader checks and carries out; anybody else forwards.
 import { z } from "zod";
 import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
-import { Address, Alias, Attachment, DEFAULT_DNS_TTL_SECONDS, DnsTtl, Id, Name, Protocol, Subnet } from "./schema.ts";
+import { Address, Alias, Attachment, DEFAULT_DNS_TTL_SECONDS, DEFAULT_STOP_GRACE_MS, DnsTtl, Id, Mac, Name, Protocol, PublishedPort, Subnet } from "./schema.ts";
 import { Workload } from "./workload.ts";
 
 /** Each is a record in DNS, which holds 64 KiB. */
@@ -55,6 +55,17 @@ export const Command = z.discriminatedUnion("type", [
     address: Address.optional(),
   }),
   z.object({ type: z.literal("endpoint.remove"), id: z.string() }),
+  /** An address of a host behind a VTEP that is no node. */
+  z.object({
+    type: z.literal("external.add"),
+    network: z.string(),
+    name: Name.nullable().default(null),
+    address: Address,
+    mac: Mac,
+    vtep: Address,
+    port: Port.default(4789),
+  }),
+  z.object({ type: z.literal("external.remove"), name: z.string() }),
   /** A container or namespace of the asking node. */
   z.object({
     type: z.literal("attach"),

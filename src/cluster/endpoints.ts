@@ -3,7 +3,7 @@ import { UserError } from "../lib/errors.ts";
 import type { Command } from "./commands.ts";
 import { allocateAddress, releaseAddress, takeAddress } from "./ipam.ts";
 import { findByName, sameName } from "./lookup.ts";
-import { type Attachment, INGRESS_NETWORK } from "./schema.ts";
+import { type Attachment, INGRESS_NETWORK, type Network, type State } from "./schema.ts";
 import { RESERVED_NAME } from "./services.ts";
 import type { Draft } from "./state.ts";
 
@@ -17,10 +17,23 @@ export function createEndpoint(
   newId: () => string,
 ): string {
   const { name } = command;
-  const { endpoints, networks, nodes, services } = draft.state;
-  const node = nodes.get(command.node);
+  const node = draft.state.nodes.get(command.node);
   if (node === undefined) throw new UserError(404, `there is no node of id '${command.node}'`);
-  const network = findByName("network", networks, command.network);
+  const network = networkFor(draft.state, command.network, name);
+  const id = newId();
+  const holder = { kind: "endpoint", id } as const;
+  const address =
+    command.address === undefined
+      ? allocateAddress(draft, network, holder)
+      : takeAddress(draft, network, command.address, holder);
+  const place = { nodeId: node.id, networkId: network.id, address, external: null };
+  draft.put("endpoints", { id, name, ...place, attachment, createdAt: now });
+  return id;
+}
+
+/** The network, on which an endpoint may have that name. Throws UserError. */
+export function networkFor({ endpoints, networks, services }: State, word: string, name: string | null): Network {
+  const network = findByName("network", networks, word);
   if (network.name === INGRESS_NETWORK) {
     throw new UserError(400, `network '${INGRESS_NETWORK}' is the nodes' own`, { field: "network" });
   }
@@ -36,15 +49,7 @@ export function createEndpoint(
   if ([...services.values()].some((service) => sameName(service.name, name) && service.networks.includes(network.id))) {
     throw new UserError(409, `network '${network.name}' has a service '${name}' already`);
   }
-  const id = newId();
-  const holder = { kind: "endpoint", id } as const;
-  const address =
-    command.address === undefined
-      ? allocateAddress(draft, network, holder)
-      : takeAddress(draft, network, command.address, holder);
-  const place = { nodeId: node.id, networkId: network.id, address };
-  draft.put("endpoints", { id, name, ...place, attachment, createdAt: now });
-  return id;
+  return network;
 }
 
 /** `id` may be its name too. */

@@ -91,6 +91,13 @@ function checkIdentity(state: State, identity: NodeIdentity, known: Node | undef
   if (known !== undefined && known.address !== address && known.state === "ready" && !context.silent(known.id)) {
     throw new UserError(409, `the name '${name}' is in use by the node at ${known.address}`, { field: "name" });
   }
+  const external = [...state.endpoints.values()].find((endpoint) => endpoint.external?.vtep === address);
+  if (external !== undefined) {
+    const what = external.name ?? external.address;
+    throw new UserError(409, `the address ${address} is the VTEP of the external endpoint '${what}'`, {
+      field: "address",
+    });
+  }
   const neighbour = [...state.nodes.values()].find((node) => node.address === address && node !== known);
   if (neighbour !== undefined) {
     throw new UserError(

@@ -120,15 +120,27 @@ export const Task = z.object({
 });
 export type Task = z.infer<typeof Task>;
 
+/** A unicast Ethernet address, which a group's is not: IEEE 802 has the lowest bit of the first byte for that. */
+export const Mac = z
+  .string()
+  .regex(/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/i, "not an Ethernet address of one host, such as 02:00:5e:10:00:01");
+
+/** Where an endpoint is that is behind a VTEP of somebody else: a kernel's vxlan device, a switch. */
+export const External = z.object({ mac: Mac, vtep: Address, port: Port });
+export type External = z.infer<typeof External>;
+
 /** An attachment that is no task: `overlayctl run`, an attached container. */
 export const Endpoint = z.object({
   id: Id,
   name: Name.nullable(),
-  nodeId: Id,
+  /** null: it is on no node, but external. */
+  nodeId: Id.nullable(),
   networkId: Id,
   address: Address,
   /** null: the sandbox of an `overlayctl run`. */
   attachment: Attachment.nullable(),
+  /** Not null: it is behind a VTEP that is no node. */
+  external: External.nullable().default(null),
   createdAt: Millis,
 });
 export type Endpoint = z.infer<typeof Endpoint>;

@@ -11,7 +11,7 @@ import type { PacketMemory } from "../packet/memory.ts";
 import { clampMss } from "../packet/mss.ts";
 import { Packet } from "../packet/packet.ts";
 import { Flag } from "../packet/tcp.ts";
-import { MAX_UDP_SEGMENTS, MIN_SEGMENT_BYTES } from "../packet/virtio-net.ts";
+import { MAX_UDP_SEGMENTS, MIN_SEGMENT_BYTES, NO_SEGMENT_BYTES } from "../packet/virtio-net.ts";
 import { hasVni, MANAGEMENT_VNI, VXLAN_BYTES, vni } from "../packet/vxlan.ts";
 import { Balancer } from "./balancer.ts";
 import { type DeviceBatch, Gso, type UnderlayBatch } from "./batch.ts";
@@ -349,7 +349,8 @@ export class Forwarder {
 /** Whether the kernel's word about a super-packet can be true: what it says is cut or passed on. */
 function isSuperPacket(packet: Packet, gso: Gso, gsoBytes: number): boolean {
   const payload = packet.payloadBytes;
-  if (!packet.partialChecksum || packet.fragment || gsoBytes < MIN_SEGMENT_BYTES || payload <= 0) return false;
+  if (!packet.partialChecksum || packet.fragment || payload <= 0) return false;
+  if (gsoBytes < MIN_SEGMENT_BYTES || gsoBytes === NO_SEGMENT_BYTES) return false;
   if (gso === Gso.Tcp4) return packet.protocol === ip.Protocol.Tcp;
   return gso === Gso.Udp4 && packet.protocol === ip.Protocol.Udp && payload <= gsoBytes * MAX_UDP_SEGMENTS;
 }

@@ -25,7 +25,7 @@ function cluster(): FakeBackend {
   const endpoint: Change = {
     kind: "endpoints",
     key: id("shell"),
-    row: { id: id("shell"), name: "shell", ...place, attachment: null, createdAt: 0 },
+    row: { id: id("shell"), name: "shell", ...place, attachment: null, external: null, createdAt: 0 },
   };
   return new FakeBackend([
     put.node(nodeRow("node1")),

@@ -98,6 +98,7 @@ function cluster(): FakeBackend {
       state: "up",
       reason: null,
       rttMs: 0.2149,
+      mtu: 1450,
       rxPackets: 10,
       txPackets: 12,
       rxBytes: 1500,
@@ -110,6 +111,7 @@ function cluster(): FakeBackend {
       state: "down",
       reason: "no answer on UDP port 4789",
       rttMs: null,
+      mtu: null,
       rxPackets: 0,
       txPackets: 3,
       rxBytes: 0,
@@ -172,9 +174,9 @@ const outputs: [args: string, out: string[]][] = [
   [
     "peers",
     [
-      "NAME      ADDRESS      STATE     RTT       RX BYTES   RX PACKETS   TX BYTES   TX PACKETS   TASKS     REASON",
-      "node2     192.0.2.12   up        0.21 ms   1.5kB      10           999B       12           1",
-      "node3     192.0.2.13   down      -         0B         0            198B       3            0         no answer on UDP port 4789",
+      "NAME      ADDRESS      STATE     RTT       MTU       RX BYTES   RX PACKETS   TX BYTES   TX PACKETS   TASKS     REASON",
+      "node2     192.0.2.12   up        0.21 ms   1450      1.5kB      10           999B       12           1",
+      "node3     192.0.2.13   down      -         -         0B         0            198B       3            0         no answer on UDP port 4789",
     ],
   ],
   [

@@ -16,7 +16,7 @@ function withAttached(state: TaskState, nodeState: "ready" | "down" = "ready") {
   const changes: Change[] = [
     { kind: "tasks", key: task.id, row: task },
     { kind: "statuses", key: task.id, row: statusRow(task, state) },
-    { kind: "endpoints", key: endpoint.id, row: { ...endpoint, createdAt: 0 } },
+    { kind: "endpoints", key: endpoint.id, row: { ...endpoint, external: null, createdAt: 0 } },
     { kind: "statuses", key: endpoint.id, row: { ...statusRow(task, state), taskId: endpoint.id } },
     {
       kind: "nodes",

@@ -139,6 +139,7 @@ export const exampleState: State = applyChanges(
           networkId,
           address,
           attachment: null,
+          external: null,
           createdAt: 0,
         },
       }),
