@@ -19,12 +19,13 @@ export function withFigures(text: string, results: Results): string {
   return `${text.slice(0, begin + BEGIN.length)}\n${figures(results)}\n${text.slice(end)}`;
 }
 
-function figures({ at, rounds, secondsEach, machine, rows }: Results): string {
+function figures({ at, rounds, secondsEach, machine, rows, failures }: Results): string {
   const { cpu, cores, memoryGigabytes, kernel, node } = machine;
   return [
     `Measured ${at.slice(0, 10)} on ${cores} cores of ${cpu}, ${memoryGigabytes} GB, Linux ${kernel}, Node.js ${node};`,
     `${rounds} rounds of ${secondsEach} s.`,
     "",
     formatMarkdown(rows),
+    ...failures.map(({ experiment, reason }) => `Not measured: ${experiment}: ${reason}`),
   ].join("\n");
 }

@@ -10,6 +10,7 @@ const SERVICES_A_NETWORK = 2500;
 const CREATING_AT_ONCE = 8;
 const WORKLOAD = { runtime: "process" as const, command: ["sleep", "infinity"] };
 const APPLIED_MS = 60_000;
+const GROWING_MS = 600_000;
 const FLOW_PORTS = 512;
 /** Some datagrams are lost, and some flows end meanwhile. */
 const FILLING_ATTEMPTS = 5;
@@ -35,8 +36,11 @@ export class Loaded {
       this.#networks++;
     }
     let revision = 0;
+    const end = performance.now() + GROWING_MS;
     const createSome = async (): Promise<void> => {
       while (this.#services < count) {
+        if (performance.now() > end)
+          throw new Error(`only ${this.#services} of ${count} services were created in time`);
         const number = this.#services++;
         const networks = [`many${Math.floor(number / SERVICES_A_NETWORK)}`];
         const body = { name: `many-${number}`, workload: WORKLOAD, replicas: 0, networks };

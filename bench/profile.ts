@@ -2,7 +2,7 @@
 // own profiler (their JavaScript alone).
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { tryRun } from "../test/system/command.ts";
+import { run } from "../test/system/command.ts";
 import type { Lab } from "../test/system/lab.ts";
 import { Background } from "./background.ts";
 import { DnsServers } from "./dns.ts";
@@ -99,13 +99,13 @@ async function perfReport(overlay: Overlay, load: () => Promise<Sample>): Promis
   await recorder.output().catch(() => {}); // ended by a signal, as asked
   console.log(sample);
   const views = [
-    ["by thread", ["--sort", "tid"]],
-    ["by function", ["--sort", "symbol"]],
+    ["by thread", "pid"],
+    ["by what it runs", "dso"],
+    ["by function", "symbol"],
   ] as const;
-  for (const [title, sorting] of views) {
-    const argv = ["perf", "report", "-i", path, "--stdio", "--no-children", "-g", "none", ...sorting];
-    const { stdout } = await tryRun(argv);
-    const lines = stdout.split("\n").filter((line) => /^\s*\d/.test(line));
+  for (const [title, key] of views) {
+    const argv = ["perf", "report", "-i", path, "--stdio", "--no-children", "-g", "none", "--sort", key];
+    const lines = (await run(argv)).split("\n").filter((line) => /^\s*\d/.test(line));
     console.log(`\n# the agents' time, ${title}`);
     for (const line of lines.slice(0, TOP)) console.log(line.replace(/[\s-]+$/, ""));
   }

@@ -13,6 +13,12 @@ export interface Machine {
   node: string;
 }
 
+/** An experiment that gave no figures, and why. */
+export interface Failure {
+  experiment: string;
+  reason: string;
+}
+
 export interface Results {
   at: string;
   rounds: number;
@@ -21,6 +27,7 @@ export interface Results {
   /** What the agents' `datapath` section had besides its defaults. */
   datapath: Readonly<Record<string, number>>;
   rows: readonly Row[];
+  failures: readonly Failure[];
 }
 
 export function describeMachine(): Machine {

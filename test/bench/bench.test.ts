@@ -104,6 +104,7 @@ const RESULTS: Results = {
   machine: { cpu: "a CPU", cores: 2, memoryGigabytes: 8, kernel: "6.1", node: "v20" },
   datapath: {},
   rows: [ROW],
+  failures: [],
 };
 const BEGIN = "<!-- figures: npm run bench -- --document -->";
 const END = "<!-- end of figures -->";
@@ -114,6 +115,12 @@ test("the document's figures are replaced, and nothing else", (t) => {
   t.true(written.endsWith(`\n${END}\nafter\n`));
   t.false(written.includes("old"));
   t.is(withFigures(written, RESULTS), written);
+});
+
+test("the document says what could not be measured", (t) => {
+  const failures = [{ experiment: "10000 services", reason: "only 3000 were created" }];
+  const written = withFigures(`${BEGIN}\n${END}`, { ...RESULTS, failures });
+  t.regex(written, /Not measured: 10000 services: only 3000 were created\n/);
 });
 
 test("a document without its markers is left alone", (t) => {
