@@ -10,11 +10,11 @@ import { createSum } from "../../src/packet/checksum.ts";
 import { Drop } from "../../src/packet/drop.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { Packet } from "../../src/packet/packet.ts";
-import { ACK, completed, describe, FIN, type Fields, ipPacket, PSH, RST, SYN } from "../fakes/ip-packets.ts";
+import { ACK, describe, FIN, type Fields, PSH, RST, SYN } from "../fakes/ip-packets.ts";
 import { segmentsOf, withIpOptions } from "../fakes/segments.ts";
+import { taken, train, withoutId } from "../fakes/trains.ts";
 
 const ALL: DeviceOffloads = { tcp: true, udp: true, checksum: true };
-const FROM = { source: "10.192.32.20", destination: "10.192.32.10" };
 const URG = 0x20;
 const ECE = 0x40;
 const CWR = 0x80;
@@ -37,29 +37,6 @@ function coalesced(packets: readonly Uint8Array[], offloads = ALL): DevicePacket
   coalescer.end();
   flush();
   return device.takeWritten();
-}
-
-/** The packets that whoever takes it from the device has in the end. */
-function taken(written: readonly DevicePacket[]): Uint8Array[] {
-  return written.flatMap(({ bytes, gso, gsoBytes }) =>
-    gso === Gso.None ? [completed(bytes)] : segmentsOf(bytes, gsoBytes),
-  );
-}
-
-const body = (length: number, first = 0): Uint8Array => new Uint8Array(length).map((_, i) => first + i * 7);
-
-/** A train of TCP segments or UDP datagrams with payloads of these lengths, each changed as `change` says. */
-function train(
-  lengths: readonly number[],
-  fields: Partial<Fields> = {},
-  change: (i: number) => Partial<Fields> = () => ({}),
-): Uint8Array[] {
-  let sequence = fields.sequence ?? 1000;
-  return lengths.map((length, i) => {
-    const packet: Fields = { ...FROM, flags: ACK, ...fields, sequence, id: 100 + i, payload: body(length, i) };
-    sequence += length;
-    return ipPacket({ ...packet, ...change(i) });
-  });
 }
 
 interface Row {
@@ -205,15 +182,11 @@ for (const { name, packets, joined, offloads } of ROWS) {
       t.is(transportChecksum, "partial");
       t.true(needsChecksum);
     }
-    const again = taken(written).map(describe);
-    const before = packets.map(describe);
-    t.deepEqual(again.map(withoutId), before.map(withoutId));
-    t.true(again.every(({ transportChecksum }) => transportChecksum === "right"));
+    const again = taken(written);
+    t.deepEqual(again.map(withoutId), packets.map(withoutId));
+    t.true(again.every((packet) => describe(packet).transportChecksum === "right"));
   });
 }
-
-/** A super-packet's segments count up from its first one's id, whatever the others had. */
-const withoutId = (packet: ReturnType<typeof describe>): object => ({ ...packet, id: 0 });
 
 test("ids that count up are the same again", (t) => {
   const packets = train([100, 100, 100, 40]);
@@ -251,8 +224,8 @@ test("whatever comes, cutting what was joined gives it again", (t) => {
     (fields, size, changes) => {
       const lengths = changes.map(([, more]) => Math.max(0, size + (more === 1 ? 1 : more === -2 ? -1 : 0)));
       const packets = train(lengths, fields, (i) => changes[i]![0]);
-      const again = taken(coalesced(packets)).map((bytes) => JSON.stringify(withoutId(describe(bytes))));
-      return again.join("\n") === packets.map((bytes) => JSON.stringify(withoutId(describe(bytes)))).join("\n");
+      const again = taken(coalesced(packets)).map((bytes) => JSON.stringify(withoutId(bytes)));
+      return again.join("\n") === packets.map((bytes) => JSON.stringify(withoutId(bytes))).join("\n");
     },
   );
   t.notThrows(() => fc.assert(property, { numRuns: 60 }));
