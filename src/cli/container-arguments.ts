@@ -85,7 +85,10 @@ export function variablesFile(path: string, environment: NodeJS.ProcessEnv): [ke
     .split(/\r?\n/)
     .map((line) => line.trimStart())
     .filter((line) => line !== "" && !line.startsWith("#"))
-    .flatMap((line) => variable(line, environment));
+    .flatMap((line) => {
+      if (/^[^=]*\s/.test(line)) throw new InvalidArgumentError(`${path}: a blank in the name of '${line}'`);
+      return variable(line, environment);
+    });
 }
 
 /** A command line, split where a shell would; quotes keep words together. */

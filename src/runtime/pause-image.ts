@@ -86,7 +86,7 @@ export function pauseProgram(architecture: NodeJS.Architecture): Buffer {
 }
 
 /** A tar archive of one executable file. */
-function archive(name: string, content: Buffer): Buffer {
+export function archive(name: string, content: Buffer): Buffer {
   const header = Buffer.alloc(BLOCK_BYTES);
   header.write(name, 0);
   header.write("0000755\0", 100); // mode

@@ -20,6 +20,7 @@ test("a minimal file gets every default", (t) => {
     device: "overlay0",
     log: { level: "info" },
     datapath: { underlay: "auto", flows: 262_144 },
+    docker: { socket: "/var/run/docker.sock" },
     dns: { forward: {}, domain: "overlay" },
   });
 });
@@ -36,6 +37,7 @@ socket: /tmp/o.sock
 device: ov0
 log: { level: debug }
 datapath: { workers: 2, underlay: dgram, spinMicros: 30, flows: 4096, flowFile: /dev/shm/flows }
+docker: { socket: /tmp/docker.sock }
 dns: { resolvers: [10.0.0.53, "10.0.0.54:5353"], forward: { corp.example: [10.0.0.55] }, domain: Cluster.Example }
 `);
   t.deepEqual(config, {
@@ -49,6 +51,7 @@ dns: { resolvers: [10.0.0.53, "10.0.0.54:5353"], forward: { corp.example: [10.0.
     device: "ov0",
     log: { level: "debug" },
     datapath: { workers: 2, underlay: "dgram", spinMicros: 30, flows: 4096, flowFile: "/dev/shm/flows" },
+    docker: { socket: "/tmp/docker.sock" },
     dns: {
       resolvers: ["10.0.0.53", "10.0.0.54:5353"],
       forward: { "corp.example": ["10.0.0.55"] },

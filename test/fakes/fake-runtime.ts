@@ -1,7 +1,7 @@
 // A runtime without processes: a test decides when a task ends, and what cannot be done.
 import type { Readable } from "node:stream";
 import type { Workload } from "../../src/cluster/workload.ts";
-import type { Exit, Running, TaskId, TaskSpec } from "../../src/runtime/runtime.ts";
+import type { Exit, Preparation, Running, TaskId, TaskSpec } from "../../src/runtime/runtime.ts";
 import type { AnyRuntime } from "../../src/runtime/runtimes.ts";
 
 interface FakeTask {
@@ -17,14 +17,17 @@ export class FakeRuntime implements AnyRuntime {
   readonly failures = new Map<"prepare" | "start" | "remove", Error>();
   /** Of the tasks that start from now. */
   ready: Promise<void> | null = null;
+  /** What prepare says that it does. */
+  progress: string | undefined;
   readonly #now: () => number;
 
   constructor(now: () => number) {
     this.#now = now;
   }
 
-  async prepare({ id }: TaskSpec<Workload | null>): Promise<string> {
+  async prepare({ id }: TaskSpec<Workload | null>, { progress }: Preparation): Promise<string> {
     this.#call("prepare", id);
+    if (this.progress !== undefined) progress(this.progress);
     return `ovl-${id}`;
   }
 

@@ -1,94 +1,85 @@
-// What is said to a registry, from Docker's client configuration.
+// Credentials from Docker's client configuration, by rows.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import test, { type ExecutionContext } from "ava";
+import test from "ava";
 import { UserError } from "../../src/lib/errors.ts";
 import { registryAuthFor, registryOf } from "../../src/lib/registry-auth.ts";
 
-/** The environment of a user whose config.json says this; without one, there is no file. */
-function userWith(t: ExecutionContext, config?: string | object): NodeJS.ProcessEnv {
-  const home = mkdtempSync(join(tmpdir(), "overlayd-docker-"));
-  t.teardown(() => rmSync(home, { recursive: true }));
-  const text = typeof config === "string" ? config : JSON.stringify(config);
-  if (config !== undefined) writeFileSync(join(home, "config.json"), text);
-  return { DOCKER_CONFIG: home };
-}
+const registries: [image: string, registry: string][] = [
+  ["elasticsearch:2", "docker.io"],
+  ["library/elasticsearch", "docker.io"],
+  ["registry.example/a/b:1", "registry.example"],
+  ["127.0.0.1:5000/a", "127.0.0.1:5000"],
+  ["localhost/a", "localhost"],
+];
+for (const [image, registry] of registries)
+  test(`${image} is of ${registry}`, (t) => t.is(registryOf(image), registry));
 
-function read(header: string | null): unknown {
-  return header === null ? null : JSON.parse(Buffer.from(header, "base64url").toString());
-}
-
-const basic = (text: string): { auth: string } => ({ auth: Buffer.from(text).toString("base64") });
+const AUTH = Buffer.from("me:pass:word").toString("base64");
 const HUB = "https://index.docker.io/v1/";
 
-const REGISTRIES: [image: string, registry: string][] = [
-  ["nginx", "docker.io"],
-  ["nginx:1.27", "docker.io"],
-  ["library/nginx", "docker.io"],
-  ["registry.example/app", "registry.example"],
-  ["registry.example:5000/team/app:1", "registry.example:5000"],
-  ["localhost/app", "localhost"],
+const found: [title: string, config: object, image: string, auth: object | null][] = [
+  ["nothing", {}, "a", null],
+  [
+    "Docker Hub's entry",
+    { auths: { [HUB]: { auth: AUTH } } },
+    "a:1",
+    { username: "me", password: "pass:word", serveraddress: HUB },
+  ],
+  [
+    "an entry that is written as a URL",
+    { auths: { "https://r.example/v2/": { username: "me", password: "x" } } },
+    "r.example/a",
+    { username: "me", password: "x", serveraddress: "r.example" },
+  ],
+  [
+    "a token",
+    { auths: { "r.example": { auth: AUTH, identitytoken: "t" } } },
+    "r.example/a",
+    { identitytoken: "t", serveraddress: "r.example" },
+  ],
+  ["another registry's entry", { auths: { "other.example": { auth: AUTH } } }, "r.example/a", null],
 ];
-for (const [image, registry] of REGISTRIES) {
-  test(`${image} is ${registry}'s`, (t) => t.is(registryOf(image), registry));
+
+const refused: [title: string, config: string, says: RegExp][] = [
+  ["a file that is no JSON", "{", /config\.json is not JSON/],
+  ["a helper", JSON.stringify({ credHelpers: { "r.example": "pass" } }), /kept by a credential helper/],
+  [
+    "an entry that a helper fills",
+    JSON.stringify({ auths: { "r.example": {} }, credsStore: "pass" }),
+    /credential helper/,
+  ],
+  [
+    "what is no user and password",
+    JSON.stringify({ auths: { "r.example": { auth: "eHg=" } } }),
+    /not base64 of USER:PASSWORD/,
+  ],
+];
+
+function written(config: string): { environment: NodeJS.ProcessEnv; remove: () => void } {
+  const directory = mkdtempSync(join(tmpdir(), "overlayd-test-"));
+  writeFileSync(join(directory, "config.json"), config);
+  return { environment: { DOCKER_CONFIG: directory }, remove: () => rmSync(directory, { recursive: true }) };
 }
 
-const FOUND: [name: string, image: string, config: object, said: object][] = [
-  [
-    "a user and a password",
-    "registry.example/app",
-    { auths: { "registry.example": basic("ann:se:cret") } },
-    { username: "ann", password: "se:cret", serveraddress: "registry.example" },
-  ],
-  [
-    "Docker's own registry",
-    "nginx",
-    { auths: { [HUB]: basic("ann:secret") } },
-    { username: "ann", password: "secret", serveraddress: HUB },
-  ],
-  [
-    "a registry that is written as an address",
-    "registry.example/app",
-    { auths: { "https://registry.example/v2/": basic("ann:secret") } },
-    { username: "ann", password: "secret", serveraddress: "registry.example" },
-  ],
-  [
-    "an identity token",
-    "registry.example/app",
-    { auths: { "registry.example": { ...basic("ann:"), identitytoken: "token" } } },
-    { identitytoken: "token", serveraddress: "registry.example" },
-  ],
-];
-for (const [name, image, config, said] of FOUND) {
-  test(`the configuration has ${name}`, (t) => {
-    t.deepEqual(read(registryAuthFor(image, userWith(t, config))), said);
+for (const [title, config, image, auth] of found) {
+  test(`found for ${image}: ${title}`, (t) => {
+    const { environment, remove } = written(JSON.stringify(config));
+    t.teardown(remove);
+    const header = registryAuthFor(image, environment);
+    t.deepEqual(header === null ? null : JSON.parse(Buffer.from(header, "base64url").toString()), auth);
   });
 }
 
-test("nothing is said when nothing is known", (t) => {
-  t.is(registryAuthFor("registry.example/app", userWith(t)), null);
-  t.is(registryAuthFor("registry.example/app", userWith(t, {})), null);
-  const other = userWith(t, { auths: { "other.example": basic("ann:secret") } });
-  t.is(registryAuthFor("registry.example/app", other), null);
-});
-
-const REFUSED: [name: string, config: string | object, message: RegExp][] = [
-  ["that is not JSON", "{", /config\.json is not JSON: /],
-  [
-    "whose password is with a helper",
-    { credHelpers: { "registry.example": "pass" } },
-    /credential helper.*docker login/,
-  ],
-  ["that leaves the password to a store", { auths: { "registry.example": {} } }, /credential helper/],
-  ["whose auth has no password", { auths: { "registry.example": basic("ann") } }, /not base64 of USER:PASSWORD/],
-];
-for (const [name, config, message] of REFUSED) {
-  test(`a configuration ${name} is the user's to mend`, (t) => {
-    const error = t.throws(() => registryAuthFor("registry.example/app", userWith(t, config)), {
-      instanceOf: UserError,
-      message,
-    });
-    t.is(error?.code, 400);
+for (const [title, config, says] of refused) {
+  test(`refused: ${title}`, (t) => {
+    const { environment, remove } = written(config);
+    t.teardown(remove);
+    const error = t.throws(() => registryAuthFor("r.example/a", environment), { instanceOf: UserError });
+    t.regex(error.message, says);
   });
 }
+
+test("without a configuration there are no credentials", (t) =>
+  t.is(registryAuthFor("a", { HOME: "/no/such/directory" }), null));

@@ -2,7 +2,7 @@
 import test, { type ExecutionContext } from "ava";
 import type { TaskStatus } from "../../src/cluster/schema.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { RejectedError } from "../../src/runtime/runtime.ts";
+import { AwayError, RejectedError } from "../../src/runtime/runtime.ts";
 import { type DesiredTask, Supervisor } from "../../src/runtime/supervisor.ts";
 import { FakeRuntime } from "../fakes/fake-runtime.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
@@ -66,6 +66,7 @@ test("a task gets its sandbox, then its links, then its process", async (t) => {
     since: clock.now(),
     error: null,
     exitCode: null,
+    message: null,
     restarts: 0,
   });
 });
@@ -171,13 +172,30 @@ for (const [title, tasks] of [
     runtime.calls.length = 0;
     supervisor.apply(tasks);
     await clock.advance(0);
-    t.deepEqual(runtime.calls, ["stop a", "detach a", "remove a"]);
+    t.deepEqual(runtime.calls, ["drain a", "stop a", "detach a", "remove a"]);
     t.is(last().state, "shutdown");
     supervisor.apply(tasks);
     await clock.advance(0);
-    t.deepEqual(runtime.calls, ["stop a", "detach a", "remove a"]);
+    t.deepEqual(runtime.calls, ["drain a", "stop a", "detach a", "remove a"]);
   });
 }
+
+test("a task that drains is stopped when its connections have ended, and left alone when the agent goes before", async (t) => {
+  const { clock, runtime, supervisor, drains } = setUp();
+  let end = () => {};
+  drains.set("a", new Promise((resolve) => (end = resolve)));
+  drains.set("b", new Promise(() => {}));
+  supervisor.apply([task("a"), task("b")]);
+  await clock.advance(0);
+  supervisor.apply([task("a", "shutdown"), task("b", "shutdown")]);
+  await clock.advance(0);
+  t.false(runtime.calls.includes("stop a"));
+  end();
+  await clock.advance(0);
+  t.true(runtime.calls.includes("stop a"));
+  await supervisor.close();
+  t.false(runtime.calls.includes("stop b"));
+});
 
 test("what cannot be removed is tried again before it is reported", async (t) => {
   const { clock, runtime, supervisor, last } = setUp();
@@ -227,4 +245,51 @@ test("after close the tasks go on", async (t) => {
   t.is(runtime.calls.at(-1), "close");
   t.false(runtime.calls.some((call) => call.startsWith("stop")));
   t.is(runtime.tasks.size, 2);
+});
+
+test("a runtime that is away is the reason, and its return ends the wait", async (t) => {
+  const { clock, runtime, supervisor, last, states } = setUp();
+  let comeBack: () => void = () => {};
+  const back = new Promise<void>((resolve) => {
+    comeBack = resolve;
+  });
+  runtime.failures.set("prepare", new AwayError("Docker does not answer", back));
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  t.like(last(), { state: "failed", error: "Docker does not answer" });
+  comeBack();
+  await clock.advance(0);
+  t.deepEqual(states().slice(-2), ["starting", "running"]);
+});
+
+test("a task is running when it is ready, and what is done before that is told", async (t) => {
+  const { clock, runtime, supervisor, statuses, last } = setUp();
+  let becomeReady: () => void = () => {};
+  runtime.ready = new Promise((resolve) => {
+    becomeReady = resolve;
+  });
+  runtime.progress = "pulling web:1";
+  supervisor.apply([task("a")]);
+  await clock.advance(5000);
+  t.deepEqual(
+    statuses.map(({ state, message }) => [state, message]),
+    [
+      ["preparing", null],
+      ["preparing", "pulling web:1"],
+      ["starting", null],
+    ],
+  );
+  becomeReady();
+  await clock.advance(0);
+  t.like(last(), { state: "running", message: null });
+});
+
+test("a task that ends before it is ready was never running", async (t) => {
+  const { clock, runtime, supervisor, states } = setUp();
+  runtime.ready = new Promise(() => {});
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  runtime.tasks.get("a")!.end({ exitCode: null, error: "unhealthy" });
+  await clock.advance(0);
+  t.deepEqual(states(), ["preparing", "starting", "failed"]);
 });
