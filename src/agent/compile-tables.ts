@@ -1,7 +1,21 @@
 // A snapshot of the cluster, as one node's data path needs it: a pure function, so that what is in force never depends
 // on how the cluster came to where it is.
-import { INGRESS_NETWORK, type Service, type State, type Task } from "../cluster/schema.ts";
-import { rowsOf, type TableRow, type TableRows } from "../datapath/tables.ts";
+import {
+  type HeldPort,
+  INGRESS_NETWORK,
+  type PublishedPort,
+  type Service,
+  type State,
+  type Task,
+} from "../cluster/schema.ts";
+import {
+  type HeldPortRow,
+  type Mac,
+  type PortMapping,
+  rowsOf,
+  type TableRow,
+  type TableRows,
+} from "../datapath/tables.ts";
 import { cidr, type Ipv4, ipv4, maskOf } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
 
@@ -13,6 +27,9 @@ export interface NodeFacts {
   hostAddresses: readonly string[];
   /** The overlay's MTU. */
   mtu: number;
+  /** Whether it answers published ports, and which of them it leaves to processes of its own. */
+  meshOn: boolean;
+  heldPorts: readonly HeldPort[];
 }
 
 /** The rows in force at `state` on a node; none while the cluster does not know it. */
@@ -30,6 +47,8 @@ export function compileTables(state: State, facts: NodeFacts): TableRows {
       poolBase: pool.base,
       poolMask: maskOf(pool.bits),
       hostAddresses: facts.hostAddresses.map(ipv4),
+      mesh: facts.meshOn,
+      heldPorts: heldPortsOf(state, node.id, facts.heldPorts),
       mtu: facts.mtu,
     },
   ];
@@ -45,26 +64,65 @@ export function compileTables(state: State, facts: NodeFacts): TableRows {
     rows.push({ kind: "network", vni, base, mask: maskOf(bits), gateway: ipv4(network.gateway), internal });
   }
   addEndpoints(rows, state, node.id);
-  addVips(rows, state, ingress.vni);
+  addExternals(rows, state);
+  addVips(rows, state, node.id, ingress.vni);
   return rowsOf(rows);
 }
 
+/** Own ones that are held on every address are on address 0, others' on the address that this node knows of them. */
+function heldPortsOf(state: State, ownId: string, own: readonly HeldPort[]): HeldPortRow[] {
+  const row = ({ port, protocol }: HeldPort, address: string) => ({
+    protocol: numberOf(protocol),
+    port,
+    address: ipv4(address),
+  });
+  const others = [...state.nodes.values()].filter(({ id }) => id !== ownId);
+  return [
+    ...own.map((held) => row(held, held.address)),
+    ...others.flatMap(({ heldPorts, address }) =>
+      heldPorts.map((held) => row(held, held.address === "0.0.0.0" ? address : held.address)),
+    ),
+  ];
+}
+
 function addEndpoints(rows: TableRow[], state: State, ownId: string): void {
-  const add = (address: string, networkId: string, nodeId: string): void => {
+  const add = (address: string, networkId: string, nodeId: string, sourceNat = false): void => {
     const network = state.networks.get(networkId);
     const node = state.nodes.get(nodeId);
     if (network === undefined || node === undefined) return;
     const vtep = nodeId === ownId ? 0 : ipv4(node.address);
-    rows.push({ kind: "endpoint", ip: ipv4(address), vni: network.vni, vtep });
+    const row = { kind: "endpoint", ip: ipv4(address), vni: network.vni, vtep } as const;
+    rows.push(sourceNat ? { ...row, sourceNat } : row);
   };
-  for (const { nodeId, addresses } of state.tasks.values()) {
+  for (const { nodeId, addresses, serviceId } of state.tasks.values()) {
     if (nodeId === null) continue;
-    for (const [networkId, address] of Object.entries(addresses)) add(address, networkId, nodeId);
+    const sourceNat = state.services.get(serviceId)?.ingressSourceNat;
+    for (const [networkId, address] of Object.entries(addresses)) add(address, networkId, nodeId, sourceNat);
   }
-  for (const { address, networkId, nodeId } of state.endpoints.values()) add(address, networkId, nodeId);
+  for (const { address, networkId, nodeId } of state.endpoints.values())
+    if (nodeId !== null) add(address, networkId, nodeId);
 }
 
-function addVips(rows: TableRow[], state: State, ingressVni: number): void {
+/** What is behind VTEPs of somebody else, and these VTEPs: the others' frames are as good as their checksums. */
+function addExternals(rows: TableRow[], state: State): void {
+  const vteps = new Map<string, number>();
+  for (const { address, networkId, external } of state.endpoints.values()) {
+    const network = state.networks.get(networkId);
+    if (external === null || network === undefined) continue;
+    const { vtep, port, mac } = external;
+    rows.push({ kind: "endpoint", ip: ipv4(address), vni: network.vni, vtep: ipv4(vtep), mac: macOf(mac) });
+    vteps.set(vtep, port);
+  }
+  for (const [vtep, port] of vteps) rows.push({ kind: "peer", vtep: ipv4(vtep), port, ingress: 0, agent: false });
+}
+
+function macOf(text: string): Mac {
+  const bytes = text.split(":").map((byte) => Number.parseInt(byte, 16));
+  const [a, b, c, d, e, f] = bytes as [number, number, number, number, number, number];
+  return { high: (a << 8) | b, low: (c << 24) | (d << 16) | (e << 8) | f };
+}
+
+function addVips(rows: TableRow[], state: State, ownId: string, ingressVni: number): void {
   const tasksByService = new Map<string, Task[]>();
   for (const task of state.tasks.values()) {
     const tasks = tasksByService.get(task.serviceId);
@@ -75,33 +133,62 @@ function addVips(rows: TableRow[], state: State, ingressVni: number): void {
     const tasks = (tasksByService.get(service.id) ?? []).filter(
       ({ id }) => state.statuses.get(id)?.state === "running",
     );
-    const active = tasks.filter((task) => task.desired === "running" && isOnReadyNode(task, state));
-    const draining = tasks.filter((task) => task.desired !== "running");
-    const addVip = (vip: string, networkId: string, vni: number, ports: Service["ports"] | null): void => {
+    const ready = tasks.filter((task) => isOnReadyNode(task, state));
+    const wanted = ready.filter(({ desired }) => desired === "running");
+    // Those that drain go on until there are others.
+    const active = wanted.length > 0 ? wanted : ready.filter(({ desired }) => desired === "draining");
+    const leaving = tasks.filter(({ desired }) => desired !== "running");
+    const addVip = (
+      vip: string,
+      networkId: string,
+      vni: number,
+      { ports = null, nodeId }: { ports?: readonly PortMapping[] | null; nodeId?: string } = {},
+    ): void => {
+      const isThere = (task: Task): boolean => nodeId === undefined || task.nodeId === nodeId;
+      const serving = withAddressOn(active.filter(isThere), networkId);
       rows.push({
         kind: "vip",
         ip: ipv4(vip),
         vni,
         service: service.name,
-        tasks: addressesOn(active, networkId),
-        draining: addressesOn(draining, networkId),
+        tasks: addressesOn(serving, networkId),
+        draining: addressesOn(leaving.filter(isThere), networkId),
         balancing: {
           scheduler: service.balancing.scheduler,
-          weights: withAddressOn(active, networkId).map((task) => weightOf(service, task, state)),
+          weights: serving.map((task) => weightOf(service, task, state)),
           affinitySeconds: service.balancing.affinity === "none" ? 0 : service.balancing.affinityTimeoutSeconds,
           preferLocal: service.balancing.locality === "prefer-local",
         },
-        ports:
-          ports?.map((port) => ({ ...port, protocol: port.protocol === "tcp" ? Protocol.Tcp : Protocol.Udp })) ?? null,
+        ports,
+        hostMode: nodeId !== undefined,
       });
     };
     for (const [networkId, vip] of Object.entries(service.vips)) {
       const network = state.networks.get(networkId);
-      if (network !== undefined) addVip(vip, networkId, network.vni, null);
+      if (network !== undefined) addVip(vip, networkId, network.vni);
     }
     // The ingress VNI carries the mesh to whatever address of the task: its first network's will do.
-    if (service.meshVip !== null) addVip(service.meshVip, service.networks[0]!, ingressVni, service.ports);
+    const [first] = service.networks as [string];
+    if (service.meshVip !== null) addVip(service.meshVip, first, ingressVni, { ports: mappings(service, "ingress") });
+    if (service.hostVip !== null) {
+      addVip(service.hostVip, first, ingressVni, { ports: mappings(service, "host"), nodeId: ownId });
+    }
   }
+}
+
+function mappings({ ports }: Service, mode: PublishedPort["mode"]): PortMapping[] {
+  return ports
+    .filter((port) => port.mode === mode)
+    .map(({ published, target, protocol, address }) => ({
+      protocol: numberOf(protocol),
+      published,
+      target,
+      address: address === null ? 0 : ipv4(address),
+    }));
+}
+
+function numberOf(protocol: PublishedPort["protocol"]): number {
+  return protocol === "tcp" ? Protocol.Tcp : Protocol.Udp;
 }
 
 function isOnReadyNode(task: Task, state: State): boolean {

@@ -3,6 +3,7 @@ import type { EngineReport } from "../datapath/engine.ts";
 import type { FlowRow } from "../datapath/flow-list.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import type { TableDiff } from "../datapath/tables.ts";
+import type { Ipv4 } from "../lib/ip.ts";
 
 /** How a worker is to be started. */
 export interface WorkerSetup {
@@ -26,6 +27,7 @@ export type WorkerCommand =
   | { type: "health"; report: HealthReport }
   | { type: "report" }
   | { type: "flows"; limit: number }
+  | { type: "live-flows"; servers: readonly Ipv4[] }
   | { type: "stop" };
 
 export interface WorkerRequest {
@@ -39,6 +41,7 @@ export interface WorkerResults {
   health: undefined;
   report: EngineReport;
   flows: FlowRow[];
+  "live-flows": number;
   stop: undefined;
 }
 

@@ -3,6 +3,7 @@
 import type { EngineReport } from "../datapath/engine.ts";
 import type { FlowRow } from "../datapath/flow-list.ts";
 import { diffTables, type TableRows } from "../datapath/tables.ts";
+import type { Ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import type { WorkerSetup } from "./datapath-protocol.ts";
 import { DataPathThread } from "./datapath-thread.ts";
@@ -56,6 +57,11 @@ export class DataPath {
 
   flows(limit: number): Promise<FlowRow[]> {
     return this.#threads[0]!.ask({ type: "flows", limit });
+  }
+
+  /** How many flows go to one of these addresses, and are neither ending nor silent. */
+  liveFlows(servers: readonly Ipv4[]): Promise<number> {
+    return this.#threads[0]!.ask({ type: "live-flows", servers });
   }
 
   /** The device and the flows stay, for the next start. */

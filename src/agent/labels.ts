@@ -1,11 +1,12 @@
 // What a container's labels ask of the agent: to be attached to a network, and to be a task of a service.
 //   overlayd.network=web   overlayd.service=search   overlayd.publish=9200:9200,53:53/udp   overlayd.alias=a,b
 //   overlayd.name=db       overlayd.ip=10.192.16.9   overlayd.node=node1
-import { Alias, Name, type PublishedPort } from "../cluster/schema.ts";
+import type { AskedPortInput } from "../cluster/commands.ts";
+import { Alias, Name } from "../cluster/schema.ts";
 import { messageOf } from "../lib/errors.ts";
 import { parseIpv4 } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
-import { parsePublishedPorts } from "../lib/published-ports.ts";
+import { type PortWords, parsePublishedPorts } from "../lib/published-ports.ts";
 import { NODE_LABEL, TASK_LABEL } from "../runtime/container-options.ts";
 
 const PREFIX = "overlayd.";
@@ -17,7 +18,7 @@ export interface AttachmentSpec {
   /** null: the service's, or `default`. */
   network: string | null;
   service: string | null;
-  ports: PublishedPort[];
+  ports: AskedPortInput[];
   name: string | null;
   aliases: string[];
   address: string | null;
@@ -78,7 +79,7 @@ function listOf(text: string | undefined): string[] {
   return text === undefined ? [] : text.split(",").map((part) => part.trim());
 }
 
-function portsOf(text: string): PublishedPort[] {
+function portsOf(text: string): PortWords[] {
   try {
     return parsePublishedPorts(text);
   } catch (error) {

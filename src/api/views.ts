@@ -3,6 +3,7 @@ import type { Network, Node, RowOf, Service, State, Task } from "../cluster/sche
 import type { Workload } from "../cluster/workload.ts";
 import { UserError } from "../lib/errors.ts";
 import { didYouMean } from "../lib/nearest.ts";
+import { hostPorts, portWarnings } from "./port-views.ts";
 import type { NetworkView, NodeView, ProgressView, ServiceView, TaskView, WorkloadView } from "./schema.ts";
 
 /** The tables whose rows a person names. */
@@ -58,6 +59,7 @@ export function serviceView(state: State, service: Service): ServiceView {
     mode: workload === null ? "attached" : "replicated",
     replicas: workload === null ? tasks.length : service.replicas,
     running: tasks.filter(isUp).length,
+    warnings: portWarnings(state, service),
     networks: networks.map((id) => ({
       id,
       name: nameOf(state, "networks", id) ?? id,
@@ -113,6 +115,7 @@ function taskView(state: State, task: Task): TaskView {
       network: nameOf(state, "networks", networkId) ?? networkId,
       address,
     })),
+    ports: hostPorts(state, task),
     createdAt,
   };
 }

@@ -1,9 +1,9 @@
 // The words of options, read: published ports, variables, numbers, durations. Each throws commander's
 // InvalidArgumentError, which ends in a usage message.
 import { InvalidArgumentError } from "commander";
-import type { PortView, ServiceNetwork } from "../api/schema.ts";
+import type { ServiceNetwork } from "../api/schema.ts";
 import { messageOf } from "../lib/errors.ts";
-import { parsePublishedPorts } from "../lib/published-ports.ts";
+import { type PortWords, parsePublishedPorts } from "../lib/published-ports.ts";
 
 const UNIT_MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
@@ -17,7 +17,7 @@ export function words(text: string): string[] {
 }
 
 /** Docker's `-p`. */
-export function publishedPorts(text: string): PortView[] {
+export function publishedPorts(text: string): PortWords[] {
   try {
     return parsePublishedPorts(text);
   } catch (error) {

@@ -1,6 +1,7 @@
 // overlayctl attach, detach and endpoint: containers and network namespaces that overlayd did not make.
 import type { Command } from "commander";
-import type { EndpointView, PortView } from "../api/schema.ts";
+import type { EndpointView } from "../api/schema.ts";
+import type { PortWords } from "../lib/published-ports.ts";
 import { collect, publishedPorts, words } from "./arguments.ts";
 import { type Context, forEachName } from "./context.ts";
 import { addExternalCommands } from "./external.ts";
@@ -13,7 +14,7 @@ interface AttachOptions {
   alias?: string[];
   ip?: string;
   service?: string;
-  publish?: PortView[];
+  publish?: PortWords[];
 }
 
 export function addAttachCommands(program: Command, context: Context): void {

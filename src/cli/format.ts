@@ -51,7 +51,9 @@ export function shortId(id: string, truncate: boolean): string {
 
 /** "*:9200->9200/tcp, *:53->53/udp" */
 export function formatPorts(ports: readonly PortView[]): string {
-  return ports.map(({ published, target, protocol }) => `*:${published}->${target}/${protocol}`).join(", ");
+  return ports
+    .map(({ published, target, protocol, address }) => `${address ?? "*"}:${published}->${target}/${protocol}`)
+    .join(", ");
 }
 
 /** The command as one would type it; what a shell would split is quoted. */

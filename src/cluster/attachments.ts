@@ -1,11 +1,13 @@
 // Containers and network namespaces that overlayd did not make: their node asks for an address, and with a service's
 // name they are tasks of it. A service that nobody created comes with its first such task and goes with its last.
-import { DEFAULT_BALANCING } from "./balancing.ts";
+
 import { UserError } from "../lib/errors.ts";
-import type { Command } from "./commands.ts";
+import { DEFAULT_BALANCING } from "./balancing.ts";
+import type { AskedPort, Command } from "./commands.ts";
 import { createEndpoint, removeEndpoint } from "./endpoints.ts";
 import { allocateAddress, takeAddress } from "./ipam.ts";
 import { findByName, sameName } from "./lookup.ts";
+import { publish, publishes, type ReservedPort } from "./publishing.ts";
 import { removeTask } from "./scheduler.ts";
 import {
   type Attachment,
@@ -15,7 +17,7 @@ import {
   type Service,
   type Task,
 } from "./schema.ts";
-import { createService, publish, type ReservedPort, requireFreeAliases } from "./services.ts";
+import { createService, requireFreeAliases } from "./services.ts";
 import type { Draft } from "./state.ts";
 
 type Attach = Extract<Command, { type: "attach" }>;
@@ -68,9 +70,7 @@ function attachTask(
   const serviceId = known?.id ?? createAttachedService(draft, command, reservedPorts, now, newId);
   const service = findByName("service", draft.state.services, serviceId);
   if (network !== null) requireNetwork(draft, service, findByName("network", draft.state.networks, network));
-  const missing = ports.filter(
-    (port) => !service.ports.some((other) => JSON.stringify(other) === JSON.stringify(port)),
-  );
+  const missing = ports.filter((port) => !publishes(service, port));
   if (missing.length > 0) addPorts(draft, service, missing, reservedPorts, now);
   const id = newId();
   const addresses = addressesFor(draft, service, command, id);
@@ -86,6 +86,7 @@ function attachTask(
     slot,
     nodeId: command.node,
     desired: "running",
+    drain: null,
     addresses,
     attachment,
     error: null,
@@ -103,24 +104,36 @@ function createAttachedService(
   newId: () => string,
 ): string {
   const networks = [{ name: network ?? DEFAULT_NETWORK, aliases: [] }];
-  const rest = { workload: null, labels: {}, replicas: 0, balancing: DEFAULT_BALANCING, constraints: [], dnsTtlSeconds: DEFAULT_DNS_TTL_SECONDS };
+  const rest = {
+    workload: null,
+    labels: {},
+    replicas: 0,
+    balancing: DEFAULT_BALANCING,
+    constraints: [],
+    dnsTtlSeconds: DEFAULT_DNS_TTL_SECONDS,
+  };
   const service = { name, networks, ports, ...rest };
-  return createService(draft, { ...service, endpointMode: "vip" }, reservedPorts, now, newId);
+  const mesh = { ingressSourceNat: false, proxyProtocol: false, stopGraceMs: 0 };
+  return createService(draft, { ...service, ...mesh, endpointMode: "vip" }, reservedPorts, now, newId);
 }
 
 /** Containers of one service may each say a part of what it publishes; of a service that was created, none may. */
 function addPorts(
   draft: Draft,
   service: Service,
-  ports: Service["ports"],
+  ports: readonly AskedPort[],
   reservedPorts: readonly ReservedPort[],
   now: number,
 ): void {
   if (service.workload !== null) {
-    const [{ published, protocol }] = ports as [Service["ports"][number]];
-    throw new UserError(409, `service '${service.name}' was created without publishing ${published}/${protocol}`, {
-      field: "ports",
-    });
+    const [{ published, target, protocol }] = ports as [AskedPort];
+    throw new UserError(
+      409,
+      `service '${service.name}' was created without publishing ${published ?? target}/${protocol}`,
+      {
+        field: "ports",
+      },
+    );
   }
   publish(draft, service, ports, reservedPorts, now);
 }

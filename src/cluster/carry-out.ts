@@ -5,7 +5,8 @@ import { createEndpoint, removeEndpoint } from "./endpoints.ts";
 import { addExternal, removeExternal } from "./external.ts";
 import { createNetwork, removeNetwork } from "./networks.ts";
 import { type NodeContext, removeNode, setAvailability } from "./nodes.ts";
-import { createService, type ReservedPort, removeService, scaleService } from "./services.ts";
+import type { ReservedPort } from "./publishing.ts";
+import { createService, removeService, scaleService } from "./services.ts";
 import type { Draft } from "./state.ts";
 
 export interface CommandContext extends NodeContext {

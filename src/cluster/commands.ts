@@ -1,7 +1,20 @@
 // What a person can ask of the leader. The leader checks and carries out; anybody else forwards.
 import { z } from "zod";
 import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
-import { Address, Alias, Attachment, DEFAULT_DNS_TTL_SECONDS, DEFAULT_STOP_GRACE_MS, DnsTtl, Id, Mac, Name, Protocol, PublishedPort, Subnet } from "./schema.ts";
+import {
+  Address,
+  Alias,
+  Attachment,
+  DEFAULT_DNS_TTL_SECONDS,
+  DEFAULT_STOP_GRACE_MS,
+  DnsTtl,
+  Id,
+  Mac,
+  Name,
+  Protocol,
+  PublishedPort,
+  Subnet,
+} from "./schema.ts";
 import { Workload } from "./workload.ts";
 
 /** Each is a record in DNS, which holds 64 KiB. */
@@ -15,6 +28,19 @@ const ServiceNetwork = z.union([
   z.object({ name: z.string(), aliases: z.array(Alias).max(100, "at most 100 aliases").default([]) }),
 ]);
 const Port = z.int("not a port number").min(1, "a port is 1 to 65535").max(65535, "a port is 1 to 65535");
+
+export const AskedPort = z.object({
+  /** null: the leader chooses one. */
+  published: Port.nullable().default(null),
+  target: Port,
+  protocol: Protocol.default("tcp"),
+  mode: PublishedPort.shape.mode,
+  address: PublishedPort.shape.address,
+});
+/** As checked. */
+export type AskedPort = z.infer<typeof AskedPort>;
+/** As a caller may write it. */
+export type AskedPortInput = z.input<typeof AskedPort>;
 
 export const Command = z.discriminatedUnion("type", [
   z.object({
@@ -35,7 +61,10 @@ export const Command = z.discriminatedUnion("type", [
     dnsTtlSeconds: DnsTtl.default(DEFAULT_DNS_TTL_SECONDS),
     endpointMode: z.enum(["vip", "dnsrr"]).default("vip"),
     balancing: Balancing.default(DEFAULT_BALANCING),
-    ports: z.array(z.object({ published: Port, target: Port, protocol: Protocol.default("tcp") })).default([]),
+    ports: z.array(AskedPort).default([]),
+    ingressSourceNat: z.boolean().default(false),
+    proxyProtocol: z.boolean().default(false),
+    stopGraceMs: z.int().min(0).max(3_600_000, "at most an hour").default(DEFAULT_STOP_GRACE_MS),
     constraints: z
       .array(z.string().regex(/^node\.name(==|!=).+$/, "a constraint is node.name==NAME or node.name!=NAME"))
       .default([]),
@@ -82,7 +111,7 @@ export const Command = z.discriminatedUnion("type", [
     address: Address.optional(),
     /** It becomes a task of this service, which is made when there is none. */
     service: Name.nullable().default(null),
-    ports: z.array(z.object({ published: Port, target: Port, protocol: Protocol.default("tcp") })).default([]),
+    ports: z.array(AskedPort).default([]),
   }),
   /** Of an attachment's endpoint or task. */
   z.object({ type: z.literal("detach"), id: Id }),

@@ -12,10 +12,10 @@ import { freeReleased } from "./ipam.ts";
 import { Liveness } from "./liveness.ts";
 import { createFirstNetworks } from "./networks.ts";
 import { applyReport, registerNode } from "./nodes.ts";
-import { BEATS_PER_PERIOD, NodeIdentity, Report, type StreamMessage } from "./protocol.ts";
+import { BEATS_PER_PERIOD, NodeIdentity, Report, type ReportInput, type StreamMessage } from "./protocol.ts";
+import type { ReservedPort } from "./publishing.ts";
 import { reconcile } from "./scheduler.ts";
 import type { State } from "./schema.ts";
-import type { ReservedPort } from "./services.ts";
 import { Draft, emptyState, stateToJson } from "./state.ts";
 import type { Store } from "./store.ts";
 
@@ -143,7 +143,7 @@ export class Leader {
   }
 
   /** Throws UserError 404 when the session is over: the node begins a new one then. */
-  async report(sessionId: string, input: Report): Promise<void> {
+  async report(sessionId: string, input: ReportInput): Promise<void> {
     const report = check(Report, input);
     const session = this.#requireSession(sessionId);
     this.#liveness.heard(session.nodeId);
@@ -171,7 +171,8 @@ export class Leader {
       this.#requireLeading();
       const draft = new Draft(this.#state);
       const value = work(draft);
-      reconcile(draft, { ...this.#context(), reported: this.#reportedNodes() });
+      const applied = this.#appliedEverywhere(draft.state);
+      reconcile(draft, { ...this.#context(), reported: this.#reportedNodes(), applied });
       freeReleased(draft, this.#appliedEverywhere(draft.state));
       await this.#commit(draft);
       whenCommitted?.(value);

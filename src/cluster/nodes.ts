@@ -32,7 +32,10 @@ export function registerNode(draft: Draft, identity: NodeIdentity, context: Node
 }
 
 /** Takes over what the node observed of its tasks. */
-export function applyReport(draft: Draft, nodeId: string, { statuses, full, gone }: Report): void {
+export function applyReport(draft: Draft, nodeId: string, { statuses, full, gone, heldPorts }: Report): void {
+  const node = draft.state.nodes.get(nodeId);
+  const isNews = node !== undefined && JSON.stringify(node.heldPorts) !== JSON.stringify(heldPorts);
+  if (isNews) draft.put("nodes", { ...node, heldPorts });
   const told = new Set(statuses.map(({ taskId }) => taskId));
   const forgotten = full
     ? [...draft.state.statuses.values()].filter((status) => status.nodeId === nodeId && !told.has(status.taskId))
@@ -77,7 +80,15 @@ function addNode(draft: Draft, identity: NodeIdentity, { now, newId }: NodeConte
   const id = newId();
   const ingress = findByName("network", draft.state.networks, INGRESS_NETWORK);
   const ingressAddress = allocateAddress(draft, ingress, { kind: "node", id });
-  const node: Node = { id, ...identity, ingressAddress, availability: "active", state: "ready", createdAt: now };
+  const node: Node = {
+    id,
+    ...identity,
+    ingressAddress,
+    availability: "active",
+    state: "ready",
+    heldPorts: [],
+    createdAt: now,
+  };
   draft.put("nodes", node);
   return node;
 }
@@ -106,7 +117,7 @@ function checkIdentity(state: State, identity: NodeIdentity, known: Node | undef
       { field: "address" },
     );
   }
-  const claim = state.ports.get(`${vxlanPort}/udp`);
+  const claim = [...state.ports.values()].find(({ port, protocol }) => protocol === "udp" && port === vxlanPort);
   if (claim !== undefined) {
     const service = state.services.get(claim.serviceId)?.name;
     throw new UserError(409, `the VXLAN port ${vxlanPort} is published by service '${service}'`, {
@@ -133,7 +144,7 @@ function reviveTasks(draft: Draft, node: Node): void {
     const standIns = wanted.filter(({ slot }) => slot === task.slot);
     const isMissing = standIns.length === 0 && new Set(wanted.map(({ slot }) => slot)).size < service.replicas;
     if (!isMissing && (standIns.length === 0 || standIns.some(({ nodeId }) => nodeId === node.id))) continue;
-    draft.put("tasks", { ...task, desired: "running" } satisfies Task);
+    draft.put("tasks", { ...task, desired: "running", drain: null } satisfies Task);
     for (const standIn of standIns) if (standIn.nodeId === null) removeTask(draft, standIn);
   }
 }

@@ -1,7 +1,7 @@
 // What the leader and a node's session say to each other: lines down a stream, reports up.
 import { z } from "zod";
 import type { Change } from "./schema.ts";
-import { Id, Node, TaskStatus } from "./schema.ts";
+import { HeldPort, Id, Node, TaskStatus } from "./schema.ts";
 import type { StateJson } from "./state.ts";
 
 /** Who a node says that it is. */
@@ -32,10 +32,15 @@ export const Report = z.object({
   full: z.boolean(),
   /** Tasks of which nothing is left on the node. */
   gone: z.array(Id).max(100_000),
+  /** All published ports that the node leaves to processes of its own. */
+  heldPorts: z.array(HeldPort).max(100_000).default([]),
   /** The highest revision of this session that is in force in all of the node's data path. */
   applied: z.int().min(0),
 });
+/** As checked. */
 export type Report = z.infer<typeof Report>;
+/** As a node may write it. */
+export type ReportInput = z.input<typeof Report>;
 
 /** The stream goes on for ever, so this many silent beats are one liveness period. */
 export const BEATS_PER_PERIOD = 5;

@@ -1,7 +1,7 @@
 // What a node has to tell the leader, and what of it the leader has: sends the difference until it is acknowledged.
 import type { Clock, Timer } from "../lib/clock.ts";
 import type { Report } from "./protocol.ts";
-import type { TaskStatus } from "./schema.ts";
+import type { HeldPort, TaskStatus } from "./schema.ts";
 
 const RETRY_MS = 1000;
 
@@ -18,10 +18,12 @@ export class Reporter {
   readonly #clock: Clock;
   /** undefined until the node has looked at its tasks for the first time. */
   #statuses: ReadonlyMap<string, TaskStatus> | undefined;
+  #heldPorts: readonly HeldPort[] = [];
   #applied = 0;
   /** What the leader has of this link; undefined: nothing yet. */
   #acknowledged: ReadonlyMap<string, TaskStatus> | undefined;
   #acknowledgedApplied = 0;
+  #acknowledgedHeldPorts: readonly HeldPort[] | undefined;
   #link: ReportLink | undefined;
   #sending = false;
   #beat: Timer | undefined;
@@ -33,6 +35,12 @@ export class Reporter {
   /** All statuses of the node's tasks. */
   setStatuses(statuses: readonly TaskStatus[]): void {
     this.#statuses = new Map(statuses.map((status) => [status.taskId, status]));
+    this.#sendNews();
+  }
+
+  /** All published ports that this node leaves to its processes. */
+  setHeldPorts(ports: readonly HeldPort[]): void {
+    this.#heldPorts = ports;
     this.#sendNews();
   }
 
@@ -48,6 +56,7 @@ export class Reporter {
     this.#acknowledged = undefined;
     this.#applied = 0;
     this.#acknowledgedApplied = 0;
+    this.#acknowledgedHeldPorts = undefined;
     void this.#send();
   }
 
@@ -61,7 +70,8 @@ export class Reporter {
   }
 
   #hasNews(): boolean {
-    const { statuses, gone, full } = this.#report();
+    const { statuses, gone, full, heldPorts } = this.#report();
+    if (JSON.stringify(heldPorts) !== JSON.stringify(this.#acknowledgedHeldPorts ?? [])) return true;
     return full || statuses.length > 0 || gone.length > 0 || this.#applied !== this.#acknowledgedApplied;
   }
 
@@ -72,6 +82,7 @@ export class Reporter {
       statuses: [...current.values()].filter((status) => !same(status, told.get(status.taskId))),
       gone: [...told.keys()].filter((taskId) => !current.has(taskId)),
       full: this.#acknowledged === undefined && this.#statuses !== undefined,
+      heldPorts: [...this.#heldPorts],
       applied: this.#applied,
     };
   }
@@ -89,6 +100,7 @@ export class Reporter {
       if (this.#link === link) {
         this.#acknowledged = statuses;
         this.#acknowledgedApplied = report.applied;
+        this.#acknowledgedHeldPorts = report.heldPorts;
       }
     } catch (error) {
       failed = true;

@@ -12,7 +12,12 @@ export interface SchedulerContext {
   newId: () => string;
   /** Ids of the nodes whose statuses in the state are known to be current. */
   reported: ReadonlySet<string>;
+  /** The revision that is in force on every live node. */
+  applied: number;
 }
+
+/** So long a task that drains waits for nodes that are behind, or for the one that takes its place. */
+const DRAIN_DEADLINE_MS = 30_000;
 
 /** A process may be there in these states. */
 const ALIVE: ReadonlySet<TaskState> = new Set(["pending", "preparing", "starting", "running"]);
@@ -20,19 +25,20 @@ const ALIVE: ReadonlySet<TaskState> = new Set(["pending", "preparing", "starting
 export function reconcile(draft: Draft, context: SchedulerContext): void {
   const tasksByService = groupBy(wantedTasks(draft.state), (task) => task.serviceId);
   for (const [serviceId, tasks] of tasksByService) {
-    if (!draft.state.services.has(serviceId)) for (const task of tasks) retire(draft, task);
+    if (!draft.state.services.has(serviceId)) for (const task of tasks) stop(draft, task);
   }
   for (const service of draft.state.services.values()) {
     if (service.workload === null) {
       removeIfEmpty(draft, service);
       continue;
     }
-    const kept = retireMisplaced(draft, tasksByService.get(service.id) ?? []);
+    const kept = retireMisplaced(draft, tasksByService.get(service.id) ?? [], context);
     const bySlot = groupBy(retireSurplus(draft, kept, context), (task) => task.slot);
     scaleDown(draft, service, bySlot, context);
     scaleUp(draft, service, bySlot, context);
   }
   placePending(draft);
+  stopDrained(draft, context);
   removeStopped(draft, context);
 }
 
@@ -54,38 +60,67 @@ export function removeTask(draft: Draft, task: Task): void {
   draft.remove("tasks", task.id);
 }
 
+/** Has the task stopped; one that serves is first taken out of every node's choice, so that nobody new meets its end. */
+function retire(draft: Draft, task: Task, now: number): void {
+  if (serves(draft.state, task)) {
+    draft.put("tasks", { ...task, desired: "draining", drain: { revision: draft.revision, since: now } });
+  } else stop(draft, task);
+}
+
 /** Has the task stopped by its node; one that has no node goes at once. */
-export function retire(draft: Draft, task: Task): void {
+function stop(draft: Draft, task: Task): void {
   if (task.nodeId === null) removeTask(draft, task);
-  else draft.put("tasks", { ...task, desired: "shutdown" });
+  else draft.put("tasks", { ...task, desired: "shutdown", drain: null });
+}
+
+/** Stops tasks to which no node sends anybody new, once those that take their places run. */
+function stopDrained(draft: Draft, { now, applied }: SchedulerContext): void {
+  for (const task of draft.state.tasks.values()) {
+    if (task.desired !== "draining" || task.drain === null) continue;
+    const { revision, since } = task.drain;
+    const isAwaited = now - since < DRAIN_DEADLINE_MS && (applied < revision || hasUnreadySuccessor(draft.state, task));
+    const isOfUse = draft.state.services.has(task.serviceId) && serves(draft.state, task);
+    if (!isOfUse || !isAwaited) stop(draft, task);
+  }
+}
+
+function hasUnreadySuccessor(state: State, { serviceId, slot }: Task): boolean {
+  const successors = [...state.tasks.values()].filter(
+    (task) => task.serviceId === serviceId && task.slot === slot && task.desired === "running",
+  );
+  return successors.length > 0 && !successors.some((task) => serves(state, task));
+}
+
+function serves({ nodes, statuses }: State, { id, nodeId }: Task): boolean {
+  return nodeId !== null && nodes.get(nodeId)?.state === "ready" && statuses.get(id)?.state === "running";
 }
 
 /** Attached containers are not among them: they are as many as somebody started. */
 function wantedTasks(state: State): Task[] {
-  return [...state.tasks.values()].filter(({ desired, attachment }) => desired !== "shutdown" && attachment === null);
+  return [...state.tasks.values()].filter(({ desired, attachment }) => desired === "running" && attachment === null);
 }
 
 function canKeep(node: Node | undefined): boolean {
   return node !== undefined && node.state === "ready" && node.availability === "active";
 }
 
-function retireMisplaced(draft: Draft, tasks: readonly Task[]): Task[] {
+function retireMisplaced(draft: Draft, tasks: readonly Task[], { now }: SchedulerContext): Task[] {
   return tasks.filter((task) => {
     const keep = task.nodeId === null || canKeep(draft.state.nodes.get(task.nodeId));
-    if (!keep) retire(draft, task);
+    if (!keep) retire(draft, task, now);
     return keep;
   });
 }
 
 /** A node that came back has its tasks again: those that stood in for them go once the first ones run. */
-function retireSurplus(draft: Draft, tasks: readonly Task[], { reported }: SchedulerContext): Task[] {
+function retireSurplus(draft: Draft, tasks: readonly Task[], { reported, now }: SchedulerContext): Task[] {
   const retired = new Set<Task>();
   for (const sharers of groupBy(tasks, (task) => task.slot).values()) {
     const oldestFirst = sharers.toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1));
     const firstRunning = oldestFirst.findIndex((task) => isRunning(draft.state, task, reported));
     if (firstRunning === -1) continue;
     for (const task of oldestFirst.slice(firstRunning + 1)) {
-      retire(draft, task);
+      retire(draft, task, now);
       retired.add(task);
     }
   }
@@ -93,7 +128,12 @@ function retireSurplus(draft: Draft, tasks: readonly Task[], { reported }: Sched
 }
 
 /** Those that do not run go first, then one from the node with most of them, then the highest slot. */
-function scaleDown(draft: Draft, service: Service, bySlot: Map<number, Task[]>, { reported }: SchedulerContext): void {
+function scaleDown(
+  draft: Draft,
+  service: Service,
+  bySlot: Map<number, Task[]>,
+  { reported, now }: SchedulerContext,
+): void {
   while (bySlot.size > service.replicas) {
     const perNode = countBy([...bySlot.values()].flat(), (task) => task.nodeId);
     const running = (tasks: readonly Task[]) => Number(tasks.some((task) => isRunning(draft.state, task, reported)));
@@ -102,7 +142,7 @@ function scaleDown(draft: Draft, service: Service, bySlot: Map<number, Task[]>, 
       const order = running(victim[1]) - running(other[1]) || load(other[1]) - load(victim[1]) || other[0] - victim[0];
       return order > 0 ? other : victim;
     });
-    for (const task of tasks) retire(draft, task);
+    for (const task of tasks) retire(draft, task, now);
     bySlot.delete(slot);
   }
 }
@@ -118,6 +158,7 @@ function scaleUp(draft: Draft, service: Service, bySlot: Map<number, Task[]>, { 
       slot,
       nodeId: null,
       desired: "running",
+      drain: null,
       addresses: {},
       attachment: null,
       error: null,
@@ -138,7 +179,7 @@ function placePending(draft: Draft): void {
   for (const task of pending) {
     const service = draft.state.services.get(task.serviceId)!;
     const [node] = [...draft.state.nodes.values()]
-      .filter((candidate) => refusal(candidate, service) === undefined)
+      .filter((candidate) => refusal(draft.state, candidate, service) === undefined)
       .toSorted(
         (a, b) =>
           (perServiceAndNode.get(`${service.id}/${a.id}`) ?? 0) -
@@ -174,11 +215,17 @@ function place(draft: Draft, task: Task, service: Service, node: Node): string |
 }
 
 /** Why the node takes no task of the service; undefined when it does. */
-function refusal(node: Node, { constraints }: Service): string | undefined {
+function refusal(state: State, node: Node, { id, constraints, ports }: Service): string | undefined {
   if (node.state !== "ready") return `${node.name} is ${node.state}`;
   if (node.availability !== "active") return `${node.name} is drained`;
   const violated = constraints.find((constraint) => !satisfies(node, constraint));
-  return violated === undefined ? undefined : `${node.name} does not match ${violated}`;
+  if (violated !== undefined) return `${node.name} does not match ${violated}`;
+  const hostPort = ports.find(({ mode }) => mode === "host");
+  if (hostPort === undefined) return undefined;
+  const isTaken = [...state.tasks.values()].some(
+    ({ serviceId, nodeId, desired }) => serviceId === id && nodeId === node.id && desired === "running",
+  );
+  return isTaken ? `${node.name} has a task with port ${hostPort.published}/${hostPort.protocol} already` : undefined;
 }
 
 function satisfies(node: Node, constraint: string): boolean {
@@ -187,7 +234,7 @@ function satisfies(node: Node, constraint: string): boolean {
 }
 
 function whyNowhere(state: State, service: Service): string {
-  const reasons = [...state.nodes.values()].map((node) => refusal(node, service));
+  const reasons = [...state.nodes.values()].map((node) => refusal(state, node, service));
   return reasons.length === 0 ? "no node has joined" : `no node can take it: ${reasons.toSorted().join("; ")}`;
 }
 

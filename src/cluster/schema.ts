@@ -15,8 +15,22 @@ export const Address = z.string().refine((text) => parseIpv4(text) !== undefined
 export const Subnet = z.string().refine((text) => parseCidr(text) !== undefined, "not an IPv4 prefix");
 const Port = z.int().min(1).max(65535);
 const Millis = z.int().min(0);
+
+export const DEFAULT_STOP_GRACE_MS = 10_000;
 export const DEFAULT_DNS_TTL_SECONDS = 5;
 export const DnsTtl = z.int().min(0).max(86_400, "a TTL is a day at most");
+
+export const Protocol = z.enum(["tcp", "udp"]);
+export type Protocol = z.infer<typeof Protocol>;
+
+/** A published port that a process of the node had before: the node leaves it to that process. */
+export const HeldPort = z.object({
+  port: Port,
+  protocol: Protocol,
+  /** Where the process listens; 0.0.0.0: on every address. */
+  address: Address,
+});
+export type HeldPort = z.infer<typeof HeldPort>;
 
 /** A machine that runs the agent. */
 export const Node = z.object({
@@ -31,6 +45,8 @@ export const Node = z.object({
   availability: z.enum(["active", "drain"]),
   /** The leader's judgement of the node's session. A node that is down is set aside, not deleted. */
   state: z.enum(["ready", "down"]),
+  /** As the node itself reports. */
+  heldPorts: z.array(HeldPort).default([]),
   createdAt: Millis,
 });
 export type Node = z.infer<typeof Node>;
@@ -49,10 +65,15 @@ export const Network = z.object({
 });
 export type Network = z.infer<typeof Network>;
 
-export const Protocol = z.enum(["tcp", "udp"]);
-export type Protocol = z.infer<typeof Protocol>;
-
-export const PublishedPort = z.object({ published: Port, target: Port, protocol: Protocol });
+export const PublishedPort = z.object({
+  published: Port,
+  target: Port,
+  protocol: Protocol,
+  /** `ingress`: every node answers it, for any task; `host`: only nodes that run a task do, for their own. */
+  mode: z.enum(["ingress", "host"]).default("ingress"),
+  /** Answered on this address of a node only; null: on all. */
+  address: Address.nullable().default(null),
+});
 export type PublishedPort = z.infer<typeof PublishedPort>;
 
 /** A name in DNS that several may share. Docker's container names may have '_'. */
@@ -80,6 +101,14 @@ export const Service = z.object({
   ports: z.array(PublishedPort),
   /** On the ingress network, when a port is published. */
   meshVip: Address.nullable(),
+  /** On the ingress network, when a port is published in host mode: on each node it stands for that node's own tasks. */
+  hostVip: Address.nullable().default(null),
+  /** Tasks see their network's gateway instead of clients from outside it: for tasks whose default route is elsewhere. */
+  ingressSourceNat: z.boolean().default(false),
+  /** A node that relays published TCP ports in user space tells tasks the client's address by the PROXY protocol. */
+  proxyProtocol: z.boolean().default(false),
+  /** How long at most a task that is to stop may go on for connections that it has. */
+  stopGraceMs: Millis.default(DEFAULT_STOP_GRACE_MS),
   balancing: Balancing.default(DEFAULT_BALANCING),
   /** `node.name==x`, `node.name!=x`; all must hold. */
   constraints: z.array(z.string()),
@@ -111,6 +140,8 @@ export const Task = z.object({
   nodeId: Id.nullable(),
   /** `draining`: keeps its flows, gets no new ones; `shutdown`: to be stopped and removed. */
   desired: z.enum(["running", "draining", "shutdown"]),
+  /** Of one that drains: the revision that said so, and when that was. */
+  drain: z.object({ revision: z.int(), since: Millis }).nullable().default(null),
   /** Network id to address. */
   addresses: z.record(Id, Address),
   /** Not null: a container that was attached to the service. Nobody schedules it. */
@@ -155,8 +186,13 @@ export const Allocation = z.object({
 });
 export type Allocation = z.infer<typeof Allocation>;
 
-/** Who publishes a port: keyed by PORT/PROTOCOL. */
-export const PortClaim = z.object({ port: Port, protocol: Protocol, serviceId: Id });
+/** Who publishes a port: keyed by PORT/PROTOCOL, on one address by ADDRESS:PORT/PROTOCOL. */
+export const PortClaim = z.object({
+  port: Port,
+  protocol: Protocol,
+  address: Address.nullable().default(null),
+  serviceId: Id,
+});
 export type PortClaim = z.infer<typeof PortClaim>;
 
 /** What the task's node sees. In Docker's words. */
@@ -197,7 +233,7 @@ export const rowSchemas = {
   tasks: Task, // id
   endpoints: Endpoint, // id
   allocations: Allocation, // address
-  ports: PortClaim, // PORT/PROTOCOL
+  ports: PortClaim, // [ADDRESS:]PORT/PROTOCOL
   statuses: TaskStatus, // task id
 } as const;
 export type Kind = keyof typeof rowSchemas;

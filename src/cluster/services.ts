@@ -3,23 +3,9 @@ import { UserError } from "../lib/errors.ts";
 import type { Command } from "./commands.ts";
 import { allocateAddress, releaseAddress } from "./ipam.ts";
 import { findByName, requireNewName, sameName } from "./lookup.ts";
-import {
-  DEFAULT_NETWORK,
-  INGRESS_NETWORK,
-  type Network,
-  type Protocol,
-  type PublishedPort,
-  type Service,
-  type State,
-} from "./schema.ts";
+import { publish, type ReservedPort, unpublish } from "./publishing.ts";
+import { DEFAULT_NETWORK, INGRESS_NETWORK, type Network, type Service, type State } from "./schema.ts";
 import type { Draft } from "./state.ts";
-
-/** A port that the cluster itself needs on every node. `owner` completes "is ...". */
-export interface ReservedPort {
-  port: number;
-  protocol: Protocol;
-  owner: string;
-}
 
 type Create = Omit<Extract<Command, { type: "service.create" }>, "type" | "workload"> & Pick<Service, "workload">;
 
@@ -33,7 +19,8 @@ export function createService(
   now: number,
   newId: () => string,
 ): string {
-  const { name, workload, labels, ports, replicas, endpointMode, constraints, dnsTtlSeconds, balancing } = command;
+  const { name, workload, labels, ports, replicas, endpointMode, constraints, dnsTtlSeconds } = command;
+  const { balancing, ingressSourceNat, proxyProtocol, stopGraceMs } = command;
   requireNewName("service", draft.state.services, name);
   if (name.toLowerCase() === RESERVED_NAME) {
     throw new UserError(400, `a service cannot be named '${name}': DNS names a service's tasks so`, { field: "name" });
@@ -61,6 +48,10 @@ export function createService(
     vips,
     ports: [],
     meshVip: null,
+    hostVip: null,
+    ingressSourceNat,
+    proxyProtocol,
+    stopGraceMs,
     balancing,
     constraints,
     createdAt: now,
@@ -69,22 +60,6 @@ export function createService(
   draft.put("services", service);
   publish(draft, service, ports, reservedPorts, now);
   return id;
-}
-
-/** Has the service publish these ports too. Throws UserError 400 and 409. */
-export function publish(
-  draft: Draft,
-  service: Service,
-  ports: readonly PublishedPort[],
-  reservedPorts: readonly ReservedPort[],
-  now: number,
-): void {
-  if (ports.length === 0) return;
-  checkPorts(draft.state, ports, reservedPorts);
-  const ingress = findByName("network", draft.state.networks, INGRESS_NETWORK);
-  const meshVip = service.meshVip ?? allocateAddress(draft, ingress, { kind: "service", id: service.id });
-  for (const { published, protocol } of ports) draft.put("ports", { port: published, protocol, serviceId: service.id });
-  draft.put("services", { ...service, ports: [...service.ports, ...ports], meshVip, updatedAt: now });
 }
 
 export function scaleService(draft: Draft, name: string, replicas: number, now: number): string {
@@ -113,8 +88,7 @@ export function removeService(draft: Draft, name: string): string {
     );
   }
   for (const vip of Object.values(service.vips)) releaseAddress(draft, vip);
-  if (service.meshVip !== null) releaseAddress(draft, service.meshVip);
-  for (const { published, protocol } of service.ports) draft.remove("ports", `${published}/${protocol}`);
+  unpublish(draft, service);
   draft.remove("services", service.id);
   return service.id;
 }
@@ -158,24 +132,4 @@ function networksOf(state: State, asked: Create["networks"]): Map<Network, strin
     networks.set(network, [...new Set([...(networks.get(network) ?? []), ...aliases])]);
   }
   return networks;
-}
-
-function checkPorts(state: State, ports: readonly PublishedPort[], reservedPorts: readonly ReservedPort[]): void {
-  const seen = new Set<string>();
-  for (const [i, { published, protocol }] of ports.entries()) {
-    const key = `${published}/${protocol}`;
-    const field = `ports.${i}.published`;
-    if (seen.has(key)) throw new UserError(400, `port ${key} is named twice`, { field });
-    seen.add(key);
-    const reserved = reservedPorts.find((other) => other.port === published && other.protocol === protocol);
-    if (reserved !== undefined) throw new UserError(400, `port ${key} is ${reserved.owner}`, { field });
-    const vxlanNode = [...state.nodes.values()].find(({ vxlanPort }) => protocol === "udp" && vxlanPort === published);
-    if (vxlanNode !== undefined) {
-      throw new UserError(400, `port ${key} is the VXLAN port of node '${vxlanNode.name}'`, { field });
-    }
-    const claim = state.ports.get(key);
-    if (claim === undefined) continue;
-    const owner = state.services.get(claim.serviceId)?.name;
-    throw new UserError(409, `port ${key} is published by service '${owner}'`, { field });
-  }
 }

@@ -7,7 +7,7 @@ import { type Random, systemRandom } from "../lib/random.ts";
 import type { CommandInput, CommandResult } from "./commands.ts";
 import { BEATS_PER_PERIOD, type NodeIdentity, StreamLine } from "./protocol.ts";
 import { Reporter } from "./reporter.ts";
-import type { State, TaskStatus } from "./schema.ts";
+import type { HeldPort, State, TaskStatus } from "./schema.ts";
 import { readSnapshot, type Snapshot, SnapshotWriter } from "./snapshot-file.ts";
 import { applyChanges, parseChanges, stateFromJson } from "./state.ts";
 import { httpTransport, type Transport, UnreachableError } from "./transport.ts";
@@ -107,6 +107,11 @@ export class Session {
   /** All statuses of this node's tasks; the leader is told what changed. */
   reportStatuses(statuses: readonly TaskStatus[]): void {
     this.#reporter.setStatuses(statuses);
+  }
+
+  /** All published ports that this node leaves to processes of its own. */
+  reportHeldPorts(ports: readonly HeldPort[]): void {
+    this.#reporter.setHeldPorts(ports);
   }
 
   /** `revision` is in force in all of this node's data path. Called for every state that was notified. */

@@ -1,5 +1,6 @@
 // Snapshots and changes: the one way in which a state becomes the next one, and how both look as JSON.
 import { z } from "zod";
+import { claimKey } from "./port-claim.ts";
 import { type Change, KINDS, type Kind, type RowOf, rowSchemas, type State } from "./schema.ts";
 
 type Tables = { -readonly [K in Kind]: Map<string, RowOf<K>> };
@@ -11,7 +12,7 @@ const keyOfRow: { [K in Kind]: (row: RowOf<K>) => string } = {
   tasks: (task) => task.id,
   endpoints: (endpoint) => endpoint.id,
   allocations: (allocation) => allocation.address,
-  ports: (claim) => `${claim.port}/${claim.protocol}`,
+  ports: claimKey,
   statuses: (status) => status.taskId,
 };
 

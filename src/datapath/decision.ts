@@ -4,7 +4,7 @@ import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
 import type { Packet } from "../packet/packet.ts";
 import type { Balancer } from "./balancer.ts";
-import { meshPortKey, type NetworkRow, type Tables, type VipRow } from "./tables.ts";
+import type { EndpointRow, NetworkRow, Tables, VipRow } from "./tables.ts";
 
 /** Where packets come from and go to when it is not a peer's VTEP: the device. */
 export const DEVICE = 0;
@@ -63,7 +63,10 @@ export class Decision {
         if (tables.inPool(source) && tables.peersByIngress.get(source)?.vtep !== vtep) return Drop.SpoofedSource;
       } else if (endpoint.vtep !== vtep) return Drop.SpoofedSource;
       if (destination === tables.node.ingress) return Drop.None;
-      return tables.endpoints.get(destination)?.vtep === DEVICE ? Drop.None : Drop.NoRoute;
+      const task = tables.endpoints.get(destination);
+      if (task?.vtep !== DEVICE) return Drop.NoRoute;
+      this.#hideClientFrom(task);
+      return Drop.None;
     }
     const network = tables.networks.get(vni);
     if (network === undefined) return Drop.UnknownVni;
@@ -90,9 +93,9 @@ export class Decision {
     if (vip !== undefined) return vip.vni === network.vni ? this.#balance(packet, vip) : Drop.NotAllowed;
     if (tables.inPool(destination) && destination !== network.gateway)
       return this.#toEndpoint(destination, network, false);
-    const isNode = destination === network.gateway || tables.hostAddresses.has(destination);
-    if (isNode || tables.peers.has(destination)) {
-      const published = tables.meshVipsByPort.get(meshPortKey(packet.protocol, packet.ports & 0xffff));
+    const isOwn = destination === network.gateway || tables.hostAddresses.has(destination);
+    if (isOwn || tables.peers.has(destination)) {
+      const published = tables.published.find(packet.protocol, packet.ports & 0xffff, destination, isOwn);
       if (published !== undefined) return this.#balance(packet, published);
     }
     if (destination === network.gateway) return Drop.None;
@@ -117,6 +120,7 @@ export class Decision {
     const endpoint = tables.endpoints.get(destination);
     if (peer === undefined && endpoint === undefined) return Drop.NoRoute;
     this.to = peer?.vtep ?? endpoint!.vtep;
+    if (endpoint !== undefined) this.#hideClientFrom(endpoint);
     return Drop.None;
   }
 
@@ -150,7 +154,15 @@ export class Decision {
     // Only the ingress VNI carries clients that are not of the task's own network.
     const client = tables.endpoints.get(packet.source);
     this.vni = client !== undefined && client.vni === endpoint.vni ? endpoint.vni : tables.node.ingressVni;
+    if (this.vni === tables.node.ingressVni) this.#hideClientFrom(endpoint);
     return Drop.None;
+  }
+
+  /** A task whose default route is elsewhere finds back to its gateway: the node that it is on stands in for clients. */
+  #hideClientFrom(task: EndpointRow): void {
+    if (task.sourceNat !== true || task.vtep !== DEVICE) return;
+    const network = this.#tables.networks.get(task.vni);
+    if (network !== undefined) this.source = network.gateway;
   }
 }
 

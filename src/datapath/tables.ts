@@ -1,6 +1,7 @@
 // What the data path knows of the cluster: rows that agent/sync.ts computes from a snapshot, and the maps that a
 // worker looks them up in. Rows are plain values, so that two sets can be compared and the difference sent.
 import type { Ipv4 } from "../lib/ip.ts";
+import { PublishedPorts } from "./published-ports.ts";
 import type { SchedulerName } from "./schedulers/all.ts";
 
 /** One overlay segment that this node takes part in. */
@@ -58,6 +59,8 @@ export interface VipRow {
   draining: readonly Ipv4[];
   /** A mesh VIP's ports; null: every port, unchanged. */
   ports: readonly PortMapping[] | null;
+  /** Its tasks are this node's own, and its ports answer on this node only. */
+  hostMode: boolean;
 }
 
 /** How new flows are spread over tasks. */
@@ -76,6 +79,16 @@ export interface PortMapping {
   protocol: number;
   published: number;
   target: number;
+  /** Of nodes, on which it answers; 0: all. */
+  address: Ipv4;
+}
+
+/** A published port that a node leaves to a process of its own. */
+export interface HeldPortRow {
+  protocol: number;
+  port: number;
+  /** 0: all of this node's. */
+  address: Ipv4;
 }
 
 /** What the node itself is. Always exactly one row. */
@@ -89,6 +102,10 @@ export interface NodeRow {
   poolMask: Ipv4;
   /** Addresses of the node's own links, on which published ports answer. */
   hostAddresses: readonly Ipv4[];
+  /** Whether this node answers published ports. */
+  mesh: boolean;
+  /** Of this and the other nodes. */
+  heldPorts: readonly HeldPortRow[];
   /** Bytes an IP packet of the overlay may have. */
   mtu: number;
 }
@@ -138,6 +155,8 @@ export class Tables {
     poolBase: 0,
     poolMask: -1,
     hostAddresses: [],
+    mesh: true,
+    heldPorts: [],
     mtu: 1450,
   };
   readonly #rows = new Map<string, TableRow>(); // BOUNDED: by the cluster's state; keyed by rowKey()
@@ -147,7 +166,7 @@ export class Tables {
   readonly peers = new Map<Ipv4, PeerRow>(); // BOUNDED: as #rows; keyed by VTEP
   readonly peersByIngress = new Map<Ipv4, PeerRow>(); // BOUNDED: as #rows
   readonly vips = new Map<Ipv4, VipRow>(); // BOUNDED: as #rows; keyed by address
-  readonly meshVipsByPort = new Map<number, VipRow>(); // BOUNDED: 131,072 ports; keyed by meshPortKey()
+  readonly published = new PublishedPorts();
   readonly hostAddresses = new Set<Ipv4>(); // BOUNDED: the node's own links
 
   constructor(epoch = 1) {
@@ -182,6 +201,7 @@ export class Tables {
       case "node":
         this.node = row;
         for (const address of row.hostAddresses) this.hostAddresses.add(address);
+        this.published.learnNode(row);
         return;
       case "network":
         this.networks.set(row.vni, row);
@@ -196,7 +216,7 @@ export class Tables {
         return;
       case "vip":
         this.vips.set(row.ip, row);
-        for (const port of row.ports ?? []) this.meshVipsByPort.set(meshPortKey(port.protocol, port.published), row);
+        this.published.learn(row);
     }
   }
 
@@ -218,19 +238,11 @@ export class Tables {
         return;
       case "vip":
         this.vips.delete(row.ip);
-        for (const port of row.ports ?? []) {
-          const key = meshPortKey(port.protocol, port.published);
-          if (this.meshVipsByPort.get(key) === row) this.meshVipsByPort.delete(key);
-        }
+        this.published.forget(row);
     }
   }
 
   inPool(ip: Ipv4): boolean {
     return (ip & this.node.poolMask) === this.node.poolBase;
   }
-}
-
-/** Protocol and published port in one small integer. */
-export function meshPortKey(protocol: number, port: number): number {
-  return (protocol << 16) | port;
 }

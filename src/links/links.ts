@@ -3,6 +3,7 @@ import type { Clock } from "../lib/clock.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import type { Cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
+import type { Watch } from "../lib/watch-output.ts";
 import { type DesiredEndpoint, type DesiredLinks, noLinks, vethName } from "./desired.ts";
 import { diff, diffDevice, firstOf, type Plan, type Step } from "./diff.ts";
 import { ipBatch, platformError, type Refusal, tcBatch } from "./iproute.ts";
@@ -10,7 +11,7 @@ import { checkPlatform, checkPool, checkTrafficControl } from "./platform.ts";
 import { type ActualLinks, type Link, readLinks } from "./read.ts";
 import { removeLinks } from "./remove.ts";
 import { moveReversePathFilter, writeSysctl } from "./sysctl.ts";
-import { type Watch, watchLinks } from "./watch.ts";
+import { watchLinks } from "./watch.ts";
 
 /** A change behind our back may come between two looks; more rounds than this mean that it cannot be had. */
 const ROUNDS = 3;

@@ -37,7 +37,8 @@ function holdersOf({ port, protocol, address }: MeshPort, sockets: readonly List
   const addresses = new Set<string>();
   for (const socket of sockets) {
     if (socket.port !== port || socket.address === undefined || contains(pool, ipv4(socket.address))) continue;
-    if (address === null || socket.address === address || socket.address === EVERY_ADDRESS) addresses.add(socket.address);
+    if (address === null || socket.address === address || socket.address === EVERY_ADDRESS)
+      addresses.add(socket.address);
   }
   const held = addresses.has(EVERY_ADDRESS) ? [EVERY_ADDRESS] : [...addresses].sort();
   return held.map((where) => ({ port, protocol, address: where }));

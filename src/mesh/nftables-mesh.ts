@@ -92,7 +92,9 @@ export class NftablesMesh implements Mesh {
     const { desired, text, listing } = this.#applied;
     try {
       if ((await this.#listing()) === listing) return;
-      this.#log.warn("somebody changed overlayd's table in nftables: it is put back", { reason: `table ip ${this.#table}` });
+      this.#log.warn("somebody changed overlayd's table in nftables: it is put back", {
+        reason: `table ip ${this.#table}`,
+      });
       await this.#put(desired, text);
     } catch (error) {
       this.#log.error("the table in nftables cannot be put back yet", { reason: messageOf(error) });
@@ -113,31 +115,31 @@ export class NftablesMesh implements Mesh {
    * A UDP client that sends without a pause keeps the translation, or the lack of one, that its first packet met.
    * conntrack(8) ends that; without it the client has to pause for 30 seconds.
    */
-  async #forgetFlows(ports: readonly number[]): Promise<void> {
-    for (const port of ports) {
-      try {
-        await run(["conntrack", "-D", "-p", "udp", "--dport", String(port)]);
-      } catch (error) {
-        if (error instanceof CommandError && error.exitCode === 1) continue; // no such flow
-        if (this.#saidConntrack) return;
-        this.#saidConntrack = true;
-        this.#log.warn("UDP clients that already send to a port notice a change of it only after a pause", {
-          port: `${port}/udp`,
-          reason: messageOf(error),
-        });
-        return;
-      }
+  async #forgetFlows(ports: ReadonlySet<number>): Promise<void> {
+    if (ports.size === 0) return;
+    try {
+      const listing = await run(["conntrack", "-L", "-p", "udp"]);
+      const used = new Set([...listing.matchAll(/^udp .*? dport=(\d+)/gm)].map(([, port]) => Number(port)));
+      for (const port of ports)
+        if (used.has(port)) await run(["conntrack", "-D", "-p", "udp", "--dport", String(port)]);
+    } catch (error) {
+      if (error instanceof CommandError && error.exitCode === 1) return; // the flow has ended meanwhile
+      if (this.#saidConntrack) return;
+      this.#saidConntrack = true;
+      this.#log.warn("UDP clients that already send to a port notice a change of it only after a pause", {
+        reason: messageOf(error),
+      });
     }
   }
 }
 
 /** Ports that lead elsewhere than before. */
-export function changedUdpPorts(before: readonly MeshPort[], after: readonly MeshPort[]): number[] {
+export function changedUdpPorts(before: readonly MeshPort[], after: readonly MeshPort[]): Set<number> {
   const targets = (ports: readonly MeshPort[]) =>
     new Map(ports.filter(({ protocol }) => protocol === "udp").map(({ port, vip }) => [port, vip]));
   const old = targets(before);
   const now = targets(after);
-  return [...new Set([...old.keys(), ...now.keys()])].filter((port) => old.get(port) !== now.get(port));
+  return new Set([...old.keys(), ...now.keys()].filter((port) => old.get(port) !== now.get(port)));
 }
 
 async function nft(args: readonly string[], input = ""): Promise<string> {

@@ -8,7 +8,8 @@ const PROTOCOLS = ["tcp", "udp"] as const;
 
 /** A whole transaction for `nft -f`: replaces what the table held. `name` is the table's. */
 export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldPort[]): string {
-  const { device, vethPrefix, ingressAddress, internal } = desired;
+  const { device, vethPrefix, vxlanPorts, ingressAddress, internal } = desired;
+  const vxlan = `udp dport { ${vxlanPorts.join(", ")} }`;
   const pool = formatCidr(desired.pool);
   const tun = `"${device}"`;
   return [
@@ -35,7 +36,10 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
         : [`iifname ${tun} ip saddr { ${internal.map(formatCidr).join(", ")} } ip daddr != ${pool} drop`]),
       // The data path tracks these; a second entry here would call half of each local flow invalid.
       `iifname ${tun} ip daddr ${pool} fib daddr type != local notrack`,
+      // Between nodes there is nothing to translate; an entry would cost every datagram a look-up.
+      `${vxlan} fib daddr type local notrack`,
     ]),
+    ...chain("raw_output", ["type filter hook output priority raw; policy accept;", `${vxlan} notrack`]),
     ...chain("prerouting", ["type nat hook prerouting priority dstnat; policy accept;", "jump published"]),
     ...chain("output", ["type nat hook output priority -100; policy accept;", "jump published"]),
     ...chain("postrouting", [

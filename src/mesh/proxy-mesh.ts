@@ -1,7 +1,9 @@
 // The routing mesh without nftables: a relay for each published port. A task sees the node as its client.
+import type { HeldPort } from "../cluster/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { EVERY_ADDRESS } from "./held-ports.ts";
 import type { DesiredMesh, Mesh, MeshPort } from "./mesh.ts";
 import { listenTcp } from "./tcp-relay.ts";
 import { listenUdp } from "./udp-relay.ts";
@@ -21,7 +23,7 @@ export class ProxyMesh implements Mesh {
   readonly kind = "proxy";
   readonly #log: Log;
   readonly #clock: Clock;
-  // BOUNDED: by the published ports; keyed by PORT/PROTOCOL>VIP.
+  // BOUNDED: by the published ports; keyed by [ADDRESS:]PORT/PROTOCOL>VIP.
   readonly #relays = new Map<string, Relay>();
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -30,39 +32,60 @@ export class ProxyMesh implements Mesh {
     this.#clock = clock;
   }
 
-  apply({ ports }: DesiredMesh): Promise<void> {
+  apply({ ports }: DesiredMesh): Promise<readonly HeldPort[]> {
     const result = this.#turn.then(() => this.#apply(ports));
     this.#turn = result;
     return result;
   }
 
-  remove(): Promise<void> {
-    const result = this.#turn.then(() => this.#apply([]));
-    this.#turn = result;
-    return result;
+  /** Nobody else can close its sockets. */
+  watch(): void {}
+
+  close(): Promise<void> {
+    return this.remove();
   }
 
-  async #apply(ports: readonly MeshPort[]): Promise<void> {
-    const desired = new Map(ports.map((port) => [`${port.port}/${port.protocol}>${port.meshVip}`, port]));
+  async remove(): Promise<void> {
+    const result = this.#turn.then(() => this.#apply([]));
+    this.#turn = result;
+    await result;
+  }
+
+  async #apply(ports: readonly MeshPort[]): Promise<HeldPort[]> {
+    const desired = new Map(ports.map((port) => [keyOf(port), port]));
     for (const [key, relay] of this.#relays) {
       if (desired.has(key)) continue;
       this.#relays.delete(key);
       await relay.close();
     }
-    for (const [key, port] of desired) if (!this.#relays.has(key)) await this.#open(key, port);
+    const held: HeldPort[] = [];
+    for (const [key, port] of desired) {
+      if (this.#relays.has(key) || (await this.#open(key, port))) continue;
+      held.push({ port: port.port, protocol: port.protocol, address: port.address ?? EVERY_ADDRESS });
+    }
+    return held;
   }
 
   /** A port that cannot be had is said and tried again next time; the others work. */
-  async #open(key: string, { protocol, port, meshVip }: MeshPort): Promise<void> {
-    const fields = { port: `${port}/${protocol}`, address: meshVip };
-    const options = { log: this.#log, clock: this.#clock, port, target: { address: meshVip, port } };
+  async #open(key: string, { protocol, port, vip, address, proxyProtocol }: MeshPort): Promise<boolean> {
+    const fields = { port: `${port}/${protocol}`, address: vip };
+    const options = { log: this.#log, clock: this.#clock, address, port, target: { address: vip, port } };
     try {
-      this.#relays.set(key, await (protocol === "tcp" ? listenTcp(options) : listenUdp(options)));
+      const relay = await (protocol === "tcp" ? listenTcp({ ...options, proxyProtocol }) : listenUdp(options));
+      this.#relays.set(key, relay);
       this.#log.info("published port is relayed; tasks do not see the client's address", fields);
+      return true;
     } catch (error) {
-      const taken = (error as NodeJS.ErrnoException).code === "EADDRINUSE";
-      const reason = taken ? `port ${port} is in use: 'ss -lnp' shows by whom` : messageOf(error);
+      const { code } = error as NodeJS.ErrnoException;
+      // Published on an address that another node has: it answers there.
+      if (code === "EADDRNOTAVAIL") return true;
+      const reason = code === "EADDRINUSE" ? `port ${port} is in use: 'ss -lnp' shows by whom` : messageOf(error);
       this.#log.error("published port is not answered on this node", { ...fields, reason });
+      return false;
     }
   }
+}
+
+function keyOf({ port, protocol, vip, address }: MeshPort): string {
+  return `${address}:${port}/${protocol}>${vip}`;
 }

@@ -5,6 +5,7 @@ import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { Relay } from "./proxy-mesh.ts";
+import { proxyHeader } from "./proxy-protocol.ts";
 
 /** Connections of one port. The next are refused. */
 const MAX_CONNECTIONS = 4096;
@@ -12,16 +13,24 @@ const MAX_CONNECTIONS = 4096;
 export interface RelayOptions {
   log: Log;
   clock: Clock;
+  /** null: every one. */
+  address: string | null;
   /** 0: any. */
   port: number;
   target: { address: string; port: number };
 }
 
+export interface TcpRelayOptions extends RelayOptions {
+  /** Tells the target who the client is. */
+  proxyProtocol: boolean;
+}
+
 /** Rejects with the system's error when the port cannot be had. */
-export async function listenTcp({ log, port, target }: RelayOptions): Promise<Relay> {
+export async function listenTcp({ log, address, port, target, proxyProtocol }: TcpRelayOptions): Promise<Relay> {
   const sockets = new Set<Socket>(); // BOUNDED: two a connection, MAX_CONNECTIONS
   const server = createServer({ allowHalfOpen: true }, (client) => {
     const task = connect({ host: target.address, port: target.port, allowHalfOpen: true });
+    if (proxyProtocol) tellClient(task, client);
     for (const [socket, other] of [
       [client, task],
       [task, client],
@@ -37,7 +46,7 @@ export async function listenTcp({ log, port, target }: RelayOptions): Promise<Re
     }
   });
   server.maxConnections = MAX_CONNECTIONS;
-  server.listen(port, "0.0.0.0");
+  server.listen(port, address ?? "0.0.0.0");
   await once(server, "listening");
   server.on("error", (error) => log.error("a published port fails", { port: `${port}/tcp`, err: error }));
   return {
@@ -47,4 +56,12 @@ export async function listenTcp({ log, port, target }: RelayOptions): Promise<Re
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** A client that is gone already has no addresses, and nothing to say either. */
+function tellClient(task: Socket, { remoteAddress, remotePort, localAddress, localPort }: Socket): void {
+  if (remoteAddress === undefined || remotePort === undefined) return;
+  if (localAddress === undefined || localPort === undefined) return;
+  const client = { address: remoteAddress, port: remotePort };
+  task.write(proxyHeader({ client, server: { address: localAddress, port: localPort } }));
 }

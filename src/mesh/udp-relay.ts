@@ -17,7 +17,7 @@ interface Session {
 }
 
 /** Rejects with the system's error when the port cannot be had. */
-export async function listenUdp({ log, clock, port, target }: RelayOptions): Promise<Relay> {
+export async function listenUdp({ log, clock, address, port, target }: RelayOptions): Promise<Relay> {
   const server = createSocket("udp4");
   // BOUNDED: by MAX_SESSIONS; keyed by the client's ADDRESS:PORT, the one used last is last.
   const sessions = new Map<string, Session>();
@@ -58,7 +58,7 @@ export async function listenUdp({ log, clock, port, target }: RelayOptions): Pro
     sessions.set(key, session);
     session.socket.send(data, target.port, target.address);
   });
-  server.bind(port, "0.0.0.0");
+  server.bind(port, address ?? "0.0.0.0");
   await once(server, "listening");
   server.on("error", (error) => log.error("a published port fails", { port: `${port}/udp`, err: error }));
   expire();

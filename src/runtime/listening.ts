@@ -1,8 +1,8 @@
 // Whether somebody listens on a TCP port of a network namespace, seen through any process in it: proc_net_tcp(5).
 import { readFile } from "node:fs/promises";
 import { type Clock, delay } from "../lib/clock.ts";
+import { socketsIn, TCP_LISTEN } from "../lib/proc-net.ts";
 
-const LISTEN = "0A";
 /** Who does not listen by then may never. */
 const DEADLINE_MS = 10_000;
 const LOOK_MS = 20;
@@ -20,13 +20,8 @@ export async function isListening(pid: number, ports: readonly number[]): Promis
   return tables.some((table) => ports.some((port) => hasListener(table, port)));
 }
 
-/** Lines of `/proc/PID/net/tcp`: slot, local ADDRESS:PORT in hex, remote, state and more. */
 export function hasListener(table: string, port: number): boolean {
-  const suffix = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  return table.split("\n").some((line) => {
-    const [, local, , state] = line.trim().split(/\s+/);
-    return state === LISTEN && local?.endsWith(suffix) === true;
-  });
+  return socketsIn(table, TCP_LISTEN).some((socket) => socket.port === port);
 }
 
 async function tableOf(pid: number, name: string): Promise<string> {

@@ -27,6 +27,8 @@ export interface TaskRunnerOptions {
   /** Links the task's network namespace. Called before each start and each adoption: it must not mind twice. */
   attach(task: AnyTask, netns: string): Promise<void>;
   detach(task: AnyTask): Promise<void>;
+  /** Resolves when a running task that is to stop may be told to. */
+  drain(task: AnyTask): Promise<void>;
   report(status: TaskStatus): void;
 }
 
@@ -37,6 +39,8 @@ export class TaskRunner {
   #tell: () => void = () => {};
   readonly #unwanted = new AbortController();
   readonly #whenTold: Promise<void>;
+  #tellLeave: () => void = () => {};
+  readonly #whenLeft: Promise<void>;
   #restarts = 0;
   /** Why it is not running, until it is. */
   #error: string | null = null;
@@ -47,6 +51,9 @@ export class TaskRunner {
     this.#options = { ...options, log: options.log.with({ task: spec.name }) };
     this.#whenTold = new Promise((resolve) => {
       this.#tell = resolve;
+    });
+    this.#whenLeft = new Promise((resolve) => {
+      this.#tellLeave = resolve;
     });
   }
 
@@ -67,6 +74,7 @@ export class TaskRunner {
     this.#told = "leave";
     this.#unwanted.abort();
     this.#tell();
+    this.#tellLeave();
   }
 
   /** Resolves when it was told to stop and has, or was told to leave. */
@@ -82,7 +90,7 @@ export class TaskRunner {
       this.#restarts++;
     }
     for (backoffMs = BACKOFF_FIRST_MS; this.#told === "stop"; backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS)) {
-      if (await this.#end()) return;
+      if ((await this.#end()) || this.#isLeft()) return;
       await delay(clock, backoffMs);
     }
   }
@@ -128,11 +136,21 @@ export class TaskRunner {
     return running;
   }
 
+  /** Whether the agent goes; that can come about during any wait. */
+  #isLeft(): boolean {
+    return this.#told === "leave";
+  }
+
   /** False when something of it is left. */
   async #end(): Promise<boolean> {
-    const { runtime, log, detach } = this.#options;
+    const { runtime, log, drain, detach } = this.#options;
     try {
-      await (await runtime.adopt(this.#spec))?.stop(STOP_GRACE_MS);
+      const running = await runtime.adopt(this.#spec);
+      if (running !== undefined) {
+        await Promise.race([drain(this.#spec), running.exited, this.#whenLeft]);
+        if (this.#isLeft()) return false;
+        await running.stop(STOP_GRACE_MS);
+      }
       await detach(this.#spec);
       await runtime.remove(this.#spec);
     } catch (error) {

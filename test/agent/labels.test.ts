@@ -20,8 +20,8 @@ const rows: [says: string, labels: Record<string, string>, spec: Partial<ReturnT
       network: "web",
       service: "search",
       ports: [
-        { published: 9200, target: 9200, protocol: "tcp" },
-        { published: 53, target: 5353, protocol: "udp" },
+        { published: 9200, target: 9200, protocol: "tcp", mode: "ingress", address: null },
+        { published: 53, target: 5353, protocol: "udp", mode: "ingress", address: null },
       ],
       aliases: ["es", "db_1"],
     },
@@ -46,9 +46,9 @@ const wrong: [labels: Record<string, string>, says: RegExp][] = [
   [{ "overlayd.network": "web", "overlayd.publish": "80:80" }, /overlayd\.publish needs overlayd\.service/],
   [{ "overlayd.service": "a", "overlayd.name": "b" }, /overlayd\.name is not for a task of a service/],
   [{ "overlayd.service": "a_b" }, /overlayd\.service: 'a_b': a name has letters/],
-  [{ "overlayd.service": "a", "overlayd.publish": "80" }, /overlayd\.publish: '80': the port to publish is missing/],
+  [{ "overlayd.service": "a", "overlayd.publish": "80:" }, /overlayd\.publish: '80:': write \[ADDRESS:\]/],
   [{ "overlayd.service": "a", "overlayd.publish": "70000:80" }, /'70000' is not a port from 1 to 65535/],
-  [{ "overlayd.service": "a", "overlayd.publish": "80:80,," }, /overlayd\.publish: '': write PUBLISHED:TARGET/],
+  [{ "overlayd.service": "a", "overlayd.publish": "80:80,," }, /overlayd\.publish: '': write \[ADDRESS:\]/],
   [{ "overlayd.network": "web", "overlayd.alias": "a.b" }, /overlayd\.alias: 'a\.b': an alias has letters/],
   [{ "overlayd.network": "web", "overlayd.ip": "10.0.0.300" }, /overlayd\.ip: '10\.0\.0\.300' is not an IPv4 address/],
 ];

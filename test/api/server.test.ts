@@ -28,7 +28,12 @@ function search(): FakeBackend {
   return new FakeBackend([
     ...["node10", "node2", "node1"].map((name) => put.node(nodeRow(name))),
     put.network(networkRow("web")),
-    put.service(serviceRow("search", { replicas: 3, ports: [{ published: 9200, target: 9200, protocol: "tcp" }] })),
+    put.service(
+      serviceRow("search", {
+        replicas: 3,
+        ports: [{ published: 9200, target: 9200, protocol: "tcp", mode: "ingress", address: null }],
+      }),
+    ),
     ...tasks.map(put.task),
     put.status(statusRow(tasks[0]!, "running")),
     put.status(statusRow(tasks[1]!, "failed", { error: "exit status 1", exitCode: 1, restarts: 4 })),

@@ -79,8 +79,8 @@ test("attach asks for what its options say, and prints the address", async (t) =
       address: "10.192.32.78",
       service: "search",
       ports: [
-        { published: 9200, target: 9200, protocol: "tcp" },
-        { published: 53, target: 5353, protocol: "udp" },
+        { published: 9200, target: 9200, protocol: "tcp", mode: "ingress", address: null },
+        { published: 53, target: 5353, protocol: "udp", mode: "ingress", address: null },
       ],
     },
   ]);

@@ -73,10 +73,10 @@ for (const [command, truncate, text] of commands) {
 test("ports are shown as Docker shows them", (t) => {
   t.is(
     formatPorts([
-      { published: 9200, target: 80, protocol: "tcp" },
-      { published: 53, target: 53, protocol: "udp" },
+      { published: 9200, target: 80, protocol: "tcp", mode: "ingress", address: null },
+      { published: 53, target: 53, protocol: "udp", mode: "host", address: "10.0.0.1" },
     ]),
-    "*:9200->80/tcp, *:53->53/udp",
+    "*:9200->80/tcp, 10.0.0.1:53->53/udp",
   );
   t.is(formatPorts([]), "");
 });
@@ -111,10 +111,13 @@ const tables: [name: string, rows: string[][], text: string][] = [
 ];
 for (const [name, rows, text] of tables) test(`a table: ${name}`, (t) => t.is(formatTable(columns, rows), text));
 
-const ports: [text: string, ports: [published: number, target: number, protocol: string][]][] = [
+type PortRow = [published: number | null, target: number, protocol: string, mode?: string, address?: string | null];
+const ports: [text: string, ports: PortRow[]][] = [
   ["9200:9200", [[9200, 9200, "tcp"]]],
   ["80:8080/tcp", [[80, 8080, "tcp"]]],
   ["53:5353/UDP", [[53, 5353, "udp"]]],
+  ["9200", [[null, 9200, "tcp"]]],
+  ["53/udp", [[null, 53, "udp"]]],
   [
     "8000-8001:9000-9001",
     [
@@ -122,32 +125,49 @@ const ports: [text: string, ports: [published: number, target: number, protocol:
       [8001, 9001, "tcp"],
     ],
   ],
+  [
+    "9000-9001",
+    [
+      [null, 9000, "tcp"],
+      [null, 9001, "tcp"],
+    ],
+  ],
+  ["10.0.0.1:80:8080", [[80, 8080, "tcp", "ingress", "10.0.0.1"]]],
+  ["10.0.0.1::80/udp", [[null, 80, "udp", "ingress", "10.0.0.1"]]],
+  ["0.0.0.0:80:80", [[80, 80, "tcp"]]],
   ["published=80,target=8080", [[80, 8080, "tcp"]]],
+  ["target=80", [[null, 80, "tcp"]]],
   ["target=53,published=53,protocol=udp,mode=ingress", [[53, 53, "udp"]]],
+  ["mode=host,target=80,published=8080", [[8080, 80, "tcp", "host"]]],
+  ["published=80,target=80,address=10.0.0.1", [[80, 80, "tcp", "ingress", "10.0.0.1"]]],
+  ["published=80,target=80,host_ip=10.0.0.1", [[80, 80, "tcp", "ingress", "10.0.0.1"]]],
 ];
 for (const [text, expected] of ports) {
   test(`-p ${text} is read`, (t) => {
     t.deepEqual(
-      publishedPorts(text).map(({ published, target, protocol }) => [published, target, protocol]),
-      expected as [number, number, "tcp" | "udp"][],
+      publishedPorts(text).map((port) => [port.published, port.target, port.protocol, port.mode, port.address]),
+      expected.map(([published, target, protocol, mode = "ingress", address = null]) => {
+        return [published, target, protocol, mode, address];
+      }) as [number | null, number, "tcp" | "udp", "ingress" | "host", string | null][],
     );
   });
 }
 
+const FORM = /write \[ADDRESS:\]\[PUBLISHED:\]TARGET/;
 const wrongPorts: [text: string, says: RegExp][] = [
-  ["9200", /the port to publish is missing/],
-  ["", /write PUBLISHED:TARGET/],
-  ["a:b", /write PUBLISHED:TARGET/],
+  ["", FORM],
+  ["a:b", FORM],
   ["0:80", /'0' is not a port/],
   ["70000:80", /'70000' is not a port/],
   ["80:80/sctp", /'sctp' is neither tcp nor udp/],
-  ["1.2.3.4:80:80", /write PUBLISHED:TARGET/],
+  ["1.2.3.400:80:80", /'1.2.3.400' is not an IPv4 address/],
+  ["1.2.3.4:80", FORM],
   ["80-90:80-81", /as many ports/],
   ["90-80:90-80", /not a range/],
   ["1-2000:1-2000", /not a range/],
-  ["published=80", /write PUBLISHED:TARGET/],
+  ["published=80", FORM],
   ["publised=80,target=80", /'publised' is not known; did you mean 'published'/],
-  ["published=80,target=80,mode=host", /mode 'host' is not supported/],
+  ["published=80,target=80,mode=hots", /mode 'hots' is neither ingress nor host/],
   ["published=,target=80", /'' is not a port/],
 ];
 for (const [text, says] of wrongPorts) {

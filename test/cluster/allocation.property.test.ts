@@ -2,7 +2,7 @@
 // its subnet, nothing is given away too soon, and all that is released can be had again.
 import test from "ava";
 import fc from "fast-check";
-import type { CommandInput } from "../../src/cluster/commands.ts";
+import type { AskedPortInput, CommandInput } from "../../src/cluster/commands.ts";
 import type { TaskState } from "../../src/cluster/schema.ts";
 import type { WorkloadInput } from "../../src/cluster/workload.ts";
 import { UserError } from "../../src/lib/errors.ts";
@@ -21,7 +21,7 @@ type Step =
       node: number;
       container: number;
       service: string | null;
-      port: { published: number; target: number };
+      port: AskedPortInput;
     }
   | { kind: "detach"; index: number }
   | { kind: "join" | "lose" | "apply"; node: number }
@@ -35,7 +35,12 @@ const name = fc.constantFrom("a", "b", "c");
 const network = fc.constantFrom("n1", "n2", "n3", "default");
 const subnet = fc.constantFrom("10.192.64.0/29", "10.192.64.8/29", "10.192.64.0/28", "10.192.80.0/26", undefined);
 const replicas = fc.integer({ min: 0, max: 6 });
-const port = fc.record({ published: fc.integer({ min: 9000, max: 9002 }), target: fc.constant(80) });
+const port = fc.record({
+  published: fc.option(fc.integer({ min: 9000, max: 9002 }), { freq: 4 }),
+  target: fc.constant(80),
+  mode: fc.constantFrom("ingress" as const, "ingress" as const, "host" as const),
+  address: fc.constantFrom(null, null, "192.0.2.11", "192.0.2.12"),
+});
 
 const command: fc.Arbitrary<CommandInput> = fc.oneof(
   fc.record({ type: fc.constant("network.create" as const), name: network, subnet }),

@@ -51,7 +51,7 @@ test("the first container of a service that nobody created makes it, the last on
   const { vips, meshVip, ports } = cluster.service("search");
   t.is(Object.keys(vips).length, 1);
   t.truthy(meshVip);
-  t.deepEqual(ports, [{ ...port, protocol: "tcp" }]);
+  t.deepEqual(ports, [{ ...port, protocol: "tcp", mode: "ingress", address: null }]);
   t.deepEqual(
     cluster.tasks("search").map(({ slot }) => slot),
     [1, 2],

@@ -61,7 +61,7 @@ export class FakeNode {
   async obey(): Promise<void> {
     this.apply();
     const { tasks } = this.state!;
-    await this.report((id) => (tasks.get(id)!.desired === "running" ? "running" : "shutdown"));
+    await this.report((id) => (tasks.get(id)!.desired === "shutdown" ? "shutdown" : "running"));
   }
 
   #receive(message: StreamMessage): void {

@@ -1,5 +1,6 @@
 // What must hold in every state that the leader commits.
 
+import { claimKey } from "../../src/cluster/port-claim.ts";
 import type { Allocation, State } from "../../src/cluster/schema.ts";
 import { type Cidr, cidr, contains, ipv4, overlaps, sizeOf } from "../../src/lib/ip.ts";
 
@@ -23,10 +24,11 @@ function usesOf({ nodes, networks, services, tasks, endpoints }: State): Use[] {
   for (const { id, ingressAddress } of nodes.values()) {
     uses.push({ address: ingressAddress, networkId: ingressId, holder: { kind: "node", id } });
   }
-  for (const { id, vips, meshVip } of services.values()) {
+  for (const { id, vips, meshVip, hostVip } of services.values()) {
     const holder = { kind: "service", id } as const;
     for (const [networkId, address] of Object.entries(vips)) uses.push({ address, networkId, holder });
-    if (meshVip !== null) uses.push({ address: meshVip, networkId: ingressId, holder });
+    for (const address of [meshVip, hostVip])
+      if (address !== null) uses.push({ address, networkId: ingressId, holder });
   }
   for (const { id, addresses } of tasks.values()) {
     for (const [networkId, address] of Object.entries(addresses)) {
@@ -84,11 +86,17 @@ function networkViolations({ networks }: State, pool: Cidr): string[] {
 
 function portViolations({ services, ports }: State): string[] {
   const claims = [...services.values()].flatMap(({ id, ports: published }) =>
-    published.map(({ published: port, protocol }) => `${port}/${protocol} ${id}`),
+    published.map(({ published: port, protocol, address }) => `${claimKey({ port, protocol, address })} ${id}`),
   );
   const recorded = [...ports].map(([key, { serviceId }]) => `${key} ${serviceId}`);
+  const clashes = [...ports.values()].flatMap((claim) =>
+    [...ports.values()]
+      .filter((other) => other.port === claim.port && other.protocol === claim.protocol)
+      .filter((other) => other.address === null && claim.address !== null)
+      .map((other) => `${claimKey(claim)} is claimed beside ${claimKey(other)}`),
+  );
   return JSON.stringify(claims.toSorted()) === JSON.stringify(recorded.toSorted())
-    ? []
+    ? clashes
     : [`ports: services say ${claims}, the table says ${recorded}`];
 }
 

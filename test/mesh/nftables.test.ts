@@ -5,6 +5,10 @@ import type { DesiredMesh, MeshPort } from "../../src/mesh/mesh.ts";
 import { ruleset } from "../../src/mesh/nftables.ts";
 import { changedUdpPorts } from "../../src/mesh/nftables-mesh.ts";
 
+function port(protocol: MeshPort["protocol"], number: number, vip: string, address: string | null = null): MeshPort {
+  return { protocol, port: number, vip, address, proxyProtocol: false };
+}
+
 const DESIRED: DesiredMesh = {
   pool: cidr("10.192.0.0/10"),
   device: "overlay0",
@@ -12,15 +16,11 @@ const DESIRED: DesiredMesh = {
   vxlanPorts: [4789],
   ingressAddress: "10.192.0.2",
   internal: [],
-  ports: [
-    { protocol: "tcp", port: 9200, meshVip: "10.192.0.7" },
-    { protocol: "udp", port: 53, meshVip: "10.192.0.8" },
-    { protocol: "tcp", port: 80, meshVip: "10.192.0.9" },
-  ],
+  ports: [port("tcp", 9200, "10.192.0.7"), port("udp", 53, "10.192.0.8"), port("tcp", 80, "10.192.0.9")],
 };
 
 test("ports are elements of a map, in order", (t) => {
-  const text = ruleset("overlayd", DESIRED);
+  const text = ruleset("overlayd", DESIRED, []);
   t.regex(
     text,
     /map tcp_ports \{\s+type inet_service : ipv4_addr\s+elements = \{ 80 : 10\.192\.0\.9, 9200 : 10\.192\.0\.7 \}/,
@@ -29,12 +29,7 @@ test("ports are elements of a map, in order", (t) => {
 });
 
 const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected: boolean][] = [
-  [
-    "the gateway's own ports are never translated",
-    {},
-    "ip daddr != 10.192.0.0/10 fib daddr type local dnat to tcp",
-    true,
-  ],
+  ["the gateway's own ports are never translated", {}, "ip daddr 10.192.0.0/10 return", true],
   ["loopback clients get the node's address", {}, "127.0.0.0/8 snat to 10.192.0.2", true],
   ["without an address of the node nothing is translated to it", { ingressAddress: null }, "snat", false],
   ["without internal networks there is no rule for them", {}, "daddr != 10.192.0.0/10 drop", false],
@@ -57,13 +52,30 @@ const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected
 ];
 for (const [title, change, line, expected] of ROWS) {
   test(title, (t) => {
-    t.is(ruleset("overlayd", { ...DESIRED, ...change }).includes(line), expected);
+    t.is(ruleset("overlayd", { ...DESIRED, ...change }, []).includes(line), expected);
   });
 }
 
+test("a port on one address is in a map of its own", (t) => {
+  const text = ruleset("overlayd", { ...DESIRED, ports: [port("tcp", 80, "10.192.0.9", "192.0.2.11")] }, []);
+  t.regex(text, /map tcp_addresses \{\s+type [^\n]+\s+elements = \{ 192\.0\.2\.11 \. 80 : 10\.192\.0\.9 \}/);
+  t.regex(text, /map tcp_ports \{\s+type [^\n]+\s+\}/);
+});
+
+test("a port that a process has everywhere is left out, one that it has on an address is excepted there", (t) => {
+  const held = [
+    { port: 9200, protocol: "tcp" as const, address: "0.0.0.0" },
+    { port: 53, protocol: "udp" as const, address: "127.0.0.53" },
+  ];
+  const text = ruleset("overlayd", DESIRED, held);
+  t.regex(text, /map tcp_ports \{[^}]+elements = \{ 80 : 10\.192\.0\.9 \}/);
+  t.regex(text, /map udp_ports \{[^}]+elements = \{ 53 : 10\.192\.0\.8 \}/);
+  t.regex(text, /set udp_held \{[^}]+elements = \{ 127\.0\.0\.53 \. 53 \}/);
+});
+
 test("only UDP ports that lead elsewhere have changed", (t) => {
-  const udp = (port: number, meshVip: string): MeshPort => ({ protocol: "udp", port, meshVip });
+  const udp = (number: number, vip: string): MeshPort => port("udp", number, vip);
   const before = [udp(1, "a"), udp(2, "a"), udp(3, "a"), { ...udp(5, "a"), protocol: "tcp" as const }];
   const after = [udp(1, "a"), udp(2, "b"), udp(4, "a")];
-  t.deepEqual(changedUdpPorts(before, after), [2, 3, 4]);
+  t.deepEqual([...changedUdpPorts(before, after)], [2, 3, 4]);
 });

@@ -12,6 +12,7 @@ import { listenUdp } from "../../src/mesh/udp-relay.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 
 const LOOPBACK = "127.0.0.1";
+const TCP = { log: silentLog, clock: systemClock, address: null, proxyProtocol: false };
 
 async function tcpTarget(serve: (socket: Socket) => void) {
   const server = createServer({ allowHalfOpen: true }, serve).listen(0, LOOPBACK);
@@ -46,7 +47,7 @@ test("a client that closes its side first still gets the whole answer", async (t
     const asked = await readAll(socket);
     socket.end(`${asked.length} bytes, ${"x".repeat(300_000)}`);
   });
-  const relay = await listenTcp({ log: silentLog, clock: systemClock, port: 0, target: { address: LOOPBACK, port } });
+  const relay = await listenTcp({ ...TCP, port: 0, target: { address: LOOPBACK, port } });
   const client = connect({ port: relay.port, host: LOOPBACK, allowHalfOpen: true });
   client.end("y".repeat(200_000));
   const answer = await readAll(client);
@@ -56,10 +57,32 @@ test("a client that closes its side first still gets the whole answer", async (t
   server.close();
 });
 
+test("with the PROXY protocol the target learns who the client is before anything else", async (t) => {
+  const { server, port } = await tcpTarget(async (socket) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of socket) chunks.push(chunk as Buffer);
+    socket.end(Buffer.concat(chunks).toString("hex"));
+  });
+  const relay = await listenTcp({ ...TCP, proxyProtocol: true, port: 0, target: { address: LOOPBACK, port } });
+  const client = connect({ port: relay.port, host: LOOPBACK, allowHalfOpen: true });
+  client.end("hi");
+  const answer = await readAll(client);
+  const ports = Buffer.alloc(4);
+  ports.writeUInt16BE(client.localPort!);
+  ports.writeUInt16BE(relay.port, 2);
+  // The signature, version 2 and PROXY, TCP over IPv4, 12 bytes of addresses and ports: proxy-protocol.txt section 2.2.
+  t.is(
+    answer,
+    `0d0a0d0a000d0a515549540a2111000c7f0000017f000001${ports.toString("hex")}${Buffer.from("hi").toString("hex")}`,
+  );
+  await relay.close();
+  server.close();
+});
+
 test("a target that refuses resets the client", async (t) => {
   const { server, port } = await tcpTarget(() => {});
   await new Promise((resolve) => server.close(resolve));
-  const relay = await listenTcp({ log: silentLog, clock: systemClock, port: 0, target: { address: LOOPBACK, port } });
+  const relay = await listenTcp({ ...TCP, port: 0, target: { address: LOOPBACK, port } });
   const client = connect({ port: relay.port, host: LOOPBACK });
   const [error] = (await once(client, "error")) as [NodeJS.ErrnoException];
   t.is(error.code, "ECONNRESET");
@@ -70,7 +93,7 @@ test("each UDP client gets its own answers", async (t) => {
   const target = await udpSocket();
   target.on("message", (data, from) => target.send(`re: ${data}`, from.port, from.address));
   const address = { address: LOOPBACK, port: target.address().port };
-  const relay = await listenUdp({ log: silentLog, clock: systemClock, port: 0, target: address });
+  const relay = await listenUdp({ log: silentLog, clock: systemClock, address: null, port: 0, target: address });
   const clients = await Promise.all([udpSocket(), udpSocket(), udpSocket()]);
   const answers = await Promise.all(clients.map((client, i) => ask(client, relay.port, `client ${i}`)));
   t.deepEqual(answers, ["re: client 0", "re: client 1", "re: client 2"]);
@@ -83,7 +106,7 @@ test("a UDP client that is silent for long is forgotten, one that speaks is not"
   const target = await udpSocket();
   target.on("message", (_, from) => target.send(String(from.port), from.port, from.address));
   const address = { address: LOOPBACK, port: target.address().port };
-  const relay = await listenUdp({ log: silentLog, clock, port: 0, target: address });
+  const relay = await listenUdp({ log: silentLog, clock, address: null, port: 0, target: address });
   const busy = await udpSocket();
   const silent = await udpSocket();
   const before = { busy: await ask(busy, relay.port, ""), silent: await ask(silent, relay.port, "") };
@@ -108,12 +131,12 @@ test("a port in use is said with the command that shows by whom, and had once it
     vxlanPorts: [4789],
     ingressAddress: null,
     internal: [],
-    ports: [{ protocol: "tcp" as const, port, meshVip: LOOPBACK }],
+    ports: [{ protocol: "tcp" as const, port, vip: LOOPBACK, address: null, proxyProtocol: false }],
   };
-  await mesh.apply(desired);
+  t.deepEqual(await mesh.apply(desired), [{ port, protocol: "tcp", address: "0.0.0.0" }]);
   t.regex(lines.join(""), new RegExp(`port ${port} is in use: 'ss -lnp' shows by whom`));
   await new Promise((resolve) => occupant.close(resolve));
-  await mesh.apply(desired);
+  t.deepEqual(await mesh.apply(desired), []);
   t.regex(lines.at(-1)!, /is relayed/);
   await mesh.remove();
 });

@@ -85,7 +85,12 @@ class World {
   }
 }
 
-const search: CommandInput = { type: "service.create", name: "search", workload: { runtime: "process", command: ["server"] }, replicas: 3 };
+const search: CommandInput = {
+  type: "service.create",
+  name: "search",
+  workload: { runtime: "process", command: ["server"] },
+  replicas: 3,
+};
 
 async function createSearch(world: World): Promise<void> {
   const { session } = world.nodes[1]!;

@@ -65,15 +65,16 @@ export class SimulatedNode {
 
   #obey(state: State): void {
     const own = [...state.tasks.values()].filter(({ nodeId }) => nodeId === this.session.nodeId);
-    this.running = new Set(own.filter(({ desired }) => desired === "running").map(({ id }) => id));
+    this.running = new Set(own.filter(({ desired }) => desired !== "shutdown").map(({ id }) => id));
     const statuses = own.map(
       ({ id, nodeId, desired }): TaskStatus => ({
         taskId: id,
         nodeId: nodeId!,
-        state: desired === "running" ? "running" : "shutdown",
+        state: desired === "shutdown" ? "shutdown" : "running",
         since: 0,
         error: null,
-        exitCode: null, message: null,
+        exitCode: null,
+        message: null,
         restarts: 0,
       }),
     );

@@ -1,0 +1,27 @@
+// Published ports as a person reads them: those that belong to a task, and nodes that leave one to a process.
+import type { HeldPort, PublishedPort, Service, State, Task } from "../cluster/schema.ts";
+
+/** The ports that the task's node answers for it alone. */
+export function hostPorts(state: State, { serviceId, desired }: Task): PublishedPort[] {
+  if (desired !== "running") return [];
+  return state.services.get(serviceId)?.ports.filter(({ mode }) => mode === "host") ?? [];
+}
+
+/** Which nodes do not answer which port, and what shows why. */
+export function portWarnings(state: State, { ports }: Service): string[] {
+  const nodes = [...state.nodes.values()].toSorted((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+  return nodes.flatMap(({ name, heldPorts }) =>
+    heldPorts
+      .filter((held) => ports.some((port) => covers(port, held)))
+      .map(({ port, protocol, address }) => {
+        const where = address === "0.0.0.0" ? "" : ` at ${address}`;
+        const command = `ss -lnp${protocol === "tcp" ? "t" : "u"} sport = :${port}`;
+        return `${name} does not answer ${port}/${protocol}${where}: a process of its own listens there ('${command}' shows which)`;
+      }),
+  );
+}
+
+function covers({ published, protocol, address }: PublishedPort, held: HeldPort): boolean {
+  if (published !== held.port || protocol !== held.protocol) return false;
+  return address === null || held.address === "0.0.0.0" || address === held.address;
+}

@@ -1,0 +1,86 @@
+// Tasks that go while they serve: first nobody is sent to them any more, then they are stopped.
+import test from "ava";
+import type { CommandInput } from "../../src/cluster/commands.ts";
+import type { Task } from "../../src/cluster/schema.ts";
+import { Cluster } from "./cluster-fixture.ts";
+
+const create: CommandInput = {
+  type: "service.create",
+  name: "s",
+  workload: { runtime: "process", command: ["true"] },
+  replicas: 3,
+};
+const scale = (replicas: number): CommandInput => ({ type: "service.scale", name: "s", replicas });
+
+async function withService(): Promise<Cluster> {
+  const cluster = await Cluster.start(3);
+  await cluster.leader.execute(create);
+  await cluster.settle();
+  return cluster;
+}
+
+function desired(cluster: Cluster): Task["desired"][] {
+  return cluster
+    .tasks("s")
+    .map((task) => task.desired)
+    .toSorted();
+}
+
+test("a task that is scaled away drains until every live node has that in force", async (t) => {
+  const cluster = await withService();
+  await cluster.leader.execute(scale(2));
+  t.deepEqual(desired(cluster), ["draining", "running", "running"]);
+  const [first, second, third] = cluster.nodes;
+  for (const node of [first!, second!]) await node.obey();
+  t.deepEqual(desired(cluster), ["draining", "running", "running"]);
+  await third!.obey();
+  t.deepEqual(desired(cluster), ["running", "running", "shutdown"]);
+  await cluster.settle();
+  t.deepEqual(desired(cluster), ["running", "running"]);
+});
+
+test("a node that is behind for long is not waited for", async (t) => {
+  const cluster = await withService();
+  await cluster.leader.execute(scale(2));
+  const [first, second] = cluster.nodes;
+  const keepUp = async (ms: number) => {
+    await cluster.clock.advance(ms);
+    for (const node of [first!, second!]) await node.obey();
+    await cluster.nodes[2]!.report(() => "running"); // alive, and behind
+  };
+  for (let passed = 0; passed < 25_000; passed += 1000) await keepUp(1000);
+  t.true(desired(cluster).includes("draining"));
+  for (let passed = 0; passed < 10_000; passed += 1000) await keepUp(1000);
+  t.false(desired(cluster).includes("draining"));
+});
+
+test("a task that did not run is stopped at once", async (t) => {
+  const cluster = await Cluster.start(3);
+  await cluster.leader.execute(create);
+  await cluster.leader.execute(scale(2));
+  t.deepEqual(desired(cluster), ["running", "running"]);
+});
+
+test("a drained node's task serves until the one that takes its place runs", async (t) => {
+  const cluster = await withService();
+  const [, , third] = cluster.nodes;
+  await cluster.leader.execute({ type: "node.availability", name: "node3", availability: "drain" });
+  for (const node of cluster.nodes) node.apply();
+  await third!.report(() => "running");
+  for (const node of cluster.nodes.slice(0, 2))
+    await node.report((id) => (isNew(cluster, id) ? "starting" : "running"));
+  t.deepEqual(desired(cluster), ["draining", "running", "running", "running"]);
+  await cluster.settle();
+  t.deepEqual(cluster.spread("s").toSorted(), [0, 1, 2]);
+  t.deepEqual(desired(cluster), ["running", "running", "running"]);
+});
+
+test("a service that is removed has its tasks stopped at once", async (t) => {
+  const cluster = await withService();
+  await cluster.leader.execute({ type: "service.remove", name: "s" });
+  t.true([...cluster.leader.state.tasks.values()].every((task) => task.desired === "shutdown"));
+});
+
+function isNew(cluster: Cluster, id: string): boolean {
+  return cluster.leader.state.statuses.get(id)?.state !== "running";
+}
