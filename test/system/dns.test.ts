@@ -103,7 +103,7 @@ for (const [title, words, expected] of short) {
     const of = await known();
     const output = await dig("search", "+short", ...words.map((word) => (word === "VIP" ? of.vip : word)));
     const found = title === "SOA" ? [output.split(" ").slice(0, 2).join(" ")] : lines(output);
-    t.deepEqual(found, expected(of).sort());
+    t.deepEqual(found, expected(of).toSorted());
   });
 }
 
