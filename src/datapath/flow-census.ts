@@ -1,8 +1,9 @@
 // How many flows go to each task, counted in the flow table itself a slice at a time: the workers share it, and none
 // sees the flows that another one makes or ends. Between two counts a worker adds what it makes.
 import type { Ipv4 } from "../lib/ip.ts";
+import { FlowState } from "./flow-entries.ts";
 import { isClosing } from "./flow-state.ts";
-import { FlowState, type FlowTable } from "./flow-table.ts";
+import type { FlowTable } from "./flow-table.ts";
 import type { Load } from "./schedulers/scheduler.ts";
 
 /** A table of up to so many flows is counted at once. */

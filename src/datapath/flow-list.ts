@@ -1,7 +1,8 @@
 // The live flows as a person reads them.
 import { formatIpv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
-import { FlowState, type FlowTable } from "./flow-table.ts";
+import { FlowState } from "./flow-entries.ts";
+import type { FlowTable } from "./flow-table.ts";
 
 export interface FlowRow {
   protocol: "tcp" | "udp" | "icmp" | number;

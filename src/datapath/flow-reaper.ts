@@ -1,7 +1,8 @@
 // Ends flows before their time: takes them out of the table and, of TCP, tells the ends.
 import { Protocol } from "../packet/ipv4.ts";
 import type { FlowCheck } from "./flow-check.ts";
-import { FlowState, type FlowTable } from "./flow-table.ts";
+import { FlowState } from "./flow-entries.ts";
+import type { FlowTable } from "./flow-table.ts";
 import type { Resets } from "./resets.ts";
 import type { Tables } from "./tables.ts";
 

@@ -5,7 +5,7 @@
 //   side's FIN, its ACK), and Closed from everywhere by a RST; Unreplied -> Replied for all that is not TCP.
 import * as ip from "../packet/ipv4.ts";
 import { Flag } from "../packet/tcp.ts";
-import { FlowState } from "./flow-table.ts";
+import { FlowState } from "./flow-entries.ts";
 
 const UDP_SECONDS = 30;
 const UDP_REPLIED_SECONDS = 120;

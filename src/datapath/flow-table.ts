@@ -15,11 +15,12 @@
 // live flow's.
 // BOUNDED: by `capacity` flows; keyed by zone, protocol, addresses and ports.
 import type { Ipv4 } from "../lib/ip.ts";
+import * as word from "./flow-entries.ts";
+import { ENTRY_WORDS, FlowEntries, FlowState } from "./flow-entries.ts";
 
 const MAGIC = 0x4f564c46;
 const LAYOUT = 1;
 const HEADER_WORDS = 32;
-const ENTRY_WORDS = 32;
 
 // Header words.
 const H_MAGIC = 0;
@@ -38,55 +39,12 @@ const H_NEWEST = 8;
 /** 1: somebody makes or removes flows. */
 const H_LOCK = 9;
 
-// Entry words. The key is words 1 to 10.
-const HASH = 0;
-const SOURCE = 1; // 4 words, IPv4 mapped (RFC 4291 section 2.5.5.2)
-const DESTINATION = 5;
-const PORTS = 9;
-const ZONE = 10; // zone << 8 | protocol
-const LAST_SEEN = 11;
-const TIMEOUT = 12;
-const FROM = 13;
-const TO = 14;
-const VNI = 15;
-const ADDRESS_DELTA = 16;
-const PORT_DELTA = 17;
-const EPOCH = 18;
-const PACKETS = 19;
-const BYTES_LOW = 20;
-const BYTES_HIGH = 21;
-const NEXT_SEQUENCE = 22;
-// Only in the original entry: the flow's own.
-const FLOW_STATE = 24;
-const SERVICE = 25;
-const CREATED = 26;
-const NEWER = 27; // the next newer unreplied flow + 1, or the next free one
-const OLDER = 28;
-const VERSION = 29;
-
 const MAPPED = 0xffff;
 /** The epoch of no tables: whatever is in force, the flow is checked against it. */
 const NEVER = 0;
 
-/** Flow states, word FLOW_STATE's low byte. TCP's are those that nf_conntrack names. */
-export const FlowState = {
-  Free: 0,
-  Unreplied: 1,
-  Replied: 2,
-  SynSent: 3,
-  SynReceived: 4,
-  Established: 5,
-  FinWait: 6,
-  CloseWait: 7,
-  LastAck: 8,
-  TimeWait: 9,
-  Closed: 10,
-} as const;
-export type FlowState = (typeof FlowState)[keyof typeof FlowState];
-
-export class FlowTable {
+export class FlowTable extends FlowEntries {
   readonly capacity: number;
-  readonly #words: Int32Array;
   readonly #header: Int32Array;
   readonly #index: Int32Array;
   readonly #mask: number;
@@ -114,10 +72,10 @@ export class FlowTable {
 
   private constructor(buffer: ArrayBuffer, capacity: number, seed: number | undefined) {
     const slots = indexSlots(capacity);
+    super(new Int32Array(buffer, 4 * (HEADER_WORDS + slots), capacity * 2 * ENTRY_WORDS));
     this.capacity = capacity;
     this.#header = new Int32Array(buffer, 0, HEADER_WORDS);
     this.#index = new Int32Array(buffer, 4 * HEADER_WORDS, slots);
-    this.#words = new Int32Array(buffer, 4 * (HEADER_WORDS + slots), capacity * 2 * ENTRY_WORDS);
     this.#mask = slots - 1;
     const isWhole = this.#isWhole();
     if (!isWhole && seed === undefined) throw new RangeError("there is no flow table to join");
@@ -139,20 +97,20 @@ export class FlowTable {
   find(zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): number {
     const hash = this.hash(zone, protocol, source, destination, ports);
     const zoneWord = (zone << 8) | protocol;
-    const words = this.#words;
+    const words = this.words;
     for (let slot = hash & this.#mask; ; slot = (slot + 1) & this.#mask) {
       const found = this.#index[slot]!;
       if (found === 0) return -1;
       const at = (found - 1) * ENTRY_WORDS;
-      this.foundVersion = words[((found - 1) & ~1) * ENTRY_WORDS + VERSION]!;
+      this.foundVersion = words[((found - 1) & ~1) * ENTRY_WORDS + word.VERSION]!;
       if (
-        words[at + HASH] === hash &&
-        words[at + SOURCE + 3] === source &&
-        words[at + DESTINATION + 3] === destination &&
-        words[at + PORTS] === ports &&
-        words[at + ZONE] === zoneWord &&
-        words[at + SOURCE + 2] === MAPPED &&
-        words[at + DESTINATION + 2] === MAPPED
+        words[at + word.HASH] === hash &&
+        words[at + word.SOURCE + 3] === source &&
+        words[at + word.DESTINATION + 3] === destination &&
+        words[at + word.PORTS] === ports &&
+        words[at + word.ZONE] === zoneWord &&
+        words[at + word.SOURCE + 2] === MAPPED &&
+        words[at + word.DESTINATION + 2] === MAPPED
       )
         return found - 1;
     }
@@ -164,11 +122,6 @@ export class FlowTable {
     h = Math.imul(h ^ (h >>> 13) ^ ports, 0xc2b2ae35);
     h = Math.imul(h ^ (h >>> 16) ^ ((zone << 8) | protocol), 0x27d4eb2f);
     return h ^ (h >>> 15);
-  }
-
-  /** Whether the flow is still the one that was found with this version: what was read of it since is its own. */
-  isCurrent(entry: number, version: number): boolean {
-    return Atomics.load(this.#words, (entry & ~1) * ENTRY_WORDS + VERSION) === version;
   }
 
   /** Waits until no other worker makes or removes flows: a microsecond, unless its thread was put aside. */
@@ -199,7 +152,7 @@ export class FlowTable {
     const flow = this.#take();
     if (flow < 0) return -1;
     const original = 2 * flow;
-    Atomics.add(this.#words, original * ENTRY_WORDS + VERSION, 1);
+    Atomics.add(this.words, original * ENTRY_WORDS + word.VERSION, 1);
     this.#write(original, zone, protocol, source, destination, ports);
     this.#write(original + 1, replyZone, protocol, replySource, replyDestination, replyPorts);
     return original;
@@ -207,9 +160,9 @@ export class FlowTable {
 
   /** Puts a reserved flow in the table, in this state. Under the lock. */
   publish(original: number, state: FlowState): void {
-    this.#words[original * ENTRY_WORDS + FLOW_STATE] = state;
+    this.words[original * ENTRY_WORDS + word.FLOW_STATE] = state;
     if (state === FlowState.Unreplied || state === FlowState.SynSent) this.#appendUnreplied(original >>> 1);
-    Atomics.add(this.#words, original * ENTRY_WORDS + VERSION, 1);
+    Atomics.add(this.words, original * ENTRY_WORDS + word.VERSION, 1);
     this.#link(original);
     this.#link(original + 1);
     this.#header[H_COUNT]!++;
@@ -227,12 +180,12 @@ export class FlowTable {
     const original = entry & ~1;
     if (this.stateOf(original) === FlowState.Free) return;
     const at = original * ENTRY_WORDS;
-    Atomics.add(this.#words, at + VERSION, 1);
+    Atomics.add(this.words, at + word.VERSION, 1);
     this.#unlink(original);
     this.#unlink(original + 1);
     this.#takeFromUnreplied(original >>> 1);
-    this.#words[at + FLOW_STATE] = FlowState.Free;
-    this.#words[at + NEWER] = this.#header[H_FREE]!;
+    this.words[at + word.FLOW_STATE] = FlowState.Free;
+    this.words[at + word.NEWER] = this.#header[H_FREE]!;
     this.#header[H_FREE] = (original >>> 1) + 1;
     this.#header[H_COUNT]!--;
   }
@@ -251,143 +204,29 @@ export class FlowTable {
     this.lock();
     if (this.isCurrent(entry, version) && this.stateOf(entry) !== FlowState.Free) {
       if ((entry & 1) === 1) this.#takeFromUnreplied(entry >>> 1);
-      this.#words[(entry & ~1) * ENTRY_WORDS + FLOW_STATE] = state;
+      this.words[(entry & ~1) * ENTRY_WORDS + word.FLOW_STATE] = state;
       this.setTimeout(entry, timeoutSeconds);
     }
     this.unlock();
   }
 
-  versionOf(entry: number): number {
-    return Atomics.load(this.#words, (entry & ~1) * ENTRY_WORDS + VERSION);
-  }
-
-  // The words of an entry.
-
-  stateOf(entry: number): FlowState {
-    return this.#words[(entry & ~1) * ENTRY_WORDS + FLOW_STATE]! as FlowState;
-  }
-  sourceOf(entry: number): Ipv4 {
-    return this.#words[entry * ENTRY_WORDS + SOURCE + 3]!;
-  }
-  destinationOf(entry: number): Ipv4 {
-    return this.#words[entry * ENTRY_WORDS + DESTINATION + 3]!;
-  }
-  portsOf(entry: number): number {
-    return this.#words[entry * ENTRY_WORDS + PORTS]!;
-  }
-  zoneOf(entry: number): number {
-    return this.#words[entry * ENTRY_WORDS + ZONE]! >>> 8;
-  }
-  protocolOf(entry: number): number {
-    return this.#words[entry * ENTRY_WORDS + ZONE]! & 0xff;
-  }
-  hashOf(entry: number): number {
-    return this.#words[entry * ENTRY_WORDS + HASH]!;
-  }
-  /** The VTEP its packets must come from; 0: the device. */
-  fromOf(entry: number): Ipv4 {
-    return this.#words[entry * ENTRY_WORDS + FROM]!;
-  }
-  /** The VTEP its packets go to; 0: the device. */
-  toOf(entry: number): Ipv4 {
-    return this.#words[entry * ENTRY_WORDS + TO]!;
-  }
-  vniOf(entry: number): number {
-    return this.#words[entry * ENTRY_WORDS + VNI]!;
-  }
-  addressDeltaOf(entry: number): number {
-    return this.#words[entry * ENTRY_WORDS + ADDRESS_DELTA]!;
-  }
-  portDeltaOf(entry: number): number {
-    return this.#words[entry * ENTRY_WORDS + PORT_DELTA]!;
-  }
-  setPath(entry: number, from: Ipv4, to: Ipv4, vni: number): void {
-    const at = entry * ENTRY_WORDS;
-    this.#words[at + FROM] = from;
-    this.#words[at + TO] = to;
-    this.#words[at + VNI] = vni;
-  }
-  setDeltas(entry: number, addressDelta: number, portDelta: number): void {
-    const at = entry * ENTRY_WORDS;
-    this.#words[at + ADDRESS_DELTA] = addressDelta;
-    this.#words[at + PORT_DELTA] = portDelta;
-  }
-  epochOf(entry: number): number {
-    return this.#words[entry * ENTRY_WORDS + EPOCH]!;
-  }
-  setEpoch(entry: number, epoch: number): void {
-    this.#words[entry * ENTRY_WORDS + EPOCH] = epoch;
-  }
-  /** The VIP that the flow was balanced from; 0: none. */
-  vipOf(entry: number): Ipv4 {
-    return this.#words[(entry & ~1) * ENTRY_WORDS + SERVICE]!;
-  }
-  setVip(entry: number, vip: Ipv4): void {
-    this.#words[(entry & ~1) * ENTRY_WORDS + SERVICE] = vip;
-  }
-  createdOf(entry: number): number {
-    return this.#words[(entry & ~1) * ENTRY_WORDS + CREATED]!;
-  }
-  setCreated(entry: number, seconds: number): void {
-    this.#words[(entry & ~1) * ENTRY_WORDS + CREATED] = seconds;
-  }
-  /** When either direction last saw a packet, in seconds. */
-  lastSeenOf(entry: number): number {
-    return this.#words[(entry & ~1) * ENTRY_WORDS + LAST_SEEN]!;
-  }
-  setLastSeen(entry: number, seconds: number): void {
-    this.#words[(entry & ~1) * ENTRY_WORDS + LAST_SEEN] = seconds;
-  }
-  timeoutOf(entry: number): number {
-    return this.#words[(entry & ~1) * ENTRY_WORDS + TIMEOUT]!;
-  }
-  setTimeout(entry: number, seconds: number): void {
-    this.#words[(entry & ~1) * ENTRY_WORDS + TIMEOUT] = seconds;
-  }
-  /** Of TCP: the sequence number after the last that this direction sent. */
-  nextSequenceOf(entry: number): number {
-    return this.#words[entry * ENTRY_WORDS + NEXT_SEQUENCE]!;
-  }
-  setNextSequence(entry: number, sequence: number): void {
-    this.#words[entry * ENTRY_WORDS + NEXT_SEQUENCE] = sequence;
-  }
-  packetsOf(entry: number): number {
-    return this.#words[entry * ENTRY_WORDS + PACKETS]! >>> 0;
-  }
-  bytesOf(entry: number): number {
-    const at = entry * ENTRY_WORDS;
-    return (this.#words[at + BYTES_HIGH]! >>> 0) * 4294967296 + (this.#words[at + BYTES_LOW]! >>> 0);
-  }
-
-  /** Counts packets of `bytes` together in this direction, seen at `seconds`. */
-  count(entry: number, packets: number, bytes: number, seconds: number): void {
-    const words = this.#words;
-    const at = entry * ENTRY_WORDS;
-    words[(entry & ~1) * ENTRY_WORDS + LAST_SEEN] = seconds;
-    words[at + PACKETS] = (words[at + PACKETS]! + packets) | 0;
-    const low = words[at + BYTES_LOW]!;
-    const sum = (low + bytes) | 0;
-    words[at + BYTES_LOW] = sum;
-    if (sum >>> 0 < low >>> 0) words[at + BYTES_HIGH] = (words[at + BYTES_HIGH]! + 1) | 0;
-  }
-
   #write(entry: number, zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): void {
-    const words = this.#words;
+    const words = this.words;
     const at = entry * ENTRY_WORDS;
-    words.fill(0, at, at + VERSION); // the version goes on counting
-    words[at + HASH] = this.hash(zone, protocol, source, destination, ports);
-    words[at + SOURCE + 2] = MAPPED;
-    words[at + SOURCE + 3] = source;
-    words[at + DESTINATION + 2] = MAPPED;
-    words[at + DESTINATION + 3] = destination;
-    words[at + PORTS] = ports;
-    words[at + ZONE] = (zone << 8) | protocol;
+    words.fill(0, at, at + word.VERSION); // the version goes on counting
+    words[at + word.HASH] = this.hash(zone, protocol, source, destination, ports);
+    words[at + word.SOURCE + 2] = MAPPED;
+    words[at + word.SOURCE + 3] = source;
+    words[at + word.DESTINATION + 2] = MAPPED;
+    words[at + word.DESTINATION + 3] = destination;
+    words[at + word.PORTS] = ports;
+    words[at + word.ZONE] = (zone << 8) | protocol;
   }
 
   #take(): number {
     const free = this.#header[H_FREE]!;
     if (free !== 0) {
-      this.#header[H_FREE] = this.#words[(free - 1) * 2 * ENTRY_WORDS + NEWER]!;
+      this.#header[H_FREE] = this.words[(free - 1) * 2 * ENTRY_WORDS + word.NEWER]!;
       return free - 1;
     }
     const fresh = this.#header[H_FRESH]!;
@@ -423,26 +262,26 @@ export class FlowTable {
     const header = this.#header;
     const newest = header[H_NEWEST]!;
     const at = flow * 2 * ENTRY_WORDS;
-    this.#words[at + OLDER] = newest;
-    this.#words[at + NEWER] = 0;
+    this.words[at + word.OLDER] = newest;
+    this.words[at + word.NEWER] = 0;
     if (newest === 0) header[H_OLDEST] = flow + 1;
-    else this.#words[(newest - 1) * 2 * ENTRY_WORDS + NEWER] = flow + 1;
+    else this.words[(newest - 1) * 2 * ENTRY_WORDS + word.NEWER] = flow + 1;
     header[H_NEWEST] = flow + 1;
   }
 
   #takeFromUnreplied(flow: number): void {
     const header = this.#header;
-    const words = this.#words;
+    const words = this.words;
     const at = flow * 2 * ENTRY_WORDS;
-    const older = words[at + OLDER]!;
-    const newer = words[at + NEWER]!;
+    const older = words[at + word.OLDER]!;
+    const newer = words[at + word.NEWER]!;
     if (older === 0 && header[H_OLDEST] !== flow + 1) return; // not on the list
     if (older === 0) header[H_OLDEST] = newer;
-    else words[(older - 1) * 2 * ENTRY_WORDS + NEWER] = newer;
+    else words[(older - 1) * 2 * ENTRY_WORDS + word.NEWER] = newer;
     if (newer === 0) header[H_NEWEST] = older;
-    else words[(newer - 1) * 2 * ENTRY_WORDS + OLDER] = older;
-    words[at + OLDER] = 0;
-    words[at + NEWER] = 0;
+    else words[(newer - 1) * 2 * ENTRY_WORDS + word.OLDER] = older;
+    words[at + word.OLDER] = 0;
+    words[at + word.NEWER] = 0;
   }
 
   #isWhole(): boolean {
@@ -474,13 +313,13 @@ export class FlowTable {
     for (let flow = 0; flow < header[H_FRESH]!; flow++) {
       const original = flow * 2;
       const at = original * ENTRY_WORDS;
-      const state = this.#words[at + FLOW_STATE]!;
-      this.#words[at + NEWER] = this.#words[at + OLDER] = 0;
+      const state = this.words[at + word.FLOW_STATE]!;
+      this.words[at + word.NEWER] = this.words[at + word.OLDER] = 0;
       this.setEpoch(original, NEVER);
       this.setEpoch(original + 1, NEVER);
       if (state <= FlowState.Free || state > FlowState.Closed || !this.#hasItsHash(original)) {
-        this.#words[at + FLOW_STATE] = FlowState.Free;
-        this.#words[at + NEWER] = header[H_FREE]!;
+        this.words[at + word.FLOW_STATE] = FlowState.Free;
+        this.words[at + word.NEWER] = header[H_FREE]!;
         header[H_FREE] = flow + 1;
         continue;
       }

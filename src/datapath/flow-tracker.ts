@@ -7,9 +7,10 @@ import { addressDelta, type Packet, portDelta, swapPorts } from "../packet/packe
 import { acknowledgment, Flag, occupied, sequence } from "../packet/tcp.ts";
 import { DEVICE, type Decision } from "./decision.ts";
 import type { FlowCheck } from "./flow-check.ts";
+import { FlowState } from "./flow-entries.ts";
 import type { FlowReaper } from "./flow-reaper.ts";
 import { firstState, isClosing, nextState, timeoutSeconds } from "./flow-state.ts";
-import { FlowState, type FlowTable } from "./flow-table.ts";
+import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import type { Tables } from "./tables.ts";
 

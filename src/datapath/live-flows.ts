@@ -1,8 +1,9 @@
 // Whether anybody is still being served by a task that is to stop.
 import type { Ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
+import { FlowState } from "./flow-entries.ts";
 import { isClosing } from "./flow-state.ts";
-import { FlowState, type FlowTable } from "./flow-table.ts";
+import type { FlowTable } from "./flow-table.ts";
 
 /** Of what has no end of its own, such as UDP, silence for so long is the end. */
 const SILENT_SECONDS = 3;

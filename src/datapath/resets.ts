@@ -9,7 +9,8 @@ import * as tcp from "../packet/tcp.ts";
 import { Gso } from "./batch.ts";
 import { DEVICE } from "./decision.ts";
 import type { Egress } from "./egress.ts";
-import { FlowState, type FlowTable } from "./flow-table.ts";
+import { FlowState } from "./flow-entries.ts";
+import type { FlowTable } from "./flow-table.ts";
 import { OwnPackets } from "./own-packets.ts";
 import type { Tables } from "./tables.ts";
 

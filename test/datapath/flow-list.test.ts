@@ -1,7 +1,8 @@
 // Live flows as a person reads them.
 import test from "ava";
+import { FlowState } from "../../src/datapath/flow-entries.ts";
 import { listFlows } from "../../src/datapath/flow-list.ts";
-import { FlowState, FlowTable } from "../../src/datapath/flow-table.ts";
+import { FlowTable } from "../../src/datapath/flow-table.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 
 const CLIENT = ipv4("10.192.32.10");

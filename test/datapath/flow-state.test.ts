@@ -1,7 +1,7 @@
 // How packets move a flow's state, by rows.
 import test from "ava";
+import { FlowState } from "../../src/datapath/flow-entries.ts";
 import { firstState, isClosing, nextState, timeoutSeconds } from "../../src/datapath/flow-state.ts";
-import { FlowState } from "../../src/datapath/flow-table.ts";
 import { ACK, FIN, PSH, RST, SYN } from "../fakes/ip-packets.ts";
 
 const UDP = 17;

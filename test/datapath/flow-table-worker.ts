@@ -1,7 +1,8 @@
 // A worker that finds, makes and removes flows of a table that another worker uses at the same time, as fast as it can,
 // and says what it saw. What it did to the table it counts itself.
 import { parentPort, workerData } from "node:worker_threads";
-import { FlowState, FlowTable } from "../../src/datapath/flow-table.ts";
+import { FlowState } from "../../src/datapath/flow-entries.ts";
+import { FlowTable } from "../../src/datapath/flow-table.ts";
 import { openSharedFile } from "../../src/linux/shared-file.ts";
 import { findOriginal, findReply, flowKeys, insert, isWhole } from "../fakes/flows.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";

@@ -1,7 +1,8 @@
 // The flow table against a Map, with keys that all fall into the same few slots; and adopted after a cut anywhere.
 import test from "ava";
 import fc from "fast-check";
-import { FlowState, FlowTable } from "../../src/datapath/flow-table.ts";
+import { FlowState } from "../../src/datapath/flow-entries.ts";
+import { FlowTable } from "../../src/datapath/flow-table.ts";
 import { swapPorts } from "../../src/packet/packet.ts";
 import { type FlowKeys, findOriginal, findReply, flowKeys, insert, isWhole, liveEntries } from "../fakes/flows.ts";
 

@@ -1,6 +1,7 @@
 // The flow table by rows: versions, states, eviction, counters, and what is refused.
 import test from "ava";
-import { FlowState, FlowTable } from "../../src/datapath/flow-table.ts";
+import { FlowState } from "../../src/datapath/flow-entries.ts";
+import { FlowTable } from "../../src/datapath/flow-table.ts";
 import { findOriginal, findReply, flowKeys, insert, isWhole, liveEntries } from "../fakes/flows.ts";
 
 const SEED = 7;

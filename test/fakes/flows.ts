@@ -1,5 +1,6 @@
 // Flows to fill a table with: numbered, each with keys of its own, and what a table says of them.
-import { FlowState, type FlowTable } from "../../src/datapath/flow-table.ts";
+import { FlowState } from "../../src/datapath/flow-entries.ts";
+import type { FlowTable } from "../../src/datapath/flow-table.ts";
 import { swapPorts } from "../../src/packet/packet.ts";
 
 /** A flow's original key and its reply's. */

@@ -1,0 +1,172 @@
+// The words of a flow's two entries, 128 bytes each, in memory that several workers see. flow-table.ts says who may read
+// and write which.
+import type { Ipv4 } from "../lib/ip.ts";
+
+export const ENTRY_WORDS = 32;
+
+// Entry words. The key is words 1 to 10.
+export const HASH = 0;
+export const SOURCE = 1; // 4 words, IPv4 mapped (RFC 4291 section 2.5.5.2)
+export const DESTINATION = 5;
+export const PORTS = 9;
+export const ZONE = 10; // zone << 8 | protocol
+export const LAST_SEEN = 11;
+export const TIMEOUT = 12;
+export const FROM = 13;
+export const TO = 14;
+export const VNI = 15;
+export const ADDRESS_DELTA = 16;
+export const PORT_DELTA = 17;
+export const EPOCH = 18;
+export const PACKETS = 19;
+export const BYTES_LOW = 20;
+export const BYTES_HIGH = 21;
+export const NEXT_SEQUENCE = 22;
+// Only in the original entry: the flow's own.
+export const FLOW_STATE = 24;
+export const SERVICE = 25;
+export const CREATED = 26;
+export const NEWER = 27; // the next newer unreplied flow + 1, or the next free one
+export const OLDER = 28;
+export const VERSION = 29;
+
+/** Flow states, word FLOW_STATE's low byte. TCP's are those that nf_conntrack names. */
+export const FlowState = {
+  Free: 0,
+  Unreplied: 1,
+  Replied: 2,
+  SynSent: 3,
+  SynReceived: 4,
+  Established: 5,
+  FinWait: 6,
+  CloseWait: 7,
+  LastAck: 8,
+  TimeWait: 9,
+  Closed: 10,
+} as const;
+export type FlowState = (typeof FlowState)[keyof typeof FlowState];
+
+export class FlowEntries {
+  protected readonly words: Int32Array;
+
+  constructor(words: Int32Array) {
+    this.words = words;
+  }
+
+  /** Whether the flow is still the one that was found with this version: what was read of it since is its own. */
+  isCurrent(entry: number, version: number): boolean {
+    return Atomics.load(this.words, (entry & ~1) * ENTRY_WORDS + VERSION) === version;
+  }
+
+  versionOf(entry: number): number {
+    return Atomics.load(this.words, (entry & ~1) * ENTRY_WORDS + VERSION);
+  }
+
+  stateOf(entry: number): FlowState {
+    return this.words[(entry & ~1) * ENTRY_WORDS + FLOW_STATE]! as FlowState;
+  }
+  sourceOf(entry: number): Ipv4 {
+    return this.words[entry * ENTRY_WORDS + SOURCE + 3]!;
+  }
+  destinationOf(entry: number): Ipv4 {
+    return this.words[entry * ENTRY_WORDS + DESTINATION + 3]!;
+  }
+  portsOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + PORTS]!;
+  }
+  zoneOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + ZONE]! >>> 8;
+  }
+  protocolOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + ZONE]! & 0xff;
+  }
+  hashOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + HASH]!;
+  }
+  /** The VTEP its packets must come from; 0: the device. */
+  fromOf(entry: number): Ipv4 {
+    return this.words[entry * ENTRY_WORDS + FROM]!;
+  }
+  /** The VTEP its packets go to; 0: the device. */
+  toOf(entry: number): Ipv4 {
+    return this.words[entry * ENTRY_WORDS + TO]!;
+  }
+  vniOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + VNI]!;
+  }
+  addressDeltaOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + ADDRESS_DELTA]!;
+  }
+  portDeltaOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + PORT_DELTA]!;
+  }
+  setPath(entry: number, from: Ipv4, to: Ipv4, vni: number): void {
+    const at = entry * ENTRY_WORDS;
+    this.words[at + FROM] = from;
+    this.words[at + TO] = to;
+    this.words[at + VNI] = vni;
+  }
+  setDeltas(entry: number, addressDelta: number, portDelta: number): void {
+    const at = entry * ENTRY_WORDS;
+    this.words[at + ADDRESS_DELTA] = addressDelta;
+    this.words[at + PORT_DELTA] = portDelta;
+  }
+  epochOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + EPOCH]!;
+  }
+  setEpoch(entry: number, epoch: number): void {
+    this.words[entry * ENTRY_WORDS + EPOCH] = epoch;
+  }
+  /** The VIP that the flow was balanced from; 0: none. */
+  vipOf(entry: number): Ipv4 {
+    return this.words[(entry & ~1) * ENTRY_WORDS + SERVICE]!;
+  }
+  setVip(entry: number, vip: Ipv4): void {
+    this.words[(entry & ~1) * ENTRY_WORDS + SERVICE] = vip;
+  }
+  createdOf(entry: number): number {
+    return this.words[(entry & ~1) * ENTRY_WORDS + CREATED]!;
+  }
+  setCreated(entry: number, seconds: number): void {
+    this.words[(entry & ~1) * ENTRY_WORDS + CREATED] = seconds;
+  }
+  /** When either direction last saw a packet, in seconds. */
+  lastSeenOf(entry: number): number {
+    return this.words[(entry & ~1) * ENTRY_WORDS + LAST_SEEN]!;
+  }
+  setLastSeen(entry: number, seconds: number): void {
+    this.words[(entry & ~1) * ENTRY_WORDS + LAST_SEEN] = seconds;
+  }
+  timeoutOf(entry: number): number {
+    return this.words[(entry & ~1) * ENTRY_WORDS + TIMEOUT]!;
+  }
+  setTimeout(entry: number, seconds: number): void {
+    this.words[(entry & ~1) * ENTRY_WORDS + TIMEOUT] = seconds;
+  }
+  /** Of TCP: the sequence number after the last that this direction sent. */
+  nextSequenceOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + NEXT_SEQUENCE]!;
+  }
+  setNextSequence(entry: number, sequence: number): void {
+    this.words[entry * ENTRY_WORDS + NEXT_SEQUENCE] = sequence;
+  }
+  packetsOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + PACKETS]! >>> 0;
+  }
+  bytesOf(entry: number): number {
+    const at = entry * ENTRY_WORDS;
+    return (this.words[at + BYTES_HIGH]! >>> 0) * 4294967296 + (this.words[at + BYTES_LOW]! >>> 0);
+  }
+
+  /** Counts packets of `bytes` together in this direction, seen at `seconds`. */
+  count(entry: number, packets: number, bytes: number, seconds: number): void {
+    const words = this.words;
+    const at = entry * ENTRY_WORDS;
+    words[(entry & ~1) * ENTRY_WORDS + LAST_SEEN] = seconds;
+    words[at + PACKETS] = (words[at + PACKETS]! + packets) | 0;
+    const low = words[at + BYTES_LOW]!;
+    const sum = (low + bytes) | 0;
+    words[at + BYTES_LOW] = sum;
+    if (sum >>> 0 < low >>> 0) words[at + BYTES_HIGH] = (words[at + BYTES_HIGH]! + 1) | 0;
+  }
+}
