@@ -349,7 +349,7 @@ export class Forwarder {
 /** Whether the kernel's word about a super-packet can be true: what it says is cut or passed on. */
 function isSuperPacket(packet: Packet, gso: Gso, gsoBytes: number): boolean {
   const payload = packet.payloadBytes;
-  if (!packet.partialChecksum || packet.fragment || payload <= 0) return false;
+  if (!packet.partialChecksum || packet.fragment || packet.hasSurplus || payload <= 0) return false;
   if (gsoBytes < MIN_SEGMENT_BYTES || gsoBytes === NO_SEGMENT_BYTES) return false;
   if (gso === Gso.Tcp4) return packet.protocol === ip.Protocol.Tcp;
   return gso === Gso.Udp4 && packet.protocol === ip.Protocol.Udp && payload <= gsoBytes * MAX_UDP_SEGMENTS;

@@ -267,6 +267,17 @@ for (const maxSegments of [1, 2, 63, 64, 65, 128]) {
   });
 }
 
+test("a UDP super-packet whose UDP length is less than it has is dropped and counted", async (t) => {
+  const fake = await cluster();
+  const packet = ipPacket({
+    ...{ source: TASK_A, destination: "10.192.32.11", protocol: "udp" as const, partial: true },
+    payload: new Uint8Array(1000),
+  });
+  new DataView(packet.buffer).setUint16(24, 500);
+  const { drops } = exchange(fake, () => fake.nodes[0]!.device.inject(packet, { gso: Gso.Udp4, gsoBytes: 400 }));
+  t.deepEqual(drops[0], { "bad-super-packet": 1 });
+});
+
 for (const [name, gso, gsoBytes, fields] of [
   ["of no segment size", Gso.Tcp4, 0, { flags: ACK }],
   ["of a size that says something else to the kernel", Gso.Tcp4, 7, { flags: ACK }],
