@@ -11,7 +11,8 @@ export interface WorkerSetup {
   /** The VTEP. */
   address: string;
   port: number;
-  flowFile: string;
+  /** Where this process has the flow table mapped. */
+  flowAddress: number;
   flowCapacity: number;
   underlay: "auto" | "batched" | "dgram";
   spinMicros: number;

@@ -13,7 +13,7 @@ import { ipv4 } from "../lib/ip.ts";
 import { systemRandom } from "../lib/random.ts";
 import { Poller, wakePoller } from "../linux/poll.ts";
 import { queuedMs } from "../linux/run-queue.ts";
-import { openSharedFile } from "../linux/shared-file.ts";
+import { mappedBuffer } from "../linux/shared-file.ts";
 import { openTun } from "../linux/tun.ts";
 import { openUdpUnderlay } from "../linux/udp-underlay.ts";
 import { PacketMemory } from "../packet/memory.ts";
@@ -31,15 +31,15 @@ try {
 async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
   const memory = new PacketMemory(ENGINE_MEMORY_BYTES);
   const { flowCapacity } = setup;
-  const flowFile = openSharedFile(setup.flowFile, FlowTable.bytesFor(flowCapacity));
+  const flowMemory = mappedBuffer(setup.flowAddress, FlowTable.bytesFor(flowCapacity));
   const device = openTun(setup.device, memory, { locked: true });
   const notes: string[] = [];
   if (!device.offloads.tcp) notes.push("the TUN takes no TCP super-packets (TSO): transfers are slow");
   const { underlay, kind } = await openUnderlay(setup, memory, notes);
   const isFirst = setup.index === 0;
   const flows = isFirst
-    ? FlowTable.open(flowFile.buffer, flowCapacity, Math.floor(systemRandom() * 2 ** 32))
-    : FlowTable.join(flowFile.buffer, flowCapacity);
+    ? FlowTable.open(flowMemory, flowCapacity, Math.floor(systemRandom() * 2 ** 32))
+    : FlowTable.join(flowMemory, flowCapacity);
   const engine = new Engine({
     memory,
     device,
@@ -75,7 +75,6 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
   }
   engine.close();
   poller.close();
-  flowFile.close();
   port.close();
 }
 

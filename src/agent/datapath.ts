@@ -2,13 +2,17 @@
 // they know.
 import type { EngineReport } from "../datapath/engine.ts";
 import type { FlowRow } from "../datapath/flow-list.ts";
+import { FlowTable } from "../datapath/flow-table.ts";
 import { diffTables, type TableRows } from "../datapath/tables.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
+import { openSharedFile, type SharedFile } from "../linux/shared-file.ts";
 import type { WorkerSetup } from "./datapath-protocol.ts";
 import { DataPathThread } from "./datapath-thread.ts";
 
-export interface DataPathOptions extends Omit<WorkerSetup, "posted" | "index"> {
+export interface DataPathOptions extends Omit<WorkerSetup, "posted" | "index" | "flowAddress"> {
+  /** The file that the flow table is mapped from. */
+  flowFile: string;
   log: Log;
   /** A worker ended though nobody asked it to: its flows are carried no more. */
   onFailure: (error: Error) => void;
@@ -16,13 +20,20 @@ export interface DataPathOptions extends Omit<WorkerSetup, "posted" | "index"> {
 
 export class DataPath {
   readonly #threads: DataPathThread[] = []; // BOUNDED: by the workers configured; the first probes the peers
+  /** Mapped once, for a process is charged for every mapping. */
+  readonly #flowFile: SharedFile;
   #rows: TableRows = new Map();
 
+  private constructor(flowFile: SharedFile) {
+    this.#flowFile = flowFile;
+  }
+
   /** Resolves when the workers run. Rejects with PlatformError when the platform refuses. */
-  static async start({ log, onFailure, ...setup }: DataPathOptions): Promise<DataPath> {
-    const dataPath = new DataPath();
+  static async start({ log, onFailure, flowFile, ...setup }: DataPathOptions): Promise<DataPath> {
+    const flows = openSharedFile(flowFile, FlowTable.bytesFor(setup.flowCapacity), { log });
+    const dataPath = new DataPath(flows);
     const start = async (index: number): Promise<DataPathThread> => {
-      const thread = await DataPathThread.start({ ...setup, index }, log, onFailure);
+      const thread = await DataPathThread.start({ ...setup, flowAddress: flows.address, index }, log, onFailure);
       dataPath.#threads.push(thread);
       return thread;
     };
@@ -67,6 +78,7 @@ export class DataPath {
   /** The device and the flows stay, for the next start. */
   async stop(): Promise<void> {
     await Promise.all(this.#threads.map((thread) => thread.stop()));
+    this.#flowFile.close();
   }
 }
 

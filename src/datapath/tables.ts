@@ -137,7 +137,7 @@ export function diffTables(before: TableRows, after: TableRows): TableDiff {
   const diff: TableDiff = { put: [], delete: [] };
   for (const [key, row] of after) {
     const old = before.get(key);
-    if (old === undefined || JSON.stringify(old) !== JSON.stringify(row)) diff.put.push(row);
+    if (old === undefined || !isSame(old, row)) diff.put.push(row);
   }
   for (const key of before.keys()) if (!after.has(key)) diff.delete.push(key);
   return diff;
@@ -245,4 +245,13 @@ export class Tables {
   inPool(ip: Ipv4): boolean {
     return (ip & this.node.poolMask) === this.node.poolBase;
   }
+}
+
+/** Whether two plain values are equal in all their parts. */
+function isSame(a: unknown, b: unknown): boolean {
+  if (a === b) return true;
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
+  const keys = Object.keys(a);
+  if (keys.length !== Object.keys(b).length) return false;
+  return keys.every((key) => isSame((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key]));
 }

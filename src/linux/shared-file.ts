@@ -24,6 +24,8 @@ const TMPFS_MAGIC = 0x01021994;
 const RAMFS_MAGIC = 0x858458f6;
 
 export interface SharedFile {
+  /** Where it is mapped: other threads of this process see it there by mappedBuffer(). */
+  readonly address: number;
   /** Must not be touched after close(). */
   readonly buffer: ArrayBuffer;
   /** Whether it was made just now, all zero; false: it holds what an earlier process wrote. */
@@ -51,6 +53,7 @@ export function openSharedFile(path: string, bytes: number, options: SharedFileO
     const address = libc.mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (address === -1) throw libc.syscallError("mmap");
     return {
+      address,
       buffer: libc.bufferAt(address, bytes),
       fresh: existing === undefined,
       close: () => libc.checked("munmap", libc.munmap(address, bytes)),
@@ -58,6 +61,11 @@ export function openSharedFile(path: string, bytes: number, options: SharedFileO
   } finally {
     closeSync(fd); // the mapping holds the file
   }
+}
+
+/** What another thread has mapped at `address`, as this one sees it. Must not be touched once that is closed. */
+export function mappedBuffer(address: number, bytes: number): ArrayBuffer {
+  return libc.bufferAt(address, bytes);
 }
 
 function openExisting(path: string, bytes: number, log: Log, clock: Clock): number | undefined {
