@@ -71,7 +71,7 @@ IMAGE [COMMAND...] runs containers of the image, on nodes that have Docker.
 `;
 
 export function addServiceCreate(service: Command, context: Context): void {
-  const create = service.command("create").argument("<words...>").usage("[options] IMAGE [COMMAND...] | -- COMMAND...");
+  const create = service.command("create").argument("<image...>").usage("[options] IMAGE [COMMAND...] | -- COMMAND...");
   create
     .description("create a service; options stand before the image or the command")
     .requiredOption("--name <name>", "the service's name, and its name in DNS")

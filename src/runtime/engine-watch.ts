@@ -93,7 +93,6 @@ export class EngineWatch {
       if (this.#isUp) this.#log.warn("Docker is away", { reason });
       else if (reason !== said) this.#log.info("Docker does not answer", { reason });
       said = reason;
-      if (this.#isUp) this.#back = new Signal();
       this.#isUp = false;
       await Promise.race([delay(this.#clock, RETRY_MS), this.#back.fired]);
     }

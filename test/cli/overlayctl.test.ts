@@ -182,10 +182,10 @@ const outputs: [args: string, out: string[]][] = [
   [
     "stats",
     [
-      "PART       COUNTER     VALUE",
-      "datapath   rxPackets   7",
-      "drops      NoRoute     3",
-      "dns        queries     2",
+      "PART       COUNTER     VALUE     PER SECOND",
+      "datapath   rxPackets   7         0",
+      "drops      NoRoute     3         0",
+      "dns        queries     2         0",
     ],
   ],
   [
@@ -227,6 +227,7 @@ test("stats --json prints every counter", async (t) => {
     datapath: { rxPackets: 7, txPackets: 0 },
     drops: { NoRoute: 3 },
     dns: { queries: 2 },
+    rates: { datapath: { rxPackets: 0, txPackets: 0 }, drops: { NoRoute: 0 }, dns: { queries: 0 } },
   });
 });
 
@@ -249,7 +250,7 @@ for (const [kind, name] of [
 
 const CREATE = "service create --name web -p 80:8080 --publish published=53,target=53,protocol=udp --replicas 2";
 const CREATE_MORE =
-  "--network name=web,alias=db,alias=store --dns-ttl 2m -e A=1 --env B -w /srv --constraint node.name==node1 --endpoint-mode dnsrr";
+  "--network name=web,alias=db,alias=store --dns-ttl 2m -e A=1 --env B -w /srv --constraint node.name==node1 --endpoint-mode dnsrr --scheduler wrr --weight node1=3 --weight node2=0 --affinity client-ip --affinity-timeout 2m --locality prefer-local";
 
 test("service create asks for what its options say, and prints id and progress", async (t) => {
   const backend = cluster();
@@ -279,6 +280,10 @@ test("service create asks for what its options say, and prints id and progress",
       networks: [{ name: "web", aliases: ["db", "store"] }],
       dnsTtlSeconds: 120,
       endpointMode: "dnsrr",
+      balancing: {
+        ...{ scheduler: "wrr", affinity: "client-ip", affinityTimeoutSeconds: 120, locality: "prefer-local" },
+        weights: { node1: 3, node2: 0 },
+      },
       ports: [
         { published: 80, target: 8080, protocol: "tcp", mode: "ingress", address: null },
         { published: 53, target: 53, protocol: "udp", mode: "ingress", address: null },
@@ -345,11 +350,13 @@ const usage: [args: string, says: RegExp][] = [
   ["sevice ls", /unknown command 'sevice'\n\(Did you mean service\?\)/],
   ["service lss", /unknown command 'lss'\n\(Did you mean ls\?\)/],
   ["service create", /'--name <name>' not specified/],
-  ["service create --name a", /missing required argument 'command'/],
+  ["service create --name a", /missing required argument 'image'/],
   ["service create --name a --nme b x", /unknown option '--nme'\n\(Did you mean --name\?\)/],
   ["service create --name a -p 9200 x", /the port to publish is missing/],
   ["service create --name a --replicas many x", /'many' is invalid. a whole number/],
   ["service create --name a --endpoint-mode vpi x", /'vpi' is invalid. Allowed choices are vip, dnsrr/],
+  ["service create --name a --scheduler wlc x", /'wlc' is invalid. Allowed choices are rr, wrr, lc, sh, maglev/],
+  ["service create --name a --weight node1 x", /'node1' is invalid. write NODE=WEIGHT/],
   ["service create --name a --timeout soon x", /'soon' is invalid. a number and a unit/],
   ["service scale search", /write SERVICE=REPLICAS/],
   ["service ps", /missing required argument 'service'/],

@@ -77,6 +77,17 @@ test("who finds it away is told when it is back", async (t) => {
   await watch.stop();
 });
 
+test("who finds it away before the stream has ended is told as well", async (t) => {
+  const { clock, engine, watch } = setUp();
+  engine.isThere = true;
+  await clock.advance(1000);
+  const error = await t.throwsAsync(watch.guard(unanswered), { instanceOf: AwayError });
+  engine.end();
+  await clock.advance(1000);
+  await t.notThrowsAsync((error as AwayError).back);
+  await watch.stop();
+});
+
 test("what the engine refuses is passed on as it is", async (t) => {
   const { watch } = setUp();
   const refusal = new EngineError("docker start", { statusCode: 404, json: { message: "no such image" } });

@@ -318,7 +318,7 @@ engineTest(
 engineTest("a log is followed, and its end and its beginning are cut as asked", async (t) => {
   const { agent, spec, preparation } = await setUp(t);
   const runtime = agent();
-  const task = spec({ command: sh("echo one; echo two >&2; sleep 1; echo three; sleep 600") });
+  const task = spec({ command: sh("echo one; sleep 0.5; echo two >&2; sleep 0.5; echo three; sleep 600") });
   await runtime.prepare(task, preparation);
   await runtime.start(task);
   const log = (await runtime.logs(task, { ...ALL, follow: true }))!;
