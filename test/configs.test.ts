@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import test from "ava";
 import { parseConfig } from "../src/agent/config.ts";
 
-const files = readdirSync("configs").filter((name) => name.endsWith(".yaml"));
+const files = readdirSync("configs", { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".yaml"));
 
 for (const name of files) {
   test(`the agent takes configs/${name}`, (t) => {

@@ -1,0 +1,24 @@
+# The agent and overlayctl. `docker build -t overlayd .`; docker-compose.yml shows what a container of it needs.
+FROM node:22-bookworm-slim AS build
+WORKDIR /src
+COPY package.json package-lock.json ./
+# Not `npm ci`: it refuses a lock file that lacks the optional packages of other platforms.
+RUN npm install --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json ./
+COPY scripts/build.mjs scripts/
+COPY src src
+RUN node scripts/build.mjs && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
+  && find node_modules \( -name '*.map' -o -name '*.md' -o -name '*.d.ts' \) -type f -delete
+
+FROM node:22-bookworm-slim
+RUN apt-get update \
+  && apt-get install -y --no-install-recommends bind9-dnsutils conntrack curl iproute2 nftables \
+  && rm -rf /var/lib/apt/lists/*
+WORKDIR /opt/overlayd
+COPY --from=build /src/package.json ./
+COPY --from=build /src/node_modules node_modules
+COPY --from=build /src/dist/src dist/src
+COPY scripts/container.sh ./
+RUN ln -s /opt/overlayd/dist/src/agent/main.js /usr/local/bin/overlayd \
+  && ln -s /opt/overlayd/dist/src/cli/main.js /usr/local/bin/overlayctl
+ENTRYPOINT ["/opt/overlayd/container.sh"]

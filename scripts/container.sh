@@ -1,0 +1,21 @@
+#!/bin/sh
+# The agent in a container, with /etc/overlayd.yaml. Where the container stops, its network ends, and with it every link
+# of the node: so nothing is kept for the next start, and tasks do not stay behind.
+set -u
+config=/etc/overlayd.yaml
+
+# Docker shows /proc/sys for reading only; the settings of this network namespace are the agent's to make.
+mount -o remount,rw,bind /proc/sys || exit 1
+
+overlayd --config "$config" &
+agent=$!
+trap 'kill -TERM "$agent"' TERM INT
+wait "$agent"
+status=$?
+# A signal ends the first wait before the agent has ended.
+if kill -0 "$agent" 2>/dev/null; then
+  wait "$agent"
+  status=$?
+fi
+overlayd down --config "$config"
+exit "$status"
