@@ -8,11 +8,13 @@ import { Background } from "./background.ts";
 import { DnsServers } from "./dns.ts";
 import { dnsperf } from "./dnsperf.ts";
 import type { Sample } from "./experiment.ts";
+import { Ingress } from "./ingress.ts";
 import { KernelVxlan } from "./kernel-vxlan.ts";
 import type { BenchOptions, Profile } from "./options.ts";
 import { Overlay } from "./overlay.ts";
 import { hasCommand } from "./packages.ts";
 import { Probes } from "./probes.ts";
+import { wrk } from "./wrk.ts";
 
 const REQUESTS = 40_000;
 const TOP = 45;
@@ -27,7 +29,7 @@ export interface ProfileOptions {
 
 /** Measures `what` under the profiler, and prints the functions that took the most time. */
 export async function profile(what: Profile, { prefix, options, teardown }: ProfileOptions): Promise<void> {
-  const { seconds, datapath } = options;
+  const { datapath } = options;
   const withPerf = hasCommand("perf");
   const beforeAgents = (lab: Lab): void => {
     const directory = profilesOf(lab);
@@ -39,19 +41,19 @@ export async function profile(what: Profile, { prefix, options, teardown }: Prof
   teardown.push(() => lab.teardown());
   const probes = await Probes.compile(join(lab.directory, "probes"));
   teardown.push(() => probes.close());
-  const load =
-    what === "dns" ? await dnsLoad(prefix, overlay, options, teardown) : applyLoad(what, overlay, probes, seconds);
+  const load = await loadOf(what, { prefix, options, teardown }, overlay, probes);
   await load(); // what is compiled later is not what is to be seen
   if (withPerf) await perfReport(overlay, load);
   else await v8Report(overlay, load);
 }
 
-function applyLoad(
-  what: Exclude<Profile, "dns">,
+async function loadOf(
+  what: Profile,
+  { prefix, options, teardown }: ProfileOptions,
   overlay: Overlay,
   probes: Probes,
-  seconds: number,
-): () => Promise<Sample> {
+): Promise<() => Promise<Sample>> {
+  const { seconds } = options;
   switch (what) {
     case "tcp":
       return () => probes.tcp(overlay.direct, { streams: 1, seconds, back: false });
@@ -61,19 +63,19 @@ function applyLoad(
       return () => probes.requests(overlay.direct, REQUESTS);
     case "cps":
       return () => probes.connections(overlay.vip, seconds);
+    case "dns": {
+      const kernel = await KernelVxlan.build(overlay.lab, prefix);
+      const servers = await DnsServers.start({ overlay, kernel, options });
+      teardown.push(() => servers.close());
+      return async () => ({ ...(await dnsperf(servers.overlayd)) });
+    }
+    case "ingress": {
+      const kernel = await KernelVxlan.build(overlay.lab, prefix);
+      const ingress = await Ingress.start(overlay, kernel);
+      teardown.push(() => ingress.close());
+      return () => wrk(ingress.mesh, seconds, true);
+    }
   }
-}
-
-async function dnsLoad(
-  prefix: string,
-  overlay: Overlay,
-  options: BenchOptions,
-  teardown: ProfileOptions["teardown"],
-): Promise<() => Promise<Sample>> {
-  const kernel = await KernelVxlan.build(overlay.lab, prefix);
-  const servers = await DnsServers.start({ overlay, kernel, options });
-  teardown.push(() => servers.close());
-  return async () => ({ ...(await dnsperf(servers.overlayd)) });
 }
 
 function profilesOf(lab: Lab): string {
