@@ -13,7 +13,9 @@ export class EngineError extends Error {
 
   constructor(what: string, cause: unknown) {
     const { statusCode, json } = cause as { statusCode?: number; json?: { message?: string } };
-    super(`${what}: ${json?.message ?? messageOf(cause)}`, { cause });
+    // dockerode's own preamble, "(HTTP code 500) server error - ", tells a person nothing.
+    const said = json?.message ?? messageOf(cause).replace(/^\(HTTP code \d+\) [^-]* - /, "");
+    super(`${what}: ${said.trim()}`, { cause });
     this.status = statusCode;
   }
 }

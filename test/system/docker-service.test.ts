@@ -130,7 +130,10 @@ engineTest("an image that cannot be had is told where the task is listed", async
   await node1().ctl("service", "create", "--detach", "--name", "lost", "127.0.0.1:1/none:1");
   const task = await taskWhere("lost", ({ state }) => state === "rejected", "the task to be rejected");
   t.regex(task.error ?? "", /^image 127\.0\.0\.1:1\/none:1 cannot be pulled: /);
-  t.regex(await node1().ctl("service", "ps", "lost"), /Rejected .* "image 127\.0\.0\.1:1\/none:1 cannot be pulled/);
+  t.regex(
+    await node1().ctl("service", "ps", "lost"),
+    /(Rejected|Preparing) .* "image 127\.0\.0\.1:1\/none:1 cannot be pulled/,
+  );
   await node1().ctl("service", "rm", "lost");
   await waitFor(async () => (await containersOf("dksn1")).every((name) => !name.startsWith("lost")), {
     what: "nothing to be left of it",
