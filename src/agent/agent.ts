@@ -27,6 +27,7 @@ import { ProcessRuntime } from "../runtime/process.ts";
 import { Runtimes } from "../runtime/runtimes.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
 import { Supervisor } from "../runtime/supervisor.ts";
+import { AttachedNamespaces } from "./attached-namespaces.ts";
 import { Attachments } from "./attachments.ts";
 import { createBackend } from "./backend.ts";
 import type { Config } from "./config.ts";
@@ -229,7 +230,7 @@ async function start(
     clock,
     engine,
     watch: engineWatch,
-    sandboxes: new Sandboxes({ node: config.node.name, kind: "attached" }),
+    namespaces: new AttachedNamespaces(new Sandboxes({ node: config.node.name, kind: "attached" }), log),
     state: () => session.state,
     nodeId: () => session.nodeId,
     execute: (command) => session.execute(command),

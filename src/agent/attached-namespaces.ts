@@ -1,5 +1,5 @@
 // The network namespaces of attached containers: named so that links can be made in them, and which link is whose.
-import { readFile } from "node:fs/promises";
+import { access, readFile } from "node:fs/promises";
 import { run } from "../lib/command.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -25,7 +25,33 @@ interface AddrJson {
   addr_info?: { family: string; local: string }[];
 }
 
-export class AttachedNamespaces {
+/** By subject, where none is said. */
+export interface Namespaces {
+  /** Whether there is a network namespace of that name. */
+  exists(name: string): Promise<boolean>;
+  /** Names a running container's namespace. Throws CommandError when the container is gone. */
+  bindContainer(container: Container): Promise<void>;
+  /** A named network namespace that is there. */
+  bindNamespace(subject: string): Promise<void>;
+  /** A container's namespace that an agent before named, while no engine says which it is. False when nothing runs there. */
+  adopt(subject: string): Promise<boolean>;
+  /** What was done by others to its links since it was bound. */
+  lookAgain(subject: string): Promise<void>;
+  has(subject: string): boolean;
+  /** A name would keep a namespace whose container is gone. */
+  unbind(subject: string): Promise<void>;
+  /** Takes away the names that an agent before left of containers that are none of `subjects`. */
+  unbindOthers(subjects: ReadonlySet<string>): Promise<void>;
+  /** The namespace's name, and the link of each of the addresses that it has now: one that is there, else the first free. */
+  linksOf(
+    subject: string,
+    addresses: ReadonlySet<string>,
+  ): { netns: string; links: ReadonlyMap<string, string> } | undefined;
+  /** Has a container without another network ask the gateway for names. */
+  pointResolver(container: Container, gateway: string): Promise<void>;
+}
+
+export class AttachedNamespaces implements Namespaces {
   readonly #sandboxes: Sandboxes;
   readonly #log: Log;
   // BOUNDED: by the attached containers that run and namespaces; keyed by subject.
@@ -36,7 +62,15 @@ export class AttachedNamespaces {
     this.#log = log;
   }
 
-  /** Names a running container's namespace. Throws CommandError when the container is gone. */
+  async exists(name: string): Promise<boolean> {
+    try {
+      await access(`/run/netns/${name}`);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   async bindContainer({ id, pid }: Container): Promise<void> {
     const bound = this.#bound.get(id);
     if (bound?.pid === pid) return;
@@ -44,14 +78,12 @@ export class AttachedNamespaces {
     this.#bind(id, netns, pid, isEmpty ? new Map() : await linksIn(netns));
   }
 
-  /** A named network namespace that is there. */
   async bindNamespace(subject: string): Promise<void> {
     if (this.#bound.has(subject)) return;
     const netns = namespaceOf(subject)!;
     this.#bind(subject, netns, 0, await linksIn(netns));
   }
 
-  /** A container's namespace that an agent before named, while no engine says which it is. False when nothing runs there. */
   async adopt(subject: string): Promise<boolean> {
     const netns = this.#sandboxes.nameOf(subject);
     if (!(await this.#sandboxes.exists(subject))) return false;
@@ -60,7 +92,6 @@ export class AttachedNamespaces {
     return true;
   }
 
-  /** What was done by others to its links since it was bound. */
   async lookAgain(subject: string): Promise<void> {
     const bound = this.#bound.get(subject);
     if (bound === undefined) return;
@@ -73,19 +104,16 @@ export class AttachedNamespaces {
     return this.#bound.has(subject);
   }
 
-  /** A name would keep a namespace whose container is gone. */
   async unbind(subject: string): Promise<void> {
     if (namespaceOf(subject) === undefined) await this.#sandboxes.unbind(subject);
     this.#bound.delete(subject);
   }
 
-  /** Takes away the names that an agent before left of containers that are none of `subjects`. */
   async unbindOthers(subjects: ReadonlySet<string>): Promise<void> {
     await this.#sandboxes.unbindOthers(subjects);
     for (const subject of this.#bound.keys()) if (!subjects.has(subject)) this.#bound.delete(subject);
   }
 
-  /** The namespace's name, and the link of each of the addresses that it has now: one that is there, else the first free. */
   linksOf(
     subject: string,
     addresses: ReadonlySet<string>,
@@ -104,7 +132,6 @@ export class AttachedNamespaces {
     return { netns, links };
   }
 
-  /** Has a container without another network ask the gateway for names. */
   async pointResolver(container: Container, gateway: string): Promise<void> {
     const bound = this.#bound.get(container.id);
     if (bound === undefined || bound.resolver === gateway || container.networkMode !== "none") return;

@@ -1,11 +1,10 @@
 // Looks after what is attached on this node: its namespace is at hand while it runs, and its state is told.
-import { access } from "node:fs/promises";
 import type { State, TaskStatus } from "../cluster/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { ContainerList } from "../runtime/container-list.ts";
 import type { Container } from "../runtime/engine.ts";
 import { untilListening } from "../runtime/listening.ts";
-import type { AttachedNamespaces } from "./attached-namespaces.ts";
+import type { Namespaces } from "./attached-namespaces.ts";
 import { type AttachedRow, namespaceOf } from "./attached-rows.ts";
 import { containerStatus, type Seen, seen } from "./container-status.ts";
 
@@ -15,7 +14,7 @@ const ENGINE_MS = 2000;
 export interface AttachmentObserverParts {
   clock: Clock;
   containers: ContainerList;
-  namespaces: AttachedNamespaces;
+  namespaces: Namespaces;
   state(): State | undefined;
   nodeId(): string | undefined;
   problemOf(address: string): string | undefined;
@@ -42,7 +41,7 @@ export class AttachmentObserver {
     const { subject } = row.attachment;
     const netns = namespaceOf(subject);
     if (netns !== undefined) {
-      if (!(await netnsExists(netns))) return false;
+      if (!(await namespaces.exists(netns))) return false;
       await namespaces.bindNamespace(subject);
       return true;
     }
@@ -111,15 +110,5 @@ export class AttachmentObserver {
 
   #report({ id }: AttachedRow, status: Seen): void {
     this.#parts.report({ taskId: id, nodeId: this.#parts.nodeId()!, restarts: 0, ...status });
-  }
-}
-
-/** Of a name under /run/netns. */
-export async function netnsExists(name: string): Promise<boolean> {
-  try {
-    await access(`/run/netns/${name}`);
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -9,10 +9,9 @@ import { didYouMean } from "../lib/nearest.ts";
 import { ContainerList } from "../runtime/container-list.ts";
 import type { Container, Engine } from "../runtime/engine.ts";
 import type { EngineWatch } from "../runtime/engine-watch.ts";
-import type { Sandboxes } from "../runtime/sandbox.ts";
-import { AttachedNamespaces } from "./attached-namespaces.ts";
+import type { Namespaces } from "./attached-namespaces.ts";
 import { type AttachedRow, attachedRows, NETNS } from "./attached-rows.ts";
-import { AttachmentObserver, netnsExists } from "./attachment-observer.ts";
+import { AttachmentObserver } from "./attachment-observer.ts";
 import { type AttachmentSpec, asksFor, LabelError, readLabels } from "./labels.ts";
 import { Latest } from "./latest.ts";
 import { type Refusal, Refusals } from "./refusals.ts";
@@ -27,7 +26,7 @@ export interface AttachmentsParts {
   clock: Clock;
   engine: Pick<Engine, "container" | "containers">;
   watch: Pick<EngineWatch, "isUp" | "listen">;
-  sandboxes: Sandboxes;
+  namespaces: Namespaces;
   state(): State | undefined;
   nodeId(): string | undefined;
   execute(command: CommandInput): Promise<CommandResult>;
@@ -40,7 +39,7 @@ export interface AttachmentsParts {
 export class Attachments {
   readonly #parts: AttachmentsParts;
   readonly #containers: ContainerList;
-  readonly #namespaces: AttachedNamespaces;
+  readonly #namespaces: Namespaces;
   readonly #observer: AttachmentObserver;
   readonly #refusals: Refusals;
   readonly #reconciling: Latest;
@@ -56,7 +55,7 @@ export class Attachments {
     const { clock, log, engine, watch } = parts;
     const changed = () => this.changed();
     this.#parts = parts;
-    this.#namespaces = new AttachedNamespaces(parts.sandboxes, log);
+    this.#namespaces = parts.namespaces;
     this.#refusals = new Refusals({ clock, log });
     this.#reconciling = new Latest(
       clock,
@@ -229,7 +228,7 @@ export class Attachments {
       if (error instanceof UserError) throw error;
       away = `, and Docker does not answer: ${messageOf(error)}`;
     }
-    if (/^[^/]+$/.test(reference) && (await netnsExists(reference))) return undefined;
+    if (/^[^/]+$/.test(reference) && (await this.#namespaces.exists(reference))) return undefined;
     throw new UserError(404, `there is no network namespace '${reference}', and no container${away}`);
   }
 
