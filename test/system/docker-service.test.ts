@@ -1,7 +1,7 @@
 // Services of containers on two nodes with one engine: by name, by published port, when things are taken away.
 import { spawn } from "node:child_process";
 import { rmSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { resolve } from "node:path";
 import test from "ava";
 import type { ServiceView, TaskView } from "../../src/api/schema.ts";
 import { run, waitFor } from "./command.ts";
@@ -10,7 +10,8 @@ import type { Lab, LabNode } from "./lab.ts";
 import { createLab, OUTSIDE_ADDRESS } from "./lab.ts";
 import { untilRunning } from "./listings.ts";
 
-const CONFIGS = fileURLToPath(new URL("../../../configs", import.meta.url)).replace(/\/\.build\/configs$/, "/configs");
+/** Bound into containers: the service that the demo shows. */
+const CONFIGS = resolve("configs");
 const FORWARD = ["iptables", "-w", "-S"];
 
 const door = new EngineDoor("/tmp/overlayd-test-docker-door.sock");
