@@ -184,6 +184,7 @@ export class FakeBackend implements Backend {
       this.change(put.service({ ...row, replicas: command.replicas }), ...this.#runTasks(row, command.replicas));
       return row.id;
     }
+    if (command.type === "external.add" || command.type === "external.remove") return id(command.name ?? "external");
     const known = [...this.#state.services.values(), ...this.#state.networks.values(), ...this.#state.nodes.values()];
     const named = "name" in command ? known.find(({ name }) => name === command.name) : undefined;
     if (named === undefined) throw new UserError(404, `no such thing: ${JSON.stringify(command)}`);

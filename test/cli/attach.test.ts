@@ -104,6 +104,21 @@ test("detach takes several, off one network or all", async (t) => {
   ]);
 });
 
+test("endpoint add and rm ask for what their options say", async (t) => {
+  const backend = cluster();
+  const options = "--network web --name printer --ip 10.192.32.50 --mac 00:1b:21:0a:0b:0c --vtep 192.0.2.50:8472";
+  const added = await overlayctl(t, backend, ["endpoint", "add", ...options.split(" ")]);
+  t.is(added.err, "");
+  await overlayctl(t, backend, ["endpoint", "rm", "printer"]);
+  t.deepEqual(backend.commands, [
+    {
+      ...{ type: "external.add", network: "web", name: "printer", address: "10.192.32.50" },
+      ...{ mac: "00:1b:21:0a:0b:0c", vtep: "192.0.2.50", port: 8472 },
+    },
+    { type: "external.remove", name: "printer" },
+  ]);
+});
+
 test("what the agent refuses is said", async (t) => {
   const backend = cluster();
   backend.refusal = new UserError(404, "there is no network namespace 'x', and no container");
@@ -115,6 +130,8 @@ const wrong: [args: string, says: RegExp][] = [
   ["attach", /missing required argument 'container'/],
   ["attach x --netwrok web", /unknown option '--netwrok'\n\(Did you mean --network\?\)/],
   ["attach x -p 70000:80", /'70000' is not a port from 1 to 65535/],
+  ["endpoint add --network web --ip 10.0.0.1", /required option '--mac <address>' not specified/],
+  ["endpoint add --network web --ip 1.1.1.1 --mac x --vtep 1.1.1.1:x", /a whole number, 0 or more, is needed/],
   ["endpoint lss", /unknown command 'lss'/],
 ];
 for (const [args, says] of wrong) {
