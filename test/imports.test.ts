@@ -28,6 +28,7 @@ const OWN_PACKAGES: Record<string, readonly string[]> = {
   lmdb: ["cluster"],
   "dns-packet": ["dns"],
   commander: ["cli", "agent"],
+  dockerode: ["runtime"],
 };
 
 interface Import {
