@@ -5,6 +5,7 @@ import { EVERY_ADDRESS } from "./held-ports.ts";
 import type { DesiredMesh, MeshPort } from "./mesh.ts";
 
 const PROTOCOLS = ["tcp", "udp"] as const;
+const DNS_PORT = 53;
 
 /** A whole transaction for `nft -f`: replaces what the table held. `name` is the table's. */
 export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldPort[]): string {
@@ -38,8 +39,14 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
       `iifname ${tun} ip daddr ${pool} fib daddr type != local notrack`,
       // Between nodes there is nothing to translate; an entry would cost every datagram a look-up.
       `${vxlan} fib daddr type local notrack`,
+      // A resolver takes a new port for each question: some thousands a second would fill the host's table.
+      `iifname ${tun} ip daddr ${pool} udp dport ${DNS_PORT} notrack`,
     ]),
-    ...chain("raw_output", ["type filter hook output priority raw; policy accept;", `${vxlan} notrack`]),
+    ...chain("raw_output", [
+      "type filter hook output priority raw; policy accept;",
+      `${vxlan} notrack`,
+      `oifname ${tun} ip saddr ${pool} udp sport ${DNS_PORT} notrack`,
+    ]),
     ...chain("prerouting", ["type nat hook prerouting priority dstnat; policy accept;", "jump published"]),
     ...chain("output", ["type nat hook output priority -100; policy accept;", "jump published"]),
     ...chain("postrouting", [

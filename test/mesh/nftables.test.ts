@@ -41,6 +41,13 @@ const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected
   ],
   ["what a container's link leaves over is dropped", {}, 'iifname "ovl*" drop', true],
   ["a forged overlay source is dropped", {}, 'iifname != { "lo", "overlay0" } ip saddr 10.192.0.0/10 drop', true],
+  [
+    "questions to a gateway's DNS are not tracked",
+    {},
+    'iifname "overlay0" ip daddr 10.192.0.0/10 udp dport 53 notrack',
+    true,
+  ],
+  ["nor are its answers", {}, 'oifname "overlay0" ip saddr 10.192.0.0/10 udp sport 53 notrack', true],
   ["VXLAN between nodes is not tracked, inbound", {}, "udp dport { 4789 } fib daddr type local notrack", true],
   [
     "VXLAN between nodes is not tracked, outbound",

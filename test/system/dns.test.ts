@@ -170,27 +170,6 @@ systemTest("many questions on one TCP connection are all answered", async (t) =>
   t.is(await host.exec(program("ask-at-once", gateway, "search", 300)), "300\n");
 });
 
-systemTest("an answer too big for a datagram says so, and comes whole over TCP", async (t) => {
-  const [node1] = lab().nodes;
-  t.timeout(240_000);
-  const argv = ["--detach", "--name", "many", "--replicas", `${MANY}`, "--network", "web", "--", "sleep", "infinity"];
-  await node1!.ctl("service", "create", ...argv);
-  const tasks = await waitFor(
-    async () => {
-      const running = await runningTasks(node1!, "many");
-      return running.length === MANY && running;
-    },
-    { what: `${MANY} tasks`, deadlineMs: 200_000 },
-  );
-  // The last of them may run on the other node: its state arrives a moment later.
-  await waitFor(async () => lines(await dig("search", "+short", "tasks.many")).length === MANY, {
-    what: "their names",
-  });
-  t.regex(await dig("search", "+ignore", "+notcp", "tasks.many"), /flags: qr aa tc rd ra;/);
-  t.deepEqual(lines(await dig("search", "+short", "tasks.many")), tasks.map(addressOf).sort());
-  await node1!.ctl("service", "rm", "many");
-});
-
 interface Seen {
   at: number;
   addresses: string[];
@@ -209,6 +188,13 @@ function seenBy(watcher: Background): Seen[] {
     .filter(Boolean)
     .map((line) => JSON.parse(line) as Seen);
 }
+
+systemTest("questions of containers leave no entry in the node's table of connections", async (t) => {
+  const { host, gateway } = await containerOf("search", "dnsn1");
+  await host.exec(["dig", `@${gateway}`, "search"]);
+  const entries = await lab().nodes[0]!.exec(["conntrack", "-L", "-p", "udp", "--dport", "53"]);
+  t.false(entries.includes(host.address), entries);
+});
 
 systemTest("an answer follows a task that dies and comes back, on its node and on the other", async (t) => {
   const [node1] = lab().nodes;
@@ -236,4 +222,25 @@ systemTest("an answer follows a task that dies and comes back, on its node and o
     await Promise.all(watchers.map((watcher) => watcher.end("SIGTERM")));
   }
   await untilRunning(node1!, "search", 2);
+});
+
+systemTest("an answer too big for a datagram says so, and comes whole over TCP", async (t) => {
+  const [node1] = lab().nodes;
+  t.timeout(240_000);
+  const argv = ["--detach", "--name", "many", "--replicas", `${MANY}`, "--network", "web", "--", "sleep", "infinity"];
+  await node1!.ctl("service", "create", ...argv);
+  const tasks = await waitFor(
+    async () => {
+      const running = await runningTasks(node1!, "many");
+      return running.length === MANY && running;
+    },
+    { what: `${MANY} tasks`, deadlineMs: 200_000 },
+  );
+  // The last of them may run on the other node: its state arrives a moment later.
+  await waitFor(async () => lines(await dig("search", "+short", "tasks.many")).length === MANY, {
+    what: "their names",
+  });
+  t.regex(await dig("search", "+ignore", "+notcp", "tasks.many"), /flags: qr aa tc rd ra;/);
+  t.deepEqual(lines(await dig("search", "+short", "tasks.many")), tasks.map(addressOf).sort());
+  await node1!.ctl("service", "rm", "many");
 });
