@@ -39,6 +39,8 @@ const H_NEWEST = 8;
 /** 1: somebody makes or removes flows. */
 const H_LOCK = 9;
 
+/** The bit of a version that is set while the flow is in the table: publishing and removing both count it up. */
+const PUBLISHED = 1;
 const MAPPED = 0xffff;
 /** The epoch of no tables: whatever is in force, the flow is checked against it. */
 const NEVER = 0;
@@ -110,7 +112,8 @@ export class FlowTable extends FlowEntries {
         words[at + word.PORTS] === ports &&
         words[at + word.ZONE] === zoneWord &&
         words[at + word.SOURCE + 2] === MAPPED &&
-        words[at + word.DESTINATION + 2] === MAPPED
+        words[at + word.DESTINATION + 2] === MAPPED &&
+        (this.foundVersion & PUBLISHED) !== 0 // else it has been removed, and may be being written anew
       )
         return found - 1;
     }
@@ -152,7 +155,8 @@ export class FlowTable extends FlowEntries {
     const flow = this.#take();
     if (flow < 0) return -1;
     const original = 2 * flow;
-    Atomics.add(this.words, original * ENTRY_WORDS + word.VERSION, 1);
+    // The next version that is not published, also after a process was killed between two of these steps.
+    Atomics.store(this.words, original * ENTRY_WORDS + word.VERSION, (this.versionOf(original) | PUBLISHED) + 1);
     this.#write(original, zone, protocol, source, destination, ports);
     this.#write(original + 1, replyZone, protocol, replySource, replyDestination, replyPorts);
     return original;
@@ -319,10 +323,12 @@ export class FlowTable extends FlowEntries {
       this.setEpoch(original + 1, NEVER);
       if (state <= FlowState.Free || state > FlowState.Closed || !this.#hasItsHash(original)) {
         this.words[at + word.FLOW_STATE] = FlowState.Free;
+        this.words[at + word.VERSION]! &= ~PUBLISHED;
         this.words[at + word.NEWER] = header[H_FREE]!;
         header[H_FREE] = flow + 1;
         continue;
       }
+      this.words[at + word.VERSION]! |= PUBLISHED;
       if (state === FlowState.Unreplied || state === FlowState.SynSent) this.#appendUnreplied(flow);
       this.#link(original);
       this.#link(original + 1);
