@@ -115,7 +115,10 @@ export class Attachments {
       if (container === undefined) await this.#namespaces.bindNamespace(subject);
       else await this.#bind(container);
       await this.#namespaces.lookAgain(subject);
-      const id = await this.#ask(subject, container, reference, spec);
+      const id = await this.#ask(subject, container, reference, spec).catch(async (error: unknown) => {
+        if (!this.#isAttached(subject)) await this.#namespaces.unbind(subject);
+        throw error;
+      });
       if (container !== undefined) await this.#containers.look(container.id);
       return { id, addresses: await this.#linkNew(id) };
     });
@@ -160,7 +163,10 @@ export class Attachments {
     if (!isRunning || !this.#isAskedFor(labels) || this.#letGo.get(id) === startedAt) return;
     const state = this.#parts.state()!;
     // Of several agents that share the engine, another may have it.
-    if (attachedRows(state).some(({ attachment }) => attachment.subject === id)) return this.#refusals.forget(id);
+    if (attachedRows(state).some(({ attachment }) => attachment.subject === id)) {
+      if (!this.#isAttached(id)) await this.#namespaces.unbind(id);
+      return this.#refusals.forget(id);
+    }
     if (!this.#refusals.isDue(container, state)) return;
     try {
       const spec = readLabels(labels);
@@ -169,6 +175,7 @@ export class Attachments {
       this.#refusals.forget(id);
     } catch (error) {
       this.#refusals.add(container, state, messageOf(error), error instanceof LabelError);
+      if (!this.#isAttached(id)) await this.#namespaces.unbind(id);
     }
   }
 

@@ -121,12 +121,13 @@ test("without labels of ours, with another node's, or started by an agent it is 
 });
 
 test("one that another node has is neither taken nor refused", async (t) => {
-  const { happens, rows, cluster, attachments } = await world();
+  const { happens, rows, cluster, attachments, namespaces } = await world();
   const node = cluster.node("node2").id;
   await cluster.leader.execute({ type: "attach", node, subject: "a".repeat(64), subjectName: "c-a", network: "web" });
   await happens("start", container("a", web));
   t.is(rows().length, 1);
   t.deepEqual(attachments.refused, []);
+  t.false(namespaces.has("a".repeat(64)));
 });
 
 test("one that stops keeps its row and says why, and runs again with the same", async (t) => {
@@ -167,8 +168,9 @@ test("health decides where there is a check", async (t) => {
 });
 
 test("a refusal is shown, and ends when the cluster can do what is asked", async (t) => {
-  const { happens, rows, attachments, cluster, rest } = await world();
+  const { happens, rows, attachments, cluster, rest, namespaces } = await world();
   await happens("start", container("a", { "overlayd.network": "later" }));
+  t.false(namespaces.has("a".repeat(64)));
   t.regex(attachments.refused[0]?.error ?? "", /there is no network 'later'/);
   await cluster.leader.execute({ type: "network.create", name: "later" });
   attachments.changed();
@@ -211,6 +213,9 @@ test("a namespace is attached by its name, and given back when it is gone", asyn
   const { attachments, namespaces, rows, cluster, rest } = await world();
   await t.throwsAsync(attachments.attach("blue", NOTHING), { message: /no network namespace 'blue'/ });
   namespaces.named.add("blue");
+  const elsewhere = attachments.attach("blue", { ...NOTHING, network: "wbe" });
+  await t.throwsAsync(elsewhere, { message: /there is no network 'wbe'/ });
+  t.false(namespaces.has("netns:blue"));
   const { addresses } = await attachments.attach("blue", { ...NOTHING, network: "web" });
   t.regex(addresses[0]!, /^10\.192\.32\./);
   namespaces.named.delete("blue");

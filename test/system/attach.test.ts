@@ -271,6 +271,24 @@ engineTest("an agent that is taken down leaves containers as they were before", 
   await attached(node2!, "kept");
 });
 
+engineTest("of agents that share an engine one takes a container that names none", async (t) => {
+  const [node1, node2] = lab().nodes;
+  await node1!.ctl("network", "create", `${PREFIX}shared`);
+  const flags = ["--name", `${PREFIX}-shared`, "--network", "none", "--label", `overlayd.network=${PREFIX}shared`];
+  await docker("run", "-d", ...flags, BASE_IMAGE, ...SLEEP);
+  const { node, address } = await attached(node1!, "shared");
+  t.true([node1!.name, node2!.name].includes(node!));
+  for (const other of [node1!, node2!]) {
+    const endpoints = await other.ctlJson<EndpointView[]>("endpoint", "ls");
+    const rows = endpoints.filter(({ name }) => name === `${PREFIX}-shared`);
+    t.deepEqual(
+      rows.map((row) => [row.address, row.kind]),
+      [[address, "attached"]],
+    );
+  }
+  t.is((await inside("shared", "ls", "/sys/class/net")).stdout, "eth0\nlo\n");
+});
+
 const refusals: [when: string, labels: Record<string, string>, network: string, says: RegExp][] = [
   ["a label is misspelt", { "overlayd.netwrok": "web" }, "none", /no label 'overlayd\.netwrok'; did you mean/],
   ["the network is not there", { "overlayd.network": "wbe" }, "none", /there is no network 'wbe'/],

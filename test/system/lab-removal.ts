@@ -16,10 +16,12 @@ export async function removeLab({ prefix, nodeNames, directory }: LabNames): Pro
   const hosts = all.filter((name) => name.startsWith(`${prefix}-`));
   for (const host of hosts) await endProcesses(host);
   for (const name of all) {
-    const named = nodeNames.some((node) => name.startsWith(`ovl-${node}-`) || name.startsWith(`ovl-${node}.run-`));
-    if (!named) continue;
+    const startsWith = (kind: string): boolean => nodeNames.some((node) => name.startsWith(`ovl-${node}${kind}-`));
+    if (!startsWith("") && !startsWith(".run") && !startsWith(".att")) continue;
     const own = nodeNames.every((node) => node.startsWith(prefix)) || (await isLinkedTo(name, hosts));
-    if (own) await removeNamespace(name);
+    // What was attached is somebody else's, and goes on.
+    if (own && startsWith(".att")) await run(["ip", "netns", "delete", name]);
+    else if (own) await removeNamespace(name);
   }
   for (const host of hosts) await removeNamespace(host);
   rmSync(directory, { recursive: true, force: true });
