@@ -1,17 +1,18 @@
 // What the local API is told: the agent's parts, put into a person's words.
 import type { Backend } from "../api/backend.ts";
-import type { EndpointView, FlowFilter, FlowView, PeerView, StatsView } from "../api/schema.ts";
+import type { EndpointView, PeerView, StatsView } from "../api/schema.ts";
 import type { State } from "../cluster/schema.ts";
 import type { Session } from "../cluster/session.ts";
 import type { EngineReport } from "../datapath/engine.ts";
-import type { FlowRow } from "../datapath/flow-list.ts";
 import type { ProbeView } from "../datapath/probes.ts";
 import type { DnsServer } from "../dns/server.ts";
 import { UserError } from "../lib/errors.ts";
 import { formatIpv4 } from "../lib/ip.ts";
+import { DROP_NAMES } from "../packet/drop.ts";
 import type { AnyRuntime } from "../runtime/runtimes.ts";
 import type { Attachments } from "./attachments.ts";
 import type { DataPath } from "./datapath.ts";
+import { flowViews } from "./flow-views.ts";
 import type { Refusal } from "./refusals.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
 import { taskLog } from "./task-log.ts";
@@ -50,7 +51,7 @@ export function createBackend({
     waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
     peers: async () => peerViews(state(), nodeName, await dataPath.report()),
     stats: async () => statsView(await dataPath.report(), dns),
-    flows: async (filter) => flowViews(state(), await dataPath.flows(100_000), filter),
+    flows: async (filter) => flowViews(state(), nodeName, await dataPath.flows(100_000), filter),
     taskLog: (id, filter) => taskLog(state(), runtime, id, filter),
     openSandbox: (request) => sandboxes.open(request),
     closeSandbox: (id) => sandboxes.close(id),
@@ -125,41 +126,7 @@ function statsView(report: EngineReport, dns: DnsServer): StatsView {
       evictedFlows,
       ...said,
     },
-    drops,
+    drops: Object.fromEntries(DROP_NAMES.slice(1).map((reason) => [reason, drops[reason] ?? 0])),
     dns: { ...counters, ...answersByRcode },
   };
-}
-
-function flowViews(state: State, flows: readonly FlowRow[], filter: FlowFilter): FlowView[] {
-  const services = [...state.services.values()];
-  const tasks = [...state.tasks.values()];
-  const nodesByAddress = new Map([...state.nodes.values()].map((node) => [node.address, node.name]));
-  const serviceByVip = new Map(
-    services.flatMap(({ name, vips, meshVip }) =>
-      [...Object.values(vips), meshVip ?? []].flat().map((vip) => [vip, name]),
-    ),
-  );
-  const taskByAddress = new Map(
-    tasks.flatMap((task) => Object.values(task.addresses).map((ip) => [ip, task] as const)),
-  );
-  const views = flows.map((flow): FlowView => {
-    const task = taskByAddress.get(flow.server.replace(/:.*/, ""));
-    const service = task === undefined ? undefined : state.services.get(task.serviceId)?.name;
-    return {
-      protocol: String(flow.protocol),
-      client: flow.client,
-      destination: flow.destination,
-      target: flow.server,
-      service: (flow.vip === null ? service : serviceByVip.get(flow.vip)) ?? null,
-      task: task === undefined ? null : `${service ?? "?"}.${task.slot}`,
-      node: flow.serverVtep === null ? null : (nodesByAddress.get(flow.serverVtep) ?? flow.serverVtep),
-      state: flow.state,
-      ageMs: flow.ageSeconds * 1000,
-      packets: flow.packets,
-      bytes: flow.bytes,
-    };
-  });
-  return views
-    .filter(({ service }) => filter.service === undefined || service === filter.service)
-    .slice(0, filter.limit);
 }

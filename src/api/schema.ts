@@ -96,6 +96,8 @@ export type WaitApplied = z.infer<typeof WaitApplied>;
 
 export const FlowFilter = z.strictObject({
   service: z.string().optional(),
+  /** An address, or a task's name: on either side of the flow. */
+  endpoint: z.string().optional(),
   limit: z.coerce.number().int().min(1).max(100_000).default(1000),
 });
 export type FlowFilter = z.infer<typeof FlowFilter>;

@@ -1,15 +1,13 @@
-// overlayctl peers, flows and stats: what this node's data path sees.
+// overlayctl peers and flows: what this node's data path sees.
 import type { Command } from "commander";
-import type { FlowView, PeerView, StatsView } from "../api/schema.ts";
+import type { FlowView, PeerView } from "../api/schema.ts";
 import { count } from "./arguments.ts";
 import type { Context } from "./context.ts";
 import { formatBytes, formatDuration } from "./format.ts";
-import { addListingOptions, isJson, type Listing, type ListingOptions, printListing } from "./listing.ts";
-import { formatTable } from "./table.ts";
+import { addListingOptions, type Listing, type ListingOptions, printListing } from "./listing.ts";
+import { CLEAR_SCREEN } from "./table.ts";
 
 const WATCH_MS = 1000;
-/** Cursor home, clear to the end of the screen (ECMA-48 CUP and ED). */
-const CLEAR_SCREEN = "\x1b[H\x1b[J";
 
 export function addObserveCommands(program: Command, context: Context): void {
   addListingOptions(program.command("peers").description("show the other nodes as this one's data path sees them"), {
@@ -28,19 +26,27 @@ export function addObserveCommands(program: Command, context: Context): void {
 
   addListingOptions(program.command("flows").description("show this node's live connections"))
     .option("--service <service>", "of this service only")
+    .option("--endpoint <endpoint>", "of this address, task (SERVICE.SLOT) or container only")
     .option("--limit <count>", "at most so many", count, 1000)
-    .action(async (options: ListingOptions & { service?: string; limit: number }) => {
-      const { service, limit } = options;
-      const flows = await context.api().flows(service === undefined ? { limit } : { service, limit });
-      printListing(context, options, flows, FLOWS);
+    .option("--watch", "show them anew every second, until Ctrl-C")
+    .action(async (options: FlowsOptions) => {
+      const { service, endpoint, limit } = options;
+      const words = { ...(service === undefined ? {} : { service }), ...(endpoint === undefined ? {} : { endpoint }) };
+      for (;;) {
+        const flows = await context.api().flows({ ...words, limit });
+        if (options.watch === true && context.columns() !== undefined) context.out(CLEAR_SCREEN);
+        printListing(context, options, flows, FLOWS);
+        if (options.watch !== true) return;
+        await context.pause(WATCH_MS);
+      }
     });
+}
 
-  addListingOptions(program.command("stats").description("show this node's counters, and drops by reason"))
-    .option("--all", "counters that stand at zero too")
-    .action(async (options: ListingOptions & { all?: true }) => {
-      const stats = await context.api().stats();
-      context.out(isJson(options) ? `${JSON.stringify(stats, null, 2)}\n` : statsTable(stats, options.all === true));
-    });
+interface FlowsOptions extends ListingOptions {
+  service?: string;
+  endpoint?: string;
+  limit: number;
+  watch?: true;
 }
 
 const PEERS: Listing<PeerView> = {
@@ -75,19 +81,3 @@ const FLOWS: Listing<FlowView> = {
     { header: "BYTES", value: (row) => formatBytes(row.bytes) },
   ],
 };
-
-function statsTable(stats: StatsView, all: boolean): string {
-  const rows = (["datapath", "drops", "dns"] as const).flatMap((part) =>
-    Object.entries(stats[part])
-      .filter(([, value]) => all || value !== 0)
-      .map(([counter, value]) => ({ part, counter, value })),
-  );
-  return formatTable(
-    [
-      { header: "PART", value: (row) => row.part },
-      { header: "COUNTER", value: (row) => row.counter },
-      { header: "VALUE", value: (row) => `${row.value}` },
-    ],
-    rows,
-  );
-}

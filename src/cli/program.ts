@@ -9,6 +9,7 @@ import { addNodeCommands } from "./node.ts";
 import { addObserveCommands } from "./observe.ts";
 import { addRunCommand } from "./run.ts";
 import { addServiceCommands } from "./service.ts";
+import { addStatsCommand } from "./stats.ts";
 
 /** `useSocket` is called with the agent's socket before a command runs. Errors are thrown, also usage errors. */
 export function createProgram(context: Context, useSocket: (path: string) => void): Command {
@@ -26,6 +27,7 @@ export function createProgram(context: Context, useSocket: (path: string) => voi
   addAttachCommands(program, context);
   addNodeCommands(program, context);
   addObserveCommands(program, context);
+  addStatsCommand(program, context);
   for (const command of everyCommand(program)) {
     command
       .exitOverride()

@@ -1,5 +1,8 @@
 // Tables as Docker prints them: cells padded to the widest and three more, at least ten wide.
 
+/** Cursor home, clear to the end of the screen (ECMA-48 CUP and ED): before a table that is shown anew. */
+export const CLEAR_SCREEN = "\x1b[H\x1b[J";
+
 const PADDING = 3;
 const MIN_WIDTH = 10;
 

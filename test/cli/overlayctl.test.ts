@@ -250,7 +250,7 @@ for (const [kind, name] of [
 
 const CREATE = "service create --name web -p 80:8080 --publish published=53,target=53,protocol=udp --replicas 2";
 const CREATE_MORE =
-  "--network name=web,alias=db,alias=store --dns-ttl 2m -e A=1 --env B -w /srv --constraint node.name==node1 --endpoint-mode dnsrr --scheduler wrr --weight node1=3 --weight node2=0 --affinity client-ip --affinity-timeout 2m --locality prefer-local";
+  "--network name=web,alias=db,alias=store --dns-ttl 2m -e A=1 --env B -w /srv --constraint node.name==node1 --endpoint-mode dnsrr --scheduler wrr --weight node1=3 --weight node2=0 --affinity client-ip --affinity-timeout 2m --locality prefer-local --ingress-source-nat --stop-grace 30s";
 
 test("service create asks for what its options say, and prints id and progress", async (t) => {
   const backend = cluster();
@@ -288,6 +288,9 @@ test("service create asks for what its options say, and prints id and progress",
         { published: 80, target: 8080, protocol: "tcp", mode: "ingress", address: null },
         { published: 53, target: 53, protocol: "udp", mode: "ingress", address: null },
       ],
+      ingressSourceNat: true,
+      proxyProtocol: false,
+      stopGraceMs: 30_000,
       constraints: ["node.name==node1"],
     },
   ]);
@@ -352,7 +355,7 @@ const usage: [args: string, says: RegExp][] = [
   ["service create", /'--name <name>' not specified/],
   ["service create --name a", /missing required argument 'image'/],
   ["service create --name a --nme b x", /unknown option '--nme'\n\(Did you mean --name\?\)/],
-  ["service create --name a -p 9200 x", /the port to publish is missing/],
+  ["service create --name a -p 9200: x", /write \[ADDRESS:\]\[PUBLISHED:\]TARGET/],
   ["service create --name a --replicas many x", /'many' is invalid. a whole number/],
   ["service create --name a --endpoint-mode vpi x", /'vpi' is invalid. Allowed choices are vip, dnsrr/],
   ["service create --name a --scheduler wlc x", /'wlc' is invalid. Allowed choices are rr, wrr, lc, sh, maglev/],

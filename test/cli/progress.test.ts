@@ -176,7 +176,7 @@ test("with more than twenty tasks only those that fail have a line", (t) => {
     message: null,
     restarts: 2,
     addresses: [],
-          ports: [],
+    ports: [],
     createdAt: 0,
   };
   t.deepEqual(progressLines({ revision: 1, replicas: 21, tasks: [task] }), [

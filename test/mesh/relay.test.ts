@@ -58,18 +58,19 @@ test("a client that closes its side first still gets the whole answer", async (t
 });
 
 test("with the PROXY protocol the target learns who the client is before anything else", async (t) => {
-  const { server, port } = await tcpTarget(async (socket) => {
+  const { server, port } = await tcpTarget((socket) => {
     const chunks: Buffer[] = [];
-    for await (const chunk of socket) chunks.push(chunk as Buffer);
-    socket.end(Buffer.concat(chunks).toString("hex"));
+    socket.on("data", (chunk) => chunks.push(chunk));
+    socket.on("end", () => socket.end(Buffer.concat(chunks).toString("hex")));
   });
   const relay = await listenTcp({ ...TCP, proxyProtocol: true, port: 0, target: { address: LOOPBACK, port } });
   const client = connect({ port: relay.port, host: LOOPBACK, allowHalfOpen: true });
-  client.end("hi");
-  const answer = await readAll(client);
+  await once(client, "connect");
   const ports = Buffer.alloc(4);
   ports.writeUInt16BE(client.localPort!);
   ports.writeUInt16BE(relay.port, 2);
+  client.end("hi");
+  const answer = await readAll(client);
   // The signature, version 2 and PROXY, TCP over IPv4, 12 bytes of addresses and ports: proxy-protocol.txt section 2.2.
   t.is(
     answer,

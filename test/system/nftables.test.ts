@@ -96,6 +96,62 @@ systemTest("the same again leaves the table alone; a table that was flushed come
   t.is((await kernel.sh("node", "nft list ruleset")).trim(), "");
 });
 
+systemTest("what somebody flushes or deletes is put back at once", async (t) => {
+  const { kernel, driver } = await setUp(t);
+  await driver.call("mesh.apply", DESIRED);
+  await driver.call("mesh.watch");
+  const list = () => kernel.sh("node", "nft --stateless list table ip overlayd");
+  const before = await list();
+  for (const blow of ["flush ruleset", "flush table ip overlayd", "flush map ip overlayd tcp_ports"]) {
+    // The monitor may not have begun to look: a second blow it sees.
+    const isRestored = async () => {
+      await kernel.sh("node", `nft ${blow}`);
+      await waitFor(async () => (await list()) === before, { what: "the table", deadlineMs: 3000 });
+      return true;
+    };
+    await waitFor(isRestored, { what: `the table to be put back after ${blow}` });
+  }
+  t.is(await ask(kernel, "client", "192.0.2.11"), "192.0.2.100");
+});
+
+systemTest("a process that has a port keeps it: everywhere, or on its address", async (t) => {
+  const { kernel, driver } = await setUp(t);
+  const listen = async (address: string): Promise<ReturnType<typeof spawn>> => {
+    const script = `require("net").createServer((s) => s.end("own")).listen(9200, "${address}")`;
+    const [file, ...args] = kernel.in("node", process.execPath, "-e", script);
+    const holder = spawn(file!, args, { stdio: "ignore" });
+    t.teardown(() => holder.kill("SIGKILL"));
+    await waitFor(async () => (await kernel.sh("node", "ss -ltn")).includes(":9200"), { what: "the port to be held" });
+    return holder;
+  };
+  const everywhere = await listen("0.0.0.0");
+  const held = { port: 9200, protocol: "tcp" };
+  t.deepEqual(await driver.call("mesh.apply", DESIRED), [{ ...held, address: "0.0.0.0" }]);
+  t.is(await ask(kernel, "client", "192.0.2.11"), "own");
+  const gone = new Promise((resolve) => everywhere.on("close", resolve));
+  everywhere.kill("SIGKILL");
+  await gone;
+  await listen("127.0.0.1");
+  t.deepEqual(await driver.call("mesh.apply", DESIRED), [{ ...held, address: "127.0.0.1" }]);
+  t.is(await ask(kernel, "client", "192.0.2.11"), "192.0.2.100");
+  t.is(await ask(kernel, "node", "127.0.0.1"), "own");
+});
+
+systemTest("a thousand published ports are in force in under a second", async (t) => {
+  const { kernel, driver } = await setUp(t);
+  await driver.call("mesh.apply", DESIRED);
+  const more = (["tcp", "udp"] as const).flatMap((protocol) =>
+    Array.from({ length: 500 }, (_, i) => ({ ...DESIRED.ports[0]!, protocol, port: 10_000 + i })),
+  );
+  const began = performance.now();
+  await driver.call("mesh.apply", { ...DESIRED, ports: [...DESIRED.ports, ...more] });
+  const ms = performance.now() - began;
+  t.log(`${ms.toFixed(0)} ms`);
+  // Tests share the machine with each other: the bound is generous, a port at a time would take many seconds.
+  t.true(ms < 3000, `${ms} ms`);
+  t.is(await ask(kernel, "client", "192.0.2.11"), "192.0.2.100");
+});
+
 systemTest("containers leave with the node's address, those of internal networks do not leave", async (t) => {
   const { kernel, driver } = await setUp(t);
   await kernel.sh("task", "ip addr add 10.192.16.5/32 dev lo");

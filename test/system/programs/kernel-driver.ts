@@ -18,6 +18,7 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   "links.watch": links.watch.bind(links),
   "links.removeAll": links.removeAll.bind(links),
   "mesh.apply": mesh.apply.bind(mesh),
+  "mesh.watch": mesh.watch.bind(mesh),
   "mesh.remove": mesh.remove.bind(mesh),
 };
 
@@ -32,3 +33,4 @@ for await (const line of createInterface({ input: process.stdin })) {
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
 await links.close();
+await mesh.close();

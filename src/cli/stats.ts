@@ -1,0 +1,72 @@
+// overlayctl stats: this node's counters, how fast they rise, and every drop by its reason.
+import type { Command } from "commander";
+import type { StatsView } from "../api/schema.ts";
+import type { Context } from "./context.ts";
+import { addListingOptions, isJson, type ListingOptions } from "./listing.ts";
+import { CLEAR_SCREEN, formatTable } from "./table.ts";
+
+const SAMPLE_MS = 1000;
+const PARTS = ["datapath", "drops", "dns"] as const;
+
+/** `rates`: of each counter, a second. */
+export type RatedStats = StatsView & { rates: StatsView };
+
+interface StatsOptions extends ListingOptions {
+  all?: true;
+  watch?: true;
+}
+
+export function addStatsCommand(program: Command, context: Context): void {
+  addListingOptions(program.command("stats").description("show this node's counters, their rates, and drops by reason"))
+    .option("--all", "counters that stand at zero too, every reason for a drop among them")
+    .option("--watch", "show them anew every second, until Ctrl-C")
+    .action(async (options: StatsOptions) => {
+      let before = await sample(context);
+      for (;;) {
+        await context.pause(SAMPLE_MS);
+        const now = await sample(context);
+        const stats = { ...now.stats, rates: ratesOf(before, now) };
+        before = now;
+        if (options.watch === true && context.columns() !== undefined) context.out(CLEAR_SCREEN);
+        context.out(isJson(options) ? `${JSON.stringify(stats, null, 2)}\n` : statsTable(stats, options.all === true));
+        if (options.watch !== true) return;
+      }
+    });
+}
+
+interface Sample {
+  stats: StatsView;
+  atMs: number;
+}
+
+async function sample(context: Context): Promise<Sample> {
+  return { stats: await context.api().stats(), atMs: context.monotonic() };
+}
+
+function ratesOf(before: Sample, now: Sample): StatsView {
+  const seconds = Math.max(now.atMs - before.atMs, 1) / 1000;
+  const rates = (part: (typeof PARTS)[number]): Record<string, number> =>
+    Object.fromEntries(
+      Object.entries(now.stats[part]).map(([counter, value]) => {
+        return [counter, Math.round((value - (before.stats[part][counter] ?? 0)) / seconds)];
+      }),
+    );
+  return { datapath: rates("datapath"), drops: rates("drops"), dns: rates("dns") };
+}
+
+function statsTable({ rates, ...stats }: RatedStats, all: boolean): string {
+  const rows = PARTS.flatMap((part) =>
+    Object.entries(stats[part])
+      .filter(([, value]) => all || value !== 0)
+      .map(([counter, value]) => ({ part, counter, value, rate: rates[part][counter] })),
+  );
+  return formatTable(
+    [
+      { header: "PART", value: (row) => row.part },
+      { header: "COUNTER", value: (row) => row.counter },
+      { header: "VALUE", value: (row) => `${row.value}` },
+      { header: "PER SECOND", value: (row) => `${row.rate}` },
+    ],
+    rows,
+  );
+}
