@@ -1,9 +1,8 @@
 // The forwarder: takes batches from the device and the underlay, and carries each packet to its end in one go:
 // parse, look up the flow or decide it, rewrite, encapsulate or deliver. Nothing here blocks or waits.
-import { get16, set16 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { answerArp, arpTarget, isArpRequest } from "../packet/arp.ts";
-import { type Sum, updateChecksum } from "../packet/checksum.ts";
+import type { Sum } from "../packet/checksum.ts";
 import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import { ETHERNET_BYTES, EtherType, etherType } from "../packet/ethernet.ts";
 import * as ip from "../packet/ipv4.ts";
@@ -11,11 +10,11 @@ import type { PacketMemory } from "../packet/memory.ts";
 import { clampMss } from "../packet/mss.ts";
 import { Packet } from "../packet/packet.ts";
 import { Flag } from "../packet/tcp.ts";
-import { MAX_UDP_SEGMENTS, MIN_SEGMENT_BYTES, NO_SEGMENT_BYTES } from "../packet/virtio-net.ts";
 import { hasVni, MANAGEMENT_VNI, VXLAN_BYTES, vni } from "../packet/vxlan.ts";
 import { Balancer } from "./balancer.ts";
 import { type DeviceBatch, Gso, type UnderlayBatch } from "./batch.ts";
 import { DEVICE, Decision } from "./decision.ts";
+import { combineEcn } from "./ecn.ts";
 import { Egress, type Traffic } from "./egress.ts";
 import { ENCAPSULATION_BYTES } from "./encapsulate.ts";
 import { Fit } from "./fit.ts";
@@ -31,10 +30,8 @@ import type { Device, Underlay } from "./ports.ts";
 import { Refusals } from "./refusals.ts";
 import { Resets } from "./resets.ts";
 import type { Load } from "./schedulers/scheduler.ts";
+import { isSuperPacket } from "./super-packet.ts";
 import type { PeerRow, Tables } from "./tables.ts";
-
-const ECN_MASK = 3;
-const CONGESTION = 3;
 
 /** Counts of packets that the agent sent of its own, and of those that the rate limit held back. */
 export interface Said {
@@ -220,7 +217,7 @@ export class Forwarder {
     // A peer that runs this agent sends an outer checksum, which the kernel has verified; another may not. A fragment's
     // can only be verified by who puts it together.
     if (!peer.agent && !packet.fragment && !packet.transportChecksumIsRight()) return Drop.BadTransportChecksum;
-    const congested = this.#combineEcn(outerTos);
+    const congested = combineEcn(packet, outerTos);
     if (congested !== Drop.None) return congested;
     const traffic = this.traffic(vtep);
     traffic.rxPackets++;
@@ -324,33 +321,4 @@ export class Forwarder {
     this.#egress.datagram(at, length, 0, 0, peer);
     return Drop.None;
   }
-
-  /** The inner packet takes over congestion that the outer one met: RFC 6040 section 4.2, normal mode. */
-  #combineEcn(outerTos: number): Drop {
-    const outer = outerTos & ECN_MASK;
-    const { u8, at } = this.#packet;
-    const tos = u8[at + ip.TOS_AT]!;
-    const inner = tos & ECN_MASK;
-    // Figure 4: an outer CE marks, an outer ECT(1) turns an inner ECT(0) into ECT(1); all else stays.
-    if (outer === CONGESTION && inner === 0) return Drop.CongestionMarked;
-    const combined = inner !== 0 && (outer === CONGESTION || (outer === 1 && inner === 2)) ? outer : inner;
-    if (combined === inner) return Drop.None;
-    u8[at + ip.TOS_AT] = tos + combined - inner;
-    const field = at + ip.CHECKSUM_AT;
-    set16(
-      u8,
-      field,
-      updateChecksum(get16(u8, field), combined - inner > 0 ? combined - inner : combined - inner + 0xffff),
-    );
-    return Drop.None;
-  }
-}
-
-/** Whether the kernel's word about a super-packet can be true: what it says is cut or passed on. */
-function isSuperPacket(packet: Packet, gso: Gso, gsoBytes: number): boolean {
-  const payload = packet.payloadBytes;
-  if (!packet.partialChecksum || packet.fragment || packet.hasSurplus || payload <= 0) return false;
-  if (gsoBytes < MIN_SEGMENT_BYTES || gsoBytes === NO_SEGMENT_BYTES) return false;
-  if (gso === Gso.Tcp4) return packet.protocol === ip.Protocol.Tcp;
-  return gso === Gso.Udp4 && packet.protocol === ip.Protocol.Udp && payload <= gsoBytes * MAX_UDP_SEGMENTS;
 }

@@ -1,0 +1,13 @@
+// Super-packets of the device: what the kernel says of one must be true before it is cut or passed on.
+import { Protocol } from "../packet/ipv4.ts";
+import type { Packet } from "../packet/packet.ts";
+import { MAX_UDP_SEGMENTS, MIN_SEGMENT_BYTES, NO_SEGMENT_BYTES } from "../packet/virtio-net.ts";
+import { Gso } from "./batch.ts";
+
+export function isSuperPacket(packet: Packet, gso: Gso, gsoBytes: number): boolean {
+  const payload = packet.payloadBytes;
+  if (!packet.partialChecksum || packet.fragment || packet.hasSurplus || payload <= 0) return false;
+  if (gsoBytes < MIN_SEGMENT_BYTES || gsoBytes === NO_SEGMENT_BYTES) return false;
+  if (gso === Gso.Tcp4) return packet.protocol === Protocol.Tcp;
+  return gso === Gso.Udp4 && packet.protocol === Protocol.Udp && payload <= gsoBytes * MAX_UDP_SEGMENTS;
+}
