@@ -89,8 +89,8 @@ export class Listener {
 
   #send(response: Buffer, port: number, address: string): void {
     if (this.#closed) return;
-    // A datagram that cannot be sent is one lost on the way: the client asks again.
-    this.#udp.send(response, port, address, () => {});
+    // Without a callback nobody hears of a datagram that cannot be sent: it is one lost on the way, the client asks again.
+    this.#udp.send(response, port, address);
   }
 
   #accept(socket: TcpSocket): void {

@@ -3,20 +3,31 @@
 /** An IPv4 address as a signed 32-bit integer: 10.0.0.1 is 0x0a000001. */
 export type Ipv4 = number;
 
-const DOTTED = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/;
+const DOT = 0x2e;
+const ZERO = 0x30;
 
 /** Reads dotted decimal; undefined when it is not an IPv4 address (leading zeros are refused). */
 export function parseIpv4(text: string): Ipv4 | undefined {
-  const match = DOTTED.exec(text);
-  if (match === null) return undefined;
   let value = 0;
-  for (let i = 1; i <= 4; i++) {
-    const part = match[i]!;
-    const byte = Number(part);
-    if (byte > 255 || (part.length > 1 && part.startsWith("0"))) return undefined;
-    value = (value << 8) | byte;
+  let byte = 0;
+  let digits = 0;
+  let dots = 0;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === DOT) {
+      if (digits === 0) return undefined;
+      value = (value << 8) | byte;
+      byte = 0;
+      digits = 0;
+      dots++;
+    } else {
+      const isAfterZero = digits > 0 && byte === 0;
+      byte = byte * 10 + code - ZERO;
+      if (code < ZERO || code > ZERO + 9 || isAfterZero || byte > 255) return undefined;
+      digits++;
+    }
   }
-  return value;
+  return dots === 3 && digits > 0 ? (value << 8) | byte : undefined;
 }
 
 /** As parseIpv4, for text that was checked before. Throws RangeError. */
