@@ -3,28 +3,19 @@
 //
 //   Down --(peer Down)--> Init --(peer Init or Up)--> Up        Down --(peer Init)--> Up
 //   Init, Up --(peer AdminDown, detection time over)--> Down    Up --(peer Down)--> Down
-import { get16, get32, set16 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import * as bfd from "../packet/bfd.ts";
 import { BfdFlag, BfdState, Diagnostic } from "../packet/bfd.ts";
 import type { Sum } from "../packet/checksum.ts";
 import { Drop } from "../packet/drop.ts";
-import { ETHERNET_BYTES, EtherType, writeEthernet } from "../packet/ethernet.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import * as udp from "../packet/udp.ts";
-import { MANAGEMENT_VNI, VXLAN_BYTES, writeVxlan } from "../packet/vxlan.ts";
 import { OwnPackets } from "./own-packets.ts";
 import { PathMtu } from "./path-mtu.ts";
 import type { HealthReport, PeerHealth } from "./peer-health.ts";
+import { FRAME_BYTES, isProbe, PACKET_BYTES, writeProbe } from "./probe-frame.ts";
 import type { PeerRow, Tables } from "./tables.ts";
-
-/** RFC 8971 section 3: 00-00-5E-00-52-02. */
-const BFD_MAC = [0x00, 0x00, 0x5e, 0x00, 0x52, 0x02];
-/** RFC 8971 section 3: an address of 127/8, so that a decapsulating host never forwards it. */
-const LOOPBACK = 0x7f000001;
-/** RFC 5881 section 5: what came through a router has less. */
-const TTL = 255;
 
 const INTERVAL_MS = 300;
 const MULTIPLIER = 3;
@@ -33,11 +24,6 @@ const SLOW_INTERVAL_MS = 1000;
 const POLL_EVERY_MS = 1000;
 /** A peer that is new counts as reachable for so long, until it had time to answer. */
 const GRACE_MS = 2000;
-const IP_AT = VXLAN_BYTES + ETHERNET_BYTES;
-const UDP_AT = IP_AT + ip.IPV4_BYTES;
-const BFD_AT = UDP_AT + udp.UDP_BYTES;
-const FRAME_BYTES = BFD_AT + bfd.BFD_BYTES;
-const PACKET_BYTES = FRAME_BYTES - IP_AT;
 const MAX_PADDING_BYTES = 65536;
 
 /** What the probes know of one peer. */
@@ -192,7 +178,7 @@ export class Probes implements PeerHealth {
   /** A frame of the management VNI, its inner IP packet at `at`. RFC 5880 section 6.8.6. */
   receive(at: number, type: number, bytes: number, peer: PeerRow): Drop {
     const session = this.#sessionsByVtep.get(peer.vtep);
-    if (session === undefined || !this.#isProbe(at, type, bytes)) return Drop.BadBfd;
+    if (session === undefined || !isProbe(this.#u8, at, type, bytes)) return Drop.BadBfd;
     const u8 = this.#u8;
     const message = at + ip.IPV4_BYTES + udp.UDP_BYTES;
     const yours = bfd.yourDiscriminator(u8, message);
@@ -268,17 +254,9 @@ export class Probes implements PeerHealth {
   #transmit(session: Session, flags: number, packetBytes: number): void {
     const peer = this.#tables.peers.get(session.vtep);
     if (peer === undefined) return;
-    const u8 = this.#u8;
     const frame = this.#slots.take();
-    const udpBytes = packetBytes - ip.IPV4_BYTES;
-    const { vtep } = this.#tables.node;
     const interval = session.state === BfdState.Up ? INTERVAL_MS : SLOW_INTERVAL_MS;
-    writeVxlan(u8, frame, MANAGEMENT_VNI);
-    writeEthernet(u8, frame + VXLAN_BYTES, 0, vtep, EtherType.Ipv4);
-    u8.set(BFD_MAC, frame + VXLAN_BYTES);
-    ip.writeIpv4(u8, frame + IP_AT, vtep, LOOPBACK, ip.Protocol.Udp, udpBytes, TTL);
-    udp.writeUdp(u8, frame + UDP_AT, 49152 + (session.discriminator & 0x3fff), bfd.BFD_PORT, udpBytes - udp.UDP_BYTES);
-    bfd.writeBfd(u8, frame + BFD_AT, {
+    writeProbe(this.#u8, this.#sum, frame, this.#tables.node.vtep, packetBytes, {
       state: session.state,
       diagnostic: session.diagnostic,
       flags,
@@ -288,27 +266,7 @@ export class Probes implements PeerHealth {
       desiredMinTxMicros: interval * 1000,
       requiredMinRxMicros: INTERVAL_MS * 1000,
     });
-    const pseudo = ip.pseudoHeaderSum(vtep, LOOPBACK, ip.Protocol.Udp, udpBytes);
-    const sum = this.#sum(frame + UDP_AT, udp.UDP_BYTES + bfd.BFD_BYTES, (pseudo & 0xffff) + (pseudo >>> 16));
-    set16(u8, frame + UDP_AT + udp.CHECKSUM_AT, ~sum & 0xffff || 0xffff);
     this.#send(frame, FRAME_BYTES, this.#zeros, packetBytes - PACKET_BYTES, peer);
-  }
-
-  #isProbe(at: number, type: number, bytes: number): boolean {
-    const u8 = this.#u8;
-    const message = at + ip.IPV4_BYTES + udp.UDP_BYTES;
-    return (
-      type === EtherType.Ipv4 &&
-      bytes >= PACKET_BYTES &&
-      u8[at] === 0x45 &&
-      ip.totalLength(u8, at) >= PACKET_BYTES &&
-      ip.totalLength(u8, at) <= bytes &&
-      u8[at + ip.TTL_AT] === TTL &&
-      u8[at + ip.PROTOCOL_AT] === ip.Protocol.Udp &&
-      get32(u8, at + ip.DESTINATION_AT) >>> 24 === 127 &&
-      get16(u8, at + ip.IPV4_BYTES + 2) === bfd.BFD_PORT &&
-      bfd.isBfd(u8, message, bytes - ip.IPV4_BYTES - udp.UDP_BYTES)
-    );
   }
 
   #open(vtep: Ipv4): Session {
