@@ -57,6 +57,7 @@ async function setUp(t: ExecutionContext): Promise<World> {
       id: newId(),
       name: "web.1",
       workload: { runtime: "process", env: {}, workdir: null, ...process },
+      address: "10.192.16.9",
       nameservers: ["10.192.16.1"],
       ports: [],
     }),

@@ -1,0 +1,85 @@
+// The parts that carry packets and answer names, started as the configuration says.
+import { availableParallelism } from "node:os";
+import { emptyState } from "../cluster/state.ts";
+import { compileNames } from "../dns/compile-names.ts";
+import { DnsServer } from "../dns/server.ts";
+import { systemClock } from "../lib/clock.ts";
+import { cidr } from "../lib/ip.ts";
+import type { Log } from "../lib/log.ts";
+import { Links } from "../links/links.ts";
+import { createMesh, type Mesh } from "../mesh/mesh.ts";
+import type { Config } from "./config.ts";
+import { DataPath } from "./datapath.ts";
+import { places } from "./places.ts";
+import { ResolvConf } from "./resolv-conf.ts";
+import type { Stops } from "./stops.ts";
+
+const DEFAULT_SPIN_MICROS = 100;
+const MOST_DEFAULT_WORKERS = 4;
+
+export interface Carriers {
+  links: Links;
+  dataPath: DataPath;
+  mesh: Mesh;
+  dns: DnsServer;
+}
+
+export interface CarriersOptions {
+  config: Config;
+  log: Log;
+  stops: Stops;
+  /** The VTEP. */
+  address: string;
+  /** The overlay's MTU. */
+  mtu: number;
+  /** The data path failed while it ran: nothing is carried any more. */
+  onFailure: (error: Error) => void;
+}
+
+/** Throws PlatformError when the machine lacks something. */
+export async function startCarriers(options: CarriersOptions): Promise<Carriers> {
+  const { config, log, stops, address, mtu, onFailure } = options;
+  const clock = systemClock;
+  const { device, pool, datapath } = config;
+  const links = new Links({ log, clock, device });
+  await links.prepare(cidr(pool), mtu);
+  stops.push(() => links.close());
+  const dataPath = await DataPath.start({
+    device,
+    address,
+    port: config.vxlan.port,
+    flowFile: places(config).flows,
+    flowCapacity: datapath.flows,
+    underlay: datapath.underlay,
+    spinMicros: datapath.spinMicros ?? DEFAULT_SPIN_MICROS,
+    workers: datapath.workers ?? defaultWorkers(),
+    log,
+    onFailure,
+  });
+  stops.push(() => dataPath.stop());
+  const mesh = await createMesh({ log, clock });
+  stops.push(() => mesh.close());
+  return { links, dataPath, mesh, dns: startDns(config, log, stops) };
+}
+
+/** Half of the processors: the containers want the rest, and a woken worker wants one that is free. */
+function defaultWorkers(): number {
+  return Math.max(1, Math.min(Math.floor(availableParallelism() / 2), MOST_DEFAULT_WORKERS));
+}
+
+function startDns(config: Config, log: Log, stops: Stops): DnsServer {
+  const clock = systemClock;
+  const resolvConf = new ResolvConf(clock);
+  stops.push(() => resolvConf.stop());
+  const { resolvers = resolvConf.resolvers, forward, domain } = config.dns;
+  const names = compileNames(emptyState(), { pool: config.pool, domain });
+  const dns = new DnsServer({ clock, log, names, resolvers, forward });
+  stops.push(() => dns.stop());
+  if (config.dns.resolvers === undefined) {
+    resolvConf.watch((found) => {
+      dns.setResolvers(found);
+      log.info("the node's resolvers have changed", { address: found.join(" ") });
+    });
+  }
+  return dns;
+}

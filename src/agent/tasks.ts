@@ -1,0 +1,103 @@
+// The node's tasks: the runtimes that run them, and the supervisor that makes them what the state says.
+import type { TaskStatus } from "../cluster/schema.ts";
+import type { Session } from "../cluster/session.ts";
+import { emptyState } from "../cluster/state.ts";
+import { systemClock } from "../lib/clock.ts";
+import type { Ipv4 } from "../lib/ip.ts";
+import type { Log } from "../lib/log.ts";
+import { DockerRuntime } from "../runtime/docker.ts";
+import type { Engine } from "../runtime/engine.ts";
+import type { EngineWatch } from "../runtime/engine-watch.ts";
+import { ProcessRuntime } from "../runtime/process.ts";
+import { Runtimes } from "../runtime/runtimes.ts";
+import type { Sandboxes } from "../runtime/sandbox.ts";
+import { type DesiredTask, Supervisor } from "../runtime/supervisor.ts";
+import type { Config } from "./config.ts";
+import { places } from "./places.ts";
+import type { Sync } from "./sync.ts";
+import { drainTask } from "./task-drain.ts";
+
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+export interface RuntimesOptions {
+  config: Config;
+  log: Log;
+  sandboxes: Sandboxes;
+  engine: Engine;
+  watch: EngineWatch;
+}
+
+export function createRuntimes({ config, log, sandboxes, engine, watch }: RuntimesOptions): Runtimes {
+  const clock = systemClock;
+  const path = process.env.PATH ?? DEFAULT_PATH;
+  const node = config.node.name;
+  return new Runtimes({
+    process: new ProcessRuntime({ directory: places(config).tasks, sandboxes, clock, log, path }),
+    docker: new DockerRuntime({ node, engine, watch, sandboxes, clock, log, environment: process.env }),
+  });
+}
+
+export interface TasksParts {
+  log: Log;
+  session: Session;
+  runtime: Runtimes;
+  sync: () => Sync;
+  /** How many flows the servers have. */
+  liveFlows(servers: readonly Ipv4[]): Promise<number>;
+  report(status: TaskStatus): void;
+}
+
+/** The tasks of a node, which has an id only once the cluster knows it. */
+export class Tasks {
+  readonly #parts: TasksParts;
+  #supervisor: Supervisor | undefined;
+
+  constructor(parts: TasksParts) {
+    this.#parts = parts;
+  }
+
+  apply(tasks: readonly DesiredTask[]): void {
+    this.#supervisor ??= this.#supervise(this.#parts.session.nodeId!);
+    this.#supervisor.apply(tasks);
+  }
+
+  /** Tasks go on without the agent. */
+  async close(): Promise<void> {
+    await this.#supervisor?.close();
+  }
+
+  #supervise(nodeId: string): Supervisor {
+    const { log, runtime, report } = this.#parts;
+    return new Supervisor({
+      runtime,
+      clock: systemClock,
+      log,
+      nodeId,
+      attach: ({ id }) => this.#attach(id),
+      detach: async () => {}, // the links end with the network namespace
+      drain: ({ id }) => this.#drain(id),
+      report,
+    });
+  }
+
+  async #attach(id: string): Promise<void> {
+    const sync = this.#parts.sync();
+    await sync.again();
+    for (const address of this.#addressesOf(id)) {
+      const problem = sync.problemOf(address);
+      if (problem !== undefined) throw new Error(`its link cannot be made: ${problem}`);
+    }
+  }
+
+  async #drain(id: string): Promise<void> {
+    const { session, liveFlows } = this.#parts;
+    const { tasks, services } = session.state ?? emptyState();
+    // A service that was removed has no address that anybody could still talk to.
+    const graceMs = services.get(tasks.get(id)?.serviceId ?? "")?.stopGraceMs ?? 0;
+    await drainTask({ clock: systemClock, liveFlows }, this.#addressesOf(id), graceMs);
+  }
+
+  #addressesOf(id: string): string[] {
+    return Object.values(this.#parts.session.state?.tasks.get(id)?.addresses ?? {});
+  }
+}
