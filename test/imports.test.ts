@@ -1,4 +1,4 @@
-// The house rules that a program can check: who may import whom (DESIGN's table), and what every source file has.
+// The house rules that a program can check: who may import whom (a table), and what every source file has.
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import test from "ava";

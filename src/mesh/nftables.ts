@@ -1,4 +1,4 @@
-// The nftables table, as text: ports to VIPs, the way out for containers, and guards. LAB.md says why each line is.
+// The nftables table, as text: ports to VIPs, the way out for containers, and guards.
 import type { HeldPort, Protocol } from "../cluster/schema.ts";
 import { formatCidr } from "../lib/ip.ts";
 import { EVERY_ADDRESS } from "./held-ports.ts";
