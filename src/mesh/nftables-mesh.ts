@@ -55,7 +55,7 @@ export class NftablesMesh implements Mesh {
       clock: this.#clock,
       monitors: [["nft", "monitor"]],
       what: "rules of nftables",
-      isOurs: (line) => line.includes(` ip ${this.#table}`),
+      isOurs: changesOf(this.#table),
       onChange: () => void this.#inTurn(() => this.#restore()),
     });
   }
@@ -131,6 +131,20 @@ export class NftablesMesh implements Mesh {
       });
     }
   }
+}
+
+/**
+ * Whether a line of `nft monitor` tells of a change of the table. It ends each transaction with a line of its own, and
+ * says nothing before that of sets that it came to know too late: such a transaction may be about any table.
+ */
+export function changesOf(table: string): (line: string) => boolean {
+  let isTold = false;
+  return (line) => {
+    const isEnd = line.startsWith("# new generation");
+    const isUntold = isEnd && !isTold;
+    isTold = !isEnd;
+    return isUntold || line.includes(` ip ${table}`);
+  };
 }
 
 /** Ports that lead elsewhere than before. */

@@ -3,7 +3,7 @@ import test from "ava";
 import { cidr } from "../../src/lib/ip.ts";
 import type { DesiredMesh, MeshPort } from "../../src/mesh/mesh.ts";
 import { ruleset } from "../../src/mesh/nftables.ts";
-import { changedUdpPorts } from "../../src/mesh/nftables-mesh.ts";
+import { changedUdpPorts, changesOf } from "../../src/mesh/nftables-mesh.ts";
 
 function port(protocol: MeshPort["protocol"], number: number, vip: string, address: string | null = null): MeshPort {
   return { protocol, port: number, vip, address, proxyProtocol: false };
@@ -79,6 +79,22 @@ test("a port that a process has everywhere is left out, one that it has on an ad
   t.regex(text, /map udp_ports \{[^}]+elements = \{ 53 : 10\.192\.0\.8 \}/);
   t.regex(text, /set udp_held \{[^}]+elements = \{ 127\.0\.0\.53 \. 53 \}/);
 });
+
+const END = "# new generation 7 by process 99 (nft)";
+const transactions: [title: string, lines: string[], isOurs: boolean][] = [
+  ["a rule of ours is deleted", ["delete rule ip overlayd raw handle 3", END], true],
+  ["a rule of others is deleted", ["delete rule ip filter input handle 3", END], false],
+  ["a table of another family has our name", ["delete table inet overlayd", END], false],
+  ["the monitor does not know what it is about", [END], true],
+];
+for (const [title, lines, expected] of transactions) {
+  test(`${title}: ${expected ? "the table is looked at" : "the table is left alone"}`, (t) => {
+    const isOurs = changesOf("overlayd");
+    t.false(isOurs("add table ip other"));
+    t.false(isOurs(END));
+    t.is(lines.map(isOurs).includes(true), expected);
+  });
+}
 
 test("only UDP ports that lead elsewhere have changed", (t) => {
   const udp = (number: number, vip: string): MeshPort => port("udp", number, vip);
