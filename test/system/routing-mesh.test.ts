@@ -134,6 +134,21 @@ systemTest("UDP keeps the client's address too", async (t) => {
   await node1!.ctl("service", "rm", "echo");
 });
 
+systemTest("a UDP client that sends all the while is answered as soon as its port is published", async (t) => {
+  const [node1, , node3] = lab().nodes;
+  const script = `const s = require("dgram").createSocket("udp4");
+    s.on("message", (m) => console.log("answered " + m)); s.on("error", () => {});
+    setInterval(() => s.send("x", 5300, "${node3!.address}"), 100);`;
+  const client = new Background(lab().client.inside([process.execPath, "-e", script]));
+  t.teardown(() => client.end("SIGKILL"));
+  const entries = () => node3!.exec(["conntrack", "-L", "-p", "udp"]);
+  await waitFor(async () => (await entries()).includes("dport=5300"), { what: "the kernel to track the client" });
+  await node1!.ctl("service", "create", "--name", "late", "-p", "5300:7/udp", "--", ...program("echo-server", 7));
+  await client.says("answered");
+  t.regex(client.output, new RegExp(`answered \\S+ ${CLIENT_ADDRESS} x`));
+  await node1!.ctl("service", "rm", "late");
+});
+
 systemTest(
   "a node with `mesh: off` answers no published port; when a node is taken down nothing of it is left",
   async (t) => {
