@@ -109,7 +109,7 @@ export class Decision {
     return vip.vni === this.#tables.node.ingressVni ? this.#balance(packet, vip) : Drop.NotAllowed;
   }
 
-  /** From the node itself: to every endpoint, VIP and node. */
+  /** From the node itself: to every endpoint of a node, VIP and node. */
   #fromHost(packet: Packet): Drop {
     const tables = this.#tables;
     const { destination } = packet;
@@ -120,6 +120,8 @@ export class Decision {
     const endpoint = tables.endpoints.get(destination);
     if (peer === undefined && endpoint === undefined) return Drop.NoRoute;
     this.to = peer?.vtep ?? endpoint!.vtep;
+    // Who runs no agent has no part in the ingress network.
+    if (this.to !== DEVICE && tables.peers.get(this.to)?.agent === false) return Drop.NoRoute;
     if (endpoint !== undefined) this.#hideClientFrom(endpoint);
     return Drop.None;
   }

@@ -206,7 +206,9 @@ export class Forwarder {
     const innerBytes = length - ENCAPSULATION_BYTES;
     const type = etherType(u8, frame);
     if (network === MANAGEMENT_VNI) return this.#health.receive(inner, type, innerBytes, peer);
-    if (network !== this.#tables.node.ingressVni && !this.#tables.networks.has(network)) return Drop.UnknownVni;
+    // The ingress VNI carries whatever source a client outside has: only nodes are believed that.
+    const isKnown = network === this.#tables.node.ingressVni ? peer.agent : this.#tables.networks.has(network);
+    if (!isKnown) return Drop.UnknownVni;
     if (type === EtherType.Arp) return this.#answerArp(at, length, network, peer);
     if (type === EtherType.Vlan) return Drop.VlanTag;
     if (type !== EtherType.Ipv4) return Drop.UnknownEtherType;

@@ -6,7 +6,7 @@ import type { TableRow } from "../../src/datapath/tables.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { arpRequest, destinationMacOf, type FrameFields, frame } from "../fakes/frames.ts";
 import { ACK, describe, type Fields, fragmentsOf, ipPacket, joined, PSH } from "../fakes/ip-packets.ts";
-import { type FakeNodes, fakeNodes, rowsFor } from "../fakes/nodes.ts";
+import { type FakeNodes, fakeNodes, INGRESS_VNI, rowsFor } from "../fakes/nodes.ts";
 import { A, CLUSTER, cluster, type Exchange, exchange, send, WEB } from "../fakes/two-nodes.ts";
 
 const TASK_A = "10.192.32.10";
@@ -164,6 +164,26 @@ test("an external endpoint cannot speak for others", async (t) => {
   t.deepEqual(forged.drops[0], { "spoofed-source": 1 });
   const misplaced = receive(fake, web(ipPacket({ source: EXTERNAL, destination: TASK_A })));
   t.deepEqual(misplaced.drops[0], { "spoofed-source": 1 });
+});
+
+test("the ingress VNI is the nodes' own: whoever runs no agent reaches nobody by it", async (t) => {
+  const { fake } = await withExternal();
+  for (const source of [EXTERNAL, "198.51.100.7"]) {
+    for (const destination of [TASK_A, "10.192.48.10", "10.192.0.2"]) {
+      const packet = ipPacket({ source, destination });
+      const { out, drops } = receive(fake, frame(packet, { vni: INGRESS_VNI }), { from: VTEP });
+      t.deepEqual(out, [[], []], `${source} > ${destination}`);
+      t.deepEqual(drops[0], { "unknown-vni": 1 });
+    }
+  }
+});
+
+test("the node itself has no way to an external endpoint, and is told so", async (t) => {
+  const { fake, sent } = await withExternal();
+  const { out, drops } = send(fake, 0, { source: "10.192.0.2", destination: EXTERNAL });
+  t.is(sent.length, 0);
+  t.deepEqual(drops[0], { "no-route": 1 });
+  t.is(out[0]![0]!.protocol, 1);
 });
 
 test("its ARP is answered for endpoints here and the gateway, and for nobody else", async (t) => {
