@@ -16,6 +16,14 @@ export class FlowCheck {
     this.#health = health;
   }
 
+  /**
+   * Whether the flow was last looked at under earlier tables than this worker's. Workers count the same changes, one a
+   * moment before the other: what a later one's tables bear out is not for this one to judge.
+   */
+  isDue(entry: number): boolean {
+    return ((this.#tables.epoch - this.#flows.epochOf(entry)) | 0) > 0;
+  }
+
   /** Whether both ends are still where the flow has them, and its task still the service's. */
   isBorneOut(entry: number): boolean {
     const flows = this.#flows;

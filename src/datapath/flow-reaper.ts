@@ -4,22 +4,19 @@ import type { FlowCheck } from "./flow-check.ts";
 import { FlowState } from "./flow-entries.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { Resets } from "./resets.ts";
-import type { Tables } from "./tables.ts";
 
 /** So many flows take about half a millisecond, for which no packet moves. */
 const FLOWS_PER_STEP = 4096;
 
 export class FlowReaper {
   readonly #flows: FlowTable;
-  readonly #tables: Tables;
   readonly #check: FlowCheck;
   readonly #resets: Resets;
   #next = 0;
   #end = 0;
 
-  constructor(flows: FlowTable, tables: Tables, check: FlowCheck, resets: Resets) {
+  constructor(flows: FlowTable, check: FlowCheck, resets: Resets) {
     this.#flows = flows;
-    this.#tables = tables;
     this.#check = check;
     this.#resets = resets;
   }
@@ -41,12 +38,11 @@ export class FlowReaper {
   /** Looks at some of the flows that are to be looked at; whether there are more. */
   step(): boolean {
     const flows = this.#flows;
-    const { epoch } = this.#tables;
     const end = Math.min(this.#end, this.#next + FLOWS_PER_STEP);
     for (; this.#next < end; this.#next++) {
       const entry = 2 * this.#next;
       const version = flows.versionOf(entry);
-      if (flows.stateOf(entry) === FlowState.Free || flows.epochOf(entry) === epoch) continue;
+      if (flows.stateOf(entry) === FlowState.Free || !this.#check.isDue(entry)) continue;
       if (!this.#check.isBorneOut(entry)) this.end(entry, version);
     }
     return this.#next < this.#end;

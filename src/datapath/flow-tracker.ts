@@ -67,14 +67,14 @@ export class FlowTracker {
   usable(entry: number, from: Ipv4, packet: Packet, seconds: number): number {
     const flows = this.#flows;
     this.#version = flows.foundVersion;
-    const { epoch } = this.#tables;
     const isSyn = (packet.tcpFlags & (Flag.Syn | Flag.Ack)) === Flag.Syn;
     if (isSyn && this.#givesWay(entry)) {
       flows.remove(entry, this.#version);
       return UNUSABLE;
     }
     const idle = seconds - flows.lastSeenOf(entry);
-    if (idle > flows.timeoutOf(entry) || (flows.epochOf(entry) !== epoch && !this.#check.isBorneOut(entry))) {
+    const isDue = this.#check.isDue(entry);
+    if (idle > flows.timeoutOf(entry) || (isDue && !this.#check.isBorneOut(entry))) {
       this.#reaper.end(entry, this.#version);
       return packet.protocol === ip.Protocol.Tcp && !isSyn ? ENDED : UNUSABLE;
     }
@@ -84,7 +84,7 @@ export class FlowTracker {
       flows.remove(entry, this.#version);
       return UNUSABLE;
     }
-    flows.setEpoch(entry, epoch);
+    if (isDue) flows.setEpoch(entry, this.#tables.epoch);
     return entry;
   }
 

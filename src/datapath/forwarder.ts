@@ -95,7 +95,7 @@ export class Forwarder {
     const check = new FlowCheck(flows, tables, health);
     this.#resets = new Resets({ memory, sum, tables, flows, egress });
     this.#refusals = new Refusals({ memory, sum, tables, egress, resets: this.#resets });
-    this.reaper = new FlowReaper(flows, tables, check, this.#resets);
+    this.reaper = new FlowReaper(flows, check, this.#resets);
     this.#tracker = new FlowTracker({ flows, tables, health, check, reaper: this.reaper, random });
     this.#relate = new IcmpRelate({ sum, tables, flows, decision: this.#decision });
     this.#fit = new Fit(flows, tables, health);

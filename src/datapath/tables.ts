@@ -145,7 +145,7 @@ export function diffTables(before: TableRows, after: TableRows): TableDiff {
 
 /** The rows, as a worker looks them up. Only apply() writes. */
 export class Tables {
-  /** Counts applied diffs: a flow decided under another epoch is checked again before it is used. */
+  /** Counts applied diffs: a flow decided under an earlier epoch is checked again before it is used. */
   epoch: number;
   node: NodeRow = {
     kind: "node",
