@@ -14,8 +14,8 @@ import { compileMesh } from "./compile-mesh.ts";
 import { compileTables } from "./compile-tables.ts";
 import { Latest } from "./latest.ts";
 
-/** Somebody may have flushed what we do not watch; applying again puts it back. */
-const REFRESH_MS = 10_000;
+/** Links and rules are watched; settings under /proc/sys are not, and are put back by applying again. */
+const REFRESH_MS = 60_000;
 
 export interface Sandbox {
   /** Its name under /run/netns. */

@@ -321,7 +321,7 @@ export class FlowTable extends FlowEntries {
       this.words[at + word.NEWER] = this.words[at + word.OLDER] = 0;
       this.setEpoch(original, NEVER);
       this.setEpoch(original + 1, NEVER);
-      if (state <= FlowState.Free || state > FlowState.Closed || !this.#hasItsHash(original)) {
+      if (state <= FlowState.Free || state > FlowState.Closed || !this.#hasItsKeys(original)) {
         this.words[at + word.FLOW_STATE] = FlowState.Free;
         this.words[at + word.VERSION]! &= ~PUBLISHED;
         this.words[at + word.NEWER] = header[H_FREE]!;
@@ -336,8 +336,11 @@ export class FlowTable extends FlowEntries {
     }
   }
 
-  #hasItsHash(original: number): boolean {
+  /** Whether both keys are whole. */
+  #hasItsKeys(original: number): boolean {
     for (let entry = original; entry <= original + 1; entry++) {
+      const at = entry * ENTRY_WORDS;
+      if (this.words[at + word.SOURCE + 2] !== MAPPED || this.words[at + word.DESTINATION + 2] !== MAPPED) return false;
       const hash = this.hash(
         this.zoneOf(entry),
         this.protocolOf(entry),
