@@ -86,7 +86,7 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
     session,
     runtime,
     sync: () => sync,
-    liveFlows: (servers) => dataPath.liveFlows(servers),
+    liveFlows: async (servers) => dataPath.liveFlows(servers),
     report: (status) => statuses.set(status),
   });
   const sync = new Sync({

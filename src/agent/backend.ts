@@ -17,6 +17,9 @@ import type { Refusal } from "./refusals.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
 import { taskLog } from "./task-log.ts";
 
+/** Of those, the newest are looked through for what is asked for: half a second of this thread. */
+const MOST_FLOWS = 100_000;
+
 export interface BackendParts {
   nodeName: string;
   session: Session;
@@ -51,7 +54,10 @@ export function createBackend({
     waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
     peers: async () => peerViews(state(), nodeName, await dataPath.report()),
     stats: async () => statsView(await dataPath.report(), dns),
-    flows: async (filter) => flowViews(state(), nodeName, await dataPath.flows(100_000), filter),
+    flows: async (filter) => {
+      const isAll = filter.service === undefined && filter.endpoint === undefined;
+      return flowViews(state(), nodeName, dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);
+    },
     taskLog: (id, filter) => taskLog(state(), runtime, id, filter),
     openSandbox: (request) => sandboxes.open(request),
     closeSandbox: (id) => sandboxes.close(id),

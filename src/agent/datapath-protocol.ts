@@ -1,9 +1,7 @@
 // What the agent's main thread and a data-path worker say to each other.
 import type { EngineReport } from "../datapath/engine.ts";
-import type { FlowRow } from "../datapath/flow-list.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import type { TableDiff } from "../datapath/tables.ts";
-import type { Ipv4 } from "../lib/ip.ts";
 
 /** How a worker is to be started. */
 export interface WorkerSetup {
@@ -27,8 +25,6 @@ export type WorkerCommand =
   | { type: "apply"; diff: TableDiff }
   | { type: "health"; report: HealthReport }
   | { type: "report" }
-  | { type: "flows"; limit: number }
-  | { type: "live-flows"; servers: readonly Ipv4[] }
   | { type: "stop" };
 
 export interface WorkerRequest {
@@ -41,8 +37,6 @@ export interface WorkerResults {
   apply: undefined;
   health: undefined;
   report: EngineReport;
-  flows: FlowRow[];
-  "live-flows": number;
   stop: undefined;
 }
 

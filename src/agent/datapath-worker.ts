@@ -106,10 +106,6 @@ function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof W
       return undefined;
     case "report":
       return engine.report();
-    case "flows":
-      return engine.listFlows(command.limit);
-    case "live-flows":
-      return engine.countLiveFlows(command.servers);
     case "stop":
       return undefined;
   }

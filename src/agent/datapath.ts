@@ -1,9 +1,11 @@
 // The main thread's handle on the data path: its workers, which are sent every change of the tables and asked for what
 // they know.
 import type { EngineReport } from "../datapath/engine.ts";
-import type { FlowRow } from "../datapath/flow-list.ts";
+import { type FlowRow, listFlows } from "../datapath/flow-list.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
+import { countLiveFlows } from "../datapath/live-flows.ts";
 import { diffTables, type TableRows } from "../datapath/tables.ts";
+import { machineMonotonic } from "../lib/clock.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { openSharedFile, type SharedFile } from "../linux/shared-file.ts";
@@ -22,6 +24,8 @@ export class DataPath {
   readonly #threads: DataPathThread[] = []; // BOUNDED: by the workers configured; the first probes the peers
   /** Mapped once, for a process is charged for every mapping. */
   readonly #flowFile: SharedFile;
+  /** Looked through by this thread: a worker carries no packet while it looks. undefined: not mapped. */
+  #flows: FlowTable | undefined;
   #rows: TableRows = new Map();
 
   private constructor(flowFile: SharedFile) {
@@ -39,6 +43,7 @@ export class DataPath {
     };
     try {
       const first = await start(0); // it makes or takes up the flow table that the others join
+      dataPath.#flows = FlowTable.join(flows.buffer, setup.flowCapacity);
       // One socket of the portable underlay takes everything.
       const workers = first.underlay === "dgram" ? 1 : setup.workers;
       for (let index = 1; index < workers; index++) await start(index);
@@ -66,18 +71,20 @@ export class DataPath {
     return reports.reduce(merge);
   }
 
-  flows(limit: number): Promise<FlowRow[]> {
-    return this.#threads[0]!.ask({ type: "flows", limit });
+  /** As listFlows(). */
+  flows(limit: number): FlowRow[] {
+    return this.#flows === undefined ? [] : listFlows(this.#flows, machineMonotonic() / 1000, limit);
   }
 
   /** How many flows go to one of these addresses, and are neither ending nor silent. */
-  liveFlows(servers: readonly Ipv4[]): Promise<number> {
-    return this.#threads[0]!.ask({ type: "live-flows", servers });
+  liveFlows(servers: readonly Ipv4[]): number {
+    return this.#flows === undefined ? 0 : countLiveFlows(this.#flows, servers, machineMonotonic() / 1000);
   }
 
   /** The device and the flows stay, for the next start. */
   async stop(): Promise<void> {
     await Promise.all(this.#threads.map((thread) => thread.stop()));
+    this.#flows = undefined;
     this.#flowFile.close();
   }
 }

@@ -6,11 +6,9 @@ import type { PacketMemory } from "../packet/memory.ts";
 import { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import type { Traffic } from "./egress.ts";
 import { FlowCensus } from "./flow-census.ts";
-import { type FlowRow, listFlows } from "./flow-list.ts";
 import { FlowSweeper } from "./flow-sweeper.ts";
 import type { FlowTable } from "./flow-table.ts";
 import { Forwarder, type Said } from "./forwarder.ts";
-import { countLiveFlows } from "./live-flows.ts";
 import { type HealthReport, ToldHealth } from "./peer-health.ts";
 import type { Device, Underlay } from "./ports.ts";
 import { Probes, type ProbeView } from "./probes.ts";
@@ -168,16 +166,6 @@ export class Engine {
     if (text === this.#toldReport) return;
     this.#toldReport = text;
     this.onHealth(report);
-  }
-
-  /** As countLiveFlows(). */
-  countLiveFlows(servers: readonly Ipv4[]): number {
-    return countLiveFlows(this.#flows, servers, this.#now() / 1000);
-  }
-
-  /** The live flows, newest first, at most `limit`. */
-  listFlows(limit: number): FlowRow[] {
-    return listFlows(this.#flows, this.#now() / 1000, limit);
   }
 
   close(): void {

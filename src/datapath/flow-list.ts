@@ -25,18 +25,24 @@ export interface FlowRow {
   bytes: number;
 }
 
+/** As many as the largest table holds. */
+const MOST_FLOWS = 2 ** 22;
+
 const STATE_NAMES = Object.entries(FlowState)
   .sort(([, a], [, b]) => a - b)
   .map(([name]) => name.replace(/(?!^)[A-Z]/g, (letter) => `-${letter}`).toLowerCase());
 
 /** The newest flows first, at most `limit`. `seconds` is the time on the flows' clock. */
 export function listFlows(flows: FlowTable, seconds: number, limit: number): FlowRow[] {
-  const entries: number[] = [];
-  for (let flow = 0; flow < flows.highWater; flow++) {
-    if (flows.stateOf(2 * flow) !== FlowState.Free) entries.push(2 * flow);
+  const places = new Float64Array(flows.highWater);
+  let count = 0;
+  for (let flow = 0; flow < places.length; flow++) {
+    const entry = 2 * flow;
+    // Numbers in a typed array are sorted without a call for every two of them.
+    if (flows.stateOf(entry) !== FlowState.Free) places[count++] = flows.createdOf(entry) * MOST_FLOWS + flow;
   }
-  entries.sort((a, b) => flows.createdOf(b) - flows.createdOf(a));
-  return entries.slice(0, limit).map((entry) => rowOf(flows, entry, seconds));
+  const newest = places.subarray(0, count).sort().subarray(-limit).reverse();
+  return Array.from(newest, (place) => rowOf(flows, 2 * (place % MOST_FLOWS), seconds));
 }
 
 function rowOf(flows: FlowTable, entry: number, seconds: number): FlowRow {

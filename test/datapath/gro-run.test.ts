@@ -23,7 +23,7 @@ function outcome(fake: FakeNodes, port: number, packets: readonly Uint8Array[]):
   const before = first!.drops();
   for (const packet of packets) second!.device.inject(packet);
   fake.settle();
-  const flow = first!.engine.listFlows(1000).find(({ client }) => client === `${CLIENT}:${port}`);
+  const flow = first!.flows().find(({ client }) => client === `${CLIENT}:${port}`);
   const drops = Object.entries(first!.drops()).map(([reason, count]) => [reason, count - (before[reason] ?? 0)]);
   return {
     packets: taken(first!.written()).map(withoutId),

@@ -57,7 +57,7 @@ test("the task is gone: its client gets a reset from the VIP, in sequence", asyn
   t.regex(reset!.transportChecksum, /right|partial/);
   t.deepEqual(resets(out[1]!), [], "there is nobody on the task's node");
   t.deepEqual(
-    fake.nodes.map((node) => node.engine.listFlows(10).filter(({ protocol }) => protocol === "tcp")),
+    fake.nodes.map((node) => node.flows().filter(({ protocol }) => protocol === "tcp")),
     [[], []],
   );
 });
@@ -182,7 +182,7 @@ test("before the first tables come after a restart, no flow is given up", async 
   const fake = await connected();
   const restarted = fake.restart(0);
   restarted.engine.tick();
-  t.is(restarted.engine.listFlows(10).filter(({ protocol }) => protocol === "tcp").length, 1);
+  t.is(restarted.flows().filter(({ protocol }) => protocol === "tcp").length, 1);
   const more = { source: CLIENT, destination: VIP, sourcePort: 5000, flags: ACK, sequence: 1101, acknowledgment: 9501 };
   send(fake, 0, more);
   restarted.apply(rowsFor(CLUSTER, A));

@@ -1,5 +1,6 @@
 // Data paths of several nodes in one process, on a fake wire and under a virtual clock.
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
+import { type FlowRow, listFlows } from "../../src/datapath/flow-list.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import {
   type DevicePacket,
@@ -26,6 +27,8 @@ export interface FakeNode {
   /** Everything written to the device since the last call. */
   written(): DevicePacket[];
   drops(): Record<string, number>;
+  /** Newest first. */
+  flows(): FlowRow[];
 }
 
 export interface FakeNodes {
@@ -112,6 +115,7 @@ function fakeNode(
     },
     written: () => device.takeWritten(),
     drops: () => engine.report().drops,
+    flows: () => listFlows(flows, clock.monotonic() / 1000, flows.capacity),
   };
 }
 
