@@ -11,6 +11,7 @@ import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import { ipv4 } from "../lib/ip.ts";
 import { systemRandom } from "../lib/random.ts";
+import { bootNumber } from "../linux/boot.ts";
 import { Poller, wakePoller } from "../linux/poll.ts";
 import { queuedMs } from "../linux/run-queue.ts";
 import { mappedBuffer } from "../linux/shared-file.ts";
@@ -38,7 +39,7 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
   const { underlay, kind } = await openUnderlay(setup, memory, notes);
   const isFirst = setup.index === 0;
   const flows = isFirst
-    ? FlowTable.open(flowMemory, flowCapacity, Math.floor(systemRandom() * 2 ** 32))
+    ? FlowTable.open(flowMemory, flowCapacity, Math.floor(systemRandom() * 2 ** 32), bootNumber())
     : FlowTable.join(flowMemory, flowCapacity);
   const engine = new Engine({
     memory,

@@ -38,6 +38,8 @@ const H_OLDEST = 7;
 const H_NEWEST = 8;
 /** 1: somebody makes or removes flows. */
 const H_LOCK = 9;
+/** The run of the machine that the flows' clock counts from. */
+const H_BOOT = 10;
 
 /** The bit of a version that is set while the flow is in the table: publishing and removing both count it up. */
 const PUBLISHED = 1;
@@ -61,28 +63,29 @@ export class FlowTable extends FlowEntries {
 
   /** For a table that another worker opened: the same memory, as this thread sees it. */
   static join(buffer: ArrayBuffer, capacity: number): FlowTable {
-    return new FlowTable(buffer, capacity, undefined);
+    return new FlowTable(buffer, capacity, undefined, 0);
   }
 
   /**
-   * Takes up the table that is in `buffer`, or makes an empty one. `seed` keys the hash of a new one, so that
+   * Takes up the table that is in `buffer`, or makes an empty one; also where that is of another run of the machine,
+   * which `boot` tells apart: its times are another clock's, and its connections are gone. `seed` keys the hash of a new one, so that
    * nobody outside can choose colliding flows. Throws RangeError when the buffer is too small.
    */
-  static open(buffer: ArrayBuffer, capacity: number, seed: number): FlowTable {
-    return new FlowTable(buffer, capacity, seed);
+  static open(buffer: ArrayBuffer, capacity: number, seed: number, boot = 0): FlowTable {
+    return new FlowTable(buffer, capacity, seed, boot);
   }
 
-  private constructor(buffer: ArrayBuffer, capacity: number, seed: number | undefined) {
+  private constructor(buffer: ArrayBuffer, capacity: number, seed: number | undefined, boot: number) {
     const slots = indexSlots(capacity);
     super(new Int32Array(buffer, 4 * (HEADER_WORDS + slots), capacity * 2 * ENTRY_WORDS));
     this.capacity = capacity;
     this.#header = new Int32Array(buffer, 0, HEADER_WORDS);
     this.#index = new Int32Array(buffer, 4 * HEADER_WORDS, slots);
     this.#mask = slots - 1;
-    const isWhole = this.#isWhole();
+    const isWhole = this.#isWhole() && (seed === undefined || this.#header[H_BOOT] === (boot | 0));
     if (!isWhole && seed === undefined) throw new RangeError("there is no flow table to join");
     this.#seed = isWhole ? this.#header[H_SEED]! : seed! | 0;
-    if (!isWhole) this.#clear();
+    if (!isWhole) this.#clear(boot);
     else if (seed !== undefined) this.#rebuild();
   }
 
@@ -300,12 +303,13 @@ export class FlowTable extends FlowEntries {
     );
   }
 
-  #clear(): void {
+  #clear(boot: number): void {
     this.#header.fill(0);
     this.#index.fill(0);
     this.#header[H_LAYOUT] = LAYOUT;
     this.#header[H_CAPACITY] = this.capacity;
     this.#header[H_SEED] = this.#seed;
+    this.#header[H_BOOT] = boot;
     this.#header[H_MAGIC] = MAGIC;
   }
 

@@ -198,3 +198,13 @@ test("hashes spread: of 4,096 flows that count up no slot of 8,192 has more than
   }
   t.true(Math.max(...slots) <= 12);
 });
+
+test("flows of an earlier run of the machine are not taken up: its clock has begun anew", (t) => {
+  const buffer = new ArrayBuffer(FlowTable.bytesFor(4));
+  const table = FlowTable.open(buffer, 4, SEED, -7);
+  table.publish(table.reserve(0, 6, 1, 2, 3, 0, 2, 1, 4), FlowState.Established);
+  t.is(FlowTable.join(buffer, 4).size, 1);
+  t.is(FlowTable.open(buffer, 4, SEED, -7).size, 1);
+  t.is(FlowTable.open(buffer, 4, SEED, 8).size, 0);
+  t.is(FlowTable.join(buffer, 4).size, 0);
+});
