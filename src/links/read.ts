@@ -1,6 +1,6 @@
 // What the kernel holds now, as far as it is ours: three processes for the node, one for each container looked into.
 import { access } from "node:fs/promises";
-import { run } from "../lib/command.ts";
+import { CommandError, run } from "../lib/command.ts";
 import { type DesiredEndpoint, type DesiredLinks, isVethName, TABLE, vethName } from "./desired.ts";
 import { desiredSysctls } from "./diff.ts";
 import { addAddress, addNeighbour, addRoute, addRule, emptyFacts, type FactSet } from "./facts.ts";
@@ -171,14 +171,31 @@ async function readFilters(veths: readonly string[]): Promise<Map<string, string
   const filters = new Map<string, string>();
   if (veths.length === 0) return filters;
   const queries = veths.map((name) => `qdisc show dev ${name}\nfilter show dev ${name} ingress\n`);
-  const output = await run(["tc", "-batch", "-"], queries.join("")).catch((error: unknown) => {
-    throw asPlatformError(error);
-  });
+  let output: string;
+  try {
+    output = await run(["tc", "-batch", "-"], queries.join(""));
+  } catch (error) {
+    if (!(error instanceof CommandError) || !/Cannot find device/.test(error.stderr)) throw asPlatformError(error);
+    return readFiltersSingly(veths); // one has gone meanwhile, and the answers cannot be told apart any more
+  }
   const sections = output.split(/^(?=qdisc \S+ \S+ root)/m).filter((section) => section.startsWith("qdisc"));
   for (const [index, section] of sections.entries()) {
     const name = veths[index];
     if (name === undefined || !/^qdisc clsact /m.test(section)) continue;
     filters.set(name, readFilter(section));
+  }
+  return filters;
+}
+
+async function readFiltersSingly(veths: readonly string[]): Promise<Map<string, string>> {
+  const filters = new Map<string, string>();
+  for (const name of veths) {
+    try {
+      const section = await run(["tc", "-batch", "-"], `qdisc show dev ${name}\nfilter show dev ${name} ingress\n`);
+      if (/^qdisc clsact /m.test(section)) filters.set(name, readFilter(section));
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw asPlatformError(error);
+    }
   }
   return filters;
 }

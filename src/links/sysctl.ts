@@ -19,7 +19,7 @@ export async function readSysctl(path: string): Promise<string | undefined> {
   }
 }
 
-/** Throws PlatformError with the command that does it by hand. */
+/** Throws PlatformError with the command that does it by hand. A device that has gone meanwhile has no settings. */
 export async function writeSysctl(path: string, value: string): Promise<void> {
   try {
     await writeFile(`${ROOT}/${path}`, value);
@@ -27,6 +27,7 @@ export async function writeSysctl(path: string, value: string): Promise<void> {
     // sysctl(8) swaps the two separators, for the sake of devices with a dot in their name.
     const name = ["net", ...path.split("/").map((part) => part.replaceAll(".", "/"))].join(".");
     const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return;
     throw new PlatformError(`${name} cannot be set (${code})`, `sysctl -w ${name}=${value}`, { cause: error });
   }
 }
