@@ -25,7 +25,10 @@ export class Supervisor {
   apply(tasks: readonly DesiredTask[]): void {
     const isFirst = this.#desired === undefined;
     this.#desired = new Map(tasks.map((task) => [task.id, task]));
-    for (const task of tasks) if (!this.#runners.has(task.id)) this.#start(task);
+    for (const task of tasks) {
+      const runner = this.#runners.get(task.id);
+      if (runner === undefined || (runner.hasEnded && task.desired === "running")) this.#start(task);
+    }
     if (isFirst) this.#own(this.#options.runtime.prune(() => this.#runners.keys()));
     for (const [id, runner] of this.#runners) {
       const task = this.#desired.get(id);
@@ -36,6 +39,7 @@ export class Supervisor {
 
   /** Tasks go on without the agent. */
   async close(): Promise<void> {
+    this.#desired = new Map();
     for (const runner of this.#runners.values()) runner.leave();
     await Promise.all(this.#running);
     this.#options.runtime.close();
@@ -45,11 +49,15 @@ export class Supervisor {
     const runner = new TaskRunner(task, this.#options);
     if (task.desired === "shutdown") runner.stop();
     this.#runners.set(task.id, runner);
-    this.#own(
-      runner.run().then(() => {
-        if (runner.hasEnded && this.#desired?.has(task.id) === false) this.#runners.delete(task.id);
-      }),
-    );
+    this.#own(runner.run().then(() => this.#ended(runner, task.id)));
+  }
+
+  /** It may be wanted again by now: a node that came back has its tasks again. */
+  #ended(runner: TaskRunner, id: string): void {
+    if (!runner.hasEnded || this.#runners.get(id) !== runner) return;
+    const task = this.#desired?.get(id);
+    if (task === undefined) this.#runners.delete(id);
+    else if (task.desired === "running") this.#start(task);
   }
 
   #own(work: Promise<void>): void {

@@ -293,3 +293,34 @@ test("a task that ends before it is ready was never running", async (t) => {
   await clock.advance(0);
   t.deepEqual(states(), ["preparing", "starting", "failed"]);
 });
+
+test("a task that is wanted again after it was told to stop is started again, once it has stopped", async (t) => {
+  for (const when of ["while it stops", "when it has"]) {
+    const { clock, runtime, supervisor, last, drains } = setUp();
+    supervisor.apply([task("a")]);
+    await clock.advance(0);
+    const { promise, resolve } = promiseOf();
+    drains.set("a", promise);
+    supervisor.apply([task("a", "shutdown")]);
+    await clock.advance(0);
+    if (when === "when it has") {
+      resolve();
+      await clock.advance(0);
+      t.is(last().state, "shutdown");
+    }
+    supervisor.apply([task("a")]);
+    await clock.advance(0);
+    resolve();
+    await clock.advance(0);
+    t.is(last().state, "running", when);
+    t.is(runtime.calls.filter((call) => call === "start a").length, 2, when);
+  }
+});
+
+function promiseOf(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}
