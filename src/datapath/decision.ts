@@ -2,6 +2,7 @@
 // this file does not allow is dropped: isolation between networks is here and nowhere else.
 import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
+import { Protocol } from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
 import type { Balancer } from "./balancer.ts";
 import type { EndpointRow, NetworkRow, Tables, VipRow } from "./tables.ts";
@@ -94,7 +95,11 @@ export class Decision {
     if (tables.inPool(destination) && destination !== network.gateway)
       return this.#toEndpoint(destination, network, false);
     const isOwn = destination === network.gateway || tables.hostAddresses.has(destination);
-    if (isOwn || tables.peers.has(destination)) {
+    const peer = tables.peers.get(destination);
+    // Masqueraded, it would come from this node's VTEP, and speak for every endpoint here.
+    const isVxlan = peer !== undefined && packet.protocol === Protocol.Udp && (packet.ports & 0xffff) === peer.port;
+    if (isVxlan) return Drop.NotAllowed;
+    if (isOwn || peer !== undefined) {
       const published = tables.published.find(packet.protocol, packet.ports & 0xffff, destination, isOwn);
       if (published !== undefined) return this.#balance(packet, published);
     }

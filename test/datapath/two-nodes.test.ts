@@ -1,9 +1,9 @@
 // Two data paths on a fake wire: what a packet looks like where it comes out, and what stops it.
 import test from "ava";
 import { Gso } from "../../src/datapath/batch.ts";
-import { ACK, describe, type Fields, ipPacket, RST, SYN } from "../fakes/ip-packets.ts";
+import { ACK, describe, type Fields, fragmentsOf, ipPacket, RST, SYN } from "../fakes/ip-packets.ts";
 import { fakeNodes, rowsFor } from "../fakes/nodes.ts";
-import { B, brief, CLUSTER, cluster, send } from "../fakes/two-nodes.ts";
+import { B, brief, CLUSTER, cluster, exchange, send } from "../fakes/two-nodes.ts";
 
 interface Row {
   name: string;
@@ -339,4 +339,21 @@ test("peers answer each other's probes, and a silent one is down within a second
   fake.wire.filter = undefined;
   await fake.advance(2000);
   t.is(fake.nodes[0]!.engine.report().probes[0]!.state, "up");
+});
+
+test("a container cannot make VXLAN of its own: it would leave with its node's address, and be believed", async (t) => {
+  const fake = await cluster();
+  const forged: Fields = { source: "10.192.32.10", destination: B, protocol: "udp", destinationPort: 4789 };
+  t.deepEqual(send(fake, 0, forged).drops[0], { "not-allowed": 1 });
+  const packet = ipPacket({ ...forged, payload: new Uint8Array(3000) });
+  const { out, drops } = exchange(fake, () => {
+    for (const fragment of fragmentsOf(packet, 1450)) fake.nodes[0]!.device.inject(fragment);
+  });
+  t.deepEqual(drops[0], { "not-allowed": 3 });
+  t.deepEqual(
+    out[0]!.map(({ protocol }) => protocol),
+    [1],
+    "only the answer to the first",
+  );
+  t.is(send(fake, 0, { ...forged, destinationPort: 4790 }).out[0]!.length, 1, "another port is the host's matter");
 });
