@@ -96,6 +96,7 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
     pool,
     mtu,
     meshOn: config.mesh,
+    sessionPorts: managersOf(config).map((manager) => Number(manager.slice(manager.lastIndexOf(":") + 1))),
     nodeId: () => session.nodeId,
     hostAddresses: () => hostAddresses(device),
     sandboxes: async () => {
@@ -151,15 +152,19 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
 }
 
 function openSession(config: Config, address: string, log: Log): Session {
-  const { listen, managers } = config.cluster;
+  const { listen } = config.cluster;
   return new Session({
     identity: { name: config.node.name, address, vxlanPort: config.vxlan.port, manager: listen !== undefined },
-    // A manager's own sessions are answered here first.
-    managers: [...new Set([...(listen === undefined ? [] : [`${listen.host}:${listen.port}`]), ...managers])],
+    managers: managersOf(config),
     snapshotPath: places(config).snapshot,
     clock: systemClock,
     log,
   });
+}
+
+/** HOST:PORT of each. A manager's own sessions are answered here first. */
+function managersOf({ cluster: { listen, managers } }: Config): string[] {
+  return [...new Set([...(listen === undefined ? [] : [`${listen.host}:${listen.port}`]), ...managers])];
 }
 
 /** Network namespaces that this node made, by the id of their task or endpoint. */

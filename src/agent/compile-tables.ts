@@ -30,6 +30,8 @@ export interface NodeFacts {
   /** Whether it answers published ports, and which of them it leaves to processes of its own. */
   meshOn: boolean;
   heldPorts: readonly HeldPort[];
+  /** On which managers answer nodes. */
+  sessionPorts: readonly number[];
 }
 
 /** The rows in force at `state` on a node; none while the cluster does not know it. */
@@ -49,6 +51,7 @@ export function compileTables(state: State, facts: NodeFacts): TableRows {
       hostAddresses: facts.hostAddresses.map(ipv4),
       mesh: facts.meshOn,
       heldPorts: heldPortsOf(state, node.id, facts.heldPorts),
+      sessionPorts: facts.sessionPorts,
       mtu: facts.mtu,
     },
   ];

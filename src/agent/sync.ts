@@ -32,6 +32,8 @@ export interface SyncParts {
   mtu: number;
   /** Whether this node answers published ports. */
   meshOn: boolean;
+  /** On which managers answer nodes. */
+  sessionPorts: readonly number[];
   nodeId(): string | undefined;
   hostAddresses(): readonly string[];
   /** Network namespaces of this node's containers, by the id of their task or endpoint. */
@@ -89,11 +91,12 @@ export class Sync {
 
   /** What decides about packets and names: milliseconds. */
   async #forward(): Promise<void> {
-    const { dataPath, dns, pool, mtu, meshOn, hostAddresses } = this.#parts;
+    const { dataPath, dns, pool, mtu, meshOn, sessionPorts, hostAddresses } = this.#parts;
     const nodeId = this.#parts.nodeId();
     if (this.#state === undefined || nodeId === undefined) return;
     dns.update(this.#state);
-    const facts = { nodeId, pool, mtu, meshOn, heldPorts: this.#heldPorts, hostAddresses: hostAddresses() };
+    const heldPorts = this.#heldPorts;
+    const facts = { nodeId, pool, mtu, meshOn, sessionPorts, heldPorts, hostAddresses: hostAddresses() };
     await dataPath.apply(compileTables(this.#state, facts));
   }
 

@@ -100,6 +100,8 @@ export class Decision {
     const isVxlan = peer !== undefined && packet.protocol === Protocol.Udp && (packet.ports & 0xffff) === peer.port;
     if (isVxlan) return Drop.NotAllowed;
     if (isOwn || peer !== undefined) {
+      const isSession = packet.protocol === Protocol.Tcp && tables.node.sessionPorts.includes(packet.ports & 0xffff);
+      if (isSession) return Drop.NotAllowed; // who reaches it can change the cluster
       const published = tables.published.find(packet.protocol, packet.ports & 0xffff, destination, isOwn);
       if (published !== undefined) return this.#balance(packet, published);
     }

@@ -106,6 +106,8 @@ export interface NodeRow {
   mesh: boolean;
   /** Of this and the other nodes. */
   heldPorts: readonly HeldPortRow[];
+  /** Of TCP, on which managers answer nodes, and no container. */
+  sessionPorts: readonly number[];
   /** Bytes an IP packet of the overlay may have. */
   mtu: number;
 }
@@ -157,6 +159,7 @@ export class Tables {
     hostAddresses: [],
     mesh: true,
     heldPorts: [],
+    sessionPorts: [],
     mtu: 1450,
   };
   readonly #rows = new Map<string, TableRow>(); // BOUNDED: by the cluster's state; keyed by rowKey()

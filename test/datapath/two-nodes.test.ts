@@ -3,7 +3,7 @@ import test from "ava";
 import { Gso } from "../../src/datapath/batch.ts";
 import { ACK, describe, type Fields, fragmentsOf, ipPacket, RST, SYN } from "../fakes/ip-packets.ts";
 import { fakeNodes, rowsFor } from "../fakes/nodes.ts";
-import { B, brief, CLUSTER, cluster, exchange, send } from "../fakes/two-nodes.ts";
+import { A, B, brief, CLUSTER, cluster, exchange, send } from "../fakes/two-nodes.ts";
 
 interface Row {
   name: string;
@@ -356,4 +356,13 @@ test("a container cannot make VXLAN of its own: it would leave with its node's a
     "only the answer to the first",
   );
   t.is(send(fake, 0, { ...forged, destinationPort: 4790 }).out[0]!.length, 1, "another port is the host's matter");
+});
+
+test("a container reaches no manager's sessions, on no address of a node", async (t) => {
+  const fake = await cluster();
+  for (const destination of [A, B, "10.192.32.1"]) {
+    const session: Fields = { source: "10.192.32.10", destination, destinationPort: 2377 };
+    t.deepEqual(send(fake, 0, session).drops[0], { "not-allowed": 1 }, destination);
+    t.deepEqual(send(fake, 0, { ...session, protocol: "udp" }).drops[0], {}, "TCP only");
+  }
 });

@@ -150,6 +150,7 @@ export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
       hostAddresses: [ipv4(vtep)],
       mesh: true,
       heldPorts: [],
+      sessionPorts: [2377],
       mtu: 1450,
     },
   ];
