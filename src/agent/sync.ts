@@ -14,8 +14,8 @@ import { compileMesh } from "./compile-mesh.ts";
 import { compileTables } from "./compile-tables.ts";
 import { Latest } from "./latest.ts";
 
-/** Links and rules are watched; settings under /proc/sys are not, and are put back by applying again. */
-const REFRESH_MS = 60_000;
+/** Links and rules are watched; settings under /proc/sys and ports of processes are not. */
+const REFRESH_MS = 30_000;
 
 export interface Sandbox {
   /** Its name under /run/netns. */
@@ -52,6 +52,7 @@ export interface SyncParts {
 export class Sync {
   readonly #parts: SyncParts;
   readonly #forwarding: Latest;
+  readonly #linking: Latest;
   readonly #rest: Latest;
   #state: State | undefined;
   #problems: Problems = new Map();
@@ -64,6 +65,7 @@ export class Sync {
       parts.log.error("the newest state is not in force on this node; trying again", { reason: messageOf(error) });
     };
     this.#forwarding = new Latest(parts.clock, () => this.#forward(), failed);
+    this.#linking = new Latest(parts.clock, () => this.#link(), failed);
     this.#rest = new Latest(parts.clock, () => this.#setUp(), failed);
   }
 
@@ -71,12 +73,12 @@ export class Sync {
   update(state: State): void {
     this.#state = state;
     void this.#forwarding.ask();
-    void this.#rest.ask();
+    this.#askAll();
   }
 
   /** Links the sandboxes that there are now; resolves when it is done. */
   again(): Promise<void> {
-    return this.#rest.ask();
+    return this.#linking.ask();
   }
 
   /** Why an endpoint of this node could not be linked. */
@@ -86,7 +88,7 @@ export class Sync {
 
   async stop(): Promise<void> {
     this.#refresh?.cancel();
-    await Promise.all([this.#forwarding.stop(), this.#rest.stop()]);
+    await Promise.all([this.#forwarding.stop(), this.#linking.stop(), this.#rest.stop()]);
   }
 
   /** What decides about packets and names: milliseconds. */
@@ -100,22 +102,34 @@ export class Sync {
     await dataPath.apply(compileTables(this.#state, facts));
   }
 
-  /** What the kernel and the tasks are told: it takes processes, and so longer. */
-  async #setUp(): Promise<void> {
-    const { links, mesh, dns, tasks } = this.#parts;
+  /** The kernel's links, routes and filters, and DNS on the gateways that they bring: it takes processes. */
+  async #link(): Promise<void> {
     const nodeId = this.#parts.nodeId();
     const state = this.#state;
     if (state === undefined || nodeId === undefined) return;
     const desired = this.#desiredLinks(state, nodeId, await this.#parts.sandboxes());
-    this.#problems = await links.apply(desired);
+    this.#problems = await this.#parts.links.apply(desired);
+    await this.#parts.dns.listen(desired.gateways);
+  }
+
+  /** Tasks, whom a mesh that fails does not keep from starting, and the mesh; then all of it is in force. */
+  async #setUp(): Promise<void> {
     const { device, pool, meshOn } = this.#parts;
-    this.#leavePorts(await mesh.apply(compileMesh(state, { nodeId, device, pool, meshOn })));
-    await dns.listen(desired.gateways);
-    tasks.apply(tasksOf(state, nodeId));
+    const nodeId = this.#parts.nodeId();
+    const state = this.#state;
+    if (state === undefined || nodeId === undefined) return;
+    this.#parts.tasks.apply(tasksOf(state, nodeId));
+    this.#leavePorts(await this.#parts.mesh.apply(compileMesh(state, { nodeId, device, pool, meshOn })));
+    await this.#linking.settled();
     await this.#forwarding.settled();
     this.#parts.applied(state.revision);
     this.#refresh?.cancel();
-    this.#refresh = this.#parts.clock.after(REFRESH_MS, () => void this.#rest.ask());
+    this.#refresh = this.#parts.clock.after(REFRESH_MS, () => this.#askAll());
+  }
+
+  #askAll(): void {
+    void this.#linking.ask();
+    void this.#rest.ask();
   }
 
   #desiredLinks(state: State, nodeId: string, sandboxes: ReadonlyMap<string, Sandbox>): DesiredLinks {

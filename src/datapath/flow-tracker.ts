@@ -114,7 +114,7 @@ export class FlowTracker {
     const flows = this.#flows;
     const { source, destination, protocol } = packet;
     const replyZone = decision.to === DEVICE ? 0 : decision.vni;
-    const ports = this.#freePorts(replyZone, protocol, decision);
+    const ports = this.#freePorts(replyZone, protocol, decision, seconds);
     if (ports < 0) return this.#refuse(Drop.PortsExhausted);
     const key = ports | 0;
     const reply = swapPorts(key);
@@ -202,23 +202,24 @@ export class FlowTracker {
    * The ports with which the reply's key is nobody else's: as decided, or with another source port (of ICMP, another
    * identifier). As an unsigned number; -1 when none was found.
    */
-  #freePorts(replyZone: number, protocol: number, decision: Decision): number {
+  #freePorts(replyZone: number, protocol: number, decision: Decision, seconds: number): number {
     const { destination, source, ports } = decision;
-    if (this.#isFree(replyZone, protocol, destination, source, swapPorts(ports))) return ports >>> 0;
+    if (this.#isFree(replyZone, protocol, destination, source, swapPorts(ports), seconds)) return ports >>> 0;
     if (ports === 0) return -1; // a protocol without ports
     for (let i = 0; i < PORT_TRIES; i++) {
       const port = FIRST_PORT + Math.floor(this.#random() * (65536 - FIRST_PORT));
       const tried = protocol === ip.Protocol.Icmp ? (port << 16) | port : (port << 16) | (ports & 0xffff);
-      if (this.#isFree(replyZone, protocol, destination, source, swapPorts(tried))) return tried >>> 0;
+      if (this.#isFree(replyZone, protocol, destination, source, swapPorts(tried), seconds)) return tried >>> 0;
     }
     return -1;
   }
 
-  /** A flow that idled out does not hold its key. */
-  #isFree(zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): boolean {
-    const entry = this.#flows.find(zone, protocol, source, destination, ports);
+  /** A flow that closes or has idled out does not hold its key. */
+  #isFree(zone: number, protocol: number, from: Ipv4, to: Ipv4, ports: number, seconds: number): boolean {
+    const entry = this.#flows.find(zone, protocol, from, to, ports);
     if (entry < 0) return true;
-    if (!isClosing(this.#flows.stateOf(entry))) return false;
+    const hasIdledOut = seconds - this.#flows.lastSeenOf(entry) > this.#flows.timeoutOf(entry);
+    if (!hasIdledOut && !isClosing(this.#flows.stateOf(entry))) return false;
     this.#flows.removeLocked(entry);
     return true;
   }

@@ -33,9 +33,7 @@ export class ProxyMesh implements Mesh {
   }
 
   apply({ ports }: DesiredMesh): Promise<readonly HeldPort[]> {
-    const result = this.#turn.then(() => this.#apply(ports));
-    this.#turn = result;
-    return result;
+    return this.#inTurn(() => this.#apply(ports));
   }
 
   /** Nobody else can close its sockets. */
@@ -46,9 +44,13 @@ export class ProxyMesh implements Mesh {
   }
 
   async remove(): Promise<void> {
-    const result = this.#turn.then(() => this.#apply([]));
-    this.#turn = result;
-    await result;
+    await this.#inTurn(() => this.#apply([]));
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => {}); // who asked is told; the next has its turn all the same
+    return result;
   }
 
   async #apply(ports: readonly MeshPort[]): Promise<HeldPort[]> {
