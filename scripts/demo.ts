@@ -1,5 +1,6 @@
 // `npm run demo`: three nodes, one service and an outside client, in network namespaces of this machine.
 // With `-- --keep` it stays up afterwards; `-- --down` takes it down.
+import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { createLab, type Lab } from "../test/system/lab.ts";
 import { type LabNames, removeLab } from "../test/system/lab-removal.ts";
@@ -15,6 +16,7 @@ const NAMES: LabNames = {
 async function demo(keep: boolean): Promise<number> {
   const terminal = new Terminal();
   let lab: Lab | undefined;
+  if (existsSync(NAMES.directory)) console.log("# An earlier demo, left up or cut off, is taken down first.");
   try {
     lab = await createLab({ ...NAMES, nodes: 3, configFile: (index) => `configs/node${index + 1}.yaml` });
     await showService(terminal, lab);

@@ -49,7 +49,7 @@ async function guarded(path: string, work: (config: Config) => Promise<void>): P
 }
 
 async function runAgent(config: Config): Promise<void> {
-  const log = createLog(config.log.level).with({ node: config.node.name });
+  const log = createLog(config.log.level).with({ agent: config.node.name });
   const agent: Agent = await startAgent({
     config,
     log,

@@ -1,4 +1,5 @@
 // Where an agent keeps its files.
+import { createHash } from "node:crypto";
 import { mkdirSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { FlowTable } from "../datapath/flow-table.ts";
@@ -25,13 +26,19 @@ export function places(config: Config): Places {
   };
 }
 
+/** Told by the data directory, for several nodes may share a machine. */
+export function flowFileInSharedMemory(dataDir: string): string {
+  const digest = createHash("sha256").update(dataDir).digest("hex").slice(0, 12);
+  return join(SHARED_MEMORY, `overlayd-${digest}.flows`);
+}
+
 /** On tmpfs where there is one with room, for a disk would write every change back; else with the other files. */
-function defaultFlowFile({ node, dataDir, datapath }: Config): string {
+function defaultFlowFile({ dataDir, datapath }: Config): string {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   try {
     const { type, bavail, bsize } = statfsSync(SHARED_MEMORY);
     if (type === TMPFS_MAGIC && bavail * bsize > 2 * FlowTable.bytesFor(datapath.flows))
-      return join(SHARED_MEMORY, `overlayd-${node.name}.flows`);
+      return flowFileInSharedMemory(dataDir);
   } catch {
     // No such place here.
   }

@@ -21,7 +21,18 @@ import {
   WaitApplied,
   type Written,
 } from "./schema.ts";
-import { byName, find, get, type Named, networkView, nodeView, progressView, serviceView, tasksOf } from "./views.ts";
+import {
+  byName,
+  find,
+  get,
+  isBeginningOf,
+  type Named,
+  networkView,
+  nodeView,
+  progressView,
+  serviceView,
+  tasksOf,
+} from "./views.ts";
 
 export function addRoutes(app: FastifyInstance, backend: Backend): void {
   const write = async (command: CommandInput, name: string): Promise<Written> => {
@@ -127,7 +138,7 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   });
   app.delete("/v1/endpoints/:name", (request) => {
     const word = named(request);
-    const ids = [...backend.state().endpoints.keys()].filter((id) => id.startsWith(word));
+    const ids = [...backend.state().endpoints.keys()].filter((id) => isBeginningOf(word, id));
     return write({ type: "external.remove", name: ids.length === 1 ? ids[0]! : word }, word);
   });
   app.get("/v1/endpoints", () => [...endpointViews(backend.state()), ...backend.refused()]);

@@ -10,12 +10,19 @@ import type { NetworkView, NodeView, ProgressView, ServiceView, TaskView, Worklo
 export type Named = "networks" | "services" | "nodes";
 const WORDS: Record<Named, string> = { networks: "network", services: "service", nodes: "node" };
 
+/** Fewer letters of an id are more likely a slip than a name. */
+const LEAST_LETTERS = 3;
+
+export function isBeginningOf(word: string, id: string): boolean {
+  return word.length >= LEAST_LETTERS && id.startsWith(word);
+}
+
 /** The row with this name, id or beginning of an id that no other has. */
 export function find<K extends Named>(state: State, kind: K, word: string): RowOf<K> | undefined {
   const rows = [...(state[kind] as ReadonlyMap<string, RowOf<K>>).values()];
   const named = rows.find((row) => row.name === word || row.id === word);
-  if (named !== undefined || word === "") return named;
-  const begun = rows.filter((row) => row.id.startsWith(word));
+  if (named !== undefined) return named;
+  const begun = rows.filter((row) => isBeginningOf(word, row.id));
   return begun.length === 1 ? begun[0] : undefined;
 }
 

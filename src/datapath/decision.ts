@@ -7,6 +7,9 @@ import type { Packet } from "../packet/packet.ts";
 import type { Balancer } from "./balancer.ts";
 import type { EndpointRow, NetworkRow, Tables, VipRow } from "./tables.ts";
 
+/** RFC 1035 section 4.2. */
+const DNS_PORT = 53;
+
 /** Where packets come from and go to when it is not a peer's VTEP: the device. */
 export const DEVICE = 0;
 
@@ -99,10 +102,13 @@ export class Decision {
     // Masqueraded, it would come from this node's VTEP, and speak for every endpoint here.
     const isVxlan = peer !== undefined && packet.protocol === Protocol.Udp && (packet.ports & 0xffff) === peer.port;
     if (isVxlan) return Drop.NotAllowed;
+    const target = packet.ports & 0xffff;
+    // The gateway's port 53 is the overlay's own DNS, whoever else publishes that port.
+    if (destination === network.gateway && target === DNS_PORT) return Drop.None;
     if (isOwn || peer !== undefined) {
-      const isSession = packet.protocol === Protocol.Tcp && tables.node.sessionPorts.includes(packet.ports & 0xffff);
+      const isSession = packet.protocol === Protocol.Tcp && tables.node.sessionPorts.includes(target);
       if (isSession) return Drop.NotAllowed; // who reaches it can change the cluster
-      const published = tables.published.find(packet.protocol, packet.ports & 0xffff, destination, isOwn);
+      const published = tables.published.find(packet.protocol, target, destination, isOwn);
       if (published !== undefined) return this.#balance(packet, published);
     }
     if (destination === network.gateway) return Drop.None;

@@ -9,6 +9,8 @@ export interface LogFields {
   service?: string;
   task?: string;
   endpoint?: string;
+  /** The node whose log it is. */
+  agent?: string;
   address?: string;
   port?: string;
   link?: string;

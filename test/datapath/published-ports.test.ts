@@ -51,6 +51,14 @@ const rows: [title: string, change: (row: TableRow) => TableRow, destination: st
   ["a port that another node's process has is that node's affair", onNode({ heldPorts: [held(B)] }), B, `${B}:9201`],
   ["a node with `mesh: off` does not answer", onNode({ mesh: false }), A, `${A}:9201`],
 ];
+test("from a container: a published port 53 leaves the DNS on the gateway alone", async (t) => {
+  const fake = await clusterWith(onVip({ ports: [{ protocol: 17, published: 53, target: 53, address: 0 }] }));
+  const question: Fields = { source: "10.192.32.11", destination: "10.192.32.1", protocol: "udp", destinationPort: 53 };
+  t.deepEqual(send(fake, 0, question).out[0]!.map(brief), ["10.192.32.11:40000 > 10.192.32.1:53"]);
+  const toNode = send(fake, 0, { ...question, destination: A, sourcePort: 40001 });
+  t.deepEqual(toNode.out[0]!.map(brief), ["10.192.32.11:40001 > 10.192.32.10:53"]);
+});
+
 for (const [title, change, destination, reached] of rows) {
   test(`from a container: ${title}`, async (t) => {
     const fake = await clusterWith(change);
