@@ -6,6 +6,8 @@ import type { Log } from "../lib/log.ts";
 import { wakePoller } from "../linux/poll.ts";
 import type { WorkerCommand, WorkerMessage, WorkerRequest, WorkerResults, WorkerSetup } from "./datapath-protocol.ts";
 
+const YOUNG_MBYTES = 4;
+
 interface Pending {
   resolve(value: never): void;
   reject(error: Error): void;
@@ -31,6 +33,8 @@ export class DataPathThread {
     const posted = new SharedArrayBuffer(4);
     const worker = new Worker(new URL("datapath-worker.js", import.meta.url), {
       workerData: { ...setup, posted } satisfies WorkerSetup,
+      // Its loop allocates next to nothing; room for the young would only be filled before it is swept.
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MBYTES },
     });
     const thread = new DataPathThread(worker, new Int32Array(posted));
     await thread.#begin(log, onFailure);

@@ -173,4 +173,10 @@ export class UnderlayQueue extends Queue {
     this.segmentBytes[at] = segmentBytes;
     this.tos[at] = tos;
   }
+
+  /** Adds the slices since the last finish() to the message that it ended, which is cut at `segmentBytes` now. */
+  extendLast(segmentBytes: number): void {
+    this.end[this.messages - 1] = this.slices;
+    this.segmentBytes[this.messages - 1] = segmentBytes;
+  }
 }

@@ -35,6 +35,10 @@ export class Encapsulator {
   /** The headers of a segment that is being cut. */
   readonly #segment: number;
   #header = 0;
+  /** The last message of segments: its place in the queue, or -1; how many it has, and how long they are. */
+  #last = -1;
+  #lastSegments = 0;
+  #lastSegmentBytes = 0;
 
   /** `flush` empties the queue when it is full. */
   constructor(
@@ -80,8 +84,11 @@ export class Encapsulator {
     const sourcePort = hash & (SOURCE_PORTS - 1);
     this.#segmenter.begin(packet, gso);
     for (let offset = 0, number = 0; offset < payload; ) {
-      const count = Math.min(most, Math.ceil((payload - offset) / gsoBytes));
-      if (this.#header + count > HEADERS || !this.#queue.fits(2 * count)) this.#flush();
+      const wanted = Math.ceil((payload - offset) / gsoBytes);
+      if (this.#header + Math.min(most, wanted) > HEADERS || !this.#queue.fits(2 * Math.min(most, wanted)))
+        this.#flush();
+      const room = this.#roomInLast(peer, sourcePort, segmentBytes, tos, most);
+      const count = Math.min(room > 0 ? room : most, wanted);
       for (let i = 0; i < count; i++, number++, offset += gsoBytes) {
         const bytes = Math.min(gsoBytes, payload - offset);
         const header = this.#headers + this.#header++ * HEADER_STRIDE;
@@ -90,8 +97,31 @@ export class Encapsulator {
         this.#queue.slice(header, ENCAPSULATION_BYTES + packet.headerBytes);
         this.#queue.slice(packet.at + packet.headerBytes + offset, bytes);
       }
-      this.#queue.finish(peer.vtep, peer.port, sourcePort, count > 1 ? segmentBytes : 0, tos);
+      if (room > 0) this.#queue.extendLast(segmentBytes);
+      else this.#queue.finish(peer.vtep, peer.port, sourcePort, count > 1 ? segmentBytes : 0, tos);
+      this.#lastSegments = room > 0 ? this.#lastSegments + count : count;
+      this.#lastSegmentBytes = segmentBytes;
+      // A message whose last segment is short can take no more.
+      this.#last = offset > payload ? -1 : this.#queue.messages - 1;
     }
+  }
+
+  /**
+   * How many segments the last message may still take, when these would go the same way: a super-packet of 64 KiB does
+   * not fit one message, and what is left over goes with the next super-packet.
+   */
+  #roomInLast(peer: PeerRow, sourcePort: number, segmentBytes: number, tos: number, most: number): number {
+    const queue = this.#queue;
+    const last = queue.messages - 1;
+    const isOpen =
+      last >= 0 &&
+      last === this.#last &&
+      segmentBytes === this.#lastSegmentBytes &&
+      queue.address[last] === peer.vtep &&
+      queue.port[last] === peer.port &&
+      queue.sourcePort[last] === sourcePort &&
+      queue.tos[last] === tos;
+    return isOpen ? most - this.#lastSegments : 0;
   }
 
   /**
@@ -150,6 +180,7 @@ export class Encapsulator {
   /** After the queue was flushed: the headers may be written over. */
   flushed(): void {
     this.#header = 0;
+    this.#last = -1;
   }
 
   #writeHeaders(at: number, packet: Packet, peer: PeerRow, vni: number): void {

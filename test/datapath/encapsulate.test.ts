@@ -285,3 +285,40 @@ test("headers are not written over while they wait: a full queue is flushed firs
   const expected = segmentsOf(superPacket, 100);
   t.deepEqual(innerPackets(sent), [expected, expected, expected, expected, expected].flat());
 });
+
+test("what does not fit one message goes with the next super-packet of the flow", (t) => {
+  const { subject, sent, flush, load } = encapsulator(45);
+  const payload = Uint8Array.from({ length: 47 * 1000 }, (_, i) => i);
+  const supers = [0, 1].map((i) =>
+    ipPacket({ ...FROM, flags: ACK, acknowledgment: 7, sequence: 1 + i * payload.length, payload, partial: true }),
+  );
+  for (const bytes of supers) subject.segments(load(bytes, true), Gso.Tcp4, 1000, PEER, VNI, HASH);
+  flush();
+  t.deepEqual(
+    sent.map(({ datagrams }) => datagrams.length),
+    [45, 45, 4],
+  );
+  const sequences = innerPackets(sent).map((packet) => describe(packet).sequence);
+  t.deepEqual(
+    sequences,
+    Array.from({ length: 94 }, (_, i) => 1 + i * 1000),
+  );
+  t.true(innerPackets(sent).every((packet) => describe(packet).transportChecksum === "right"));
+});
+
+test("nothing follows a short segment, or a segment of another size, in its message", (t) => {
+  const { subject, sent, flush, load } = encapsulator(45);
+  const super_ = (length: number): Uint8Array =>
+    ipPacket({ ...FROM, flags: ACK, acknowledgment: 7, payload: new Uint8Array(length), partial: true });
+  for (const [length, gsoBytes] of [
+    [2500, 1000],
+    [2000, 1000],
+    [2000, 500],
+  ] as const)
+    subject.segments(load(super_(length), true), Gso.Tcp4, gsoBytes, PEER, VNI, HASH);
+  flush();
+  t.deepEqual(
+    sent.map(({ datagrams }) => datagrams.length),
+    [3, 2, 4],
+  );
+});
