@@ -6,7 +6,15 @@ import { collect, publishedPorts, words } from "./arguments.ts";
 import { type Context, forEachName } from "./context.ts";
 import { addExternalCommands } from "./external.ts";
 import { capital, shortId } from "./format.ts";
-import { addListingOptions, type Listing, type ListingOptions, printListing } from "./listing.ts";
+import {
+  addListingOptions,
+  type Filters,
+  hasId,
+  hasName,
+  type Listing,
+  type ListingOptions,
+  printListing,
+} from "./listing.ts";
 
 interface AttachOptions {
   network?: string;
@@ -58,16 +66,25 @@ export function addAttachCommands(program: Command, context: Context): void {
       .command("ls")
       .alias("list")
       .description("list endpoints, and containers of this node that ask for one in vain"),
-    { quiet: true, trunc: true },
+    { quiet: true, trunc: true, filters: FILTERS },
   ).action(async (options: ListingOptions) => {
     printListing(context, options, await context.api().endpoints(), endpointListing(options.trunc));
   });
 }
 
+const FILTERS: Filters<EndpointView> = {
+  id: hasId,
+  name: hasName,
+  network: (row, value) => row.network === value,
+  node: (row, value) => row.node === value,
+  service: (row, value) => row.service === value,
+};
+
 function endpointListing(truncate: boolean): Listing<EndpointView> {
   const id = (row: EndpointView) => (row.id === null ? "-" : shortId(row.id, truncate));
   return {
     id,
+    filters: FILTERS,
     columns: [
       { header: "ID", value: id },
       { header: "NAME", value: (row) => row.name ?? "" },

@@ -1,5 +1,7 @@
-// What every listing has: a table, --json (or --format json), and Docker's -q and --no-trunc where they mean something.
-import { type Command, Option } from "commander";
+// What every listing has: a table, --json (or --format json), and Docker's -q, --no-trunc and --filter where they mean
+// something.
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { didYouMean } from "../lib/nearest.ts";
 import type { Context } from "./context.ts";
 import { type Column, formatTable } from "./table.ts";
 
@@ -9,21 +11,68 @@ export interface ListingOptions {
   quiet?: true;
   /** False with --no-trunc. */
   trunc: boolean;
+  filter?: readonly Filter[];
 }
+
+/** KEY=VALUE of --filter. */
+interface Filter {
+  key: string;
+  value: string;
+}
+
+/** What a row must be like for `--filter KEY=VALUE`, by key. */
+export type Filters<T> = Readonly<Record<string, (row: T, value: string) => boolean>>;
 
 export interface Listing<T> {
   columns: readonly Column<T>[];
   /** What -q prints. */
   id(row: T): string;
+  filters?: Filters<T>;
 }
 
-export function addListingOptions(command: Command, { quiet = false, trunc = false } = {}): Command {
+/** Docker's: a part of the name will do. */
+export function hasName(row: { name: string | null }, value: string): boolean {
+  return row.name?.includes(value) === true;
+}
+
+/** Docker's: the beginning of the id will do. */
+export function hasId(row: { id: string | null }, value: string): boolean {
+  return row.id?.startsWith(value) === true;
+}
+
+export function addListingOptions(
+  command: Command,
+  { quiet = false, trunc = false, filters = {} }: { quiet?: boolean; trunc?: boolean; filters?: Filters<never> } = {},
+): Command {
   command
     .option("--json", "print JSON")
     .addOption(new Option("--format <format>", "how to print").choices(["table", "json"]).default("table"));
   if (quiet) command.option("-q, --quiet", "print ids only");
   if (trunc) command.option("--no-trunc", "print ids and commands in full");
+  const keys = Object.keys(filters);
+  if (keys.length > 0) {
+    const help = `only rows with KEY=VALUE; KEY is ${keys.join(", ")}. One key twice: either will do`;
+    command.option("-f, --filter <key=value>", help, (text: string, before: readonly Filter[] = []) => [
+      ...before,
+      parseFilter(text, keys),
+    ]);
+  }
   return command;
+}
+
+function parseFilter(text: string, keys: readonly string[]): Filter {
+  const [key = "", ...rest] = text.split("=");
+  if (rest.length === 0) throw new InvalidArgumentError("write KEY=VALUE");
+  if (!keys.includes(key)) throw new InvalidArgumentError(`no filter '${key}'${didYouMean(key, keys)}`);
+  return { key, value: rest.join("=") };
+}
+
+/** Rows that pass a filter of every key that is given. */
+function passing<T>(rows: readonly T[], given: readonly Filter[], filters: Filters<T>): T[] {
+  const keys = new Set(given.map(({ key }) => key));
+  return rows.filter((row) =>
+    [...keys].every((key) => given.some((filter) => filter.key === key && filters[key]!(row, filter.value))),
+  );
 }
 
 export function isJson({ json, format }: Pick<ListingOptions, "json" | "format">): boolean {
@@ -33,9 +82,10 @@ export function isJson({ json, format }: Pick<ListingOptions, "json" | "format">
 export function printListing<T>(
   context: Context,
   options: ListingOptions,
-  rows: readonly T[],
+  all: readonly T[],
   listing: Listing<T>,
 ): void {
+  const rows = passing(all, options.filter ?? [], listing.filters ?? {});
   if (options.quiet === true) context.out(rows.map((row) => `${listing.id(row)}\n`).join(""));
   else if (isJson(options)) context.out(`${JSON.stringify(rows, null, 2)}\n`);
   else context.out(formatTable(listing.columns, rows));

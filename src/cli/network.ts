@@ -3,7 +3,15 @@ import type { Command } from "commander";
 import type { CreateNetwork, NetworkView } from "../api/schema.ts";
 import { type Context, forEachName, inspect } from "./context.ts";
 import { shortId } from "./format.ts";
-import { addListingOptions, type Listing, type ListingOptions, printListing } from "./listing.ts";
+import {
+  addListingOptions,
+  type Filters,
+  hasId,
+  hasName,
+  type Listing,
+  type ListingOptions,
+  printListing,
+} from "./listing.ts";
 
 export function addNetworkCommands(program: Command, context: Context): void {
   const network = program.command("network").description("manage networks");
@@ -21,6 +29,7 @@ export function addNetworkCommands(program: Command, context: Context): void {
   addListingOptions(network.command("ls").alias("list").description("list networks"), {
     quiet: true,
     trunc: true,
+    filters: FILTERS,
   }).action(async (options: ListingOptions) => {
     printListing(context, options, await context.api().networks(), networkListing(options.trunc));
   });
@@ -43,10 +52,17 @@ export function addNetworkCommands(program: Command, context: Context): void {
     );
 }
 
+const FILTERS: Filters<NetworkView> = {
+  id: hasId,
+  name: hasName,
+  internal: (row, value) => `${row.internal}` === value,
+};
+
 function networkListing(truncate: boolean): Listing<NetworkView> {
   const id = (row: NetworkView) => shortId(row.id, truncate);
   return {
     id,
+    filters: FILTERS,
     columns: [
       { header: "NETWORK ID", value: id },
       { header: "NAME", value: (row) => row.name },

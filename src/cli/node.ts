@@ -3,14 +3,23 @@ import type { Command } from "commander";
 import type { NodeView } from "../api/schema.ts";
 import { type Context, forEachName, inspect } from "./context.ts";
 import { capital } from "./format.ts";
-import { addListingOptions, type Listing, type ListingOptions, printListing } from "./listing.ts";
+import {
+  addListingOptions,
+  type Filters,
+  hasId,
+  hasName,
+  type Listing,
+  type ListingOptions,
+  printListing,
+} from "./listing.ts";
 
 export function addNodeCommands(program: Command, context: Context): void {
   const node = program.command("node").description("manage nodes");
 
-  addListingOptions(node.command("ls").alias("list").description("list nodes"), { quiet: true }).action(
-    async (options: ListingOptions) => printListing(context, options, await context.api().nodes(), NODES),
-  );
+  addListingOptions(node.command("ls").alias("list").description("list nodes"), {
+    quiet: true,
+    filters: FILTERS,
+  }).action(async (options: ListingOptions) => printListing(context, options, await context.api().nodes(), NODES));
 
   node
     .command("inspect <name...>")
@@ -45,8 +54,16 @@ export function addNodeCommands(program: Command, context: Context): void {
     );
 }
 
+const FILTERS: Filters<NodeView> = {
+  id: hasId,
+  name: hasName,
+  role: (row, value) => (row.manager ? "manager" : "worker") === value,
+  availability: (row, value) => row.availability === value,
+};
+
 const NODES: Listing<NodeView> = {
   id: (row) => row.id,
+  filters: FILTERS,
   columns: [
     { header: "ID", value: (row) => (row.self ? `${row.id} *` : row.id) },
     { header: "HOSTNAME", value: (row) => row.name },

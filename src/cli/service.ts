@@ -4,7 +4,15 @@ import type { ServiceView, TaskView } from "../api/schema.ts";
 import { collect, scaling } from "./arguments.ts";
 import { type Context, forEachName, inspect } from "./context.ts";
 import { capital, formatAgo, formatPorts, formatWorkload, shortId } from "./format.ts";
-import { addListingOptions, type Listing, type ListingOptions, printListing } from "./listing.ts";
+import {
+  addListingOptions,
+  type Filters,
+  hasId,
+  hasName,
+  type Listing,
+  type ListingOptions,
+  printListing,
+} from "./listing.ts";
 import { addServiceCreate } from "./service-create.ts";
 import { addServiceLogs } from "./service-logs.ts";
 import { addWaitOptions, converge, type WaitOptions } from "./service-wait.ts";
@@ -17,6 +25,7 @@ export function addServiceCommands(program: Command, context: Context): void {
   addListingOptions(service.command("ls").alias("list").description("list services"), {
     quiet: true,
     trunc: true,
+    filters: SERVICE_FILTERS,
   }).action(async (options: ListingOptions) => {
     printListing(context, options, await context.api().services(), serviceListing(options.trunc));
   });
@@ -24,6 +33,7 @@ export function addServiceCommands(program: Command, context: Context): void {
   addListingOptions(service.command("ps <service...>").description("list the tasks of services"), {
     quiet: true,
     trunc: true,
+    filters: TASK_FILTERS,
   }).action(async (names: string[], options: ListingOptions) => {
     const tasks: TaskView[] = [];
     try {
@@ -74,10 +84,28 @@ export function addServiceCommands(program: Command, context: Context): void {
     );
 }
 
+const SERVICE_FILTERS: Filters<ServiceView> = {
+  id: hasId,
+  name: hasName,
+  mode: (row, value) => row.mode === value,
+  label: ({ labels }, value) => {
+    const [key = "", ...rest] = value.split("=");
+    return rest.length === 0 ? key in labels : labels[key] === rest.join("=");
+  },
+};
+
+const TASK_FILTERS: Filters<TaskView> = {
+  id: hasId,
+  name: hasName,
+  node: (row, value) => row.node === value,
+  "desired-state": (row, value) => row.desired === value,
+};
+
 function serviceListing(truncate: boolean): Listing<ServiceView> {
   const id = (row: ServiceView) => shortId(row.id, truncate);
   return {
     id,
+    filters: SERVICE_FILTERS,
     columns: [
       { header: "ID", value: id },
       { header: "NAME", value: (row) => row.name },
@@ -94,6 +122,7 @@ function taskListing(tasks: readonly TaskView[], truncate: boolean, now: number)
   const id = (row: TaskView) => shortId(row.id, truncate);
   return {
     id,
+    filters: TASK_FILTERS,
     columns: [
       { header: "ID", value: id },
       // Docker's mark for an earlier task of the same slot.

@@ -136,6 +136,13 @@ const outputs: [args: string, out: string[]][] = [
   ["network ls -q", [ID("default"), ID("web")]],
   ["network ls -q --no-trunc", [id("default"), id("web")]],
   ["network list --quiet", [ID("default"), ID("web")]],
+  ["network ls -q --filter name=we", [ID("web")]],
+  ["network ls -q -f name=web -f name=default", [ID("default"), ID("web")]],
+  ["network ls -q -f name=web -f internal=false", [""]],
+  ["service ls -q --filter mode=replicated", [ID("search")]],
+  ["service ps -q search --filter node=node2", [ID("search2t")]],
+  ["service ps -q search -f desired-state=shutdown", [ID("old")]],
+  ["node ls -q --filter role=manager", [id("node1")]],
   [
     "service ls",
     [
@@ -352,6 +359,8 @@ test("peers --watch shows them again and again", async (t) => {
 const usage: [args: string, says: RegExp][] = [
   ["sevice ls", /unknown command 'sevice'\n\(Did you mean service\?\)/],
   ["service lss", /unknown command 'lss'\n\(Did you mean ls\?\)/],
+  ["network ls --filter web", /'web' is invalid. write KEY=VALUE/],
+  ["service ps a --filter nod=node1", /'nod=node1' is invalid. no filter 'nod'; did you mean 'node'\?/],
   ["service create", /'--name <name>' not specified/],
   ["service create --name a", /missing required argument 'image'/],
   ["service create --name a --nme b x", /unknown option '--nme'\n\(Did you mean --name\?\)/],
