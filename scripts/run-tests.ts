@@ -5,6 +5,8 @@ import { existsSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { TapReader } from "./tap.ts";
 
+/** Longer than any test takes. Ava's own timeout is lost once a test has set one, and CI should hear of what hangs. */
+const SILENCE_MS = 10 * 60_000;
 const inCi = process.env.CI === "true";
 const tally = { passed: 0, failed: 0, skipped: 0 };
 
@@ -27,12 +29,32 @@ function lint(): void {
 
 async function ava(title: string, argv: readonly string[]): Promise<void> {
   console.log(`# ${title}`);
-  const child = spawn("node_modules/.bin/ava", ["--tap", ...argv], { stdio: ["ignore", "pipe", "inherit"] });
+  // In a process group of its own, so that what hangs can be ended with all that it started.
+  const child = spawn("node_modules/.bin/ava", ["--tap", ...argv], {
+    stdio: ["ignore", "pipe", "inherit"],
+    detached: true,
+  });
   const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
-  const tap = new TapReader((result) => count(result.outcome, result.name, result.details));
-  for await (const line of createInterface({ input: child.stdout })) tap.read(line);
+  const end = (signal: NodeJS.Signals) => () => process.kill(-child.pid!, signal);
+  const [onInterrupt, onTerminate] = [end("SIGINT"), end("SIGTERM")];
+  process.on("SIGINT", onInterrupt).on("SIGTERM", onTerminate);
+  let last = "";
+  const silence = setTimeout(() => {
+    count("failed", `${title}: silent for ${SILENCE_MS / 60_000} minutes after '${last}', and ended`);
+    end("SIGKILL")();
+  }, SILENCE_MS);
+  const tap = new TapReader((result) => {
+    last = result.name;
+    count(result.outcome, result.name, result.details);
+  });
+  for await (const line of createInterface({ input: child.stdout })) {
+    silence.refresh();
+    tap.read(line);
+  }
   tap.end();
   const status = await ended;
+  clearTimeout(silence);
+  process.off("SIGINT", onInterrupt).off("SIGTERM", onTerminate);
   if (tap.results === 0) count("failed", `${title}: ava ran no tests`);
   else if (status !== 0 && tap.failures === 0) count("failed", `${title}: ava exited with ${status}`);
 }

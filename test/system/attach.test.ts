@@ -1,12 +1,12 @@
 // Containers and namespaces that overlayd did not make, on a real engine: attached by labels and by hand, stopped,
 // started, removed, and what cannot be is said.
-import test from "ava";
 import type { EndpointView, ServiceView, TaskView } from "../../src/api/schema.ts";
 import { run, tryRun, waitFor } from "./command.ts";
 import { BASE_IMAGE, engineTest, useEngine } from "./engine.ts";
 import type { LabNode } from "./lab.ts";
 import { addressOf, runningTasks, untilRunning, vipOf } from "./listings.ts";
 import { useLab } from "./system-test.ts";
+import { undoAfterAll } from "./undo.ts";
 
 const PREFIX = "att";
 const SERVER = `require("http").createServer((q, r) => r.end(require("os").hostname() + " " + q.socket.remoteAddress + "\\n")).listen(80, "0.0.0.0")`;
@@ -17,7 +17,7 @@ const lab = useLab({ prefix: PREFIX, nodes: 2 }, async ({ nodes: [node1] }) => {
   await removeContainers();
   await node1!.ctl("network", "create", "web");
 });
-test.after.always(removeContainers);
+undoAfterAll(removeContainers);
 
 /** Everything that this file started carries its prefix in its name. */
 async function removeContainers(): Promise<void> {

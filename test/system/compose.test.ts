@@ -5,6 +5,7 @@ import type { NodeView, TaskView } from "../../src/api/schema.ts";
 import { run, waitFor } from "./command.ts";
 import { Compose, whyNoCompose } from "./compose.ts";
 import { useEngine } from "./engine.ts";
+import { undoAfterAll } from "./undo.ts";
 
 const NODES = ["node1", "node2", "node3"];
 const compose = new Compose("overlaydtest");
@@ -13,7 +14,7 @@ const answers = new Map<string, string[]>();
 let vip = "";
 
 useEngine();
-test.after.always(async () => {
+undoAfterAll(async () => {
   if (whyNoCompose() === undefined) await compose.run("down", "-v", "--timeout", "30");
 });
 

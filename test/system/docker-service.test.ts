@@ -9,6 +9,7 @@ import { BASE_IMAGE, EngineDoor, engineTest, useEngine, whyNoEngine } from "./en
 import type { Lab, LabNode } from "./lab.ts";
 import { createLab, OUTSIDE_ADDRESS } from "./lab.ts";
 import { untilRunning } from "./listings.ts";
+import { undoAfterAll } from "./undo.ts";
 
 /** Bound into containers: the service that the demo shows. */
 const CONFIGS = resolve("configs");
@@ -18,7 +19,7 @@ const door = new EngineDoor("/tmp/overlayd-test-docker-door.sock");
 let lab: Lab;
 
 useEngine();
-test.before(async (t) => {
+test.serial.before(async (t) => {
   if (whyNoEngine() !== undefined) return;
   t.timeout(120_000);
   rmSync(door.path, { force: true });
@@ -38,10 +39,10 @@ test.before(async (t) => {
 test.afterEach.always((t) => {
   if (!t.passed) for (const node of lab?.nodes ?? []) t.log(`the end of ${node.name}'s log:\n${node.logTail()}`);
 });
-test.after.always(async () => {
+undoAfterAll(() => door.close());
+undoAfterAll(() => lab?.teardown());
+undoAfterAll(async () => {
   for (const node of lab?.nodes ?? []) await removeContainers(node.name);
-  await lab?.teardown();
-  await door.close();
 });
 
 function node1(): LabNode {

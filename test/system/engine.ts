@@ -9,6 +9,7 @@ import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { ENGINE_SOCKET, Engine } from "../../src/runtime/engine.ts";
 import { run, tryRun, waitFor } from "./command.ts";
+import { undoAfterAll } from "./undo.ts";
 
 /** With sh, a few of the core utilities, curl, dig and node. */
 export const BASE_IMAGE = "overlayd-test/base:1";
@@ -52,13 +53,13 @@ export function engineTest(title: string, run: (t: ExecutionContext) => Promise<
 /** Has an engine with BASE_IMAGE ready before the file's tests; one that is started here is stopped after them. */
 export function useEngine(): void {
   let stop = async (): Promise<void> => {};
-  test.before(async (t) => {
+  test.serial.before(async (t) => {
     if (whyNoEngine() !== undefined) return;
     t.timeout(120_000);
     stop = await startEngine();
     await makeBaseImage();
   });
-  test.after.always(() => stop());
+  undoAfterAll(() => stop());
 }
 
 async function startEngine(): Promise<() => Promise<void>> {

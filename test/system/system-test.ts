@@ -2,6 +2,7 @@
 import { fileURLToPath } from "node:url";
 import test, { type ExecutionContext } from "ava";
 import { createLab, type Lab, type LabOptions } from "./lab.ts";
+import { undoAfterAll } from "./undo.ts";
 
 const isRoot = process.getuid?.() === 0;
 
@@ -14,7 +15,7 @@ export function systemTest(title: string, run: (t: ExecutionContext) => Promise<
 /** Builds the lab before the file's tests and starts its agents; `prepare` may make what all of them need. */
 export function useLab(options: LabOptions, prepare?: (lab: Lab) => Promise<void>): () => Lab {
   let lab: Lab | undefined;
-  test.before(async (t) => {
+  test.serial.before(async (t) => {
     t.timeout(120_000);
     lab = await createLab(options);
     await lab.startAgents();
@@ -23,7 +24,7 @@ export function useLab(options: LabOptions, prepare?: (lab: Lab) => Promise<void
   test.afterEach.always((t) => {
     if (!t.passed) for (const node of lab?.nodes ?? []) t.log(`the end of ${node.name}'s log:\n${node.logTail()}`);
   });
-  test.after.always(() => lab?.teardown());
+  undoAfterAll(() => lab?.teardown());
   return () => {
     if (lab === undefined) throw new Error("the lab is used before it is built");
     return lab;
