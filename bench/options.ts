@@ -21,7 +21,7 @@ export interface BenchOptions {
   datapath: Readonly<Record<string, number>>;
 }
 
-export const PROFILES = ["tcp", "udp", "rr", "cps", "dns", "ingress"] as const;
+export const PROFILES = ["tcp", "mesh", "udp", "rr", "cps", "dns", "ingress"] as const;
 export type Profile = (typeof PROFILES)[number];
 
 export const USAGE = `usage: npm run bench -- [--only ${GROUPS.join(",")}] [--peers] [--rounds N] [--quick] [--datapath workers=1,spinMicros=0]

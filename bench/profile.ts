@@ -57,6 +57,8 @@ async function loadOf(
   switch (what) {
     case "tcp":
       return () => probes.tcp(overlay.direct, { streams: 1, seconds, back: false });
+    case "mesh":
+      return () => probes.tcp(overlay.mesh, { streams: 1, seconds, back: false });
     case "udp":
       return () => probes.delivered(overlay.direct, seconds);
     case "rr":

@@ -20,8 +20,11 @@ export const OVERHEAD_BYTES = ip.IPV4_BYTES + udp.UDP_BYTES + ENCAPSULATION_BYTE
 
 const HEADER_STRIDE = 192; // encapsulation, IP and TCP header at their longest: 22 + 60 + 60
 const HEADERS = 2048;
-/** The largest UDP payload over IPv4. */
-const MESSAGE_BYTES = 65507;
+/**
+ * With IP, UDP and Ethernet header it stays below a link's gso_max_size of 65,536: the kernel would cut what is larger
+ * itself. The largest UDP payload over IPv4 is 65,507.
+ */
+const MESSAGE_BYTES = 65507 - ETHERNET_BYTES;
 const ECN_MASK = 3;
 
 export class Encapsulator {

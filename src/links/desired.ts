@@ -37,8 +37,10 @@ export const RULE_PREFERENCE = 11;
 export const NEXT_HOP = "169.254.1.1";
 export const HOST_MAC = macOf(ipv4(NEXT_HOP));
 
-/** The largest super-packet that still fits one UDP_SEGMENT send once it is encapsulated. */
+/** Of a container's end: its super-packets still fit one UDP_SEGMENT send once they are encapsulated. */
 export const GSO_MAX_BYTES = 61_000;
+/** Of a host end, the kernel's default: what is larger the kernel would cut in software on its way into the container. */
+export const HOST_GSO_MAX_BYTES = 65_536;
 
 /** The name of host ends begins with this. The TUN's must not. */
 export const VETH_PREFIX = "ovl";

@@ -1,7 +1,15 @@
 // From what is to what should be: the fewest commands, in an order in which nothing passes a link before it is guarded.
 import { PlatformError } from "../lib/errors.ts";
 import { ipv4, macOf } from "../lib/ip.ts";
-import { type DesiredEndpoint, type DesiredLinks, GSO_MAX_BYTES, HOST_MAC, isVethName, vethName } from "./desired.ts";
+import {
+  type DesiredEndpoint,
+  type DesiredLinks,
+  GSO_MAX_BYTES,
+  HOST_GSO_MAX_BYTES,
+  HOST_MAC,
+  isVethName,
+  vethName,
+} from "./desired.ts";
 import { containerFacts, emptyFacts, type FactObject, type Facts, filterOf, nodeFacts, OBJECTS } from "./facts.ts";
 import type { ActualLinks, Container, Link } from "./read.ts";
 import type { Sysctls } from "./sysctl.ts";
@@ -59,8 +67,8 @@ export function diff(desired: DesiredLinks, actual: ActualLinks): Plan {
     const name = vethName(endpoint.address);
     const veth = kept.get(name);
     diffFilter(plan, endpoint, desired.device, veth === undefined ? undefined : actual.filters.get(name));
-    if (veth === undefined || !veth.up || !isShaped(veth, desired.mtu, HOST_MAC)) {
-      plan.facts.unshift({ line: linkSet(name, desired.mtu, HOST_MAC), endpoint: endpoint.address });
+    if (veth === undefined || !veth.up || !isShaped(veth, desired.mtu, HOST_END)) {
+      plan.facts.unshift({ line: linkSet(name, desired.mtu, HOST_END), endpoint: endpoint.address });
     }
     diffContainer(plan, desired, endpoint, veth !== undefined, actual.containers.get(endpoint.netns));
   }
@@ -126,18 +134,33 @@ function isOurs(actual: ActualLinks, inside: Link): boolean {
   return [...actual.veths.values()].some((veth) => veth.ifindex === inside.peerIndex);
 }
 
-function isShaped(link: Link, mtu: number, mac: string): boolean {
-  return link.mtu === mtu && link.mac === mac && link.gsoMaxBytes === GSO_MAX_BYTES;
+/** What the two ends of a pair differ in. */
+interface Shape {
+  mac: string;
+  gsoMaxBytes: number;
+}
+
+const HOST_END: Shape = { mac: HOST_MAC, gsoMaxBytes: HOST_GSO_MAX_BYTES };
+
+function insideEnd(address: string): Shape {
+  return { mac: macOf(ipv4(address)), gsoMaxBytes: GSO_MAX_BYTES };
+}
+
+function isShaped(link: Link, mtu: number, { mac, gsoMaxBytes }: Shape): boolean {
+  return link.mtu === mtu && link.mac === mac && link.gsoMaxBytes === gsoMaxBytes;
+}
+
+function shapeWords(mtu: number, { mac, gsoMaxBytes }: Shape): string {
+  return `address ${mac} mtu ${mtu} gso_max_size ${gsoMaxBytes}`;
 }
 
 function vethAdd({ address, netns, ifname }: DesiredEndpoint, mtu: number): string {
-  const end = (mac: string) => `address ${mac} mtu ${mtu} gso_max_size ${GSO_MAX_BYTES}`;
-  const inside = `peer name ${ifname} netns ${netns} ${end(macOf(ipv4(address)))}`;
-  return `link add ${vethName(address)} ${end(HOST_MAC)} type veth ${inside}`;
+  const inside = `peer name ${ifname} netns ${netns} ${shapeWords(mtu, insideEnd(address))}`;
+  return `link add ${vethName(address)} ${shapeWords(mtu, HOST_END)} type veth ${inside}`;
 }
 
-function linkSet(name: string, mtu: number, mac: string): string {
-  return `link set dev ${name} address ${mac} mtu ${mtu} gso_max_size ${GSO_MAX_BYTES} up`;
+function linkSet(name: string, mtu: number, shape: Shape): string {
+  return `link set dev ${name} ${shapeWords(mtu, shape)} up`;
 }
 
 function diffFilter(plan: Plan, { address }: DesiredEndpoint, device: string, actual: string | undefined): void {
@@ -192,10 +215,10 @@ function diffContainer(
 ): void {
   if (isKept && (container === undefined || container === null)) return;
   const { address, netns, ifname } = endpoint;
-  const mac = macOf(ipv4(address));
+  const shape = insideEnd(address);
   const inside = isKept ? container?.links.get(ifname) : undefined;
-  const isRight = inside?.up === true && isShaped(inside, mtu, mac);
-  const lines = isRight ? [] : [linkSet(ifname, mtu, mac)];
+  const isRight = inside?.up === true && isShaped(inside, mtu, shape);
+  const lines = isRight ? [] : [linkSet(ifname, mtu, shape)];
   const present = isKept && container ? container.facts : emptyFacts();
   const desired = containerFacts(endpoint);
   for (const object of OBJECTS) lines.push(...missingFacts(object, desired[object], present[object]));

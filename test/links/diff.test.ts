@@ -2,7 +2,7 @@
 import test from "ava";
 import { PlatformError } from "../../src/lib/errors.ts";
 import { cidr, ipv4, macOf } from "../../src/lib/ip.ts";
-import { type DesiredLinks, GSO_MAX_BYTES, HOST_MAC, vethName } from "../../src/links/desired.ts";
+import { type DesiredLinks, GSO_MAX_BYTES, HOST_GSO_MAX_BYTES, HOST_MAC, vethName } from "../../src/links/desired.ts";
 import { desiredSysctls, diff, firstOf } from "../../src/links/diff.ts";
 import { containerFacts, filterOf, nodeFacts } from "../../src/links/facts.ts";
 import type { ActualLinks, Link } from "../../src/links/read.ts";
@@ -21,7 +21,7 @@ const DESIRED: DesiredLinks = {
 const VETH = vethName(WEB.address);
 
 function link(overrides: Partial<Link>): Link {
-  const shape = { mtu: 1450, up: true, carrier: true, gsoMaxBytes: GSO_MAX_BYTES };
+  const shape = { mtu: 1450, up: true, carrier: true, gsoMaxBytes: HOST_GSO_MAX_BYTES };
   return { ifindex: 1, kind: "veth", mac: HOST_MAC, peerIndex: undefined, adoptable: false, ...shape, ...overrides };
 }
 
@@ -38,7 +38,7 @@ function kernel(desired: DesiredLinks): ActualLinks {
       const links = own.map((one) => {
         const i = endpoints.indexOf(one);
         const mac = macOf(ipv4(one.address));
-        return [one.ifname, link({ ifindex: 20 + i, peerIndex: 10 + i, mac })] as const;
+        return [one.ifname, link({ ifindex: 20 + i, peerIndex: 10 + i, mac, gsoMaxBytes: GSO_MAX_BYTES })] as const;
       });
       const merged = {
         addr: new Map(facts.flatMap(({ addr }) => [...addr])),
@@ -87,7 +87,7 @@ test("an empty kernel gets everything, each link guarded before it is up", (t) =
   const all = commands(DESIRED, empty);
   t.is(all[0], "tuntap add dev overlay0 mode tun multi_queue");
   t.true(
-    all[1]?.startsWith(`link add ${VETH} address ${HOST_MAC} mtu 1450 gso_max_size 61000 type veth peer name eth0`),
+    all[1]?.startsWith(`link add ${VETH} address ${HOST_MAC} mtu 1450 gso_max_size 65536 type veth peer name eth0`),
   );
   const up = all.findIndex((line) => line.startsWith(`link set dev ${VETH}`));
   t.true(all.indexOf(`ipv4/conf/${VETH}/rp_filter=1`) < up);
@@ -141,7 +141,7 @@ const CHANGES: [title: string, break_: (actual: ActualLinks) => void, expected: 
     ({ veths }) => {
       veths.get(VETH)!.up = false;
     },
-    [`link set dev ${VETH} address ${HOST_MAC} mtu 1450 gso_max_size 61000 up`],
+    [`link set dev ${VETH} address ${HOST_MAC} mtu 1450 gso_max_size 65536 up`],
   ],
   [
     "a container's default route removed",
