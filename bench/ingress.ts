@@ -15,6 +15,8 @@ import { type HttpLoad, wrk } from "./wrk.ts";
 const HTTP_PORT = 8080;
 const HAPROXY_PORT = 8081;
 const WARM_UP_SECONDS = 2;
+/** Of who connects some ten thousand times in a row: else the search for a free port is what is measured. */
+const MANY_CONNECTIONS = ["net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_max_tw_buckets=1000"];
 
 export class Ingress {
   readonly mesh: HttpLoad;
@@ -24,6 +26,7 @@ export class Ingress {
   static async start(overlay: Overlay, kernel: KernelVxlan): Promise<Ingress> {
     const { lab } = overlay;
     const [node1, node2] = lab.nodes;
+    for (const host of [lab.client, node1!]) await host.exec(["sysctl", "-q", "-w", ...MANY_CONNECTIONS]);
     const command = nginx(join(lab.directory, "nginx-task"));
     await startService(node1!, { name: "web", on: node2!, command, publish: `${HTTP_PORT}:${HTTP_PORT}` });
     const behind = kernel.direct.to;

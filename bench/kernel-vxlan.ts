@@ -1,7 +1,7 @@
 // The reference: the kernel's own VXLAN device in a bridge with veth containers, static forwarding entries, on the
 // same nodes and underlay; and nftables DNAT in front of it, as the kernel's way of a virtual IP.
 import { run } from "../test/system/command.ts";
-import { type Lab, LabHost, type LabNode } from "../test/system/lab.ts";
+import { type Lab, LabHost, type LabNode, passByNetfilter } from "../test/system/lab.ts";
 import type { Path } from "./path.ts";
 import { CONNECTIONS_PORT } from "./probes.ts";
 
@@ -48,6 +48,7 @@ export class KernelVxlan {
 }
 
 async function addBridge(node: LabNode, peer: LabNode): Promise<void> {
+  await passByNetfilter(node.netns);
   await batch(node, [
     `link add kbr0 mtu ${MTU} type bridge`,
     `link add kvx0 mtu ${MTU} type vxlan id ${VNI} dstport ${PORT} local ${node.address} nolearning`,

@@ -14,7 +14,7 @@ import { places } from "./places.ts";
 import { ResolvConf } from "./resolv-conf.ts";
 import type { Stops } from "./stops.ts";
 
-const DEFAULT_SPIN_MICROS = 100;
+const DEFAULT_SPIN_MICROS = 50;
 const MOST_DEFAULT_WORKERS = 4;
 
 export interface Carriers {

@@ -6,14 +6,12 @@ import { ENGINE_MEMORY_BYTES, Engine } from "../datapath/engine.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
 import { runLoop, runYieldingLoop } from "../datapath/loop.ts";
 import type { Underlay } from "../datapath/ports.ts";
-import { Spin } from "../datapath/spin.ts";
 import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import { ipv4 } from "../lib/ip.ts";
 import { systemRandom } from "../lib/random.ts";
 import { bootNumber } from "../linux/boot.ts";
 import { Poller, wakePoller } from "../linux/poll.ts";
-import { queuedMs } from "../linux/run-queue.ts";
 import { mappedBuffer } from "../linux/shared-file.ts";
 import { openTun } from "../linux/tun.ts";
 import { openUdpUnderlay } from "../linux/udp-underlay.ts";
@@ -67,8 +65,7 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
     }
   };
   say({ type: "ready", eventFd: poller.eventFd, underlay: kind, notes });
-  const spin = new Spin(setup.spinMicros / 1000, queuedMs);
-  const loop = { engine, commands, now: machineMonotonic, spin };
+  const loop = { engine, commands, now: machineMonotonic, spinMs: setup.spinMicros / 1000 };
   if (kind === "batched") runLoop({ ...loop, wait: (timeoutMs) => poller.wait(timeoutMs) });
   else {
     underlay.onReadable = () => wakePoller(poller.eventFd);

@@ -1,33 +1,44 @@
 // The loop of a data-path worker: wait until a side has something, carry it, and wait again: a little while awake, in
 // case more comes at once, then blocked. Commands come between two steps.
+//
+// To look again saves the wake-up, which on a virtual machine whose processor halts is most of a small packet's way. A
+// worker that only looked would hold a processor that others wait for, the very process that it waits for among them:
+// so every look first lets all others run that can.
 import { type Engine, Side } from "./engine.ts";
-import type { Spin } from "./spin.ts";
+
+/** Packets that came further apart than so many times the look are not waited for awake. */
+const FAR_APART = 10;
 
 export interface LoopParts<Waited> {
-  engine: Engine;
-  /** Until a side is ready, somebody wakes it, or `timeoutMs` passed (0: only looks). Which are ready, as Side's bits. */
+  engine: Pick<Engine, "step" | "tick">;
+  /**
+   * Until a side is ready, somebody wakes it, or `timeoutMs` passed (0: lets others run, and looks). Which are ready, as
+   * Side's bits.
+   */
   wait(timeoutMs: number): Waited;
   /** Carries out waiting commands; false ends the loop. Called between two steps, so it must be cheap. */
   commands(): boolean;
   now(): number;
-  spin: Spin;
+  /** How long it looks again after it has carried something. */
+  spinMs: number;
 }
 
 /** Blocks its thread. Runs until a command ends it. */
-export function runLoop({ engine, wait, commands, now, spin }: LoopParts<number>): void {
+export function runLoop({ engine, wait, commands, now, spinMs }: LoopParts<number>): void {
   let ready: number = Side.Both;
   let tickMs = now();
-  let workMs = tickMs;
+  let workMs = 0;
+  let awakeUntilMs = 0;
   while (commands()) {
     const worked = ready !== 0;
     if (worked) ready = engine.step(ready);
     const time = now();
-    if (worked) workMs = time;
-    if (time >= tickMs) {
-      spin.sample(time);
-      tickMs = time + engine.tick();
+    if (worked) {
+      if (time - workMs < spinMs * FAR_APART) awakeUntilMs = time + spinMs;
+      workMs = time;
     }
-    if (ready === 0) ready = wait(time - workMs < spin.ms ? 0 : Math.max(1, Math.ceil(tickMs - time))) & Side.Both;
+    if (time >= tickMs) tickMs = time + engine.tick();
+    if (ready === 0) ready = wait(time < awakeUntilMs ? 0 : Math.max(1, Math.ceil(tickMs - time))) & Side.Both;
   }
 }
 

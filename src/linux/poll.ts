@@ -43,10 +43,12 @@ export class Poller {
   }
 
   /**
-   * Blocks until a descriptor is ready, someone wakes, or `timeoutMs` passed (0: only looks; -1: for ever). Bit i of
-   * the answer: fds[i] has something to read, or an error to say on the next read. Hot path: must not allocate.
+   * Blocks until a descriptor is ready, someone wakes, or `timeoutMs` passed (0: lets others have the processor, and
+   * looks; -1: for ever). Bit i of the answer: fds[i] has something to read, or an error to say on the next read. Hot
+   * path: must not allocate.
    */
   wait(timeoutMs: number): number {
+    if (timeoutMs === 0) libc.schedYield();
     const ready = libc.poll(this.#pollFdsPointer, this.#count, timeoutMs);
     if (ready < 0 && libc.errno() !== libc.Errno.Intr) throw libc.syscallError("poll");
     return ready <= 0 ? 0 : this.#readyBits();

@@ -189,6 +189,7 @@ export async function createLab(options: LabOptions): Promise<Lab> {
   await run(["ip", "netns", "add", netnsSwitch]);
   await run(["ip", "-n", netnsSwitch, "link", "add", "br0", "type", "bridge"]);
   await run(["ip", "-n", netnsSwitch, "link", "set", "br0", "up"]);
+  await passByNetfilter(netnsSwitch);
 
   const addHost = async (name: string, host: number): Promise<LabHost> => {
     const netns = `${prefix}-${name}`;
@@ -236,6 +237,12 @@ export async function createLab(options: LabOptions): Promise<Lab> {
       claim.close();
     },
   };
+}
+
+/** Where Docker has been started, bridges hand every frame to netfilter: those of this namespace no longer. */
+export async function passByNetfilter(netns: string): Promise<void> {
+  const setting = "net.bridge.bridge-nf-call-iptables=0";
+  await tryRun(["nsenter", `--net=/run/netns/${netns}`, "sysctl", "-q", "-w", setting]);
 }
 
 /** Holds an abstract socket: it goes with the process that has it. */

@@ -1,0 +1,52 @@
+// When a worker looks again and when it blocks, in a time that only waiting moves.
+import test from "ava";
+import { Side } from "../../src/datapath/engine.ts";
+import { runLoop } from "../../src/datapath/loop.ts";
+
+const LOOK_MS = 0.01;
+const TICK_MS = 100;
+
+/** How often the worker looked and how often it blocked, after packets at these times; it ends with the last tick. */
+function waits(spinMs: number, arrivals: readonly number[], endMs = 150): { looked: number; blocked: number } {
+  const left = [...arrivals];
+  const waited = { looked: 0, blocked: 0 };
+  let now = 1000; // a machine that has been up for a while
+  const start = now;
+  runLoop({
+    engine: { step: () => 0, tick: () => TICK_MS },
+    now: () => now,
+    commands: () => now - start < endMs,
+    spinMs,
+    wait: (timeoutMs) => {
+      const next = (left[0] ?? Number.POSITIVE_INFINITY) + start;
+      if (timeoutMs === 0) {
+        waited.looked++;
+        now += LOOK_MS;
+      } else {
+        waited.blocked++;
+        now = Math.max(now, Math.min(next, now + timeoutMs));
+      }
+      if (now < next) return 0;
+      left.shift();
+      return Side.Device;
+    },
+  });
+  return waited;
+}
+
+const ROWS: [name: string, spinMs: number, arrivals: number[], looks: "none" | "one spin" | "two spins"][] = [
+  ["an idle worker blocks", 0.1, [], "none"],
+  ["packets far apart are waited for blocked", 0.1, [10, 20, 30], "none"],
+  ["after packets close together it looks again for a while, and then blocks", 0.1, [10, 10.5], "one spin"],
+  ["a packet that comes while it looks makes it look for longer", 0.1, [10, 10.5, 10.595], "two spins"],
+  ["a worker that is told not to never looks again", 0, [10, 10.01, 10.02], "none"],
+];
+
+for (const [name, spinMs, arrivals, looks] of ROWS) {
+  test(name, (t) => {
+    const { looked, blocked } = waits(spinMs, arrivals);
+    const [least, most] = { none: [0, 0], "one spin": [9, 11], "two spins": [18, 22] }[looks] as [number, number];
+    t.true(looked >= least && looked <= most, `${looked} looks`);
+    t.true(blocked > 0);
+  });
+}
