@@ -19,6 +19,7 @@ import type { Config } from "./config.ts";
 import { leadIfPossible } from "./lead.ts";
 import { places } from "./places.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
+import { SpareMemory } from "./spare-memory.ts";
 import { Stops } from "./stops.ts";
 import { type Sandbox, Sync } from "./sync.ts";
 import { TaskStatuses } from "./task-statuses.ts";
@@ -72,12 +73,15 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
   // Docker sets its policy when it starts.
   watch.listen({ opened: () => void forwardPolicy.open(), happened: () => {} });
 
+  const spareMemory = new SpareMemory(clock);
+  stops.push(() => spareMemory.stop());
   const refresh = (): void => {
     const { state, nodeId } = session;
     if (state === undefined || nodeId === undefined) return;
     statuses.expect(observedIds(state, nodeId));
     sync.update(statuses.overlay(state));
     attachments.changed();
+    spareMemory.changed();
   };
   const statuses = new TaskStatuses({ report: (rows) => session.reportStatuses(rows), changed: refresh });
   const runtime = createRuntimes({ config, log, sandboxes: taskSandboxes, engine, watch });

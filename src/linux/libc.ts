@@ -72,6 +72,9 @@ export const sendmmsg = libc.func("int sendmmsg(int, uintptr_t, uint, int)") as 
   flags: number,
 ) => number;
 const pollFunction = libc.func("int poll(uintptr_t, ulong, int)");
+/** Gives what malloc keeps free, in all of its arenas, back to the kernel; malloc_trim(3). */
+export const mallocTrim = libc.func("int malloc_trim(size_t)") as (padBytes: number) => number;
+
 export const schedYield = libc.func("int sched_yield(void)") as () => number;
 export const poll = pollFunction as (fds: bigint, count: number, timeoutMs: number) => number;
 /** In a thread of its own, so that this thread's event loop goes on. */

@@ -1,8 +1,12 @@
 // The Docker engine, over dockerode: containers as this project sees them, and events as they come.
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
-import Docker from "dockerode";
+import type Docker from "dockerode";
 import { messageOf } from "../lib/errors.ts";
+
+const require = createRequire(import.meta.url);
 
 export const ENGINE_SOCKET = "/var/run/docker.sock";
 
@@ -51,18 +55,23 @@ export interface ContainerEvent {
   readonly attributes: Readonly<Record<string, string>>;
 }
 
-/** `docker` is dockerode itself, for what this class does not say. */
 export class Engine {
-  readonly docker: Docker;
   readonly socketPath: string;
+  #docker: Docker | undefined;
 
   constructor(socketPath = ENGINE_SOCKET) {
     this.socketPath = socketPath;
-    this.docker = new Docker({ socketPath });
+  }
+
+  /** dockerode itself, for what this class does not say. It takes 20 MB, which a node without Docker is spared. */
+  get docker(): Docker {
+    this.#docker ??= new (require("dockerode") as typeof Docker)({ socketPath: this.socketPath });
+    return this.#docker;
   }
 
   /** Whether an engine answers. */
   async answers(): Promise<boolean> {
+    if (!existsSync(this.socketPath)) return false;
     try {
       await this.docker.ping();
       return true;
@@ -98,6 +107,7 @@ export class Engine {
    */
   async follow(signal: AbortSignal, onOpen: () => void, onEvent: (event: ContainerEvent) => void): Promise<void> {
     let stream: Readable;
+    if (!existsSync(this.socketPath)) throw new EngineError("docker events", new Error(`no ${this.socketPath}`));
     try {
       stream = (await this.docker.getEvents({ filters: { type: ["container"] }, abortSignal: signal })) as Readable;
     } catch (cause) {

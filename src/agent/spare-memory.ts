@@ -1,0 +1,40 @@
+// Gives back the memory that a burst of changes took: V8 and malloc keep what is free until they want the room,
+// and an agent that has nothing to do never does.
+import { Session } from "node:inspector/promises";
+import type { Clock, Timer } from "../lib/clock.ts";
+import { mallocTrim } from "../linux/libc.ts";
+
+const QUIET_MS = 3000;
+/** Less is not worth the tens of milliseconds for which this thread then stands still. */
+const SPARE_BYTES = 16 << 20;
+
+export class SpareMemory {
+  readonly #clock: Clock;
+  #quiet: Timer | undefined;
+  #keptBytes = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Something changed: looks when nothing more has for a while. */
+  changed(): void {
+    this.#quiet?.cancel();
+    this.#quiet = this.#clock.after(QUIET_MS, () => void this.#giveBack());
+  }
+
+  stop(): void {
+    this.#quiet?.cancel();
+  }
+
+  async #giveBack(): Promise<void> {
+    if (process.memoryUsage().heapTotal - this.#keptBytes < SPARE_BYTES) return;
+    // Of this process alone, and unlike `gc()` it makes the room for the young small again.
+    const session = new Session();
+    session.connect();
+    await session.post("HeapProfiler.collectGarbage");
+    session.disconnect();
+    mallocTrim(0);
+    this.#keptBytes = process.memoryUsage().heapTotal;
+  }
+}
