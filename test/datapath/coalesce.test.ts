@@ -188,6 +188,13 @@ for (const { name, packets, joined, offloads } of ROWS) {
   });
 }
 
+test("a UDP checksum that computes to 0 is all ones after the device too", (t) => {
+  const lengths = [...Array(49).fill(100), 99];
+  const packets = train(lengths, UDP, only(49, { sourcePort: 9 }));
+  t.is(new DataView(packets[49]!.buffer).getUint16(20 + 6), 0xffff);
+  t.deepEqual(taken(coalesced(packets)).map(withoutId), packets.map(withoutId));
+});
+
 test("ids that count up are the same again", (t) => {
   const packets = train([100, 100, 100, 40]);
   t.deepEqual(taken(coalesced(packets)), packets);

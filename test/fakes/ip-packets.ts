@@ -192,7 +192,8 @@ export function completed(packet: Uint8Array): Uint8Array {
   if (describe(packet).transportChecksum !== "partial") return whole;
   const header = (whole[0]! & 15) * 4;
   const field = header + (whole[9] === 6 ? 16 : 6);
-  new DataView(whole.buffer).setUint16(field, ~onesSum(whole.subarray(header)) & 0xffff);
+  const value = ~onesSum(whole.subarray(header)) & 0xffff;
+  new DataView(whole.buffer).setUint16(field, value === 0 && whole[9] === 17 ? 0xffff : value); // RFC 768
   return whole;
 }
 
