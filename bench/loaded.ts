@@ -7,7 +7,7 @@ import type { Probes } from "./probes.ts";
 
 /** Of the 4,093 addresses that a network has. */
 const SERVICES_A_NETWORK = 2500;
-const CREATING_AT_ONCE = 8;
+const CREATING_AT_ONCE = 64;
 const WORKLOAD = { runtime: "process" as const, command: ["sleep", "infinity"] };
 const APPLIED_MS = 60_000;
 const GROWING_MS = 600_000;

@@ -1,7 +1,9 @@
-// Work that always starts from the newest state: one run at a time, and one more when it was asked for meanwhile.
-import type { Clock } from "../lib/clock.ts";
+// Work that always starts from the newest state: one run at a time, and one more when it was asked for meanwhile. After
+// a run it rests for as long as that took: a burst of changes leaves half of the time to all else on this thread.
+import { type Clock, delay } from "../lib/clock.ts";
 
 const RETRY_MS = 1000;
+const LONGEST_REST_MS = 200;
 
 export class Latest {
   readonly #clock: Clock;
@@ -43,14 +45,17 @@ export class Latest {
   async #run(): Promise<void> {
     while (this.#done < this.#asked && !this.#stopped) {
       const number = this.#asked;
+      const began = this.#clock.monotonic();
       try {
         await this.#work();
         this.#done = number;
         this.#wake();
+        const tookMs = this.#clock.monotonic() - began;
+        if (this.#asked > number) await delay(this.#clock, Math.min(tookMs, LONGEST_REST_MS));
       } catch (error) {
         if (this.#stopped) break;
         this.#failed(error);
-        await new Promise<void>((resolve) => this.#clock.after(RETRY_MS, resolve));
+        await delay(this.#clock, RETRY_MS);
       }
     }
     this.#running = undefined; // here and not in a then(): whoever asks next must find it so

@@ -1,0 +1,66 @@
+// Work from the newest state, when it is asked for faster than it gets done.
+import test from "ava";
+import { Latest } from "../../src/agent/latest.ts";
+import { delay } from "../../src/lib/clock.ts";
+import { VirtualClock } from "../fakes/virtual-clock.ts";
+
+function setUp(tookMs: number, fails: (run: number) => boolean = () => false) {
+  const clock = new VirtualClock(0);
+  const runs: number[] = [];
+  const failures: unknown[] = [];
+  const work = async (): Promise<void> => {
+    runs.push(clock.now());
+    await delay(clock, tookMs);
+    if (fails(runs.length)) throw new Error("not now");
+  };
+  return { clock, runs, failures, latest: new Latest(clock, work, (error) => failures.push(error)) };
+}
+
+test("what is asked for while it works is one more run, after a rest as long as the first took", async (t) => {
+  const { clock, runs, latest } = setUp(30);
+  const first = latest.ask();
+  await clock.advance(10);
+  const others = Promise.all([latest.ask(), latest.ask(), latest.ask()]);
+  await clock.advance(20);
+  await first;
+  await clock.advance(60);
+  await others;
+  t.deepEqual(runs, [0, 60]);
+});
+
+test("a long run is not followed by a long rest", async (t) => {
+  const { clock, runs, latest } = setUp(5000);
+  void latest.ask();
+  await clock.advance(10);
+  void latest.ask();
+  await clock.advance(6000);
+  t.deepEqual(runs, [0, 5200]);
+});
+
+test("after quiet there is no rest", async (t) => {
+  const { clock, runs, latest } = setUp(30);
+  void latest.ask();
+  await clock.advance(31);
+  void latest.ask();
+  await clock.advance(31);
+  t.deepEqual(runs, [0, 31]);
+});
+
+test("a run that fails is told, and tried again", async (t) => {
+  const { clock, runs, failures, latest } = setUp(0, (run) => run === 1);
+  const done = latest.ask();
+  await clock.advance(1000);
+  await done;
+  t.deepEqual(runs, [0, 1000]);
+  t.is(failures.length, 1);
+});
+
+test("stopped, it ends its rest with nothing more to do, and lets go who waits", async (t) => {
+  const { clock, runs, latest } = setUp(30);
+  void latest.ask();
+  const waiting = latest.ask();
+  const stopped = latest.stop();
+  await clock.advance(100);
+  await Promise.all([waiting, stopped]);
+  t.deepEqual(runs, [0]);
+});
