@@ -1,11 +1,13 @@
 // The agent as a process: it refuses what it cannot use, stops, is killed, comes back, and cleans up.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { PeerView } from "../../src/api/schema.ts";
+import type { FlowView, PeerView } from "../../src/api/schema.ts";
 import { Background, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
 import { addressOf, namespaceOf, runningTasks, untilRunning } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
+
+const MEGABYTES = 50e6;
 
 const lab = useLab({ prefix: "agt", nodes: 3 }, async ({ nodes: [node1] }) => {
   await node1!.ctl("network", "create", "web");
@@ -93,6 +95,40 @@ systemTest("an agent that is killed and started again is away for less than thre
   const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(pings.output) ?? [];
   t.true((Number(sent) - Number(received)) * 0.1 < 3, pings.output);
 });
+
+systemTest(
+  "a transfer through a virtual IP survives both nodes' agents being killed, one after the other",
+  async (t) => {
+    const [node1, node2, node3] = lab().nodes;
+    const server = ["--constraint", `node.name==${node3!.name}`, "--", "iperf3", "-s", "-p", "5201", "--forceflush"];
+    await node1!.ctl("service", "create", "--name", "iperf", "--network", "web", ...server);
+    await untilRunning(node1!, "iperf", 1);
+    // Told twice a second what has passed, and as JSON at the end.
+    const transfer = inContainer(node2!, ["iperf3", "-c", "iperf", "-p", "5201", "-t", "14", "-i", "0.5", "-J"]);
+    for (const node of [node2!, node3!]) {
+      const before = await bytesCarried(node, "iperf");
+      const what = "the transfer to go on";
+      await waitFor(async () => (await bytesCarried(node, "iperf")) > before + MEGABYTES, { what });
+      await node.killAgent();
+      await node.startAgent();
+    }
+    t.is(await transfer.ended(), 0, transfer.output);
+    const { intervals } = JSON.parse(transfer.output) as { intervals: { sum: { bytes: number; seconds: number } }[] };
+    let stalled = 0;
+    let longest = 0;
+    for (const { sum } of intervals) {
+      stalled = sum.bytes === 0 ? stalled + sum.seconds : 0;
+      longest = Math.max(longest, stalled);
+    }
+    t.true(longest < 3, `nothing passed for ${longest} s`);
+    await node1!.ctl("service", "rm", "iperf");
+  },
+);
+
+async function bytesCarried(node: LabNode, service: string): Promise<number> {
+  const flows = await node.ctlJson<FlowView[]>("flows", "--service", service);
+  return flows.reduce((total, { bytes }) => total + bytes, 0);
+}
 
 systemTest(
   "what is not the agent's in its own tables is removed at its start, what is missing is put back",
