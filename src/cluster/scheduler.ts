@@ -148,6 +148,7 @@ function scaleDown(
 }
 
 function scaleUp(draft: Draft, service: Service, bySlot: Map<number, Task[]>, { now, newId }: SchedulerContext): void {
+  if (bySlot.size >= service.replicas) return;
   const attached = [...draft.state.tasks.values()].filter((task) => task.serviceId === service.id && task.attachment);
   const attachedSlots = new Set(attached.map((task) => task.slot));
   for (let slot = 1; bySlot.size < service.replicas; slot++) {
