@@ -1,9 +1,12 @@
-// Work that always starts from the newest state: one run at a time, and one more when it was asked for meanwhile. After
-// a run it rests for as long as that took: a burst of changes leaves half of the time to all else on this thread.
+// Work that always starts from the newest state: one run at a time, and one more when it was asked for meanwhile. In a
+// burst of changes it rests after a run for as long as that took, so that half of the time is left to all else on this
+// thread.
 import { type Clock, delay } from "../lib/clock.ts";
 
 const RETRY_MS = 1000;
 const LONGEST_REST_MS = 200;
+/** One change often brings another: so many runs in a row are a burst. */
+const BURST_RUNS = 3;
 
 export class Latest {
   readonly #clock: Clock;
@@ -43,7 +46,7 @@ export class Latest {
   }
 
   async #run(): Promise<void> {
-    while (this.#done < this.#asked && !this.#stopped) {
+    for (let runs = 1; this.#done < this.#asked && !this.#stopped; runs++) {
       const number = this.#asked;
       const began = this.#clock.monotonic();
       try {
@@ -51,7 +54,7 @@ export class Latest {
         this.#done = number;
         this.#wake();
         const tookMs = this.#clock.monotonic() - began;
-        if (this.#asked > number) await delay(this.#clock, Math.min(tookMs, LONGEST_REST_MS));
+        if (this.#asked > number && runs >= BURST_RUNS) await delay(this.#clock, Math.min(tookMs, LONGEST_REST_MS));
       } catch (error) {
         if (this.#stopped) break;
         this.#failed(error);

@@ -16,34 +16,46 @@ function setUp(tookMs: number, fails: (run: number) => boolean = () => false) {
   return { clock, runs, failures, latest: new Latest(clock, work, (error) => failures.push(error)) };
 }
 
-test("what is asked for while it works is one more run, after a rest as long as the first took", async (t) => {
+test("what is asked for while it works is one more run, at once", async (t) => {
   const { clock, runs, latest } = setUp(30);
   const first = latest.ask();
   await clock.advance(10);
   const others = Promise.all([latest.ask(), latest.ask(), latest.ask()]);
   await clock.advance(20);
   await first;
-  await clock.advance(60);
+  await clock.advance(30);
   await others;
-  t.deepEqual(runs, [0, 60]);
+  t.deepEqual(runs, [0, 30]);
+});
+
+/** Asks all the time, for so long. */
+async function burst({ clock, latest }: ReturnType<typeof setUp>, ms: number): Promise<void> {
+  for (let passed = 0; passed < ms; passed += 10) {
+    void latest.ask();
+    await clock.advance(10);
+  }
+}
+
+test("in a burst it rests after each run for as long as that took", async (t) => {
+  const work = setUp(30);
+  await burst(work, 250);
+  t.deepEqual(work.runs, [0, 30, 60, 120, 180, 240]);
 });
 
 test("a long run is not followed by a long rest", async (t) => {
-  const { clock, runs, latest } = setUp(5000);
-  void latest.ask();
-  await clock.advance(10);
-  void latest.ask();
-  await clock.advance(6000);
-  t.deepEqual(runs, [0, 5200]);
+  const work = setUp(5000);
+  await burst(work, 15_500);
+  t.deepEqual(work.runs, [0, 5000, 10_000, 15_200]);
 });
 
 test("after quiet there is no rest", async (t) => {
-  const { clock, runs, latest } = setUp(30);
-  void latest.ask();
-  await clock.advance(31);
-  void latest.ask();
-  await clock.advance(31);
-  t.deepEqual(runs, [0, 31]);
+  const work = setUp(30);
+  await burst(work, 100);
+  await work.clock.advance(100);
+  const before = work.runs.length;
+  void work.latest.ask();
+  await work.clock.advance(1);
+  t.is(work.runs.length, before + 1);
 });
 
 test("a run that fails is told, and tried again", async (t) => {
@@ -55,7 +67,7 @@ test("a run that fails is told, and tried again", async (t) => {
   t.is(failures.length, 1);
 });
 
-test("stopped, it ends its rest with nothing more to do, and lets go who waits", async (t) => {
+test("stopped, it does nothing more, and lets go who waits", async (t) => {
   const { clock, runs, latest } = setUp(30);
   void latest.ask();
   const waiting = latest.ask();
