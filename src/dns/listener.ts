@@ -43,7 +43,8 @@ export class Listener {
     this.#tcp = tcp;
     udp.on("message", (message, from) => {
       const source = parseIpv4(from.address);
-      if (source === undefined) return;
+      // From port 0 nobody expects an answer (RFC 768), and to it none can be sent.
+      if (source === undefined || from.port === 0) return;
       options.receiveUdp(message, source, (response) => this.#send(response, from.port, from.address));
     });
     tcp.on("connection", (socket) => this.#accept(socket));

@@ -51,6 +51,7 @@ export async function listenUdp({ log, clock, address, port, target }: RelayOpti
   }
 
   server.on("message", (data, client) => {
+    if (client.port === 0) return; // no answer could be sent there
     const key = `${client.address}:${client.port}`;
     const session = sessions.get(key) ?? open(key, client);
     session.usedAt = clock.monotonic();

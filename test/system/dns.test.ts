@@ -1,8 +1,8 @@
 // Names, asked with dig by containers of two nodes: every kind of record, what is whose to see, and how soon an answer
 // follows a task.
-import type { TaskView } from "../../src/api/schema.ts";
+import type { StatsView, TaskView } from "../../src/api/schema.ts";
 import { Background, type Finished, waitFor } from "./command.ts";
-import { CLIENT_ADDRESS, LabHost } from "./lab.ts";
+import { CLIENT_ADDRESS, LabHost, type LabNode } from "./lab.ts";
 import { addressOf, namespaceOf, networkOf, processOf, runningTasks, untilRunning, vipOf } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
 
@@ -25,6 +25,11 @@ const lab = useLab({ prefix: "dns", nodes: 2, settings: { dns: { domain: DOMAIN 
   );
   await create("--name", "vault", "--network", "back", "--constraint", "node.name==dnsn1", ...sleep);
 });
+
+/** A datagram from source port 0, which no socket has but a raw one; without a checksum. */
+const FROM_PORT_0 = `use Socket; my ($to, $port, $hex) = @ARGV; my $body = pack("H*", $hex);
+socket(my $raw, AF_INET, SOCK_RAW, 17) or die $!;
+send($raw, pack("nnnn", 0, $port, 8 + length $body, 0) . $body, 0, sockaddr_in(0, inet_aton($to))) or die $!;`;
 
 interface Known {
   vip: string;
@@ -244,3 +249,17 @@ systemTest("an answer too big for a datagram says so, and comes whole over TCP",
   t.deepEqual(lines(await dig("search", "+short", "tasks.many")), tasks.map(addressOf).sort());
   await node1!.ctl("service", "rm", "many");
 });
+
+systemTest("a question from port 0, where no answer can be sent, is left alone and stops nobody", async (t) => {
+  const { host, gateway } = await containerOf("search", "dnsn1");
+  const question = "abcd01000001000000000000067365617263680000010001";
+  const before = await queriesOf(lab().nodes[0]!);
+  for (let i = 0; i < 3; i++) await host.exec(["perl", "-e", FROM_PORT_0, gateway, "53", question]);
+  const { stdout } = await host.tryExec(["dig", "+short", "search", `@${gateway}`]);
+  t.is(stdout.trim(), (await known()).vip);
+  t.is(await queriesOf(lab().nodes[0]!), before + 1);
+});
+
+async function queriesOf(node: LabNode): Promise<number> {
+  return (await node.ctlJson<StatsView>("stats")).dns.queries!;
+}
