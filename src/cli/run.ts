@@ -33,12 +33,13 @@ export function addRunCommand(program: Command, context: Context): void {
 
 /** Runs to its end. The status is a shell's: the command's own, 128 and the signal, 127 when there is no such command. */
 function runIn(netns: string, command: readonly string[]): Promise<number> {
+  let child: ChildProcess | undefined;
+  // Before the command is there to be seen: a signal for it must not end this process and leave it alone.
+  const stopForwarding = forwardSignals((signal) => child?.kill(signal));
   // ip itself answers 255 for a command that does not exist; a shell's exec says why and answers 126 or 127.
-  const child = spawn("ip", ["netns", "exec", netns, "sh", "-c", 'exec "$@"', "overlayctl run", ...command], {
-    stdio: "inherit",
-  });
-  const stopForwarding = forwardSignals(child);
+  const argv = ["netns", "exec", netns, "sh", "-c", 'exec "$@"', "overlayctl run", ...command];
   return new Promise<number>((resolve, reject) => {
+    child = spawn("ip", argv, { stdio: "inherit" });
     child.once("error", (cause) =>
       reject(new PlatformError(`cannot run ip: ${cause.message}`, "apt-get install iproute2", { cause })),
     );
@@ -46,11 +47,11 @@ function runIn(netns: string, command: readonly string[]): Promise<number> {
   }).finally(stopForwarding);
 }
 
-/** Hands signals on to the child, and keeps them from ending this process before it. */
-function forwardSignals(child: ChildProcess): () => void {
+/** Hands signals on, and keeps them from ending this process. */
+function forwardSignals(handOn: (signal: NodeJS.Signals) => void): () => void {
   const forward = (signal: NodeJS.Signals) => {
     if (process.stdin.isTTY && FROM_TERMINAL.includes(signal)) return;
-    child.kill(signal);
+    handOn(signal);
   };
   for (const signal of FORWARDED) process.on(signal, forward);
   return () => {
