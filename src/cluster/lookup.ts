@@ -1,5 +1,6 @@
 // Rows by the name that a person uses. Names are DNS labels, so case does not tell them apart.
 import { UserError } from "../lib/errors.ts";
+import { didYouMean } from "../lib/nearest.ts";
 
 interface Named {
   id: string;
@@ -9,7 +10,10 @@ interface Named {
 /** The row of that id or name. Throws UserError 404. */
 export function findByName<T extends Named>(what: string, table: ReadonlyMap<string, T>, name: string): T {
   const row = table.get(name) ?? [...table.values()].find((candidate) => sameName(candidate.name, name));
-  if (row === undefined) throw new UserError(404, `there is no ${what} '${name}'`);
+  if (row === undefined) {
+    const names = [...table.values()].flatMap((candidate) => candidate.name ?? []);
+    throw new UserError(404, `there is no ${what} '${name}'${didYouMean(name, names)}`);
+  }
   return row;
 }
 

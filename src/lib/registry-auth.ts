@@ -42,7 +42,8 @@ export function registryAuthFor(image: string, environment: NodeJS.ProcessEnv): 
   const { username, password } = credentialsOf(entry, path, registry);
   const { identitytoken } = entry;
   const auth = identitytoken ? { identitytoken, serveraddress } : { username, password, serveraddress };
-  return Buffer.from(JSON.stringify(auth)).toString("base64url");
+  // With its padding: the engine takes a header without for none, and pulls as nobody.
+  return Buffer.from(JSON.stringify(auth)).toString("base64").replaceAll("+", "-").replaceAll("/", "_");
 }
 
 function readConfig(path: string): { auths?: Record<string, Entry>; credHelpers?: Record<string, string> } {

@@ -2,7 +2,7 @@
 // one that an event is about.
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import type { Container, ContainerEvent, Engine } from "./engine.ts";
+import { type Container, type ContainerEvent, type Engine, EngineError } from "./engine.ts";
 import type { EngineWatch } from "./engine-watch.ts";
 
 /** The rest changes nothing that is looked at here: execs, of which health checks are many, copies and so on. */
@@ -88,9 +88,14 @@ export class ContainerList {
     const wanted = new Set(rows.filter(({ id, labels }) => matters(id, labels)).map(({ id }) => id));
     for (const id of this.#containers.keys()) if (!wanted.has(id)) this.#containers.delete(id);
     for (const id of wanted) {
-      const container = await engine.container(id);
-      if (container === undefined) this.#containers.delete(id);
-      else this.#containers.set(id, container);
+      try {
+        const container = await engine.container(id);
+        if (container === undefined) this.#containers.delete(id);
+        else this.#containers.set(id, container);
+      } catch (error) {
+        if (!(error instanceof EngineError) || error.status === undefined) throw error;
+        this.#options.log.warn("a container cannot be looked at", { reason: messageOf(error) }); // the others can
+      }
     }
     this.#wasRead = true;
     changed();

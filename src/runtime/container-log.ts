@@ -1,5 +1,5 @@
 // What a container printed. Without a terminal the engine sends frames: a header of stream and length, then the bytes.
-import { Readable, Transform, type TransformCallback } from "node:stream";
+import { type Readable, Transform, type TransformCallback } from "node:stream";
 import { text } from "node:stream/consumers";
 import { type Engine, EngineError } from "./engine.ts";
 import { LAST_LINES } from "./exit.ts";
@@ -10,8 +10,8 @@ const HEADER_BYTES = 8;
 
 /** Both of its streams as one. Throws EngineError. */
 export async function readLog(engine: Engine, id: string, { follow, tail, since }: LogQuery): Promise<Readable> {
-  const container = engine.docker.getContainer(id);
   const query = {
+    follow,
     stdout: true,
     stderr: true,
     ...(tail === null ? {} : { tail }),
@@ -19,9 +19,7 @@ export async function readLog(engine: Engine, id: string, { follow, tail, since 
   };
   let frames: Readable;
   try {
-    frames = follow
-      ? ((await container.logs({ ...query, follow })) as Readable)
-      : Readable.from([await container.logs(query)]);
+    frames = await streamOf(engine, id, query);
   } catch (cause) {
     throw new EngineError("docker logs", cause);
   }
@@ -29,6 +27,18 @@ export async function readLog(engine: Engine, id: string, { follow, tail, since 
   frames.on("error", (error) => content.destroy(error));
   content.on("close", () => frames.destroy());
   return frames.pipe(content);
+}
+
+/** As it comes: dockerode's own call keeps a log that is not followed whole in memory, however long it is. */
+function streamOf({ docker }: Engine, id: string, query: object): Promise<Readable> {
+  const statusCodes = { 200: true, 404: "no such container", 500: "server error" };
+  const request = { path: `/containers/${id}/logs?`, method: "GET", isStream: true, statusCodes, options: query };
+  return new Promise((resolve, reject) => {
+    docker.modem.dial(request, (error: unknown, stream: unknown) => {
+      if (error) reject(error);
+      else resolve(stream as Readable);
+    });
+  });
 }
 
 /** The end of it, for the reason of its end. */

@@ -13,15 +13,19 @@ export type AnyRuntime = Runtime<Workload | null, AnyTask>;
 export interface RuntimesOptions {
   process: Runtime<ProcessWorkload>;
   docker: Runtime<ContainerWorkload>;
+  /** Whether the node has Docker, answering or not: without it no task can be a container. */
+  hasDocker: () => boolean;
 }
 
 export class Runtimes implements AnyRuntime {
   readonly #process: Runtime<ProcessWorkload>;
   readonly #docker: Runtime<ContainerWorkload>;
+  readonly #hasDocker: () => boolean;
 
-  constructor({ process, docker }: RuntimesOptions) {
+  constructor({ process, docker, hasDocker }: RuntimesOptions) {
     this.#process = process;
     this.#docker = docker;
+    this.#hasDocker = hasDocker;
   }
 
   prepare(spec: TaskSpec<Workload | null>, preparation: Preparation): Promise<string> {
@@ -72,6 +76,6 @@ export class Runtimes implements AnyRuntime {
   #candidates({ workload }: AnyTask): (Runtime<ContainerWorkload> | Runtime<ProcessWorkload>)[] {
     if (workload?.runtime === "docker") return [this.#docker];
     if (workload?.runtime === "process") return [this.#process];
-    return [this.#docker, this.#process];
+    return this.#hasDocker() ? [this.#docker, this.#process] : [this.#process];
   }
 }

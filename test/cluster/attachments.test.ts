@@ -118,7 +118,12 @@ interface Refusal {
 }
 
 const refusals: Refusal[] = [
-  { when: "the network is not there", attach: { network: "wbe" }, code: 404, message: /there is no network 'wbe'/ },
+  {
+    when: "the network is not there",
+    attach: { network: "wbe" },
+    code: 404,
+    message: /there is no network 'wbe'; did you mean 'web'\?/,
+  },
   { when: "the network is the nodes' own", attach: { network: "ingress" }, code: 400, message: /nodes' own/ },
   {
     when: "an address is outside the subnet",

@@ -72,6 +72,17 @@ for (const [title, config, image, auth] of found) {
   });
 }
 
+for (const username of ["u", "us", "use"]) {
+  test(`the header has its padding, without which the engine takes it for none: for '${username}'`, (t) => {
+    const auth = Buffer.from(`${username}:secret`).toString("base64");
+    const { environment, remove } = written(JSON.stringify({ auths: { "r.example": { auth } } }));
+    t.teardown(remove);
+    const header = registryAuthFor("r.example/a:1", environment)!;
+    t.is(header.length % 4, 0);
+    t.regex(header, /^[\w-]+=*$/);
+  });
+}
+
 for (const [title, config, says] of refused) {
   test(`refused: ${title}`, (t) => {
     const { environment, remove } = written(config);

@@ -7,9 +7,9 @@ import { FakeRuntime } from "../fakes/fake-runtime.ts";
 const process = ProcessWorkload.parse({ runtime: "process", command: ["true"] });
 const docker = ContainerWorkload.parse({ runtime: "docker", image: "a" });
 
-function setUp() {
+function setUp(hasDocker = true) {
   const fakes = { process: new FakeRuntime(() => 0), docker: new FakeRuntime(() => 0) };
-  return { ...fakes, both: new Runtimes(fakes) };
+  return { ...fakes, both: new Runtimes({ ...fakes, hasDocker: () => hasDocker }) };
 }
 
 function spec(workload: Workload | null) {
@@ -41,6 +41,14 @@ test("a task whose service is gone is looked for in both, and removed from both"
   await both.remove(spec(null));
   t.deepEqual([processes.calls, containers.calls], [["remove a"], ["remove a"]]);
   t.throws(() => both.start(spec(null)), { message: /nobody knows what web\.1 runs/ });
+});
+
+test("on a node without Docker, which could not answer, it is not asked for a task whose service is gone", async (t) => {
+  const { both, process: processes, docker: containers } = setUp(false);
+  containers.run("a");
+  t.is(await both.adopt(spec(null)), undefined);
+  await both.remove(spec(null));
+  t.deepEqual([processes.calls, containers.calls], [["remove a"], []]);
 });
 
 test("what nobody wants is removed from both", async (t) => {
