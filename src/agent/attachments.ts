@@ -16,7 +16,7 @@ import { type AttachmentSpec, asksFor, LabelError, readLabels } from "./labels.t
 import { Latest } from "./latest.ts";
 import { type Refusal, Refusals } from "./refusals.ts";
 
-/** Namespaces have no events, and what was refused is tried again. */
+/** Namespaces have no events, and what was refused or could not be looked at is tried again. */
 const LOOK_MS = 5000;
 const COMPOSE_SERVICE = "com.docker.compose.service";
 
@@ -295,6 +295,7 @@ export class Attachments {
   #lookLater(): void {
     this.#timer = this.#parts.clock.after(LOOK_MS, () => {
       this.#lookLater();
+      this.#containers.catchUp();
       this.changed();
     });
   }

@@ -56,6 +56,11 @@ export class ContainerList {
     return this.#inTurn(() => this.#look(id));
   }
 
+  /** Looks at all again where that could not be done to its end. */
+  catchUp(): void {
+    if (!this.#wasRead && this.#options.watch.isUp) void this.#inTurn(() => this.#lookAtAll());
+  }
+
   async close(): Promise<void> {
     this.#stopListening();
     await this.#turn;
@@ -75,29 +80,33 @@ export class ContainerList {
   }
 
   async #look(id: string): Promise<void> {
-    const { engine, matters, changed } = this.#options;
-    const container = await engine.container(id);
-    if (container !== undefined && matters(id, container.labels)) this.#containers.set(id, container);
-    else this.#containers.delete(id);
-    changed();
+    await this.#read(id);
+    this.#options.changed();
   }
 
   async #lookAtAll(): Promise<void> {
-    const { engine, matters, changed } = this.#options;
+    const { engine, log, matters, changed } = this.#options;
     const rows = await engine.containers();
     const wanted = new Set(rows.filter(({ id, labels }) => matters(id, labels)).map(({ id }) => id));
     for (const id of this.#containers.keys()) if (!wanted.has(id)) this.#containers.delete(id);
+    let isWhole = true;
     for (const id of wanted) {
       try {
-        const container = await engine.container(id);
-        if (container === undefined) this.#containers.delete(id);
-        else this.#containers.set(id, container);
+        await this.#read(id);
       } catch (error) {
         if (!(error instanceof EngineError) || error.status === undefined) throw error;
-        this.#options.log.warn("a container cannot be looked at", { reason: messageOf(error) }); // the others can
+        log.warn("a container cannot be looked at", { reason: messageOf(error) }); // the others can
+        isWhole = false;
       }
     }
-    this.#wasRead = true;
+    this.#wasRead = isWhole;
     changed();
+  }
+
+  async #read(id: string): Promise<void> {
+    const { engine, matters } = this.#options;
+    const container = await engine.container(id);
+    if (container !== undefined && matters(id, container.labels)) this.#containers.set(id, container);
+    else this.#containers.delete(id);
   }
 }

@@ -7,7 +7,7 @@ import type { CommandInput, CommandResult } from "../../src/cluster/commands.ts"
 import type { TaskStatus } from "../../src/cluster/schema.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import type { Container } from "../../src/runtime/engine.ts";
+import { type Container, EngineError } from "../../src/runtime/engine.ts";
 import type { EngineListener } from "../../src/runtime/engine-watch.ts";
 import { Cluster } from "../cluster/cluster-fixture.ts";
 
@@ -60,31 +60,41 @@ async function world() {
   const listeners = new Set<EngineListener>();
   const statuses = new Map<string, TaskStatus>();
   const namespaces = new FakeNamespaces();
-  const faults = { problem: undefined as string | undefined, away: false };
-  const attachments = new Attachments({
-    nodeName: "node1",
-    log: silentLog,
-    clock: cluster.clock,
-    engine: { container: async (id) => containers.get(id), containers: async () => [...containers.values()] },
-    watch: {
-      isUp: true,
-      listen(listener) {
-        listeners.add(listener);
-        listener.opened();
-        return () => listeners.delete(listener);
+  const faults = { problem: undefined as string | undefined, away: false, unreadable: undefined as string | undefined };
+  /** As the agent does when it starts. */
+  const launch = () =>
+    new Attachments({
+      nodeName: "node1",
+      log: silentLog,
+      clock: cluster.clock,
+      engine: {
+        container: async (id) => {
+          if (id === faults.unreadable)
+            throw new EngineError("docker inspect", { statusCode: 500, message: "a bad disk" });
+          return containers.get(id);
+        },
+        containers: async () => [...containers.values()],
       },
-    },
-    namespaces,
-    state: () => cluster.leader.state,
-    nodeId: () => cluster.node("node1").id,
-    execute: (command: CommandInput): Promise<CommandResult> => {
-      if (faults.away) return Promise.reject(new UserError(503, "no leader answers"));
-      return cluster.leader.execute(command);
-    },
-    relink: async () => {},
-    problemOf: () => faults.problem,
-    report: (status) => void statuses.set(status.taskId, status),
-  });
+      watch: {
+        isUp: true,
+        listen(listener) {
+          listeners.add(listener);
+          listener.opened();
+          return () => listeners.delete(listener);
+        },
+      },
+      namespaces,
+      state: () => cluster.leader.state,
+      nodeId: () => cluster.node("node1").id,
+      execute: (command: CommandInput): Promise<CommandResult> => {
+        if (faults.away) return Promise.reject(new UserError(503, "no leader answers"));
+        return cluster.leader.execute(command);
+      },
+      relink: async () => {},
+      problemOf: () => faults.problem,
+      report: (status) => void statuses.set(status.taskId, status),
+    });
+  const attachments = launch();
   const rest = async () => {
     for (let i = 0; i < 20; i++) await cluster.clock.advance(1);
   };
@@ -97,7 +107,7 @@ async function world() {
   };
   const rows = () => [...cluster.leader.state.endpoints.values(), ...cluster.leader.state.tasks.values()];
   const stateOf = (id: string) => statuses.get(id)?.state;
-  return { cluster, attachments, containers, namespaces, faults, happens, rest, rows, stateOf, statuses };
+  return { cluster, attachments, containers, namespaces, faults, happens, launch, rest, rows, stateOf, statuses };
 }
 
 const web = { "overlayd.network": "web" };
@@ -199,6 +209,33 @@ test("one detached by hand stays so until it is started again", async (t) => {
   t.deepEqual(rows(), []);
   await happens("start", container("a", web, { pid: 8, startedAt: 5000 }));
   t.is(rows().length, 1);
+});
+
+test("one that the engine cannot describe keeps its row, and hides no other; it is looked at again", async (t) => {
+  const { attachments, happens, launch, containers, cluster, faults, rest, rows } = await world();
+  const broken = container("a", web);
+  await happens("start", broken);
+  const [before] = rows();
+  await attachments.stop();
+  containers.set("b".repeat(64), container("b", web));
+  faults.unreadable = broken.id;
+  launch();
+  await rest();
+  t.deepEqual(
+    rows()
+      .map(({ attachment }) => attachment?.name)
+      .sort(),
+    ["c-a", "c-b"],
+  );
+  t.is(rows().find(({ attachment }) => attachment?.name === "c-a")?.id, before!.id);
+  containers.delete(broken.id);
+  faults.unreadable = undefined;
+  await cluster.clock.advance(6000);
+  await rest();
+  t.deepEqual(
+    rows().map(({ attachment }) => attachment?.name),
+    ["c-b"],
+  );
 });
 
 test("one that is attached by hand and cannot be linked is not attached", async (t) => {
