@@ -34,7 +34,9 @@ export async function profile(what: Profile, { prefix, options, teardown }: Prof
   const beforeAgents = (lab: Lab): void => {
     const directory = profilesOf(lab);
     mkdirSync(directory, { recursive: true });
-    runNodeWith(lab, withPerf ? ["--perf-basic-prof"] : ["--cpu-prof", `--cpu-prof-dir=${directory}`]);
+    // V8 keeps a log beside the names for perf, in the folder that it was started in if it is not told where.
+    const forPerf = ["--perf-basic-prof", "--no-logfile-per-isolate", `--logfile=${join(directory, "v8.log")}`];
+    runNodeWith(lab, withPerf ? forPerf : ["--cpu-prof", `--cpu-prof-dir=${directory}`]);
   };
   const overlay = await Overlay.start({ prefix, datapath, beforeAgents });
   const { lab } = overlay;
