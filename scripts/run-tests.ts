@@ -2,11 +2,12 @@
 // The last line is `N passed, N failed`, with `, N skipped` when there are any; in CI a skipped test is a failure.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
+import { constants } from "node:os";
 import { createInterface } from "node:readline";
 import { TapReader } from "./tap.ts";
 
-/** Longer than any test takes. Ava's own timeout is lost once a test has set one, and CI should hear of what hangs. */
-const SILENCE_MS = 10 * 60_000;
+/** Longer than any test may take. Ava's own timeout is lost once a test has set one, and CI should hear of what hangs. */
+const SILENCE_MS = 16 * 60_000;
 const inCi = process.env.CI === "true";
 const tally = { passed: 0, failed: 0, skipped: 0 };
 
@@ -35,13 +36,18 @@ async function ava(title: string, argv: readonly string[]): Promise<void> {
     detached: true,
   });
   const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
-  const end = (signal: NodeJS.Signals) => () => process.kill(-child.pid!, signal);
-  const [onInterrupt, onTerminate] = [end("SIGINT"), end("SIGTERM")];
-  process.on("SIGINT", onInterrupt).on("SIGTERM", onTerminate);
+  const end = (signal: NodeJS.Signals): boolean => process.kill(-child.pid!, signal);
+  // Being in another group, it hears no Ctrl-C.
+  const interrupted = async (signal: NodeJS.Signals): Promise<void> => {
+    end(signal);
+    await ended;
+    process.exit(128 + constants.signals[signal]);
+  };
+  process.on("SIGINT", interrupted).on("SIGTERM", interrupted);
   let last = "";
   const silence = setTimeout(() => {
     count("failed", `${title}: silent for ${SILENCE_MS / 60_000} minutes after '${last}', and ended`);
-    end("SIGKILL")();
+    end("SIGKILL");
   }, SILENCE_MS);
   const tap = new TapReader((result) => {
     last = result.name;
@@ -54,7 +60,7 @@ async function ava(title: string, argv: readonly string[]): Promise<void> {
   tap.end();
   const status = await ended;
   clearTimeout(silence);
-  process.off("SIGINT", onInterrupt).off("SIGTERM", onTerminate);
+  process.off("SIGINT", interrupted).off("SIGTERM", interrupted);
   if (tap.results === 0) count("failed", `${title}: ava ran no tests`);
   else if (status !== 0 && tap.failures === 0) count("failed", `${title}: ava exited with ${status}`);
 }

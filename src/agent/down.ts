@@ -1,5 +1,4 @@
 // `overlayd down`: takes away everything that an agent left in place so that the next one could adopt it.
-import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { systemClock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
@@ -48,8 +47,7 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
 async function removeContainers({ node, docker }: Config, sandboxes: Sandboxes, log: Log): Promise<void> {
   const engine = new Engine(docker.socket);
   if (!(await engine.answers())) {
-    if (existsSync(docker.socket))
-      log.warn("Docker does not answer: containers of tasks stay", { path: docker.socket });
+    if (engine.isThere) log.warn("Docker does not answer: containers of tasks stay", { path: docker.socket });
     return;
   }
   const clock = systemClock;

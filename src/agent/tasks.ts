@@ -1,5 +1,4 @@
 // The node's tasks: the runtimes that run them, and the supervisor that makes them what the state says.
-import { existsSync } from "node:fs";
 import type { TaskStatus } from "../cluster/schema.ts";
 import type { Session } from "../cluster/session.ts";
 import { emptyState } from "../cluster/state.ts";
@@ -35,7 +34,7 @@ export function createRuntimes({ config, log, sandboxes, engine, watch }: Runtim
   return new Runtimes({
     process: new ProcessRuntime({ directory: places(config).tasks, sandboxes, clock, log, path }),
     docker: new DockerRuntime({ node, engine, watch, sandboxes, clock, log, environment: process.env }),
-    hasDocker: () => existsSync(engine.socketPath),
+    hasDocker: () => engine.isThere,
   });
 }
 

@@ -2,7 +2,6 @@
 // the first header and the payloads. Only what agrees in everything but length, checksum, sequence and id is joined.
 import { get16, get32, set16 } from "../lib/bytes.ts";
 import { fold } from "../packet/checksum.ts";
-import { ETHERNET_BYTES } from "../packet/ethernet.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
 import * as tcp from "../packet/tcp.ts";
@@ -10,9 +9,8 @@ import * as udp from "../packet/udp.ts";
 import { MIN_SEGMENT_BYTES } from "../packet/virtio-net.ts";
 import { type DeviceQueue, Gso } from "./batch.ts";
 import type { DeviceOffloads } from "./ports.ts";
+import { MAX_SUPER_PACKET_BYTES } from "./super-packet.ts";
 
-/** With an Ethernet header it stays below a link's gso_max_size of 65,536: the kernel would cut what is larger itself. */
-const TOTAL_BYTES = 65535 - ETHERNET_BYTES;
 const MAX_PACKETS = 64;
 
 export class Coalescer {
@@ -104,7 +102,7 @@ export class Coalescer {
       this.#packets > 0 &&
       this.#packets < MAX_PACKETS &&
       bytes <= this.#segment &&
-      this.#headerBytes + this.#payload + bytes <= TOTAL_BYTES
+      this.#headerBytes + this.#payload + bytes <= MAX_SUPER_PACKET_BYTES
     );
   }
 

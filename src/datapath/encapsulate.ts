@@ -11,6 +11,7 @@ import { VXLAN_BYTES, writeVxlan } from "../packet/vxlan.ts";
 import { Gso, type UnderlayQueue } from "./batch.ts";
 import { SOURCE_PORTS } from "./ports.ts";
 import { Segmenter } from "./segmenter.ts";
+import { MAX_SUPER_PACKET_BYTES } from "./super-packet.ts";
 import type { PeerRow, Tables } from "./tables.ts";
 
 /** Before the inner IP packet: VXLAN and Ethernet. */
@@ -20,11 +21,8 @@ export const OVERHEAD_BYTES = ip.IPV4_BYTES + udp.UDP_BYTES + ENCAPSULATION_BYTE
 
 const HEADER_STRIDE = 192; // encapsulation, IP and TCP header at their longest: 22 + 60 + 60
 const HEADERS = 2048;
-/**
- * With IP, UDP and Ethernet header it stays below a link's gso_max_size of 65,536: the kernel would cut what is larger
- * itself. The largest UDP payload over IPv4 is 65,507.
- */
-const MESSAGE_BYTES = 65507 - ETHERNET_BYTES;
+/** The UDP payload of one send. */
+const MESSAGE_BYTES = MAX_SUPER_PACKET_BYTES - ip.IPV4_BYTES - udp.UDP_BYTES;
 const ECN_MASK = 3;
 
 export class Encapsulator {

@@ -72,10 +72,6 @@ export const sendmmsg = libc.func("int sendmmsg(int, uintptr_t, uint, int)") as 
   flags: number,
 ) => number;
 const pollFunction = libc.func("int poll(uintptr_t, ulong, int)");
-/** Gives what malloc keeps free, in all of its arenas, back to the kernel; malloc_trim(3). */
-export const mallocTrim = libc.func("int malloc_trim(size_t)") as (padBytes: number) => number;
-
-export const schedYield = libc.func("int sched_yield(void)") as () => number;
 export const poll = pollFunction as (fds: bigint, count: number, timeoutMs: number) => number;
 /** In a thread of its own, so that this thread's event loop goes on. */
 export const pollAsync = promisify(pollFunction.async) as (
@@ -83,6 +79,7 @@ export const pollAsync = promisify(pollFunction.async) as (
   count: number,
   timeoutMs: number,
 ) => Promise<number>;
+export const schedYield = libc.func("int sched_yield(void)") as () => number;
 export const eventfd = libc.func("int eventfd(uint, int)") as (initial: number, flags: number) => number;
 
 /** Returns the error number itself; errno() is not set. */
@@ -100,6 +97,8 @@ export const mmap = libc.func("intptr_t mmap(uintptr_t, size_t, int, int, int, i
   offset: number,
 ) => number;
 export const munmap = libc.func("int munmap(uintptr_t, size_t)") as (address: number, bytes: number) => number;
+/** Gives what malloc keeps free, in all of its arenas, back to the kernel; malloc_trim(3). */
+export const mallocTrim = libc.func("int malloc_trim(size_t)") as (padBytes: number) => number;
 
 /** The last failed call's error number, of this thread. */
 export const errno = (): number => koffi.errno();

@@ -69,9 +69,14 @@ export class Engine {
     return this.#docker;
   }
 
+  /** Whether the machine has an engine, answering or not. */
+  get isThere(): boolean {
+    return existsSync(this.socketPath);
+  }
+
   /** Whether an engine answers. */
   async answers(): Promise<boolean> {
-    if (!existsSync(this.socketPath)) return false;
+    if (!this.isThere) return false;
     try {
       await this.docker.ping();
       return true;
@@ -107,7 +112,7 @@ export class Engine {
    */
   async follow(signal: AbortSignal, onOpen: () => void, onEvent: (event: ContainerEvent) => void): Promise<void> {
     let stream: Readable;
-    if (!existsSync(this.socketPath)) throw new EngineError("docker events", new Error(`no ${this.socketPath}`));
+    if (!this.isThere) throw new EngineError("docker events", new Error(`no ${this.socketPath}`));
     try {
       stream = (await this.docker.getEvents({ filters: { type: ["container"] }, abortSignal: signal })) as Readable;
     } catch (cause) {

@@ -59,7 +59,9 @@ const ROWS: Row[] = [
   { name: "a longer one begins the next", packets: train([100, 100, 101, 101]), joined: [2, 2] },
   { name: "a single packet stays one", packets: train([100]), joined: [1] },
   { name: "no more than 64 are joined", packets: train(Array(130).fill(100)), joined: [64, 64, 2] },
-  { name: "no more than 65,535 bytes are joined", packets: train(Array(50).fill(1388)), joined: [47, 3] },
+  { name: "no more than a super-packet's bytes are joined", packets: train(Array(50).fill(1388)), joined: [47, 3] },
+  { name: "65,520 bytes are one super-packet", packets: train(Array(8).fill(8185)), joined: [8] },
+  { name: "65,528 bytes are more than one", packets: train(Array(8).fill(8186)), joined: [7, 1] },
   {
     name: "a sequence number that wraps goes on",
     packets: train([100, 100, 100], { sequence: 0xffffff9c }),

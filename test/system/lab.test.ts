@@ -1,13 +1,13 @@
 // The lab itself: what the other system tests stand on.
 import { readdirSync } from "node:fs";
-import test from "ava";
 import { run } from "./command.ts";
 import { CLIENT_ADDRESS, createLab, OUTSIDE_ADDRESS } from "./lab.ts";
 import { systemTest } from "./system-test.ts";
+import { undoAfterAll } from "./undo.ts";
 
 const PREFIX = "labt";
 
-test.serial.after.always(async () => {
+undoAfterAll(async () => {
   if (process.getuid?.() === 0) await (await createLab({ prefix: PREFIX, nodes: 0 })).teardown();
 });
 
