@@ -45,7 +45,8 @@ export class AttachmentObserver {
       await namespaces.bindNamespace(subject);
       return true;
     }
-    const container = containers.get(subject);
+    // A row that is news to this node may be of a container that did not matter when all were looked at.
+    const container = containers.get(subject) ?? (containers.isCurrent ? await containers.find(subject) : undefined);
     if (container === undefined) return this.#bindUnseen(row);
     if (!container.isRunning) {
       await namespaces.unbind(subject);

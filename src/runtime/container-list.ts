@@ -56,6 +56,14 @@ export class ContainerList {
     return this.#inTurn(() => this.#look(id));
   }
 
+  /** One that did not matter when all were looked at may matter now. Throws EngineError. */
+  async find(id: string): Promise<Container | undefined> {
+    const read = this.#turn.then(() => this.#read(id));
+    this.#turn = read.catch(() => {});
+    await read;
+    return this.get(id);
+  }
+
   /** Looks at all again where that could not be done to its end. */
   catchUp(): void {
     if (!this.#wasRead && this.#options.watch.isUp) void this.#inTurn(() => this.#lookAtAll());

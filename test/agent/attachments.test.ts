@@ -154,6 +154,20 @@ test("one that stops keeps its row and says why, and runs again with the same", 
   t.is(namespaces.bound.get("a".repeat(64)), 7);
 });
 
+test("one that was attached after the agent's last snapshot keeps its row when the agent starts again", async (t) => {
+  const { cluster, attachments, containers, launch, rest, rows, stateOf } = await world();
+  await attachments.stop();
+  containers.set("a".repeat(64), container("a"));
+  const again = launch(); // it looks at all while it knows of no row
+  await rest();
+  const node = cluster.node("node1").id;
+  await cluster.leader.execute({ type: "attach", node, subject: "a".repeat(64), subjectName: "c-a", network: "web" });
+  again.changed();
+  await rest();
+  t.is(rows().length, 1);
+  t.is(stateOf(rows()[0]!.id), "running");
+});
+
 test("one that is removed is given back, also when the leader is back only later", async (t) => {
   const { happens, rows, faults, cluster, rest } = await world();
   await happens("start", container("a", web));
