@@ -1,6 +1,7 @@
 #!/bin/sh
-# The agent in a container, with /etc/overlayd.yaml. Where the container stops, its network ends, and with it every link
-# of the node: so nothing is kept for the next start, and tasks do not stay behind.
+# The agent in a container, with /etc/overlayd.yaml. Where the container is stopped, its network ends, and with it every
+# link of the node: so nothing is kept for the next start, and tasks do not stay behind. After a crash they do: the
+# container is started again, by its restart policy, and the agent adopts them.
 set -u
 config=/etc/overlayd.yaml
 
@@ -9,7 +10,8 @@ mount -o remount,rw,bind /proc/sys || exit 1
 
 overlayd --config "$config" &
 agent=$!
-trap 'kill -TERM "$agent"' TERM INT
+stopped=
+trap 'stopped=yes; kill -TERM "$agent"' TERM INT
 wait "$agent"
 status=$?
 # A signal ends the first wait before the agent has ended.
@@ -17,5 +19,5 @@ if kill -0 "$agent" 2>/dev/null; then
   wait "$agent"
   status=$?
 fi
-overlayd down --config "$config"
+[ -z "$stopped" ] || overlayd down --config "$config"
 exit "$status"

@@ -17,6 +17,7 @@ import { createBackend } from "./backend.ts";
 import { startCarriers } from "./carriers.ts";
 import type { Config } from "./config.ts";
 import { leadIfPossible } from "./lead.ts";
+import { LetGo } from "./let-go.ts";
 import { places } from "./places.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
 import { SpareMemory } from "./spare-memory.ts";
@@ -25,6 +26,9 @@ import { type Sandbox, Sync } from "./sync.ts";
 import { TaskStatuses } from "./task-statuses.ts";
 import { createRuntimes, Tasks } from "./tasks.ts";
 import { findUnderlayLink, hostAddresses } from "./underlay-link.ts";
+
+/** Whether forwarded traffic passes is looked at so often. */
+const FORWARDING_MS = 30_000;
 
 export interface Agent {
   /** Stops; TUN, links, rules, flows and tasks stay for the next start. */
@@ -69,9 +73,17 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
   const watch = new EngineWatch({ engine, clock, log });
   stops.push(() => watch.stop());
   const forwardPolicy = new ForwardPolicy({ log, device });
-  await forwardPolicy.open();
-  // Docker sets its policy when it starts.
-  watch.listen({ opened: () => void forwardPolicy.open(), happened: () => {} });
+  const passForwarding = (): Promise<void> => forwardPolicy.open({ hasDocker: engine.isThere });
+  await passForwarding();
+  // Docker sets its policy when it starts; a firewall that is loaded anew takes the rules away.
+  watch.listen({ opened: () => void passForwarding(), happened: () => {} });
+  watch.listen({
+    opened: () => session.reportDocker(true),
+    away: () => session.reportDocker(false),
+    happened: () => {},
+  });
+  const again = setInterval(() => void passForwarding(), FORWARDING_MS);
+  stops.push(() => clearInterval(again));
 
   const spareMemory = new SpareMemory(clock);
   stops.push(() => spareMemory.stop());
@@ -84,7 +96,7 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
     spareMemory.changed();
   };
   const statuses = new TaskStatuses({ report: (rows) => session.reportStatuses(rows), changed: refresh });
-  const runtime = createRuntimes({ config, log, sandboxes: taskSandboxes, engine, watch });
+  const runtime = createRuntimes({ config, log, session, sandboxes: taskSandboxes, engine, watch });
   const tasks = new Tasks({
     log,
     session,
@@ -135,6 +147,7 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
     nodeName: node.name,
     engine,
     watch,
+    letGo: await LetGo.open(places(config).letGo, log),
     namespaces: new AttachedNamespaces(new Sandboxes({ node: node.name, kind: "attached" }), log),
     report: (status) => statuses.set(status),
   });

@@ -86,8 +86,7 @@ export class AttachedNamespaces implements Namespaces {
 
   async adopt(subject: string): Promise<boolean> {
     const netns = this.#sandboxes.nameOf(subject);
-    if (!(await this.#sandboxes.exists(subject))) return false;
-    if ((await run(["ip", "netns", "pids", netns])).trim() === "") return false;
+    if ((await this.#sandboxes.pids(subject)).length === 0) return false;
     this.#bind(subject, netns, 0, await linksIn(netns));
     return true;
   }

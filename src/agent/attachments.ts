@@ -7,6 +7,7 @@ import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { didYouMean } from "../lib/nearest.ts";
 import { ContainerList } from "../runtime/container-list.ts";
+import { NODE_LABEL } from "../runtime/container-options.ts";
 import type { Container, Engine } from "../runtime/engine.ts";
 import type { EngineWatch } from "../runtime/engine-watch.ts";
 import type { Namespaces } from "./attached-namespaces.ts";
@@ -14,6 +15,7 @@ import { type AttachedRow, attachedRows, NETNS } from "./attached-rows.ts";
 import { AttachmentObserver } from "./attachment-observer.ts";
 import { type AttachmentSpec, asksFor, LabelError, readLabels } from "./labels.ts";
 import { Latest } from "./latest.ts";
+import type { LetGo } from "./let-go.ts";
 import { type Refusal, Refusals } from "./refusals.ts";
 
 /** Namespaces have no events, and what was refused or could not be looked at is tried again. */
@@ -27,6 +29,7 @@ export interface AttachmentsParts {
   engine: Pick<Engine, "container" | "containers">;
   watch: Pick<EngineWatch, "isUp" | "listen">;
   namespaces: Namespaces;
+  letGo: LetGo;
   state(): State | undefined;
   nodeId(): string | undefined;
   execute(command: CommandInput): Promise<CommandResult>;
@@ -43,8 +46,6 @@ export class Attachments {
   readonly #observer: AttachmentObserver;
   readonly #refusals: Refusals;
   readonly #reconciling: Latest;
-  // BOUNDED: by the containers that run; id to the start of the run in which it was detached by hand.
-  readonly #letGo = new Map<string, number>();
   #turn: Promise<unknown> = Promise.resolve();
   #timer: Timer | undefined;
   /** The links that were made last. */
@@ -62,7 +63,7 @@ export class Attachments {
       () => this.#inTurn(() => this.#reconcile()),
       (error) => log.error("containers are not attached as they should be; trying again", { reason: messageOf(error) }),
     );
-    const matters = (id: string, labels: Container["labels"]) => this.#isAskedFor(labels) || this.#isAttached(id);
+    const matters = (id: string, labels: Container["labels"]) => asksFor(labels) !== undefined || this.#isAttached(id);
     this.#containers = new ContainerList({ engine, watch, log, matters, changed });
     const { state, nodeId, problemOf, report } = parts;
     const [containers, namespaces] = [this.#containers, this.#namespaces];
@@ -133,10 +134,14 @@ export class Attachments {
           isMeant(attachment, reference) &&
           (networkId === undefined || links.some((link) => link.networkId === networkId)),
       );
-      if (rows.length === 0) throw new UserError(404, `'${reference}' is not attached on this node`);
+      if (rows.length === 0) {
+        const names = this.#rows().map(({ attachment }) => attachment.name);
+        throw new UserError(404, `'${reference}' is not attached on this node${didYouMean(reference, names)}`);
+      }
+      if (networkId !== undefined) for (const row of rows) this.#requireAlone(row);
       for (const row of rows) {
         const container = this.#containers.get(row.attachment.subject);
-        if (container !== undefined) this.#letGo.set(container.id, container.startedAt);
+        if (container !== undefined) await this.#parts.letGo.add(container);
         await this.#detach(row);
       }
       await this.#parts.relink();
@@ -147,8 +152,8 @@ export class Attachments {
     const { state, nodeId, relink } = this.#parts;
     if (state() === undefined || nodeId() === undefined) return;
     for (const container of this.#containers.all) await this.#attachLabelled(container);
-    this.#forgetStopped();
-    for (const row of this.#rows()) if (!(await this.#observer.bind(row))) await this.#giveBack(row);
+    await this.#forgetStopped();
+    for (const row of this.#rows()) if (!(await this.#isThere(row))) await this.#giveBack(row);
     if (this.#containers.isCurrent && !this.#arePruned) await this.#prune();
     const wanted = JSON.stringify([...this.sandboxes()]);
     if (wanted !== this.#linked) {
@@ -159,9 +164,9 @@ export class Attachments {
   }
 
   async #attachLabelled(container: Container): Promise<void> {
-    const { id, isRunning, labels, startedAt } = container;
-    if (!isRunning || !this.#isAskedFor(labels) || this.#letGo.get(id) === startedAt) return;
+    const { id, isRunning, labels } = container;
     const state = this.#parts.state()!;
+    if (!isRunning || !this.#isAskedOfThisNode(container, state) || this.#parts.letGo.has(container)) return;
     // Of several agents that share the engine, another may have it.
     if (attachedRows(state).some(({ attachment }) => attachment.subject === id)) {
       if (!this.#isAttached(id)) await this.#namespaces.unbind(id);
@@ -176,6 +181,17 @@ export class Attachments {
     } catch (error) {
       this.#refusals.add(container, state, messageOf(error), error instanceof LabelError);
       if (!this.#isAttached(id)) await this.#namespaces.unbind(id);
+    }
+  }
+
+  /** False when it is gone for good. What cannot be bound is told, and keeps no other from it. */
+  async #isThere(row: AttachedRow): Promise<boolean> {
+    try {
+      return await this.#observer.bind(row);
+    } catch (error) {
+      const fields = { endpoint: row.attachment.name, reason: messageOf(error) };
+      this.#parts.log.warn("an attached container cannot be bound; trying again", fields);
+      return true;
     }
   }
 
@@ -226,17 +242,22 @@ export class Attachments {
   }
 
   async #find(reference: string): Promise<Container | undefined> {
-    let away = "";
+    const { engine } = this.#parts;
+    let [away, meant] = ["", ""];
     try {
-      const container = await this.#parts.engine.container(reference);
+      const container = await engine.container(reference);
       if (container?.isRunning === false) throw new UserError(409, `container '${container.name}' does not run`);
       if (container !== undefined) return container;
+      meant = didYouMean(
+        reference,
+        (await engine.containers()).map(({ name }) => name),
+      );
     } catch (error) {
       if (error instanceof UserError) throw error;
       away = `, and Docker does not answer: ${messageOf(error)}`;
     }
     if (/^[^/]+$/.test(reference) && (await this.#namespaces.exists(reference))) return undefined;
-    throw new UserError(404, `there is no network namespace '${reference}', and no container${away}`);
+    throw new UserError(404, `there is no network namespace '${reference}', and no container${away}${meant}`);
   }
 
   /** The container or namespace is no more. When no leader answers, the next look tries again. */
@@ -262,11 +283,12 @@ export class Attachments {
     this.#arePruned = true;
   }
 
-  #forgetStopped(): void {
+  async #forgetStopped(): Promise<void> {
+    if (!this.#containers.isCurrent) return;
     const runs = (id: string): boolean => this.#containers.get(id)?.isRunning === true;
     this.#refusals.keepOnly(runs);
     this.#observer.keepOnly(runs);
-    for (const id of this.#letGo.keys()) if (!runs(id)) this.#letGo.delete(id);
+    await this.#parts.letGo.keepOnly(runs);
   }
 
   /** Of this node. */
@@ -279,9 +301,27 @@ export class Attachments {
     return this.#rows().some(({ attachment }) => attachment.subject === subject);
   }
 
-  #isAskedFor(labels: Container["labels"]): boolean {
-    const asked = asksFor(labels);
-    return asked !== undefined && (asked.node === null || asked.node === this.#parts.nodeName);
+  /** What asks for a node that there is not is every node's to refuse. */
+  #isAskedOfThisNode(container: Container, state: State): boolean {
+    const asked = asksFor(container.labels);
+    if (asked === undefined) return false;
+    const { node } = asked;
+    if (node === null || node === this.#parts.nodeName) return true;
+    const names = [...state.nodes.values()].map(({ name }) => name);
+    if (names.includes(node)) this.#refusals.forget(container.id);
+    else {
+      const error = `label ${NODE_LABEL}: there is no node '${node}'${didYouMean(node, names)}`;
+      this.#refusals.add(container, state, error, false);
+    }
+    return false;
+  }
+
+  /** Of a service with several networks a task is on all of them. Throws UserError. */
+  #requireAlone({ attachment, links, service }: AttachedRow): void {
+    if (links.length < 2) return;
+    const names = links.map(({ networkId }) => `'${this.#parts.state()?.networks.get(networkId)?.name}'`).join(" and ");
+    const what = `'${attachment.name}' is a task of service '${service?.name}', which is on ${names}`;
+    throw new UserError(409, `${what}: it can only be detached from all, without --network`, { field: "network" });
   }
 
   #networkNamed(name: string): string {

@@ -1,6 +1,8 @@
 // `overlayd down`: takes away everything that an agent left in place so that the next one could adopt it.
 import { rm } from "node:fs/promises";
+import { readSnapshot } from "../cluster/snapshot-file.ts";
 import { systemClock } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { Links } from "../links/links.ts";
 import { lockDevice } from "../linux/lock.ts";
@@ -16,7 +18,7 @@ import { places } from "./places.ts";
 
 /**
  * Ends the node's tasks, and removes their namespaces, links, rules, the TUN and the flows. What the node knows of the
- * cluster stays. Throws PlatformError while an agent runs.
+ * cluster stays. Throws PlatformError while an agent runs, and what could not be taken away once the rest is.
  */
 export async function takeDown(config: Config, log: Log): Promise<void> {
   const { device, node } = config;
@@ -25,27 +27,42 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
   try {
     const where = places(config);
     const sandboxes = new Sandboxes({ node: node.name, kind: "task" });
-    await removeContainers(config, sandboxes, log);
-    const options = { directory: where.tasks, sandboxes, clock: systemClock, log, path: "" };
-    const runtime = new ProcessRuntime(options);
-    await runtime.prune(() => []);
-    runtime.close();
-    await new Sandboxes({ node: node.name, kind: "run" }).prune(() => []);
-    await new Sandboxes({ node: node.name, kind: "attached" }).unbindOthers([]);
-    await rm(where.run, { recursive: true, force: true });
-    await new ForwardPolicy({ log, device }).close();
-    await (await createMesh({ log, clock: systemClock })).remove();
-    await new Links({ log, clock: systemClock, device }).removeAll();
-    await rm(where.flows, { force: true });
+    await allOf([
+      () => removeContainers(config, sandboxes, log),
+      async () => {
+        const options = { directory: where.tasks, sandboxes, clock: systemClock, log, path: "" };
+        const runtime = new ProcessRuntime(options);
+        await runtime.prune(() => []);
+        runtime.close();
+      },
+      () => new Sandboxes({ node: node.name, kind: "run" }).prune(() => []),
+      () => new Sandboxes({ node: node.name, kind: "attached" }).unbindOthers([]),
+      () => rm(where.run, { recursive: true, force: true }),
+      () => new ForwardPolicy({ log, device }).close(),
+      async () => (await createMesh({ log, clock: systemClock })).remove(),
+      () => new Links({ log, clock: systemClock, device }).removeAll(),
+      () => rm(where.flows, { force: true }),
+    ]);
   } finally {
     clearInterval(alive);
     lock.release();
   }
 }
 
+/** One after the other, whatever fails. Throws what failed, as one error. */
+export async function allOf(steps: readonly (() => Promise<unknown>)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const step of steps) await step().catch((error: unknown) => failures.push(error));
+  if (failures.length === 1) throw failures[0];
+  if (failures.length > 1) throw new Error(failures.map(messageOf).join("; "), { cause: failures[0] });
+}
+
 /** Those that it may have left on an engine that does not answer stay, and the log says so. */
-async function removeContainers({ node, docker }: Config, sandboxes: Sandboxes, log: Log): Promise<void> {
+async function removeContainers(config: Config, sandboxes: Sandboxes, log: Log): Promise<void> {
+  const { node, docker } = config;
   const engine = new Engine(docker.socket);
+  const nodeId = (await readSnapshot(places(config).snapshot, log))?.nodeId;
+  if (nodeId === undefined) return; // it never had tasks
   if (!(await engine.answers())) {
     if (engine.isThere) log.warn("Docker does not answer: containers of tasks stay", { path: docker.socket });
     return;
@@ -53,7 +70,15 @@ async function removeContainers({ node, docker }: Config, sandboxes: Sandboxes, 
   const clock = systemClock;
   const watch = new EngineWatch({ engine, clock, log });
   const environment = process.env;
-  const runtime = new DockerRuntime({ node: node.name, engine, watch, sandboxes, clock, log, environment });
+  const runtime = new DockerRuntime({
+    node: () => ({ id: nodeId, name: node.name }),
+    engine,
+    watch,
+    sandboxes,
+    clock,
+    log,
+    environment,
+  });
   await runtime.removeAll();
   runtime.close();
 }

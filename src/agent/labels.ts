@@ -7,7 +7,7 @@ import { messageOf } from "../lib/errors.ts";
 import { parseIpv4 } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
 import { type PortWords, parsePublishedPorts } from "../lib/published-ports.ts";
-import { NODE_LABEL, TASK_LABEL } from "../runtime/container-options.ts";
+import { isOwn, NODE_LABEL } from "../runtime/container-options.ts";
 
 const PREFIX = "overlayd.";
 const ASKING = ["network", "service", "publish", "alias", "name", "ip", "node"] as const;
@@ -31,8 +31,8 @@ export class LabelError extends Error {
 
 /** Whether a container asks for anything; `node`: of which agent, null: of any. */
 export function asksFor(labels: Readonly<Record<string, string>>): { node: string | null } | undefined {
-  if (labels[TASK_LABEL] !== undefined) return undefined; // the agent started it itself
-  const asks = Object.keys(labels).some((key) => key.startsWith(PREFIX) && key !== NODE_LABEL);
+  if (isOwn(labels)) return undefined;
+  const asks = Object.keys(labels).some((key) => key.startsWith(PREFIX));
   return asks ? { node: labels[NODE_LABEL] ?? null } : undefined;
 }
 

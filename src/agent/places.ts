@@ -14,6 +14,8 @@ export interface Places {
   snapshot: string;
   tasks: string;
   run: string;
+  /** What was detached by hand. */
+  letGo: string;
 }
 
 export function places(config: Config): Places {
@@ -23,6 +25,7 @@ export function places(config: Config): Places {
     snapshot: join(dataDir, "snapshot.json"),
     tasks: join(dataDir, "tasks"),
     run: join(dataDir, "run"),
+    letGo: join(dataDir, "detached.json"),
   };
 }
 

@@ -22,15 +22,16 @@ const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 export interface RuntimesOptions {
   config: Config;
   log: Log;
+  session: Session;
   sandboxes: Sandboxes;
   engine: Engine;
   watch: EngineWatch;
 }
 
-export function createRuntimes({ config, log, sandboxes, engine, watch }: RuntimesOptions): Runtimes {
+export function createRuntimes({ config, log, session, sandboxes, engine, watch }: RuntimesOptions): Runtimes {
   const clock = systemClock;
   const path = process.env.PATH ?? DEFAULT_PATH;
-  const node = config.node.name;
+  const node = () => ({ id: session.nodeId!, name: config.node.name });
   return new Runtimes({
     process: new ProcessRuntime({ directory: places(config).tasks, sandboxes, clock, log, path }),
     docker: new DockerRuntime({ node, engine, watch, sandboxes, clock, log, environment: process.env }),

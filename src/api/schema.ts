@@ -241,6 +241,8 @@ export interface NodeView {
   leader: boolean;
   availability: "active" | "drain";
   state: "ready" | "down";
+  /** Whether its Docker answers. */
+  docker: boolean;
   /** Tasks that are to run there. */
   tasks: number;
   /** The node that answers. */

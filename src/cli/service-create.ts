@@ -49,6 +49,7 @@ interface CreateOptions extends WaitOptions {
   ingressSourceNat?: true;
   proxyProtocol?: true;
   stopGrace?: number;
+  stopGracePeriod?: number;
 }
 
 /** Options that mean something to a container only. */
@@ -94,6 +95,7 @@ export function addServiceCreate(service: Command, context: Context): void {
       "what connections get to end before their task is stopped (default: 10s)",
       duration,
     )
+    .option("--stop-grace-period <duration>", "what a task gets between SIGTERM and SIGKILL (default: 10s)", duration)
     .option(
       "--network <network>",
       "attach it to this network; name=NETWORK,alias=NAME gives it another name there (default: default)",
@@ -195,7 +197,13 @@ export function addServiceCreate(service: Command, context: Context): void {
 }
 
 function processOf(command: string[], options: CreateOptions): CreateService["workload"] {
-  return { runtime: "process", command, env: envOf(options), workdir: options.workdir };
+  return {
+    runtime: "process",
+    command,
+    env: envOf(options),
+    workdir: options.workdir,
+    stopGracePeriodMs: options.stopGracePeriod,
+  };
 }
 
 function containerOf([image, ...command]: string[], options: CreateOptions): CreateService["workload"] {
@@ -212,6 +220,7 @@ function containerOf([image, ...command]: string[], options: CreateOptions): Cre
     memoryBytes: options.limitMemory,
     cpus: options.limitCpu,
     init: options.init,
+    stopGracePeriodMs: options.stopGracePeriod,
     capAdd: options.capAdd,
     registryAuth: options.withRegistryAuth && registryAuthFor(image!, process.env),
   };

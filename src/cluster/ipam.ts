@@ -129,7 +129,10 @@ function describe({ nodes, networks, services, tasks, endpoints }: State, alloca
   if (kind === "network") return `the gateway of network '${networks.get(id)?.name}'`;
   if (kind === "node") return `the address of node '${nodes.get(id)?.name}'`;
   if (kind === "service") return `the VIP of service '${services.get(id)?.name}'`;
-  if (kind === "endpoint") return `in use by endpoint '${endpoints.get(id)?.name ?? id}'`;
+  if (kind === "endpoint") {
+    const { name, attachment } = endpoints.get(id) ?? {};
+    return `in use by endpoint '${name ?? attachment?.name ?? id}'`;
+  }
   const task = tasks.get(id);
   const service = task === undefined ? undefined : services.get(task.serviceId);
   return `in use by task '${service?.name ?? "(removed)"}.${task?.slot}'`;

@@ -32,10 +32,12 @@ export function registerNode(draft: Draft, identity: NodeIdentity, context: Node
 }
 
 /** Takes over what the node observed of its tasks. */
-export function applyReport(draft: Draft, nodeId: string, { statuses, full, gone, heldPorts }: Report): void {
+export function applyReport(draft: Draft, nodeId: string, { statuses, full, gone, heldPorts, docker }: Report): void {
   const node = draft.state.nodes.get(nodeId);
-  const isNews = node !== undefined && JSON.stringify(node.heldPorts) !== JSON.stringify(heldPorts);
-  if (isNews) draft.put("nodes", { ...node, heldPorts });
+  if (node !== undefined) {
+    const told: Node = { ...node, heldPorts, docker: docker ?? node.docker };
+    if (JSON.stringify(told) !== JSON.stringify(node)) draft.put("nodes", told);
+  }
   const told = new Set(statuses.map(({ taskId }) => taskId));
   const forgotten = full
     ? [...draft.state.statuses.values()].filter((status) => status.nodeId === nodeId && !told.has(status.taskId))
@@ -87,6 +89,7 @@ function addNode(draft: Draft, identity: NodeIdentity, { now, newId }: NodeConte
     availability: "active",
     state: "ready",
     heldPorts: [],
+    docker: false,
     createdAt: now,
   };
   draft.put("nodes", node);

@@ -34,6 +34,8 @@ export const Report = z.object({
   gone: z.array(Id).max(100_000),
   /** All published ports that the node leaves to processes of its own. */
   heldPorts: z.array(HeldPort).max(100_000).default([]),
+  /** Whether its Docker answers; null: it has not tried yet. */
+  docker: z.boolean().nullable().default(null),
   /** The highest revision of this session that is in force in all of the node's data path. */
   applied: z.int().min(0),
 });

@@ -19,11 +19,13 @@ export class Reporter {
   /** undefined until the node has looked at its tasks for the first time. */
   #statuses: ReadonlyMap<string, TaskStatus> | undefined;
   #heldPorts: readonly HeldPort[] = [];
+  #docker: boolean | null = null;
   #applied = 0;
   /** What the leader has of this link; undefined: nothing yet. */
   #acknowledged: ReadonlyMap<string, TaskStatus> | undefined;
   #acknowledgedApplied = 0;
   #acknowledgedHeldPorts: readonly HeldPort[] | undefined;
+  #acknowledgedDocker: boolean | null = null;
   #link: ReportLink | undefined;
   #sending = false;
   #beat: Timer | undefined;
@@ -44,6 +46,12 @@ export class Reporter {
     this.#sendNews();
   }
 
+  /** Whether this node's Docker answers. */
+  setDocker(answers: boolean): void {
+    this.#docker = answers;
+    this.#sendNews();
+  }
+
   setApplied(revision: number): void {
     this.#applied = revision;
     this.#sendNews();
@@ -57,6 +65,7 @@ export class Reporter {
     this.#applied = 0;
     this.#acknowledgedApplied = 0;
     this.#acknowledgedHeldPorts = undefined;
+    this.#acknowledgedDocker = null;
     void this.#send();
   }
 
@@ -70,7 +79,8 @@ export class Reporter {
   }
 
   #hasNews(): boolean {
-    const { statuses, gone, full, heldPorts } = this.#report();
+    const { statuses, gone, full, heldPorts, docker } = this.#report();
+    if (docker !== this.#acknowledgedDocker) return true;
     if (JSON.stringify(heldPorts) !== JSON.stringify(this.#acknowledgedHeldPorts ?? [])) return true;
     return full || statuses.length > 0 || gone.length > 0 || this.#applied !== this.#acknowledgedApplied;
   }
@@ -83,6 +93,7 @@ export class Reporter {
       gone: [...told.keys()].filter((taskId) => !current.has(taskId)),
       full: this.#acknowledged === undefined && this.#statuses !== undefined,
       heldPorts: [...this.#heldPorts],
+      docker: this.#docker,
       applied: this.#applied,
     };
   }
@@ -101,6 +112,7 @@ export class Reporter {
         this.#acknowledged = statuses;
         this.#acknowledgedApplied = report.applied;
         this.#acknowledgedHeldPorts = report.heldPorts;
+        this.#acknowledgedDocker = report.docker;
       }
     } catch (error) {
       failed = true;

@@ -216,9 +216,10 @@ function place(draft: Draft, task: Task, service: Service, node: Node): string |
 }
 
 /** Why the node takes no task of the service; undefined when it does. */
-function refusal(state: State, node: Node, { id, constraints, ports }: Service): string | undefined {
+function refusal(state: State, node: Node, { id, workload, constraints, ports }: Service): string | undefined {
   if (node.state !== "ready") return `${node.name} is ${node.state}`;
   if (node.availability !== "active") return `${node.name} is drained`;
+  if (workload?.runtime === "docker" && !node.docker) return `${node.name} has no Docker that answers`;
   const violated = constraints.find((constraint) => !satisfies(node, constraint));
   if (violated !== undefined) return `${node.name} does not match ${violated}`;
   const hostPort = ports.find(({ mode }) => mode === "host");

@@ -47,6 +47,8 @@ export const Node = z.object({
   state: z.enum(["ready", "down"]),
   /** As the node itself reports. */
   heldPorts: z.array(HeldPort).default([]),
+  /** Likewise: whether its Docker answers. */
+  docker: z.boolean().default(false),
   createdAt: Millis,
 });
 export type Node = z.infer<typeof Node>;

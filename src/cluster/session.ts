@@ -109,6 +109,11 @@ export class Session {
     this.#reporter.setStatuses(statuses);
   }
 
+  /** Whether this node's Docker answers. */
+  reportDocker(answers: boolean): void {
+    this.#reporter.setDocker(answers);
+  }
+
   /** All published ports that this node leaves to processes of its own. */
   reportHeldPorts(ports: readonly HeldPort[]): void {
     this.#reporter.setHeldPorts(ports);

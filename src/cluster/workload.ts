@@ -14,6 +14,9 @@ const Env = z.record(z.string(), z.string()).refine((env) => Object.keys(env).ev
   error: "a variable's name is not empty and has no '='",
 });
 
+/** What it gets between the signal that asks it to end and the one that ends it. */
+const StopGracePeriod = z.int().min(0).max(3_600_000, "at most an hour").default(10_000);
+
 /** A command of the node itself, in a network namespace of its own. */
 export const ProcessWorkload = z.strictObject({
   runtime: z.literal("process"),
@@ -21,6 +24,7 @@ export const ProcessWorkload = z.strictObject({
   command: z.array(z.string()).min(1, "a command is needed"),
   env: Env.default({}),
   workdir: AbsolutePath.nullable().default(null),
+  stopGracePeriodMs: StopGracePeriod,
 });
 export type ProcessWorkload = z.infer<typeof ProcessWorkload>;
 
@@ -65,6 +69,7 @@ export const ContainerWorkload = z.strictObject({
   cpus: z.number().min(0.01, "a CPU limit is 0.01 at least").max(4096).nullable().default(null),
   /** A small init reaps children and hands signals on. */
   init: z.boolean().default(false),
+  stopGracePeriodMs: StopGracePeriod,
   capAdd: z.array(z.string().regex(/^[A-Za-z_]+$/, "not the name of a capability")).default([]),
   /** What pulls the image with, as X-Registry-Auth has it; null: what the node's own Docker configuration says. Secret. */
   registryAuth: z.string().nullable().default(null),

@@ -11,6 +11,8 @@ const CHAINS = [DOCKER_CHAIN, "FORWARD"] as const;
 export class ForwardPolicy {
   readonly #log: Log;
   readonly #device: string;
+  /** What it warned of last, for it is asked again and again. */
+  #said: string | undefined;
   readonly #iptables: (argv: readonly string[]) => Promise<string>;
 
   /** `device` is the TUN. `iptables` stands in for the program in tests. */
@@ -20,10 +22,13 @@ export class ForwardPolicy {
     this.#iptables = iptables;
   }
 
-  /** Lets the TUN's traffic through, if anything would drop it. What fails is logged: the rest of the node goes on. */
-  async open(): Promise<void> {
+  /**
+   * Lets the TUN's traffic through, if anything would drop it. `hasDocker`: somebody uses iptables, so that it must be
+   * there. What fails is logged: the rest of the node goes on.
+   */
+  async open({ hasDocker }: { hasDocker: boolean }): Promise<void> {
     try {
-      const rules = await this.#rules();
+      const rules = await this.#rules(hasDocker);
       const chain = rules === undefined ? undefined : chainToOpen(rules);
       if (chain === undefined) return;
       const missing = this.#accepts(chain).filter((rule) => !rules!.has(`-A ${rule}`));
@@ -31,24 +36,27 @@ export class ForwardPolicy {
       if (missing.length > 0) this.#log.info("iptables lets the overlay through", { reason: `the rules of ${chain}` });
     } catch (error) {
       const mend = this.#accepts(DOCKER_CHAIN).map((rule) => `iptables -I ${rule}`);
-      this.#log.warn(`Docker may drop what this node forwards (${mend.join("; ")})`, { reason: messageOf(error) });
+      const reason = messageOf(error);
+      if (reason === this.#said) return;
+      this.#said = reason;
+      this.#log.warn(`Docker may drop what this node forwards (${mend.join("; ")})`, { reason });
     }
   }
 
   /** Takes back what open() ever did. Throws CommandError. */
   async close(): Promise<void> {
-    const rules = (await this.#rules()) ?? new Set();
+    const rules = (await this.#rules(false)) ?? new Set();
     for (const rule of CHAINS.flatMap((chain) => this.#accepts(chain))) {
       if (rules.has(`-A ${rule}`)) await this.#iptables(["-D", ...rule.split(" ")]);
     }
   }
 
   /** As `iptables -S` prints them; undefined where there is no iptables, and so nobody who used it. */
-  async #rules(): Promise<ReadonlySet<string> | undefined> {
+  async #rules(mustBe: boolean): Promise<ReadonlySet<string> | undefined> {
     try {
       return new Set((await this.#iptables(["-S"])).split("\n"));
     } catch (error) {
-      if (error instanceof PlatformError) return undefined;
+      if (error instanceof PlatformError && !mustBe) return undefined;
       throw error;
     }
   }
@@ -74,8 +82,7 @@ async function callIptables(argv: readonly string[]): Promise<string> {
   try {
     return await run(["iptables", "-w", "5", ...argv]);
   } catch (error) {
-    if (error instanceof CommandError && /Table does not exist|Could not fetch rule set/.test(error.stderr))
-      throw new PlatformError("the kernel has no tables of iptables", "modprobe ip_tables", { cause: error });
+    if (error instanceof CommandError && /Table does not exist|Could not fetch rule set/.test(error.stderr)) return "";
     throw error;
   }
 }

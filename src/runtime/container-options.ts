@@ -4,8 +4,10 @@ import type { ContainerWorkload, Mount } from "../cluster/workload.ts";
 import { PAUSE_IMAGE } from "./pause-image.ts";
 import type { TaskSpec } from "./runtime.ts";
 
-/** By these an agent finds its containers again. */
+/** The node's name, for people. Of a container that somebody else starts: the agent that is to attach it. */
 export const NODE_LABEL = "overlayd.node";
+/** By these an agent finds its containers again: nodes of several clusters may share an engine, and have equal names. */
+export const NODE_ID_LABEL = "overlayd.node-id";
 export const TASK_LABEL = "overlayd.task";
 export const ROLE_LABEL = "overlayd.role";
 export type Role = "pause" | "task";
@@ -13,9 +15,20 @@ export type Role = "pause" | "task";
 /** sethostname(2) takes as much. */
 const HOSTNAME_MAX_CHARS = 63;
 
+/** The node whose agent starts them. */
+export interface OwnNode {
+  id: string;
+  name: string;
+}
+
+/** Whether an agent started it for a task. */
+export function isOwn(labels: Readonly<Record<string, string>>): boolean {
+  return [NODE_ID_LABEL, TASK_LABEL, ROLE_LABEL].every((label) => labels[label] !== undefined);
+}
+
 type Options = Docker.ContainerCreateOptions;
 
-export function pauseOptions(spec: TaskSpec<ContainerWorkload>, node: string): Options {
+export function pauseOptions(spec: TaskSpec<ContainerWorkload>, node: OwnNode): Options {
   const hostname = spec.name.slice(0, HOSTNAME_MAX_CHARS);
   return {
     name: `${spec.name}.${spec.id}.pause`,
@@ -36,7 +49,7 @@ export function pauseOptions(spec: TaskSpec<ContainerWorkload>, node: string): O
 }
 
 /** `pause` is the other container's id. */
-export function taskOptions(spec: TaskSpec<ContainerWorkload>, node: string, pause: string): Options {
+export function taskOptions(spec: TaskSpec<ContainerWorkload>, node: OwnNode, pause: string): Options {
   const { workload } = spec;
   return {
     name: `${spec.name}.${spec.id}`,
@@ -59,8 +72,8 @@ export function taskOptions(spec: TaskSpec<ContainerWorkload>, node: string, pau
   };
 }
 
-function ownLabels(id: string, node: string, role: Role): Record<string, string> {
-  return { [NODE_LABEL]: node, [TASK_LABEL]: id, [ROLE_LABEL]: role };
+function ownLabels(id: string, node: OwnNode, role: Role): Record<string, string> {
+  return { [NODE_LABEL]: node.name, [NODE_ID_LABEL]: node.id, [TASK_LABEL]: id, [ROLE_LABEL]: role };
 }
 
 function mountSettings({ type, source, target, readOnly, sizeBytes }: Mount): Docker.MountSettings {

@@ -7,12 +7,21 @@ import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { readLog } from "./container-log.ts";
-import { NODE_LABEL, pauseOptions, ROLE_LABEL, type Role, TASK_LABEL, taskOptions } from "./container-options.ts";
+import {
+  NODE_ID_LABEL,
+  type OwnNode,
+  pauseOptions,
+  ROLE_LABEL,
+  type Role,
+  TASK_LABEL,
+  taskOptions,
+} from "./container-options.ts";
 import { type Container, type ContainerEvent, type Engine, EngineError } from "./engine.ts";
 import type { EngineWatch } from "./engine-watch.ts";
 import { ensurePauseImage } from "./pause-image.ts";
 import { ensureImage } from "./pull-image.ts";
 import {
+  AwayError,
   type LogQuery,
   type Preparation,
   RejectedError,
@@ -22,15 +31,15 @@ import {
   type TaskSpec,
 } from "./runtime.ts";
 import type { Sandboxes } from "./sandbox.ts";
-import { processIdOf } from "./task-directory.ts";
+import { processIdOf, startedAtOf } from "./task-directory.ts";
 import { WatchedContainer } from "./watched-container.ts";
 
 /** What prune gives a task that nobody wants before it ends it. */
-const PRUNE_GRACE_S = 2;
+const PRUNE_GRACE_MS = 2000;
 
 export interface DockerRuntimeOptions {
-  /** The node's name: nodes may share an engine. */
-  node: string;
+  /** Whose containers they are. Not asked before it has tasks. */
+  node: () => OwnNode;
   engine: Engine;
   /** Started and stopped by whoever made it. */
   watch: EngineWatch;
@@ -81,20 +90,40 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     return this.#guard(async () => {
       const { pause, task } = await this.#pairOf(spec.id);
       if (pause?.isRunning !== true) throw new Error("the container that holds its network namespace is gone");
-      if (task !== undefined) await this.#removeContainer(task.id);
-      const container = await this.#run(taskOptions(spec, this.#options.node, pause.id));
+      if (task !== undefined) {
+        await this.#engine.stop(task.id, spec.workload.stopGracePeriodMs); // an unhealthy one runs yet
+        await this.#removeContainer(task.id);
+      }
+      const container = await this.#run(taskOptions(spec, this.#options.node(), pause.id));
       return this.#watch(spec.id, container, pause.id, spec.ports);
     });
   }
 
   async adopt({ id }: TaskId): Promise<Running | undefined> {
-    return this.#guard(async () => {
-      const { pause, task } = await this.#pairOf(id);
-      if (task?.isRunning !== true || task.health === "unhealthy") return undefined;
-      if (pause?.isRunning !== true || task.networkMode !== `container:${pause.id}`) return undefined;
-      const watched = this.#watched.get(id);
-      return watched?.containerId === task.id ? watched : this.#watch(id, task, pause.id, null);
-    });
+    try {
+      return await this.#guard(() => this.#adopt(id));
+    } catch (error) {
+      if (!(error instanceof AwayError)) throw error;
+      const runningSince = await this.#runningSince(id);
+      throw new AwayError(error.message, error.back, { cause: error.cause, ...(runningSince && { runningSince }) });
+    }
+  }
+
+  async #adopt(id: string): Promise<Running | undefined> {
+    const { pause, task } = await this.#pairOf(id);
+    if (task?.isRunning !== true || task.health === "unhealthy") return undefined;
+    if (pause?.isRunning !== true || task.networkMode !== `container:${pause.id}`) return undefined;
+    const watched = this.#watched.get(id);
+    const isSame = watched?.containerId === task.id && watched.startedAt === task.startedAt;
+    return isSame ? watched : this.#watch(id, task, pause.id, null);
+  }
+
+  /** Without the engine: what runs in its namespace besides the process that holds it, which is the oldest. */
+  async #runningSince(id: string): Promise<number | undefined> {
+    const found = await Promise.all((await this.#options.sandboxes.pids(id)).map(processIdOf));
+    const processes = found.filter((process) => process !== undefined);
+    const [, oldest] = processes.toSorted((a, b) => Number(a.startTime) - Number(b.startTime));
+    return oldest === undefined ? undefined : startedAtOf(oldest);
   }
 
   async remove({ id }: TaskId): Promise<void> {
@@ -138,7 +167,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
   }
 
   #happened({ id, action, attributes }: ContainerEvent): void {
-    if (!/^(die|oom|destroy|health_status)/.test(action)) return;
+    if (!/^(start|die|oom|destroy|health_status)/.test(action)) return;
     const watched = this.#watched.get(attributes[TASK_LABEL] ?? "");
     if (watched?.has(id) === true) void watched.look();
   }
@@ -148,8 +177,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
       const task = Labels[TASK_LABEL]!;
       if ([...keep()].includes(task)) continue;
       this.#options.log.info("a container of a task that this node has no more is removed", { task });
-      const container = this.#engine.docker.getContainer(Id);
-      if (Labels[ROLE_LABEL] === ("task" satisfies Role)) await container.stop({ t: PRUNE_GRACE_S }).catch(() => {});
+      if (Labels[ROLE_LABEL] === ("task" satisfies Role)) await this.#engine.stop(Id, PRUNE_GRACE_MS).catch(() => {});
       await this.#removeContainer(Id);
       await this.#options.sandboxes.unbind(task);
     }
@@ -167,7 +195,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
 
   /** This node's tasks' containers, running or not, those of a task before what they stand in. */
   async #list(labels: readonly string[]): Promise<Docker.ContainerInfo[]> {
-    const own = [`${NODE_LABEL}=${this.#options.node}`, TASK_LABEL, ROLE_LABEL];
+    const own = [`${NODE_ID_LABEL}=${this.#options.node().id}`, TASK_LABEL, ROLE_LABEL];
     const rows = await this.#call("docker ps", () =>
       this.#engine.docker.listContainers({ all: true, filters: { label: [...own, ...labels] } }),
     );
@@ -176,7 +204,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
 
   async #startPause(spec: TaskSpec<ContainerWorkload>): Promise<Container> {
     await ensurePauseImage(this.#engine);
-    return this.#run(pauseOptions(spec, this.#options.node));
+    return this.#run(pauseOptions(spec, this.#options.node()));
   }
 
   /** Throws RejectedError when the engine does not take it. */

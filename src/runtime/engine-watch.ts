@@ -14,6 +14,8 @@ export interface EngineListener {
   /** The stream is open. What happened before it was is not told: look. */
   opened(): void;
   happened(event: ContainerEvent): void;
+  /** Nobody answers, or no more. */
+  away?(): void;
 }
 
 export interface EngineWatchOptions {
@@ -94,6 +96,7 @@ export class EngineWatch {
       else if (reason !== said) this.#log.info("Docker does not answer", { reason });
       said = reason;
       this.#isUp = false;
+      for (const listener of this.#listeners) listener.away?.();
       await Promise.race([delay(this.#clock, RETRY_MS), this.#back.fired]);
     }
   }

@@ -96,11 +96,21 @@ export class Engine {
     }
   }
 
+  /** Asks it to end, and after `graceMs` makes it. One that does not run or is gone is no error. Throws EngineError. */
+  async stop(id: string, graceMs: number): Promise<void> {
+    try {
+      await this.docker.getContainer(id).stop({ t: Math.ceil(graceMs / 1000) });
+    } catch (cause) {
+      const error = new EngineError("docker stop", cause);
+      if (error.status !== 304 && error.status !== 404) throw error;
+    }
+  }
+
   /** All containers, those that are stopped too. Throws EngineError. */
-  async containers(): Promise<Pick<Container, "id" | "labels">[]> {
+  async containers(): Promise<Pick<Container, "id" | "name" | "labels">[]> {
     try {
       const rows = await this.docker.listContainers({ all: true });
-      return rows.map(({ Id, Labels }) => ({ id: Id, labels: Labels }));
+      return rows.map(({ Id, Names, Labels }) => ({ id: Id, name: nameIn(Names), labels: Labels }));
     } catch (cause) {
       throw new EngineError("docker ps", cause);
     }
@@ -134,7 +144,7 @@ function readContainer(info: Docker.ContainerInspectInfo): Container {
   const health = state.Health?.Status;
   return {
     id: info.Id,
-    name: info.Name.replace(/^\//, ""),
+    name: nameIn([info.Name]),
     image: config.Image,
     labels: config.Labels ?? {},
     isRunning: state.Running,
@@ -147,6 +157,11 @@ function readContainer(info: Docker.ContainerInspectInfo): Container {
     exitCode: state.ExitCode,
     oomKilled: state.OOMKilled,
   };
+}
+
+/** Without the slash in front. Where a container is linked to others it has more, with more slashes. */
+function nameIn(names: readonly string[]): string {
+  return (names.find((name) => name.lastIndexOf("/") === 0) ?? "").slice(1);
 }
 
 function readEvent(line: string): ContainerEvent {

@@ -37,14 +37,18 @@ export class RejectedError extends Error {
   override name = "RejectedError";
 }
 
-/** What runs tasks cannot be reached. `back` resolves when it can be. */
+/** What runs tasks cannot be reached. */
 export class AwayError extends Error {
   override name = "AwayError";
+  /** Resolves when it can be. */
   readonly back: Promise<void>;
+  /** Since when the task it was about is seen to run all the same, wall-clock milliseconds. */
+  readonly runningSince: number | undefined;
 
-  constructor(message: string, back: Promise<void>, options?: ErrorOptions) {
+  constructor(message: string, back: Promise<void>, options: ErrorOptions & { runningSince?: number } = {}) {
     super(message, options);
     this.back = back;
+    this.runningSince = options.runningSince;
   }
 }
 

@@ -95,6 +95,11 @@ export class Sandboxes {
     await clear(this.nameOf(id));
   }
 
+  /** What runs in it. */
+  async pids(id: string): Promise<number[]> {
+    return (await this.exists(id)) ? pidsIn(this.nameOf(id)) : [];
+  }
+
   /** Removes those of this node and kind that are of none of `ids()`, which is asked before each. */
   async prune(ids: () => Iterable<string>): Promise<void> {
     for (const name of await this.list()) {
@@ -137,8 +142,12 @@ async function inodeOf(path: string): Promise<bigint | undefined> {
 }
 
 async function clear(name: string): Promise<void> {
+  for (const pid of await pidsIn(name)) kill(pid);
+}
+
+async function pidsIn(name: string): Promise<number[]> {
   const output = await run(["ip", "netns", "pids", name]);
-  for (const pid of output.split("\n").filter(Boolean)) kill(Number(pid));
+  return output.split("\n").filter(Boolean).map(Number);
 }
 
 function kill(pid: number): void {

@@ -9,6 +9,8 @@ import type { Exit } from "./runtime.ts";
 
 const LOG_MAX_BYTES = 16 << 20;
 const TAIL_BYTES = 4096;
+/** USER_HZ, which is 100 on every architecture that Node runs on. */
+const TICKS_PER_SECOND = 100;
 
 /** A process, told from a later one with the same number by when it started. */
 export interface ProcessId {
@@ -101,6 +103,12 @@ export function parseStat(line: string): ProcessId | undefined {
 export async function processIdOf(pid: number): Promise<ProcessId | undefined> {
   const line = await readOptional(`/proc/${pid}/stat`);
   return line === undefined ? undefined : parseStat(line);
+}
+
+/** Wall-clock milliseconds, to the second: of the machine's boot, and the process' ticks since; proc(5). */
+export async function startedAtOf({ startTime }: ProcessId): Promise<number> {
+  const bootSeconds = Number(/^btime (\d+)$/m.exec(await readFile("/proc/stat", "utf8"))?.[1]);
+  return (bootSeconds + Math.floor(Number(startTime) / TICKS_PER_SECOND)) * 1000;
 }
 
 /** It runs, and is not a zombie. */

@@ -16,6 +16,7 @@ const BACKOFF_FIRST_MS = 100;
 const BACKOFF_MAX_MS = 30_000;
 /** A task that ran so long starts with a short back-off again. */
 const HEALTHY_MS = 10_000;
+/** For a task whose service is gone: nobody knows what it was given. */
 const STOP_GRACE_MS = 10_000;
 const NEVER = new Promise<void>(() => {});
 
@@ -91,7 +92,7 @@ export class TaskRunner {
     }
     for (backoffMs = BACKOFF_FIRST_MS; this.#told === "stop"; backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS)) {
       if ((await this.#end()) || this.#isLeft()) return;
-      await delay(clock, backoffMs);
+      await Promise.race([delay(clock, backoffMs), this.#whenLeft]);
     }
   }
 
@@ -103,10 +104,15 @@ export class TaskRunner {
       running = await this.#begin(attach);
     } catch (error) {
       if (this.#told !== undefined) return { ranMs: 0 };
+      const away = error instanceof AwayError ? error : undefined;
+      if (away?.runningSince !== undefined) {
+        this.#report("running", { since: away.runningSince });
+        return { ranMs: 0, back: away.back };
+      }
       const reason = messageOf(error);
       log.warn("task cannot be started", { reason });
       this.#report(error instanceof RejectedError ? "rejected" : "failed", { error: reason });
-      return error instanceof AwayError ? { ranMs: 0, back: error.back } : { ranMs: 0 };
+      return away === undefined ? { ranMs: 0 } : { ranMs: 0, back: away.back };
     }
     if (running === undefined || this.#told !== undefined) return { ranMs: 0 };
     const began = clock.monotonic();
@@ -149,7 +155,7 @@ export class TaskRunner {
       if (running !== undefined) {
         await Promise.race([drain(this.#spec), running.exited, this.#whenLeft]);
         if (this.#isLeft()) return false;
-        await running.stop(STOP_GRACE_MS);
+        await running.stop(this.#spec.workload?.stopGracePeriodMs ?? STOP_GRACE_MS);
       }
       await detach(this.#spec);
       await runtime.remove(this.#spec);

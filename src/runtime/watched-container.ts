@@ -3,7 +3,7 @@ import { type Clock, delay, type Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { tailOf } from "./container-log.ts";
-import { type Container, type Engine, EngineError } from "./engine.ts";
+import type { Container, Engine } from "./engine.ts";
 import type { EngineWatch } from "./engine-watch.ts";
 import { describeExit } from "./exit.ts";
 import { untilListening } from "./listening.ts";
@@ -82,13 +82,7 @@ export class WatchedContainer implements Running {
 
   async stop(graceMs: number): Promise<void> {
     const { engine, clock } = this.#options;
-    try {
-      await engine.docker.getContainer(this.containerId).stop({ t: Math.ceil(graceMs / 1000) });
-    } catch (cause) {
-      const error = new EngineError("docker stop", cause);
-      const isStopped = error.status === 304 || error.status === 404;
-      if (!isStopped) throw error;
-    }
+    await engine.stop(this.containerId, graceMs);
     await this.look();
     // It has ended; its last words may be a moment late.
     await Promise.race([this.exited, delay(clock, POLL_MS)]);
@@ -119,6 +113,8 @@ export class WatchedContainer implements Running {
     const [container, pause] = await Promise.all([engine.container(this.containerId), engine.container(pauseId)]);
     if (this.#closed) return;
     if (container === undefined) return this.#end({ exitCode: null, error: "its container was removed" });
+    if (container.isRunning && container.startedAt !== this.startedAt)
+      return this.#end({ exitCode: null, error: "somebody started its container again" });
     if (!container.isRunning) {
       const printed = container.exitCode === 0 ? "" : await tailOf(engine, container.id);
       return this.#end(describeExit(container.exitCode, printed, container.oomKilled));

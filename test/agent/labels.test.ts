@@ -50,6 +50,8 @@ const wrong: [labels: Record<string, string>, says: RegExp][] = [
   [{ "overlayd.service": "a", "overlayd.publish": "70000:80" }, /'70000' is not a port from 1 to 65535/],
   [{ "overlayd.service": "a", "overlayd.publish": "80:80,," }, /overlayd\.publish: '': write \[ADDRESS:\]/],
   [{ "overlayd.network": "web", "overlayd.alias": "a.b" }, /overlayd\.alias: 'a\.b': an alias has letters/],
+  [{ "overlayd.node": "node1" }, /label overlayd\.node needs overlayd\.network or overlayd\.service beside it/],
+  [{ "overlayd.task": "x" }, /there is no label 'overlayd\.task'/],
   [{ "overlayd.network": "web", "overlayd.ip": "10.0.0.300" }, /overlayd\.ip: '10\.0\.0\.300' is not an IPv4 address/],
 ];
 for (const [labels, says] of wrong) {
@@ -58,13 +60,17 @@ for (const [labels, says] of wrong) {
   });
 }
 
-test("a container asks when it has a label of ours that is not only its node", (t) => {
-  t.is(asksFor({}), undefined);
-  t.is(asksFor({ "overlayd.node": "node1", "com.example": "x" }), undefined);
+test("a container asks when it has a label of ours", (t) => {
+  t.is(asksFor({ "com.example": "x" }), undefined);
+  t.deepEqual(asksFor({ "overlayd.node": "node1" }), { node: "node1" });
+  t.deepEqual(asksFor({ "overlayd.task": "typed by a person" }), { node: null });
   t.deepEqual(asksFor({ "overlayd.network": "web" }), { node: null });
   t.deepEqual(asksFor({ "overlayd.netwrok": "web", "overlayd.node": "node2" }), { node: "node2" });
 });
 
 test("what an agent started itself asks for nothing", (t) => {
-  t.is(asksFor({ "overlayd.task": "x", "overlayd.role": "pause", "overlayd.node": "node1" }), undefined);
+  t.is(
+    asksFor({ "overlayd.task": "x", "overlayd.role": "pause", "overlayd.node": "node1", "overlayd.node-id": "y" }),
+    undefined,
+  );
 });

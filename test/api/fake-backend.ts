@@ -44,6 +44,7 @@ export function nodeRow(name: string, over: Partial<Node> = {}): Node {
     availability: "active",
     state: "ready",
     heldPorts: [],
+    docker: true,
     createdAt: 0,
     ...over,
   };
@@ -66,7 +67,7 @@ export function serviceRow(name: string, over: Partial<Service> = {}): Service {
   return {
     id: id(name),
     name,
-    workload: { runtime: "process", command: ["node", "server.js"], env: {}, workdir: null },
+    workload: { runtime: "process", command: ["node", "server.js"], env: {}, workdir: null, stopGracePeriodMs: 10_000 },
     labels: {},
     replicas: 1,
     networks: [id("web")],

@@ -81,6 +81,7 @@ function cluster(): FakeBackend {
           command: ["node", "/srv/configs/search-server.js"],
           env: { A: "b" },
           workdir: null,
+          stopGracePeriodMs: 10_000,
         },
         replicas: 3,
         ports: [{ published: 9200, target: 9200, protocol: "tcp", mode: "ingress", address: null }],
@@ -143,6 +144,8 @@ const outputs: [args: string, out: string[]][] = [
   ["service ps -q search --filter node=node2", [ID("search2t")]],
   ["service ps -q search -f desired-state=shutdown", [ID("old")]],
   ["node ls -q --filter role=manager", [id("node1")]],
+  ["peers -q --filter state=down", ["node3"]],
+  ["peers -q --filter name=node", ["node2", "node3"]],
   [
     "service ls",
     [
@@ -257,7 +260,7 @@ for (const [kind, name] of [
 
 const CREATE = "service create --name web -p 80:8080 --publish published=53,target=53,protocol=udp --replicas 2";
 const CREATE_MORE =
-  "--network name=web,alias=db,alias=store --dns-ttl 2m -e A=1 --env B -w /srv --constraint node.name==node1 --endpoint-mode dnsrr --scheduler wrr --weight node1=3 --weight node2=0 --affinity client-ip --affinity-timeout 2m --locality prefer-local --ingress-source-nat --stop-grace 30s";
+  "--network name=web,alias=db,alias=store --dns-ttl 2m -e A=1 --env B -w /srv --constraint node.name==node1 --endpoint-mode dnsrr --scheduler wrr --weight node1=3 --weight node2=0 --affinity client-ip --affinity-timeout 2m --locality prefer-local --ingress-source-nat --stop-grace 30s --stop-grace-period 45s";
 
 test("service create asks for what its options say, and prints id and progress", async (t) => {
   const backend = cluster();
@@ -281,6 +284,7 @@ test("service create asks for what its options say, and prints id and progress",
         command: ["serve", "--name", "x"],
         env: { A: "1", B: "2" },
         workdir: "/srv",
+        stopGracePeriodMs: 45_000,
       },
       labels: {},
       replicas: 2,
@@ -361,6 +365,12 @@ const usage: [args: string, says: RegExp][] = [
   ["service lss", /unknown command 'lss'\n\(Did you mean ls\?\)/],
   ["network ls --filter web", /'web' is invalid. write KEY=VALUE/],
   ["service ps a --filter nod=node1", /'nod=node1' is invalid. no filter 'nod'; did you mean 'node'\?/],
+  [
+    "service ps a --filter desired-state=runnign",
+    /desired-state is running or draining or shutdown, not 'runnign'; did/,
+  ],
+  ["network ls --filter internal=yes", /internal is true or false, not 'yes'/],
+  ["service inspect --format {{.ID}} a", /Allowed choices are json/],
   ["service create", /'--name <name>' not specified/],
   ["service create --name a", /missing required argument 'image'/],
   ["service create --name a --nme b x", /unknown option '--nme'\n\(Did you mean --name\?\)/],

@@ -25,6 +25,7 @@ export function nodeRow(name: string, address: string, ingressAddress: string): 
     availability: "active",
     state: "ready",
     heldPorts: [],
+    docker: true,
     createdAt: 0,
   };
 }
@@ -33,7 +34,7 @@ export function serviceRow(name: string, rest: Partial<Service> & Pick<Service, 
   return {
     id: idOf(name),
     name,
-    workload: { runtime: "process", command: ["true"], env: {}, workdir: null },
+    workload: { runtime: "process", command: ["true"], env: {}, workdir: null, stopGracePeriodMs: 10_000 },
     labels: {},
     replicas: 1,
     aliases: {},

@@ -14,7 +14,7 @@ export class FakeRuntime implements AnyRuntime {
   readonly calls: string[] = [];
   readonly tasks = new Map<string, FakeTask>();
   /** What the next call of that name throws, once. */
-  readonly failures = new Map<"prepare" | "start" | "remove", Error>();
+  readonly failures = new Map<"prepare" | "start" | "remove" | "adopt", Error>();
   /** Of the tasks that start from now. */
   ready: Promise<void> | null = null;
   /** What prepare says that it does. */
@@ -53,6 +53,7 @@ export class FakeRuntime implements AnyRuntime {
   }
 
   async adopt({ id }: TaskId): Promise<Running | undefined> {
+    this.#fail("adopt");
     return this.tasks.get(id)?.running;
   }
 
@@ -75,6 +76,10 @@ export class FakeRuntime implements AnyRuntime {
 
   #call(name: "prepare" | "start" | "remove", id: string): void {
     this.calls.push(`${name} ${id}`);
+    this.#fail(name);
+  }
+
+  #fail(name: "prepare" | "start" | "remove" | "adopt"): void {
     const failure = this.failures.get(name);
     this.failures.delete(name);
     if (failure !== undefined) throw failure;

@@ -57,18 +57,25 @@ for (const { title, rules, opened, closed } of rows) {
       return "";
     };
     const policy = new ForwardPolicy({ log: silentLog, device: "overlay0", iptables });
-    await policy.open();
+    await policy.open({ hasDocker: true });
     t.deepEqual(calls.splice(0), opened);
     await policy.close();
     t.deepEqual(calls, closed);
   });
 }
 
-test("without iptables nothing is done and nothing is wrong", async (t) => {
+test("without iptables nothing is done, and on a node with Docker that is told, once", async (t) => {
   const iptables = async (): Promise<string> => {
     throw new PlatformError("'iptables' is not installed", "apt-get install iptables");
   };
-  const policy = new ForwardPolicy({ log: silentLog, device: "overlay0", iptables });
-  await t.notThrowsAsync(policy.open());
+  const warnings: string[] = [];
+  const log = { ...silentLog, warn: (message: string) => void warnings.push(message) };
+  const policy = new ForwardPolicy({ log, device: "overlay0", iptables });
+  await policy.open({ hasDocker: false });
+  t.deepEqual(warnings, []);
+  await policy.open({ hasDocker: true });
+  await policy.open({ hasDocker: true });
+  t.is(warnings.length, 1);
+  t.regex(warnings[0]!, /iptables -I DOCKER-USER -i overlay0 -j ACCEPT/);
   await t.notThrowsAsync(policy.close());
 });

@@ -13,7 +13,7 @@ function task(id: string, desired: DesiredTask["desired"] = "running"): DesiredT
   return {
     id,
     name: `web.${id}`,
-    workload: { runtime: "process", command: ["true"], env: {}, workdir: null },
+    workload: { runtime: "process", command: ["true"], env: {}, workdir: null, stopGracePeriodMs: 10_000 },
     address: "10.192.16.9",
     nameservers: ["10.192.16.1"],
     ports: [],
@@ -260,6 +260,23 @@ test("a runtime that is away is the reason, and its return ends the wait", async
   comeBack();
   await clock.advance(0);
   t.deepEqual(states().slice(-2), ["starting", "running"]);
+});
+
+test("a task that goes on while its runtime is away is running, and adopted when that is back", async (t) => {
+  const { clock, runtime, supervisor, states, statuses } = setUp();
+  let comeBack: () => void = () => {};
+  const back = new Promise<void>((resolve) => {
+    comeBack = resolve;
+  });
+  runtime.run("a");
+  runtime.failures.set("adopt", new AwayError("Docker does not answer", back, { runningSince: 7 }));
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  t.like(statuses, [{ state: "running", since: 7, error: null }]);
+  comeBack();
+  await clock.advance(0);
+  t.deepEqual(states(), ["running", "running"]);
+  t.is(runtime.calls.includes("start a"), false);
 });
 
 test("a task is running when it is ready, and what is done before that is told", async (t) => {

@@ -38,7 +38,8 @@ async function start(
   name: string,
   { labels = {}, network = "none", argv = SLEEP }: StartOptions = {},
 ): Promise<string> {
-  const all = { "overlayd.node": `${PREFIX}n1`, ...labels };
+  const asks = Object.keys(labels).length > 0;
+  const all = asks ? { "overlayd.node": `${PREFIX}n1`, ...labels } : {};
   const flags = Object.entries(all).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
   const options = ["--name", `${PREFIX}-${name}`, "--hostname", name, "--network", network, "--init"];
   return (await run(["docker", "run", "-d", ...options, ...flags, BASE_IMAGE, ...argv])).trim();
@@ -325,6 +326,11 @@ const wrongCalls: [when: string, argv: string[], says: RegExp][] = [
   ["it is attached already", ["attach", "CLIENT", "--network", "web"], /attached to 'web' already, by node 'attn1'/],
   ["the address is outside the subnet", ["attach", "LOOSE", "--network", "web", "--ip", "10.1.1.1"], /is not in/],
   ["the address is taken", ["attach", "LOOSE", "--network", "web", "--ip", "GATEWAY"], /network, gateway or broadcast/],
+  [
+    "another has the address",
+    ["attach", "LOOSE", "--network", "web", "--ip", "TAKEN"],
+    /in use by endpoint 'att-client'/,
+  ],
   ["the name is illegal", ["attach", "LOOSE", "--network", "web", "--name", "a_b"], /a name has letters/],
   ["a port has no service", ["attach", "LOOSE", "--network", "web", "-p", "80:80"], /needs a service/],
   ["it is not attached", ["detach", "LOOSE"], /'att-loose' is not attached on this node/],
@@ -334,7 +340,12 @@ engineTest("a wrong attach or detach says what is wrong, and leaves nothing", as
   await start("loose");
   const client = (await endpointOf(node1!, "client"))!.address!;
   const gateway = client.replace(/\d+\.\d+$/, (end) => `${Number(end.split(".")[0]) & 0xf0}.1`);
-  const words: Record<string, string> = { CLIENT: `${PREFIX}-client`, LOOSE: `${PREFIX}-loose`, GATEWAY: gateway };
+  const words: Record<string, string> = {
+    CLIENT: `${PREFIX}-client`,
+    LOOSE: `${PREFIX}-loose`,
+    GATEWAY: gateway,
+    TAKEN: client,
+  };
   for (const [when, argv, says] of wrongCalls) {
     const { status, stderr } = await node1!.tryExec(["overlayctl", ...argv.map((word) => words[word] ?? word)]);
     t.is(status, 1, when);

@@ -41,6 +41,19 @@ async function ask(node: string, count: number): Promise<string[]> {
   return names;
 }
 
+/** Ids of the containers of a node's tasks. */
+async function containersOf(node: string): Promise<string[]> {
+  const filter = ["--filter", `label=overlayd.node=${node}`, "--filter", "label=overlayd.task"];
+  return (await run(["docker", "ps", "-q", ...filter])).split("\n").filter(Boolean).sort();
+}
+
+async function killAgent(node: string): Promise<void> {
+  const id = (await compose.must("ps", "-q", node)).trim();
+  const script = (await run(["docker", "inspect", "--format", "{{.State.Pid}}", id])).trim();
+  const [agent] = readFileSync(`/proc/${script}/task/${script}/children`, "utf8").split(" ");
+  process.kill(Number(agent), "SIGKILL");
+}
+
 const checks: [line: RegExp, check: Check][] = [
   [
     /^up -d/,
@@ -103,6 +116,17 @@ const checks: [line: RegExp, check: Check][] = [
     async (t) => {
       const isWhole = async () => new Set((await tasks()).map(({ node }) => node)).size === 3;
       await waitFor(isWhole, { what: "a task on each node", deadlineMs: 60_000 });
+      t.true((await ask("node3", 6)).every((name) => name !== ""));
+      // An agent that dies comes back by itself, and finds its tasks.
+      const before = await containersOf("node3");
+      await killAgent("node3");
+      const curl = ["exec", "node3", "curl", "-s", "-m", "5", "localhost:9200"];
+      await waitFor(async () => (await compose.run(...curl)).status === 0, {
+        what: "the node whose agent died to answer",
+        deadlineMs: 60_000,
+      });
+      await waitFor(isWhole, { what: "a task on each node", deadlineMs: 60_000 });
+      t.deepEqual(await containersOf("node3"), before);
       t.true((await ask("node3", 6)).every((name) => name !== ""));
     },
   ],

@@ -48,7 +48,13 @@ async function setUp(t: ExecutionContext): Promise<World> {
     const parts = { engine, clock: systemClock, log: silentLog };
     const watch = new EngineWatch(parts);
     watch.start();
-    const runtime = new DockerRuntime({ ...parts, node, watch, sandboxes, environment: { HOME: directory } });
+    const runtime = new DockerRuntime({
+      ...parts,
+      node: () => ({ id: node, name: node }),
+      watch,
+      sandboxes,
+      environment: { HOME: directory },
+    });
     closes.push(async () => {
       runtime.close();
       await watch.stop();
@@ -199,7 +205,11 @@ engineTest("a task with a health check is ready when it is healthy, and ends whe
   t.teardown(() => run(["docker", "rmi", image]));
   const { agent, spec, preparation, containers } = await setUp(t);
   const runtime = agent();
-  const task = spec({ image, command: sh("sleep 0.5; touch /tmp/healthy; exec sleep 600") });
+  const out = await mkdtemp(join(tmpdir(), "overlayd-test-"));
+  t.teardown(() => rm(out, { recursive: true }));
+  const script = "trap 'touch /out/asked; exit' TERM; sleep 0.5; touch /tmp/healthy; while :; do sleep 0.1; done";
+  const mounts = [{ type: "bind" as const, source: out, target: "/out", readOnly: false, sizeBytes: null }];
+  const task = spec({ image, command: sh(script), mounts });
   await runtime.prepare(task, preparation);
   const running = await runtime.start(task);
   t.not(running.ready, null);
@@ -211,6 +221,7 @@ engineTest("a task with a health check is ready when it is healthy, and ends whe
   t.regex((await running.exited).error ?? "", /^unhealthy: .*\/tmp\/healthy/);
   t.is(await runtime.adopt(task), undefined);
   const again = await runtime.start(task);
+  t.true(existsSync(join(out, "asked")), "it was asked to end before it was replaced");
   t.is((await containers("{{.ID}}")).length, 2);
   await again.stop(1000);
 });
@@ -256,6 +267,20 @@ engineTest("what nobody wants is removed, and of another node nothing", async (t
   await waitFor(async () => (await containers("{{.Names}}")).length === 2, { what: "the old task's containers to go" });
   t.deepEqual((await containers("{{.Names}}")).sort(), [`web.1.${kept.id}`, `web.1.${kept.id}.pause`]);
   t.is((await other.containers("{{.Names}}")).length, 1);
+});
+
+engineTest("a task that is started again by hand is told, and adopted as it runs now", async (t) => {
+  const { agent, spec, preparation, containers } = await setUp(t);
+  const runtime = agent();
+  const task = spec({ command: SLEEP });
+  await runtime.prepare(task, preparation);
+  const running = await runtime.start(task);
+  const before = await containers("{{.ID}}");
+  await run(["docker", "restart", "-t", "0", `web.1.${task.id}`]);
+  t.regex((await running.exited).error ?? "", /^(somebody started its container again|killed by SIGKILL)/);
+  const adopted = await runtime.adopt(task);
+  t.true(adopted!.startedAt > running.startedAt);
+  t.deepEqual(await containers("{{.ID}}"), before);
 });
 
 const LOSSES: [title: string, argv: (task: Spec) => string[], error: RegExp][] = [
@@ -306,6 +331,13 @@ engineTest(
     t.regex(error?.message ?? "", /^Docker does not answer on .*docker\.sock: /);
     await run(["docker", "kill", `web.1.${ends.id}`]);
     t.deepEqual(await runs[0]?.exited, { exitCode: null, error: "it ended while Docker was away" });
+    // An agent that starts now cannot adopt anything, and yet knows what runs.
+    const next = agent();
+    const away = await Promise.all(
+      [ends, stays].map((task) => t.throwsAsync(next.adopt(task), { instanceOf: AwayError })),
+    );
+    t.is((away[0] as AwayError).runningSince, undefined);
+    t.true(Math.abs((away[1] as AwayError).runningSince! - runs[1]!.startedAt) < 3000);
     await door.open();
     await (error as AwayError).back;
     t.truthy(await runtime.adopt(stays));

@@ -13,10 +13,10 @@ export interface LabNames {
 }
 
 export async function removeLab({ prefix, nodeNames, directory }: LabNames): Promise<void> {
-  const all = await listNamespaces();
-  const hosts = all.filter((name) => name.startsWith(`${prefix}-`));
+  const hosts = (await listNamespaces()).filter((name) => name.startsWith(`${prefix}-`));
   for (const host of hosts) await endProcesses(host);
-  for (const name of all) {
+  // Only now, for an agent makes and removes some while it runs.
+  for (const name of await listNamespaces()) {
     const startsWith = (kind: string): boolean => nodeNames.some((node) => name.startsWith(`ovl-${node}${kind}-`));
     if (!startsWith("") && !startsWith(".run") && !startsWith(".att")) continue;
     const own = nodeNames.every((node) => node.startsWith(prefix)) || (await isLinkedTo(name, hosts));

@@ -56,7 +56,7 @@ async function setUp(t: ExecutionContext): Promise<World> {
     spec: (process) => ({
       id: newId(),
       name: "web.1",
-      workload: { runtime: "process", env: {}, workdir: null, ...process },
+      workload: { runtime: "process", env: {}, workdir: null, stopGracePeriodMs: 10_000, ...process },
       address: "10.192.16.9",
       nameservers: ["10.192.16.1"],
       ports: [],
