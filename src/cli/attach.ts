@@ -5,7 +5,7 @@ import type { PortWords } from "../lib/published-ports.ts";
 import { collect, publishedPorts, words } from "./arguments.ts";
 import { type Context, forEachName } from "./context.ts";
 import { addExternalCommands } from "./external.ts";
-import { capital, shortId } from "./format.ts";
+import { capital, formatError, shortId } from "./format.ts";
 import {
   addListingOptions,
   type Filters,
@@ -81,12 +81,12 @@ const FILTERS: Filters<EndpointView> = {
 };
 
 function endpointListing(truncate: boolean): Listing<EndpointView> {
-  const id = (row: EndpointView) => (row.id === null ? "-" : shortId(row.id, truncate));
+  const id = (row: EndpointView) => (row.id === null ? undefined : shortId(row.id, truncate));
   return {
     id,
     filters: FILTERS,
     columns: [
-      { header: "ID", value: id },
+      { header: "ID", value: (row) => id(row) ?? "-" },
       { header: "NAME", value: (row) => row.name ?? "" },
       { header: "IMAGE", value: (row) => row.image ?? "" },
       { header: "NETWORK", value: (row) => row.network ?? "" },
@@ -94,7 +94,7 @@ function endpointListing(truncate: boolean): Listing<EndpointView> {
       { header: "NODE", value: (row) => row.node ?? row.vtep ?? "" },
       { header: "SERVICE", value: (row) => row.service ?? "" },
       { header: "STATE", value: (row) => (row.state === null ? "" : capital(row.state)) },
-      { header: "ERROR", value: (row) => (row.error === null ? "" : `"${row.error}"`) },
+      { header: "ERROR", value: (row) => formatError(row.error, truncate) },
     ],
   };
 }

@@ -1,4 +1,5 @@
 // What a command works with, injected so that a test can stand in for the terminal, the agent and time.
+import { type Command, Option } from "commander";
 import type { ApiClient } from "../api/client.ts";
 import { messageOf } from "../lib/errors.ts";
 
@@ -44,6 +45,13 @@ export async function forEachName(
     }
   }
   if (failed) throw new ExitStatus(1);
+}
+
+/** They say what `inspect` does anyway, for whoever is used to them. */
+export function addInspectOptions(command: Command): Command {
+  return command
+    .option("--json", "print JSON, as it does anyway")
+    .addOption(new Option("-f, --format <format>", "likewise").choices(["json"]));
 }
 
 /** `inspect`: a JSON array of what was found, as Docker prints it. */

@@ -3,6 +3,7 @@ import type { PortView } from "../api/schema.ts";
 
 const SHORT_ID = 12;
 const COMMAND_WIDTH = 30;
+const ERROR_WIDTH = 30;
 const HOUR = 3600;
 const DAY = 24 * HOUR;
 const WEEK = 7 * DAY;
@@ -61,7 +62,16 @@ export function formatCommand(command: readonly string[], truncate: boolean): st
   const text = command
     .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
     .join(" ");
-  return truncate && text.length > COMMAND_WIDTH ? `${text.slice(0, COMMAND_WIDTH - 1)}…` : text;
+  return cut(text, COMMAND_WIDTH, truncate);
+}
+
+/** Why, in quotes; nothing when all is well. */
+export function formatError(error: string | null, truncate: boolean): string {
+  return error === null ? "" : `"${cut(error, ERROR_WIDTH, truncate)}"`;
+}
+
+function cut(text: string, width: number, truncate: boolean): string {
+  return truncate && text.length > width ? `${text.slice(0, width - 1)}…` : text;
 }
 
 /** An image as it was named; of a process its command. */

@@ -20,14 +20,26 @@ interface Filter {
   value: string;
 }
 
-/** What a row must be like for `--filter KEY=VALUE`, by key. */
-export type Filters<T> = Readonly<Record<string, (row: T, value: string) => boolean>>;
+/** Whether a row passes `--filter KEY=VALUE`. */
+interface Rule<T> {
+  (row: T, value: string): boolean;
+  /** All that VALUE can be; undefined: anything. */
+  values?: readonly string[];
+}
+
+/** By key. */
+export type Filters<T> = Readonly<Record<string, Rule<T>>>;
 
 export interface Listing<T> {
   columns: readonly Column<T>[];
-  /** What -q prints. */
-  id(row: T): string;
+  /** What -q prints; undefined: nothing. */
+  id(row: T): string | undefined;
   filters?: Filters<T>;
+}
+
+/** For a property that is one of few words. */
+export function oneOf<T>(values: readonly string[], of: (row: T) => string): Rule<T> {
+  return Object.assign((row: T, value: string) => of(row) === value, { values });
 }
 
 /** Docker's: a part of the name will do. */
@@ -54,17 +66,22 @@ export function addListingOptions(
     const help = `only rows with KEY=VALUE; KEY is ${keys.join(", ")}. One key twice: either will do`;
     command.option("-f, --filter <key=value>", help, (text: string, before: readonly Filter[] = []) => [
       ...before,
-      parseFilter(text, keys),
+      parseFilter(text, filters),
     ]);
   }
   return command;
 }
 
-function parseFilter(text: string, keys: readonly string[]): Filter {
+function parseFilter(text: string, filters: Filters<never>): Filter {
+  const keys = Object.keys(filters);
   const [key = "", ...rest] = text.split("=");
   if (rest.length === 0) throw new InvalidArgumentError("write KEY=VALUE");
   if (!keys.includes(key)) throw new InvalidArgumentError(`no filter '${key}'${didYouMean(key, keys)}`);
-  return { key, value: rest.join("=") };
+  const value = rest.join("=");
+  const { values } = filters[key]!;
+  if (values?.includes(value) === false)
+    throw new InvalidArgumentError(`${key} is ${values.join(" or ")}, not '${value}'${didYouMean(value, values)}`);
+  return { key, value };
 }
 
 /** Rows that pass a filter of every key that is given. */
@@ -86,7 +103,13 @@ export function printListing<T>(
   listing: Listing<T>,
 ): void {
   const rows = passing(all, options.filter ?? [], listing.filters ?? {});
-  if (options.quiet === true) context.out(rows.map((row) => `${listing.id(row)}\n`).join(""));
+  if (options.quiet === true)
+    context.out(
+      rows
+        .flatMap((row) => listing.id(row) ?? [])
+        .map((id) => `${id}\n`)
+        .join(""),
+    );
   else if (isJson(options)) context.out(`${JSON.stringify(rows, null, 2)}\n`);
   else context.out(formatTable(listing.columns, rows));
 }

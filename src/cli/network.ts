@@ -1,7 +1,7 @@
 // overlayctl network
 import type { Command } from "commander";
 import type { CreateNetwork, NetworkView } from "../api/schema.ts";
-import { type Context, forEachName, inspect } from "./context.ts";
+import { addInspectOptions, type Context, forEachName, inspect } from "./context.ts";
 import { shortId } from "./format.ts";
 import {
   addListingOptions,
@@ -10,6 +10,7 @@ import {
   hasName,
   type Listing,
   type ListingOptions,
+  oneOf,
   printListing,
 } from "./listing.ts";
 
@@ -34,11 +35,9 @@ export function addNetworkCommands(program: Command, context: Context): void {
     printListing(context, options, await context.api().networks(), networkListing(options.trunc));
   });
 
-  network
-    .command("inspect <name...>")
-    .description("show networks with their services and endpoints, as JSON")
-    .option("--json", "print JSON, as it does anyway")
-    .action((names: string[]) => inspect(context, names, (name) => context.api().network(name)));
+  addInspectOptions(
+    network.command("inspect <name...>").description("show networks with their services and endpoints, as JSON"),
+  ).action((names: string[]) => inspect(context, names, (name) => context.api().network(name)));
 
   network
     .command("rm <name...>")
@@ -55,7 +54,7 @@ export function addNetworkCommands(program: Command, context: Context): void {
 const FILTERS: Filters<NetworkView> = {
   id: hasId,
   name: hasName,
-  internal: (row, value) => `${row.internal}` === value,
+  internal: oneOf(["true", "false"], (row) => `${row.internal}`),
 };
 
 function networkListing(truncate: boolean): Listing<NetworkView> {

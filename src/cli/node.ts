@@ -1,7 +1,7 @@
 // overlayctl node
 import type { Command } from "commander";
 import type { NodeView } from "../api/schema.ts";
-import { type Context, forEachName, inspect } from "./context.ts";
+import { addInspectOptions, type Context, forEachName, inspect } from "./context.ts";
 import { capital } from "./format.ts";
 import {
   addListingOptions,
@@ -10,6 +10,7 @@ import {
   hasName,
   type Listing,
   type ListingOptions,
+  oneOf,
   printListing,
 } from "./listing.ts";
 
@@ -21,11 +22,9 @@ export function addNodeCommands(program: Command, context: Context): void {
     filters: FILTERS,
   }).action(async (options: ListingOptions) => printListing(context, options, await context.api().nodes(), NODES));
 
-  node
-    .command("inspect <name...>")
-    .description("show nodes, as JSON")
-    .option("--json", "print JSON, as it does anyway")
-    .action((names: string[]) => inspect(context, names, (name) => context.api().node(name)));
+  addInspectOptions(node.command("inspect <name...>").description("show nodes, as JSON")).action((names: string[]) =>
+    inspect(context, names, (name) => context.api().node(name)),
+  );
 
   for (const [word, availability, description] of [
     ["drain", "drain", "move tasks away from nodes, and give them no new ones"],
@@ -57,8 +56,8 @@ export function addNodeCommands(program: Command, context: Context): void {
 const FILTERS: Filters<NodeView> = {
   id: hasId,
   name: hasName,
-  role: (row, value) => (row.manager ? "manager" : "worker") === value,
-  availability: (row, value) => row.availability === value,
+  role: oneOf(["manager", "worker"], (row) => (row.manager ? "manager" : "worker")),
+  availability: oneOf(["active", "drain"], (row) => row.availability),
 };
 
 const NODES: Listing<NodeView> = {

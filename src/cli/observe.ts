@@ -4,7 +4,7 @@ import type { FlowView, PeerView } from "../api/schema.ts";
 import { count } from "./arguments.ts";
 import type { Context } from "./context.ts";
 import { formatBytes, formatDuration } from "./format.ts";
-import { addListingOptions, type Listing, type ListingOptions, printListing } from "./listing.ts";
+import { addListingOptions, hasName, type Listing, type ListingOptions, oneOf, printListing } from "./listing.ts";
 import { CLEAR_SCREEN } from "./table.ts";
 
 const WATCH_MS = 1000;
@@ -12,6 +12,7 @@ const WATCH_MS = 1000;
 export function addObserveCommands(program: Command, context: Context): void {
   addListingOptions(program.command("peers").description("show the other nodes as this one's data path sees them"), {
     quiet: true,
+    filters: PEERS.filters!,
   })
     .option("--watch", "show them anew every second, until Ctrl-C")
     .action(async (options: ListingOptions & { watch?: true }) => {
@@ -24,7 +25,9 @@ export function addObserveCommands(program: Command, context: Context): void {
       }
     });
 
-  addListingOptions(program.command("flows").description("show this node's live connections"))
+  addListingOptions(program.command("flows").description("show this node's live connections"), {
+    filters: FLOWS.filters!,
+  })
     .option("--service <service>", "of this service only")
     .option("--endpoint <endpoint>", "of this address, task (SERVICE.SLOT) or container only")
     .option("--limit <count>", "at most so many", count, 1000)
@@ -51,6 +54,7 @@ interface FlowsOptions extends ListingOptions {
 
 const PEERS: Listing<PeerView> = {
   id: (row) => row.name,
+  filters: { name: hasName, state: oneOf(["up", "down", "init"], (row) => row.state) },
   columns: [
     { header: "NAME", value: (row) => row.name },
     { header: "ADDRESS", value: (row) => row.address },
@@ -68,6 +72,12 @@ const PEERS: Listing<PeerView> = {
 
 const FLOWS: Listing<FlowView> = {
   id: (row) => row.client,
+  filters: {
+    protocol: (row, value) => row.protocol === value,
+    state: (row, value) => row.state === value,
+    task: (row, value) => row.task === value,
+    node: (row, value) => row.node === value,
+  },
   columns: [
     { header: "PROTOCOL", value: (row) => row.protocol },
     { header: "CLIENT", value: (row) => row.client },

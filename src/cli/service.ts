@@ -2,8 +2,8 @@
 import { Argument, type Command } from "commander";
 import type { ServiceView, TaskView } from "../api/schema.ts";
 import { collect, scaling } from "./arguments.ts";
-import { type Context, forEachName, inspect } from "./context.ts";
-import { capital, formatAgo, formatPorts, formatWorkload, shortId } from "./format.ts";
+import { addInspectOptions, type Context, forEachName, inspect } from "./context.ts";
+import { capital, formatAgo, formatError, formatPorts, formatWorkload, shortId } from "./format.ts";
 import {
   addListingOptions,
   type Filters,
@@ -11,6 +11,7 @@ import {
   hasName,
   type Listing,
   type ListingOptions,
+  oneOf,
   printListing,
 } from "./listing.ts";
 import { addServiceCreate } from "./service-create.ts";
@@ -48,11 +49,9 @@ export function addServiceCommands(program: Command, context: Context): void {
 
   addServiceLogs(service, context);
 
-  service
-    .command("inspect <service...>")
-    .description("show services, as JSON")
-    .option("--json", "print JSON, as it does anyway")
-    .action((names: string[]) => inspect(context, names, (name) => context.api().service(name)));
+  addInspectOptions(service.command("inspect <service...>").description("show services, as JSON")).action(
+    (names: string[]) => inspect(context, names, (name) => context.api().service(name)),
+  );
 
   addWaitOptions(
     service
@@ -87,7 +86,7 @@ export function addServiceCommands(program: Command, context: Context): void {
 const SERVICE_FILTERS: Filters<ServiceView> = {
   id: hasId,
   name: hasName,
-  mode: (row, value) => row.mode === value,
+  mode: oneOf(["replicated", "attached"], (row) => row.mode),
   label: ({ labels }, value) => {
     const [key = "", ...rest] = value.split("=");
     return rest.length === 0 ? key in labels : labels[key] === rest.join("=");
@@ -98,7 +97,7 @@ const TASK_FILTERS: Filters<TaskView> = {
   id: hasId,
   name: hasName,
   node: (row, value) => row.node === value,
-  "desired-state": (row, value) => row.desired === value,
+  "desired-state": oneOf(["running", "draining", "shutdown"], (row) => row.desired),
 };
 
 function serviceListing(truncate: boolean): Listing<ServiceView> {
@@ -134,7 +133,7 @@ function taskListing(tasks: readonly TaskView[], truncate: boolean, now: number)
         header: "CURRENT STATE",
         value: (row) => `${capital(row.state)} ${formatAgo(row.since, now).toLowerCase()}`,
       },
-      { header: "ERROR", value: (row) => (row.error === null ? "" : `"${row.error}"`) },
+      { header: "ERROR", value: (row) => formatError(row.error, truncate) },
       { header: "PORTS", value: (row) => formatPorts(row.ports) },
     ],
   };

@@ -140,6 +140,19 @@ for (const [args, says] of wrong) {
   });
 }
 
+const listings: [args: string, printed: RegExp][] = [
+  ["-q", /^([0-9a-z]{12}\n){3}$/],
+  ["-q --no-trunc", /^([0-9a-z]{25}\n){3}$/],
+  ["-q --filter node=node2", /^[0-9a-z]{12}\n$/],
+  ["--filter name=app --no-trunc", /^ID .*\n- +app +app:1 .*"there is no network 'wbe'"\n$/],
+  ["--filter service=nobody", /^ID .*\n$/],
+];
+for (const [args, printed] of listings) {
+  test(`endpoint ls ${args}`, async (t) => {
+    t.regex((await overlayctl(t, cluster(), ["endpoint", "ls", ...args.split(" ")])).out, printed);
+  });
+}
+
 test("endpoint ls lists tasks, sandboxes, what was attached, and what was refused with the reason", async (t) => {
   const { out } = await overlayctl(t, cluster(), ["endpoint", "ls"]);
   const rows = out

@@ -11,7 +11,15 @@ import {
   serviceNetwork,
   variable,
 } from "../../src/cli/arguments.ts";
-import { formatAgo, formatBytes, formatCommand, formatDuration, formatPorts, shortId } from "../../src/cli/format.ts";
+import {
+  formatAgo,
+  formatBytes,
+  formatCommand,
+  formatDuration,
+  formatError,
+  formatPorts,
+  shortId,
+} from "../../src/cli/format.ts";
 import { formatTable } from "../../src/cli/table.ts";
 
 const SECOND = 1000;
@@ -240,3 +248,15 @@ test("a TTL is whole seconds, with a unit or without", (t) => {
   t.deepEqual(["0", "30", "30s", "2m", "2000ms"].map(seconds), [0, 30, 30, 120, 2]);
   for (const text of ["1500ms", "-1", "soon"]) t.throws(() => seconds(text), { instanceOf: InvalidArgumentError });
 });
+
+const errors: [error: string | null, truncate: boolean, text: string][] = [
+  [null, true, ""],
+  ["exit status 1", true, '"exit status 1"'],
+  ["a".repeat(30), true, `"${"a".repeat(30)}"`],
+  ["a".repeat(31), true, `"${"a".repeat(29)}…"`],
+  ["a".repeat(31), false, `"${"a".repeat(31)}"`],
+];
+for (const [error, truncate, text] of errors) {
+  test(`an error of ${error?.length ?? 0} characters${truncate ? "" : ", in full"}: ${text}`, (t) =>
+    t.is(formatError(error, truncate), text));
+}
