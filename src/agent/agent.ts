@@ -23,6 +23,7 @@ import { RunSandboxes } from "./run-sandboxes.ts";
 import { SpareMemory } from "./spare-memory.ts";
 import { Stops } from "./stops.ts";
 import { type Sandbox, Sync } from "./sync.ts";
+import { TaskLogs } from "./task-log.ts";
 import { TaskStatuses } from "./task-statuses.ts";
 import { createRuntimes, Tasks } from "./tasks.ts";
 import { findUnderlayLink, hostAddresses } from "./underlay-link.ts";
@@ -157,12 +158,15 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
   await sandboxes.start();
   stops.push(() => sandboxes.stop());
 
+  const logs = new TaskLogs({ session, runtime, engine, clock, log });
+  session.serveLogs((task, query) => logs.readOwn(task, query));
+
   await session.start();
   stops.push(() => session.stop());
   links.watch();
   mesh.watch();
   watch.start();
-  const backend = createBackend({ nodeName: node.name, session, dataPath, dns, sandboxes, runtime, attachments });
+  const backend = createBackend({ nodeName: node.name, session, dataPath, dns, sandboxes, logs, attachments });
   const api = await serveApi(backend, { socketPath: config.socket, log });
   stops.push(() => api.close());
   log.info("the agent runs", { node: node.name, address, path: config.socket });

@@ -9,13 +9,12 @@ import type { DnsServer } from "../dns/server.ts";
 import { UserError } from "../lib/errors.ts";
 import { formatIpv4 } from "../lib/ip.ts";
 import { DROP_NAMES } from "../packet/drop.ts";
-import type { AnyRuntime } from "../runtime/runtimes.ts";
 import type { Attachments } from "./attachments.ts";
 import type { DataPath } from "./datapath.ts";
 import { flowViews } from "./flow-views.ts";
 import type { Refusal } from "./refusals.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
-import { taskLog } from "./task-log.ts";
+import type { TaskLogs } from "./task-log.ts";
 
 /** Of those, the newest are looked through for what is asked for: half a second of this thread. */
 const MOST_FLOWS = 100_000;
@@ -27,7 +26,7 @@ export interface BackendParts {
   dns: DnsServer;
   sandboxes: RunSandboxes;
   attachments: Attachments;
-  runtime: Pick<AnyRuntime, "logs">;
+  logs: TaskLogs;
 }
 
 export function createBackend({
@@ -37,7 +36,7 @@ export function createBackend({
   dns,
   sandboxes,
   attachments,
-  runtime,
+  logs,
 }: BackendParts): Backend {
   const state = (): State => {
     if (session.state !== undefined) return session.state;
@@ -58,7 +57,7 @@ export function createBackend({
       const isAll = filter.service === undefined && filter.endpoint === undefined;
       return flowViews(state(), nodeName, dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);
     },
-    taskLog: (id, filter) => taskLog(state(), runtime, id, filter),
+    taskLog: (id, filter) => logs.read(id, filter),
     openSandbox: (request) => sandboxes.open(request),
     closeSandbox: (id) => sandboxes.close(id),
     attach: ({ subject, ...spec }) => attachments.attach(subject, spec),

@@ -1,28 +1,80 @@
-// The log of one of this node's tasks, for the local API.
+// Logs of tasks: of this node's own, whoever started them, and of others by way of the leader.
 import type { Readable } from "node:stream";
-import type { LogFilter } from "../api/schema.ts";
-import type { State } from "../cluster/schema.ts";
+import type { LogQuery } from "../cluster/protocol.ts";
+import type { State, Task } from "../cluster/schema.ts";
+import type { Session } from "../cluster/session.ts";
+import type { Clock } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import { readLog } from "../runtime/container-log.ts";
+import { type Engine, EngineError } from "../runtime/engine.ts";
+import { followLog } from "../runtime/followed-log.ts";
 import { AwayError, RejectedError } from "../runtime/runtime.ts";
 import type { AnyRuntime } from "../runtime/runtimes.ts";
+import { namespaceOf } from "./attached-rows.ts";
 
-/** Throws UserError. */
-export async function taskLog(
-  state: State,
-  runtime: Pick<AnyRuntime, "logs">,
-  id: string,
-  filter: LogFilter,
-): Promise<Readable> {
-  const task = state.tasks.get(id);
-  if (task === undefined) throw new UserError(404, `there is no task ${id}`);
-  try {
-    const workload = state.services.get(task.serviceId)?.workload ?? null;
-    const log = await runtime.logs({ id, workload }, filter);
-    if (log !== undefined) return log;
-  } catch (error) {
-    if (error instanceof RejectedError) throw new UserError(400, error.message, { cause: error });
-    if (error instanceof AwayError) throw new UserError(503, error.message, { cause: error });
-    throw error;
+export interface TaskLogsParts {
+  session: Pick<Session, "state" | "nodeId" | "readLog">;
+  runtime: Pick<AnyRuntime, "logs">;
+  engine: Engine;
+  clock: Clock;
+  log: Log;
+}
+
+export class TaskLogs {
+  readonly #parts: TaskLogsParts;
+
+  constructor(parts: TaskLogsParts) {
+    this.#parts = parts;
   }
-  throw new UserError(404, `task ${id} has no log on this node`);
+
+  /** Of any node's task. Throws UserError. */
+  async read(id: string, query: LogQuery): Promise<Readable> {
+    const { session } = this.#parts;
+    const task = this.#task(id);
+    if (task.nodeId === null) throw new UserError(404, "the task is on no node yet");
+    return task.nodeId === session.nodeId ? this.readOwn(id, query) : session.readLog(id, query);
+  }
+
+  /** Of a task of this node. Throws UserError. */
+  async readOwn(id: string, query: LogQuery): Promise<Readable> {
+    const task = this.#task(id);
+    try {
+      const log = task.attachment === null ? await this.#ofOwn(task, query) : await this.#ofAttached(task, query);
+      if (log !== undefined) return log;
+    } catch (error) {
+      if (error instanceof RejectedError) throw new UserError(400, error.message, { cause: error });
+      if (error instanceof AwayError || error instanceof EngineError)
+        throw new UserError(503, error.message, { cause: error });
+      throw error;
+    }
+    throw new UserError(404, "it has no log on its node");
+  }
+
+  #ofOwn({ id, serviceId }: Task, query: LogQuery): Promise<Readable | undefined> {
+    const workload = this.#state.services.get(serviceId)?.workload ?? null;
+    return this.#parts.runtime.logs({ id, workload }, query);
+  }
+
+  async #ofAttached({ id, attachment }: Task, query: LogQuery): Promise<Readable | undefined> {
+    const { engine, clock, log } = this.#parts;
+    const { subject } = attachment!;
+    if (namespaceOf(subject) !== undefined) throw new UserError(404, "it is a network namespace, which has no log");
+    const container = await engine.container(subject);
+    if (container === undefined || !query.follow) return container && readLog(engine, container, query);
+    const isWanted = () => this.#state.tasks.has(id);
+    return followLog({ engine, clock, log, container: () => engine.container(subject), isWanted }, query);
+  }
+
+  #task(id: string): Task {
+    const task = this.#state.tasks.get(id);
+    if (task === undefined) throw new UserError(404, `there is no task ${id}`);
+    return task;
+  }
+
+  get #state(): State {
+    const { state } = this.#parts.session;
+    if (state !== undefined) return state;
+    throw new UserError(503, "this node has no state of the cluster yet");
+  }
 }

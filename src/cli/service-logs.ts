@@ -4,9 +4,12 @@ import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { type Command, InvalidArgumentError } from "commander";
 import type { LogFilter, TaskView } from "../api/schema.ts";
-import { messageOf } from "../lib/errors.ts";
+import { messageOf, UserError } from "../lib/errors.ts";
 import { count, duration } from "./arguments.ts";
 import { type Context, ExitStatus } from "./context.ts";
+
+/** So often it is looked for tasks that a followed service has got. */
+const LOOK_MS = 1000;
 
 interface LogsOptions {
   follow?: true;
@@ -17,7 +20,7 @@ interface LogsOptions {
 export function addServiceLogs(service: Command, context: Context): void {
   service
     .command("logs <service>")
-    .description("show what the tasks of a service on this node printed")
+    .description("show what the tasks of a service printed, on all nodes")
     .option("-f, --follow", "go on with what they print from now")
     .option("-n, --tail <lines>", "at most so many of the last lines of each", tailOf)
     .option("--since <time>", "only from then: 2026-01-02T13:23:37Z, or 42m ago", (text) => timeOf(text, context.now()))
@@ -25,26 +28,50 @@ export function addServiceLogs(service: Command, context: Context): void {
 }
 
 async function showLogs(context: Context, service: string, { follow, tail, since }: LogsOptions): Promise<void> {
-  const [tasks, { node }] = await Promise.all([context.api().tasks(service), context.api().status()]);
-  const here = tasks.filter((task) => task.node === node);
-  for (const task of tasks) {
-    if (task.node !== null && task.node !== node)
-      context.err(`${labelOf(task)}: its log is on ${task.node}; ask overlayctl there\n`);
-  }
   const filter: LogFilter = { follow: follow === true, tail: tail ?? null, since: since ?? null };
-  const width = Math.max(0, ...here.map((task) => labelOf(task).length));
-  const results = await Promise.all(here.map((task) => showLog(context, task, filter, width)));
-  if (results.includes(false)) throw new ExitStatus(1);
+  // BOUNDED: by the tasks that the service has had since; keyed by task id.
+  const shown = new Map<string, Promise<boolean>>();
+  let width = 0;
+  const show = async (query: LogFilter): Promise<void> => {
+    const tasks = (await context.api().tasks(service)).filter(({ id, node }) => node !== null && !shown.has(id));
+    width = Math.max(width, ...tasks.map((task) => labelOf(task).length));
+    for (const task of tasks) {
+      const notYet = () => shown.delete(task.id);
+      shown.set(task.id, showLog(context, task, query, { width, ...(query.follow && { notYet }) }));
+    }
+  };
+  await show(filter);
+  // Tasks that come later are followed from their beginning.
+  while (filter.follow) {
+    await context.pause(LOOK_MS);
+    await show({ ...filter, tail: null, since: null });
+  }
+  if ((await Promise.all(shown.values())).includes(false)) throw new ExitStatus(1);
+}
+
+/** `notYet` is called, where it is given, when the task has printed nothing yet that there were a log of. */
+interface ShowOptions {
+  width: number;
+  notYet?: () => void;
 }
 
 /** False when it cannot be shown, which was said then. */
-async function showLog(context: Context, task: TaskView, filter: LogFilter, width: number): Promise<boolean> {
+async function showLog(
+  context: Context,
+  task: TaskView,
+  filter: LogFilter,
+  { width, notYet }: ShowOptions,
+): Promise<boolean> {
   const label = labelOf(task);
   try {
     const log: Readable = await context.api().taskLog(task.id, filter);
     for await (const line of createInterface({ input: log })) context.out(`${label.padEnd(width)}    | ${line}\n`);
     return true;
   } catch (error) {
+    if (notYet !== undefined && error instanceof UserError && error.code === 404) {
+      notYet();
+      return true;
+    }
     context.err(`${label}: ${messageOf(error)}\n`);
     return false;
   }

@@ -1,5 +1,6 @@
 // The one writer of the cluster's state. Everything that changes it goes through `#transact`: one at a time, drafted,
 // reconciled, committed, and only then seen by anybody.
+import type { Readable } from "node:stream";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { ConfigError, messageOf, UserError } from "../lib/errors.ts";
 import { cidr, contains } from "../lib/ip.ts";
@@ -10,9 +11,18 @@ import { check } from "./check.ts";
 import { Command, type CommandInput, type CommandResult } from "./commands.ts";
 import { freeReleased } from "./ipam.ts";
 import { Liveness } from "./liveness.ts";
+import { LogRelay } from "./log-relay.ts";
 import { createFirstNetworks } from "./networks.ts";
 import { applyReport, registerNode } from "./nodes.ts";
-import { BEATS_PER_PERIOD, NodeIdentity, Report, type ReportInput, type StreamMessage } from "./protocol.ts";
+import {
+  BEATS_PER_PERIOD,
+  LogQuery,
+  LogRefusal,
+  NodeIdentity,
+  Report,
+  type ReportInput,
+  type StreamMessage,
+} from "./protocol.ts";
 import type { ReservedPort } from "./publishing.ts";
 import { reconcile } from "./scheduler.ts";
 import type { State } from "./schema.ts";
@@ -62,6 +72,7 @@ export class Leader {
   readonly #config: LeaderConfig;
   readonly #liveness: Liveness;
   readonly #barrier: AppliedBarrier;
+  readonly #logs: LogRelay;
   // BOUNDED: by the nodes, one session each; keyed by session id.
   readonly #sessions = new Map<string, NodeSession>();
   #state: State = emptyState();
@@ -79,6 +90,7 @@ export class Leader {
     this.#newId = newId;
     this.#config = config;
     this.#liveness = new Liveness(clock, config.livenessMs);
+    this.#logs = new LogRelay(clock, newId);
     this.#barrier = new AppliedBarrier(clock, (revision) => this.#behind(revision));
   }
 
@@ -159,6 +171,30 @@ export class Leader {
   async waitApplied(revision: number, timeoutMs: number): Promise<string[]> {
     this.#requireLeading();
     return this.#barrier.wait(revision, timeoutMs);
+  }
+
+  /** What a task printed, from its node. Throws UserError. */
+  async readLog(taskId: string, input: LogQuery): Promise<Readable> {
+    this.#requireLeading();
+    const query = check(LogQuery, input);
+    const task = this.#state.tasks.get(taskId);
+    const node = this.#state.nodes.get(task?.nodeId ?? "");
+    if (task === undefined) throw new UserError(404, `there is no task ${taskId}`);
+    if (node === undefined) throw new UserError(404, "the task is on no node yet");
+    const session = this.#sessionOf(node.id);
+    if (session === undefined) throw new UserError(409, `node '${node.name}' cannot be asked: it has no session`);
+    return this.#logs.ask((message) => session.sink.send(message), node.name, taskId, query);
+  }
+
+  /** A log that was asked for. Throws UserError 404 when nobody waits for it. */
+  bringLog(requestId: string, log: Readable): void {
+    this.#logs.bring(requestId, log);
+  }
+
+  /** Likewise. */
+  refuseLog(requestId: string, input: LogRefusal): void {
+    const { code, message } = check(LogRefusal, input);
+    this.#logs.refuse(requestId, new UserError(code, message));
   }
 
   async #transact<T>(

@@ -8,12 +8,32 @@ import type { StateJson } from "./state.ts";
 export const NodeIdentity = Node.pick({ name: true, address: true, vxlanPort: true, manager: true });
 export type NodeIdentity = z.infer<typeof NodeIdentity>;
 
+/** Which lines of a task's log. */
+export const LogQuery = z.object({
+  /** Goes on with what the task prints from now. */
+  follow: z.boolean(),
+  /** At most so many of the last lines; null: all. */
+  tail: z.int().min(0).nullable(),
+  /** Only what was printed at or after this time, wall-clock milliseconds; null: all. */
+  since: z.number().min(0).nullable(),
+});
+export type LogQuery = z.infer<typeof LogQuery>;
+
+/** Why a node cannot bring a log. */
+export const LogRefusal = z.object({
+  code: z.union([z.literal(400), z.literal(404), z.literal(409)]),
+  message: z.string(),
+});
+export type LogRefusal = z.infer<typeof LogRefusal>;
+
 /** One line of the leader's stream. The first is `session`, the second a `snapshot`; then as things happen. */
 export type StreamMessage =
   /** `livenessMs`: after so much silence either side gives the other up. */
   | { type: "session"; sessionId: string; nodeId: string; livenessMs: number }
   | { type: "snapshot"; state: StateJson }
   | { type: "changes"; revision: number; changes: Change[] }
+  /** The node is to bring the log of one of its tasks. */
+  | { type: "log"; requestId: string; taskId: string; query: LogQuery }
   | { type: "alive" };
 
 /** The stream as it arrives; snapshot and changes are checked by state.ts. */
@@ -21,6 +41,7 @@ export const StreamLine = z.discriminatedUnion("type", [
   z.object({ type: z.literal("session"), sessionId: Id, nodeId: Id, livenessMs: z.number().positive() }),
   z.object({ type: z.literal("snapshot"), state: z.unknown() }),
   z.object({ type: z.literal("changes"), revision: z.int(), changes: z.unknown() }),
+  z.object({ type: z.literal("log"), requestId: Id, taskId: Id, query: LogQuery }),
   z.object({ type: z.literal("alive") }),
 ]);
 export type StreamLine = z.infer<typeof StreamLine>;

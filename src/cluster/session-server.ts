@@ -2,10 +2,15 @@
 //   POST /v1/sessions               NodeIdentity -> stream
 //   POST /v1/sessions/:id/report    Report       -> 204
 //   POST /v1/commands               Command      -> CommandResult
+//   POST /v1/tasks/:id/log          LogQuery     -> bytes as they come
+//   POST /v1/logs/:id               bytes as they come -> 204 at their end
+//   POST /v1/logs/:id/refusal       LogRefusal   -> 204
 //   GET  /v1/applied?revision=&timeoutMs=        -> { behind: [node names] }
 // Errors are { message, field } with UserError's code.
 import type { ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { Readable } from "node:stream";
+import { finished } from "node:stream/promises";
 import { type FastifyInstance, fastify } from "fastify";
 import { z } from "zod";
 import { messageOf, UserError } from "../lib/errors.ts";
@@ -13,7 +18,7 @@ import type { Log } from "../lib/log.ts";
 import { check } from "./check.ts";
 import type { CommandInput } from "./commands.ts";
 import type { Leader, SessionSink } from "./leader.ts";
-import type { NodeIdentity, Report, StreamMessage } from "./protocol.ts";
+import type { LogQuery, LogRefusal, NodeIdentity, Report, StreamMessage } from "./protocol.ts";
 
 export interface SessionServerOptions {
   host: string;
@@ -30,6 +35,8 @@ export interface SessionServer {
 /** A node that takes no more is cut off here: it comes back for a snapshot. */
 const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
 const MAX_BODY_BYTES = 16 * 1024 * 1024;
+
+const BYTES = "application/octet-stream";
 
 const AppliedQuery = z.object({
   revision: z.coerce.number().int().min(0),
@@ -67,6 +74,22 @@ function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
     return reply.code(204).send();
   });
   server.post("/v1/commands", (request) => leader.execute(request.body as CommandInput));
+  server.post<{ Params: { id: string } }>("/v1/tasks/:id/log", async (request, reply) => {
+    const log = await leader.readLog(request.params.id, request.body as LogQuery);
+    return reply.type(BYTES).send(log);
+  });
+  // A log is handed on as it arrives, not read.
+  server.addContentTypeParser(BYTES, (_, payload, done) => done(null, payload));
+  server.post<{ Params: { id: string } }>("/v1/logs/:id", async (request, reply) => {
+    const log = request.body as Readable;
+    leader.bringLog(request.params.id, log);
+    await finished(log).catch(() => {}); // whoever reads it is told
+    return reply.code(204).send();
+  });
+  server.post<{ Params: { id: string } }>("/v1/logs/:id/refusal", async (request, reply) => {
+    leader.refuseLog(request.params.id, request.body as LogRefusal);
+    return reply.code(204).send();
+  });
   server.get("/v1/applied", async (request) => {
     const { revision, timeoutMs } = check(AppliedQuery, request.query);
     return { behind: await leader.waitApplied(revision, timeoutMs) };

@@ -1,11 +1,12 @@
 // A node's end of the control plane: one session with the leader, the newest state, and a copy of it on disk that the
 // node starts from when no leader answers.
+import { Readable } from "node:stream";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { type Random, systemRandom } from "../lib/random.ts";
 import type { CommandInput, CommandResult } from "./commands.ts";
-import { BEATS_PER_PERIOD, type NodeIdentity, StreamLine } from "./protocol.ts";
+import { BEATS_PER_PERIOD, type LogQuery, type NodeIdentity, StreamLine } from "./protocol.ts";
 import { Reporter } from "./reporter.ts";
 import type { HeldPort, State, TaskStatus } from "./schema.ts";
 import { readSnapshot, type Snapshot, SnapshotWriter } from "./snapshot-file.ts";
@@ -51,6 +52,9 @@ export class Session {
   #manager: string | undefined;
   #stream: AbortController | undefined;
   #attempts = 0;
+  #readOwnLog = async (_taskId: string, _query: LogQuery): Promise<Readable> => {
+    throw new UserError(409, "this node does not show logs yet");
+  };
   #run: Promise<void> = Promise.resolve();
 
   constructor(options: SessionOptions) {
@@ -148,6 +152,16 @@ export class Session {
     }
   }
 
+  /** What a task printed, from whatever node it is on. Throws UserError. */
+  readLog(taskId: string, query: LogQuery): Promise<Readable> {
+    return this.#ask((manager) => this.#transport.readLog(manager, taskId, query));
+  }
+
+  /** Has this node's logs brought to whoever asks the leader for them. `read` throws UserError. */
+  serveLogs(read: (taskId: string, query: LogQuery) => Promise<Readable>): void {
+    this.#readOwnLog = read;
+  }
+
   #adopt({ nodeId, state }: Snapshot, name: string): void {
     const taken = state.nodes.get(nodeId)?.name;
     if (taken !== name) {
@@ -197,6 +211,8 @@ export class Session {
           this.#begin(manager, opening, stateFromJson(line.state), (error) => abort.abort(error));
         } else if (line.type === "changes") {
           this.#advance(line.revision, line.changes);
+        } else if (line.type === "log") {
+          void this.#bringLog(manager, line);
         }
         rearm();
       }
@@ -242,6 +258,19 @@ export class Session {
     const next = applyChanges(state, parseChanges(changes), revision);
     this.#setState(next);
     this.#writer.write({ nodeId: this.#nodeId!, state: next });
+  }
+
+  async #bringLog(manager: string, { requestId, taskId, query }: Extract<StreamLine, { type: "log" }>): Promise<void> {
+    try {
+      const log = await this.#readOwnLog(taskId, query).catch((error: unknown) => {
+        const code = error instanceof UserError && (error.code === 400 || error.code === 404) ? error.code : 409;
+        return { code, message: messageOf(error) } as const;
+      });
+      if (log instanceof Readable) await this.#transport.bringLog(manager, requestId, log);
+      else await this.#transport.refuseLog(manager, requestId, log);
+    } catch (error) {
+      this.#log.debug("a log that another node asked for was not brought to its end", { reason: messageOf(error) });
+    }
   }
 
   #setState(state: State): void {

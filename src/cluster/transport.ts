@@ -1,7 +1,11 @@
 // How a session reaches a manager: an interface, and its HTTP implementation. session-server.ts is the other end.
+import { type ClientRequest, request as httpRequest } from "node:http";
+import type { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
+import { pipeline } from "node:stream/promises";
 import { UserError } from "../lib/errors.ts";
 import type { CommandInput, CommandResult } from "./commands.ts";
-import type { NodeIdentity, Report } from "./protocol.ts";
+import type { LogQuery, LogRefusal, NodeIdentity, Report } from "./protocol.ts";
 
 /** The request has certainly not arrived: another manager may be asked. */
 export class UnreachableError extends Error {
@@ -16,9 +20,15 @@ export interface Transport {
   execute(manager: string, command: CommandInput): Promise<CommandResult>;
   /** The names of the nodes that are behind. */
   waitApplied(manager: string, revision: number, timeoutMs: number): Promise<string[]>;
+  /** The log of any node's task, once its node brings it. */
+  readLog(manager: string, taskId: string, query: LogQuery): Promise<Readable>;
+  /** Brings a log that the leader asked for. Resolves at its end; ends it when nobody reads it any more. */
+  bringLog(manager: string, requestId: string, log: Readable): Promise<void>;
+  refuseLog(manager: string, requestId: string, refusal: LogRefusal): Promise<void>;
 }
 
 const ANSWER_TIMEOUT_MS = 10_000;
+const KEEP_ALIVE_MS = 30_000;
 const MAX_LINE_CHARACTERS = 256 * 1024 * 1024;
 const NOT_SENT = new Set([
   "ECONNREFUSED",
@@ -48,7 +58,40 @@ export const httpTransport: Transport = {
     const response = await send(manager, path, { method: "GET", signal });
     return ((await response.json()) as { behind: string[] }).behind;
   },
+  // fetch would end what is silent for five minutes.
+  readLog(manager, taskId, query) {
+    const { request, answer } = begin(manager, `/v1/tasks/${taskId}/log`, "application/json");
+    request.end(JSON.stringify(query));
+    return answer;
+  },
+  async bringLog(manager, requestId, log) {
+    const { request, answer } = begin(manager, `/v1/logs/${requestId}`, "application/octet-stream");
+    try {
+      await Promise.all([pipeline(log, request), answer]);
+    } finally {
+      request.destroy();
+    }
+  },
+  async refuseLog(manager, requestId, refusal) {
+    await send(manager, `/v1/logs/${requestId}/refusal`, { method: "POST", body: refusal });
+  },
 };
+
+/** A request whose body and answer may take as long as they like. */
+function begin(manager: string, path: string, type: string): { request: ClientRequest; answer: Promise<Readable> } {
+  const headers = { "content-type": type };
+  const request = httpRequest(`http://${manager}${path}`, { method: "POST", headers, agent: false });
+  request.on("socket", (socket) => socket.setKeepAlive(true, KEEP_ALIVE_MS));
+  const answer = new Promise<Readable>((resolve, reject) => {
+    request.on("error", (error: NodeJS.ErrnoException) => reject(failureOf(error.code ?? error.message, error)));
+    request.on("response", (response) => {
+      const status = response.statusCode ?? 0;
+      if (status < 300) resolve(response);
+      else text(response).then((body) => reject(refusalOf(status, body)), reject);
+    });
+  });
+  return { request, answer };
+}
 
 async function send(
   manager: string,
@@ -65,27 +108,29 @@ async function send(
     throw describeFailure(error);
   }
   if (response.ok) return response;
-  throw await refusalOf(response);
+  throw refusalOf(response.status, await response.text());
 }
 
 /** fetch says only "fetch failed"; the reason is in its cause. */
 function describeFailure(error: unknown): Error {
   const cause = (error as { cause?: NodeJS.ErrnoException }).cause;
-  const reason = cause?.code ?? cause?.message ?? (error as Error).message;
-  return NOT_SENT.has(reason) ? new UnreachableError(reason, { cause: error }) : new Error(reason, { cause: error });
+  return failureOf(cause?.code ?? cause?.message ?? (error as Error).message, error);
 }
 
-async function refusalOf(response: Response): Promise<Error> {
-  const text = await response.text();
+function failureOf(reason: string, cause: unknown): Error {
+  return NOT_SENT.has(reason) ? new UnreachableError(reason, { cause }) : new Error(reason, { cause });
+}
+
+function refusalOf(status: number, body: string): Error {
   let answer: { message?: string; field?: string } = {};
   try {
-    answer = JSON.parse(text) as typeof answer;
+    answer = JSON.parse(body) as typeof answer;
   } catch {
-    return new Error(`HTTP ${response.status}: ${text.slice(0, 200)}`);
+    return new Error(`HTTP ${status}: ${body.slice(0, 200)}`);
   }
-  const message = answer.message ?? `HTTP ${response.status}`;
-  if (!USER_ERROR_CODES.has(response.status)) return new Error(message);
-  const code = response.status as UserError["code"];
+  const message = answer.message ?? `HTTP ${status}`;
+  if (!USER_ERROR_CODES.has(status)) return new Error(message);
+  const code = status as UserError["code"];
   return new UserError(code, message, answer.field === undefined ? {} : { field: answer.field });
 }
 

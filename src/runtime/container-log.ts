@@ -1,15 +1,20 @@
 // What a container printed. Without a terminal the engine sends frames: a header of stream and length, then the bytes.
+
 import { type Readable, Transform, type TransformCallback } from "node:stream";
 import { text } from "node:stream/consumers";
-import { type Engine, EngineError } from "./engine.ts";
+import type { LogQuery } from "../cluster/protocol.ts";
+import { type Container, type Engine, EngineError } from "./engine.ts";
 import { LAST_LINES } from "./exit.ts";
-import type { LogQuery } from "./runtime.ts";
 
 /** A byte of stream, three of nothing, four of length. */
 const HEADER_BYTES = 8;
 
 /** Both of its streams as one. Throws EngineError. */
-export async function readLog(engine: Engine, id: string, { follow, tail, since }: LogQuery): Promise<Readable> {
+export async function readLog(
+  engine: Engine,
+  { id, hasTerminal }: Pick<Container, "id" | "hasTerminal">,
+  { follow, tail, since }: LogQuery,
+): Promise<Readable> {
   const query = {
     follow,
     stdout: true,
@@ -23,6 +28,7 @@ export async function readLog(engine: Engine, id: string, { follow, tail, since 
   } catch (cause) {
     throw new EngineError("docker logs", cause);
   }
+  if (hasTerminal) return frames;
   const content = new FrameContent();
   frames.on("error", (error) => content.destroy(error));
   content.on("close", () => frames.destroy());
@@ -42,8 +48,8 @@ function streamOf({ docker }: Engine, id: string, query: object): Promise<Readab
 }
 
 /** The end of it, for the reason of its end. */
-export async function tailOf(engine: Engine, id: string): Promise<string> {
-  return text(await readLog(engine, id, { follow: false, tail: LAST_LINES, since: null }));
+export async function tailOf(engine: Engine, container: Container): Promise<string> {
+  return text(await readLog(engine, container, { follow: false, tail: LAST_LINES, since: null }));
 }
 
 /** Frames in, their bytes out. */

@@ -1,7 +1,9 @@
 // Runs a task as two containers: one that holds its network namespace and does nothing else, and the task's own in it.
 // So the link is there before the task's first instruction, and stays when the task is started again.
+
 import type { Readable } from "node:stream";
 import type Docker from "dockerode";
+import type { LogQuery } from "../cluster/protocol.ts";
 import type { ContainerWorkload } from "../cluster/workload.ts";
 import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
@@ -18,11 +20,11 @@ import {
 } from "./container-options.ts";
 import { type Container, type ContainerEvent, type Engine, EngineError } from "./engine.ts";
 import type { EngineWatch } from "./engine-watch.ts";
+import { followLog } from "./followed-log.ts";
 import { ensurePauseImage } from "./pause-image.ts";
 import { ensureImage } from "./pull-image.ts";
 import {
   AwayError,
-  type LogQuery,
   type Preparation,
   RejectedError,
   type Running,
@@ -148,7 +150,12 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
   async logs({ id }: TaskId, query: LogQuery): Promise<Readable | undefined> {
     return this.#guard(async () => {
       const { task } = await this.#pairOf(id);
-      return task === undefined ? undefined : readLog(this.#engine, task.id, query);
+      if (task === undefined) return undefined;
+      if (!query.follow) return readLog(this.#engine, task, query);
+      const { clock, log } = this.#options;
+      const container = async () => (await this.#pairOf(id)).task;
+      const isWanted = () => [...(this.#keep?.() ?? [])].includes(id);
+      return followLog({ engine: this.#engine, clock, log, container, isWanted }, query);
     });
   }
 

@@ -43,6 +43,8 @@ export interface Container {
   readonly health: "none" | "starting" | "healthy" | "unhealthy";
   /** What its last health check printed. */
   readonly healthOutput: string;
+  /** What it prints goes to a terminal. */
+  readonly hasTerminal: boolean;
   readonly exitCode: number;
   readonly oomKilled: boolean;
 }
@@ -154,6 +156,7 @@ function readContainer(info: Docker.ContainerInspectInfo): Container {
     networkMode: info.HostConfig.NetworkMode ?? "default",
     health: health === "starting" || health === "healthy" || health === "unhealthy" ? health : "none",
     healthOutput: state.Health?.Log?.at(-1)?.Output ?? "",
+    hasTerminal: config.Tty,
     exitCode: state.ExitCode,
     oomKilled: state.OOMKilled,
   };

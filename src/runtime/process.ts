@@ -1,8 +1,10 @@
 // Runs a task as a process of this machine, in a network namespace of its own.
+
 import { type ChildProcess, spawn } from "node:child_process";
 import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
+import type { LogQuery } from "../cluster/protocol.ts";
 import type { ProcessWorkload } from "../cluster/workload.ts";
 import { type Clock, delay } from "../lib/clock.ts";
 import { systemEnv } from "../lib/command.ts";
@@ -11,7 +13,7 @@ import type { Log } from "../lib/log.ts";
 import { findExecutable } from "./find-executable.ts";
 import { untilListening } from "./listening.ts";
 import { readTail } from "./log-file.ts";
-import { type LogQuery, RejectedError, type Running, type Runtime, type TaskId, type TaskSpec } from "./runtime.ts";
+import { RejectedError, type Running, type Runtime, type TaskId, type TaskSpec } from "./runtime.ts";
 import type { Sandboxes } from "./sandbox.ts";
 import { shim } from "./shim.ts";
 import { isAlive, TaskDirectory, taskIds } from "./task-directory.ts";

@@ -12,6 +12,8 @@ const TELL_MS = 1000;
 interface PullLine {
   /** Of a layer. */
   id?: string;
+  /** `Downloading`, `Download complete`, `Extracting`... */
+  status?: string;
   progressDetail?: { current?: number; total?: number };
 }
 
@@ -36,12 +38,18 @@ export async function ensureImage(
   const base64 = workload.registryAuth ?? registryAuthFor(image, environment);
   const answer = await begin(engine, image, base64, signal);
   await new Promise<void>((resolve, reject) => {
-    const finished = (cause: Error | null): void => {
+    const finished = (cause: NodeJS.ErrnoException | null): void => {
       if (cause === null) resolve();
-      else reject(new RejectedError(new EngineError(`image ${image} cannot be pulled`, cause).message, { cause }));
+      else reject(pullError(image, cause));
     };
     engine.docker.modem.followProgress(answer, finished, onProgress);
   });
+}
+
+/** An error of the connection is the engine's end; what the engine itself says has no code. */
+function pullError(image: string, cause: NodeJS.ErrnoException): Error {
+  const error = new EngineError(`image ${image} cannot be pulled`, cause);
+  return cause.code === undefined ? new RejectedError(error.message, { cause }) : error;
 }
 
 async function begin(
@@ -75,8 +83,12 @@ class Layers {
   // BOUNDED: by the layers of one image; keyed by layer.
   readonly #byId = new Map<string, { current: number; total: number }>();
 
-  add({ id, progressDetail: { current, total } = {} }: PullLine): void {
-    if (id !== undefined && current !== undefined && total !== undefined) this.#byId.set(id, { current, total });
+  /** Extracting has figures too, which begin again at nothing. */
+  add({ id = "", status = "", progressDetail: { current, total } = {} }: PullLine): void {
+    if (status === "Downloading" && current !== undefined && total !== undefined)
+      this.#byId.set(id, { current, total });
+    const layer = this.#byId.get(id);
+    if (layer !== undefined && status === "Download complete") layer.current = layer.total;
   }
 
   get current(): number {

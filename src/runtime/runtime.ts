@@ -1,5 +1,6 @@
 // What runs a task: the supervisor asks, a runtime does. Tasks outlive the agent, and are adopted by the next one.
 import type { Readable } from "node:stream";
+import type { LogQuery } from "../cluster/protocol.ts";
 import type { Workload } from "../cluster/workload.ts";
 
 export interface TaskSpec<W = Workload> {
@@ -58,16 +59,6 @@ export interface Preparation {
   progress(message: string): void;
   /** Nobody wants the task any more. */
   readonly signal: AbortSignal;
-}
-
-/** Which lines of a task's log. */
-export interface LogQuery {
-  /** Goes on with what the task prints from now. */
-  follow: boolean;
-  /** At most so many of the last lines; null: all. */
-  tail: number | null;
-  /** Only what was printed at or after this time, wall-clock milliseconds; null: all. */
-  since: number | null;
 }
 
 /** A task that may be there, or what is left of it. */

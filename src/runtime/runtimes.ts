@@ -1,7 +1,9 @@
 // Both runtimes as one: each task goes to the one that its workload names, and one whose service is gone to both.
+
 import type { Readable } from "node:stream";
+import type { LogQuery } from "../cluster/protocol.ts";
 import type { ContainerWorkload, ProcessWorkload, Workload } from "../cluster/workload.ts";
-import type { LogQuery, Preparation, Running, Runtime, TaskId, TaskSpec } from "./runtime.ts";
+import type { Preparation, Running, Runtime, TaskId, TaskSpec } from "./runtime.ts";
 
 /** A task of a service that may be gone: then nobody knows what it ran. */
 export interface AnyTask extends TaskId {

@@ -116,7 +116,7 @@ export class WatchedContainer implements Running {
     if (container.isRunning && container.startedAt !== this.startedAt)
       return this.#end({ exitCode: null, error: "somebody started its container again" });
     if (!container.isRunning) {
-      const printed = container.exitCode === 0 ? "" : await tailOf(engine, container.id);
+      const printed = container.exitCode === 0 ? "" : await tailOf(engine, container);
       return this.#end(describeExit(container.exitCode, printed, container.oomKilled));
     }
     if (pause?.isRunning !== true)

@@ -32,6 +32,7 @@ function container(letter: string, labels: Record<string, string> = {}, over: Pa
     networkMode: "none",
     health: "none",
     healthOutput: "",
+    hasTerminal: false,
     exitCode: 0,
     oomKilled: false,
     ...over,

@@ -2,6 +2,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { PassThrough, Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import test from "ava";
 import { openEmbeddedStore } from "../../src/cluster/embedded-store.ts";
 import { Leader } from "../../src/cluster/leader.ts";
@@ -171,6 +173,48 @@ const badRequests: { what: string; path: string; method?: string; body?: string;
     field: "revision",
   },
 ];
+
+test("a log comes from the task's node by way of the leader, until nobody reads it", async (t) => {
+  const manager = await Manager.start();
+  const [asking, node2] = [await manager.session(1), await manager.session(2)];
+  await until("both nodes to be known", () => asking.state?.nodes.size === 2);
+  const workload = { runtime: "process" as const, command: ["true"] };
+  const constraints = [`node.name==${identityOf(2).name}`];
+  await asking.execute({ type: "service.create", name: "web", workload, constraints });
+  await until("the task to be placed", () => [...asking.state!.tasks.values()].some(({ nodeId }) => nodeId !== null));
+  const [task] = [...asking.state!.tasks.values()];
+  const query = { follow: true, tail: 3, since: null };
+  await t.throwsAsync(asking.readLog(task!.id, query), { message: /does not show logs yet/ });
+
+  const asked: unknown[] = [];
+  const source = new PassThrough();
+  node2.serveLogs(async (id, query) => {
+    asked.push([id, query]);
+    return source;
+  });
+  source.write("one\n");
+  const log = await asking.readLog(task!.id, query);
+  t.deepEqual(asked, [[task!.id, query]]);
+  const chunks: string[] = [];
+  log.on("data", (chunk: Buffer) => chunks.push(chunk.toString()));
+  log.on("error", () => {});
+  await until("the first line", () => chunks.join("") === "one\n");
+  source.write("two\n");
+  await until("the second line", () => chunks.join("") === "one\ntwo\n");
+  log.destroy();
+  await until("the node to stop reading", () => source.destroyed);
+
+  node2.serveLogs(async () => Readable.from(["all of it\n"]));
+  t.is(await text(await asking.readLog(task!.id, query)), "all of it\n");
+  node2.serveLogs(async () => {
+    throw new UserError(400, "no times");
+  });
+  await t.throwsAsync(asking.readLog(task!.id, query), { message: "no times", code: 400 } as object);
+  await t.throwsAsync(asking.readLog(newId(), query), { message: /there is no task/ });
+  await node2.stop();
+  await t.throwsAsync(asking.readLog(task!.id, query), { message: /node 'node2' (cannot be asked|does not bring)/ });
+  await manager.remove([asking]);
+});
 
 test("bad requests are answered with the field that is wrong", async (t) => {
   const manager = await Manager.start();

@@ -35,6 +35,9 @@ export class MemoryWire {
       open: (manager, identity, signal) => this.#stream(reach, manager, node, identity, signal),
       report: async (manager, sessionId, report: Report) => reach(manager).report(sessionId, copy(report)),
       execute: async (manager, command: CommandInput): Promise<CommandResult> => reach(manager).execute(copy(command)),
+      readLog: async (manager, taskId, query) => reach(manager).readLog(taskId, copy(query)),
+      bringLog: async (manager, requestId, log) => reach(manager).bringLog(requestId, log),
+      refuseLog: async (manager, requestId, refusal) => reach(manager).refuseLog(requestId, copy(refusal)),
       waitApplied: async (manager, revision, timeoutMs) => reach(manager).waitApplied(revision, timeoutMs),
     };
   }

@@ -355,6 +355,16 @@ engineTest("a wrong attach or detach says what is wrong, and leaves nothing", as
   t.is((await inside("loose", "ls", "/sys/class/net")).stdout, "lo\n");
 });
 
+engineTest("the log of an attached task is shown on every node", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const labels = { "overlayd.service": "chat" };
+  await start("chat", { labels, argv: ["sh", "-c", "echo hello; exec sleep 600"] });
+  await attached(node1!, "chat");
+  for (const node of [node1!, node2!])
+    t.regex(await node.ctl("service", "logs", "chat"), /^chat\.1@attn1 +\| hello\n$/, node.name);
+  await docker("rm", "-f", `${PREFIX}-chat`);
+});
+
 engineTest("with the leader gone an attached container that is restarted comes back by itself", async (t) => {
   const [node1] = lab().nodes;
   const kept = await attached(node1!, "kept");

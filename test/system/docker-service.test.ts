@@ -172,21 +172,43 @@ engineTest("while Docker is away that is the reason, and when it is back the tas
   await node1().ctl("service", "rm", "late");
 });
 
-engineTest("the log of a task is shown, with its name", async (t) => {
+engineTest("the logs of all nodes are shown, each line with its task, and followed over a restart", async (t) => {
   await node1().ctl(
     "service",
     "create",
     "--name",
     "talk",
+    "--replicas",
+    "2",
     BASE_IMAGE,
     "sh",
     "-c",
     "echo one; echo two; exec sleep 600",
   );
-  const [task] = await untilRunning(node1(), "talk", 1);
-  const host = lab.nodes.find(({ name }) => name === task!.node)!;
-  t.regex(await host.ctl("service", "logs", "talk"), /^talk\.1@dksn\d +\| one\ntalk\.1@dksn\d +\| two\n$/);
-  t.regex(await host.ctl("service", "logs", "--tail", "1", "talk"), /^talk\.1@dksn\d +\| two\n$/);
+  const [first] = await untilRunning(node1(), "talk", 2);
+  const lines = async (...options: string[]) =>
+    (await node1().ctl("service", "logs", ...options, "talk"))
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.replace(/ +\| /, " | "))
+      .sort();
+  t.regex((await lines()).join("\n"), /^talk\.1@dksn(\d) \| one\n(.*\n)?talk\.2@dksn(?!\1)\d \| two$/s);
+  t.deepEqual(
+    (await lines("--tail", "1")).map((line) => line.split(" | ")[1]),
+    ["two", "two"],
+  );
+  const [command, ...argv] = node1().inside(["overlayctl", "service", "logs", "-f", "talk"]);
+  const follower = spawn(command!, argv, { env: { ...process.env, ...node1().env } });
+  t.teardown(() => follower.kill());
+  let seen = "";
+  follower.stdout.on("data", (chunk: Buffer) => {
+    seen += chunk;
+  });
+  const count = (word: string) => seen.split("\n").filter((line) => line.endsWith(`| ${word}`)).length;
+  await waitFor(async () => count("two") === 2, { what: "both logs to be followed" });
+  await run(["docker", "rm", "-f", containerOf(first!)]);
+  await waitFor(async () => count("two") === 3, { what: "the log of the next container" });
+  t.is(count("one"), 3);
   await node1().ctl("service", "rm", "talk");
 });
 

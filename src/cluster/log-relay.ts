@@ -1,0 +1,63 @@
+// Logs of tasks on other nodes. Whoever wants one asks the leader, the leader asks the task's node down its session, and
+// that node brings the log: the leader keeps nothing of it.
+//
+//   asking node --POST log--> leader --line down the session--> task's node
+//   asking node <---------- bytes as they come ----------- leader <--POST bytes-- task's node
+import type { Readable } from "node:stream";
+import type { Clock, Timer } from "../lib/clock.ts";
+import { UserError } from "../lib/errors.ts";
+import type { LogQuery, StreamMessage } from "./protocol.ts";
+
+const MAX_WAITING = 1000;
+/** So long a node may take until it begins to bring. */
+const BEGIN_MS = 10_000;
+
+interface Waiting {
+  resolve(log: Readable): void;
+  reject(error: UserError): void;
+  timer: Timer;
+}
+
+export class LogRelay {
+  readonly #clock: Clock;
+  readonly #newId: () => string;
+  // BOUNDED: by MAX_WAITING; keyed by request id.
+  readonly #waiting = new Map<string, Waiting>();
+
+  constructor(clock: Clock, newId: () => string) {
+    this.#clock = clock;
+    this.#newId = newId;
+  }
+
+  /** `send` reaches the task's node, named `node`. Throws UserError. */
+  ask(send: (message: StreamMessage) => void, node: string, taskId: string, query: LogQuery): Promise<Readable> {
+    if (this.#waiting.size >= MAX_WAITING) throw new UserError(503, "too many logs are asked for at once; try again");
+    const requestId = this.#newId();
+    return new Promise((resolve, reject) => {
+      const timer = this.#clock.after(BEGIN_MS, () => {
+        this.#waiting.delete(requestId);
+        reject(new UserError(409, `node '${node}' does not bring the log`));
+      });
+      this.#waiting.set(requestId, { resolve, reject, timer });
+      send({ type: "log", requestId, taskId, query });
+    });
+  }
+
+  /** The node brings it. Throws UserError 404 when nobody waits for it. */
+  bring(requestId: string, log: Readable): void {
+    this.#take(requestId).resolve(log);
+  }
+
+  /** The node says why it cannot. Throws UserError 404 when nobody waits for it. */
+  refuse(requestId: string, reason: UserError): void {
+    this.#take(requestId).reject(reason);
+  }
+
+  #take(requestId: string): Waiting {
+    const waiting = this.#waiting.get(requestId);
+    if (waiting === undefined) throw new UserError(404, "nobody waits for this log");
+    this.#waiting.delete(requestId);
+    waiting.timer.cancel();
+    return waiting;
+  }
+}

@@ -1,0 +1,90 @@
+// A task's log over all of its containers: where one ends, the next one's goes on.
+
+import { PassThrough, type Readable } from "node:stream";
+import type { LogQuery } from "../cluster/protocol.ts";
+import { type Clock, delay } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import { readLog } from "./container-log.ts";
+import { type Container, type Engine, EngineError } from "./engine.ts";
+
+const LOOK_MS = 200;
+
+export interface FollowedLogOptions {
+  engine: Engine;
+  clock: Clock;
+  log: Log;
+  /** The task's container, running or not; undefined: there is none now. */
+  container(): Promise<Container | undefined>;
+  /** Whether the node has the task yet. */
+  isWanted(): boolean;
+}
+
+/** What was read last. */
+interface Read {
+  id: string;
+  /** Wall-clock milliseconds. */
+  until: number;
+}
+
+/** Ends when nobody reads it any more, or the task is gone. */
+export function followLog(options: FollowedLogOptions, query: LogQuery): Readable {
+  const out = new PassThrough();
+  follow(options, query, out).then(
+    () => out.end(),
+    (error: Error) => out.destroy(error),
+  );
+  return out;
+}
+
+async function follow(options: FollowedLogOptions, first: LogQuery, out: PassThrough): Promise<void> {
+  const { clock, log, isWanted } = options;
+  let last: Read | undefined;
+  while (!out.destroyed) {
+    try {
+      last = (await readNext(options, first, last, out)) ?? last;
+    } catch (error) {
+      // It was removed just now, or the engine is away: both pass.
+      if (!(error instanceof EngineError)) throw error;
+      log.debug("a log that is followed cannot be read", { reason: messageOf(error) });
+    }
+    if (!isWanted()) return;
+    await delay(clock, LOOK_MS);
+  }
+}
+
+/** To the end of what a container prints; undefined when there is nothing new. */
+async function readNext(
+  { engine, clock, container }: FollowedLogOptions,
+  first: LogQuery,
+  last: Read | undefined,
+  out: PassThrough,
+): Promise<Read | undefined> {
+  const found = await container();
+  if (found === undefined || (found.id === last?.id && !found.isRunning)) return undefined;
+  const again = { follow: true, tail: null, since: found.id === last?.id ? last.until : null };
+  const frames = await readLog(engine, found, last === undefined ? first : again);
+  const close = () => frames.destroy();
+  out.once("close", close);
+  if (out.destroyed) close();
+  try {
+    for await (const chunk of frames) {
+      if (!out.write(chunk) && !out.destroyed) await drained(out);
+    }
+  } catch (error) {
+    if (!out.destroyed) throw new EngineError("docker logs", error);
+  } finally {
+    out.off("close", close);
+  }
+  return { id: found.id, until: clock.now() };
+}
+
+function drained(out: PassThrough): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      out.off("drain", done).off("close", done);
+      resolve();
+    };
+    out.on("drain", done).on("close", done);
+  });
+}

@@ -1,0 +1,78 @@
+// A pull as the engine tells it, line by line: what is said of its progress, and who is to blame when it fails.
+import test from "ava";
+import { ContainerWorkload } from "../../src/cluster/workload.ts";
+import { type Engine, EngineError } from "../../src/runtime/engine.ts";
+import { ensureImage } from "../../src/runtime/pull-image.ts";
+import { RejectedError } from "../../src/runtime/runtime.ts";
+import { VirtualClock } from "../fakes/virtual-clock.ts";
+
+type Finished = (error: Error | null) => void;
+type Told = (line: object) => void;
+
+/** An engine without images; `pull` plays what its answer says. */
+function engineThat(pull: (finished: Finished, told: Told) => void): Engine {
+  const missing = Object.assign(new Error("no such image"), { statusCode: 404 });
+  const docker = {
+    getImage: () => ({ inspect: () => Promise.reject(missing) }),
+    pull: async () => ({}),
+    modem: { followProgress: (_: object, finished: Finished, told: Told) => pull(finished, told) },
+  };
+  return { docker } as unknown as Engine;
+}
+
+async function pulled(engine: Engine, clock = new VirtualClock()): Promise<string[]> {
+  const messages: string[] = [];
+  const preparation = {
+    progress: (message: string) => void messages.push(message),
+    signal: new AbortController().signal,
+  };
+  const workload = ContainerWorkload.parse({ runtime: "docker", image: "app:1", registryAuth: "e30=" });
+  await ensureImage(engine, workload, preparation, { clock, environment: {} });
+  return messages;
+}
+
+const layer = (id: string, status: string, current?: number, total?: number) => ({
+  id,
+  status,
+  progressDetail: current === undefined ? {} : { current, total },
+});
+
+test("what has arrived is told of all layers together, once a second, and never falls back", async (t) => {
+  const clock = new VirtualClock();
+  const lines = [
+    layer("a", "Pulling fs layer"),
+    layer("a", "Downloading", 1_000_000, 4_000_000),
+    layer("b", "Downloading", 500_000, 2_000_000),
+    layer("a", "Downloading", 3_000_000, 4_000_000),
+    layer("a", "Download complete"),
+    layer("a", "Extracting", 100_000, 4_000_000),
+    layer("b", "Download complete"),
+  ];
+  const engine = engineThat(async (finished, told) => {
+    for (const line of lines) {
+      await clock.advance(1000);
+      told(line);
+    }
+    finished(null);
+  });
+  t.deepEqual(await pulled(engine, clock), [
+    "pulling app:1",
+    "pulling app:1: 1.0 of 4.0 MB",
+    "pulling app:1: 1.5 of 6.0 MB",
+    "pulling app:1: 3.5 of 6.0 MB",
+    "pulling app:1: 4.5 of 6.0 MB",
+    "pulling app:1: 4.5 of 6.0 MB",
+    "pulling app:1: 6.0 of 6.0 MB",
+  ]);
+});
+
+test("what the registry refuses is the service's fault, an engine that ends is not", async (t) => {
+  const refused = engineThat((finished) => finished(new Error("manifest unknown")));
+  await t.throwsAsync(pulled(refused), {
+    instanceOf: RejectedError,
+    message: "image app:1 cannot be pulled: manifest unknown",
+  });
+  const ended = engineThat((finished) => finished(Object.assign(new Error("aborted"), { code: "ECONNRESET" })));
+  const error = await t.throwsAsync(pulled(ended), { instanceOf: EngineError });
+  t.is((error as EngineError).status, undefined);
+});
