@@ -229,6 +229,8 @@ export interface ProgressView {
   revision: number;
   replicas: number;
   tasks: TaskView[];
+  /** A task that is running has been seen to take connections. */
+  provesReady: boolean;
 }
 
 export interface NodeView {

@@ -86,7 +86,8 @@ export function tasksOf(state: State, service: Service): TaskView[] {
 
 export function progressView(state: State, service: Service): ProgressView {
   const scheduled = tasksOf(state, service).filter(({ id }) => state.tasks.get(id)?.attachment === null);
-  return { revision: state.revision, replicas: service.replicas, tasks: scheduled };
+  const provesReady = service.ports.some(({ protocol }) => protocol === "tcp");
+  return { revision: state.revision, replicas: service.replicas, tasks: scheduled, provesReady };
 }
 
 export function nodeView(state: State, node: Node, self: string, leader: string | null): NodeView {

@@ -6,6 +6,8 @@ import type { Context } from "./context.ts";
 const POLL_MS = 200;
 /** How long one call waits for the applied barrier. */
 const BARRIER_MS = 1000;
+/** So long tasks of which nothing more is known than that they run are watched, as in Docker. */
+const STABLE_MS = 5000;
 /** With more tasks than this only the overall line is drawn, as in Docker. */
 const MAX_BARS = 20;
 const BAR_WIDTH = 50;
@@ -18,11 +20,16 @@ const STATE_WIDTH = "preparing".length;
 export async function awaitConverged(context: Context, service: string, timeoutMs: number | undefined): Promise<void> {
   const screen = new Screen(context);
   const deadline = timeoutMs === undefined ? Number.POSITIVE_INFINITY : context.monotonic() + timeoutMs;
+  let runningSince: number | undefined;
   for (;;) {
     const progress = await context.api().progress(service);
     const lines = progressLines(progress);
     let waitsFor = unconverged(progress);
-    if (waitsFor === undefined) {
+    runningSince = waitsFor === undefined ? (runningSince ?? context.monotonic()) : undefined;
+    if (runningSince !== undefined && !isStable(progress, context.monotonic() - runningSince, context.now())) {
+      waitsFor = "its tasks have not run for 5 seconds yet";
+      screen.draw([...lines, "verify: waiting 5 seconds to see that tasks are stable"]);
+    } else if (waitsFor === undefined) {
       screen.draw([...lines, "verify: waiting until every node has it in force"]);
       waitsFor = await notApplied(context, progress.revision);
       if (waitsFor === undefined) {
@@ -36,6 +43,12 @@ export async function awaitConverged(context: Context, service: string, timeoutM
     if (context.monotonic() >= deadline) throw new UserError(503, `not converged in time: ${waitsFor}`);
     await context.pause(POLL_MS);
   }
+}
+
+/** Whether its tasks, which run, can be expected to go on. */
+function isStable({ tasks, provesReady }: ProgressView, watchedMs: number, now: number): boolean {
+  const wanted = tasks.filter((task) => task.desired === "running");
+  return provesReady || watchedMs >= STABLE_MS || wanted.every(({ since }) => now - since >= STABLE_MS);
 }
 
 /** Why not every node has the revision in force; undefined when they have. */

@@ -333,7 +333,7 @@ test("service scale scales each service and shows its progress", async (t) => {
 test("a wait that is too long fails with the reason", async (t) => {
   const backend = cluster();
   backend.behind = "node 'node2' has not applied it";
-  const args = ["service", "create", "--name", "web", "--timeout", "1ms", "serve"];
+  const args = ["service", "create", "--name", "web", "-p", "80:80", "--timeout", "1ms", "serve"];
   const { status, err } = await ended(start(await served(t, backend), args));
   t.is(status, 1);
   t.is(err, "overlayctl: not converged in time: node 'node2' has not applied it\n");
@@ -342,7 +342,7 @@ test("a wait that is too long fails with the reason", async (t) => {
 test("Ctrl-C ends the wait, not the service", async (t) => {
   const backend = cluster();
   backend.behind = "node 'node2' has not applied it";
-  const child = start(await served(t, backend), ["service", "create", "--name", "web", "serve"]);
+  const child = start(await served(t, backend), ["service", "create", "--name", "web", "-p", "80:80", "serve"]);
   const end = ended(child);
   await says(child, "verify: node 'node2'");
   child.kill("SIGINT");

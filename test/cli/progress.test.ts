@@ -4,7 +4,7 @@ import { ApiClient } from "../../src/api/client.ts";
 import type { TaskView } from "../../src/api/schema.ts";
 import type { Context } from "../../src/cli/context.ts";
 import { awaitConverged, progressLines } from "../../src/cli/progress.ts";
-import type { TaskStatus } from "../../src/cluster/schema.ts";
+import type { Service, TaskStatus } from "../../src/cluster/schema.ts";
 import {
   FakeBackend,
   id,
@@ -19,11 +19,18 @@ import {
 
 const tasks = [1, 2].map((slot) => taskRow("search", slot, "node1"));
 
-function withStates(...states: [state: TaskStatus["state"], error?: string][]): FakeBackend {
+type States = [state: TaskStatus["state"], error?: string][];
+
+/** With a port, so that a task that runs is known to take connections. */
+function withStates(...states: States): FakeBackend {
+  return serviceWith([{ published: 80, target: 80, protocol: "tcp", mode: "ingress", address: null }], ...states);
+}
+
+function serviceWith(ports: Service["ports"], ...states: States): FakeBackend {
   const backend = new FakeBackend([
     put.node(nodeRow("node1")),
     put.network(networkRow("web")),
-    put.service(serviceRow("search", { replicas: 2 })),
+    put.service(serviceRow("search", { replicas: 2, ports })),
     ...tasks.map(put.task),
   ]);
   backend.change(...statuses(...states));
@@ -89,6 +96,35 @@ test("plain lines are printed as they change, and end with the barrier", async (
     "verify: waiting until every node has it in force",
     "verify: Service converged",
   ]);
+});
+
+test("tasks of which nothing more is known than that they run are watched for 5 seconds", async (t) => {
+  const backend = serviceWith([], ["running"], ["running"]);
+  const { context, written } = await screen(t, backend, undefined, [
+    () => backend.change(...statuses(["running"], ["failed", "exit status 1"])),
+    () => backend.change(...statuses(["running"], ["running"])),
+  ]);
+  await awaitConverged(context, "search", undefined);
+  t.true(context.monotonic() >= 5000);
+  t.deepEqual(written.join("").trimEnd().split("\n"), [
+    "overall progress: 2 out of 2 tasks",
+    "1/2: running",
+    "2/2: running",
+    "verify: waiting 5 seconds to see that tasks are stable",
+    "overall progress: 1 out of 2 tasks",
+    "2/2: failed    exit status 1",
+    "overall progress: 2 out of 2 tasks",
+    "2/2: running",
+    "verify: waiting 5 seconds to see that tasks are stable",
+    "verify: waiting until every node has it in force",
+    "verify: Service converged",
+  ]);
+});
+
+test("tasks that have run for longer are not watched", async (t) => {
+  const { context, written } = await screen(t, serviceWith([], ["running"], ["running"]), undefined);
+  await awaitConverged({ ...context, now: () => 3600_000_000_000_000 }, "search", undefined);
+  t.notRegex(written.join(""), /stable/);
 });
 
 test("on a terminal the lines are drawn again in place", async (t) => {
@@ -179,7 +215,7 @@ test("with more than twenty tasks only those that fail have a line", (t) => {
     ports: [],
     createdAt: 0,
   };
-  t.deepEqual(progressLines({ revision: 1, replicas: 21, tasks: [task] }), [
+  t.deepEqual(progressLines({ revision: 1, replicas: 21, tasks: [task], provesReady: false }), [
     "overall progress: 0 out of 21 tasks",
     "search.7: failed: exit status 1",
   ]);
