@@ -3,6 +3,7 @@ import type { Network, Node, RowOf, Service, State, Task } from "../cluster/sche
 import type { Workload } from "../cluster/workload.ts";
 import { UserError } from "../lib/errors.ts";
 import { didYouMean } from "../lib/nearest.ts";
+import { namedNodeWarnings } from "./named-nodes.ts";
 import { hostPorts, portWarnings } from "./port-views.ts";
 import type { NetworkView, NodeView, ProgressView, ServiceView, TaskView, WorkloadView } from "./schema.ts";
 
@@ -66,7 +67,7 @@ export function serviceView(state: State, service: Service): ServiceView {
     mode: workload === null ? "attached" : "replicated",
     replicas: workload === null ? tasks.length : service.replicas,
     running: tasks.filter(isUp).length,
-    warnings: portWarnings(state, service),
+    warnings: [...namedNodeWarnings(state, service), ...portWarnings(state, service)],
     networks: networks.map((id) => ({
       id,
       name: nameOf(state, "networks", id) ?? id,

@@ -169,6 +169,8 @@ export function addServiceCreate(service: Command, context: Context): void {
     const [, flag] = CONTAINER_OPTIONS.find(([name]) => options[name] !== undefined) ?? [];
     if (!isContainer && flag !== undefined)
       create.error(`error: ${flag} is for containers, and this service runs a process`);
+    if (options.withRegistryAuth)
+      context.err("warning: the credentials go to the manager and to the nodes that run the tasks unencrypted\n");
     const { id } = await context.api().createService({
       name: options.name,
       workload: isContainer ? containerOf(line, options) : processOf(line, options),
@@ -191,8 +193,10 @@ export function addServiceCreate(service: Command, context: Context): void {
       },
     });
     context.out(`${id}\n`);
+    // Before the wait, which what they warn of may make long; and what came up in it.
+    const said = await printWarnings(context, [id]);
     await converge(context, id, options);
-    await printWarnings(context, [id]);
+    await printWarnings(context, [id], said);
   });
 }
 

@@ -26,6 +26,7 @@ import {
 import type { ReservedPort } from "./publishing.ts";
 import { reconcile } from "./scheduler.ts";
 import type { State } from "./schema.ts";
+import { ChangeView, stateFor } from "./secrets.ts";
 import { Draft, emptyState, stateToJson } from "./state.ts";
 import type { Store } from "./store.ts";
 
@@ -142,7 +143,7 @@ export class Leader {
         this.#liveness.heard(nodeId);
         this.#sessions.set(id, { id, nodeId, sink, applied: 0, reported: false });
         sink.send({ type: "session", sessionId: id, nodeId, livenessMs: this.#config.livenessMs });
-        sink.send({ type: "snapshot", state: stateToJson(this.#state) });
+        sink.send({ type: "snapshot", state: stateToJson(stateFor(nodeId, this.#state)) });
       },
     );
     this.#log.info("a node's session began", { node: identity.name, address: identity.address });
@@ -223,8 +224,10 @@ export class Leader {
     const { changes, revision } = draft;
     if (changes.length === 0) return;
     await this.#store.commit(changes, revision);
+    const view = new ChangeView(this.#state, draft.state, changes);
     this.#state = draft.state;
-    for (const { sink } of this.#sessions.values()) sink.send({ type: "changes", revision, changes });
+    for (const { nodeId, sink } of this.#sessions.values())
+      sink.send({ type: "changes", revision, changes: view.of(nodeId) });
   }
 
   #context(): CommandContext {

@@ -71,7 +71,7 @@ export const ContainerWorkload = z.strictObject({
   init: z.boolean().default(false),
   stopGracePeriodMs: StopGracePeriod,
   capAdd: z.array(z.string().regex(/^[A-Za-z_]+$/, "not the name of a capability")).default([]),
-  /** What pulls the image with, as X-Registry-Auth has it; null: what the node's own Docker configuration says. Secret. */
+  /** What pulls the image with, as X-Registry-Auth has it; null: what the node's own Docker configuration says. Secret: see secrets.ts. */
   registryAuth: z.string().nullable().default(null),
 });
 export type ContainerWorkload = z.infer<typeof ContainerWorkload>;

@@ -90,6 +90,19 @@ test("a task whose node is down does not count as running", async (t) => {
   t.is((await new ApiClient(await served(t, backend)).service("search")).running, 0);
 });
 
+test("nodes that a service names and that there are not are warned of", async (t) => {
+  const backend = search();
+  const weights = { node2: 3, nod10: 1 };
+  const { balancing } = serviceRow("search");
+  const constraints = ["node.name!=node3", "node.name==node1"];
+  backend.change(put.service(serviceRow("search", { constraints, balancing: { ...balancing, weights } })));
+  const { warnings } = await new ApiClient(await served(t, backend)).service("search");
+  t.deepEqual(warnings, [
+    "node.name!=node3: there is no node 'node3'; did you mean 'node2'?",
+    "weight of nod10: there is no node 'nod10'; did you mean 'node10'?",
+  ]);
+});
+
 test("no leader is named while there is no session with it", async (t) => {
   const backend = search();
   backend.connected = false;

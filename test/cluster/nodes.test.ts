@@ -2,6 +2,42 @@
 import test from "ava";
 import { Cluster } from "./cluster-fixture.ts";
 
+test("registry credentials are known to the nodes that have tasks of the service, and to no other", async (t) => {
+  const cluster = await Cluster.start(3);
+  for (const node of cluster.nodes) {
+    const session = await cluster.leader.openSession(node.identity, { send: () => {}, close: () => {} });
+    await cluster.leader.report(session, { statuses: [], full: true, gone: [], applied: 0, docker: true });
+    await node.join(cluster.leader);
+  }
+  const workload = { runtime: "docker" as const, image: "app:1", registryAuth: "secret" };
+  await cluster.leader.execute({ type: "service.create", name: "app", workload, replicas: 1 });
+  await cluster.settle();
+  const known = () =>
+    cluster.nodes
+      .filter(({ state }) => JSON.stringify([...state!.services.values()]).includes("secret"))
+      .map(({ id }) => id);
+  const holders = () =>
+    cluster
+      .tasks("app")
+      .map(({ nodeId }) => nodeId)
+      .sort();
+  t.is(holders().length, 1);
+  t.deepEqual(known(), holders());
+  await cluster.leader.execute({ type: "service.scale", name: "app", replicas: 2 });
+  await cluster.settle();
+  t.is(holders().length, 2);
+  t.deepEqual(known().sort(), holders());
+  // It is forgotten with the last task, and not told to a node that comes.
+  await cluster.leader.execute({ type: "service.scale", name: "app", replicas: 1 });
+  await cluster.settle();
+  t.is(holders().length, 1);
+  t.deepEqual(known(), holders());
+  for (const node of cluster.nodes) await node.join(cluster.leader);
+  t.deepEqual(known(), holders());
+  const service = [...cluster.leader.state.services.values()][0]?.workload;
+  t.is(service?.runtime === "docker" && service.registryAuth, "secret");
+});
+
 test("containers go to nodes whose Docker answers, and stay when it does no more", async (t) => {
   const cluster = await Cluster.start(2);
   const session = await cluster.leader.openSession(cluster.nodes[1]!.identity, { send: () => {}, close: () => {} });
