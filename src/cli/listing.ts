@@ -85,7 +85,7 @@ function parseFilter(text: string, filters: Filters<never>): Filter {
 }
 
 /** Rows that pass a filter of every key that is given. */
-function passing<T>(rows: readonly T[], given: readonly Filter[], filters: Filters<T>): T[] {
+export function passing<T>(rows: readonly T[], given: readonly Filter[], filters: Filters<T>): T[] {
   const keys = new Set(given.map(({ key }) => key));
   return rows.filter((row) =>
     [...keys].every((key) => given.some((filter) => filter.key === key && filters[key]!(row, filter.value))),

@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import type { StatsView } from "../api/schema.ts";
 import type { Context } from "./context.ts";
-import { addListingOptions, isJson, type ListingOptions } from "./listing.ts";
+import { addListingOptions, type Filters, isJson, type ListingOptions, oneOf, passing } from "./listing.ts";
 import { CLEAR_SCREEN, formatTable } from "./table.ts";
 
 const SAMPLE_MS = 1000;
@@ -17,7 +17,10 @@ interface StatsOptions extends ListingOptions {
 }
 
 export function addStatsCommand(program: Command, context: Context): void {
-  addListingOptions(program.command("stats").description("show this node's counters, their rates, and drops by reason"))
+  addListingOptions(
+    program.command("stats").description("show this node's counters, their rates, and drops by reason"),
+    { filters: FILTERS },
+  )
     .option("--all", "counters that stand at zero too, every reason for a drop among them")
     .option("--watch", "show them anew every second, until Ctrl-C")
     .action(async (options: StatsOptions) => {
@@ -25,13 +28,38 @@ export function addStatsCommand(program: Command, context: Context): void {
       for (;;) {
         await context.pause(SAMPLE_MS);
         const now = await sample(context);
-        const stats = { ...now.stats, rates: ratesOf(before, now) };
+        const stats = chosen({ ...now.stats, rates: ratesOf(before, now) }, options);
         before = now;
         if (options.watch === true && context.columns() !== undefined) context.out(CLEAR_SCREEN);
         context.out(isJson(options) ? `${JSON.stringify(stats, null, 2)}\n` : statsTable(stats, options.all === true));
         if (options.watch !== true) return;
       }
     });
+}
+
+type Part = (typeof PARTS)[number];
+
+const FILTERS: Filters<{ part: Part; counter: string }> = {
+  part: oneOf(PARTS, (row) => row.part),
+  counter: (row, value) => row.counter.includes(value),
+};
+
+/** Without the counters that do not pass the filters. */
+function chosen({ rates, ...stats }: RatedStats, { filter = [] }: StatsOptions): RatedStats {
+  const passingOf = (view: StatsView, part: Part): Record<string, number> =>
+    Object.fromEntries(
+      passing(
+        Object.entries(view[part]).map(([counter, value]) => ({ part, counter, value })),
+        filter,
+        FILTERS,
+      ).map(({ counter, value }) => [counter, value]),
+    );
+  const all = (view: StatsView): StatsView => ({
+    datapath: passingOf(view, "datapath"),
+    drops: passingOf(view, "drops"),
+    dns: passingOf(view, "dns"),
+  });
+  return { ...all(stats), rates: all(rates) };
 }
 
 interface Sample {
@@ -45,7 +73,7 @@ async function sample(context: Context): Promise<Sample> {
 
 function ratesOf(before: Sample, now: Sample): StatsView {
   const seconds = Math.max(now.atMs - before.atMs, 1) / 1000;
-  const rates = (part: (typeof PARTS)[number]): Record<string, number> =>
+  const rates = (part: Part): Record<string, number> =>
     Object.fromEntries(
       Object.entries(now.stats[part]).map(([counter, value]) => {
         return [counter, Math.round((value - (before.stats[part][counter] ?? 0)) / seconds)];

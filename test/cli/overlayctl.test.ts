@@ -198,6 +198,19 @@ const outputs: [args: string, out: string[]][] = [
       "dns        queries     2         0",
     ],
   ],
+  ["stats --filter part=drops", ["PART      COUNTER   VALUE     PER SECOND", "drops     NoRoute   3         0"]],
+  [
+    "stats --filter counter=Packets --all",
+    [
+      "PART       COUNTER     VALUE     PER SECOND",
+      "datapath   rxPackets   7         0",
+      "datapath   txPackets   0         0",
+    ],
+  ],
+  [
+    "flows --filter protocol=udp",
+    ["PROTOCOL   CLIENT    DESTINATION   TARGET    TASK      NODE      STATE     AGE       PACKETS   BYTES"],
+  ],
   [
     "flows --service search",
     [
