@@ -10,15 +10,22 @@ fail() {
   exit 1
 }
 
-docker image inspect "$image" >/dev/null 2>&1 && exit 0
+# What the image has of itself, and what the Dockerfile installs: there apt-get finds it and needs no mirror.
+wanted=(apt base-files base-passwd bash ca-certificates coreutils dash debianutils diffutils dpkg findutils grep gzip
+  hostname libc-bin libc6 login mawk mount ncurses-base passwd perl-base sed sysvinit-utils tar util-linux
+  libstdc++6 libatomic1 bind9-dnsutils conntrack curl iproute2 iptables nftables)
+# Tells an image that was made here from the pulled one, and from one that was made of something else. Containers inherit
+# it: it must be no label that the agent follows.
+made=base-image.packages
+of=$(sha256sum <<<"${wanted[*]}" | cut -c 1-12)
+
+case $(docker image inspect --format "{{.Config.Env}} $made={{index .Config.Labels \"$made\"}}" "$image" 2>/dev/null) in
+  *NODE_VERSION=* | *"$made=$of") exit 0 ;;
+esac
 timeout 60 docker pull -q "$image" >/dev/null 2>&1 && exit 0
 command -v dpkg-query >/dev/null || fail "$image can neither be pulled nor made: this is no Debian"
 say "$image cannot be pulled: making it from this machine's packages and Node.js $(node --version)"
 
-# What the image has of itself, and what the Dockerfile installs: there apt-get finds it and needs no mirror.
-wanted=(apt base-files base-passwd bash ca-certificates coreutils dash debianutils diffutils dpkg findutils grep gzip
-  hostname libc-bin libc6 login mawk mount ncurses-base passwd perl-base sed sysvinit-utils tar util-linux
-  libstdc++6 libatomic1 bind9-dnsutils conntrack curl iproute2 nftables)
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 
@@ -57,5 +64,6 @@ ln -s ../lib/node_modules/npm/bin/npm-cli.js "$root/usr/local/bin/npm"
 tar -C "$root" -c . | docker import \
   --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
   --change 'ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt' \
+  --change "LABEL $made=$of" \
   --change 'CMD ["node"]' - "$image" >/dev/null
 say "made $image, $(docker image inspect --format '{{.Size}}' "$image" | numfmt --to=si)B"

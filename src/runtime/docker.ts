@@ -179,15 +179,22 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     if (watched?.has(id) === true) void watched.look();
   }
 
+  /** Side by side: each may take its grace. */
   async #prune(keep: () => Iterable<string>): Promise<void> {
-    for (const { Id, Labels } of await this.#list([])) {
-      const task = Labels[TASK_LABEL]!;
-      if ([...keep()].includes(task)) continue;
-      this.#options.log.info("a container of a task that this node has no more is removed", { task });
-      if (Labels[ROLE_LABEL] === ("task" satisfies Role)) await this.#engine.stop(Id, PRUNE_GRACE_MS).catch(() => {});
-      await this.#removeContainer(Id);
-      await this.#options.sandboxes.unbind(task);
-    }
+    const rows = await this.#list([]);
+    const tasks = new Set(rows.map(({ Labels }) => Labels[TASK_LABEL]!));
+    await Promise.all(
+      [...tasks].map(async (task) => {
+        if ([...keep()].includes(task)) return;
+        this.#options.log.info("a task that this node has no more is removed", { task });
+        for (const { Id, Labels } of rows.filter((row) => row.Labels[TASK_LABEL] === task)) {
+          const isTask = Labels[ROLE_LABEL] === ("task" satisfies Role);
+          if (isTask) await this.#engine.stop(Id, PRUNE_GRACE_MS).catch(() => {}); // then it is removed by force
+          await this.#removeContainer(Id);
+        }
+        await this.#options.sandboxes.unbind(task);
+      }),
+    );
   }
 
   async #pairOf(task: string): Promise<Pair> {

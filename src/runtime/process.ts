@@ -94,12 +94,16 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
   }
 
   async prune(keep: () => Iterable<string>): Promise<void> {
-    for (const id of await taskIds(this.#directory)) {
-      if ([...keep()].includes(id)) continue;
-      this.#log.info("a task that this node has no more is removed", { task: id });
-      await (await this.adopt({ id }))?.stop(PRUNE_GRACE_MS);
-      await this.remove({ id });
-    }
+    const ids = await taskIds(this.#directory);
+    // Side by side: each may take its grace.
+    await Promise.all(
+      ids.map(async (id) => {
+        if ([...keep()].includes(id)) return;
+        this.#log.info("a task that this node has no more is removed", { task: id });
+        await (await this.adopt({ id }))?.stop(PRUNE_GRACE_MS);
+        await this.remove({ id });
+      }),
+    );
     await this.#sandboxes.prune(keep);
   }
 
