@@ -76,13 +76,15 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
   const forwardPolicy = new ForwardPolicy({ log, device });
   const passForwarding = (): Promise<void> => forwardPolicy.open({ hasDocker: engine.isThere });
   await passForwarding();
-  // Docker sets its policy when it starts; a firewall that is loaded anew takes the rules away.
-  watch.listen({ opened: () => void passForwarding(), happened: () => {} });
   watch.listen({
-    opened: () => session.reportDocker(true),
+    opened: () => {
+      session.reportDocker(true);
+      void passForwarding(); // Docker sets its policy when it starts
+    },
     away: () => session.reportDocker(false),
     happened: () => {},
   });
+  // A firewall that is loaded anew takes the rules away.
   const again = setInterval(() => void passForwarding(), FORWARDING_MS);
   stops.push(() => clearInterval(again));
 

@@ -16,6 +16,7 @@ import { AttachmentObserver } from "./attachment-observer.ts";
 import { type AttachmentSpec, asksFor, LabelError, readLabels } from "./labels.ts";
 import { Latest } from "./latest.ts";
 import type { LetGo } from "./let-go.ts";
+import { findContainer, isMeant } from "./named-container.ts";
 import { type Refusal, Refusals } from "./refusals.ts";
 
 /** Namespaces have no events, and what was refused or could not be looked at is tried again. */
@@ -111,7 +112,7 @@ export class Attachments {
   /** Attaches a container or namespace that a person names; returns its addresses. Throws UserError. */
   attach(reference: string, spec: AttachmentSpec): Promise<{ id: string; addresses: string[] }> {
     return this.#inTurn(async () => {
-      const container = await this.#find(reference);
+      const container = await findContainer(reference, this.#parts);
       const subject = container?.id ?? NETNS + reference;
       if (container === undefined) await this.#namespaces.bindNamespace(subject);
       else await this.#bind(container);
@@ -241,25 +242,6 @@ export class Attachments {
     return row.links.map(({ address }) => address);
   }
 
-  async #find(reference: string): Promise<Container | undefined> {
-    const { engine } = this.#parts;
-    let [away, meant] = ["", ""];
-    try {
-      const container = await engine.container(reference);
-      if (container?.isRunning === false) throw new UserError(409, `container '${container.name}' does not run`);
-      if (container !== undefined) return container;
-      meant = didYouMean(
-        reference,
-        (await engine.containers()).map(({ name }) => name),
-      );
-    } catch (error) {
-      if (error instanceof UserError) throw error;
-      away = `, and Docker does not answer: ${messageOf(error)}`;
-    }
-    if (/^[^/]+$/.test(reference) && (await this.#namespaces.exists(reference))) return undefined;
-    throw new UserError(404, `there is no network namespace '${reference}', and no container${away}${meant}`);
-  }
-
   /** The container or namespace is no more. When no leader answers, the next look tries again. */
   async #giveBack(row: AttachedRow): Promise<void> {
     const { subject, name } = row.attachment;
@@ -345,11 +327,6 @@ export class Attachments {
     this.#turn = result.catch(() => {});
     return result;
   }
-}
-
-function isMeant({ subject, name }: AttachedRow["attachment"], reference: string): boolean {
-  if (name === reference || subject === reference || subject === NETNS + reference) return true;
-  return /^[0-9a-f]{4,}$/.test(reference) && subject.startsWith(reference);
 }
 
 /** What Docker's own networks would call it: its name, Compose's service, and the beginning of its id. */

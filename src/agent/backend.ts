@@ -6,7 +6,6 @@ import type { Session } from "../cluster/session.ts";
 import type { EngineReport } from "../datapath/engine.ts";
 import type { ProbeView } from "../datapath/probes.ts";
 import type { DnsServer } from "../dns/server.ts";
-import { UserError } from "../lib/errors.ts";
 import { formatIpv4 } from "../lib/ip.ts";
 import { DROP_NAMES } from "../packet/drop.ts";
 import type { Attachments } from "./attachments.ts";
@@ -38,13 +37,7 @@ export function createBackend({
   attachments,
   logs,
 }: BackendParts): Backend {
-  const state = (): State => {
-    if (session.state !== undefined) return session.state;
-    throw new UserError(
-      503,
-      "this node has no state of the cluster yet: no manager has answered (see the agent's log)",
-    );
-  };
+  const state = (): State => session.requireState();
   return {
     nodeName,
     state,

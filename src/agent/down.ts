@@ -1,8 +1,8 @@
 // `overlayd down`: takes away everything that an agent left in place so that the next one could adopt it.
 import { rm } from "node:fs/promises";
 import { readSnapshot } from "../cluster/snapshot-file.ts";
+import { allOf } from "../lib/all-of.ts";
 import { systemClock } from "../lib/clock.ts";
-import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { Links } from "../links/links.ts";
 import { lockDevice } from "../linux/lock.ts";
@@ -47,14 +47,6 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
     clearInterval(alive);
     lock.release();
   }
-}
-
-/** One after the other, whatever fails. Throws what failed, as one error. */
-export async function allOf(steps: readonly (() => Promise<unknown>)[]): Promise<void> {
-  const failures: unknown[] = [];
-  for (const step of steps) await step().catch((error: unknown) => failures.push(error));
-  if (failures.length === 1) throw failures[0];
-  if (failures.length > 1) throw new Error(failures.map(messageOf).join("; "), { cause: failures[0] });
 }
 
 /** Those that it may have left on an engine that does not answer stay, and the log says so. */

@@ -14,7 +14,7 @@ import type { AnyRuntime } from "../runtime/runtimes.ts";
 import { namespaceOf } from "./attached-rows.ts";
 
 export interface TaskLogsParts {
-  session: Pick<Session, "state" | "nodeId" | "readLog">;
+  session: Pick<Session, "requireState" | "nodeId" | "readLog">;
   runtime: Pick<AnyRuntime, "logs">;
   engine: Engine;
   clock: Clock;
@@ -73,8 +73,6 @@ export class TaskLogs {
   }
 
   get #state(): State {
-    const { state } = this.#parts.session;
-    if (state !== undefined) return state;
-    throw new UserError(503, "this node has no state of the cluster yet");
+    return this.#parts.session.requireState();
   }
 }

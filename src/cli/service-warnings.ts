@@ -1,4 +1,5 @@
 // What a person should know of services besides their tasks.
+import { UserError } from "../lib/errors.ts";
 import type { Context } from "./context.ts";
 
 /**
@@ -10,10 +11,15 @@ export async function printWarnings(
   names: readonly string[],
   said: readonly string[] = [],
 ): Promise<string[]> {
-  const services = await context.api().services();
-  const lines = services
-    .filter(({ id, name }) => names.some((word) => word === name || id.startsWith(word)))
-    .flatMap(({ name, warnings }) => warnings.map((warning) => `${name}: ${warning}\n`));
+  const lines: string[] = [];
+  for (const word of names) {
+    const service = await context.api().service(word).catch(ignoreMissing);
+    for (const warning of service?.warnings ?? []) lines.push(`${service!.name}: ${warning}\n`);
+  }
   for (const line of lines) if (!said.includes(line)) context.err(line);
   return lines;
+}
+
+function ignoreMissing(error: unknown): undefined {
+  if (!(error instanceof UserError) || error.code !== 404) throw error;
 }

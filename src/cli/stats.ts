@@ -54,12 +54,12 @@ function chosen({ rates, ...stats }: RatedStats, { filter = [] }: StatsOptions):
         FILTERS,
       ).map(({ counter, value }) => [counter, value]),
     );
-  const all = (view: StatsView): StatsView => ({
-    datapath: passingOf(view, "datapath"),
-    drops: passingOf(view, "drops"),
-    dns: passingOf(view, "dns"),
-  });
+  const all = (view: StatsView): StatsView => ofEachPart((part) => passingOf(view, part));
   return { ...all(stats), rates: all(rates) };
+}
+
+function ofEachPart(of: (part: Part) => Record<string, number>): StatsView {
+  return { datapath: of("datapath"), drops: of("drops"), dns: of("dns") };
 }
 
 interface Sample {
@@ -73,13 +73,13 @@ async function sample(context: Context): Promise<Sample> {
 
 function ratesOf(before: Sample, now: Sample): StatsView {
   const seconds = Math.max(now.atMs - before.atMs, 1) / 1000;
-  const rates = (part: Part): Record<string, number> =>
+  return ofEachPart((part) =>
     Object.fromEntries(
       Object.entries(now.stats[part]).map(([counter, value]) => {
         return [counter, Math.round((value - (before.stats[part][counter] ?? 0)) / seconds)];
       }),
-    );
-  return { datapath: rates("datapath"), drops: rates("drops"), dns: rates("dns") };
+    ),
+  );
 }
 
 function statsTable({ rates, ...stats }: RatedStats, all: boolean): string {

@@ -14,6 +14,17 @@ export interface ReportLink {
   failed(error: unknown): void;
 }
 
+/** What the leader has of a link. */
+interface Acknowledged {
+  /** undefined: not told. */
+  statuses: ReadonlyMap<string, TaskStatus> | undefined;
+  heldPorts: readonly HeldPort[];
+  docker: boolean | null;
+  applied: number;
+}
+
+const NOTHING: Acknowledged = { statuses: undefined, heldPorts: [], docker: null, applied: 0 };
+
 export class Reporter {
   readonly #clock: Clock;
   /** undefined until the node has looked at its tasks for the first time. */
@@ -21,11 +32,7 @@ export class Reporter {
   #heldPorts: readonly HeldPort[] = [];
   #docker: boolean | null = null;
   #applied = 0;
-  /** What the leader has of this link; undefined: nothing yet. */
-  #acknowledged: ReadonlyMap<string, TaskStatus> | undefined;
-  #acknowledgedApplied = 0;
-  #acknowledgedHeldPorts: readonly HeldPort[] | undefined;
-  #acknowledgedDocker: boolean | null = null;
+  #acknowledged = NOTHING;
   #link: ReportLink | undefined;
   #sending = false;
   #beat: Timer | undefined;
@@ -61,11 +68,8 @@ export class Reporter {
   attach(link: ReportLink): void {
     this.detach();
     this.#link = link;
-    this.#acknowledged = undefined;
     this.#applied = 0;
-    this.#acknowledgedApplied = 0;
-    this.#acknowledgedHeldPorts = undefined;
-    this.#acknowledgedDocker = null;
+    this.#acknowledged = NOTHING;
     void this.#send();
   }
 
@@ -79,19 +83,19 @@ export class Reporter {
   }
 
   #hasNews(): boolean {
-    const { statuses, gone, full, heldPorts, docker } = this.#report();
-    if (docker !== this.#acknowledgedDocker) return true;
-    if (JSON.stringify(heldPorts) !== JSON.stringify(this.#acknowledgedHeldPorts ?? [])) return true;
-    return full || statuses.length > 0 || gone.length > 0 || this.#applied !== this.#acknowledgedApplied;
+    const { statuses, gone, full, heldPorts, docker, applied } = this.#report();
+    const told = this.#acknowledged;
+    if (JSON.stringify(heldPorts) !== JSON.stringify(told.heldPorts)) return true;
+    return full || statuses.length > 0 || gone.length > 0 || applied !== told.applied || docker !== told.docker;
   }
 
   #report(): Report {
-    const told = this.#acknowledged ?? new Map<string, TaskStatus>();
+    const told = this.#acknowledged.statuses ?? new Map<string, TaskStatus>();
     const current = this.#statuses ?? new Map<string, TaskStatus>();
     return {
       statuses: [...current.values()].filter((status) => !same(status, told.get(status.taskId))),
       gone: [...told.keys()].filter((taskId) => !current.has(taskId)),
-      full: this.#acknowledged === undefined && this.#statuses !== undefined,
+      full: this.#acknowledged.statuses === undefined && this.#statuses !== undefined,
       heldPorts: [...this.#heldPorts],
       docker: this.#docker,
       applied: this.#applied,
@@ -109,10 +113,8 @@ export class Reporter {
     try {
       await link.send(report);
       if (this.#link === link) {
-        this.#acknowledged = statuses;
-        this.#acknowledgedApplied = report.applied;
-        this.#acknowledgedHeldPorts = report.heldPorts;
-        this.#acknowledgedDocker = report.docker;
+        const { heldPorts, docker, applied } = report;
+        this.#acknowledged = { statuses, heldPorts, docker, applied };
       }
     } catch (error) {
       failed = true;

@@ -11,20 +11,21 @@ export function stateFor(nodeId: string, state: State): State {
 
 /** What leads a node from what it may see of one state to what it may see of the next. */
 export class ChangeView {
-  readonly #changes: readonly Change[];
+  readonly #changes: Change[];
   readonly #after: State;
   readonly #holdersBefore: Holders;
   readonly #holders: Holders;
 
   /** `changes` lead from `before` to `after`. */
-  constructor(before: State, after: State, changes: readonly Change[]) {
+  constructor(before: State, after: State, changes: Change[]) {
     this.#changes = changes;
     this.#after = after;
-    this.#holdersBefore = holdersOf(before);
     this.#holders = holdersOf(after);
+    this.#holdersBefore = this.#holders.size === 0 ? this.#holders : holdersOf(before);
   }
 
   of(nodeId: string): Change[] {
+    if (this.#holders.size === 0) return this.#changes;
     const told = this.#changes.map((change) =>
       change.kind === "services" && change.row !== null
         ? { ...change, row: rowFor(nodeId, change.row, this.#holders) }

@@ -72,6 +72,15 @@ export class Session {
     return this.#state;
   }
 
+  /** Likewise. Throws UserError 503 when there is none. */
+  requireState(): State {
+    if (this.#state !== undefined) return this.#state;
+    throw new UserError(
+      503,
+      "this node has no state of the cluster yet: no manager has answered (see the agent's log)",
+    );
+  }
+
   get nodeId(): string | undefined {
     return this.#nodeId;
   }

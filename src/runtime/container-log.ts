@@ -1,5 +1,4 @@
 // What a container printed. Without a terminal the engine sends frames: a header of stream and length, then the bytes.
-
 import { type Readable, Transform, type TransformCallback } from "node:stream";
 import { text } from "node:stream/consumers";
 import type { LogQuery } from "../cluster/protocol.ts";

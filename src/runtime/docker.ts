@@ -1,6 +1,5 @@
 // Runs a task as two containers: one that holds its network namespace and does nothing else, and the task's own in it.
 // So the link is there before the task's first instruction, and stays when the task is started again.
-
 import type { Readable } from "node:stream";
 import type Docker from "dockerode";
 import type { LogQuery } from "../cluster/protocol.ts";

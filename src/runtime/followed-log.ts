@@ -1,6 +1,6 @@
 // A task's log over all of its containers: where one ends, the next one's goes on.
-
 import { PassThrough, type Readable } from "node:stream";
+import { finished } from "node:stream/promises";
 import type { LogQuery } from "../cluster/protocol.ts";
 import { type Clock, delay } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
@@ -68,23 +68,13 @@ async function readNext(
   out.once("close", close);
   if (out.destroyed) close();
   try {
-    for await (const chunk of frames) {
-      if (!out.write(chunk) && !out.destroyed) await drained(out);
-    }
+    // Not pipeline(): it would end `out` with the connection to an engine that goes away.
+    frames.pipe(out, { end: false });
+    await finished(frames, { writable: false });
   } catch (error) {
     if (!out.destroyed) throw new EngineError("docker logs", error);
   } finally {
     out.off("close", close);
   }
   return { id: found.id, until: clock.now() };
-}
-
-function drained(out: PassThrough): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      out.off("drain", done).off("close", done);
-      resolve();
-    };
-    out.on("drain", done).on("close", done);
-  });
 }

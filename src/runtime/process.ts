@@ -1,5 +1,4 @@
 // Runs a task as a process of this machine, in a network namespace of its own.
-
 import { type ChildProcess, spawn } from "node:child_process";
 import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";

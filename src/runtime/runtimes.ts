@@ -1,5 +1,4 @@
 // Both runtimes as one: each task goes to the one that its workload names, and one whose service is gone to both.
-
 import type { Readable } from "node:stream";
 import type { LogQuery } from "../cluster/protocol.ts";
 import type { ContainerWorkload, ProcessWorkload, Workload } from "../cluster/workload.ts";

@@ -104,15 +104,15 @@ export class TaskRunner {
       running = await this.#begin(attach);
     } catch (error) {
       if (this.#told !== undefined) return { ranMs: 0 };
-      const away = error instanceof AwayError ? error : undefined;
-      if (away?.runningSince !== undefined) {
-        this.#report("running", { since: away.runningSince });
-        return { ranMs: 0, back: away.back };
+      const again = { ranMs: 0, ...(error instanceof AwayError && { back: error.back }) };
+      if (error instanceof AwayError && error.runningSince !== undefined) {
+        this.#report("running", { since: error.runningSince });
+        return again;
       }
       const reason = messageOf(error);
       log.warn("task cannot be started", { reason });
       this.#report(error instanceof RejectedError ? "rejected" : "failed", { error: reason });
-      return away === undefined ? { ranMs: 0 } : { ranMs: 0, back: away.back };
+      return again;
     }
     if (running === undefined || this.#told !== undefined) return { ranMs: 0 };
     const began = clock.monotonic();

@@ -100,6 +100,16 @@ const sh = (script: string) => ["sh", "-c", script];
 const SLEEP = sh("exec sleep 600");
 const ALL = { follow: false, tail: null, since: null };
 
+/** A world with a task that runs and does nothing, and the ids of its containers. */
+async function sleeping(t: ExecutionContext) {
+  const world = await setUp(t);
+  const runtime = world.agent();
+  const task = world.spec({ command: SLEEP });
+  await runtime.prepare(task, world.preparation);
+  const running = await runtime.start(task);
+  return { ...world, runtime, task, running, before: await world.containers("{{.ID}}") };
+}
+
 engineTest("a task finds names, variables, user and files as it was described", async (t) => {
   const { agent, spec, preparation, sandboxes } = await setUp(t);
   const script = "cat /etc/resolv.conf /etc/hosts; hostname; pwd; id -u; echo $COLOUR; ls /data; ls /sys/class/net";
@@ -270,12 +280,7 @@ engineTest("what nobody wants is removed, and of another node nothing", async (t
 });
 
 engineTest("a task that is started again by hand is told, and adopted as it runs now", async (t) => {
-  const { agent, spec, preparation, containers } = await setUp(t);
-  const runtime = agent();
-  const task = spec({ command: SLEEP });
-  await runtime.prepare(task, preparation);
-  const running = await runtime.start(task);
-  const before = await containers("{{.ID}}");
+  const { runtime, task, running, containers, before } = await sleeping(t);
   await run(["docker", "restart", "-t", "0", `web.1.${task.id}`]);
   t.regex((await running.exited).error ?? "", /^(somebody started its container again|killed by SIGKILL)/);
   const adopted = await runtime.adopt(task);
@@ -297,12 +302,7 @@ const LOSSES: [title: string, argv: (task: Spec) => string[], error: RegExp][] =
 ];
 for (const [title, argv, error] of LOSSES) {
   engineTest(`a task that ${title} is told at once, and made anew`, async (t) => {
-    const { agent, spec, preparation, containers } = await setUp(t);
-    const runtime = agent();
-    const task = spec({ command: SLEEP });
-    await runtime.prepare(task, preparation);
-    const running = await runtime.start(task);
-    const before = await containers("{{.ID}}");
+    const { runtime, task, preparation, running, containers, before } = await sleeping(t);
     await run(argv(task));
     t.regex((await running.exited).error ?? "", error);
     t.is(await runtime.adopt(task), undefined);

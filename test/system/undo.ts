@@ -1,5 +1,6 @@
 // What a file's tests leave behind is undone after them: the last thing first, and all of it, whatever fails.
 import test from "ava";
+import { allOf } from "../../src/lib/all-of.ts";
 
 type Step = () => Promise<unknown> | unknown;
 
@@ -8,18 +9,6 @@ const steps: Step[] = [];
 
 /** Runs `step` after the file's tests, also when they fail. Ava would run several hooks side by side. */
 export function undoAfterAll(step: Step): void {
-  if (steps.length === 0) test.serial.after.always("undo", undo);
+  if (steps.length === 0) test.serial.after.always("undo", () => allOf(steps.reverse()));
   steps.push(step);
-}
-
-async function undo(): Promise<void> {
-  const failures: unknown[] = [];
-  for (const step of steps.reverse()) {
-    try {
-      await step();
-    } catch (error) {
-      failures.push(error);
-    }
-  }
-  if (failures.length > 0) throw failures[0];
 }

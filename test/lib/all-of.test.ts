@@ -1,6 +1,6 @@
-// Taking everything away goes on past what cannot be.
+// Steps that must all be tried go on past what fails.
 import test from "ava";
-import { allOf } from "../../src/agent/down.ts";
+import { allOf } from "../../src/lib/all-of.ts";
 
 function failing(message: string): () => Promise<never> {
   return async () => {
