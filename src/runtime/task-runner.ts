@@ -83,12 +83,12 @@ export class TaskRunner {
     const { clock } = this.#options;
     let backoffMs = BACKOFF_FIRST_MS;
     while (this.#told === undefined) {
-      const { ranMs, back = NEVER } = await this.#runOnce();
+      const { ranMs, back = NEVER, goesOn = false } = await this.#runOnce();
       if (this.#told !== undefined) break;
       if (ranMs >= HEALTHY_MS) backoffMs = BACKOFF_FIRST_MS;
       await this.#orTold(Promise.race([delay(clock, backoffMs), back]));
       backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS);
-      this.#restarts++;
+      if (!goesOn) this.#restarts++;
     }
     for (backoffMs = BACKOFF_FIRST_MS; this.#told === "stop"; backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS)) {
       if ((await this.#end()) || this.#isLeft()) return;
@@ -96,8 +96,11 @@ export class TaskRunner {
     }
   }
 
-  /** From sandbox to exit. Returns early when it is told something. `back`: when it is worth another try. */
-  async #runOnce(): Promise<{ ranMs: number; back?: Promise<void> }> {
+  /**
+   * From sandbox to exit. Returns early when it is told something. `back`: when it is worth another try; `goesOn`: the
+   * task runs, out of reach.
+   */
+  async #runOnce(): Promise<{ ranMs: number; back?: Promise<void>; goesOn?: boolean }> {
     const { clock, log, attach } = this.#options;
     let running: Running | undefined;
     try {
@@ -107,7 +110,7 @@ export class TaskRunner {
       const again = { ranMs: 0, ...(error instanceof AwayError && { back: error.back }) };
       if (error instanceof AwayError && error.runningSince !== undefined) {
         this.#report("running", { since: error.runningSince });
-        return again;
+        return { ...again, goesOn: true };
       }
       const reason = messageOf(error);
       log.warn("task cannot be started", { reason });

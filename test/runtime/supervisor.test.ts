@@ -276,6 +276,7 @@ test("a task that goes on while its runtime is away is running, and adopted when
   comeBack();
   await clock.advance(0);
   t.deepEqual(states(), ["running", "running"]);
+  t.is(statuses.at(-1)!.restarts, 0);
   t.is(runtime.calls.includes("start a"), false);
 });
 
