@@ -79,10 +79,12 @@ export class NftablesMesh implements Mesh {
   }
 
   async #put(desired: DesiredMesh, text: string): Promise<void> {
-    if (this.#applied?.text === text && (await this.#listing()) === this.#applied.listing) return;
+    const known = this.#applied?.text === text ? this.#applied.listing : undefined;
+    if (known !== undefined && (await this.#listing()) === known) return;
     await nft(["-f", "-"], text);
     const before = this.#applied?.desired.ports ?? [];
-    this.#applied = { desired, text, listing: await this.#listing() };
+    // The same text makes the same listing; what is listed now may have been changed again already.
+    this.#applied = { desired, text, listing: known ?? (await this.#listing()) };
     await this.#forgetFlows(changedUdpPorts(before, desired.ports));
   }
 

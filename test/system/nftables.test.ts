@@ -114,6 +114,26 @@ systemTest("what somebody flushes or deletes is put back at once", async (t) => 
   t.is(await ask(kernel, "client", "192.0.2.11"), "192.0.2.100");
 });
 
+systemTest("a blow in the very moment of the repair is repaired as well", async (t) => {
+  const { kernel, driver } = await setUp(t);
+  await driver.call("mesh.apply", DESIRED);
+  await driver.call("mesh.watch");
+  const list = () => kernel.sh("node", "nft --stateless list table ip overlayd");
+  const before = await list();
+  const flush = "nft flush chain ip overlayd prerouting";
+  await waitFor(
+    async () => {
+      await kernel.sh("node", flush); // the monitor may not have begun to look
+      return waitFor(async () => (await list()) === before, { what: "the table", deadlineMs: 3000 });
+    },
+    { what: "the monitor to look" },
+  );
+  const repaired = "nft list chain ip overlayd prerouting 2>/dev/null | grep -q jump";
+  const blows = `for i in 1 2 3 4 5 6 7 8 9 10; do until ${repaired}; do :; done; ${flush}; done`;
+  await kernel.exec("node", "timeout", "20", "bash", "-c", blows);
+  t.true(await waitFor(async () => (await list()) === before, { what: "the table to be put back after the last" }));
+});
+
 systemTest("a process that has a port keeps it: everywhere, or on its address", async (t) => {
   const { kernel, driver } = await setUp(t);
   const listen = async (address: string): Promise<ReturnType<typeof spawn>> => {
