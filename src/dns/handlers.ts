@@ -112,7 +112,7 @@ const REVERSE_DOMAIN = "in-addr.arpa";
 const answerReverse: Handler = (query, asker) => {
   const prefix = reversePrefix(query.name);
   if (prefix === undefined || !asker.names.isOurs(prefix)) return undefined;
-  const found = prefix.bits === 32 ? asker.names.nameOf(prefix.base, asker.networks) : undefined;
+  const found = isWhole(query.name) ? asker.names.nameOf(prefix.base, asker.networks) : undefined;
   if (found === undefined) {
     return negative(prefix.bits === 32 ? Rcode.NXDomain : Rcode.NoError, REVERSE_DOMAIN, asker);
   }
@@ -120,6 +120,11 @@ const answerReverse: Handler = (query, asker) => {
   const data = asker.names.fullName(found.name, found.network);
   return positive([{ type: "PTR", name: "", ttl: found.ttlSeconds, data }]);
 };
+
+/** Whether a reverse name is an address's: four labels, and none below them. */
+function isWhole(name: string): boolean {
+  return name.split(".").length === 4 + REVERSE_DOMAIN.split(".").length;
+}
 
 /** The prefix of `4.3.2.1.in-addr.arpa` or of fewer labels; labels before the fourth are not looked at. */
 function reversePrefix(name: string): Cidr | undefined {

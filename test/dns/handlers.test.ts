@@ -91,6 +91,7 @@ const rows: [string, string, string, string][] = [
   // addresses
   [shell, "2.16.192.10.in-addr.arpa", "PTR", "NOERROR search.web.overlay"],
   [shell, "12.16.192.10.in-addr.arpa", "PTR", "NOERROR search.2.web.overlay"],
+  [shell, "x.2.16.192.10.in-addr.arpa", "PTR", "NXDOMAIN SOA of in-addr.arpa"],
   [shell, "2.16.192.10.in-addr.arpa", "A", "NOERROR SOA of in-addr.arpa"],
   [shell, "2.32.192.10.in-addr.arpa", "PTR", "NXDOMAIN SOA of in-addr.arpa"],
   [shell, "9.9.200.10.in-addr.arpa", "PTR", "NXDOMAIN SOA of in-addr.arpa"],
