@@ -188,13 +188,15 @@ export class Forwarder {
 
   /** Throws when `upstream` gives no answer that is of use. */
   async #exchange(upstream: Upstream, query: Query, leftMs: number): Promise<Response> {
-    let response = await this.#once(exchangeUdp, upstream, query, true, Math.min(TRY_MS, leftMs));
+    let withEdns = true;
+    let response = await this.#once(exchangeUdp, upstream, query, withEdns, Math.min(TRY_MS, leftMs));
     if (response.rcode === Rcode.FormErr || response.rcode === Rcode.NotImp) {
       // It does not know EDNS, RFC 6891 section 6.2.2.
-      response = await this.#once(exchangeUdp, upstream, query, false, Math.min(TRY_MS, leftMs));
+      withEdns = false;
+      response = await this.#once(exchangeUdp, upstream, query, withEdns, Math.min(TRY_MS, leftMs));
     }
     if (response.truncated) {
-      response = await this.#once(exchangeTcp, upstream, query, true, Math.min(TCP_TRY_MS, leftMs));
+      response = await this.#once(exchangeTcp, upstream, query, withEdns, Math.min(TCP_TRY_MS, leftMs));
       if (response.truncated) throw new Error(`${upstream.name}: truncated over TCP`);
     }
     if (response.rcode !== Rcode.NoError && response.rcode !== Rcode.NXDomain) {

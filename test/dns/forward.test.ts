@@ -144,6 +144,14 @@ test("a resolver that does not know EDNS is asked without it", async (t) => {
   t.is(addressOf(await ask(forwarderTo([server.text]).forwarder, "old.example.org")), "203.0.113.9");
 });
 
+test("a resolver that does not know EDNS is asked without it over TCP too", async (t) => {
+  const server = await upstream(t, (query, transport) => {
+    if (query.additionals?.length) return { flags: 1, questions: [] };
+    return transport === "udp" ? { flags: TRUNCATED_RESPONSE } : answering("203.0.113.9")(query, transport);
+  });
+  t.is(addressOf(await ask(forwarderTo([server.text]).forwarder, "old.example.org")), "203.0.113.9");
+});
+
 test("a resolver that is silent, refuses, fails or lies is passed over for the next one", async (t) => {
   const good = await upstream(t, answering("203.0.113.1"));
   const behaviours: Record<string, Behaviour> = {
