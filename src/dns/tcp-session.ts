@@ -27,7 +27,6 @@ export class TcpSession {
     this.#idle = clock.after(IDLE_MS, () => this.#socket.destroy());
     socket.setNoDelay(true);
     socket.on("data", (chunk) => {
-      this.#touch();
       this.#frames.push(chunk);
       this.#take();
     });
@@ -54,6 +53,7 @@ export class TcpSession {
         else this.#socket.resume();
         return;
       }
+      this.#touch(); // not for some bytes: a few a second would hold the connection for ever
       this.#unanswered++;
       if (!this.#receive(message, (response) => this.#reply(response))) {
         this.#socket.destroy();

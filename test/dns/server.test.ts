@@ -214,6 +214,21 @@ test("a TCP connection is closed when it is idle, and when it does not speak DNS
   await until(() => other.closed, "nonsense closed");
 });
 
+test("a TCP connection on which bytes come but no message is idle", async (t) => {
+  const clock = new VirtualClock();
+  const { port } = await start(t, { clock });
+  const [slow, other] = [new TcpClient(t, port), new TcpClient(t, port)];
+  slow.socket.write(TcpFrames.frame(query(1, "search.web")));
+  await until(() => slow.received.length === 1, "an answer");
+  await clock.advance(9_999);
+  slow.socket.write(Buffer.of(0));
+  other.socket.write(TcpFrames.frame(query(2, "search.web")));
+  await until(() => other.received.length === 1, "an answer to the other");
+  t.false(slow.closed);
+  await clock.advance(1);
+  await until(() => slow.closed, "slow connection closed");
+});
+
 test("a client has at most 32 connections", async (t) => {
   const { port, server } = await start(t);
   const clients = Array.from({ length: 32 }, () => new TcpClient(t, port));
