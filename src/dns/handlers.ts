@@ -110,9 +110,10 @@ const REVERSE_DOMAIN = "in-addr.arpa";
 
 /** Names of addresses. Those of the overlay's are answered here or by nobody. */
 const answerReverse: Handler = (query, asker) => {
-  const prefix = reversePrefix(query.name);
-  if (prefix === undefined || !asker.names.isOurs(prefix)) return undefined;
-  const found = isWhole(query.name) ? asker.names.nameOf(prefix.base, asker.networks) : undefined;
+  const reverse = parseReverse(query.name);
+  if (reverse === undefined || !asker.names.isOurs(reverse.prefix)) return undefined;
+  const { prefix, isBelow } = reverse;
+  const found = prefix.bits === 32 && !isBelow ? asker.names.nameOf(prefix.base, asker.networks) : undefined;
   if (found === undefined) {
     return negative(prefix.bits === 32 ? Rcode.NXDomain : Rcode.NoError, REVERSE_DOMAIN, asker);
   }
@@ -121,22 +122,14 @@ const answerReverse: Handler = (query, asker) => {
   return positive([{ type: "PTR", name: "", ttl: found.ttlSeconds, data }]);
 };
 
-/** Whether a reverse name is an address's: four labels, and none below them. */
-function isWhole(name: string): boolean {
-  return name.split(".").length === 4 + REVERSE_DOMAIN.split(".").length;
-}
-
-/** The prefix of `4.3.2.1.in-addr.arpa` or of fewer labels; labels before the fourth are not looked at. */
-function reversePrefix(name: string): Cidr | undefined {
+/** The prefix of `4.3.2.1.in-addr.arpa` or of fewer labels, and whether the name has more labels below an address's. */
+function parseReverse(name: string): { prefix: Cidr; isBelow: boolean } | undefined {
   if (!name.endsWith(`.${REVERSE_DOMAIN}`)) return undefined;
-  const octets = name
-    .slice(0, -REVERSE_DOMAIN.length - 1)
-    .split(".")
-    .slice(-4)
-    .reverse();
+  const labels = name.slice(0, -REVERSE_DOMAIN.length - 1).split(".");
+  const octets = labels.slice(-4).reverse();
   const bits = 8 * octets.length;
   const base = parseIpv4([...octets, "0", "0", "0"].slice(0, 4).join("."));
-  return base === undefined ? undefined : { base: base & maskOf(bits), bits };
+  return base === undefined ? undefined : { prefix: { base: base & maskOf(bits), bits }, isBelow: labels.length > 4 };
 }
 
 /**
