@@ -2,8 +2,11 @@
 // (in-process.ts), and dgram-underlay.ts is the portable underlay.
 import type { DeviceBatch, DeviceQueue, UnderlayBatch, UnderlayQueue } from "./batch.ts";
 
-/** So many source ports does an underlay send from, so that receivers can spread flows (RFC 7348 section 5). */
-export const SOURCE_PORTS = 16;
+/**
+ * So many source ports does an underlay send from, one underlay a worker, so that receivers can spread flows (RFC 7348
+ * section 5). Each more is one more sendmmsg(2) a flush, and fewer datagrams that go as one.
+ */
+export const SOURCE_PORTS = 4;
 
 /** What the platform does for us. A limit of 1 means: not at all. */
 export interface UnderlayOffloads {

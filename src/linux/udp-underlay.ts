@@ -1,5 +1,6 @@
 // The underlay over Linux's UDP: recvmmsg(2) and sendmmsg(2) in batches, UDP_GRO and UDP_SEGMENT, one socket that
 // receives and SOURCE_PORTS that send, so that a receiver can spread flows by source port (RFC 7348 section 5).
+// Datagrams of one length and way go to the kernel as one: its stack takes much longer for a message than for its bytes.
 import type { UnderlayBatch, UnderlayQueue } from "../datapath/batch.ts";
 import type { SOURCE_PORTS, Underlay, UnderlayOffloads } from "../datapath/ports.ts";
 import { PlatformError } from "../lib/errors.ts";
@@ -13,7 +14,7 @@ import { ReceiveList } from "./receive-list.ts";
 import { steer } from "./steering.ts";
 import * as udp from "./udp-socket.ts";
 
-const SOURCES: typeof SOURCE_PORTS = 16;
+const SOURCES: typeof SOURCE_PORTS = 4;
 /** RFC 7348 section 5: the dynamic ports of RFC 6335. */
 const FIRST_SOURCE_PORT = 49152;
 const SOURCE_PORT_RANGE = 16_384;
@@ -22,6 +23,8 @@ const PORT_ATTEMPTS = 64;
 const BUFFER_BYTES = 8 << 20;
 const MAX_MESSAGES = 256;
 const MAX_SLICES = 4096;
+/** The most that UDP takes in one message, over IPv4. */
+const MAX_MESSAGE_BYTES = 65_507;
 
 export interface UdpUnderlayOptions {
   /** Our VTEP address. */
@@ -122,7 +125,7 @@ export class LinuxUnderlay implements Underlay {
   readonly port: number;
   readonly sourcePorts: readonly number[];
   readonly offloads: UnderlayOffloads;
-  /** Messages handed to the kernel. */
+  /** The queue's messages that the kernel took. */
   sent = 0;
   /** Messages larger than the link's MTU (EMSGSIZE). */
   oversize = 0;
@@ -136,6 +139,8 @@ export class LinuxUnderlay implements Underlay {
   /** Of the chunk being sent: where each source port's messages begin, and the messages in that order. */
   readonly #bucketStart = new Int32Array(SOURCES + 1);
   readonly #order = new Int32Array(MAX_MESSAGES);
+  /** Of each outgoing message: how many of the queue's it is. */
+  readonly #joined = new Int32Array(MAX_MESSAGES);
 
   constructor(
     memory: PacketMemory,
@@ -200,8 +205,11 @@ export class LinuxUnderlay implements Underlay {
     let refused = 0;
     for (let source = 0; source < SOURCES; source++) {
       const firstMessage = this.#outgoing.messages;
-      for (let i = this.#bucketStart[source]!; i < this.#bucketStart[source + 1]!; i++) {
-        if (!this.#addMessage(queue, this.#order[i]!)) refused++;
+      const bucketEnd = this.#bucketStart[source + 1]!;
+      for (let i = this.#bucketStart[source]!; i < bucketEnd; ) {
+        const runEnd = this.#runEnd(queue, i, bucketEnd);
+        if (!this.#addMessage(queue, i, runEnd)) refused++;
+        i = runEnd;
       }
       refused += this.#sendMessages(this.#senders[source]!, firstMessage, this.#outgoing.messages);
     }
@@ -219,46 +227,86 @@ export class LinuxUnderlay implements Underlay {
     start[0] = 0;
   }
 
-  #addMessage(queue: UnderlayQueue, message: number): boolean {
-    const firstSlice = queue.firstSlice(message);
-    const end = queue.end[message]!;
-    let bytes = 0;
-    for (let i = firstSlice; i < end; i++) bytes += queue.sliceLength[i]!;
-    const segmentBytes = queue.segmentBytes[message]!;
-    const segmented = segmentBytes !== 0 && bytes > segmentBytes;
-    if (end - firstSlice > libc.MAX_IOVECS || (segmented && bytes > segmentBytes * this.offloads.maxSegments)) {
+  /**
+   * The end, in the order, of the messages from `from` that go to the kernel as one: datagrams of one way and length,
+   * of which the last may be shorter.
+   */
+  #runEnd(queue: UnderlayQueue, from: number, end: number): number {
+    const first = this.#order[from]!;
+    const bytes = bytesOf(queue, first);
+    if (queue.segmentBytes[first] !== 0 || bytes === 0) return from + 1;
+    const most = Math.min(this.offloads.maxSegments, Math.floor(MAX_MESSAGE_BYTES / bytes));
+    const limit = Math.min(end, from + most);
+    let slices = slicesOf(queue, first);
+    let next = from + 1;
+    for (let isLast = false; next < limit && !isLast; next++) {
+      const message = this.#order[next]!;
+      const more = bytesOf(queue, message);
+      slices += slicesOf(queue, message);
+      if (!goAlike(queue, first, message) || more > bytes || more === 0 || slices > libc.MAX_IOVECS) break;
+      isLast = more < bytes;
+    }
+    return next;
+  }
+
+  /** One message of the queue's messages at `from` to `end` in the order. */
+  #addMessage(queue: UnderlayQueue, from: number, end: number): boolean {
+    const first = this.#order[from]!;
+    const bytes = bytesOf(queue, first);
+    const cutAt = queue.segmentBytes[first]!;
+    const isCut = cutAt !== 0 && bytes > cutAt;
+    if (slicesOf(queue, first) > libc.MAX_IOVECS || (isCut && bytes > cutAt * this.offloads.maxSegments)) {
       this.malformed++;
       return false;
     }
-    for (let i = firstSlice; i < end; i++) {
-      this.#outgoing.slice(queue.sliceOffset[i]!, queue.sliceLength[i]!);
+    for (let i = from; i < end; i++) {
+      const message = this.#order[i]!;
+      for (let slice = queue.firstSlice(message); slice < queue.end[message]!; slice++) {
+        this.#outgoing.slice(queue.sliceOffset[slice]!, queue.sliceLength[slice]!);
+      }
     }
-    this.#outgoing.finish(
-      queue.address[message]!,
-      queue.port[message]!,
-      segmented ? segmentBytes : 0,
-      queue.tos[message]!,
-    );
+    const segmentBytes = isCut ? cutAt : end - from > 1 ? bytes : 0;
+    this.#joined[this.#outgoing.messages] = end - from;
+    this.#outgoing.finish(queue.address[first]!, queue.port[first]!, segmentBytes, queue.tos[first]!);
     return true;
   }
 
-  /** Returns how many failed. */
+  /** Returns how many of the queue's messages failed. */
   #sendMessages(fd: number, first: number, end: number): number {
     let failed = 0;
     for (let next = first; next < end; ) {
       const sent = this.#outgoing.send(fd, next, end);
       if (sent > 0) {
-        this.sent += sent;
-        next += sent;
+        for (let i = 0; i < sent; i++) this.sent += this.#joined[next++]!;
         continue;
       }
       const errno = libc.errno();
       if (errno === libc.Errno.Intr) continue;
-      this.sendErrors[errno]!++;
-      if (errno === libc.Errno.MessageTooLong) this.oversize++;
-      failed++;
-      next++; // sendmmsg stops at the first that fails: skip it
+      const lost = this.#joined[next++]!; // sendmmsg stops at the first that fails: skip it
+      this.sendErrors[errno]! += lost;
+      if (errno === libc.Errno.MessageTooLong) this.oversize += lost;
+      failed += lost;
     }
     return failed;
   }
+}
+
+function slicesOf(queue: UnderlayQueue, message: number): number {
+  return queue.end[message]! - queue.firstSlice(message);
+}
+
+function bytesOf(queue: UnderlayQueue, message: number): number {
+  let bytes = 0;
+  for (let i = queue.firstSlice(message); i < queue.end[message]!; i++) bytes += queue.sliceLength[i]!;
+  return bytes;
+}
+
+/** Whether two datagrams of one source port differ in nothing that the kernel is told, beside their length. */
+function goAlike(queue: UnderlayQueue, one: number, other: number): boolean {
+  return (
+    queue.segmentBytes[other] === 0 &&
+    queue.address[other] === queue.address[one] &&
+    queue.port[other] === queue.port[one] &&
+    queue.tos[other] === queue.tos[one]
+  );
 }

@@ -82,10 +82,13 @@ class Pair {
     this.queue.slice(at, bytes.length);
   }
 
-  /** Queues a whole message to Bob. */
-  message(bytes: Uint8Array, { port = this.bob.port, sourcePort = 0, segmentBytes = 0, tos = 0 } = {}): void {
+  /** Queues a message, to Bob if nothing else is said: the slices since the last, and `bytes`. */
+  message(
+    bytes: Uint8Array,
+    { address = BOB, port = this.bob.port, sourcePort = 0, segmentBytes = 0, tos = 0 } = {},
+  ): void {
     this.slice(bytes);
-    this.queue.finish(BOB, port, sourcePort, segmentBytes, tos);
+    this.queue.finish(address, port, sourcePort, segmentBytes, tos);
   }
 
   /** What Bob receives, cut into datagrams, until there are `count`. */
@@ -205,6 +208,54 @@ for (const kind of kinds) {
       [...Array<number>(maxSegments - 1).fill(100), 60],
     );
     t.true(Buffer.concat(received.map(({ payload }) => payload)).equals(payload));
+  });
+
+  conforms("datagrams that could be sent as one arrive as they were", async (t, pair) => {
+    const sizes = [100, 100, 60, 100, 100, 120, 120, 0, 0, 120, 7];
+    sizes.forEach((bytes, i) => {
+      pair.message(Buffer.alloc(bytes, i));
+    });
+    pair.slice(Buffer.alloc(3, 0xaa));
+    pair.message(Buffer.alloc(4, 0xbb)); // two slices
+    const cut = pair.alice.offloads.maxSegments > 1;
+    if (cut) pair.message(Buffer.alloc(14, 0xcc), { segmentBytes: 7 });
+    pair.message(Buffer.alloc(7, 0xdd));
+    t.is(pair.alice.send(pair.queue), 0);
+    const received = await pair.receive(sizes.length + (cut ? 4 : 2));
+    t.deepEqual(
+      received.map(({ payload }) => payload.toString("hex")),
+      [
+        ...sizes.map((bytes, i) => Buffer.alloc(bytes, i).toString("hex")),
+        "aaaaaabbbbbbbb",
+        ...(cut ? ["cccccccccccccc", "cccccccccccccc"] : []),
+        "dddddddddddddd",
+      ],
+    );
+  });
+
+  conforms("datagrams of several ways are not mixed", async (t, pair) => {
+    const bytesFor = (i: number) => Buffer.alloc(50, i);
+    for (let i = 0; i < 30; i++) {
+      pair.message(bytesFor(i), { tos: i % 3, ...(i % 5 === 0 ? { port: pair.alice.port, address: ALICE } : {}) });
+    }
+    t.is(pair.alice.send(pair.queue), 0);
+    const received = await pair.receive(24);
+    t.deepEqual(
+      received.map(({ payload }) => payload[0]),
+      Array.from({ length: 30 }, (_, i) => i).filter((i) => i % 5 !== 0),
+    );
+    if (kind.carriesTos) t.true(received.every(({ payload, tos }) => tos === payload[0]! % 3));
+  });
+
+  conforms("more datagrams than one message can be cut into arrive in order", async (t, pair) => {
+    const sent = 2 * Math.min(pair.alice.offloads.maxSegments, 100) + 3;
+    for (let i = 0; i < sent; i++) pair.message(Buffer.alloc(20, i));
+    t.is(pair.alice.send(pair.queue), 0);
+    const received = await pair.receive(sent);
+    t.deepEqual(
+      received.map(({ payload }) => payload[0]),
+      Array.from({ length: sent }, (_, i) => i & 0xff),
+    );
   });
 
   conforms("what nobody listens for harms no later datagram", async (t, pair) => {
