@@ -3,6 +3,7 @@ import test from "ava";
 import fc from "fast-check";
 import { Gso, UnderlayQueue } from "../../src/datapath/batch.ts";
 import { ENCAPSULATION_BYTES, Encapsulator } from "../../src/datapath/encapsulate.ts";
+import { SOURCE_PORTS } from "../../src/datapath/ports.ts";
 import { type PeerRow, Tables } from "../../src/datapath/tables.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { createSum } from "../../src/packet/checksum.ts";
@@ -47,7 +48,7 @@ function encapsulator(maxSegments: number, maxMessages = 256) {
         datagrams.push(whole.slice(at, at + (segmentBytes || whole.length)));
       sent.push({ datagrams, bytes: whole.length, segmentBytes, tos: queue.tos[message]! });
       if (queue.address[message] !== PEER.vtep || queue.port[message] !== PEER.port) throw new Error("wrong peer");
-      if (queue.sourcePort[message] !== (HASH & 15)) throw new Error("wrong source port");
+      if (queue.sourcePort[message] !== (HASH & (SOURCE_PORTS - 1))) throw new Error("wrong source port");
     }
     queue.clear();
     subject.flushed();
