@@ -48,6 +48,7 @@ export async function startCarriers(options: CarriersOptions): Promise<Carriers>
     device,
     address,
     port: config.vxlan.port,
+    pool: cidr(config.pool),
     flowFile: places(config).flows,
     flowCapacity: datapath.flows,
     underlay: datapath.underlay,

@@ -2,6 +2,7 @@
 import type { EngineReport } from "../datapath/engine.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import type { TableDiff } from "../datapath/tables.ts";
+import type { Cidr } from "../lib/ip.ts";
 
 /** How a worker is to be started. */
 export interface WorkerSetup {
@@ -9,6 +10,8 @@ export interface WorkerSetup {
   /** The VTEP. */
   address: string;
   port: number;
+  /** Of the addresses that endpoints have. */
+  pool: Cidr;
   /** Where this process has the flow table mapped. */
   flowAddress: number;
   flowCapacity: number;

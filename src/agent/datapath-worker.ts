@@ -8,9 +8,11 @@ import { runLoop, runYieldingLoop } from "../datapath/loop.ts";
 import type { Underlay } from "../datapath/ports.ts";
 import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
-import { ipv4 } from "../lib/ip.ts";
+import { contains, formatIpv4, ipv4, macOf } from "../lib/ip.ts";
 import { systemRandom } from "../lib/random.ts";
+import { HOST_MAC, vethName } from "../links/desired.ts";
 import { bootNumber } from "../linux/boot.ts";
+import { type LinkSender, openLinkSender } from "../linux/link-sender.ts";
 import { Poller, wakePoller } from "../linux/poll.ts";
 import { mappedBuffer } from "../linux/shared-file.ts";
 import { openTun } from "../linux/tun.ts";
@@ -31,8 +33,9 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
   const memory = new PacketMemory(ENGINE_MEMORY_BYTES);
   const { flowCapacity } = setup;
   const flowMemory = mappedBuffer(setup.flowAddress, FlowTable.bytesFor(flowCapacity));
-  const device = openTun(setup.device, memory, { locked: true });
   const notes: string[] = [];
+  const links = openLinks(setup, memory, notes);
+  const device = openTun(setup.device, memory, { locked: true, ...(links && { links }) });
   if (!device.offloads.tcp) notes.push("the TUN takes no TCP super-packets (TSO): transfers are slow");
   const { underlay, kind } = await openUnderlay(setup, memory, notes);
   const isFirst = setup.index === 0;
@@ -74,6 +77,20 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
   engine.close();
   poller.close();
   port.close();
+}
+
+function openLinks({ pool }: WorkerSetup, memory: PacketMemory, notes: string[]): LinkSender | undefined {
+  try {
+    return openLinkSender(memory, {
+      name: (address) => (contains(pool, address) ? vethName(formatIpv4(address)) : undefined),
+      mac: macOf,
+      source: HOST_MAC,
+      now: () => machineMonotonic() / 1000,
+    });
+  } catch (error) {
+    notes.push(`packets cannot be put on containers' links (${messageOf(error)}): the way by the TUN is slower`);
+    return undefined;
+  }
 }
 
 type OpenedUnderlay = { underlay: Underlay & { onReadable?: (() => void) | undefined }; kind: "batched" | "dgram" };

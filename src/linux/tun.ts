@@ -8,9 +8,9 @@ import { messageOf, PlatformError } from "../lib/errors.ts";
 import { createSum, type Sum } from "../packet/checksum.ts";
 import { headerLength } from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
-import { Flag, flags as tcpFlags } from "../packet/tcp.ts";
 import * as virtio from "../packet/virtio-net.ts";
 import * as libc from "./libc.ts";
+import type { LinkSender } from "./link-sender.ts";
 import { type DeviceLock, lockDevice } from "./lock.ts";
 
 const IFF_TUN = 0x0001;
@@ -44,6 +44,8 @@ export interface TunOptions {
   locked?: boolean;
   /** Values for TUNSETOFFLOAD, tried in turn; the last must be one that every kernel takes. */
   offloadSteps?: readonly number[];
+  /** What it has a link for goes that way, not through the device. It is closed with the device. */
+  links?: LinkSender;
 }
 
 /**
@@ -57,7 +59,7 @@ export function openTun(name: string, memory: PacketMemory, options: TunOptions 
     fd = openControl();
     attach(fd, name);
     const taken = setOffload(fd, options.offloadSteps ?? OFFLOAD_STEPS);
-    return new LinuxDevice(name, memory, fd, taken, lock);
+    return new LinuxDevice(name, memory, fd, taken, lock, options.links);
   } catch (error) {
     if (fd >= 0) closeSync(fd);
     lock?.release();
@@ -108,6 +110,7 @@ export class LinuxDevice implements Device {
   unknownGso = 0;
   readonly #memory: PacketMemory;
   readonly #lock: DeviceLock | undefined;
+  readonly #links: LinkSender | undefined;
   readonly #sum: Sum;
   readonly #base: libc.Base;
   readonly #iovecs: number;
@@ -117,7 +120,14 @@ export class LinuxDevice implements Device {
   /** Of each of the batch's buffers, where the virtio-net header goes. */
   #readPointers: readonly bigint[] = [];
 
-  constructor(name: string, memory: PacketMemory, fd: number, offload: number, lock: DeviceLock | undefined) {
+  constructor(
+    name: string,
+    memory: PacketMemory,
+    fd: number,
+    offload: number,
+    lock: DeviceLock | undefined,
+    links: LinkSender | undefined,
+  ) {
     this.name = name;
     this.fd = fd;
     this.offloads = {
@@ -127,6 +137,7 @@ export class LinuxDevice implements Device {
     };
     this.#memory = memory;
     this.#lock = lock;
+    this.#links = links;
     this.#sum = createSum(memory);
     this.#base = libc.baseOf(memory);
     this.#iovecs = memory.alloc(libc.MAX_IOVECS * libc.IOVEC_BYTES);
@@ -162,15 +173,25 @@ export class LinuxDevice implements Device {
       if (virtio.virtioFault(this.#memory, queue, message) !== virtio.VirtioFault.None) {
         this.faults++;
         refused++;
-      } else if (!this.#writeMessage(queue, message)) refused++;
+      } else if (!this.#links?.add(queue, message) && !this.#writeMessage(queue, message)) refused++;
     }
+    if (this.#links !== undefined) refused += this.#sendOnLinks(this.#links, queue);
     queue.clear();
+    return refused;
+  }
+
+  /** What its link does not take, such as a packet that is too large, is for the kernel to deal with. */
+  #sendOnLinks(links: LinkSender, queue: DeviceQueue): number {
+    const failed = links.send();
+    let refused = 0;
+    for (let i = 0; i < failed; i++) if (!this.#writeMessage(queue, links.failed[i]!)) refused++;
     return refused;
   }
 
   /** Detaches this queue; the device stays. */
   close(): void {
     closeSync(this.fd);
+    this.#links?.close();
     this.#lock?.release();
   }
 
@@ -211,7 +232,7 @@ export class LinuxDevice implements Device {
       this.faults++;
       return false;
     }
-    this.#encodeHeader(queue, message);
+    virtio.putHeader(this.#memory, this.#header, queue, message);
     const { i32 } = this.#memory;
     for (let i = 0; i < slices; i++) {
       const at = this.#iovecs + (i + 1) * libc.IOVEC_BYTES;
@@ -222,27 +243,6 @@ export class LinuxDevice implements Device {
     if (errno === libc.Errno.BadFileDescriptorState) throw this.#gone(errno);
     this.writeErrors[errno]!++;
     return false;
-  }
-
-  #encodeHeader(queue: DeviceQueue, message: number): void {
-    const { u8, u16 } = this.#memory;
-    const at = this.#header;
-    const partial = queue.needsChecksum[message] !== 0;
-    const gso = queue.gso[message]!;
-    u8[at + virtio.FLAGS_AT] = partial ? virtio.NEEDS_CHECKSUM : 0;
-    u8[at + virtio.GSO_TYPE_AT] = this.#hasCwr(queue, message, gso) ? gso | virtio.GSO_ECN : gso;
-    u16[(at + virtio.HEADER_LENGTH_AT) >> 1] = gso === virtio.GsoType.None ? 0 : queue.headerBytes[message]!;
-    u16[(at + virtio.GSO_SIZE_AT) >> 1] = gso === virtio.GsoType.None ? 0 : queue.gsoBytes[message]!;
-    u16[(at + virtio.CHECKSUM_START_AT) >> 1] = partial ? queue.checksumStart[message]! : 0;
-    u16[(at + virtio.CHECKSUM_OFFSET_AT) >> 1] = partial ? queue.checksumOffset[message]! : 0;
-  }
-
-  #hasCwr(queue: DeviceQueue, message: number, gso: number): boolean {
-    if (gso !== virtio.GsoType.Tcp4) return false;
-    const { u8 } = this.#memory;
-    return (
-      (tcpFlags(u8, queue.sliceOffset[queue.firstSlice(message)]! + queue.checksumStart[message]!) & Flag.Cwr) !== 0
-    );
   }
 
   #gone(errno: number): PlatformError {

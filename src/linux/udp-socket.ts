@@ -9,38 +9,12 @@ const AF_INET = 2;
 const SOCK_DGRAM = 2;
 const SOCK_NONBLOCK = 0x800;
 const SOCK_CLOEXEC = 0x80000;
-const SOL_SOCKET = 1;
-const IPPROTO_IP = 0;
-const SOL_UDP = 17;
-
-/** Socket options, as pairs of level and name. */
-export const Option = {
-  SendBuffer: [SOL_SOCKET, 7],
-  ReceiveBuffer: [SOL_SOCKET, 8],
-  ReusePort: [SOL_SOCKET, 15],
-  SendBufferForce: [SOL_SOCKET, 32],
-  ReceiveBufferForce: [SOL_SOCKET, 33],
-  ReceiveOverflow: [SOL_SOCKET, 40],
-  MtuDiscover: [IPPROTO_IP, 10],
-  ReceiveTos: [IPPROTO_IP, 13],
-  UdpGro: [SOL_UDP, 104],
-} as const;
-export type Option = (typeof Option)[keyof typeof Option];
 
 /** A value of Option.MtuDiscover: DF set, and the kernel's idea of the path's MTU not heeded (ip(7)). */
 export const MTU_PROBE = 3;
 
 export function openUdpSocket(): number {
   return libc.checked("socket", libc.socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-}
-
-/** Returns whether the kernel took it. */
-export function trySetOption(fd: number, [level, name]: Option, value: number): boolean {
-  return libc.setsockopt(fd, level, name, Buffer.from(Int32Array.of(value).buffer), 4) === 0;
-}
-
-export function setOption(fd: number, option: Option, value: number): void {
-  if (!trySetOption(fd, option, value)) throw libc.syscallError(`setsockopt(${option.join(", ")})`);
 }
 
 /** Binds, and returns the port, which the kernel chose when `port` is 0. Throws SyscallError. */

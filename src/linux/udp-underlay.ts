@@ -11,6 +11,7 @@ import type { PacketMemory } from "../packet/memory.ts";
 import * as libc from "./libc.ts";
 import { MessageList } from "./message-list.ts";
 import { ReceiveList } from "./receive-list.ts";
+import { Option, setOption, trySetOption } from "./socket-options.ts";
 import { steer } from "./steering.ts";
 import * as udp from "./udp-socket.ts";
 
@@ -65,19 +66,19 @@ export function openUdpUnderlay(memory: PacketMemory, options: UdpUnderlayOption
 }
 
 function openReceiver(fd: number, address: Ipv4, port: number, log: Log): number {
-  udp.setOption(fd, udp.Option.ReusePort, 1); // each worker has a socket of its own
-  udp.setOption(fd, udp.Option.ReceiveTos, 1);
-  udp.setOption(fd, udp.Option.ReceiveOverflow, 1);
-  if (!udp.trySetOption(fd, udp.Option.UdpGro, 1)) log.warn("no UDP_GRO here: large receives are slow");
-  setBuffer(fd, udp.Option.ReceiveBufferForce, udp.Option.ReceiveBuffer, log);
+  setOption(fd, Option.ReusePort, 1); // each worker has a socket of its own
+  setOption(fd, Option.ReceiveTos, 1);
+  setOption(fd, Option.ReceiveOverflow, 1);
+  if (!trySetOption(fd, Option.UdpGro, 1)) log.warn("no UDP_GRO here: large receives are slow");
+  setBuffer(fd, Option.ReceiveBufferForce, Option.ReceiveBuffer, log);
   return bindOrExplain(fd, address, port);
 }
 
 /** Port numbers differ in their last digits, so that receivers who count modulo their workers spread them evenly. */
 function openSender(fd: number, index: number, address: Ipv4, random: Random, log: Log): number {
-  udp.setOption(fd, udp.Option.MtuDiscover, udp.MTU_PROBE);
-  setBuffer(fd, udp.Option.SendBufferForce, udp.Option.SendBuffer, log);
-  udp.setOption(fd, udp.Option.ReceiveBuffer, 0); // nothing is read from it: the kernel's minimum
+  setOption(fd, Option.MtuDiscover, udp.MTU_PROBE);
+  setBuffer(fd, Option.SendBufferForce, Option.SendBuffer, log);
+  setOption(fd, Option.ReceiveBuffer, 0); // nothing is read from it: the kernel's minimum
   for (let attempt = 1; ; attempt++) {
     const port = FIRST_SOURCE_PORT + index + SOURCES * Math.floor(random() * (SOURCE_PORT_RANGE / SOURCES));
     try {
@@ -88,10 +89,10 @@ function openSender(fd: number, index: number, address: Ipv4, random: Random, lo
   }
 }
 
-function setBuffer(fd: number, force: udp.Option, ordinary: udp.Option, log: Log): void {
-  if (udp.trySetOption(fd, force, BUFFER_BYTES)) return;
+function setBuffer(fd: number, force: Option, ordinary: Option, log: Log): void {
+  if (trySetOption(fd, force, BUFFER_BYTES)) return;
   log.debug("socket buffers are limited by net.core.rmem_max and wmem_max: CAP_NET_ADMIN is missing");
-  udp.setOption(fd, ordinary, BUFFER_BYTES);
+  setOption(fd, ordinary, BUFFER_BYTES);
 }
 
 function bindOrExplain(fd: number, address: Ipv4, port: number): number {

@@ -3,7 +3,7 @@
 import { get16 } from "../lib/bytes.ts";
 import { headerLength, IPV4_BYTES, PROTOCOL_AT, Protocol, totalLength } from "./ipv4.ts";
 import type { PacketMemory } from "./memory.ts";
-import { headerLength as tcpHeaderLength } from "./tcp.ts";
+import { Flag, flags as tcpFlags, headerLength as tcpHeaderLength } from "./tcp.ts";
 import { UDP_BYTES } from "./udp.ts";
 
 export const VIRTIO_NET_BYTES = 10;
@@ -38,6 +38,33 @@ export interface VirtioMessages {
   readonly checksumStart: Uint16Array;
   readonly checksumOffset: Uint16Array;
   firstSlice(message: number): number;
+}
+
+/**
+ * Writes a message's header to `at`, an even number. `linkBytes`: of a link's header between it and the packet.
+ * Hot path: must not allocate.
+ */
+export function putHeader(
+  { u8, u16 }: PacketMemory,
+  at: number,
+  queue: VirtioMessages,
+  message: number,
+  linkBytes = 0,
+): void {
+  const partial = queue.needsChecksum[message] !== 0;
+  const gso = queue.gso[message]!;
+  u8[at + FLAGS_AT] = partial ? NEEDS_CHECKSUM : 0;
+  u8[at + GSO_TYPE_AT] = hasCwr(u8, queue, message) ? gso | GSO_ECN : gso;
+  u16[(at + HEADER_LENGTH_AT) >> 1] = gso === GsoType.None ? 0 : linkBytes + queue.headerBytes[message]!;
+  u16[(at + GSO_SIZE_AT) >> 1] = gso === GsoType.None ? 0 : queue.gsoBytes[message]!;
+  u16[(at + CHECKSUM_START_AT) >> 1] = partial ? linkBytes + queue.checksumStart[message]! : 0;
+  u16[(at + CHECKSUM_OFFSET_AT) >> 1] = partial ? queue.checksumOffset[message]! : 0;
+}
+
+function hasCwr(u8: Uint8Array, queue: VirtioMessages, message: number): boolean {
+  if (queue.gso[message] !== GsoType.Tcp4) return false;
+  const tcpAt = queue.sliceOffset[queue.firstSlice(message)]! + queue.checksumStart[message]!;
+  return (tcpFlags(u8, tcpAt) & Flag.Cwr) !== 0;
 }
 
 /** What is wrong with a message. */

@@ -1,0 +1,196 @@
+// Packets straight onto the links of this node's endpoints: one packet(7) socket with virtio-net headers, so that the
+// last hop passes neither routing nor netfilter, and a batch is one sendmmsg(2).
+// The facts are packet(7), the kernel's include/uapi/linux/if_packet.h and netdevice(7).
+import type { DeviceQueue } from "../datapath/batch.ts";
+import { get32, set16 } from "../lib/bytes.ts";
+import type { Ipv4 } from "../lib/ip.ts";
+import { DESTINATION_AT } from "../packet/ipv4.ts";
+import type { PacketMemory } from "../packet/memory.ts";
+import * as virtio from "../packet/virtio-net.ts";
+import * as libc from "./libc.ts";
+import * as list from "./message-list.ts";
+import { Option, setOption, trySetOption } from "./socket-options.ts";
+
+const AF_PACKET = 17;
+const SOCK_RAW = 3;
+const SOCK_NONBLOCK = 0x800;
+const SOCK_CLOEXEC = 0x80000;
+const ETHERTYPE_IPV4 = 0x0800;
+const ETHERNET_BYTES = 14;
+const MAC_BYTES = 6;
+const SIOCGIFINDEX = 0x8933;
+const IFREQ_BYTES = 40;
+const IFNAME_BYTES = 16;
+
+// struct sockaddr_ll: family u16, protocol u16 of the network's order, index i32, hardware type u16, packet type u8,
+// length u8, address 8 bytes
+const SOCKADDR_LL_BYTES = 20;
+const SOCKADDR_STRIDE = 24;
+const INDEX_AT = 4;
+const LENGTH_AT = 11;
+
+const SEND_BUFFER_BYTES = 8 << 20;
+const MAX_MESSAGES = 256;
+/** With one a message for its headers. */
+const MAX_SLICES = 4096;
+const HEADERS_BYTES = virtio.VIRTIO_NET_BYTES + ETHERNET_BYTES;
+/** An address that has no link is asked for again after this; one that has, when a packet for it fails. */
+const NO_LINK_SECONDS = 1;
+const MAX_LINKS = 4096;
+
+export interface LinkNaming {
+  /** The name of an address's link, if one of our endpoints may have it. */
+  name: (address: Ipv4) => string | undefined;
+  /** The MAC behind the link, "02:42:0a:00:00:01". */
+  mac: (address: Ipv4) => string;
+  /** The MAC that packets come from. */
+  source: string;
+  /** Seconds on a clock that only goes forward. */
+  now: () => number;
+}
+
+interface Link {
+  /** 0: there is none. */
+  index: number;
+  until: number;
+  mac: Uint8Array;
+}
+
+/** Throws SyscallError, EPERM without CAP_NET_RAW. */
+export function openLinkSender(memory: PacketMemory, naming: LinkNaming): LinkSender {
+  const fd = libc.checked("socket", libc.socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)); // 0: receives nothing
+  try {
+    setOption(fd, Option.PacketVirtioHeader, 1);
+    if (!trySetOption(fd, Option.SendBufferForce, SEND_BUFFER_BYTES))
+      setOption(fd, Option.SendBuffer, SEND_BUFFER_BYTES);
+    return new LinkSender(memory, fd, naming);
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+}
+
+export class LinkSender {
+  /** Packets that went out this way. */
+  sent = 0;
+  readonly #memory: PacketMemory;
+  readonly #fd: number;
+  readonly #naming: LinkNaming;
+  readonly #links = new Map<Ipv4, Link>(); // BOUNDED: by MAX_LINKS
+  readonly #base: libc.Base;
+  readonly #headers: number;
+  readonly #headerPointers: readonly bigint[];
+  readonly #names: number;
+  readonly #prefixes: number;
+  readonly #iovecs: number;
+  #messages = 0;
+  #slices = 0;
+  /** Of each message here: which of the queue's it is, and its address. */
+  readonly #origin = new Int32Array(MAX_MESSAGES);
+  readonly #address = new Int32Array(MAX_MESSAGES);
+  /** The queue's messages that could not go this way, so many of them. */
+  readonly failed = new Int32Array(MAX_MESSAGES);
+
+  constructor(memory: PacketMemory, fd: number, naming: LinkNaming) {
+    this.#memory = memory;
+    this.#fd = fd;
+    this.#naming = naming;
+    this.#base = libc.baseOf(memory);
+    this.#headers = memory.alloc(list.MMSGHDR_BYTES * MAX_MESSAGES);
+    this.#headerPointers = Array.from({ length: MAX_MESSAGES }, (_, i) =>
+      libc.pointerTo(memory, this.#headers + list.MMSGHDR_BYTES * i),
+    );
+    this.#names = memory.alloc(SOCKADDR_STRIDE * MAX_MESSAGES);
+    this.#prefixes = memory.alloc(HEADERS_BYTES * MAX_MESSAGES);
+    this.#iovecs = memory.alloc(libc.IOVEC_BYTES * MAX_SLICES);
+    for (let i = 0; i < MAX_MESSAGES; i++) this.#prepare(i);
+  }
+
+  #prepare(message: number): void {
+    const { u8, u16, i32 } = this.#memory;
+    const header = this.#headers + list.MMSGHDR_BYTES * message;
+    const name = this.#names + SOCKADDR_STRIDE * message;
+    libc.putPointer(i32, header + list.NAME_AT, this.#base, name);
+    i32[(header + list.NAME_LENGTH_AT) >> 2] = SOCKADDR_LL_BYTES;
+    u16[name >> 1] = AF_PACKET;
+    set16(u8, name + 2, ETHERTYPE_IPV4);
+    u8[name + LENGTH_AT] = MAC_BYTES;
+    const ethernet = this.#prefixes + HEADERS_BYTES * message + virtio.VIRTIO_NET_BYTES;
+    u8.set(macBytes(this.#naming.source), ethernet + MAC_BYTES);
+    set16(u8, ethernet + 2 * MAC_BYTES, ETHERTYPE_IPV4);
+  }
+
+  /** Takes the queue's message for its endpoint's link. False: it has none here, or there is no room before a send(). */
+  add(queue: DeviceQueue, message: number): boolean {
+    const first = queue.firstSlice(message);
+    const slices = queue.end[message]! - first;
+    if (this.#messages === MAX_MESSAGES || this.#slices + slices + 1 > MAX_SLICES || slices >= libc.MAX_IOVECS)
+      return false;
+    const { u8, i32 } = this.#memory;
+    const address = get32(u8, queue.sliceOffset[first]! + DESTINATION_AT);
+    const link = this.#linkOf(address);
+    if (link.index === 0) return false;
+    const at = this.#messages++;
+    this.#origin[at] = message;
+    this.#address[at] = address;
+    i32[(this.#names + SOCKADDR_STRIDE * at + INDEX_AT) >> 2] = link.index;
+    const prefix = this.#prefixes + HEADERS_BYTES * at;
+    virtio.putHeader(this.#memory, prefix, queue, message, ETHERNET_BYTES);
+    u8.set(link.mac, prefix + virtio.VIRTIO_NET_BYTES);
+    const header = this.#headers + list.MMSGHDR_BYTES * at;
+    libc.putPointer(i32, header + list.IOV_AT, this.#base, this.#iovecs + libc.IOVEC_BYTES * this.#slices);
+    libc.putSize(i32, header + list.IOV_LENGTH_AT, slices + 1);
+    this.#slice(prefix, HEADERS_BYTES);
+    for (let i = first; i < first + slices; i++) this.#slice(queue.sliceOffset[i]!, queue.sliceLength[i]!);
+    return true;
+  }
+
+  /** Sends what was taken; returns how many messages are now in `failed`. Hot path: must not allocate. */
+  send(): number {
+    let failed = 0;
+    for (let next = 0; next < this.#messages; ) {
+      const sent = libc.sendmmsg(this.#fd, this.#headerPointers[next]!, this.#messages - next, 0);
+      if (sent > 0) {
+        next += sent;
+        this.sent += sent;
+      } else if (libc.errno() !== libc.Errno.Intr) {
+        // sendmmsg stops at the first that fails. Its link may be another by now.
+        this.#links.delete(this.#address[next]!);
+        this.failed[failed++] = this.#origin[next++]!;
+      }
+    }
+    this.#messages = 0;
+    this.#slices = 0;
+    return failed;
+  }
+
+  close(): void {
+    libc.close(this.#fd);
+  }
+
+  #slice(offset: number, bytes: number): void {
+    libc.putIovec(this.#memory.i32, this.#iovecs + libc.IOVEC_BYTES * this.#slices++, this.#base, offset, bytes);
+  }
+
+  #linkOf(address: Ipv4): Link {
+    const known = this.#links.get(address);
+    if (known !== undefined && (known.index !== 0 || known.until > this.#naming.now())) return known;
+    if (this.#links.size === MAX_LINKS) this.#links.clear();
+    const name = this.#naming.name(address);
+    const index = name === undefined ? 0 : this.#indexOf(name);
+    const link = { index, until: this.#naming.now() + NO_LINK_SECONDS, mac: macBytes(this.#naming.mac(address)) };
+    this.#links.set(address, link);
+    return link;
+  }
+
+  /** 0: no such link. */
+  #indexOf(name: string): number {
+    const request = Buffer.alloc(IFREQ_BYTES);
+    request.write(name, 0, IFNAME_BYTES - 1);
+    return libc.ioctl(this.#fd, SIOCGIFINDEX, request) < 0 ? 0 : request.readInt32LE(IFNAME_BYTES);
+  }
+}
+
+function macBytes(mac: string): Uint8Array {
+  return Uint8Array.from(mac.split(":"), (byte) => Number.parseInt(byte, 16));
+}
