@@ -8,6 +8,8 @@ import { type Engine, Side } from "./engine.ts";
 
 /** Packets that came further apart than so many times the look are not waited for awake. */
 const FAR_APART = 10;
+/** A look that takes longer was others' time. */
+const LOOK_MS = 0.005;
 
 export interface LoopParts<Waited> {
   engine: Pick<Engine, "step" | "tick">;
@@ -28,17 +30,19 @@ export function runLoop({ engine, wait, commands, now, spinMs }: LoopParts<numbe
   let ready: number = Side.Both;
   let tickMs = now();
   let workMs = 0;
-  let awakeUntilMs = 0;
+  let lookMs = 0;
+  let awakeMs = 0;
   while (commands()) {
     const worked = ready !== 0;
     if (worked) ready = engine.step(ready);
     const time = now();
     if (worked) {
-      if (time - workMs < spinMs * FAR_APART) awakeUntilMs = time + spinMs;
+      if (time - workMs < spinMs * FAR_APART) awakeMs = spinMs;
       workMs = time;
-    }
+    } else awakeMs -= Math.min(time - lookMs, LOOK_MS);
+    lookMs = time;
     if (time >= tickMs) tickMs = time + engine.tick();
-    if (ready === 0) ready = wait(time < awakeUntilMs ? 0 : Math.max(1, Math.ceil(tickMs - time))) & Side.Both;
+    if (ready === 0) ready = wait(awakeMs > 0 ? 0 : Math.max(1, Math.ceil(tickMs - time))) & Side.Both;
   }
 }
 
