@@ -1,8 +1,17 @@
 // Compiles a snapshot of the cluster's state into its names.
 import type { Endpoint, Network, Service, State, Task } from "../cluster/schema.ts";
 import { cidr, contains, type Ipv4, ipv4 } from "../lib/ip.ts";
-import { type NameEntry, Names, type NamesOptions, type NetworkNames, type ReverseName, type Target } from "./names.ts";
+import {
+  type NameEntry,
+  Names,
+  type NamesOptions,
+  type NetworkNames,
+  type Ports,
+  type ReverseName,
+  type Target,
+} from "./names.ts";
 
+const NO_PORTS: Ports = new Set();
 const DEFAULTS: NamesOptions = { domain: "overlay", ttlSeconds: 5, pool: "10.192.0.0/10" };
 
 /** The names of `state`. Throws RangeError when `options.pool` is no prefix. */
@@ -65,7 +74,7 @@ class Building {
 
   constructor(state: State, ttlSeconds: number) {
     this.#state = state;
-    this.#plain = { ttlSeconds, ports: new Set(), labels: [] };
+    this.#plain = { ttlSeconds, ports: NO_PORTS, labels: [] };
     this.#networks = [...state.networks.values()].map(startNetwork).sort(byName);
     this.#networksById = new Map(this.#networks.map((network) => [network.id, network]));
     const tasksByService = new Map<string, Task[]>();
@@ -80,7 +89,7 @@ class Building {
   addService(service: Service): void {
     const name = service.name.toLowerCase();
     const facts = factsOf(service);
-    const { ttlSeconds } = facts;
+    const { ttlSeconds, ports } = facts;
     const tasks = this.#tasksByService.get(service.id) ?? [];
     for (const networkId of service.networks) {
       const network = this.#networksById.get(networkId);
@@ -89,7 +98,7 @@ class Building {
       for (const task of tasks) {
         const address = task.addresses[networkId];
         if (address === undefined) continue;
-        const target = { name: `${name}.${task.slot}`, address: ipv4(address) };
+        const target = { name: `${name}.${task.slot}`, address: ipv4(address), ports };
         if (this.isRunning(task)) running.push(target);
         this.#nameByAddress.set(target.address, { network, name: target.name, ttlSeconds });
         // A slot's next task may be there before the last one has gone; it is found by its running one.
@@ -98,7 +107,7 @@ class Building {
       }
       network.entries.set(`tasks.${name}`, entryOf(running, facts));
       const vip = service.vips[networkId];
-      network.entries.set(name, entryOf(vip === undefined ? running : [{ name, address: ipv4(vip) }], facts));
+      network.entries.set(name, entryOf(vip === undefined ? running : [{ name, address: ipv4(vip), ports }], facts));
       if (vip !== undefined) this.#nameByAddress.set(ipv4(vip), { network, name, ttlSeconds });
     }
     for (const task of tasks) {
@@ -152,7 +161,7 @@ class Building {
   }
 
   addHostAlias(networkId: string, alias: string, address: string): void {
-    this.#share(networkId, alias, entryOf([{ name: alias.toLowerCase(), address: ipv4(address) }], this.#plain));
+    this.#share(networkId, alias, this.#entryOfHost(alias.toLowerCase(), address));
   }
 
   /** Several may have this name; a service's own is not taken from it. */
@@ -171,9 +180,11 @@ class Building {
     if (network === undefined) return;
     const name = rawName.toLowerCase();
     this.#nameByAddress.set(ipv4(address), { network, name, ttlSeconds: this.#plain.ttlSeconds });
-    if (!network.qualified.has(name)) {
-      network.qualified.set(name, entryOf([{ name, address: ipv4(address) }], this.#plain));
-    }
+    if (!network.qualified.has(name)) network.qualified.set(name, this.#entryOfHost(name, address));
+  }
+
+  #entryOfHost(name: string, address: string): NameEntry {
+    return entryOf([{ name, address: ipv4(address), ports: NO_PORTS }], this.#plain);
   }
 
   networkAt(address: string): string | undefined {

@@ -3,7 +3,7 @@ import { type Cidr, formatIpv4, type Ipv4, ipv4, maskOf, parseIpv4 } from "../li
 import type { Random } from "../lib/random.ts";
 import { type Answer, codeOnly, type DnsRecord, type Query, Rcode, Type } from "./codec.ts";
 import type { Forwarder } from "./forward.ts";
-import type { Asker, Found, Names } from "./names.ts";
+import type { Asker, Found, Names, Target } from "./names.ts";
 
 export type Handler = (query: Query, asker: Asker) => Answer | Promise<Answer> | undefined;
 
@@ -66,14 +66,16 @@ const answerService: Handler = (query, asker) => {
   const found = asker.names.find(host!, asker.networks);
   if (found === undefined) return undefined;
   const zone = zoneOf(query.name, asker);
-  if (!found.entry.ports.has(`${Number(port)}/${protocol}`)) return negative(Rcode.NXDomain, zone, asker);
+  const wanted = `${Number(port)}/${protocol}`;
+  if (!found.entry.ports.has(wanted)) return negative(Rcode.NXDomain, zone, asker);
   if (query.type !== Type.SRV && query.type !== Type.ANY) return negative(Rcode.NoError, zone, asker);
-  return serviceRecords(found, Number(port), asker.names);
+  const targets = found.entry.targets.filter(({ ports }) => ports.has(wanted));
+  return serviceRecords(found, targets, Number(port), asker.names);
 };
 
-function serviceRecords({ entry, network }: Found, port: number, names: Names): Answer {
+function serviceRecords({ entry, network }: Found, having: readonly Target[], port: number, names: Names): Answer {
   const ttl = entry.ttlSeconds;
-  const targets = entry.targets.map(({ name, address }) => ({ name: names.fullName(name, network), address }));
+  const targets = having.map(({ name, address }) => ({ name: names.fullName(name, network), address }));
   return {
     kind: "records",
     rcode: Rcode.NoError,

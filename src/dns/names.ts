@@ -15,15 +15,20 @@ export interface Target {
   /** Relative to its network. */
   readonly name: string;
   readonly address: Ipv4;
+  /** Of its service. */
+  readonly ports: Ports;
 }
+
+/** A service's own ports, as `9200/tcp`. */
+export type Ports = ReadonlySet<string>;
 
 /** What a name stands for on one network. */
 export interface NameEntry {
   readonly targets: readonly Target[];
   readonly addresses: readonly Ipv4[];
   readonly ttlSeconds: number;
-  /** The service's own ports, as `9200/tcp`. */
-  readonly ports: ReadonlySet<string>;
+  /** Of all the services that it stands for. */
+  readonly ports: Ports;
   /** The service's labels, as `KEY=VALUE`. */
   readonly labels: readonly string[];
 }

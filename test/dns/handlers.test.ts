@@ -1,53 +1,10 @@
 // What each asker is told, over the example cluster, with a resolver that cannot be reached: nothing here may need it.
 import test from "ava";
-import { decode, encode, type Packet, type RecordType } from "dns-packet";
-import { parseQuery, TCP_BYTES } from "../../src/dns/codec.ts";
 import { compileNames } from "../../src/dns/compile-names.ts";
-import { encodeResponse } from "../../src/dns/encode.ts";
-import { Forwarder } from "../../src/dns/forward.ts";
-import { createHandlers } from "../../src/dns/handlers.ts";
-import { ipv4 } from "../../src/lib/ip.ts";
-import { silentLog } from "../../src/lib/log.ts";
-import { seededRandom } from "../fakes/seeded-random.ts";
-import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { type Answered, asking, told } from "./asking.ts";
 import { exampleState } from "./example-state.ts";
 
-const names = compileNames(exampleState);
-const random = seededRandom(1);
-const forwarder = new Forwarder({
-  clock: new VirtualClock(),
-  random,
-  log: silentLog,
-  resolvers: [],
-  forward: { "corp.example": [], lan: [] },
-});
-const handlers = createHandlers(random, forwarder);
-
-/** The answer to `address`, or "forwarded". */
-function ask(address: string, name: string, type: string): Packet | "forwarded" {
-  const question = { type: type as RecordType, name, class: "IN" } as const;
-  const query = parseQuery(encode({ type: "query", id: 1, flags: 0x0100, questions: [question] }))!;
-  const via = ipv4("10.192.16.1");
-  const asker = { address: ipv4(address), via, names, networks: names.networksOf(ipv4(address), via)! };
-  for (const handler of handlers) {
-    const answer = handler(query, asker);
-    if (answer instanceof Promise) return "forwarded";
-    if (answer !== undefined) return decode(encodeResponse(query, answer, TCP_BYTES));
-  }
-  throw new Error("no handler answered");
-}
-
-function told(packet: Packet | "forwarded"): string {
-  if (packet === "forwarded") return packet;
-  const rcode = (packet as Packet & { rcode: string }).rcode;
-  const answers = (packet.answers ?? []).map((record) => {
-    if (record.type === "SRV") return `${record.data.port} ${record.data.target}`;
-    if (record.type === "SOA") return `SOA ${record.data.mname}`;
-    return String("data" in record ? record.data : "");
-  });
-  const [authority] = packet.authorities ?? [];
-  return [rcode, ...answers.sort(), ...(authority === undefined ? [] : [`SOA of ${authority.name}`])].join(" ");
-}
+const ask = asking(compileNames(exampleState), ["corp.example", "lan"]);
 
 const shell = "10.192.16.31"; // on web
 const queue1 = "10.192.32.21"; // on back
@@ -118,20 +75,20 @@ for (const [asker, name, type, expected] of rows) {
 }
 
 test("an answer is authoritative and lives 5 s", (t) => {
-  const packet = ask(shell, "search", "A") as Packet;
-  t.true((packet as Packet & { flag_aa: boolean }).flag_aa);
+  const packet = ask(shell, "search", "A") as Answered;
+  t.true(packet.flag_aa);
   t.like(packet.answers?.[0], { name: "search", ttl: 5 });
 });
 
 test("SRV comes with the addresses of its targets", (t) => {
-  const packet = ask(shell, "_9200._tcp.search", "SRV") as Packet;
+  const packet = ask(shell, "_9200._tcp.search", "SRV") as Answered;
   t.like(packet.additionals?.[0], { type: "A", name: "search.web.overlay", data: "10.192.16.2" });
 });
 
 test("tasks come in random order, every one first at times", (t) => {
   const firsts = new Set<unknown>();
   for (let i = 0; i < 64; i++) {
-    const [first] = (ask(shell, "tasks.search", "A") as Packet).answers!;
+    const [first] = (ask(shell, "tasks.search", "A") as Answered).answers!;
     firsts.add(first?.type === "A" && first.data);
   }
   t.is(firsts.size, 2);

@@ -1,17 +1,9 @@
 // What a service says of its names: aliases on each network, how long answers may be kept, and its labels.
 import test from "ava";
-import { decode, encode, type Packet, type RecordType } from "dns-packet";
 import type { Change, Service } from "../../src/cluster/schema.ts";
 import { applyChanges } from "../../src/cluster/state.ts";
-import { parseQuery, TCP_BYTES } from "../../src/dns/codec.ts";
 import { compileNames } from "../../src/dns/compile-names.ts";
-import { encodeResponse } from "../../src/dns/encode.ts";
-import { Forwarder } from "../../src/dns/forward.ts";
-import { createHandlers } from "../../src/dns/handlers.ts";
-import { ipv4 } from "../../src/lib/ip.ts";
-import { silentLog } from "../../src/lib/log.ts";
-import { seededRandom } from "../fakes/seeded-random.ts";
-import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { asking } from "./asking.ts";
 import { exampleState, idOf, running, serviceRow, taskRow } from "./example-state.ts";
 
 const WEB = idOf("web");
@@ -38,6 +30,7 @@ const state = applyChanges(
         endpointMode: "dnsrr",
         aliases: { [WEB]: ["db"] },
         dnsTtlSeconds: 0,
+        ports: [{ ...exampleState.services.get(idOf("search"))!.ports[0]!, published: 6432, target: 6432 }],
       }),
     ),
     ...running(taskRow("replica", 1, { [WEB]: "10.192.16.41" })),
@@ -45,27 +38,13 @@ const state = applyChanges(
   ],
   8,
 );
-const names = compileNames(state);
-const random = seededRandom(1);
-const options = { clock: new VirtualClock(), random, log: silentLog, resolvers: [], forward: {} };
-const handlers = createHandlers(random, new Forwarder(options));
-
-function ask(address: string, name: string, type: string): Packet & { rcode?: string } {
-  const question = { type: type as RecordType, name, class: "IN" } as const;
-  const query = parseQuery(encode({ type: "query", id: 1, flags: 0x0100, questions: [question] }))!;
-  const via = ipv4("10.192.16.1");
-  const asker = { address: ipv4(address), via, names, networks: names.networksOf(ipv4(address), via)! };
-  for (const handler of handlers) {
-    const answer = handler(query, asker);
-    if (answer instanceof Promise) throw new Error("forwarded");
-    if (answer !== undefined) return decode(encodeResponse(query, answer, TCP_BYTES));
-  }
-  throw new Error("no handler answered");
-}
+const ask = asking(compileNames(state));
 
 /** Records as `TTL text`, sorted; the response code when there are none. */
 function told(address: string, name: string, type: string): string[] {
-  const { answers = [], rcode = "" } = ask(address, name, type);
+  const answered = ask(address, name, type);
+  if (answered === "forwarded") return [answered];
+  const { answers = [], rcode } = answered;
   const records = answers.map((record) => {
     if (record.type === "TXT") return `${record.ttl} ${Buffer.concat(record.data as Buffer[]).toString()}`;
     if (record.type === "SRV") return `${record.ttl} ${record.data.port} ${record.data.target}`;
@@ -83,12 +62,14 @@ const rows: [string, string, string, string, string[]][] = [
   ["several services share an alias, for the shorter time", shell, "db", "A", ["0 10.192.16.40", "0 10.192.16.41"]],
   ["an alias takes no other service's name", shell, "search", "A", ["5 10.192.16.2"]],
   [
-    "an alias has its service's ports",
+    "an alias has its service's ports, and each port those who have it",
     shell,
     "_5432._tcp.db",
     "SRV",
-    ["0 5432 replica.1.web.overlay", "0 5432 store.web.overlay"],
+    ["0 5432 store.web.overlay"],
   ],
+  ["also the other's", shell, "_6432._tcp.db", "SRV", ["0 6432 replica.1.web.overlay"]],
+  ["a service has not the ports of whom it shares an alias with", shell, "_6432._tcp.store", "SRV", ["NXDOMAIN"]],
   ["the TTL is its tasks' too", shell, "tasks.store", "A", ["120 10.192.16.42"]],
   ["the TTL is its slots' too", shell, "store.1", "A", ["120 10.192.16.42"]],
   ["the TTL is its reverse name's too", shell, "40.16.192.10.in-addr.arpa", "PTR", ["120 store.web.overlay"]],
