@@ -128,16 +128,17 @@ class Building {
   isRunning(task: Task): boolean {
     const status = this.#state.statuses.get(task.id);
     const isRunning = task.desired === "running" && status?.state === "running" && status.nodeId === task.nodeId;
-    return isRunning && (task.attachment === null || this.#isOnReadyNode(task));
+    return isRunning && this.#isReady(task.nodeId);
   }
 
   /** A sandbox of `overlayctl run` lives as long as its row; an attached container may be stopped. */
-  isUp(endpoint: Endpoint): boolean {
-    return endpoint.attachment === null || this.#state.statuses.get(endpoint.id)?.state === "running";
+  isUp({ id, nodeId, attachment }: Endpoint): boolean {
+    if (nodeId !== null && !this.#isReady(nodeId)) return false;
+    return attachment === null || this.#state.statuses.get(id)?.state === "running";
   }
 
-  /** Nobody retires what is attached to a node that is lost. */
-  #isOnReadyNode({ nodeId }: Task): boolean {
+  /** Nobody retires what is attached to a node that is lost, and other tasks only when there is a node for them. */
+  #isReady(nodeId: string | null): boolean {
     return this.#state.nodes.get(nodeId ?? "")?.state === "ready";
   }
 

@@ -13,7 +13,10 @@ function withAttached(state: TaskState, nodeState: "ready" | "down" = "ready") {
   const task = { ...taskRow("search", 7, { [WEB]: "10.192.16.77" }), attachment };
   const place = { nodeId: idOf("node1"), networkId: WEB, address: "10.192.16.78" };
   const endpoint = { id: idOf("attached"), name: null, ...place, attachment: { ...attachment, aliases: ["cache"] } };
+  const external = { mac: "02:00:5e:10:00:01", vtep: "192.0.2.50", port: 4789 };
+  const printer = { id: idOf("printer"), name: "printer", nodeId: null, networkId: WEB, address: "10.192.16.79" };
   const changes: Change[] = [
+    { kind: "endpoints", key: printer.id, row: { ...printer, attachment: null, external, createdAt: 0 } },
     { kind: "tasks", key: task.id, row: task },
     { kind: "statuses", key: task.id, row: statusRow(task, state) },
     { kind: "endpoints", key: endpoint.id, row: { ...endpoint, external: null, createdAt: 0 } },
@@ -36,6 +39,10 @@ const rows: [when: string, state: TaskState, node: "ready" | "down", name: strin
     ["a stopped container has no name", "complete", "ready", "cache", undefined],
     ["a stopped task has no alias", "failed", "ready", "db", undefined],
     ["a task of a lost node is not among them", "running", "down", "search.7", []],
+    ["nor has it its alias", "running", "down", "db", undefined],
+    ["a container of a lost node has no name", "running", "down", "cache", undefined],
+    ["a sandbox of a lost node neither", "running", "down", "shell", undefined],
+    ["a host behind another's VTEP is on no node", "running", "down", "printer", ["10.192.16.79"]],
   ];
 for (const [when, state, node, name, addresses] of rows) {
   test(`${when}: ${name}`, (t) => {
