@@ -18,10 +18,10 @@ const DEFAULTS: NamesOptions = { domain: "overlay", ttlSeconds: 5, pool: "10.192
 export function compileNames(state: State, options: Partial<NamesOptions> = {}): Names {
   const chosen = { ...DEFAULTS, ...options };
   const building = new Building(state, chosen.ttlSeconds);
+  building.addAskers();
   for (const service of state.services.values()) building.addService(service);
   for (const service of state.services.values()) building.addServiceAliases(service);
   for (const endpoint of state.endpoints.values()) {
-    building.addAsker(endpoint.address, [endpoint.networkId]);
     if (!building.isUp(endpoint)) continue;
     const [name, ...aliases] = namesOf(endpoint);
     building.addHost(endpoint.networkId, name, endpoint.address);
@@ -110,10 +110,6 @@ class Building {
       network.entries.set(name, entryOf(vip === undefined ? running : [{ name, address: ipv4(vip), ports }], facts));
       if (vip !== undefined) this.#nameByAddress.set(ipv4(vip), { network, name, ttlSeconds });
     }
-    for (const task of tasks) {
-      const networkIds = Object.keys(task.addresses);
-      for (const address of Object.values(task.addresses)) this.addAsker(address, networkIds);
-    }
     if (service.meshVip !== null) this.addQualified(this.networkAt(service.meshVip), service.name, service.meshVip);
   }
 
@@ -142,9 +138,22 @@ class Building {
     return this.#state.nodes.get(nodeId ?? "")?.state === "ready";
   }
 
-  addAsker(address: string, networkIds: readonly string[]): void {
-    const own = networkIds.flatMap((id) => this.#networksById.get(id) ?? []);
-    this.#networksByAddress.set(ipv4(address), own.sort(byName));
+  /** Whoever is attached sees the names of all its networks. */
+  addAskers(): void {
+    const addressesByAsker = new Map<string, Task["addresses"]>();
+    const add = ({ id, nodeId, attachment }: Task | Endpoint, addresses: Task["addresses"]): void => {
+      // A container has a row for each network that it was attached to.
+      const asker = attachment === null ? id : `${nodeId} ${attachment.subject}`;
+      const others = addressesByAsker.get(asker);
+      addressesByAsker.set(asker, others === undefined ? addresses : { ...others, ...addresses });
+    };
+    for (const task of this.#state.tasks.values()) add(task, task.addresses);
+    for (const endpoint of this.#state.endpoints.values()) add(endpoint, { [endpoint.networkId]: endpoint.address });
+    for (const addresses of addressesByAsker.values()) {
+      const own = Object.keys(addresses).flatMap((id) => this.#networksById.get(id) ?? []);
+      own.sort(byName);
+      for (const address of Object.values(addresses)) this.#networksByAddress.set(ipv4(address), own);
+    }
   }
 
   /** An address of a node: from there every network's names are seen. */

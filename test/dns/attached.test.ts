@@ -57,3 +57,36 @@ test("in reverse a task is its slot, an endpoint its first name", (t) => {
   t.is(names.nameOf(ipv4("10.192.16.77"), names.networks)?.name, "search.7");
   t.is(names.nameOf(ipv4("10.192.16.78"), names.networks)?.name, "cache");
 });
+
+const SUBJECT = { ...attachment, aliases: [] };
+const NETNS = { ...SUBJECT, subject: "netns:app" };
+const askers: [who: string, address: string, networks: string[]][] = [
+  ["a container on two networks, from the first", "10.192.16.80", ["back", "web"]],
+  ["the same from the second", "10.192.32.80", ["back", "web"]],
+  ["a namespace", "10.192.16.81", ["web"]],
+  ["a namespace of that name on another node", "10.192.32.81", ["back"]],
+];
+for (const [who, address, networks] of askers) {
+  test(`${who}: sees ${networks.join(" and ")}, its gateway's first`, (t) => {
+    const row = (name: string, node: string, network: string, on: string, whose: typeof attachment): Change => {
+      const place = { nodeId: idOf(node), networkId: idOf(network), address: on };
+      const endpoint = { id: idOf(name), name, ...place, attachment: whose, external: null, createdAt: 0 };
+      return { kind: "endpoints", key: endpoint.id, row: endpoint };
+    };
+    const changes = [
+      row("one", "node1", "web", "10.192.16.80", SUBJECT),
+      row("two", "node1", "back", "10.192.32.80", SUBJECT),
+      row("three", "node1", "web", "10.192.16.81", NETNS),
+      row("four", "node2", "back", "10.192.32.81", NETNS),
+    ];
+    const names = compileNames(applyChanges(exampleState, changes, 9));
+    for (const [gateway, first] of [
+      ["10.192.16.1", "web"],
+      ["10.192.32.1", "back"],
+    ] as const) {
+      const seen = names.networksOf(ipv4(address), ipv4(gateway))!.map(({ name }) => name);
+      t.deepEqual(seen.toSorted(), networks);
+      t.is(seen[0], networks.includes(first) ? first : networks[0]);
+    }
+  });
+}
