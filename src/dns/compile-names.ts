@@ -54,6 +54,7 @@ function namesOf({ id, name, attachment }: Endpoint): [string, ...string[]] {
 interface NetworkBuilding extends NetworkNames {
   readonly entries: Map<string, NameEntry>;
   readonly qualified: Map<string, NameEntry>;
+  readonly parents: Set<string>;
   /** Names of `entries` that several may have. */
   readonly shared: Set<string>;
 }
@@ -100,6 +101,7 @@ class Building {
         if (address === undefined) continue;
         const target = { name: `${name}.${task.slot}`, address: ipv4(address), ports };
         if (this.isRunning(task)) running.push(target);
+        network.parents.add(`${task.slot}`);
         this.#nameByAddress.set(target.address, { network, name: target.name, ttlSeconds });
         // A slot's next task may be there before the last one has gone; it is found by its running one.
         if (this.isRunning(task)) network.entries.set(target.name, entryOf([target], facts));
@@ -218,6 +220,7 @@ function startNetwork(network: Network): NetworkBuilding {
     subnet: cidr(network.subnet),
     entries: new Map(),
     qualified: new Map(),
+    parents: new Set(),
     shared: new Set(),
   };
 }

@@ -12,9 +12,11 @@ export function createHandlers(random: Random, forwarder: Forwarder): Handler[] 
   return [
     refuseTransfers,
     answerSpecialNames,
+    answerDomain,
     (query, asker) => answerOverlayName(query, asker, random),
     answerService,
-    answerDomain,
+    answerParent,
+    denyDomain,
     answerReverse,
     (query, asker) => (forwarder.hasRoute(query.name) ? forwarder.resolve(query, asker) : undefined),
     denyOwnForms,
@@ -56,7 +58,7 @@ function labelRecord(label: string, ttl: number): DnsRecord {
 }
 
 const MAX_STRING_BYTES = 255;
-const SERVICE = /^_(\d{1,5})\._(tcp|udp)\.(.+)$/;
+const SERVICE = /^(?:_(\d{1,5})\.)?_(tcp|udp)\.(.+)$/;
 
 /** SRV, RFC 2782: `_9200._tcp.search` gives the port and the name to connect to, with its address. */
 const answerService: Handler = (query, asker) => {
@@ -66,6 +68,10 @@ const answerService: Handler = (query, asker) => {
   const found = asker.names.find(host!, asker.networks);
   if (found === undefined) return undefined;
   const zone = zoneOf(query.name, asker);
+  if (port === undefined) {
+    const isParent = [...found.entry.ports].some((other) => other.endsWith(`/${protocol}`));
+    return negative(isParent ? Rcode.NoError : Rcode.NXDomain, zone, asker);
+  }
   const wanted = `${Number(port)}/${protocol}`;
   if (!found.entry.ports.has(wanted)) return negative(Rcode.NXDomain, zone, asker);
   if (query.type !== Type.SRV && query.type !== Type.ANY) return negative(Rcode.NoError, zone, asker);
@@ -91,22 +97,26 @@ function serviceRecords({ entry, network }: Found, having: readonly Target[], po
   };
 }
 
-/** The domain itself, and whatever is under it and does not exist. */
+/** The domain and its name server, whatever else is named so. */
 const answerDomain: Handler = (query, asker) => {
-  const { names } = asker;
-  const { domain } = names;
-  if (query.name === domain) {
-    if (query.type === Type.SOA || query.type === Type.ANY) return positive([soa(domain, asker)]);
-    if (query.type === Type.NS) return positive([nameserver(asker)]);
-    return negative(Rcode.NoError, domain, asker);
+  const { domain, nameserver, ttlSeconds } = asker.names;
+  if (query.name === nameserver) {
+    return wantsAddress(query) ? addressesOf([asker.via], ttlSeconds) : negative(Rcode.NoError, domain, asker);
   }
-  if (!names.isUnderDomain(query.name)) return undefined;
-  const relative = query.name.slice(0, -domain.length - 1);
-  if (relative === "ns" && wantsAddress(query)) return addressesOf([asker.via], names.ttlSeconds);
-  // A network's own name has names under it, so it exists, RFC 8020.
-  const exists = relative === "ns" || asker.networks.some(({ name }) => name === relative);
-  return negative(exists ? Rcode.NoError : Rcode.NXDomain, domain, asker);
+  if (query.name !== domain) return undefined;
+  if (query.type === Type.SOA || query.type === Type.ANY) return positive([soa(domain, asker)]);
+  if (query.type === Type.NS) return positive([{ type: "NS", name: domain, ttl: ttlSeconds, data: nameserver }]);
+  return negative(Rcode.NoError, domain, asker);
 };
+
+/** A name exists when there are names below it, RFC 8020: a network's own, `1` of `search.1`. */
+const answerParent: Handler = (query, asker) =>
+  asker.names.isParent(query.name, asker.networks)
+    ? negative(Rcode.NoError, zoneOf(query.name, asker), asker)
+    : undefined;
+
+const denyDomain: Handler = (query, asker) =>
+  asker.names.isUnderDomain(query.name) ? negative(Rcode.NXDomain, asker.names.domain, asker) : undefined;
 
 const REVERSE_DOMAIN = "in-addr.arpa";
 
@@ -134,16 +144,23 @@ function parseReverse(name: string): { prefix: Cidr; isBelow: boolean } | undefi
   return base === undefined ? undefined : { prefix: { base: base & maskOf(bits), bits }, isBelow: labels.length > 4 };
 }
 
+/** What resolvers ask of top-level domains; the root's servers are told no more than that. */
+const ASKED_OF_TLDS: ReadonlySet<number> = new Set([Type.NS, Type.SOA, Type.DS, Type.DNSKEY]);
+
 /**
- * The forms that only overlay names have, of names that are not there: single labels, `tasks.x`, `x.1`, and SRV names of
- * those. Nobody else could know them, and asking would tell the world what runs here.
+ * The forms that only overlay names have, of names that are not there, or not for this asker: single labels, what ends
+ * in a network's name, `tasks.x`, `x.1`, and SRV names of those. Nobody else could know them, and asking would tell the
+ * world what runs here.
  */
 const denyOwnForms: Handler = (query, asker) => {
+  const { names } = asker;
   const host = query.name.replace(/^(_[^.]+\.)+/, "");
   if (host === "") return undefined; // the root
   const labels = host.split(".");
-  const own = labels.length === 1 || (labels.length === 2 && labels[0] === "tasks") || /^\d+$/.test(labels.at(-1)!);
-  return own ? negative(Rcode.NXDomain, "", asker) : undefined;
+  const last = labels.at(-1)!;
+  const isOwn = names.isNetwork(last) || /^\d+$/.test(last) || (labels.length === 2 && labels[0] === "tasks");
+  if (!isOwn && (labels.length > 1 || (host === query.name && ASKED_OF_TLDS.has(query.type)))) return undefined;
+  return negative(names.domain.endsWith(`.${query.name}`) ? Rcode.NoError : Rcode.NXDomain, "", asker);
 };
 
 function wantsAddress({ type }: Query): boolean {
@@ -174,7 +191,7 @@ function soa(zone: string, { names }: Asker): DnsRecord {
     name: zone === "" ? "." : zone,
     ttl: names.ttlSeconds,
     data: {
-      mname: `ns.${names.domain}`,
+      mname: names.nameserver,
       rname: `hostmaster.${names.domain}`,
       serial: names.serial,
       refresh: 60,
@@ -183,10 +200,6 @@ function soa(zone: string, { names }: Asker): DnsRecord {
       minimum: names.ttlSeconds,
     },
   };
-}
-
-function nameserver({ names }: Asker): DnsRecord {
-  return { type: "NS", name: names.domain, ttl: names.ttlSeconds, data: `ns.${names.domain}` };
 }
 
 /** A copy in random order, so that clients that take the first spread evenly. */

@@ -43,6 +43,8 @@ export interface NetworkNames {
   readonly entries: ReadonlyMap<string, NameEntry>;
   /** Found only before `.<network>`: the gateway, nodes, mesh VIPs. */
   readonly qualified: ReadonlyMap<string, NameEntry>;
+  /** What is no name itself, with names below it: `1` of `search.1`. */
+  readonly parents: ReadonlySet<string>;
 }
 
 export interface Found {
@@ -70,6 +72,8 @@ export interface ReverseName {
 /** Immutable; a new state makes a new one. */
 export class Names {
   readonly domain: string;
+  /** Of the domain. */
+  readonly nameserver: string;
   readonly ttlSeconds: number;
   /** The SOA's serial. */
   readonly serial: number;
@@ -91,6 +95,7 @@ export class Names {
     nameByAddress: ReadonlyMap<Ipv4, ReverseName>,
   ) {
     this.domain = options.domain.toLowerCase();
+    this.nameserver = `ns.${this.domain}`;
     this.ttlSeconds = options.ttlSeconds;
     this.serial = serial;
     this.networks = networks;
@@ -122,7 +127,29 @@ export class Names {
   find(name: string, networks: readonly NetworkNames[]): Found | undefined {
     const found = findRelative(name, networks);
     if (found !== undefined || !this.isUnderDomain(name)) return found;
-    return findRelative(name.slice(0, -this.domain.length - 1), networks);
+    return findRelative(this.#withoutDomain(name), networks);
+  }
+
+  /** Whether there are names below `name`, which is none itself. */
+  isParent(name: string, networks: readonly NetworkNames[]): boolean {
+    const relative = this.isUnderDomain(name) ? this.#withoutDomain(name) : name;
+    const dot = relative.lastIndexOf(".");
+    const suffix = relative.slice(dot + 1);
+    return networks.some(
+      (network) =>
+        network.name === relative ||
+        network.parents.has(relative) ||
+        (network.name === suffix && network.parents.has(relative.slice(0, dot))),
+    );
+  }
+
+  /** Whether any network has that name, seen or not. */
+  isNetwork(name: string): boolean {
+    return this.networks.some((network) => network.name === name);
+  }
+
+  #withoutDomain(name: string): string {
+    return name.slice(0, -this.domain.length - 1);
   }
 
   isUnderDomain(name: string): boolean {

@@ -1,8 +1,10 @@
 // What each asker is told, over the example cluster, with a resolver that cannot be reached: nothing here may need it.
 import test from "ava";
+import type { Change } from "../../src/cluster/schema.ts";
+import { applyChanges } from "../../src/cluster/state.ts";
 import { compileNames } from "../../src/dns/compile-names.ts";
 import { type Answered, asking, told } from "./asking.ts";
-import { exampleState } from "./example-state.ts";
+import { exampleState, idOf, networkRow, serviceRow } from "./example-state.ts";
 
 const ask = asking(compileNames(exampleState), ["corp.example", "lan"]);
 
@@ -28,6 +30,39 @@ const rows: [string, string, string, string][] = [
   [shell, "tasks.nothing", "A", "NXDOMAIN SOA of ."],
   [shell, "search.9", "A", "NXDOMAIN SOA of ."],
   [shell, "10.0.0.1", "A", "NXDOMAIN SOA of ."],
+  [shell, "back", "A", "NXDOMAIN SOA of ."],
+  [shell, "back", "NS", "NXDOMAIN SOA of ."],
+  [shell, "queue.back", "A", "NXDOMAIN SOA of ."],
+  [shell, "nothing.back", "A", "NXDOMAIN SOA of ."],
+  [shell, "nothing.web", "NS", "NXDOMAIN SOA of ."],
+  [shell, "tasks.nothing.web", "A", "NXDOMAIN SOA of ."],
+  [shell, "tasks.queue.back", "A", "NXDOMAIN SOA of ."],
+  [shell, "search.9.web", "A", "NXDOMAIN SOA of ."],
+  [shell, "www.nothing.web", "A", "NXDOMAIN SOA of ."],
+  [shell, "_80._tcp.nothing.back", "SRV", "NXDOMAIN SOA of ."],
+  [shell, "gateway", "A", "NXDOMAIN SOA of ."],
+  // top-level domains: only what resolvers ask of them
+  [shell, "org", "NS", "forwarded"],
+  [shell, "org", "SOA", "forwarded"],
+  [shell, "org", "DS", "forwarded"],
+  [shell, "org", "DNSKEY", "forwarded"],
+  [shell, "org", "A", "NXDOMAIN SOA of ."],
+  [shell, "_tcp.org", "NS", "NXDOMAIN SOA of ."],
+  [shell, "9", "NS", "NXDOMAIN SOA of ."],
+  // names with names below them
+  [shell, "web", "A", "NOERROR SOA of ."],
+  [shell, "web", "NS", "NOERROR SOA of ."],
+  [shell, "1", "A", "NOERROR SOA of ."],
+  [shell, "1.web", "A", "NOERROR SOA of ."],
+  [shell, "1.web.overlay", "A", "NOERROR SOA of overlay"],
+  [shell, "1.overlay", "A", "NOERROR SOA of overlay"],
+  [shell, "1.back", "A", "NXDOMAIN SOA of ."],
+  [queue1, "1.back", "A", "NOERROR SOA of ."],
+  [shell, "_tcp.search", "SRV", "NOERROR SOA of ."],
+  [shell, "_tcp.tasks.search.web.overlay", "SRV", "NOERROR SOA of overlay"],
+  [shell, "_udp.search", "SRV", "NXDOMAIN SOA of ."],
+  [shell, "_tcp.empty", "SRV", "NXDOMAIN SOA of ."],
+  [shell, "tasks", "A", "NXDOMAIN SOA of ."], // `tasks.search` is below `search`
   // the domain
   [shell, "overlay", "SOA", "NOERROR SOA ns.overlay"],
   [shell, "overlay", "NS", "NOERROR ns.overlay"],
@@ -62,6 +97,7 @@ const rows: [string, string, string, string][] = [
   [shell, "overlay", "AXFR", "REFUSED"],
   // the rest of the world
   [shell, "example.org", "A", "forwarded"],
+  [shell, "tasks.example.org", "A", "forwarded"],
   [shell, "search.example.org", "A", "forwarded"],
   [shell, "_xmpp._tcp.example.org", "SRV", "forwarded"],
   [shell, ".", "NS", "forwarded"],
@@ -71,6 +107,39 @@ const rows: [string, string, string, string][] = [
 for (const [asker, name, type, expected] of rows) {
   test(`${asker} asks ${name} ${type}: ${expected}`, (t) => {
     t.is(told(ask(asker, name, type)), expected);
+  });
+}
+
+const named = applyChanges(
+  exampleState,
+  ["test", "ns"].map((name, i): Change => {
+    const row = networkRow(name, 5 + i, `10.192.${48 + 16 * i}.0/20`, `10.192.${48 + 16 * i}.1`);
+    return { kind: "networks", key: row.id, row };
+  }),
+  8,
+);
+const withServices = applyChanges(
+  named,
+  ["overlay", "ns", "cluster", "localhost"].map((name, i): Change => {
+    const vips = { [idOf("web")]: `10.192.16.${60 + i}`, [idOf("test")]: `10.192.48.${60 + i}` };
+    return { kind: "services", key: idOf(name), row: serviceRow(name, { networks: Object.keys(vips), vips }) };
+  }),
+  9,
+);
+const hidden: [domain: string, name: string, type: string, expected: string][] = [
+  ["overlay", "overlay", "A", "NOERROR SOA of overlay"],
+  ["overlay", "overlay", "SOA", "NOERROR SOA ns.overlay"],
+  ["overlay", "overlay.web.overlay", "A", "NOERROR 10.192.16.60"],
+  ["overlay", "ns.overlay", "A", "NOERROR 10.192.16.1"],
+  ["overlay", "ns", "A", "NOERROR 10.192.16.61"],
+  ["overlay", "localhost", "A", "NOERROR 127.0.0.1"],
+  ["cluster.test", "cluster.test", "SOA", "NOERROR SOA ns.cluster.test"],
+  ["cluster.test", "ns.cluster.test", "A", "NOERROR 10.192.16.1"],
+  ["cluster.example", "example", "A", "NOERROR SOA of ."],
+];
+for (const [domain, name, type, expected] of hidden) {
+  test(`the domain ${domain} is not hidden by what is named so: ${name} ${type}`, (t) => {
+    t.is(told(asking(compileNames(withServices, { domain }))("127.0.0.1", name, type)), expected);
   });
 }
 
