@@ -107,11 +107,14 @@ export function parseQuery(message: Buffer): Query | undefined {
   if (message.length < HEADER_BYTES) return unread(Rcode.FormErr);
   if ((flags & OPCODE_MASK) !== 0) return unread(Rcode.NotImp);
   // One question and nothing answered yet, RFC 9619.
-  if (message.readUInt32BE(4) !== 0x00010000 || message.readUInt16BE(8) !== 0) return unread(Rcode.FormErr);
+  if (message.readUInt32BE(4) !== 0x00010000) return unread(Rcode.FormErr);
   const nameEnd = endOfQuestionName(message);
   const questionEnd = nameEnd + 4;
   if (nameEnd < 0 || questionEnd > message.length) return unread(Rcode.FormErr);
-  const extra = parseAdditionals(message, questionEnd);
+  // Only who asks for a zone's changes says since when, by an SOA record, RFC 1995 section 3.
+  const authorities = message.readUInt16BE(8);
+  if (authorities > (message.readUInt16BE(nameEnd) === Type.IXFR ? 1 : 0)) return unread(Rcode.FormErr);
+  const extra = parseRecords(message, questionEnd, authorities);
   if (extra === undefined) return unread(Rcode.FormErr);
   return {
     id: message.readUInt16BE(0),
@@ -178,23 +181,24 @@ function nameText(message: Buffer, nameEnd: number): string {
   return scratch.toString("latin1", 0, length);
 }
 
-interface Additionals {
+interface Extra {
   edns: Edns | undefined;
   version: number;
 }
 
-/** The OPT record, if there is one; undefined when the rest of the query is malformed. */
-function parseAdditionals(message: Buffer, start: number): Additionals | undefined {
-  const found: Additionals = { edns: undefined, version: 0 };
+/** The OPT record, if there is one; undefined when the records behind the question are malformed. */
+function parseRecords(message: Buffer, start: number, authorities: number): Extra | undefined {
+  const found: Extra = { edns: undefined, version: 0 };
+  const count = authorities + message.readUInt16BE(10);
   let offset = start;
-  for (let left = message.readUInt16BE(10); left > 0; left--) {
+  for (let i = 0; i < count; i++) {
     const fixed = skipName(message, offset);
     if (fixed < 0 || fixed + RECORD_FIXED_BYTES > message.length) return undefined;
     const end = fixed + RECORD_FIXED_BYTES + message.readUInt16BE(fixed + 8);
     if (end > message.length) return undefined;
     if (message.readUInt16BE(fixed) === Type.OPT) {
-      // At most one, and its name is the root, RFC 6891 section 6.1.
-      if (found.edns !== undefined || message[offset] !== 0) return undefined;
+      // At most one, additional, and its name is the root, RFC 6891 section 6.1.
+      if (i < authorities || found.edns !== undefined || message[offset] !== 0) return undefined;
       if (!optionsFit(message, fixed + RECORD_FIXED_BYTES, end)) return undefined;
       found.edns = {
         udpBytes: message.readUInt16BE(fixed + 2),

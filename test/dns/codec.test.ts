@@ -9,6 +9,7 @@ const HEADER = "1234 0100 0001 0000 0000 0000";
 const HEADER_OPT = "1234 0100 0001 0000 0000 0001";
 const SEARCH = "06 53 65 41 72 63 68 00"; // SeArch
 const A_IN = "0001 0001";
+const SOA = `c00c 0006 0001 00000000 0016 00 00 ${"00000001".repeat(5)}`;
 const OPT = "00 0029 04d0 0000 8000 0000";
 
 function bytes(hex: string): Buffer {
@@ -23,6 +24,11 @@ const rows: [string, string, number | undefined][] = [
   ["the root", `${HEADER} 00 ${A_IN}`, Rcode.NoError],
   ["a name of 255 bytes", `${HEADER} ${label63}${label63}${label63} 3d ${"61".repeat(61)} 00 ${A_IN}`, Rcode.NoError],
   ["an additional record that we do not know", `${HEADER_OPT} ${SEARCH} ${A_IN} c00c 00fa 00ff 00000000 0000`, 0],
+  ["IXFR with the SOA that the asker has", `1234 0100 0001 0000 0001 0000 ${SEARCH} 00fb 0001 ${SOA}`, Rcode.NoError],
+  ["the same with OPT", `1234 0100 0001 0000 0001 0001 ${SEARCH} 00fb 0001 ${SOA} ${OPT}`, Rcode.NoError],
+  ["IXFR with two SOA", `1234 0100 0001 0000 0002 0000 ${SEARCH} 00fb 0001 ${SOA} ${SOA}`, Rcode.FormErr],
+  ["IXFR with OPT as authority", `1234 0100 0001 0000 0001 0000 ${SEARCH} 00fb 0001 ${OPT}`, Rcode.FormErr],
+  ["another question with an SOA", `1234 0100 0001 0000 0001 0000 ${SEARCH} ${A_IN} ${SOA}`, Rcode.FormErr],
   ["nothing", "", undefined],
   ["an id without flags", "1234 01", undefined],
   ["a response", `1234 8180 0001 0000 0000 0000 ${SEARCH} ${A_IN}`, undefined],

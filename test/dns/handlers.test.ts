@@ -95,6 +95,7 @@ const rows: [string, string, string, string][] = [
   [shell, "a.localhost", "AAAA", "NOERROR SOA of ."],
   [shell, "x.invalid", "A", "NXDOMAIN SOA of ."],
   [shell, "overlay", "AXFR", "REFUSED"],
+  [shell, "overlay", "IXFR", "REFUSED"],
   // the rest of the world
   [shell, "example.org", "A", "forwarded"],
   [shell, "tasks.example.org", "A", "forwarded"],

@@ -30,6 +30,8 @@ async function start(t: ExecutionContext, options: Partial<DnsServerOptions> = {
   const server = new DnsServer({ port: 0, clock: systemClock, log: silentLog, names, ...options });
   await server.listen(["127.0.0.1"]);
   t.teardown(() => server.stop());
+  // The port that was free over UDP may not be over TCP: another is tried.
+  await until(() => server.endpoints().length === 1, "a port");
   return { server, port: server.endpoints()[0]!.port };
 }
 
