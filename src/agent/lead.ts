@@ -31,6 +31,7 @@ async function lead(config: Config, log: Log, stops: Stops): Promise<void> {
     config: {
       pool: config.pool,
       livenessMs: config.cluster.sessionTimeoutMs,
+      domain: config.dns.domain,
       reservedPorts: [
         { port: listen.port, protocol: "tcp", owner: "the cluster's sessions" },
         { port: config.vxlan.port, protocol: "udp", owner: "VXLAN" },

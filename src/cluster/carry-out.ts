@@ -6,16 +6,20 @@ import { addExternal, removeExternal } from "./external.ts";
 import { createNetwork, removeNetwork } from "./networks.ts";
 import { type NodeContext, removeNode, setAvailability } from "./nodes.ts";
 import type { ReservedPort } from "./publishing.ts";
+import { requireUnreserved } from "./reserved-names.ts";
 import { createService, removeService, scaleService } from "./services.ts";
 import type { Draft } from "./state.ts";
 
 export interface CommandContext extends NodeContext {
   reservedPorts: readonly ReservedPort[];
+  /** In DNS. */
+  domain: string;
 }
 
 /** The id of the row that was made, changed or removed. Throws UserError. */
 export function carryOut(draft: Draft, command: Command, context: CommandContext): string {
   const { now, newId, pool, reservedPorts } = context;
+  requireUnreserved(command, context.domain);
   switch (command.type) {
     case "network.create":
       return createNetwork(draft, command, pool, now, newId);

@@ -4,7 +4,6 @@ import type { Command } from "./commands.ts";
 import { allocateAddress, releaseAddress, takeAddress } from "./ipam.ts";
 import { findByName, sameName } from "./lookup.ts";
 import { type Attachment, INGRESS_NETWORK, type Network, type State } from "./schema.ts";
-import { RESERVED_NAME } from "./services.ts";
 import type { Draft } from "./state.ts";
 
 type Create = Omit<Extract<Command, { type: "endpoint.create" }>, "type">;
@@ -36,11 +35,6 @@ export function networkFor({ endpoints, networks, services }: State, word: strin
   const network = findByName("network", networks, word);
   if (network.name === INGRESS_NETWORK) {
     throw new UserError(400, `network '${INGRESS_NETWORK}' is the nodes' own`, { field: "network" });
-  }
-  if (name?.toLowerCase() === RESERVED_NAME) {
-    throw new UserError(400, `an endpoint cannot be named '${name}': DNS names a service's tasks so`, {
-      field: "name",
-    });
   }
   const others = [...endpoints.values()].filter(({ networkId }) => networkId === network.id);
   if (others.some((other) => sameName(other.name, name))) {

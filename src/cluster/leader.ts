@@ -37,6 +37,8 @@ export interface LeaderConfig {
   livenessMs: number;
   /** Ports that no service may publish. */
   reservedPorts: readonly ReservedPort[];
+  /** What names are found under in DNS: nothing else can be named so. */
+  domain: string;
 }
 
 export interface LeaderOptions {
@@ -236,6 +238,7 @@ export class Leader {
       newId: this.#newId,
       pool: cidr(this.#config.pool),
       reservedPorts: this.#config.reservedPorts,
+      domain: this.#config.domain,
       silent: (nodeId) => this.#liveness.silent(nodeId),
     };
   }

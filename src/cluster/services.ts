@@ -9,9 +9,6 @@ import type { Draft } from "./state.ts";
 
 type Create = Omit<Extract<Command, { type: "service.create" }>, "type" | "workload"> & Pick<Service, "workload">;
 
-/** `tasks.NAME` is how DNS names the tasks of a service. */
-export const RESERVED_NAME = "tasks";
-
 export function createService(
   draft: Draft,
   command: Create,
@@ -22,9 +19,6 @@ export function createService(
   const { name, workload, labels, ports, replicas, endpointMode, constraints, dnsTtlSeconds } = command;
   const { balancing, ingressSourceNat, proxyProtocol, stopGraceMs } = command;
   requireNewName("service", draft.state.services, name);
-  if (name.toLowerCase() === RESERVED_NAME) {
-    throw new UserError(400, `a service cannot be named '${name}': DNS names a service's tasks so`, { field: "name" });
-  }
   const aliasesByNetwork = networksOf(draft.state, command.networks);
   const networks = [...aliasesByNetwork.keys()];
   for (const [network, aliases] of aliasesByNetwork) {
@@ -95,11 +89,6 @@ export function removeService(draft: Draft, name: string): string {
 
 /** An alias may be shared, but not with a service: nobody would find it. */
 export function requireFreeAliases(state: State, network: Network, aliases: readonly string[], own?: Service): void {
-  if (aliases.some((alias) => alias.toLowerCase() === RESERVED_NAME)) {
-    throw new UserError(400, `'${RESERVED_NAME}' cannot be an alias: DNS names a service's tasks so`, {
-      field: "aliases",
-    });
-  }
   for (const service of state.services.values()) {
     if (service.id === own?.id || !service.networks.includes(network.id)) continue;
     if (!aliases.some((alias) => sameName(alias, service.name))) continue;

@@ -20,7 +20,7 @@ export class Cluster {
   constructor(config: Partial<LeaderConfig> = {}, store = new MemoryStore()) {
     this.store = store;
     const reservedPorts = [{ port: 2377, protocol: "tcp", owner: "the cluster port" } as const];
-    this.#config = { pool: "10.192.0.0/10", livenessMs: LIVENESS_MS, reservedPorts, ...config };
+    this.#config = { pool: "10.192.0.0/10", livenessMs: LIVENESS_MS, reservedPorts, domain: "overlay", ...config };
   }
 
   /** With `count` nodes, named node1 and so on, that have done as told. */

@@ -118,14 +118,6 @@ const refusals: Refusal[] = [
     code: 409,
     message: /a service 'search' exists already/,
   },
-  {
-    when: "a service is named tasks",
-    after: [web],
-    command: create({ name: "tasks" }),
-    code: 400,
-    message: /DNS names/,
-    field: "name",
-  },
   { when: "a service's network is missing", after: [], command: create({}), code: 404, message: /no network 'web'/ },
   {
     when: "a service wants the ingress network",
@@ -150,14 +142,6 @@ const refusals: Refusal[] = [
     code: 409,
     message: /'DB' is an alias of service 'store' on network 'web' already/,
     field: "name",
-  },
-  {
-    when: "an alias is how DNS names tasks",
-    after: [web],
-    command: create({ networks: [{ name: "web", aliases: ["tasks"] }] }),
-    code: 400,
-    message: /'tasks' cannot be an alias/,
-    field: "aliases",
   },
   {
     when: "an alias is no label of DNS",

@@ -50,7 +50,7 @@ class Manager {
 
   async start(): Promise<void> {
     this.#store = await openEmbeddedStore(join(this.directory, "store"));
-    const config = { pool: "10.192.0.0/10", livenessMs: 15_000, reservedPorts: [] };
+    const config = { pool: "10.192.0.0/10", livenessMs: 15_000, reservedPorts: [], domain: "overlay" };
     this.leader = new Leader({ store: this.#store, clock: systemClock, log: silentLog, newId, config });
     await this.leader.start();
     const log = createLog("info", { write: (line: string) => this.logged.push(line) });

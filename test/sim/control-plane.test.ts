@@ -41,7 +41,7 @@ class World {
   }
 
   async lead(): Promise<void> {
-    const config = { pool: "10.192.0.0/10", livenessMs: 15_000, reservedPorts: [] };
+    const config = { pool: "10.192.0.0/10", livenessMs: 15_000, reservedPorts: [], domain: "overlay" };
     const { store, clock } = this;
     this.leader = new Leader({ store, clock, log: silentLog, newId: this.#newId, config });
     await this.leader.start();
