@@ -78,15 +78,22 @@ export type Answer =
       readonly authoritative: boolean;
       readonly answers: readonly DnsRecord[];
       readonly authorities: readonly DnsRecord[];
-      /** Left out when there is no room, RFC 2181 section 9. */
-      readonly additionals: readonly DnsRecord[];
+    }
+  /** SRV records of the question's own name, and the addresses of what they name. */
+  | {
+      readonly kind: "services";
+      readonly targets: readonly { readonly name: string; readonly address: Ipv4 }[];
+      /** What the targets' names are under. */
+      readonly zone: string;
+      readonly port: number;
+      readonly ttlSeconds: number;
     }
   /** An upstream's whole message to the same question, without OPT. */
   | { readonly kind: "message"; readonly message: Buffer };
 
 /** An answer that is a response code and nothing more. */
 export function codeOnly(rcode: Rcode): Answer {
-  return { kind: "records", rcode, authoritative: false, answers: [], authorities: [], additionals: [] };
+  return { kind: "records", rcode, authoritative: false, answers: [], authorities: [] };
 }
 
 const NO_QUESTION = Buffer.alloc(0);

@@ -1,9 +1,9 @@
 // Who answers what: handlers in order, the first that knows an answer gives it.
-import { type Cidr, formatIpv4, type Ipv4, ipv4, maskOf, parseIpv4 } from "../lib/ip.ts";
+import { type Cidr, type Ipv4, ipv4, maskOf, parseIpv4 } from "../lib/ip.ts";
 import type { Random } from "../lib/random.ts";
 import { type Answer, codeOnly, type DnsRecord, type Query, Rcode, Type } from "./codec.ts";
 import type { Forwarder } from "./forward.ts";
-import type { Asker, Found, Names, Target } from "./names.ts";
+import type { Asker } from "./names.ts";
 
 export type Handler = (query: Query, asker: Asker) => Answer | Promise<Answer> | undefined;
 
@@ -14,7 +14,7 @@ export function createHandlers(random: Random, forwarder: Forwarder): Handler[] 
     answerSpecialNames,
     answerDomain,
     (query, asker) => answerOverlayName(query, asker, random),
-    answerService,
+    (query, asker) => answerService(query, asker, random),
     answerParent,
     denyDomain,
     answerReverse,
@@ -61,7 +61,7 @@ const MAX_STRING_BYTES = 255;
 const SERVICE = /^(?:_(\d{1,5})\.)?_(tcp|udp)\.(.+)$/;
 
 /** SRV, RFC 2782: `_9200._tcp.search` gives the port and the name to connect to, with its address. */
-const answerService: Handler = (query, asker) => {
+function answerService(query: Query, asker: Asker, random: Random): Answer | undefined {
   const match = query.name.startsWith("_") ? SERVICE.exec(query.name) : null;
   if (match === null) return undefined;
   const [, port, protocol, host] = match;
@@ -75,25 +75,16 @@ const answerService: Handler = (query, asker) => {
   const wanted = `${Number(port)}/${protocol}`;
   if (!found.entry.ports.has(wanted)) return negative(Rcode.NXDomain, zone, asker);
   if (query.type !== Type.SRV && query.type !== Type.ANY) return negative(Rcode.NoError, zone, asker);
-  const targets = found.entry.targets.filter(({ ports }) => ports.has(wanted));
-  return serviceRecords(found, targets, Number(port), asker.names);
-};
-
-function serviceRecords({ entry, network }: Found, having: readonly Target[], port: number, names: Names): Answer {
-  const ttl = entry.ttlSeconds;
-  const targets = having.map(({ name, address }) => ({ name: names.fullName(name, network), address }));
+  const { entry, network } = found;
   return {
-    kind: "records",
-    rcode: Rcode.NoError,
-    authoritative: true,
-    answers: targets.map(({ name }) => ({
-      type: "SRV",
-      name: "",
-      ttl,
-      data: { priority: 0, weight: 0, port, target: name },
-    })),
-    authorities: [],
-    additionals: targets.map(({ name, address }) => ({ type: "A", name, ttl, data: formatIpv4(address) })),
+    kind: "services",
+    targets: shuffled(
+      entry.targets.filter(({ ports }) => ports.has(wanted)),
+      random,
+    ),
+    zone: asker.names.zoneOf(network),
+    port: Number(port),
+    ttlSeconds: entry.ttlSeconds,
   };
 }
 
@@ -172,12 +163,12 @@ function addressesOf(addresses: readonly Ipv4[], ttlSeconds: number): Answer {
 }
 
 function positive(answers: readonly DnsRecord[]): Answer {
-  return { kind: "records", rcode: Rcode.NoError, authoritative: true, answers, authorities: [], additionals: [] };
+  return { kind: "records", rcode: Rcode.NoError, authoritative: true, answers, authorities: [] };
 }
 
 /** No such name, or (NoError) no such record of it; the SOA says how long that holds, RFC 2308. */
 function negative(rcode: Rcode, zone: string, asker: Asker): Answer {
-  return { kind: "records", rcode, authoritative: true, answers: [], authorities: [soa(zone, asker)], additionals: [] };
+  return { kind: "records", rcode, authoritative: true, answers: [], authorities: [soa(zone, asker)] };
 }
 
 /** The zone whose SOA goes with a negative answer; short names have none but the root. */
@@ -202,9 +193,9 @@ function soa(zone: string, { names }: Asker): DnsRecord {
   };
 }
 
-/** A copy in random order, so that clients that take the first spread evenly. */
-function shuffled(addresses: readonly Ipv4[], random: Random): Ipv4[] {
-  const copy = [...addresses];
+/** A copy in random order, so that clients that take the first spread evenly, and what does not fit is not always the same. */
+function shuffled<T>(some: readonly T[], random: Random): T[] {
+  const copy = [...some];
   for (let i = copy.length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
     const held = copy[i]!;

@@ -156,8 +156,13 @@ export class Names {
     return name.endsWith(this.domain) && name[name.length - this.domain.length - 1] === ".";
   }
 
+  /** What the full names of a network's are under. */
+  zoneOf(network: NetworkNames): string {
+    return `${network.name}.${this.domain}`;
+  }
+
   fullName(relative: string, network: NetworkNames): string {
-    return `${relative}.${network.name}.${this.domain}`;
+    return `${relative}.${this.zoneOf(network)}`;
   }
 
   /** The name of an address, for those who may see it. */

@@ -14,15 +14,15 @@ export class RateLimit {
     this.#perSecond = perSecond;
   }
 
-  allows(client: Ipv4, nowMs: number): boolean {
+  allows(client: Ipv4, nowMs: number, amount = 1): boolean {
     const second = Math.floor(nowMs / 1000);
     if (second !== this.#second) {
       this.#second = second;
       this.#countsByClient.clear();
     }
     const count = this.#countsByClient.get(client) ?? 0;
-    if (count >= this.#perSecond || (count === 0 && this.#countsByClient.size >= MOST_CLIENTS)) return false;
-    this.#countsByClient.set(client, count + 1);
+    if (count + amount > this.#perSecond || (count === 0 && this.#countsByClient.size >= MOST_CLIENTS)) return false;
+    this.#countsByClient.set(client, count + amount);
     return true;
   }
 }

@@ -17,6 +17,9 @@ const LONGEST_RETRY_MS = 5_000;
 /** All strangers together: their addresses may be forged, and a refusal a blow at whose they are. */
 const REFUSALS_PER_SECOND = 100;
 const ANY_STRANGER = 0;
+/** Of a client over TCP, in long answers: a short question has thousands of records written. */
+const RECORDS_PER_SECOND = 100_000;
+const SHORT_RECORDS = 100;
 
 export interface DnsServerOptions {
   /** 0: any that is free, for tests. Default 53. */
@@ -72,6 +75,7 @@ export class DnsServer {
   #connectionsLimited = 0;
   #ignored = 0;
   readonly #refusals = new RateLimit(REFUSALS_PER_SECOND);
+  readonly #records = new RateLimit(RECORDS_PER_SECOND);
   // BOUNDED: by the response codes there are; keyed by name.
   readonly #answersByRcode = new Map<string, number>();
 
@@ -191,9 +195,11 @@ export class DnsServer {
       this.#ignored++;
       return false;
     }
-    const respond = (answer: Answer) => {
+    const limit = limitOf(query);
+    const respond = (wanted: Answer) => {
+      const answer = limit < TCP_BYTES || this.#mayHave(wanted, source) ? wanted : codeOnly(Rcode.Refused);
       this.#count(answer);
-      reply(encodeResponse(query, answer, limitOf(query)));
+      reply(encodeResponse(query, answer, limit));
     };
     // A stranger gets nothing, so that nobody uses us to reach others.
     const answer =
@@ -212,12 +218,26 @@ export class DnsServer {
     return codeOnly(Rcode.Refused);
   }
 
+  #mayHave(answer: Answer, client: Ipv4): boolean {
+    const records = lengthOf(answer);
+    return records <= SHORT_RECORDS || this.#records.allows(client, this.#options.clock.monotonic(), records);
+  }
+
   #count(answer: Answer): void {
-    const rcode =
-      answer.kind === "addresses" ? Rcode.NoError : answer.kind === "records" ? answer.rcode : answer.message[3]! & 15;
-    const name = RCODE_NAMES[rcode as Rcode];
+    const name = RCODE_NAMES[rcodeOf(answer)];
     this.#answersByRcode.set(name, (this.#answersByRcode.get(name) ?? 0) + 1);
   }
+}
+
+function rcodeOf(answer: Answer): Rcode {
+  if (answer.kind === "records") return answer.rcode;
+  return answer.kind === "message" ? ((answer.message[3]! & 15) as Rcode) : Rcode.NoError;
+}
+
+/** Records of the cluster's own names, of which there may be many. */
+function lengthOf(answer: Answer): number {
+  if (answer.kind === "addresses") return answer.addresses.length;
+  return answer.kind === "services" ? answer.targets.length : 0;
 }
 
 function remedy(error: unknown, port: number): string {

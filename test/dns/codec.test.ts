@@ -1,7 +1,7 @@
 // Queries read and answers written, on golden bytes; dns-packet, which did not write them, reads the answers.
 import test from "ava";
-import { decode } from "dns-packet";
-import { codeOnly, parseQuery, Rcode, udpLimit } from "../../src/dns/codec.ts";
+import { decode, type Packet } from "dns-packet";
+import { type Answer, codeOnly, parseQuery, Rcode, TCP_BYTES, udpLimit } from "../../src/dns/codec.ts";
 import { encodeResponse } from "../../src/dns/encode.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 
@@ -103,22 +103,72 @@ test("addresses that do not fit are cut off, and TC says so", (t) => {
   t.is(whole.answers?.length, 4000);
 });
 
-test("records are cut with TC, additional ones are left out without it", (t) => {
-  const query = parseQuery(bytes(`${HEADER} ${SEARCH} 0021 0001`))!;
-  const target = "t".repeat(60);
-  const srv = { type: "SRV", name: "", ttl: 5, data: { port: 9200, target } } as const;
-  const address = { type: "A", name: target, ttl: 5, data: "10.0.0.1" } as const;
+test("over TCP what does not fit is left out, and TC says nothing", (t) => {
+  const query = parseQuery(bytes(`${HEADER} ${SEARCH} ${A_IN}`))!;
+  const addresses = Array.from({ length: 4096 }, (_, i) => i);
+  const packet = decode(encodeResponse(query, { kind: "addresses", addresses, ttlSeconds: 5 }, TCP_BYTES));
+  t.false(packet.flag_tc);
+  t.is(packet.answers?.length, Math.floor((TCP_BYTES - 24) / 16));
+});
+
+function services(count: number): Answer {
+  const targets = Array.from({ length: count }, (_, i) => ({ name: `search.${i + 1}`, address: i + 1 }));
+  return { kind: "services", targets, zone: "web.cluster.test", port: 9200, ttlSeconds: 5 };
+}
+
+test("SRV records come with the addresses of their targets", (t) => {
+  const query = parseQuery(bytes(`${HEADER_OPT} ${SEARCH} 0021 0001 ${OPT}`))!;
+  const { answers, additionals } = decode(encodeResponse(query, services(2), 512));
+  t.like(answers?.[1], { type: "SRV", name: "SeArch", ttl: 5 });
+  const [, second] = answers!;
+  t.deepEqual(second?.type === "SRV" && second.data, {
+    priority: 0,
+    weight: 0,
+    port: 9200,
+    target: "search.2.web.cluster.test",
+  });
+  t.like(additionals?.[1], { type: "A", name: "search.2.web.cluster.test", ttl: 5, data: "0.0.0.2" });
+  t.is(additionals?.[2]?.type, "OPT");
+});
+
+/** An SRV record of search.1 has 45 bytes, its target's address 41; each digit more is a byte more. */
+const cuts: [title: string, targets: number, limit: number, answers: number, additionals: number, isCut: boolean][] = [
+  ["addresses are left out when there is no room", 9, 512, 9, 2, false], // 24 + 9 * 45 + 2 * 41 = 511
+  ["SRV records are cut with TC", 12, 512, 10, 0, true], // 24 + 9 * 45 + 46 = 475
+  ["over TCP without it", 2000, TCP_BYTES, 1387, 1, false], // 24 + 9 * 45 + 90 * 46 + 900 * 47 + 388 * 48 + 41 = 65,534
+];
+for (const [title, targets, limit, answers, additionals, isCut] of cuts) {
+  test(`${title}: ${targets} targets in ${limit} bytes`, (t) => {
+    const query = parseQuery(bytes(`${HEADER} ${SEARCH} 0021 0001`))!;
+    const response = encodeResponse(query, services(targets), limit);
+    const packet = decode(response);
+    t.true(response.length <= limit);
+    t.is(packet.answers?.length, Math.floor(answers));
+    t.is(packet.additionals?.length, Math.floor(additionals));
+    t.is(packet.flag_tc, isCut);
+  });
+}
+
+test("records are cut with TC", (t) => {
+  const query = parseQuery(bytes(`${HEADER} ${SEARCH} 0010 0001`))!;
+  const text = { type: "TXT", name: "", ttl: 5, data: "t".repeat(69) } as const;
   const base = { kind: "records", rcode: Rcode.NoError, authoritative: true, authorities: [] } as const;
-  const full = { ...base, answers: Array(5).fill(srv), additionals: Array(5).fill(address) };
-  const partly = decode(encodeResponse(query, full, 512));
-  t.is(partly.answers?.length, 5);
-  t.is(partly.answers?.[0]?.name, "SeArch");
-  t.is(partly.additionals?.length, 1);
-  t.false(partly.flag_tc);
-  const cut = decode(encodeResponse(query, { ...full, answers: Array(9).fill(srv) }, 512));
-  t.is(cut.answers?.length, 6);
-  t.is(cut.additionals?.length, 0);
+  const whole = decode(encodeResponse(query, { ...base, answers: Array(5).fill(text) }, 512));
+  t.is(whole.answers?.[4]?.name, "SeArch");
+  t.false(whole.flag_tc);
+  const cut = decode(encodeResponse(query, { ...base, answers: Array(9).fill(text) }, 512));
+  t.is(cut.answers?.length, 5);
   t.true(cut.flag_tc);
+});
+
+test("a resolver's message that our OPT makes too long for TCP is a failure", (t) => {
+  const query = parseQuery(bytes(`${HEADER_OPT} ${SEARCH} ${A_IN} ${OPT}`))!;
+  const message = Buffer.concat([
+    bytes(`0001 8180 0001 0000 0000 0001 ${SEARCH} ${A_IN}`),
+    Buffer.alloc(TCP_BYTES - 30),
+  ]);
+  const packet: Packet = decode(encodeResponse(query, { kind: "message", message }, TCP_BYTES));
+  t.like(packet, { rcode: "SERVFAIL", flag_tc: false, answers: [] });
 });
 
 const limits: [string, string, number][] = [

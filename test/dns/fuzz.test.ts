@@ -123,7 +123,7 @@ test("every query that can be answered is, under its id, within its limit, reada
 });
 
 function faultOf(rcode: Rcode): Answer {
-  return { kind: "records", rcode, authoritative: false, answers: [], authorities: [], additionals: [] };
+  return { kind: "records", rcode, authoritative: false, answers: [], authorities: [] };
 }
 
 /** An independent reading of a query's form: dns-packet takes it, and its sections say one question and no answers. */

@@ -104,6 +104,22 @@ test("4000 tasks are cut with TC over UDP and come whole over TCP", async (t) =>
   t.is(new Set(all).size, 4000);
 });
 
+test("a client has 100,000 records a second in long answers over TCP; short ones and datagrams are not counted", async (t) => {
+  const clock = new VirtualClock();
+  const { port, server } = await start(t, { names: compileNames(crowd), clock });
+  const client = new TcpClient(t, port);
+  const ask = (id: number, name: string) => client.socket.write(TcpFrames.frame(query(id, name)));
+  for (let id = 0; id < 30; id++) ask(id, "tasks.crowd.web");
+  ask(30, "search.web");
+  await until(() => client.received.length === 31, "31 answers");
+  t.like(server.stats().answersByRcode, { NOERROR: 26, REFUSED: 5 });
+  await askUdp(port, [query(31, "tasks.crowd.web")], 1);
+  await clock.advance(1000);
+  ask(32, "tasks.crowd.web");
+  await until(() => client.received.length === 32, "another");
+  t.is(client.received.at(-1)?.answers?.length, 4000);
+});
+
 test("an update is in force with the next query", async (t) => {
   const started = await start(t);
   const change = { kind: "services", key: idOf("queue"), row: null } as const;
