@@ -3,7 +3,6 @@ import { mkdir } from "node:fs/promises";
 import { serveApi } from "../api/server.ts";
 import type { State } from "../cluster/schema.ts";
 import { Session } from "../cluster/session.ts";
-import { compileNames } from "../dns/compile-names.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import { lockDevice } from "../linux/lock.ts";
@@ -18,6 +17,7 @@ import { startCarriers } from "./carriers.ts";
 import type { Config } from "./config.ts";
 import { leadIfPossible } from "./lead.ts";
 import { LetGo } from "./let-go.ts";
+import { NamesInForce } from "./names-in-force.ts";
 import { places } from "./places.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
 import { SpareMemory } from "./spare-memory.ts";
@@ -108,6 +108,8 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
     liveFlows: async (servers) => dataPath.liveFlows(servers),
     report: (status) => statuses.set(status),
   });
+  const names = new NamesInForce({ pool, domain: config.dns.domain }, (compiled) => dns.update(compiled));
+  dataPath.onHealth = ({ unreachable }) => names.setUnreachable(unreachable);
   const sync = new Sync({
     log,
     clock,
@@ -126,7 +128,7 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
     links,
     mesh,
     dns: {
-      update: (state) => dns.update(compileNames(state, { pool, domain: config.dns.domain })),
+      update: (state) => names.update(state),
       listen: (addresses) => dns.listen(addresses),
     },
     tasks,

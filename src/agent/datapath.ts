@@ -4,6 +4,7 @@ import type { EngineReport } from "../datapath/engine.ts";
 import { type FlowRow, listFlows } from "../datapath/flow-list.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
 import { countLiveFlows } from "../datapath/live-flows.ts";
+import type { HealthReport } from "../datapath/peer-health.ts";
 import { diffTables, type TableRows } from "../datapath/tables.ts";
 import { machineMonotonic } from "../lib/clock.ts";
 import type { Ipv4 } from "../lib/ip.ts";
@@ -27,6 +28,8 @@ export class DataPath {
   /** Looked through by this thread: a worker carries no packet while it looks. undefined: not mapped. */
   #flows: FlowTable | undefined;
   #rows: TableRows = new Map();
+  /** Called when the health of a peer has changed. */
+  onHealth: (report: HealthReport) => void = () => {};
 
   private constructor(flowFile: SharedFile) {
     this.#flowFile = flowFile;
@@ -49,6 +52,7 @@ export class DataPath {
       for (let index = 1; index < workers; index++) await start(index);
       first.onHealth = (report) => {
         for (const thread of dataPath.#threads.slice(1)) void thread.ask({ type: "health", report }).catch(() => {});
+        dataPath.onHealth(report);
       };
       log.info("the data path runs", { reason: `${first.underlay} underlay`, count: workers });
       return dataPath;

@@ -14,24 +14,23 @@ import {
 const NO_PORTS: Ports = new Set();
 const DEFAULTS: NamesOptions = { domain: "overlay", ttlSeconds: 5, pool: "10.192.0.0/10" };
 
-/** The names of `state`. Throws RangeError when `options.pool` is no prefix. */
-export function compileNames(state: State, options: Partial<NamesOptions> = {}): Names {
+/**
+ * The names of `state`. What is on nodes of an `unreachable` address is left out, unless nothing else has the name: as no
+ * new connection is balanced to it. Throws RangeError when `options.pool` is no prefix.
+ */
+export function compileNames(
+  state: State,
+  options: Partial<NamesOptions> = {},
+  unreachable: ReadonlySet<Ipv4> = new Set(),
+): Names {
   const chosen = { ...DEFAULTS, ...options };
-  const building = new Building(state, chosen.ttlSeconds);
+  const building = new Building(state, chosen.ttlSeconds, unreachable);
   building.addAskers();
   for (const service of state.services.values()) building.addService(service);
   for (const service of state.services.values()) building.addServiceAliases(service);
-  for (const endpoint of state.endpoints.values()) {
-    if (!building.isUp(endpoint)) continue;
-    const [name, ...aliases] = namesOf(endpoint);
-    building.addHost(endpoint.networkId, name, endpoint.address);
-    for (const alias of aliases) building.addHostAlias(endpoint.networkId, alias, endpoint.address);
-  }
-  for (const task of state.tasks.values()) {
-    if (task.attachment === null || !building.isRunning(task)) continue;
-    for (const [networkId, address] of Object.entries(task.addresses))
-      for (const alias of task.attachment.aliases) building.addHostAlias(networkId, alias, address);
-  }
+  for (const endpoint of state.endpoints.values()) building.addEndpoint(endpoint);
+  for (const task of state.tasks.values()) building.addTaskAliases(task);
+  building.shareHosts();
   for (const network of state.networks.values()) {
     building.addQualified(network.id, "gateway", network.gateway);
     building.addNodeAddress(network.gateway);
@@ -51,10 +50,17 @@ function namesOf({ id, name, attachment }: Endpoint): [string, ...string[]] {
   return [first, ...others];
 }
 
+/** One that has a name which others may have too. */
+interface Host {
+  readonly nodeId: string | null;
+  readonly address: string;
+}
+
 interface NetworkBuilding extends NetworkNames {
   readonly entries: Map<string, NameEntry>;
   readonly qualified: Map<string, NameEntry>;
   readonly parents: Set<string>;
+  readonly hostsByName: Map<string, Host[]>;
   /** Names of `entries` that several may have. */
   readonly shared: Set<string>;
 }
@@ -72,8 +78,9 @@ class Building {
   readonly #networksByAddress = new Map<Ipv4, readonly NetworkNames[]>();
   readonly #nameByAddress = new Map<Ipv4, ReverseName>();
   readonly #tasksByService: ReadonlyMap<string, Task[]>;
+  readonly #unreachable: ReadonlySet<string>;
 
-  constructor(state: State, ttlSeconds: number) {
+  constructor(state: State, ttlSeconds: number, unreachable: ReadonlySet<Ipv4>) {
     this.#state = state;
     this.#plain = { ttlSeconds, ports: NO_PORTS, labels: [] };
     this.#networks = [...state.networks.values()].map(startNetwork).sort(byName);
@@ -85,6 +92,8 @@ class Building {
       else tasks.push(task);
     }
     this.#tasksByService = tasksByService;
+    const nodes = [...state.nodes.values()].filter(({ address }) => unreachable.has(ipv4(address)));
+    this.#unreachable = new Set(nodes.map(({ id }) => id));
   }
 
   addService(service: Service): void {
@@ -92,6 +101,7 @@ class Building {
     const facts = factsOf(service);
     const { ttlSeconds, ports } = facts;
     const tasks = this.#tasksByService.get(service.id) ?? [];
+    const answering = new Set(this.#answering(tasks.filter((task) => this.#isRunning(task))));
     for (const networkId of service.networks) {
       const network = this.#networksById.get(networkId);
       if (network === undefined) continue;
@@ -100,11 +110,11 @@ class Building {
         const address = task.addresses[networkId];
         if (address === undefined) continue;
         const target = { name: `${name}.${task.slot}`, address: ipv4(address), ports };
-        if (this.isRunning(task)) running.push(target);
+        if (answering.has(task)) running.push(target);
         network.parents.add(`${task.slot}`);
         this.#nameByAddress.set(target.address, { network, name: target.name, ttlSeconds });
         // A slot's next task may be there before the last one has gone; it is found by its running one.
-        if (this.isRunning(task)) network.entries.set(target.name, entryOf([target], facts));
+        if (answering.has(task)) network.entries.set(target.name, entryOf([target], facts));
         else if (!network.entries.has(target.name)) network.entries.set(target.name, entryOf([], facts));
       }
       network.entries.set(`tasks.${name}`, entryOf(running, facts));
@@ -118,21 +128,53 @@ class Building {
   /** Another name for what its own name stands for. */
   addServiceAliases(service: Service): void {
     for (const [networkId, aliases] of Object.entries(service.aliases)) {
-      const own = this.#networksById.get(networkId)?.entries.get(service.name.toLowerCase());
-      if (own !== undefined) for (const alias of aliases) this.#share(networkId, alias, own);
+      const network = this.#networksById.get(networkId);
+      const own = network?.entries.get(service.name.toLowerCase());
+      if (network === undefined || own === undefined) continue;
+      for (const alias of aliases) share(network, alias.toLowerCase(), own);
     }
   }
 
-  isRunning(task: Task): boolean {
+  /** A sandbox of `overlayctl run` lives as long as its row; an attached container may be stopped. */
+  addEndpoint(endpoint: Endpoint): void {
+    const { id, nodeId, attachment, networkId, address } = endpoint;
+    if (nodeId !== null && !this.#isReady(nodeId)) return;
+    if (attachment !== null && this.#state.statuses.get(id)?.state !== "running") return;
+    const network = this.#networksById.get(networkId);
+    if (network === undefined) return;
+    const names = namesOf(endpoint);
+    for (const name of names) addHost(network, name, endpoint);
+    const { ttlSeconds } = this.#plain;
+    this.#nameByAddress.set(ipv4(address), { network, name: names[0].toLowerCase(), ttlSeconds });
+  }
+
+  addTaskAliases(task: Task): void {
+    if (task.attachment === null || !this.#isRunning(task)) return;
+    for (const [networkId, address] of Object.entries(task.addresses)) {
+      const network = this.#networksById.get(networkId);
+      if (network === undefined) continue;
+      for (const alias of task.attachment.aliases) addHost(network, alias, { nodeId: task.nodeId, address });
+    }
+  }
+
+  shareHosts(): void {
+    for (const network of this.#networks) {
+      for (const [name, hosts] of network.hostsByName) {
+        for (const { address } of this.#answering(hosts)) share(network, name, this.#entryOfHost(name, address));
+      }
+    }
+  }
+
+  #isRunning(task: Task): boolean {
     const status = this.#state.statuses.get(task.id);
     const isRunning = task.desired === "running" && status?.state === "running" && status.nodeId === task.nodeId;
     return isRunning && this.#isReady(task.nodeId);
   }
 
-  /** A sandbox of `overlayctl run` lives as long as its row; an attached container may be stopped. */
-  isUp({ id, nodeId, attachment }: Endpoint): boolean {
-    if (nodeId !== null && !this.#isReady(nodeId)) return false;
-    return attachment === null || this.#state.statuses.get(id)?.state === "running";
+  /** Those on nodes that are reachable; all, when none is. */
+  #answering<T extends { readonly nodeId: string | null }>(some: readonly T[]): readonly T[] {
+    const reachable = some.filter(({ nodeId }) => !this.#unreachable.has(nodeId ?? ""));
+    return reachable.length > 0 ? reachable : some;
   }
 
   /** Nobody retires what is attached to a node that is lost, and other tasks only when there is a node for them. */
@@ -163,30 +205,6 @@ class Building {
     this.#networksByAddress.set(ipv4(address), this.#networks);
   }
 
-  /** The name that an address has in reverse too. */
-  addHost(networkId: string, hostName: string, address: string): void {
-    const network = this.#networksById.get(networkId);
-    if (network === undefined) return;
-    const { ttlSeconds } = this.#plain;
-    this.#nameByAddress.set(ipv4(address), { network, name: hostName.toLowerCase(), ttlSeconds });
-    this.addHostAlias(networkId, hostName, address);
-  }
-
-  addHostAlias(networkId: string, alias: string, address: string): void {
-    this.#share(networkId, alias, this.#entryOfHost(alias.toLowerCase(), address));
-  }
-
-  /** Several may have this name; a service's own is not taken from it. */
-  #share(networkId: string, rawName: string, entry: NameEntry): void {
-    const network = this.#networksById.get(networkId);
-    if (network === undefined) return;
-    const name = rawName.toLowerCase();
-    const before = network.entries.get(name);
-    if (before !== undefined && !network.shared.has(name)) return;
-    network.shared.add(name);
-    network.entries.set(name, before === undefined ? entry : merged(before, entry));
-  }
-
   addQualified(networkId: string | undefined, rawName: string, address: string): void {
     const network = this.#networksById.get(networkId ?? "");
     if (network === undefined) return;
@@ -208,6 +226,21 @@ class Building {
   }
 }
 
+function addHost({ hostsByName }: NetworkBuilding, rawName: string, host: Host): void {
+  const name = rawName.toLowerCase();
+  const hosts = hostsByName.get(name);
+  if (hosts === undefined) hostsByName.set(name, [host]);
+  else hosts.push(host);
+}
+
+/** Several may have this name; a service's own is not taken from it. */
+function share(network: NetworkBuilding, name: string, entry: NameEntry): void {
+  const before = network.entries.get(name);
+  if (before !== undefined && !network.shared.has(name)) return;
+  network.shared.add(name);
+  network.entries.set(name, before === undefined ? entry : merged(before, entry));
+}
+
 function byName(a: NetworkNames, b: NetworkNames): number {
   return a.name < b.name ? -1 : 1;
 }
@@ -221,6 +254,7 @@ function startNetwork(network: Network): NetworkBuilding {
     entries: new Map(),
     qualified: new Map(),
     parents: new Set(),
+    hostsByName: new Map(),
     shared: new Set(),
   };
 }
