@@ -1,23 +1,18 @@
 // Names that are not the overlay's: asked of the node's resolvers, or of those that a domain is routed to, and cached.
 import { isIPv4 } from "node:net";
 import type { Clock } from "../lib/clock.ts";
-import { ConfigError, messageOf } from "../lib/errors.ts";
+import { ConfigError } from "../lib/errors.ts";
 import { ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import type { Random } from "../lib/random.ts";
+import { type AskTools, askUpstreams } from "./ask.ts";
 import { ResponseCache } from "./cache.ts";
 import { type Answer, codeOnly, Flag, type Query, Rcode } from "./codec.ts";
-import { encodeUpstreamQuery } from "./encode.ts";
 import type { Asker } from "./names.ts";
 import { RateLimit } from "./rate-limit.ts";
-import { parseResponse, type Response } from "./response.ts";
-import { exchangeTcp, exchangeUdp, parseUpstream, type Upstream } from "./upstream.ts";
+import type { Response } from "./response.ts";
+import { parseUpstream, type Upstream } from "./upstream.ts";
 
-const TRY_MS = 1_000;
-const TCP_TRY_MS = 2_000;
-/** Below the 5 s that clients wait. */
-const TOTAL_MS = 4_000;
-const ROUNDS = 2;
 /** How long a client waits for a fresh answer when there is a stale one, RFC 8767 section 5. */
 const STALE_WAIT_MS = 1_800;
 const MAX_WAITING = 1_000;
@@ -40,6 +35,7 @@ export interface ForwardStats {
   readonly cacheHits: number;
   readonly staleAnswers: number;
   readonly sentUpstream: number;
+  /** Answers of no use, silence and unreachable resolvers. */
   readonly upstreamFailures: number;
   /** Queries turned away because too many were waiting, or one client asked for too much. */
   readonly limited: number;
@@ -58,11 +54,13 @@ export class Forwarder {
   // BOUNDED: by MAX_WAITING; keyed by the client's address.
   readonly #waitingByClient = new Map<number, number>();
   readonly #rate = new RateLimit(MAX_ASKED_PER_SECOND);
+  readonly #tools: AskTools;
   readonly #counters = { cacheHits: 0, staleAnswers: 0, sentUpstream: 0, upstreamFailures: 0, limited: 0 };
 
   /** Throws ConfigError when a resolver is not an address. */
   constructor(options: ForwardOptions) {
     this.#options = options;
+    this.#tools = { ...options, counters: this.#counters };
     this.#resolvers = upstreams("dns.resolvers", options.resolvers);
     for (const [domain, servers] of Object.entries(options.forward)) {
       const name = domain.toLowerCase().replace(/\.$/, "");
@@ -112,7 +110,7 @@ export class Forwarder {
   async #wait(key: string, query: Query, asker: Asker): Promise<Answer> {
     let pending = this.#pending.get(key);
     if (pending === undefined) {
-      pending = this.#ask(query, asker).then((response) => {
+      pending = askUpstreams(query, this.#candidates(query, asker), this.#tools).then((response) => {
         if (response !== undefined) this.#cache.put(key, response, this.#options.clock.monotonic());
         return response;
       });
@@ -150,72 +148,11 @@ export class Forwarder {
     return { kind: "message", message: stale };
   }
 
-  /** Asks one resolver after the other, the healthy ones first; undefined when none answers. Never rejects. */
-  async #ask(query: Query, asker: Asker): Promise<Response | undefined> {
-    const { clock, log } = this.#options;
-    const deadlineMs = clock.monotonic() + TOTAL_MS;
-    const candidates = this.#candidates(query, asker);
-    const nowMs = clock.monotonic();
-    const healthy = candidates.filter((upstream) => upstream.isHealthy(nowMs));
-    const ordered = [...healthy, ...candidates.filter((upstream) => !healthy.includes(upstream))];
-    for (let round = 0; round < ROUNDS; round++) {
-      for (const upstream of ordered) {
-        const leftMs = deadlineMs - clock.monotonic();
-        if (leftMs <= 0) return undefined;
-        try {
-          const response = await this.#exchange(upstream, query, leftMs);
-          upstream.answered();
-          return response;
-        } catch (error) {
-          this.#counters.upstreamFailures++;
-          upstream.failed(clock.monotonic());
-          log.debug("a resolver did not answer, the next one is asked", {
-            address: upstream.name,
-            reason: messageOf(error),
-          });
-        }
-      }
-    }
-    return undefined;
-  }
-
   #candidates(query: Query, asker: Asker): Upstream[] {
     return (this.#routeOf(query.name) ?? this.#resolvers).filter(
       // A resolv.conf that names us would send every query round in a circle.
       ({ address }) => !isIPv4(address) || !asker.names.isGateway(ipv4(address)),
     );
-  }
-
-  /** Throws when `upstream` gives no answer that is of use. */
-  async #exchange(upstream: Upstream, query: Query, leftMs: number): Promise<Response> {
-    let withEdns = true;
-    let response = await this.#once(exchangeUdp, upstream, query, withEdns, Math.min(TRY_MS, leftMs));
-    if (response.rcode === Rcode.FormErr || response.rcode === Rcode.NotImp) {
-      // It does not know EDNS, RFC 6891 section 6.2.2.
-      withEdns = false;
-      response = await this.#once(exchangeUdp, upstream, query, withEdns, Math.min(TRY_MS, leftMs));
-    }
-    if (response.truncated) {
-      response = await this.#once(exchangeTcp, upstream, query, withEdns, Math.min(TCP_TRY_MS, leftMs));
-      if (response.truncated) throw new Error(`${upstream.name}: truncated over TCP`);
-    }
-    if (response.rcode !== Rcode.NoError && response.rcode !== Rcode.NXDomain) {
-      throw new Error(`${upstream.name}: response code ${response.rcode}`);
-    }
-    return response;
-  }
-
-  #once(
-    exchange: typeof exchangeUdp<Response>,
-    upstream: Upstream,
-    query: Query,
-    withEdns: boolean,
-    timeoutMs: number,
-  ): Promise<Response> {
-    this.#counters.sentUpstream++;
-    const id = Math.floor(this.#options.random() * 0x10000);
-    const accept = (message: Buffer) => parseResponse(message, query, id);
-    return exchange(upstream, encodeUpstreamQuery(query, id, withEdns), accept, this.#options.clock, timeoutMs);
   }
 
   #routeOf(name: string): readonly Upstream[] | undefined {

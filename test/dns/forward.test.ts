@@ -1,69 +1,8 @@
-// Forwarding, against resolvers on loopback and under a clock that the test moves.
-import { setTimeout as realTime } from "node:timers/promises";
+// Forwarding, against resolvers on loopback: what is asked of whom, and how much of it.
 import test from "ava";
-import { AUTHORITATIVE_ANSWER, type DecodedPacket, decode, encode, type Packet, TRUNCATED_RESPONSE } from "dns-packet";
-import { type Answer, parseQuery, TCP_BYTES } from "../../src/dns/codec.ts";
-import { compileNames } from "../../src/dns/compile-names.ts";
-import { encodeResponse } from "../../src/dns/encode.ts";
-import { Forwarder } from "../../src/dns/forward.ts";
-import { nameserversOf, parseUpstream } from "../../src/dns/upstream.ts";
-import { ConfigError } from "../../src/lib/errors.ts";
-import { ipv4 } from "../../src/lib/ip.ts";
-import { silentLog } from "../../src/lib/log.ts";
-import { seededRandom } from "../fakes/seeded-random.ts";
-import { VirtualClock } from "../fakes/virtual-clock.ts";
-import { exampleState } from "./example-state.ts";
-import { answering, type Behaviour, FakeUpstream } from "./fake-upstream.ts";
-
-const names = compileNames(exampleState);
-
-function forwarderTo(resolvers: string[], forward: Record<string, string[]> = {}) {
-  const clock = new VirtualClock();
-  return { clock, forwarder: new Forwarder({ clock, random: seededRandom(7), log: silentLog, resolvers, forward }) };
-}
-
-interface AskOptions {
-  client?: string;
-  type?: "A" | "TXT";
-  recursion?: boolean;
-  /** Moves time while waiting. */
-  clock?: VirtualClock;
-}
-
-async function ask(forwarder: Forwarder, name: string, options: AskOptions = {}) {
-  const { client = "10.192.16.31", type = "A", recursion = true, clock } = options;
-  const flags = recursion ? 0x0100 : 0;
-  const query = parseQuery(encode({ type: "query", id: 99, flags, questions: [{ type, name }] }))!;
-  const networks = names.networksOf(ipv4(client), ipv4("10.192.16.1"))!;
-  const answer = forwarder.resolve(query, { address: ipv4(client), via: ipv4("10.192.16.1"), names, networks });
-  const settled = clock === undefined ? await answer : await whileTimePasses(clock, answer);
-  return decode(encodeResponse(query, settled, TCP_BYTES)) as DecodedPacket & { rcode: string };
-}
-
-async function whileTimePasses(clock: VirtualClock, answer: Answer | Promise<Answer>): Promise<Answer> {
-  let settled: Answer | undefined;
-  void Promise.resolve(answer).then((value) => {
-    settled = value;
-  });
-  while (settled === undefined) {
-    await clock.advance(50);
-    await realTime(2); // the sockets' time is real: 50 ms of the clock's must not be over before they had any
-  }
-  return settled;
-}
-
-function addressOf(packet: Packet): unknown {
-  const record = packet.answers?.find(({ type }) => type === "A");
-  return record?.type === "A" ? record.data : undefined;
-}
-
-async function upstream(t: { teardown(stop: () => void): void }, behaviour: Behaviour): Promise<FakeUpstream> {
-  const server = await FakeUpstream.start(behaviour);
-  t.teardown(() => server.stop());
-  return server;
-}
-
-const silent: Behaviour = () => undefined;
+import { AUTHORITATIVE_ANSWER, type Packet, TRUNCATED_RESPONSE } from "dns-packet";
+import { addressOf, ask, forwarderTo, upstream } from "./ask-forwarder.ts";
+import { answering } from "./fake-upstream.ts";
 
 test("an answer is passed on, once more from the cache with less time to live, and asked again when it is over", async (t) => {
   const server = await upstream(t, answering("203.0.113.1", 60));
@@ -98,30 +37,6 @@ test("each query leaves from a port and under an id of its own", async (t) => {
   t.true(new Set(server.ports).size > 10);
 });
 
-const soa = {
-  type: "SOA",
-  name: "example.org",
-  ttl: 300,
-  data: { mname: "a.example.org", rname: "b.example.org", serial: 1, refresh: 1, retry: 1, expire: 1, minimum: 30 },
-} as const;
-
-for (const [title, rcode] of [
-  ["no such name", 3],
-  ["no such record", 0],
-] as const) {
-  test(`${title} is kept as long as the SOA's minimum says`, async (t) => {
-    const server = await upstream(t, () => ({ flags: rcode, authorities: [soa] }));
-    const { clock, forwarder } = forwarderTo([server.text]);
-    await ask(forwarder, "no.example.org");
-    await clock.advance(29_000);
-    await ask(forwarder, "no.example.org");
-    t.is(server.asked.length, 1);
-    await clock.advance(1_000);
-    await ask(forwarder, "no.example.org");
-    t.is(server.asked.length, 2);
-  });
-}
-
 test("a truncated answer is asked for again over TCP", async (t) => {
   const many = Array.from({ length: 200 }, (_, i) => ({
     type: "A" as const,
@@ -150,61 +65,6 @@ test("a resolver that does not know EDNS is asked without it over TCP too", asyn
     return transport === "udp" ? { flags: TRUNCATED_RESPONSE } : answering("203.0.113.9")(query, transport);
   });
   t.is(addressOf(await ask(forwarderTo([server.text]).forwarder, "old.example.org")), "203.0.113.9");
-});
-
-test("a resolver that is silent, refuses, fails or lies is passed over for the next one", async (t) => {
-  const good = await upstream(t, answering("203.0.113.1"));
-  const behaviours: Record<string, Behaviour> = {
-    silent,
-    refuses: () => ({ flags: 5 }),
-    fails: () => ({ flags: 2 }),
-    "answers another question": () => ({ questions: [{ type: "A", name: "other.example.org" }] }),
-    "answers under another id": (query) => ({ id: query.id! ^ 1 }),
-    "sends garbage": () => Buffer.from("garbage"),
-  };
-  for (const [title, behaviour] of Object.entries(behaviours)) {
-    const bad = await upstream(t, behaviour);
-    const { clock, forwarder } = forwarderTo([bad.text, good.text]);
-    t.is(addressOf(await ask(forwarder, "example.org", { clock })), "203.0.113.1", title);
-    t.is(bad.asked.length, 1, title);
-    t.is(forwarder.stats().upstreamFailures, 1, title);
-  }
-});
-
-test("a resolver that failed twice is asked last, until a pause is over", async (t) => {
-  const bad = await upstream(t, silent);
-  const good = await upstream(t, answering("203.0.113.1", 0));
-  const { clock, forwarder } = forwarderTo([bad.text, good.text]);
-  await ask(forwarder, "one.example.org", { clock });
-  await ask(forwarder, "two.example.org", { clock });
-  t.is(bad.asked.length, 2);
-  await ask(forwarder, "three.example.org", { clock });
-  t.is(bad.asked.length, 2);
-  bad.behaviour = answering("203.0.113.2", 0);
-  await clock.advance(2_000);
-  t.is(addressOf(await ask(forwarder, "four.example.org", { clock })), "203.0.113.2");
-});
-
-test("without any answer it is SERVFAIL, within the time that clients wait", async (t) => {
-  const bad = await upstream(t, silent);
-  const { clock, forwarder } = forwarderTo([bad.text]);
-  const startMs = clock.monotonic();
-  t.is((await ask(forwarder, "example.org", { clock })).rcode, "SERVFAIL");
-  t.true(clock.monotonic() - startMs < 5_000);
-  t.is((await ask(forwarderTo([]).forwarder, "example.org")).rcode, "SERVFAIL");
-});
-
-test("while no resolver answers, an answer whose time is over is better than none", async (t) => {
-  const server = await upstream(t, answering("203.0.113.1", 10));
-  const { clock, forwarder } = forwarderTo([server.text]);
-  await ask(forwarder, "example.org");
-  server.behaviour = silent;
-  await clock.advance(3_600_000);
-  const stale = await ask(forwarder, "example.org", { clock });
-  t.like(stale.answers?.[0], { data: "203.0.113.1", ttl: 10 });
-  t.is(forwarder.stats().staleAnswers, 1);
-  await clock.advance(86_400_000);
-  t.is((await ask(forwarder, "example.org", { clock })).rcode, "SERVFAIL");
 });
 
 test("our own gateways are never asked", async (t) => {
@@ -280,33 +140,6 @@ test("without recursion desired nothing is said of what others asked", async (t)
   const { forwarder } = forwarderTo([server.text]);
   await ask(forwarder, "example.org");
   t.is((await ask(forwarder, "example.org", { recursion: false })).rcode, "REFUSED");
-});
-
-const resolvers: [string, string | undefined][] = [
-  ["192.0.2.53", "192.0.2.53#53"],
-  ["192.0.2.53:5353", "192.0.2.53#5353"],
-  ["2001:db8::53", "2001:db8::53#53"],
-  ["[2001:db8::53]:5353", "2001:db8::53#5353"],
-  ["192.0.2.53:0", undefined],
-  ["192.0.2.53:65536", undefined],
-  ["[192.0.2.53]:53", undefined],
-  ["dns.example", undefined],
-  ["", undefined],
-];
-for (const [text, expected] of resolvers) {
-  test(`'${text}' is ${expected === undefined ? "no resolver" : `the resolver ${expected}`}`, (t) => {
-    t.is(parseUpstream(text)?.name, expected);
-    if (expected === undefined) {
-      const error = t.throws(() => forwarderTo([], { "corp.example": [text] }), { instanceOf: ConfigError });
-      t.is(error?.field, "dns.forward.corp.example");
-    }
-  });
-}
-
-test("a resolv.conf gives its name servers in order", (t) => {
-  const text =
-    "# a comment\nnameserver 192.0.2.1\nsearch example.org\n nameserver 9.9.9.9\nnameserver\tfe80::1%eth0\nnameserver x\n";
-  t.deepEqual(nameserversOf(text), ["192.0.2.1", "fe80::1%eth0"]);
 });
 
 function withResolvers(): { promise: Promise<void>; resolve: () => void } {

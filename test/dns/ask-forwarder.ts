@@ -1,0 +1,63 @@
+// A forwarder under a clock that the test moves, and questions to it.
+import { setTimeout as realTime } from "node:timers/promises";
+import { type DecodedPacket, decode, encode, type Packet } from "dns-packet";
+import { type Answer, parseQuery, TCP_BYTES } from "../../src/dns/codec.ts";
+import { compileNames } from "../../src/dns/compile-names.ts";
+import { encodeResponse } from "../../src/dns/encode.ts";
+import { Forwarder } from "../../src/dns/forward.ts";
+import { ipv4 } from "../../src/lib/ip.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { seededRandom } from "../fakes/seeded-random.ts";
+import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { exampleState } from "./example-state.ts";
+import { type Behaviour, FakeUpstream } from "./fake-upstream.ts";
+
+const names = compileNames(exampleState);
+
+export function forwarderTo(resolvers: string[], forward: Record<string, string[]> = {}) {
+  const clock = new VirtualClock();
+  return { clock, forwarder: new Forwarder({ clock, random: seededRandom(7), log: silentLog, resolvers, forward }) };
+}
+
+interface AskOptions {
+  client?: string;
+  type?: "A" | "TXT";
+  recursion?: boolean;
+  /** Moves time while waiting. */
+  clock?: VirtualClock;
+}
+
+export async function ask(forwarder: Forwarder, name: string, options: AskOptions = {}) {
+  const { client = "10.192.16.31", type = "A", recursion = true, clock } = options;
+  const flags = recursion ? 0x0100 : 0;
+  const query = parseQuery(encode({ type: "query", id: 99, flags, questions: [{ type, name }] }))!;
+  const networks = names.networksOf(ipv4(client), ipv4("10.192.16.1"))!;
+  const answer = forwarder.resolve(query, { address: ipv4(client), via: ipv4("10.192.16.1"), names, networks });
+  const settled = clock === undefined ? await answer : await whileTimePasses(clock, answer);
+  return decode(encodeResponse(query, settled, TCP_BYTES)) as DecodedPacket & { rcode: string };
+}
+
+async function whileTimePasses(clock: VirtualClock, answer: Answer | Promise<Answer>): Promise<Answer> {
+  let settled: Answer | undefined;
+  void Promise.resolve(answer).then((value) => {
+    settled = value;
+  });
+  while (settled === undefined) {
+    await clock.advance(50);
+    await realTime(2); // the sockets' time is real: 50 ms of the clock's must not be over before they had any
+  }
+  return settled;
+}
+
+export function addressOf(packet: Packet): unknown {
+  const record = packet.answers?.find(({ type }) => type === "A");
+  return record?.type === "A" ? record.data : undefined;
+}
+
+export async function upstream(t: { teardown(stop: () => void): void }, behaviour: Behaviour): Promise<FakeUpstream> {
+  const server = await FakeUpstream.start(behaviour);
+  t.teardown(() => server.stop());
+  return server;
+}
+
+export const silent: Behaviour = () => undefined;

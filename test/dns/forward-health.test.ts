@@ -1,0 +1,138 @@
+// Which resolver is asked when others fail, and for how long.
+import test from "ava";
+import { TRUNCATED_RESPONSE } from "dns-packet";
+import { delay } from "../../src/lib/clock.ts";
+import { addressOf, ask, forwarderTo, silent, upstream } from "./ask-forwarder.ts";
+import { answering, type Behaviour, FakeUpstream } from "./fake-upstream.ts";
+
+test("a resolver that is silent, refuses, fails or lies is passed over for the next one", async (t) => {
+  const good = await upstream(t, answering("203.0.113.1"));
+  const behaviours: Record<string, Behaviour> = {
+    silent,
+    refuses: () => ({ flags: 5 }),
+    fails: () => ({ flags: 2 }),
+    "answers another question": () => ({ questions: [{ type: "A", name: "other.example.org" }] }),
+    "answers under another id": (query) => ({ id: query.id! ^ 1 }),
+    "sends garbage": () => Buffer.from("garbage"),
+  };
+  for (const [title, behaviour] of Object.entries(behaviours)) {
+    const bad = await upstream(t, behaviour);
+    const { clock, forwarder } = forwarderTo([bad.text, good.text]);
+    t.is(addressOf(await ask(forwarder, "example.org", { clock })), "203.0.113.1", title);
+    t.is(bad.asked.length, 1, title);
+    t.is(forwarder.stats().upstreamFailures, 1, title);
+  }
+});
+
+test("a resolver that failed twice is asked last, until a pause is over", async (t) => {
+  const bad = await upstream(t, silent);
+  const good = await upstream(t, answering("203.0.113.1", 0));
+  const { clock, forwarder } = forwarderTo([bad.text, good.text]);
+  await ask(forwarder, "one.example.org", { clock });
+  await ask(forwarder, "two.example.org", { clock });
+  t.is(bad.asked.length, 2);
+  await ask(forwarder, "three.example.org", { clock });
+  t.is(bad.asked.length, 2);
+  bad.behaviour = answering("203.0.113.2", 0);
+  await clock.advance(2_000);
+  t.is(addressOf(await ask(forwarder, "four.example.org", { clock })), "203.0.113.2");
+});
+
+test("without any answer it is SERVFAIL, within the time that clients wait", async (t) => {
+  const bad = await upstream(t, silent);
+  const { clock, forwarder } = forwarderTo([bad.text]);
+  const startMs = clock.monotonic();
+  t.is((await ask(forwarder, "example.org", { clock })).rcode, "SERVFAIL");
+  t.true(clock.monotonic() - startMs < 5_000);
+  t.is((await ask(forwarderTo([]).forwarder, "example.org")).rcode, "SERVFAIL");
+});
+
+const servfail: Behaviour = () => ({ flags: 2 });
+
+/** Some names get an answer, `bad.` ones what `behaviour` says. */
+function badNames(behaviour: Behaviour): Behaviour {
+  const good = answering("203.0.113.1", 10);
+  return (query, transport) => (query.questions![0]!.name.startsWith("bad") ? behaviour : good)(query, transport);
+}
+
+const ofTheName: Record<string, Behaviour> = {
+  "that fail": servfail,
+  "that are too slow": silent,
+  "that are refused": () => ({ flags: 5 }),
+  "that are too long without TCP": () => ({ flags: TRUNCATED_RESPONSE }),
+};
+for (const [title, behaviour] of Object.entries(ofTheName)) {
+  test(`names ${title} do not make their resolver one that is down for others`, async (t) => {
+    const server = await upstream(t, badNames(behaviour));
+    const { clock, forwarder } = forwarderTo([server.text]);
+    await ask(forwarder, "good.example.org");
+    for (let i = 0; i < 3; i++) {
+      t.is((await ask(forwarder, "bad.example.org", { clock })).rcode, "SERVFAIL");
+      await clock.advance(20_000);
+    }
+    t.is(addressOf(await ask(forwarder, "good.example.org")), "203.0.113.1");
+    t.is(forwarder.stats().staleAnswers, 0);
+  });
+}
+
+test("a resolver's SERVFAIL is followed by the next resolver, and is asked for once", async (t) => {
+  const [bad, good] = await Promise.all([upstream(t, servfail), upstream(t, answering("203.0.113.1", 0))]);
+  const { forwarder } = forwarderTo([bad.text, good.text]);
+  for (let i = 0; i < 4; i++) t.is(addressOf(await ask(forwarder, `n${i}.example.org`)), "203.0.113.1");
+  t.is(bad.asked.length, 4);
+  good.behaviour = servfail;
+  t.is((await ask(forwarder, "last.example.org")).rcode, "SERVFAIL");
+  t.is(bad.asked.length, 5);
+});
+
+test("a resolver that is silent for two names is down", async (t) => {
+  const server = await upstream(t, answering("203.0.113.1", 10));
+  const { clock, forwarder } = forwarderTo([server.text]);
+  await ask(forwarder, "kept.example.org");
+  server.behaviour = silent;
+  await clock.advance(10_000);
+  for (const name of ["one.example.org", "two.example.org"]) await ask(forwarder, name, { clock });
+  const startMs = clock.monotonic();
+  t.is(addressOf(await ask(forwarder, "kept.example.org", { clock })), "203.0.113.1");
+  t.true(clock.monotonic() - startMs <= 100);
+});
+
+test("a resolver that cannot be reached is left at once, and asked once for a question", async (t) => {
+  const [gone, good] = await Promise.all([FakeUpstream.start(silent), upstream(t, answering("203.0.113.1", 0))]);
+  const address = gone.text;
+  gone.stop();
+  const { forwarder } = forwarderTo([address, good.text]);
+  t.is(addressOf(await ask(forwarder, "one.example.org")), "203.0.113.1");
+  t.is(forwarder.stats().sentUpstream, 2);
+  t.is((await ask(forwarderTo([address]).forwarder, "example.org")).rcode, "SERVFAIL");
+});
+
+test("a datagram that is lost is sent again", async (t) => {
+  let lost = 0;
+  const server = await upstream(t, (query, transport) =>
+    lost++ === 0 ? undefined : answering("203.0.113.1")(query, transport),
+  );
+  const { clock, forwarder } = forwarderTo([server.text]);
+  t.is(addressOf(await ask(forwarder, "example.org", { clock })), "203.0.113.1");
+});
+
+test("a resolver that is slow three times over has one resolver's time, and the client hears in time", async (t) => {
+  const slow: Behaviour = async (query, transport) => {
+    await delay(clock, 900);
+    if (query.additionals?.length) return { flags: 1, questions: [] };
+    return transport === "udp" ? { flags: TRUNCATED_RESPONSE } : undefined;
+  };
+  const askedAfterMs: number[] = [];
+  const [first, second] = await Promise.all([
+    upstream(t, slow),
+    upstream(t, (query, transport) => {
+      askedAfterMs.push(clock.monotonic() - startMs);
+      return slow(query, transport);
+    }),
+  ]);
+  const { clock, forwarder } = forwarderTo([first.text, second.text]);
+  const startMs = clock.monotonic();
+  t.is((await ask(forwarder, "example.org", { clock })).rcode, "SERVFAIL");
+  t.true(clock.monotonic() - startMs < 4_500, `${clock.monotonic() - startMs} ms`);
+  t.true(askedAfterMs[0]! <= 1_100, `${askedAfterMs[0]} ms`);
+});
