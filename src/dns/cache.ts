@@ -4,7 +4,6 @@ import { aged, type Response } from "./response.ts";
 const MAX_ENTRIES = 10_000;
 const MAX_BYTES = 16 * 1024 * 1024;
 const MAX_TTL_SECONDS = 86_400;
-const MAX_NEGATIVE_TTL_SECONDS = 900;
 const STALE_MS = 86_400_000;
 /** What a stale answer's records say, RFC 8767 section 4. */
 const STALE_TTL_SECONDS = 30;
@@ -23,9 +22,7 @@ export class ResponseCache {
   #bytes = 0;
 
   put(key: string, response: Response, nowMs: number): void {
-    const most =
-      response.rcode === 0 && response.message.readUInt16BE(6) > 0 ? MAX_TTL_SECONDS : MAX_NEGATIVE_TTL_SECONDS;
-    const ttlMs = Math.min(response.ttlSeconds, most) * 1000;
+    const ttlMs = Math.min(response.ttlSeconds, MAX_TTL_SECONDS) * 1000;
     this.#remove(key);
     if (ttlMs === 0) return;
     this.#entries.set(key, { response, storedMs: nowMs, freshUntilMs: nowMs + ttlMs });

@@ -12,6 +12,7 @@ export interface Response {
   readonly ttlSeconds: number;
 }
 
+const MAX_NEGATIVE_TTL_SECONDS = 900;
 const SOA_MINIMUM_BYTES = 4;
 const SECTION_COUNT_OFFSETS = [6, 8, 10] as const;
 const ANSWER = 0;
@@ -34,7 +35,7 @@ export function parseResponse(bytes: Uint8Array, query: Query, id: number): Resp
     return refusal ? { message, rcode, truncated, ttlOffsets: [], ttlSeconds: 0 } : undefined;
   }
   if (truncated) return { message, rcode, truncated, ttlOffsets: [], ttlSeconds: 0 };
-  return parseRecords(message, start, rcode);
+  return parseRecords(message, start, rcode, query.type);
 }
 
 /** Equal but for letter case; a length byte is below 64 and so no letter. */
@@ -61,7 +62,7 @@ interface Located {
   readonly end: number;
 }
 
-function parseRecords(message: Buffer, start: number, rcode: number): Response | undefined {
+function parseRecords(message: Buffer, start: number, rcode: number, type: number): Response | undefined {
   const located = locateRecords(message, start);
   if (located === undefined) return undefined;
   const opt = located.find(({ type }) => type === Type.OPT);
@@ -75,7 +76,7 @@ function parseRecords(message: Buffer, start: number, rcode: number): Response |
     rcode,
     truncated: false,
     ttlOffsets: kept.map(({ fixed }) => fixed + TTL_OFFSET),
-    ttlSeconds: lifetime(message, kept, rcode),
+    ttlSeconds: lifetime(message, kept, rcode, type),
   };
 }
 
@@ -95,14 +96,19 @@ function locateRecords(message: Buffer, start: number): Located[] | undefined {
   return located;
 }
 
-function lifetime(message: Buffer, records: readonly Located[], rcode: number): number {
-  if (rcode === Rcode.NoError && records.some(({ section }) => section === ANSWER)) {
-    return Math.min(...records.map(({ fixed }) => ttlAt(message, fixed + TTL_OFFSET)));
-  }
+function lifetime(message: Buffer, records: readonly Located[], rcode: number, type: number): number {
+  const answers = records.filter(({ section }) => section === ANSWER);
+  const least = (of: readonly Located[]) => Math.min(...of.map(({ fixed }) => ttlAt(message, fixed + TTL_OFFSET)));
+  const isPositive = answers.some((answer) => answer.type === type || type === Type.ANY);
+  if (rcode === Rcode.NoError && isPositive) return least(records);
   if (rcode !== Rcode.NoError && rcode !== Rcode.NXDomain) return 0;
-  const soa = records.find(({ section, type }) => section === AUTHORITY && type === Type.SOA);
+  const soa = records.find((record) => record.section === AUTHORITY && record.type === Type.SOA);
   if (soa === undefined || soa.end - SOA_MINIMUM_BYTES < soa.fixed + RECORD_FIXED_BYTES) return 0;
-  return Math.min(ttlAt(message, soa.fixed + TTL_OFFSET), message.readUInt32BE(soa.end - SOA_MINIMUM_BYTES));
+  const minimum = ttlAt(message, soa.end - SOA_MINIMUM_BYTES);
+  // With the aliases that lead to what there is not.
+  const seconds = Math.min(least([...answers, soa]), minimum, MAX_NEGATIVE_TTL_SECONDS);
+  message.writeUInt32BE(seconds, soa.fixed + TTL_OFFSET); // RFC 2308 section 5: a cache counts down from it
+  return seconds;
 }
 
 /** RFC 2181 section 8: the highest bit set means 0. */

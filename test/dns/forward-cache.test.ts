@@ -1,28 +1,54 @@
 // What is kept of the resolvers' answers, and how long.
 import test from "ava";
+import type { Packet } from "dns-packet";
 import { ask, forwarderTo, silent, upstream } from "./ask-forwarder.ts";
 import { answering } from "./fake-upstream.ts";
 
-const soa = {
-  type: "SOA",
-  name: "example.org",
-  ttl: 300,
-  data: { mname: "a.example.org", rname: "b.example.org", serial: 1, refresh: 1, retry: 1, expire: 1, minimum: 30 },
-} as const;
+function soa(ttl: number, minimum: number): Packet["authorities"] {
+  const names = { mname: "a.example.org", rname: "b.example.org" };
+  const data = { ...names, serial: 1, refresh: 1, retry: 1, expire: 1, minimum };
+  return [{ type: "SOA", name: "example.org", ttl, data }];
+}
 
-for (const [title, rcode] of [
-  ["no such name", 3],
-  ["no such record", 0],
-] as const) {
-  test(`${title} is kept as long as the SOA's minimum says`, async (t) => {
-    const server = await upstream(t, () => ({ flags: rcode, authorities: [soa] }));
+function alias(ttl: number): Packet["answers"] {
+  return [{ type: "CNAME", name: "no.example.org", ttl, data: "gone.example.org" }];
+}
+
+const NO_NAME = 3;
+const negatives: [title: string, packet: Packet, keptSeconds: number][] = [
+  ["no such name, as long as the SOA's minimum says", { flags: NO_NAME, authorities: soa(300, 30) }, 30],
+  ["no such record, as long as the SOA's minimum says", { authorities: soa(300, 30) }, 30],
+  ["no such name, as long as the SOA itself", { flags: NO_NAME, authorities: soa(20, 30) }, 20],
+  ["an alias of no name, as long as the alias", { flags: NO_NAME, answers: alias(10), authorities: soa(300, 30) }, 10],
+  ["an alias of no name, as its SOA says", { flags: NO_NAME, answers: alias(300), authorities: soa(300, 30) }, 30],
+  ["an alias of no record, as its SOA says", { answers: alias(100), authorities: soa(300, 30) }, 30],
+  ["no such name, a quarter of an hour at most", { flags: NO_NAME, authorities: soa(86_400, 86_400) }, 900],
+];
+for (const [title, packet, keptSeconds] of negatives) {
+  test(`kept: ${title}, and the SOA counts down from that`, async (t) => {
+    const server = await upstream(t, () => packet);
     const { clock, forwarder } = forwarderTo([server.text]);
-    await ask(forwarder, "no.example.org");
-    await clock.advance(29_000);
-    await ask(forwarder, "no.example.org");
+    t.like((await ask(forwarder, "no.example.org")).authorities?.[0], { ttl: keptSeconds });
+    await clock.advance((keptSeconds - 1) * 1000);
+    t.like((await ask(forwarder, "no.example.org")).authorities?.[0], { ttl: 1 });
     t.is(server.asked.length, 1);
     await clock.advance(1_000);
     await ask(forwarder, "no.example.org");
+    t.is(server.asked.length, 2);
+  });
+}
+
+const unkept: [title: string, packet: Packet][] = [
+  ["no such name without a SOA", { flags: NO_NAME }],
+  ["no such record without a SOA", {}],
+  ["an alias of no record without a SOA", { answers: alias(100) }],
+  ["no such name when the minimum is 0", { flags: NO_NAME, authorities: soa(300, 0) }],
+];
+for (const [title, packet] of unkept) {
+  test(`passed on but not kept: ${title}`, async (t) => {
+    const server = await upstream(t, () => packet);
+    const { forwarder } = forwarderTo([server.text]);
+    for (let i = 0; i < 2; i++) t.is((await ask(forwarder, "no.example.org")).flags! & 15, packet.flags ?? 0);
     t.is(server.asked.length, 2);
   });
 }
