@@ -91,11 +91,12 @@ export class Forwarder {
       this.#counters.cacheHits++;
       return { kind: "message", message: cached };
     }
+    if (this.#cache.hasFailed(key, nowMs)) return this.#staleOrFailure(key);
     const waitingOfClient = this.#waitingByClient.get(asker.address) ?? 0;
     const isFull = this.#waiting >= MAX_WAITING || waitingOfClient >= MAX_WAITING_PER_CLIENT;
     if (isFull || !this.#rate.allows(asker.address, nowMs)) {
       this.#counters.limited++;
-      return this.#staleOr(key, Rcode.ServFail);
+      return this.#staleOrFailure(key);
     }
     this.#waiting++;
     this.#waitingByClient.set(asker.address, waitingOfClient + 1);
@@ -111,14 +112,16 @@ export class Forwarder {
     let pending = this.#pending.get(key);
     if (pending === undefined) {
       pending = askUpstreams(query, this.#candidates(query, asker), this.#tools).then((response) => {
-        if (response !== undefined) this.#cache.put(key, response, this.#options.clock.monotonic());
+        const nowMs = this.#options.clock.monotonic();
+        if (response === undefined) this.#cache.putFailure(key, nowMs);
+        else this.#cache.put(key, response, nowMs);
         return response;
       });
       this.#pending.set(key, pending);
       void pending.finally(() => this.#pending.delete(key));
     }
     const response = await this.#orStaleTime(key, query, asker, pending);
-    if (response === undefined) return this.#staleOr(key, Rcode.ServFail);
+    if (response === undefined) return this.#staleOrFailure(key);
     return { kind: "message", message: response.message };
   }
 
@@ -141,9 +144,9 @@ export class Forwarder {
     return Promise.race([pending, late]).finally(cancel);
   }
 
-  #staleOr(key: string, rcode: Rcode): Answer {
+  #staleOrFailure(key: string): Answer {
     const stale = this.#cache.stale(key, this.#options.clock.monotonic());
-    if (stale === undefined) return codeOnly(rcode);
+    if (stale === undefined) return codeOnly(Rcode.ServFail);
     this.#counters.staleAnswers++;
     return { kind: "message", message: stale };
   }

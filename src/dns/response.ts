@@ -22,7 +22,9 @@ const TTL_OFFSET = 4;
 
 /** Reads a response to `query`, which was sent as `id`. undefined: not a response to it, or malformed. */
 export function parseResponse(bytes: Uint8Array, query: Query, id: number): Response | undefined {
-  const message = Buffer.from(bytes); // a copy: the received memory may be part of something larger
+  // A copy, and not in memory that others share: a kept one would keep all of that.
+  const message = Buffer.allocUnsafeSlow(bytes.length);
+  message.set(bytes);
   const start = HEADER_BYTES + query.question.length;
   if (message.length < HEADER_BYTES || message.readUInt16BE(0) !== id) return undefined;
   const flags = message.readUInt16BE(2);

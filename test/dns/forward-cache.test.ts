@@ -1,8 +1,8 @@
 // What is kept of the resolvers' answers, and how long.
 import test from "ava";
 import type { Packet } from "dns-packet";
-import { ask, forwarderTo, silent, upstream } from "./ask-forwarder.ts";
-import { answering } from "./fake-upstream.ts";
+import { addressOf, ask, forwarderTo, silent, upstream } from "./ask-forwarder.ts";
+import { answering, type Behaviour } from "./fake-upstream.ts";
 
 function soa(ttl: number, minimum: number): Packet["authorities"] {
   const names = { mname: "a.example.org", rname: "b.example.org" };
@@ -64,4 +64,21 @@ test("while no resolver answers, an answer whose time is over is better than non
   t.is(forwarder.stats().staleAnswers, 1);
   await clock.advance(86_400_000);
   t.is((await ask(forwarder, "example.org", { clock })).rcode, "SERVFAIL");
+});
+
+test("what nobody could answer is not asked again at once, and what is stale is served meanwhile", async (t) => {
+  const servers = await Promise.all([upstream(t, answering("203.0.113.1", 10)), upstream(t, silent)]);
+  const { clock, forwarder } = forwarderTo(servers.map(({ text }) => text));
+  const failing: Behaviour = () => ({ flags: 2 });
+  await ask(forwarder, "kept.example.org");
+  for (const server of servers) server.behaviour = failing;
+  await clock.advance(10_000);
+  for (let i = 0; i < 5; i++) {
+    t.is((await ask(forwarder, "new.example.org")).rcode, "SERVFAIL");
+    t.is(addressOf(await ask(forwarder, "kept.example.org")), "203.0.113.1");
+  }
+  t.is(forwarder.stats().sentUpstream, 1 + 2 * servers.length);
+  for (const server of servers) server.behaviour = answering("203.0.113.2", 10);
+  await clock.advance(1_000);
+  for (const name of ["new", "kept"]) t.is(addressOf(await ask(forwarder, `${name}.example.org`)), "203.0.113.2");
 });
