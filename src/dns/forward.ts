@@ -41,15 +41,22 @@ export interface ForwardStats {
   readonly limited: number;
 }
 
+/** What is kept and what is asked of one set of resolvers. Those of another network may answer otherwise. */
+class Known {
+  readonly cache = new ResponseCache();
+  // BOUNDED: by MAX_WAITING; keyed by question. Who asks the same meanwhile waits for the same, so a loop through a
+  // resolver that asks us again ends here.
+  readonly pending = new Map<string, Promise<Response | undefined>>();
+}
+
 export class Forwarder {
   readonly #options: ForwardOptions;
-  readonly #cache = new ResponseCache();
   // BOUNDED: by the configuration; keyed by domain.
   readonly #routes = new Map<string, readonly Upstream[]>();
   #resolvers: readonly Upstream[];
-  // BOUNDED: by MAX_WAITING; keyed by question. Who asks the same meanwhile waits for the same, so a loop through a
-  // resolver that asks us again ends here.
-  readonly #pending = new Map<string, Promise<Response | undefined>>();
+  #known = new Known();
+  /** Whose answers are in `#known`. */
+  #knownOf: string;
   #waiting = 0;
   // BOUNDED: by MAX_WAITING; keyed by the client's address.
   readonly #waitingByClient = new Map<number, number>();
@@ -62,6 +69,7 @@ export class Forwarder {
     this.#options = options;
     this.#tools = { ...options, counters: this.#counters };
     this.#resolvers = upstreams("dns.resolvers", options.resolvers);
+    this.#knownOf = setOf(this.#resolvers);
     for (const [domain, servers] of Object.entries(options.forward)) {
       const name = domain.toLowerCase().replace(/\.$/, "");
       this.#routes.set(name, upstreams(`dns.forward.${domain}`, servers));
@@ -72,8 +80,13 @@ export class Forwarder {
     return { ...this.#counters };
   }
 
+  /** Forgets what others than these have answered. Without any, a node that lost its network has stale answers yet. */
   setResolvers(resolvers: readonly string[]): void {
     this.#resolvers = upstreams("dns.resolvers", resolvers);
+    const set = setOf(this.#resolvers);
+    if (set === "" || set === this.#knownOf) return;
+    this.#knownOf = set;
+    this.#known = new Known();
   }
 
   /** Whether a domain is configured that `name` is of. */
@@ -86,12 +99,12 @@ export class Forwarder {
     if ((query.flags & Flag.RD) === 0) return codeOnly(Rcode.Refused);
     const key = `${query.name} ${query.type} ${query.flags & (Flag.AD | Flag.CD)} ${query.edns?.dnssecOk ?? false}`;
     const nowMs = this.#options.clock.monotonic();
-    const cached = this.#cache.fresh(key, nowMs);
+    const cached = this.#known.cache.fresh(key, nowMs);
     if (cached !== undefined) {
       this.#counters.cacheHits++;
       return { kind: "message", message: cached };
     }
-    if (this.#cache.hasFailed(key, nowMs)) return this.#staleOrFailure(key);
+    if (this.#known.cache.hasFailed(key, nowMs)) return this.#staleOrFailure(key);
     const waitingOfClient = this.#waitingByClient.get(asker.address) ?? 0;
     const isFull = this.#waiting >= MAX_WAITING || waitingOfClient >= MAX_WAITING_PER_CLIENT;
     if (isFull || !this.#rate.allows(asker.address, nowMs)) {
@@ -109,16 +122,17 @@ export class Forwarder {
   }
 
   async #wait(key: string, query: Query, asker: Asker): Promise<Answer> {
-    let pending = this.#pending.get(key);
+    const { cache, pending: allPending } = this.#known;
+    let pending = allPending.get(key);
     if (pending === undefined) {
       pending = askUpstreams(query, this.#candidates(query, asker), this.#tools).then((response) => {
         const nowMs = this.#options.clock.monotonic();
-        if (response === undefined) this.#cache.putFailure(key, nowMs);
-        else this.#cache.put(key, response, nowMs);
+        if (response === undefined) cache.putFailure(key, nowMs);
+        else cache.put(key, response, nowMs);
         return response;
       });
-      this.#pending.set(key, pending);
-      void pending.finally(() => this.#pending.delete(key));
+      allPending.set(key, pending);
+      void pending.finally(() => allPending.delete(key));
     }
     const response = await this.#orStaleTime(key, query, asker, pending);
     if (response === undefined) return this.#staleOrFailure(key);
@@ -134,7 +148,7 @@ export class Forwarder {
   ): Promise<Response | undefined> {
     const { clock } = this.#options;
     const nowMs = clock.monotonic();
-    if (this.#cache.stale(key, nowMs) === undefined) return pending;
+    if (this.#known.cache.stale(key, nowMs) === undefined) return pending;
     const hopeful = this.#candidates(query, asker).some((upstream) => upstream.isHealthy(nowMs));
     let cancel = () => {};
     const late = new Promise<undefined>((resolve) => {
@@ -145,7 +159,7 @@ export class Forwarder {
   }
 
   #staleOrFailure(key: string): Answer {
-    const stale = this.#cache.stale(key, this.#options.clock.monotonic());
+    const stale = this.#known.cache.stale(key, this.#options.clock.monotonic());
     if (stale === undefined) return codeOnly(Rcode.ServFail);
     this.#counters.staleAnswers++;
     return { kind: "message", message: stale };
@@ -168,6 +182,10 @@ export class Forwarder {
     }
     return undefined;
   }
+}
+
+function setOf(upstreams: readonly Upstream[]): string {
+  return [...new Set(upstreams.map(({ name }) => name))].sort().join(" ");
 }
 
 function upstreams(field: string, servers: readonly string[]): Upstream[] {

@@ -61,3 +61,11 @@ export async function upstream(t: { teardown(stop: () => void): void }, behaviou
 }
 
 export const silent: Behaviour = () => undefined;
+
+export function withResolvers(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}

@@ -1,7 +1,7 @@
 // What is kept of the resolvers' answers, and how long.
 import test from "ava";
 import type { Packet } from "dns-packet";
-import { addressOf, ask, forwarderTo, silent, upstream } from "./ask-forwarder.ts";
+import { addressOf, ask, forwarderTo, silent, upstream, withResolvers } from "./ask-forwarder.ts";
 import { answering, type Behaviour } from "./fake-upstream.ts";
 
 function soa(ttl: number, minimum: number): Packet["authorities"] {
@@ -81,4 +81,36 @@ test("what nobody could answer is not asked again at once, and what is stale is 
   for (const server of servers) server.behaviour = answering("203.0.113.2", 10);
   await clock.advance(1_000);
   for (const name of ["new", "kept"]) t.is(addressOf(await ask(forwarder, `${name}.example.org`)), "203.0.113.2");
+});
+
+test("answers are forgotten with the resolvers that gave them, however late they come", async (t) => {
+  const { promise: released, resolve: release } = withResolvers();
+  const late: Behaviour = async (query, transport) => {
+    if (query.questions![0]!.name.startsWith("late")) await released;
+    return answering("203.0.113.1", 3_600)(query, transport);
+  };
+  const [home, office] = await Promise.all([upstream(t, late), upstream(t, answering("203.0.113.2"))]);
+  const { forwarder } = forwarderTo([home.text]);
+  await ask(forwarder, "example.org");
+  const waiting = ask(forwarder, "late.example.org");
+  forwarder.setResolvers([office.text]);
+  t.is(addressOf(await ask(forwarder, "example.org")), "203.0.113.2");
+  t.is(addressOf(await ask(forwarder, "late.example.org")), "203.0.113.2");
+  release();
+  t.is(addressOf(await waiting), "203.0.113.1");
+  t.is(addressOf(await ask(forwarder, "late.example.org")), "203.0.113.2");
+});
+
+test("the same resolvers in another order, or none for a while, are no reason to forget", async (t) => {
+  const servers = await Promise.all([upstream(t, answering("203.0.113.1", 10)), upstream(t, silent)]);
+  const resolvers = servers.map(({ text }) => text);
+  const { clock, forwarder } = forwarderTo(resolvers);
+  await ask(forwarder, "example.org");
+  forwarder.setResolvers(resolvers.toReversed());
+  await ask(forwarder, "example.org");
+  t.is(forwarder.stats().sentUpstream, 1);
+  await clock.advance(10_000);
+  forwarder.setResolvers([]);
+  t.is(addressOf(await ask(forwarder, "example.org", { clock })), "203.0.113.1");
+  t.is(forwarder.stats().staleAnswers, 1);
 });

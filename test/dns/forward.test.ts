@@ -1,7 +1,7 @@
 // Forwarding, against resolvers on loopback: what is asked of whom, and how much of it.
 import test from "ava";
 import { AUTHORITATIVE_ANSWER, type Packet, TRUNCATED_RESPONSE } from "dns-packet";
-import { addressOf, ask, forwarderTo, upstream } from "./ask-forwarder.ts";
+import { addressOf, ask, forwarderTo, upstream, withResolvers } from "./ask-forwarder.ts";
 import { answering } from "./fake-upstream.ts";
 
 test("an answer is passed on, once more from the cache with less time to live, and asked again when it is over", async (t) => {
@@ -141,11 +141,3 @@ test("without recursion desired nothing is said of what others asked", async (t)
   await ask(forwarder, "example.org");
   t.is((await ask(forwarder, "example.org", { recursion: false })).rcode, "REFUSED");
 });
-
-function withResolvers(): { promise: Promise<void>; resolve: () => void } {
-  let resolve = () => {};
-  const promise = new Promise<void>((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
-}
