@@ -8,6 +8,7 @@ import { ConfigError, messageOf } from "../lib/errors.ts";
 import { cidr, contains, overlaps, parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
 import { ENGINE_SOCKET } from "../runtime/engine.ts";
+import { DnsSection } from "./dns-section.ts";
 
 const DEFAULT_CLUSTER_PORT = 2377;
 /** sockaddr_un holds 108 bytes, the closing zero among them (unix(7)). */
@@ -16,7 +17,6 @@ const MAX_SOCKET_PATH_BYTES = 107;
 const MAX_POOL_BITS = 19;
 /** What is no unicast address of a network: this host, loopback, multicast and above (RFC 6890). */
 const UNUSABLE_POOLS = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"].map(cidr);
-const RESERVED_DOMAINS = /(^|\.)(localhost|invalid|onion|in-addr\.arpa|ip6\.arpa)$/i;
 const UNIT_MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
 const Port = z.int("not a port number").min(1, "a port is 1 to 65535").max(65535, "a port is 1 to 65535");
@@ -48,23 +48,6 @@ const Manager = z.string().transform((text, context) => {
   else if (port === undefined) context.addIssue(`'${text}' has no port 1 to 65535`);
   return `${host}:${port ?? DEFAULT_CLUSTER_PORT}`;
 });
-
-/** "10.0.0.53" or "10.0.0.53:5353", as written. */
-const Resolver = z.string().refine((text) => {
-  const { host, port } = splitHostPort(text);
-  return parseIpv4(host) !== undefined && port !== undefined;
-}, "a resolver is ADDRESS or ADDRESS:PORT, IPv4");
-
-/** Under which every name of the overlay is found too. */
-const Domain = z
-  .string()
-  .max(100, "a domain has at most 100 characters here: names stand before it")
-  .regex(
-    /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/i,
-    "a domain is labels of letters, digits and '-', joined by dots",
-  )
-  .refine((text) => !RESERVED_DOMAINS.test(text), "that domain has a meaning of its own (RFC 6761)")
-  .transform((text) => text.toLowerCase());
 
 const Pool = z.string().superRefine((text, context) => {
   const pool = parseCidr(text);
@@ -134,14 +117,7 @@ const ConfigFile = z
       })
       .default({ underlay: "auto", flows: 262_144 }),
     docker: z.strictObject({ socket: SocketPath.default(ENGINE_SOCKET) }).default({ socket: ENGINE_SOCKET }),
-    dns: z
-      .strictObject({
-        /** Left out: the node's own, from resolv.conf. */
-        resolvers: z.array(Resolver).optional(),
-        forward: z.record(z.string(), z.array(Resolver).min(1, "at least one resolver is needed")).default({}),
-        domain: Domain.default("overlay"),
-      })
-      .default({ forward: {}, domain: "overlay" }),
+    dns: DnsSection,
   })
   .superRefine(({ node, pool }, context) => {
     // This also runs on what was refused above.

@@ -51,7 +51,7 @@ export class Upstream {
   }
 }
 
-/** Reads `ADDRESS`, `IPV4:PORT` or `[IPV6]:PORT`; undefined when it is none of them. */
+/** Reads `ADDRESS`, `IPV4:PORT` or `[IPV6]:PORT`, an IPv6 address with its zone or without; undefined: none of them. */
 export function parseUpstream(text: string): Upstream | undefined {
   if (isIP(text) !== 0) return new Upstream(text, DNS_PORT);
   const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);

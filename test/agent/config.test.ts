@@ -38,7 +38,10 @@ device: ov0
 log: { level: debug }
 datapath: { workers: 2, underlay: dgram, spinMicros: 30, flows: 4096, flowFile: /dev/shm/flows }
 docker: { socket: /tmp/docker.sock }
-dns: { resolvers: [10.0.0.53, "10.0.0.54:5353"], forward: { corp.example: [10.0.0.55] }, domain: Cluster.Example }
+dns:
+  resolvers: [10.0.0.53, "10.0.0.54:5353", "2001:db8::53", "[::1]:5353", "fe80::1%eth0"]
+  forward: { corp.example: [10.0.0.55] }
+  domain: Cluster.Example
 `);
   t.deepEqual(config, {
     node: { name: "node2", address: "192.0.2.12" },
@@ -53,7 +56,7 @@ dns: { resolvers: [10.0.0.53, "10.0.0.54:5353"], forward: { corp.example: [10.0.
     datapath: { workers: 2, underlay: "dgram", spinMicros: 30, flows: 4096, flowFile: "/dev/shm/flows" },
     docker: { socket: "/tmp/docker.sock" },
     dns: {
-      resolvers: ["10.0.0.53", "10.0.0.54:5353"],
+      resolvers: ["10.0.0.53", "10.0.0.54:5353", "2001:db8::53", "[::1]:5353", "fe80::1%eth0"],
       forward: { "corp.example": ["10.0.0.55"] },
       domain: "cluster.example",
     },
@@ -144,6 +147,12 @@ const mistakes: [name: string, yaml: string, line: number | undefined, says: str
   ["a socket path too long", `${MINIMAL}socket: /${"x".repeat(107)}`, 3, /^socket: .*at most 107 bytes/],
   ["a device name too long", `${MINIMAL}device: overlay-device-0`, 3, /^device: .*1 to 15 letters/],
   ["a resolver that is a name", `${MINIMAL}dns: { resolvers: [one.example] }`, 3, /^dns\.resolvers\.0: .*ADDRESS/],
+  [
+    "a resolver's port that is none",
+    `${MINIMAL}dns: { resolvers: ["[::1]:0"] }`,
+    3,
+    /^dns\.resolvers\.0: .*\[IPV6\]:PORT/,
+  ],
   ["a domain with an underscore", `${MINIMAL}dns: { domain: my_net }`, 3, /^dns\.domain: .*a domain is labels/],
   ["a domain that ends in a number", `${MINIMAL}dns: { domain: a.1 }`, 3, /^dns\.domain: .*a domain is labels/],
   [

@@ -54,8 +54,12 @@ export function addressOf(packet: Packet): unknown {
   return record?.type === "A" ? record.data : undefined;
 }
 
-export async function upstream(t: { teardown(stop: () => void): void }, behaviour: Behaviour): Promise<FakeUpstream> {
-  const server = await FakeUpstream.start(behaviour);
+export async function upstream(
+  t: { teardown(stop: () => void): void },
+  behaviour: Behaviour,
+  address?: string,
+): Promise<FakeUpstream> {
+  const server = await FakeUpstream.start(behaviour, address);
   t.teardown(() => server.stop());
   return server;
 }

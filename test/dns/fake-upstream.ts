@@ -1,7 +1,7 @@
 // A resolver on a free port of loopback that answers as a test says, and remembers what it was asked.
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
-import { createServer, type Server } from "node:net";
+import { createServer, isIPv6, type Server } from "node:net";
 import { type DecodedPacket, decode, encode, type Packet } from "dns-packet";
 import { TcpFrames } from "../../src/dns/tcp-frames.ts";
 
@@ -43,14 +43,15 @@ export class FakeUpstream {
     });
   }
 
-  static async start(behaviour: Behaviour): Promise<FakeUpstream> {
+  /** On 127.0.0.1, or on another loopback address such as ::1. */
+  static async start(behaviour: Behaviour, address = "127.0.0.1"): Promise<FakeUpstream> {
     for (;;) {
-      const udp = createSocket("udp4");
+      const udp = createSocket(isIPv6(address) ? "udp6" : "udp4");
       const tcp = createServer();
-      udp.bind(0, "127.0.0.1");
+      udp.bind(0, address);
       await once(udp, "listening");
       try {
-        tcp.listen(udp.address().port, "127.0.0.1");
+        tcp.listen(udp.address().port, address);
         await once(tcp, "listening");
         return new FakeUpstream(behaviour, udp, tcp);
       } catch {
@@ -60,7 +61,8 @@ export class FakeUpstream {
   }
 
   get text(): string {
-    return `127.0.0.1:${this.#udp.address().port}`;
+    const { address, port } = this.#udp.address();
+    return isIPv6(address) ? `[${address}]:${port}` : `${address}:${port}`;
   }
 
   stop(): void {

@@ -52,6 +52,17 @@ test("a truncated answer is asked for again over TCP", async (t) => {
   t.deepEqual(server.asked, ["udp big.example.org A", "tcp big.example.org A"]);
 });
 
+test("a resolver with an IPv6 address is asked there, over UDP and TCP", async (t) => {
+  const whole = answering("203.0.113.1");
+  const server = await upstream(
+    t,
+    (query, transport) => (transport === "udp" ? { flags: TRUNCATED_RESPONSE } : whole(query, transport)),
+    "::1",
+  );
+  t.is(addressOf(await ask(forwarderTo([server.text]).forwarder, "example.org")), "203.0.113.1");
+  t.deepEqual(server.asked, ["udp example.org A", "tcp example.org A"]);
+});
+
 test("a resolver that does not know EDNS is asked without it", async (t) => {
   const server = await upstream(t, (query, transport) =>
     query.additionals?.length ? { flags: 1, questions: [] } : answering("203.0.113.9")(query, transport),
