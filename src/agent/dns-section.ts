@@ -2,8 +2,9 @@
 import { z } from "zod";
 import { parseUpstream } from "../dns/upstream.ts";
 
-/** RFC 6761 and what is made of addresses. */
-const RESERVED_DOMAINS = /(^|\.)(localhost|invalid|onion|in-addr\.arpa|ip6\.arpa)$/i;
+/** RFC 6761 and RFC 7686: names that no resolver is asked for. */
+const SPECIAL_DOMAINS = /(^|\.)(localhost|invalid|onion)$/i;
+const REVERSE_DOMAINS = /(^|\.)(in-addr|ip6)\.arpa$/i;
 
 /** As written; see parseUpstream(). */
 const Resolver = z
@@ -18,15 +19,57 @@ const Domain = z
     /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/i,
     "a domain is labels of letters, digits and '-', joined by dots",
   )
-  .refine((text) => !RESERVED_DOMAINS.test(text), "that domain has a meaning of its own (RFC 6761)")
+  .refine(
+    (text) => !SPECIAL_DOMAINS.test(text) && !REVERSE_DOMAINS.test(text),
+    "that domain has a meaning of its own (RFC 6761)",
+  )
   .transform((text) => text.toLowerCase());
 
 export const DnsSection = z
   .strictObject({
     /** Left out: the node's own, from resolv.conf. */
     resolvers: z.array(Resolver).optional(),
-    /** Domain to resolvers. */
-    forward: z.record(z.string(), z.array(Resolver).min(1, "at least one resolver is needed")).default({}),
+    /** Domain, in lower case and without a dot at its end, to resolvers. */
+    forward: z
+      .record(z.string(), z.array(Resolver).min(1, "at least one resolver is needed"))
+      .superRefine((forward, context) => {
+        const keysByDomain = new Map<string, string>();
+        for (const key of Object.keys(forward)) {
+          const twin = keysByDomain.get(domainOf(key));
+          const fault = faultOf(key) ?? (twin === undefined ? undefined : `is the same domain as '${twin}'`);
+          if (fault !== undefined) context.addIssue({ code: "custom", path: [key], message: `'${key}' ${fault}` });
+          keysByDomain.set(domainOf(key), key);
+        }
+      })
+      .transform((forward) =>
+        Object.fromEntries(Object.entries(forward).map(([key, resolvers]) => [domainOf(key), resolvers])),
+      )
+      .default({}),
     domain: Domain.default("overlay"),
   })
+  .superRefine(({ forward, domain }, context) => {
+    for (const key of Object.keys(forward)) {
+      if (key !== domain && !key.endsWith(`.${domain}`)) continue;
+      const message = `'${key}' is of the overlay's own '${domain}' (dns.domain): no resolver is asked for that`;
+      context.addIssue({ code: "custom", path: ["forward", key], message });
+    }
+  })
   .default({ forward: {}, domain: "overlay" });
+
+function domainOf(key: string): string {
+  return key.toLowerCase().replace(/\.$/, "");
+}
+
+/** Why no name could ever be of the domain `key`; undefined: some could. */
+function faultOf(key: string): string | undefined {
+  const domain = domainOf(key);
+  const labels = domain.split(".");
+  if (domain === "") return "is every name: their resolvers are in dns.resolvers";
+  if (labels.includes("*")) return "has a '*': a domain stands for all names under it as it is";
+  if (labels.includes("")) return "has an empty label";
+  if (!/^[a-z0-9._-]*$/.test(domain)) return "has more than letters, digits, '-', '_' and dots";
+  if (labels.some((label) => label.length > 63)) return "has a label of more than 63 characters";
+  if (domain.length > 253) return "has more than 253 characters";
+  if (SPECIAL_DOMAINS.test(domain)) return "has a meaning of its own (RFC 6761, RFC 7686): no resolver is asked for it";
+  return undefined;
+}

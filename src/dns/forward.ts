@@ -27,7 +27,7 @@ export interface ForwardOptions {
   readonly log: Log;
   /** `ADDRESS`, `IPV4:PORT` or `[IPV6]:PORT`. */
   readonly resolvers: readonly string[];
-  /** Domain to resolvers; the longest domain that fits is taken. */
+  /** Domain, in lower case and without a dot at its end, to resolvers; the longest domain that fits is taken. */
   readonly forward: Readonly<Record<string, readonly string[]>>;
 }
 
@@ -71,8 +71,7 @@ export class Forwarder {
     this.#resolvers = upstreams("dns.resolvers", options.resolvers);
     this.#knownOf = setOf(this.#resolvers);
     for (const [domain, servers] of Object.entries(options.forward)) {
-      const name = domain.toLowerCase().replace(/\.$/, "");
-      this.#routes.set(name, upstreams(`dns.forward.${domain}`, servers));
+      this.#routes.set(domain, upstreams(`dns.forward.${domain}`, servers));
     }
   }
 
