@@ -1,6 +1,7 @@
 // Which resolver is asked when others fail, and for how long.
+import { createSocket } from "node:dgram";
 import test from "ava";
-import { TRUNCATED_RESPONSE } from "dns-packet";
+import { encode, type Packet, TRUNCATED_RESPONSE } from "dns-packet";
 import { delay } from "../../src/lib/clock.ts";
 import { addressOf, ask, forwarderTo, silent, upstream } from "./ask-forwarder.ts";
 import { answering, type Behaviour, FakeUpstream } from "./fake-upstream.ts";
@@ -22,6 +23,17 @@ test("a resolver that is silent, refuses, fails or lies is passed over for the n
     t.is(bad.asked.length, 1, title);
     t.is(forwarder.stats().upstreamFailures, 1, title);
   }
+});
+
+test("an answer that comes from elsewhere than the resolver is none", async (t) => {
+  const forger = createSocket("udp4");
+  t.teardown(() => forger.close());
+  const server = await upstream(t, async (query, transport) => {
+    const forged = encode({ ...query, type: "response", ...(answering("203.0.113.66")(query, transport) as Packet) });
+    await new Promise((sent) => forger.send(forged, server.ports.at(-1)!, "127.0.0.1", sent));
+    return answering("203.0.113.1")(query, transport);
+  });
+  t.is(addressOf(await ask(forwarderTo([server.text]).forwarder, "example.org")), "203.0.113.1");
 });
 
 test("a resolver that failed twice is asked last, until a pause is over", async (t) => {
