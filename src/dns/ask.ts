@@ -15,6 +15,9 @@ const TOTAL_MS = 4_000;
 const ROUNDS = 2;
 const FIRST_TRY_MS = 1_000;
 
+/** What resolvers say that do not know EDNS, RFC 6891 section 7, or not ours. */
+const WITHOUT_EDNS: readonly number[] = [Rcode.FormErr, Rcode.NotImp, Rcode.BadVers];
+
 export interface AskTools {
   readonly clock: Clock;
   /** For ids: nobody may guess them. */
@@ -98,8 +101,7 @@ async function askOne(
   let response: Response | undefined;
   try {
     response = await once(exchangeUdp, true);
-    // It does not know EDNS, RFC 6891 section 7.
-    const withEdns = response?.rcode !== Rcode.FormErr && response?.rcode !== Rcode.NotImp;
+    const withEdns = response === undefined || !WITHOUT_EDNS.includes(response.rcode);
     if (!withEdns) response = await once(exchangeUdp, false);
     if (response?.truncated) response = (await once(exchangeTcp, withEdns)) ?? response;
   } catch (error) {

@@ -4,6 +4,7 @@ import { Flag, HEADER_BYTES, type Query, Rcode, RECORD_FIXED_BYTES, skipName, Ty
 export interface Response {
   /** The whole message without its OPT record. Its own memory. */
   readonly message: Buffer;
+  /** With its upper bits from the OPT record. */
   readonly rcode: number;
   readonly truncated: boolean;
   /** Where each record's TTL stands. */
@@ -32,9 +33,9 @@ export function parseResponse(bytes: Uint8Array, query: Query, id: number): Resp
   const rcode = flags & 15;
   const truncated = (flags & Flag.TC) !== 0;
   if (!sameQuestion(message, query)) {
-    // A server that could not read the question may leave it out of its refusal.
-    const refusal = message.readUInt16BE(4) === 0 && (rcode === Rcode.FormErr || rcode === Rcode.NotImp);
-    return refusal ? { message, rcode, truncated, ttlOffsets: [], ttlSeconds: 0 } : undefined;
+    // A server that could not read the question, or has no more to say, may leave it out of its refusal.
+    const isRefusal = message.readUInt16BE(4) === 0 && rcode !== Rcode.NoError && rcode !== Rcode.NXDomain;
+    return isRefusal ? { message, rcode, truncated, ttlOffsets: [], ttlSeconds: 0 } : undefined;
   }
   if (truncated) return { message, rcode, truncated, ttlOffsets: [], ttlSeconds: 0 };
   return parseRecords(message, start, rcode, query.type);
@@ -68,17 +69,17 @@ function parseRecords(message: Buffer, start: number, rcode: number, type: numbe
   const located = locateRecords(message, start);
   if (located === undefined) return undefined;
   const opt = located.find(({ type }) => type === Type.OPT);
-  // An extended code says that our EDNS was not understood: no answer to the question.
-  if (opt !== undefined && (opt.section !== ADDITIONAL || message[opt.fixed + 4] !== 0)) return undefined;
+  if (opt !== undefined && opt.section !== ADDITIONAL) return undefined;
+  const wholeRcode = opt === undefined ? rcode : (message[opt.fixed + 4]! << 4) | rcode; // RFC 6891 section 6.1.3
   // Records behind OPT would move if it were taken out, and others may point into them: they go with it.
   const kept = opt === undefined ? located : located.slice(0, located.indexOf(opt));
   message.writeUInt16BE(kept.filter(({ section }) => section === ADDITIONAL).length, SECTION_COUNT_OFFSETS[ADDITIONAL]);
   return {
     message: message.subarray(0, kept.at(-1)?.end ?? start),
-    rcode,
+    rcode: wholeRcode,
     truncated: false,
     ttlOffsets: kept.map(({ fixed }) => fixed + TTL_OFFSET),
-    ttlSeconds: lifetime(message, kept, rcode, type),
+    ttlSeconds: lifetime(message, kept, wholeRcode, type),
   };
 }
 

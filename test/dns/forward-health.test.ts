@@ -1,7 +1,7 @@
 // Which resolver is asked when others fail, and for how long.
 import { createSocket } from "node:dgram";
 import test from "ava";
-import { encode, type Packet, TRUNCATED_RESPONSE } from "dns-packet";
+import { encode, type OptAnswer, type Packet, TRUNCATED_RESPONSE } from "dns-packet";
 import { delay } from "../../src/lib/clock.ts";
 import { addressOf, ask, forwarderTo, silent, upstream } from "./ask-forwarder.ts";
 import { answering, type Behaviour, FakeUpstream } from "./fake-upstream.ts";
@@ -59,6 +59,17 @@ test("without any answer it is SERVFAIL, within the time that clients wait", asy
   t.is((await ask(forwarderTo([]).forwarder, "example.org")).rcode, "SERVFAIL");
 });
 
+const BAD_VERSION: OptAnswer = {
+  type: "OPT",
+  name: ".",
+  udpPayloadSize: 1232,
+  extendedRcode: 1,
+  ednsVersion: 0,
+  flags: 0,
+  flag_do: false,
+  options: [],
+};
+
 const servfail: Behaviour = () => ({ flags: 2 });
 
 /** Some names get an answer, `bad.` ones what `behaviour` says. */
@@ -95,6 +106,26 @@ test("a resolver's SERVFAIL is followed by the next resolver, and is asked for o
   good.behaviour = servfail;
   t.is((await ask(forwarder, "last.example.org")).rcode, "SERVFAIL");
   t.is(bad.asked.length, 5);
+});
+
+const refusals: Record<string, Behaviour> = {
+  "a refusal without the question": () => ({ flags: 5, questions: [] }),
+  "a failure without the question": () => ({ flags: 2, questions: [] }),
+  "an extended response code": () => ({ flags: 7, additionals: [BAD_VERSION] }),
+};
+for (const [title, behaviour] of Object.entries(refusals)) {
+  test(`${title} is heard, and the next resolver asked at once`, async (t) => {
+    const [bad, good] = await Promise.all([upstream(t, behaviour), upstream(t, answering("203.0.113.1"))]);
+    const { forwarder } = forwarderTo([bad.text, good.text]); // its time stands still
+    t.is(addressOf(await ask(forwarder, "example.org")), "203.0.113.1");
+  });
+}
+
+test("a resolver that knows another EDNS than ours is asked without it", async (t) => {
+  const server = await upstream(t, (query, transport) =>
+    query.additionals?.length ? { additionals: [BAD_VERSION] } : answering("203.0.113.9")(query, transport),
+  );
+  t.is(addressOf(await ask(forwarderTo([server.text]).forwarder, "old.example.org")), "203.0.113.9");
 });
 
 test("a resolver that is silent for two names is down", async (t) => {
