@@ -55,6 +55,7 @@ export async function askUpstreams(
       const nowMs = clock.monotonic();
       const shareMs = (startMs + TOTAL_MS - nowMs) / ((ROUNDS - round) * turn.length - index);
       const tryMs = round === 0 ? Math.min(FIRST_TRY_MS, shareMs) : shareMs;
+      upstream.asked(nowMs);
       const result = await askOne(upstream, query, nowMs + tryMs, tools);
       if ("message" in result) {
         failures.delete(upstream);

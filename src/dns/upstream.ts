@@ -27,6 +27,11 @@ export class Upstream {
     return nowMs >= this.#pausedUntilMs;
   }
 
+  /** It is about to be asked. One that was down is tried with one question; others go elsewhere meanwhile. */
+  asked(nowMs: number): void {
+    if (this.#failures >= DOWN_AFTER_FAILURES && this.isHealthy(nowMs)) this.#pausedUntilMs = nowMs + FIRST_PAUSE_MS;
+  }
+
   /** It said something, if only that it cannot resolve a name. Whether it was down before. */
   answered(): boolean {
     const wasDown = this.#failures >= DOWN_AFTER_FAILURES;

@@ -140,6 +140,19 @@ test("a resolver that is silent for two names is down", async (t) => {
   t.true(clock.monotonic() - startMs <= 100);
 });
 
+test("a resolver that was down is tried with one question, the others do not wait for it", async (t) => {
+  const [bad, good] = await Promise.all([upstream(t, silent), upstream(t, answering("203.0.113.1", 0))]);
+  const { clock, forwarder } = forwarderTo([bad.text, good.text]);
+  for (const name of ["one.example.org", "two.example.org"]) await ask(forwarder, name, { clock });
+  bad.asked.length = 0;
+  await clock.advance(5_000);
+  const first = ask(forwarder, "n0.example.org", { clock });
+  await Promise.all([1, 2, 3, 4].map((i) => ask(forwarder, `n${i}.example.org`)));
+  t.true(bad.asked.length <= 1);
+  await first;
+  t.deepEqual(bad.asked, ["udp n0.example.org A"]);
+});
+
 test("a resolver that cannot be reached is left at once, and asked once for a question", async (t) => {
   const [gone, good] = await Promise.all([FakeUpstream.start(silent), upstream(t, answering("203.0.113.1", 0))]);
   const address = gone.text;
