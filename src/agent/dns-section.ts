@@ -6,10 +6,14 @@ import { parseUpstream } from "../dns/upstream.ts";
 const SPECIAL_DOMAINS = /(^|\.)(localhost|invalid|onion)$/i;
 const REVERSE_DOMAINS = /(^|\.)(in-addr|ip6)\.arpa$/i;
 
+/** fe80::/10, RFC 4291 section 2.5.6. */
+const LINK_LOCAL = /^\[?fe[89ab]/i;
+
 /** As written; see parseUpstream(). */
 const Resolver = z
   .string()
-  .refine((text) => parseUpstream(text) !== undefined, "a resolver is ADDRESS, IPV4:PORT or [IPV6]:PORT");
+  .refine((text) => parseUpstream(text) !== undefined, "a resolver is ADDRESS, IPV4:PORT or [IPV6]:PORT")
+  .refine((text) => !LINK_LOCAL.test(text) || text.includes("%"), "a link-local address needs its link: fe80::1%eth0");
 
 /** Under which every name of the overlay is found too. */
 const Domain = z

@@ -20,6 +20,9 @@ const MAX_WAITING_PER_CLIENT = 100;
 /** Of one client, what is not in the cache. */
 const MAX_ASKED_PER_SECOND = 500;
 
+/** With the dot behind it; one inside it is escaped. */
+const FIRST_LABEL = /^(?:\\.|[^.\\])*\.?/s;
+
 export interface ForwardOptions {
   readonly clock: Clock;
   /** For ids: nobody may guess them. */
@@ -173,11 +176,9 @@ export class Forwarder {
 
   #routeOf(name: string): readonly Upstream[] | undefined {
     if (this.#routes.size === 0) return undefined;
-    for (let rest = name; rest !== ""; ) {
+    for (let rest = name; rest !== ""; rest = rest.replace(FIRST_LABEL, "")) {
       const route = this.#routes.get(rest);
       if (route !== undefined) return route;
-      const dot = rest.indexOf(".");
-      rest = dot < 0 ? "" : rest.slice(dot + 1);
     }
     return undefined;
   }

@@ -153,6 +153,7 @@ const mistakes: [name: string, yaml: string, line: number | undefined, says: str
     3,
     /^dns\.resolvers\.0: .*\[IPV6\]:PORT/,
   ],
+  ["a resolver on no link", `${MINIMAL}dns: { resolvers: ["fe80::53"] }`, 3, /^dns\.resolvers\.0: .*needs its link/],
   ["a domain with an underscore", `${MINIMAL}dns: { domain: my_net }`, 3, /^dns\.domain: .*a domain is labels/],
   ["a domain that ends in a number", `${MINIMAL}dns: { domain: a.1 }`, 3, /^dns\.domain: .*a domain is labels/],
   [

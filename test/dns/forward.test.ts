@@ -143,6 +143,9 @@ test("a domain is asked of its own resolvers, the longest that fits, and nobody 
   ];
   for (const [name, expected] of rows) t.is(addressOf(await ask(forwarder, name)), expected, name);
   t.true(forwarder.hasRoute("x.corp.example"));
+  t.true(forwarder.hasRoute("x\\.y.corp.example"));
+  t.false(forwarder.hasRoute("x\\.corp.example"), "its first label is `x.corp`");
+  t.true(forwarder.hasRoute("x\\\\.corp.example"));
   t.false(forwarder.hasRoute("x.example"));
 });
 
