@@ -1,6 +1,6 @@
 // Names that are not the overlay's: asked of the node's resolvers, or of those that a domain is routed to, and cached.
 import { isIPv4 } from "node:net";
-import type { Clock } from "../lib/clock.ts";
+import type { Clock, Timer } from "../lib/clock.ts";
 import { ConfigError } from "../lib/errors.ts";
 import { ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
@@ -13,7 +13,7 @@ import { RateLimit } from "./rate-limit.ts";
 import type { Response } from "./response.ts";
 import { parseUpstream, type Upstream } from "./upstream.ts";
 
-/** How long a client waits for a fresh answer when there is a stale one, RFC 8767 section 5. */
+/** How long a client waits for a fresh answer when there is a stale one, RFC 8767 section 5; not at all when all are down. */
 const STALE_WAIT_MS = 1_800;
 const MAX_WAITING = 1_000;
 const MAX_WAITING_PER_CLIENT = 100;
@@ -124,40 +124,25 @@ export class Forwarder {
   }
 
   async #wait(key: string, query: Query, asker: Asker): Promise<Answer> {
+    const { clock } = this.#options;
     const { cache, pending: allPending } = this.#known;
+    const startMs = clock.monotonic();
+    const candidates = this.#candidates(query, asker);
+    const isHopeful = candidates.some((upstream) => upstream.isHealthy(startMs)); // before one of them is tried
     let pending = allPending.get(key);
     if (pending === undefined) {
-      pending = askUpstreams(query, this.#candidates(query, asker), this.#tools).then((response) => {
-        const nowMs = this.#options.clock.monotonic();
-        if (response === undefined) cache.putFailure(key, nowMs);
-        else cache.put(key, response, nowMs);
+      pending = askUpstreams(query, candidates, this.#tools).then((response) => {
+        if (response === undefined) cache.putFailure(key, clock.monotonic());
+        else cache.put(key, response, clock.monotonic());
         return response;
       });
       allPending.set(key, pending);
       void pending.finally(() => allPending.delete(key));
     }
-    const response = await this.#orStaleTime(key, query, asker, pending);
+    const hasStale = cache.stale(key, startMs) !== undefined;
+    const response = await (hasStale ? within(clock, isHopeful ? STALE_WAIT_MS : 0, pending) : pending);
     if (response === undefined) return this.#staleOrFailure(key);
     return { kind: "message", message: response.message };
-  }
-
-  /** `pending`; with a stale answer at hand not longer than STALE_WAIT_MS, and not at all when every resolver is down. */
-  async #orStaleTime(
-    key: string,
-    query: Query,
-    asker: Asker,
-    pending: Promise<Response | undefined>,
-  ): Promise<Response | undefined> {
-    const { clock } = this.#options;
-    const nowMs = clock.monotonic();
-    if (this.#known.cache.stale(key, nowMs) === undefined) return pending;
-    const hopeful = this.#candidates(query, asker).some((upstream) => upstream.isHealthy(nowMs));
-    let cancel = () => {};
-    const late = new Promise<undefined>((resolve) => {
-      const timer = clock.after(hopeful ? STALE_WAIT_MS : 0, () => resolve(undefined));
-      cancel = () => timer.cancel();
-    });
-    return Promise.race([pending, late]).finally(cancel);
   }
 
   #staleOrFailure(key: string): Answer {
@@ -182,6 +167,15 @@ export class Forwarder {
     }
     return undefined;
   }
+}
+
+/** What `promise` resolves to, or undefined when that takes longer. */
+function within<T>(clock: Clock, ms: number, promise: Promise<T>): Promise<T | undefined> {
+  let timer: Timer | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = clock.after(ms, () => resolve(undefined));
+  });
+  return Promise.race([promise, late]).finally(() => timer?.cancel());
 }
 
 function setOf(upstreams: readonly Upstream[]): string {

@@ -140,6 +140,17 @@ test("a resolver that is silent for two names is down", async (t) => {
   t.true(clock.monotonic() - startMs <= 100);
 });
 
+test("who asks when a resolver is back gets its answer, not a stale one", async (t) => {
+  const server = await upstream(t, answering("203.0.113.1", 10));
+  const { clock, forwarder } = forwarderTo([server.text]);
+  await ask(forwarder, "kept.example.org");
+  server.behaviour = silent;
+  for (const name of ["one.example.org", "two.example.org"]) await ask(forwarder, name, { clock });
+  server.behaviour = answering("203.0.113.2", 10);
+  await clock.advance(10_000);
+  t.is(addressOf(await ask(forwarder, "kept.example.org")), "203.0.113.2");
+});
+
 test("a resolver that was down is tried with one question, the others do not wait for it", async (t) => {
   const [bad, good] = await Promise.all([upstream(t, silent), upstream(t, answering("203.0.113.1", 0))]);
   const { clock, forwarder } = forwarderTo([bad.text, good.text]);
