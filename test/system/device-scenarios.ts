@@ -11,6 +11,7 @@ import { DeviceBatch, DeviceQueue, Gso, UnderlayQueue } from "../../src/datapath
 import { ipv4 } from "../../src/lib/ip.ts";
 import { createLog } from "../../src/lib/log.ts";
 import { pointerTo, read } from "../../src/linux/libc.ts";
+import { type LinkSender, openLinkSender } from "../../src/linux/link-sender.ts";
 import { lockDevice } from "../../src/linux/lock.ts";
 import { MessageList } from "../../src/linux/message-list.ts";
 import { Poller } from "../../src/linux/poll.ts";
@@ -49,6 +50,44 @@ function openUp(name = "tun0", address = `${HOST}/24`, options: TunOptions = {})
   ip("address", "add", address, "dev", name);
   ip("link", "set", name, "up");
   return device;
+}
+
+const LINK_MAC = "02:42:0a:09:00:01";
+
+/** A veth pair: packets for HOST are put onto the one end, and the host has HOST on the other. */
+function makeLink(): void {
+  ip("link", "add", "veth0", "type", "veth", "peer", "name", "veth1", "address", LINK_MAC);
+  for (const name of ["veth0", "veth1"]) {
+    setSysctl(`ipv6/conf/${name}/disable_ipv6`);
+    ip("link", "set", name, "up");
+  }
+  ip("address", "add", `${HOST}/32`, "dev", "veth1");
+}
+
+interface LinkedDevice {
+  device: LinuxDevice;
+  links: LinkSender;
+  /** Of the clock that the links are looked up by. */
+  seconds: number;
+}
+
+/** A TUN that is down, so that it takes nothing, with a link for HOST. */
+function openLinked(mac = LINK_MAC): LinkedDevice {
+  const links = openLinkSender(memory, {
+    name: (address) => (address === ipv4(HOST) ? "veth0" : undefined),
+    mac: () => mac,
+    source: "02:42:00:00:00:01",
+    now: () => linked.seconds,
+  });
+  const linked: LinkedDevice = { device: openTun("tun0", memory, { links }), links, seconds: 0 };
+  return linked;
+}
+
+/** One datagram of so many bytes through the device; returns how many were refused. */
+function writeDatagram(device: LinuxDevice, destinationPort: number, bytes = 5, destination = HOST): number {
+  slice(udpPacket({ destination, destinationPort, payload: Buffer.alloc(bytes, "x") }));
+  queue.finish();
+  return device.write(queue);
 }
 
 /** Waits for one packet to read, and returns its bytes. */
@@ -365,6 +404,100 @@ export const scenarios: Record<string, () => void> = {
     slice(udpPacket());
     queue.finish();
     assert.throws(() => device.write(queue), { name: "PlatformError", message: /tun0 is gone/ });
+  },
+
+  "packets for an endpoint's link go onto it, past the device, in slices and with the checksum still to be made"() {
+    makeLink();
+    const { device, links } = openLinked();
+    const host = new HostSocket();
+    const fields = { destinationPort: host.port, payload: Buffer.from("hello there") };
+    slice(udpPacket(fields), 20, 28, 33);
+    queue.finish();
+    slice(udpPacket({ ...fields, partial: true }), 28);
+    queue.finishPartial(Gso.None, 0, 0, 20, 6);
+    assert.equal(device.write(queue), 0);
+    assert.equal(links.sent, 2);
+    for (let i = 0; i < 2; i++) assert.equal(Buffer.from(host.receive()).toString(), "hello there");
+  },
+
+  "a UDP super-packet that goes onto a link arrives as its segments"() {
+    makeLink();
+    const { device } = openLinked();
+    const host = new HostSocket();
+    slice(udpPacket({ destinationPort: host.port, payload: Buffer.alloc(2500, "x"), partial: true }), 28, 1028);
+    queue.finishPartial(Gso.Udp4, 1000, 28, 20, 6);
+    assert.equal(device.write(queue), hasUso ? 0 : 1);
+    if (!hasUso) return;
+    assert.deepEqual(
+      [1, 2, 3].map(() => host.receive().length),
+      [1000, 1000, 500],
+    );
+  },
+
+  "what has no link, or is too large for it, goes through the device"() {
+    makeLink();
+    const { device, links } = openLinked();
+    setSysctl("ipv6/conf/tun0/disable_ipv6");
+    ip("address", "add", "10.8.0.1/32", "dev", "tun0");
+    ip("link", "set", "tun0", "up");
+    ip("link", "set", "veth0", "mtu", "1000");
+    const host = new HostSocket();
+    const other = new HostSocket("10.8.0.1");
+    assert.equal(writeDatagram(device, other.port, 7, "10.8.0.1"), 0);
+    assert.equal(other.receive().length, 7);
+    assert.equal(writeDatagram(device, host.port, 1400), 0);
+    assert.equal(host.receive().length, 1400);
+    assert.equal(links.sent, 0);
+    assert.equal(writeDatagram(device, host.port), 0);
+    assert.equal(host.receive().length, 5);
+    assert.equal(links.sent, 1);
+  },
+
+  "a link that is made anew is found again, and one that is missing is asked for once a second"() {
+    makeLink();
+    const linked = openLinked();
+    const { device, links } = linked;
+    assert.equal(writeDatagram(device, 2000), 0);
+    ip("link", "delete", "veth0");
+    assert.equal(writeDatagram(device, 2000), 1);
+    assert.equal(device.writeErrors[constants.errno.EIO], 1);
+    makeLink();
+    const host = new HostSocket();
+    assert.equal(writeDatagram(device, host.port), 0, "a link that fails is looked up at the next packet");
+    assert.equal(host.receive().length, 5);
+    ip("link", "delete", "veth0");
+    assert.deepEqual([writeDatagram(device, host.port), writeDatagram(device, host.port)], [1, 1]);
+    makeLink();
+    assert.equal(writeDatagram(device, host.port), 1);
+    linked.seconds = 1;
+    assert.equal(writeDatagram(device, host.port), 0);
+    assert.equal(links.sent, 3);
+  },
+
+  "a hundred thousand packets that go onto a link make no garbage"() {
+    makeLink();
+    const { device, links } = openLinked("02:42:00:00:00:99"); // of nobody
+    const packets = 100_000;
+    const packet = udpPacket({ payload: new Uint8Array(100) });
+    const at = memory.alloc(packet.length);
+    memory.u8.set(packet, at);
+    const carry = () => {
+      for (let left = packets; left > 0; left -= 10) {
+        for (let i = 0; i < 10; i++) {
+          queue.slice(at, packet.length);
+          queue.finish();
+        }
+        device.write(queue);
+      }
+    };
+    assert.ok(gc, "run with --expose-gc");
+    carry();
+    gc();
+    const before = process.memoryUsage().heapUsed;
+    carry();
+    const bytes = (process.memoryUsage().heapUsed - before) / packets;
+    assert.equal(links.sent, 2 * packets);
+    assert.equal(bytes < 4, true, `${bytes} bytes a packet`);
   },
 
   "a read takes no more than the batch holds, and the next gives the rest"() {
