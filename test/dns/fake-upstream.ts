@@ -43,19 +43,20 @@ export class FakeUpstream {
     });
   }
 
-  /** On 127.0.0.1, or on another loopback address such as ::1. */
-  static async start(behaviour: Behaviour, address = "127.0.0.1"): Promise<FakeUpstream> {
+  /** On 127.0.0.1, or on another address such as ::1; on a port that is free, or on `port`. */
+  static async start(behaviour: Behaviour, address = "127.0.0.1", port = 0): Promise<FakeUpstream> {
     for (;;) {
       const udp = createSocket(isIPv6(address) ? "udp6" : "udp4");
       const tcp = createServer();
-      udp.bind(0, address);
+      udp.bind(port, address);
       await once(udp, "listening");
       try {
         tcp.listen(udp.address().port, address);
         await once(tcp, "listening");
         return new FakeUpstream(behaviour, udp, tcp);
-      } catch {
-        udp.close(); // the TCP port is somebody's: another pair
+      } catch (error) {
+        udp.close();
+        if (port !== 0) throw error; // else the TCP port is somebody's: another pair
       }
     }
   }

@@ -1,0 +1,75 @@
+// Names of the world, asked by containers: of the configured resolvers and of a domain's own, and while they are away.
+import test from "ava";
+import type { StatsView } from "../../src/api/schema.ts";
+import { Background, waitFor } from "./command.ts";
+import { CLIENT_ADDRESS, type LabHost } from "./lab.ts";
+import { program, systemTest, useLab } from "./system-test.ts";
+
+const WORLD = "203.0.113.1";
+const CORP = "203.0.113.2";
+
+const dns = { resolvers: [CLIENT_ADDRESS], forward: { "Corp.Example.": ["[::1]:5353"] } };
+const lab = useLab({ prefix: "fwd", nodes: 1, settings: { dns } }, async ({ nodes: [node1], client }) => {
+  await node1!.ctl("network", "create", "web");
+  world = await startResolver(client, CLIENT_ADDRESS, 53, WORLD);
+  corp = await startResolver(node1!, "::1", 5353, CORP);
+});
+let world: Background | undefined;
+let corp: Background | undefined;
+
+test.serial.after.always(() => Promise.all([world, corp].map((resolver) => resolver?.end("SIGTERM"))));
+
+function startResolver(host: LabHost, address: string, port: number, answer: string): Promise<Background> {
+  return new Background(host.inside(program("resolver", address, port, answer))).says("ready");
+}
+
+async function dig(...words: string[]): Promise<string> {
+  const { stdout } = await lab().nodes[0]!.container("web", ["dig", "+time=5", "+tries=1", ...words]);
+  return stdout.trim();
+}
+
+systemTest("a container's question is answered by the configured resolver, once for all who ask", async (t) => {
+  t.is(await dig("+short", "www.example.org", "www.example.org"), `${WORLD}\n${WORLD}`);
+  t.deepEqual(
+    world!.output.split("\n").filter((line) => line.includes("www.example.org")),
+    ["udp www.example.org A"],
+  );
+});
+
+systemTest(
+  "names of a domain with resolvers of its own are asked of those, on their IPv6 address, and of nobody else",
+  async (t) => {
+    t.is(await dig("+short", "corp.example", "a.b.corp.example", "notcorp.example"), `${CORP}\n${CORP}\n${WORLD}`);
+    t.regex(corp!.output, /udp corp\.example A\nudp a\.b\.corp\.example A\n/);
+    t.notRegex(world!.output, /[ .]corp\.example/);
+  },
+);
+
+systemTest("an answer too long for a datagram comes over TCP, from the resolver and to the container", async (t) => {
+  t.regex(await dig("+short", "TXT", "long.example.org"), /^("x{250}" ?){20}$/);
+  t.regex(await dig("+ignore", "TXT", "long.example.org"), /flags: qr tc rd ra;/);
+  t.regex(world!.output, /udp long\.example\.org TXT\ntcp long\.example\.org TXT\n/);
+});
+
+systemTest("names that only the overlay has are not asked of the world", async (t) => {
+  for (const name of ["nothing", "tasks.nothing", "nothing.1"]) t.regex(await dig(name), /status: NXDOMAIN/, name);
+  t.notRegex(world!.output, /nothing/);
+});
+
+systemTest(
+  "while the resolver is away old answers are served and new questions fail, and then it is asked again",
+  async (t) => {
+    await world!.end("SIGTERM");
+    const isStale = async () => {
+      t.is(await dig("+short", "www.example.org"), WORLD);
+      return (await lab().nodes[0]!.ctlJson<StatsView>("stats")).dns.staleAnswers! > 0;
+    };
+    await waitFor(isStale, { what: "a stale answer" });
+    t.regex(await dig("new.example.org"), /status: SERVFAIL/);
+    t.is(await dig("+short", "a.corp.example"), CORP);
+    world = await startResolver(lab().client, CLIENT_ADDRESS, 53, "203.0.113.3");
+    for (const name of ["www.example.org", "new.example.org"]) {
+      await waitFor(async () => (await dig("+short", name)) === "203.0.113.3", { what: `${name} to be answered anew` });
+    }
+  },
+);
