@@ -14,9 +14,9 @@ import { type Behaviour, FakeUpstream } from "./fake-upstream.ts";
 
 const names = compileNames(exampleState);
 
-export function forwarderTo(resolvers: string[], forward: Record<string, string[]> = {}) {
+export function forwarderTo(resolvers: string[], forward: Record<string, string[]> = {}, log = silentLog) {
   const clock = new VirtualClock();
-  return { clock, forwarder: new Forwarder({ clock, random: seededRandom(7), log: silentLog, resolvers, forward }) };
+  return { clock, forwarder: new Forwarder({ clock, random: seededRandom(7), log, resolvers, forward }) };
 }
 
 interface AskOptions {

@@ -3,6 +3,7 @@ import { createSocket } from "node:dgram";
 import test from "ava";
 import { encode, type OptAnswer, type Packet, TRUNCATED_RESPONSE } from "dns-packet";
 import { delay } from "../../src/lib/clock.ts";
+import { createLog } from "../../src/lib/log.ts";
 import { addressOf, ask, forwarderTo, silent, upstream } from "./ask-forwarder.ts";
 import { answering, type Behaviour, FakeUpstream } from "./fake-upstream.ts";
 
@@ -138,6 +139,21 @@ test("a resolver that is silent for two names is down", async (t) => {
   const startMs = clock.monotonic();
   t.is(addressOf(await ask(forwarder, "kept.example.org", { clock })), "203.0.113.1");
   t.true(clock.monotonic() - startMs <= 100);
+});
+
+test("the log says once that a resolver is down, and once that it is back", async (t) => {
+  const lines: string[] = [];
+  const log = createLog("info", { write: (line) => void lines.push(line) });
+  const server = await upstream(t, silent);
+  const { clock, forwarder } = forwarderTo([server.text], {}, log);
+  for (let i = 0; i < 4; i++) await ask(forwarder, `n${i}.example.org`, { clock });
+  server.behaviour = answering("203.0.113.1");
+  for (let i = 4; i < 6; i++) await ask(forwarder, `n${i}.example.org`, { clock });
+  const address = server.text.replace(":", "#");
+  const said = lines.map((line) => JSON.parse(line));
+  t.is(said.length, 2);
+  t.like(said[0], { address, msg: "a resolver is down, it is asked after the others", reason: "no answer in time" });
+  t.like(said[1], { address, msg: "a resolver answers again" });
 });
 
 test("who asks when a resolver is back gets its answer, not a stale one", async (t) => {
