@@ -59,7 +59,7 @@ export async function askUpstreams(
       const result = await askOne(upstream, query, nowMs + tryMs, tools);
       if ("message" in result) {
         failures.delete(upstream);
-        if (upstream.answered()) tellUp(upstream, log);
+        if (upstream.answered(clock.monotonic())) tellUp(upstream, log);
         answer = result;
         break;
       }
@@ -73,8 +73,8 @@ export async function askUpstreams(
     // What another resolver could answer was not the name's fault.
     const name = answer === undefined && state !== "unreachable" ? query.name : undefined;
     if (state === "alive") {
-      if (upstream.answered()) tellUp(upstream, log);
-    } else if (upstream.failed(clock.monotonic(), name)) {
+      if (upstream.answered(clock.monotonic())) tellUp(upstream, log);
+    } else if (upstream.failed(startMs, clock.monotonic(), name)) {
       log.warn("a resolver is down, it is asked after the others", { address: upstream.name, reason });
     }
   }

@@ -68,7 +68,7 @@ interface Located {
 function parseRecords(message: Buffer, start: number, rcode: number, type: number): Response | undefined {
   const located = locateRecords(message, start);
   if (located === undefined) return undefined;
-  const opt = located.find(({ type }) => type === Type.OPT);
+  const opt = located.find((record) => record.type === Type.OPT);
   if (opt !== undefined && opt.section !== ADDITIONAL) return undefined;
   const wholeRcode = opt === undefined ? rcode : (message[opt.fixed + 4]! << 4) | rcode; // RFC 6891 section 6.1.3
   // Records behind OPT would move if it were taken out, and others may point into them: they go with it.

@@ -12,6 +12,8 @@ export class Upstream {
   #failures = 0;
   #failedName: string | undefined;
   #pausedUntilMs = Number.NEGATIVE_INFINITY;
+  /** When it was last found to be up or down. The failure of a question from before that says nothing new. */
+  #judgedMs = Number.NEGATIVE_INFINITY;
 
   constructor(address: string, port: number) {
     this.address = address;
@@ -33,25 +35,27 @@ export class Upstream {
   }
 
   /** It said something, if only that it cannot resolve a name. Whether it was down before. */
-  answered(): boolean {
+  answered(nowMs: number): boolean {
     const wasDown = this.#failures >= DOWN_AFTER_FAILURES;
     this.#failures = 0;
     this.#failedName = undefined;
     this.#pausedUntilMs = Number.NEGATIVE_INFINITY;
+    this.#judgedMs = nowMs;
     return wasDown;
   }
 
   /**
-   * Whether it is down now and was not before. With `name`, what failed may be that name's fault: many failures of one
-   * name count as one.
+   * Of a question that was asked at `sinceMs`. Whether it is down now and was not before. With `name`, what failed may be
+   * that name's fault: many failures of one name count as one.
    */
-  failed(nowMs: number, name?: string): boolean {
-    if (name !== undefined && name === this.#failedName) return false;
+  failed(sinceMs: number, nowMs: number, name?: string): boolean {
+    if (sinceMs < this.#judgedMs || (name !== undefined && name === this.#failedName)) return false;
     this.#failedName = name;
     this.#failures++;
     const beyond = this.#failures - DOWN_AFTER_FAILURES;
-    if (beyond >= 0)
-      this.#pausedUntilMs = nowMs + Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(beyond, 10));
+    if (beyond < 0) return false;
+    this.#pausedUntilMs = nowMs + Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(beyond, 10));
+    this.#judgedMs = nowMs;
     return beyond === 0;
   }
 }

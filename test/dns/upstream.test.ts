@@ -1,6 +1,6 @@
-// How resolvers are written.
+// How resolvers are written, and when they are down.
 import test from "ava";
-import { nameserversOf, parseUpstream } from "../../src/dns/upstream.ts";
+import { nameserversOf, parseUpstream, Upstream } from "../../src/dns/upstream.ts";
 import { ConfigError } from "../../src/lib/errors.ts";
 import { forwarderTo } from "./ask-forwarder.ts";
 
@@ -33,4 +33,33 @@ test("a resolv.conf gives its name servers in order", (t) => {
   const text =
     "# a comment\nnameserver 192.0.2.1\nsearch example.org\n nameserver 9.9.9.9\nnameserver\tfe80::1%eth0\nnameserver x\n";
   t.deepEqual(nameserversOf(text), ["192.0.2.1", "fe80::1%eth0"]);
+});
+
+test("each failure makes the pause longer, up to half a minute, and an answer ends it", (t) => {
+  const upstream = new Upstream("192.0.2.53", 53);
+  let nowMs = 0;
+  t.false(upstream.failed(nowMs, nowMs));
+  for (const [i, pauseMs] of [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000].entries()) {
+    t.is(upstream.failed(nowMs, nowMs), i === 0, "goes down once");
+    t.false(upstream.isHealthy(nowMs + pauseMs - 1));
+    nowMs += pauseMs;
+    t.true(upstream.isHealthy(nowMs));
+  }
+  t.true(upstream.answered(nowMs));
+  t.false(upstream.failed(nowMs, nowMs));
+  t.true(upstream.isHealthy(nowMs));
+  t.false(upstream.answered(nowMs), "it was not down");
+});
+
+test("many questions that fail together count as two", (t) => {
+  const upstream = new Upstream("192.0.2.53", 53);
+  for (let i = 0; i < 100; i++) upstream.failed(0, 1_000);
+  t.true(upstream.isHealthy(2_000));
+});
+
+test("a question that fails says nothing of a resolver that has answered since it was asked", (t) => {
+  const upstream = new Upstream("192.0.2.53", 53);
+  upstream.answered(500);
+  for (let i = 0; i < 100; i++) upstream.failed(0, 1_000);
+  t.true(upstream.isHealthy(1_000));
 });
