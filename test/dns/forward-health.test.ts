@@ -217,5 +217,5 @@ test("a resolver that is slow three times over has one resolver's time, and the 
   const startMs = clock.monotonic();
   t.is((await ask(forwarder, "example.org", { clock })).rcode, "SERVFAIL");
   t.true(clock.monotonic() - startMs < 4_500, `${clock.monotonic() - startMs} ms`);
-  t.true(askedAfterMs[0]! <= 1_100, `${askedAfterMs[0]} ms`);
+  t.true(askedAfterMs[0]! <= 2_000, `${askedAfterMs[0]} ms`);
 });
