@@ -156,7 +156,7 @@ export function skipName(message: Buffer, start: number): number {
   let offset = start;
   for (;;) {
     const length = message[offset];
-    if (length === undefined || offset - start > MAX_NAME_BYTES) return -1;
+    if (length === undefined || offset - start >= MAX_NAME_BYTES) return -1;
     if (length === 0) return offset + 1;
     if (length >= POINTER) {
       if (offset + 2 > message.length) return -1;

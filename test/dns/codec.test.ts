@@ -39,6 +39,11 @@ const rows: [string, string, number | undefined][] = [
   ["a name that does not end", `${HEADER} 06 53 65`, Rcode.FormErr],
   ["a question without type", `${HEADER} ${SEARCH}`, Rcode.FormErr],
   ["a name of 256 bytes", `${HEADER} ${label63}${label63}${label63} 3e ${"61".repeat(62)} 00 ${A_IN}`, Rcode.FormErr],
+  [
+    "an additional record's name of 256 bytes",
+    `${HEADER_OPT} ${SEARCH} ${A_IN} ${label63.repeat(3)} 3e ${"61".repeat(62)} 00 00fa 00ff 00000000 0000`,
+    Rcode.FormErr,
+  ],
   ["a pointer to itself", `${HEADER} c00c ${A_IN}`, Rcode.FormErr],
   ["a pointer into the header", `${HEADER} c000 ${A_IN}`, Rcode.FormErr],
   ["a label of an unknown kind", `${HEADER} 41 53 65 00 ${A_IN}`, Rcode.FormErr],

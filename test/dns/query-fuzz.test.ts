@@ -1,0 +1,130 @@
+// Queries of every kind, right and wrong, with bytes changed: each gets what the RFCs demand, in the form they demand.
+import test from "ava";
+import { decode, encode, type Packet } from "dns-packet";
+import fc from "fast-check";
+import { type Answer, codeOnly, parseQuery, type Query, Rcode, udpLimit } from "../../src/dns/codec.ts";
+import { compileNames } from "../../src/dns/compile-names.ts";
+import { encodeResponse } from "../../src/dns/encode.ts";
+import { Forwarder } from "../../src/dns/forward.ts";
+import { createHandlers } from "../../src/dns/handlers.ts";
+import { ipv4 } from "../../src/lib/ip.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { seededRandom } from "../fakes/seeded-random.ts";
+import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { type Demanded, demandedOf } from "./demanded.ts";
+import { exampleState } from "./example-state.ts";
+import { mutations } from "./mutation.ts";
+
+const RUNS = { numRuns: 6_000, seed: Date.now() & 0x7fffffff, includeErrorInReport: true };
+
+const NAMES = [
+  "search",
+  "tasks.search.web.overlay",
+  "_9200._tcp.search",
+  "2.16.192.10.in-addr.arpa",
+  "overlay",
+  "x.web",
+  ".",
+];
+const SOA = Buffer.from(`00 0006 0001 00000000 0016 00 00 ${"00000001".repeat(5)}`.replaceAll(" ", ""), "hex");
+
+/** One time in ten `other`, else `usual`. */
+function mostly<T>(usual: T, other: fc.Arbitrary<T>): fc.Arbitrary<T> {
+  return fc.oneof({ weight: 9, arbitrary: fc.constant(usual) }, { weight: 1, arbitrary: other });
+}
+
+const opt = fc
+  .record({ bytes: fc.constantFrom(0, 512, 800, 1232, 4096), version: mostly(0, fc.integer({ min: 1, max: 255 })) })
+  .map(({ bytes, version }) => {
+    const record = Buffer.from("000029000000000000000c000c00080000000000000000", "hex"); // with an option of 8 bytes
+    record.writeUInt16BE(bytes, 3);
+    record[6] = version;
+    return record;
+  });
+
+/** Well formed but for some counts, and of any opcode, type and class. */
+const query: fc.Arbitrary<Buffer> = fc
+  .record({
+    opcode: mostly(0, fc.integer({ min: 1, max: 15 })),
+    isResponse: mostly(0, fc.constant(1)),
+    low: fc.integer({ min: 0, max: 0x7ff }), // flags, Z and a response code
+    name: fc.constantFrom(...NAMES),
+    type: fc.oneof(fc.constantFrom(1, 2, 6, 12, 16, 28, 33, 251, 252, 255), fc.integer({ min: 0, max: 0xffff })),
+    ofClass: mostly(1, fc.constantFrom(0, 3, 254, 255)),
+    questions: mostly(1, fc.constantFrom(0, 2)),
+    answers: mostly(0, fc.constant(1)),
+    soas: mostly(0, fc.constantFrom(1, 2)),
+    opts: fc.array(opt, { maxLength: 2 }),
+  })
+  .map(({ opcode, isResponse, low, name, type, ofClass, questions, answers, soas, opts }) => {
+    const message = encode({ type: "query", id: 4660, questions: [{ name, type: "A" }] });
+    message.writeUInt16BE((isResponse << 15) | (opcode << 11) | low, 2);
+    for (const [i, count] of [questions, answers, soas, opts.length].entries()) message.writeUInt16BE(count, 4 + 2 * i);
+    message.writeUInt16BE(type, message.length - 4);
+    message.writeUInt16BE(ofClass, message.length - 2);
+    return Buffer.concat([message, ...Array<Buffer>(soas).fill(SOA), ...opts]);
+  });
+
+const names = compileNames(exampleState);
+const via = ipv4("10.192.16.1");
+const asker = { address: ipv4("10.192.16.31"), via, names, networks: names.networksOf(ipv4("10.192.16.31"), via)! };
+const forwarding = { clock: new VirtualClock(), random: seededRandom(1), log: silentLog, resolvers: [], forward: {} };
+const handlers = createHandlers(seededRandom(1), new Forwarder(forwarding));
+
+async function answerOf(query: Query): Promise<Answer> {
+  if (query.fault !== Rcode.NoError) return codeOnly(query.fault);
+  for (const handler of handlers) {
+    const answer = await handler(query, asker);
+    if (answer !== undefined) return answer;
+  }
+  throw new Error("no handler answered");
+}
+
+/** What a name can come to: it is there, it is not, or it is others', of whom there are none, or who are not wanted. */
+function possible(flags: number): string[] {
+  return ["NOERROR", "NXDOMAIN", (flags & 0x0100) === 0 ? "REFUSED" : "SERVFAIL"];
+}
+
+/** Why the answer is not what it must be; undefined when it is. */
+async function complaint(message: Buffer): Promise<string | undefined> {
+  const demand = demandedOf(message);
+  seen.set(demand.is, (seen.get(demand.is) ?? 0) + 1);
+  const query = parseQuery(message);
+  if (query === undefined || demand.is === "silence") {
+    return (query === undefined) === (demand.is === "silence") ? undefined : `${demand.is} is demanded`;
+  }
+  const response = encodeResponse(query, await answerOf(query), udpLimit(query));
+  const packet: Packet & { rcode?: string } = decode(response);
+  const edns = packet.additionals?.find(({ type }) => type === "OPT");
+  const code =
+    edns?.type === "OPT" && edns.extendedRcode === 1 && packet.rcode === "NOERROR" ? "BADVERS" : packet.rcode!;
+  const [asked, answered] = [message.readUInt16BE(2), response.readUInt16BE(2)];
+  const question = response.readUInt16BE(4) === 0 ? 12 : 12 + query.question.length;
+  if (demand.is === "answered" ? !possible(asked).includes(code) : code !== demand.is)
+    return `${code}, not ${demand.is}`;
+  if (response.length > demand.mostBytes) return `${response.length} bytes, not ${demand.mostBytes}`;
+  if ((edns !== undefined) !== demand.edns) return "OPT is there or not as in the query";
+  if (response.readUInt16BE(0) !== message.readUInt16BE(0)) return "another id";
+  if ((answered & 0x8000) === 0) return "no response";
+  if ((answered & 0x7900) !== (asked & 0x7900)) return "another opcode or RD, RFC 1035 section 4.1.1";
+  if ((answered & 0x0040) !== 0) return "Z is set, RFC 1035 section 4.1.1";
+  if (demand.is === "answered" && question === 12) return "no question";
+  if (!response.subarray(12, question).equals(message.subarray(12, question))) return "another question";
+  return undefined;
+}
+
+const seen = new Map<Demanded, number>();
+
+test("every message is answered as the RFCs demand", async (t) => {
+  t.log(`seed ${RUNS.seed}`);
+  await fc.assert(
+    fc.asyncProperty(fc.oneof(query, mutations(query)), async (message) => {
+      const found = await complaint(message);
+      if (found !== undefined) throw new Error(`${found}: ${message.toString("hex")}`);
+    }),
+    RUNS,
+  );
+  t.log([...seen].map(([is, times]) => `${is} ${times}`).join(", "));
+  for (const is of ["silence", "FORMERR", "NOTIMP", "REFUSED", "BADVERS", "answered"] as const)
+    t.true((seen.get(is) ?? 0) > 20, is);
+});
