@@ -1,7 +1,8 @@
 // Queries of every kind, right and wrong, with bytes changed: each gets what the RFCs demand, in the form they demand.
 import test from "ava";
-import { decode, encode, type Packet } from "dns-packet";
+import { decode, type Packet } from "dns-packet";
 import fc from "fast-check";
+import { applyChanges } from "../../src/cluster/state.ts";
 import { type Answer, codeOnly, parseQuery, type Query, Rcode, udpLimit } from "../../src/dns/codec.ts";
 import { compileNames } from "../../src/dns/compile-names.ts";
 import { encodeResponse } from "../../src/dns/encode.ts";
@@ -12,35 +13,46 @@ import { silentLog } from "../../src/lib/log.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { type Demanded, demandedOf } from "./demanded.ts";
-import { exampleState } from "./example-state.ts";
+import { exampleState, idOf, running, serviceRow, taskRow } from "./example-state.ts";
 import { mutations } from "./mutation.ts";
 
 const RUNS = { numRuns: 6_000, seed: Date.now() & 0x7fffffff, includeErrorInReport: true };
 
-const NAMES = [
-  "search",
-  "tasks.search.web.overlay",
-  "_9200._tcp.search",
-  "2.16.192.10.in-addr.arpa",
-  "overlay",
-  "x.web",
-  ".",
-];
+const NAMES = ["search", "tasks.crowd", "_9200._tcp.search", "2.16.192.10.in-addr.arpa", "overlay", "x.web", ""];
 const SOA = Buffer.from(`00 0006 0001 00000000 0016 00 00 ${"00000001".repeat(5)}`.replaceAll(" ", ""), "hex");
+
+function wireOf(labels: readonly string[]): Buffer {
+  const parts = labels.map((label) => Buffer.concat([Buffer.from([label.length]), Buffer.from(label)]));
+  return Buffer.concat([...parts, Buffer.from([0])]);
+}
+
+/** Of the cluster, the world, or around the limits of 63 bytes a label and 255 in all. */
+const name = fc.oneof(
+  { weight: 9, arbitrary: fc.constantFrom(...NAMES).map((text) => wireOf(text === "" ? [] : text.split("."))) },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(fc.constantFrom(62, 63, 64), fc.integer({ min: 59, max: 63 }))
+      .map(([first, last]) => wireOf([first, 63, 63, last].map((length) => "x".repeat(length)))),
+  },
+);
 
 /** One time in ten `other`, else `usual`. */
 function mostly<T>(usual: T, other: fc.Arbitrary<T>): fc.Arbitrary<T> {
   return fc.oneof({ weight: 9, arbitrary: fc.constant(usual) }, { weight: 1, arbitrary: other });
 }
 
+/** With an option of 8 bytes, or one that says that it has more. */
 const opt = fc
-  .record({ bytes: fc.constantFrom(0, 512, 800, 1232, 4096), version: mostly(0, fc.integer({ min: 1, max: 255 })) })
-  .map(({ bytes, version }) => {
-    const record = Buffer.from("000029000000000000000c000c00080000000000000000", "hex"); // with an option of 8 bytes
-    record.writeUInt16BE(bytes, 3);
-    record[6] = version;
-    return record;
-  });
+  .record({
+    owner: mostly("00", fc.constantFrom("c00c", "c0ff", "0161c00c")),
+    bytes: fc.constantFrom(0, 512, 800, 1232, 4096),
+    version: mostly(0, fc.constantFrom(1, 255)),
+    optionBytes: mostly(8, fc.constantFrom(7, 9)),
+  })
+  .map(({ owner, bytes, version, optionBytes }) =>
+    Buffer.concat([Buffer.from(owner, "hex"), words([41, bytes, version, 0, 12, 12, optionBytes]), Buffer.alloc(8)]),
+  );
 
 /** Well formed but for some counts, and of any opcode, type and class. */
 const query: fc.Arbitrary<Buffer> = fc
@@ -48,24 +60,43 @@ const query: fc.Arbitrary<Buffer> = fc
     opcode: mostly(0, fc.integer({ min: 1, max: 15 })),
     isResponse: mostly(0, fc.constant(1)),
     low: fc.integer({ min: 0, max: 0x7ff }), // flags, Z and a response code
-    name: fc.constantFrom(...NAMES),
-    type: fc.oneof(fc.constantFrom(1, 2, 6, 12, 16, 28, 33, 251, 252, 255), fc.integer({ min: 0, max: 0xffff })),
+    name,
+    type: fc.oneof(
+      fc.constantFrom(1, 1, 2, 6, 12, 16, 28, 33, 251, 251, 252, 255),
+      fc.integer({ min: 0, max: 0xffff }),
+    ),
     ofClass: mostly(1, fc.constantFrom(0, 3, 254, 255)),
     questions: mostly(1, fc.constantFrom(0, 2)),
     answers: mostly(0, fc.constant(1)),
-    soas: mostly(0, fc.constantFrom(1, 2)),
+    authorities: mostly([], fc.array(fc.oneof(fc.constant(SOA), opt), { minLength: 1, maxLength: 2 })),
     opts: fc.array(opt, { maxLength: 2 }),
   })
-  .map(({ opcode, isResponse, low, name, type, ofClass, questions, answers, soas, opts }) => {
-    const message = encode({ type: "query", id: 4660, questions: [{ name, type: "A" }] });
-    message.writeUInt16BE((isResponse << 15) | (opcode << 11) | low, 2);
-    for (const [i, count] of [questions, answers, soas, opts.length].entries()) message.writeUInt16BE(count, 4 + 2 * i);
-    message.writeUInt16BE(type, message.length - 4);
-    message.writeUInt16BE(ofClass, message.length - 2);
-    return Buffer.concat([message, ...Array<Buffer>(soas).fill(SOA), ...opts]);
+  .map(({ opcode, isResponse, low, name, type, ofClass, questions, answers, authorities, opts }) => {
+    const header = [
+      4660,
+      (isResponse << 15) | (opcode << 11) | low,
+      questions,
+      answers,
+      authorities.length,
+      opts.length,
+    ];
+    return Buffer.concat([words(header), name, words([type, ofClass]), ...authorities, ...opts]);
   });
 
-const names = compileNames(exampleState);
+function words(values: readonly number[]): Buffer {
+  const buffer = Buffer.alloc(2 * values.length);
+  for (const [i, value] of values.entries()) buffer.writeUInt16BE(value, 2 * i);
+  return buffer;
+}
+
+/** More than a datagram holds. */
+const crowd = Array.from({ length: 200 }, (_, i) =>
+  running(taskRow("crowd", i + 1, { [idOf("web")]: `10.192.17.${i}` })),
+);
+const service = serviceRow("crowd", { networks: [idOf("web")], endpointMode: "dnsrr" });
+const state = applyChanges(exampleState, [{ kind: "services", key: service.id, row: service }, ...crowd.flat()], 8);
+
+const names = compileNames(state);
 const via = ipv4("10.192.16.1");
 const asker = { address: ipv4("10.192.16.31"), via, names, networks: names.networksOf(ipv4("10.192.16.31"), via)! };
 const forwarding = { clock: new VirtualClock(), random: seededRandom(1), log: silentLog, resolvers: [], forward: {} };
