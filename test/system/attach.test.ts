@@ -4,7 +4,7 @@ import type { EndpointView, ServiceView, TaskView } from "../../src/api/schema.t
 import { run, tryRun, waitFor } from "./command.ts";
 import { BASE_IMAGE, engineTest, useEngine } from "./engine.ts";
 import type { LabNode } from "./lab.ts";
-import { addressOf, runningTasks, untilRunning, vipOf } from "./listings.ts";
+import { addressOf, networkOf, runningTasks, untilRunning, vipOf } from "./listings.ts";
 import { useLab } from "./system-test.ts";
 import { undoAfterAll } from "./undo.ts";
 
@@ -186,6 +186,11 @@ engineTest("attach by hand: name, alias, address, a second network; detach from 
   t.is((await ask("ping", "-c1", "-W2", "db")).status, 0);
   t.is((await node2!.container("back", ["ping", "-c1", "-W2", "10.200.16.77"])).status, 0);
   t.is((await inside("hand", "ls", "/sys/class/net")).stdout, "eth0\neth1\nlo\n");
+  for (const gateway of [(await networkOf(node1!, "web")).gateway, "10.200.16.1"]) {
+    const told = async (name: string) => (await inside("hand", "dig", "+short", `@${gateway}`, name)).stdout.trim();
+    t.is(await told("db"), address, `from ${gateway}`);
+    t.is(await told(`${PREFIX}-hand.back`), "10.200.16.77", `from ${gateway}`);
+  }
 
   await node1!.ctl("detach", `${PREFIX}-hand`, "--network", "back");
   t.is((await inside("hand", "ls", "/sys/class/net")).stdout, "eth0\nlo\n");

@@ -121,6 +121,9 @@ const whole: [title: string, asker: string, words: string[], expected: RegExp][]
   ["an unknown name is none", "search", ["nothing"], /status: NXDOMAIN/],
   ["another network's service is none", "search", ["vault"], /status: NXDOMAIN/],
   ["also not under its network", "search", [`vault.back.${DOMAIN}`], /status: NXDOMAIN/],
+  ["nor before its network alone", "search", ["vault.back"], /status: NXDOMAIN/],
+  ["what is not there is asked of nobody", "search", ["tasks.nothing.web"], /status: NXDOMAIN/],
+  ["a network's name has names below it", "search", ["web"], /status: NOERROR.*\n.*ANSWER: 0, AUTHORITY: 1/],
   ["an alias is of one network", "vault", ["db"], /status: NXDOMAIN/],
   ["its service is on both", "vault", ["store"], /status: NOERROR.*\n.*ANSWER: 1/],
 ];
