@@ -108,7 +108,10 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
     liveFlows: async (servers) => dataPath.liveFlows(servers),
     report: (status) => statuses.set(status),
   });
-  const names = new NamesInForce({ pool, domain: config.dns.domain }, (compiled) => dns.update(compiled));
+  const names = new NamesInForce({ pool, domain: config.dns.domain }, (compiled) => {
+    dns.update(compiled);
+    dataPath.forgetAnswers();
+  });
   dataPath.onHealth = ({ unreachable }) => names.setUnreachable(unreachable);
   const sync = new Sync({
     log,

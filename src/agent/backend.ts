@@ -110,7 +110,7 @@ function reasonOf(peer: ProbeView, port: number, isReady: boolean): string | nul
 
 function statsView(report: EngineReport, dns: DnsServer): StatsView {
   const { answersByRcode, ...counters } = dns.stats();
-  const { drops, flows, flowCapacity, evictedFlows, said, traffic } = report;
+  const { drops, flows, flowCapacity, evictedFlows, said, traffic, namesAnswered } = report;
   const total = (key: "rxPackets" | "txPackets" | "rxBytes" | "txBytes"): number =>
     traffic.reduce((sum, peer) => sum + peer[key], 0);
   return {
@@ -122,9 +122,15 @@ function statsView(report: EngineReport, dns: DnsServer): StatsView {
       flows,
       flowCapacity,
       evictedFlows,
+      namesAnswered,
       ...said,
     },
     drops: Object.fromEntries(DROP_NAMES.slice(1).map((reason) => [reason, drops[reason] ?? 0])),
-    dns: { ...counters, ...answersByRcode },
+    dns: {
+      ...counters,
+      queries: counters.queries + namesAnswered,
+      ...answersByRcode,
+      NOERROR: (answersByRcode.NOERROR ?? 0) + namesAnswered,
+    },
   };
 }

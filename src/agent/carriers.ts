@@ -2,6 +2,7 @@
 import { availableParallelism } from "node:os";
 import { emptyState } from "../cluster/state.ts";
 import { compileNames } from "../dns/compile-names.ts";
+import type { LastingAnswer } from "../dns/lasting-answers.ts";
 import { DnsServer } from "../dns/server.ts";
 import { systemClock } from "../lib/clock.ts";
 import { cidr } from "../lib/ip.ts";
@@ -60,7 +61,7 @@ export async function startCarriers(options: CarriersOptions): Promise<Carriers>
   stops.push(() => dataPath.stop());
   const mesh = await createMesh({ log, clock });
   stops.push(() => mesh.close());
-  return { links, dataPath, mesh, dns: startDns(config, log, stops) };
+  return { links, dataPath, mesh, dns: startDns(config, log, stops, (answer) => dataPath.addAnswer(answer)) };
 }
 
 /** Half of the processors: the containers want the rest, and a woken worker wants one that is free. */
@@ -68,13 +69,13 @@ function defaultWorkers(): number {
   return Math.max(1, Math.min(Math.floor(availableParallelism() / 2), MOST_DEFAULT_WORKERS));
 }
 
-function startDns(config: Config, log: Log, stops: Stops): DnsServer {
+function startDns(config: Config, log: Log, stops: Stops, onLasting: (answer: LastingAnswer) => void): DnsServer {
   const clock = systemClock;
   const resolvConf = new ResolvConf(clock);
   stops.push(() => resolvConf.stop());
   const { resolvers = resolvConf.resolvers, forward, domain } = config.dns;
   const names = compileNames(emptyState(), { pool: config.pool, domain });
-  const dns = new DnsServer({ clock, log, names, resolvers, forward });
+  const dns = new DnsServer({ clock, log, names, resolvers, forward, onLasting });
   stops.push(() => dns.stop());
   if (config.dns.resolvers === undefined) {
     resolvConf.watch((found) => {

@@ -1,5 +1,6 @@
 // What the agent's main thread and a data-path worker say to each other.
 import type { EngineReport } from "../datapath/engine.ts";
+import type { KnownAnswer } from "../datapath/known-answers.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import type { TableDiff } from "../datapath/tables.ts";
 import type { Cidr } from "../lib/ip.ts";
@@ -27,6 +28,8 @@ export interface WorkerSetup {
 export type WorkerCommand =
   | { type: "apply"; diff: TableDiff }
   | { type: "health"; report: HealthReport }
+  | { type: "addAnswer"; answer: KnownAnswer }
+  | { type: "forgetAnswers" }
   | { type: "report" }
   | { type: "stop" };
 
@@ -39,6 +42,8 @@ export interface WorkerRequest {
 export interface WorkerResults {
   apply: undefined;
   health: undefined;
+  addAnswer: undefined;
+  forgetAnswers: undefined;
   report: EngineReport;
   stop: undefined;
 }

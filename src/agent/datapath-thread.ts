@@ -57,6 +57,11 @@ export class DataPathThread {
     });
   }
 
+  /** Asks without waiting: a thread that has ended has said so. */
+  tell(command: WorkerCommand): void {
+    void this.ask(command).catch(() => {});
+  }
+
   async stop(): Promise<void> {
     if (this.#ended !== undefined) return;
     const exited = new Promise((resolve) => this.#worker.once("exit", resolve));

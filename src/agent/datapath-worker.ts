@@ -119,6 +119,12 @@ function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof W
     case "health":
       engine.tellHealth(command.report);
       return undefined;
+    case "addAnswer":
+      engine.addAnswer(command.answer);
+      return undefined;
+    case "forgetAnswers":
+      engine.forgetAnswers();
+      return undefined;
     case "report":
       return engine.report();
     case "stop":

@@ -3,6 +3,7 @@
 import type { EngineReport } from "../datapath/engine.ts";
 import { type FlowRow, listFlows } from "../datapath/flow-list.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
+import type { KnownAnswer } from "../datapath/known-answers.ts";
 import { countLiveFlows } from "../datapath/live-flows.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import { diffTables, type TableRows } from "../datapath/tables.ts";
@@ -51,7 +52,7 @@ export class DataPath {
       const workers = first.underlay === "dgram" ? 1 : setup.workers;
       for (let index = 1; index < workers; index++) await start(index);
       first.onHealth = (report) => {
-        for (const thread of dataPath.#threads.slice(1)) void thread.ask({ type: "health", report }).catch(() => {});
+        for (const thread of dataPath.#threads.slice(1)) thread.tell({ type: "health", report });
         dataPath.onHealth(report);
       };
       log.info("the data path runs", { reason: `${first.underlay} underlay`, count: workers });
@@ -68,6 +69,15 @@ export class DataPath {
     this.#rows = rows;
     if (diff.put.length === 0 && diff.delete.length === 0) return;
     await Promise.all(this.#threads.map((thread) => thread.ask({ type: "apply", diff })));
+  }
+
+  /** What the node's DNS server answers until forgetAnswers(). */
+  addAnswer(answer: KnownAnswer): void {
+    for (const thread of this.#threads) thread.tell({ type: "addAnswer", answer });
+  }
+
+  forgetAnswers(): void {
+    for (const thread of this.#threads) thread.tell({ type: "forgetAnswers" });
   }
 
   async report(): Promise<EngineReport> {
@@ -114,5 +124,6 @@ function merge(first: EngineReport, other: EngineReport): EngineReport {
     resetsSent: first.said.resetsSent + other.said.resetsSent,
     refusalsLimited: first.said.refusalsLimited + other.said.refusalsLimited,
   };
-  return { ...first, drops, traffic, said, evictedFlows: first.evictedFlows + other.evictedFlows };
+  const evictedFlows = first.evictedFlows + other.evictedFlows;
+  return { ...first, drops, traffic, said, evictedFlows, namesAnswered: first.namesAnswered + other.namesAnswered };
 }

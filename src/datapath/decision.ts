@@ -5,10 +5,8 @@ import { Drop } from "../packet/drop.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
 import type { Balancer } from "./balancer.ts";
+import { DNS_PORT } from "./known-answers.ts";
 import type { EndpointRow, NetworkRow, Tables, VipRow } from "./tables.ts";
-
-/** RFC 1035 section 4.2. */
-const DNS_PORT = 53;
 
 /** Where packets come from and go to when it is not a peer's VTEP: the device. */
 export const DEVICE = 0;

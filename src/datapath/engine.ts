@@ -9,6 +9,7 @@ import { FlowCensus } from "./flow-census.ts";
 import { FlowSweeper } from "./flow-sweeper.ts";
 import type { FlowTable } from "./flow-table.ts";
 import { Forwarder, type Said } from "./forwarder.ts";
+import type { KnownAnswer } from "./known-answers.ts";
 import { type HealthReport, ToldHealth } from "./peer-health.ts";
 import type { Device, Underlay } from "./ports.ts";
 import { Probes, type ProbeView } from "./probes.ts";
@@ -48,6 +49,8 @@ export interface EngineReport {
   probes: ProbeView[];
   flows: number;
   flowCapacity: number;
+  /** Questions for names that were answered here. */
+  namesAnswered: number;
 }
 
 export class Engine {
@@ -153,7 +156,17 @@ export class Engine {
       probes: this.#probes?.views() ?? [],
       flows: this.#flows.size,
       flowCapacity: this.#flows.capacity,
+      namesAnswered: this.#forwarder.answers.given,
     };
+  }
+
+  /** What the node's DNS server answers until forgetAnswers(). */
+  addAnswer(answer: KnownAnswer): void {
+    this.#forwarder.answers.add(answer);
+  }
+
+  forgetAnswers(): void {
+    this.#forwarder.answers.forget();
   }
 
   /** What the first worker found out. */

@@ -25,6 +25,7 @@ import { ENDED, FlowTracker, FORGED } from "./flow-tracker.ts";
 import { FragmentTable } from "./fragments.ts";
 import { GroRun } from "./gro-run.ts";
 import { IcmpRelate } from "./icmp-relate.ts";
+import { DNS_PORT, KnownAnswers } from "./known-answers.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import type { Device, Underlay } from "./ports.ts";
 import { Refusals } from "./refusals.ts";
@@ -68,6 +69,8 @@ export class Forwarder {
   readonly #run: GroRun;
   readonly #resets: Resets;
   readonly #refusals: Refusals;
+  /** Of the node's DNS server. */
+  readonly answers: KnownAnswers;
   /** Ends the flows that cannot go on. */
   readonly reaper: FlowReaper;
   /** Indexed by Drop. */
@@ -100,6 +103,7 @@ export class Forwarder {
     this.#relate = new IcmpRelate({ sum, tables, flows, decision: this.#decision });
     this.#fit = new Fit(flows, tables, health);
     this.#run = new GroRun(memory);
+    this.answers = new KnownAnswers(memory);
   }
 
   /** Packets dropped, by the name of the reason; those never met are left out. */
@@ -191,7 +195,20 @@ export class Forwarder {
     const gso = batch.gso[i]! as Gso;
     const gsoBytes = batch.gsoBytes[i]!;
     if (gso !== Gso.None && !isSuperPacket(packet, gso, gsoBytes)) return Drop.BadSuperPacket;
+    if (this.#isAnswered(gso)) return Drop.None;
     return this.#carry(0, DEVICE, gso, gsoBytes);
+  }
+
+  /** A question that a container of this node asks its gateway again. */
+  #isAnswered(gso: Gso): boolean {
+    const packet = this.#packet;
+    if (packet.protocol !== ip.Protocol.Udp || (packet.ports & 0xffff) !== DNS_PORT) return false;
+    const { endpoints, networks } = this.#tables;
+    const client = endpoints.get(packet.source);
+    if (gso !== Gso.None || packet.fragment || client?.vtep !== DEVICE) return false;
+    if (networks.get(client.vni)?.gateway !== packet.destination || !this.answers.answer(packet)) return false;
+    this.#egress.toDevice(packet, Gso.None, 0);
+    return true;
   }
 
   #inboundFrame(at: number, length: number, vtep: Ipv4, outerTos: number): Drop {

@@ -5,6 +5,8 @@ import type { Ipv4 } from "../lib/ip.ts";
 
 export const HEADER_BYTES = 12;
 export const RECORD_FIXED_BYTES = 10; // type, class, TTL, length
+/** An OPT record without options. */
+export const OPT_BYTES = 11;
 const MAX_NAME_BYTES = 255;
 const MAX_LABEL_BYTES = 63;
 const POINTER = 0xc0;

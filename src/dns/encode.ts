@@ -10,6 +10,7 @@ import {
   Flag,
   HEADER_BYTES,
   OPCODE_MASK,
+  OPT_BYTES,
   type Query,
   Rcode,
   TCP_BYTES,
@@ -21,7 +22,6 @@ import { encodeServices } from "./encode-services.ts";
 type Records = Extract<Answer, { kind: "records" }>;
 
 const ADDRESS_RECORD_BYTES = 16;
-const OPT_BYTES = 11;
 /** A compressed name: the question's. */
 const QUESTION_POINTER = 0xc000 | HEADER_BYTES;
 

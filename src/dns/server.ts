@@ -8,6 +8,7 @@ import { type Answer, codeOnly, parseQuery, type Query, Rcode, TCP_BYTES, udpLim
 import { encodeResponse } from "./encode.ts";
 import { Forwarder, type ForwardStats } from "./forward.ts";
 import { createHandlers, type Handler } from "./handlers.ts";
+import { type LastingAnswer, LastingAnswers } from "./lasting-answers.ts";
 import { Listener } from "./listener.ts";
 import type { Asker, Names } from "./names.ts";
 import { RateLimit } from "./rate-limit.ts";
@@ -33,6 +34,8 @@ export interface DnsServerOptions {
   readonly resolvers?: readonly string[];
   /** Domain to the resolvers that know it. */
   readonly forward?: Readonly<Record<string, readonly string[]>>;
+  /** Over UDP the same question of the same client has this answer until the next update(). */
+  readonly onLasting?: (answer: LastingAnswer) => void;
 }
 
 export interface DnsStats extends ForwardStats {
@@ -76,6 +79,7 @@ export class DnsServer {
   #ignored = 0;
   readonly #refusals = new RateLimit(REFUSALS_PER_SECOND);
   readonly #records = new RateLimit(RECORDS_PER_SECOND);
+  readonly #lasting: LastingAnswers | undefined;
   // BOUNDED: by the response codes there are; keyed by name.
   readonly #answersByRcode = new Map<string, number>();
 
@@ -84,7 +88,8 @@ export class DnsServer {
     this.#options = options;
     this.#names = options.names;
     const random = options.random ?? secureRandom;
-    const { clock, log, resolvers = [], forward = {} } = options;
+    const { clock, log, resolvers = [], forward = {}, onLasting } = options;
+    this.#lasting = onLasting && new LastingAnswers(clock, onLasting);
     this.#forwarder = new Forwarder({ clock, random, log, resolvers, forward });
     this.#handlers = createHandlers(random, this.#forwarder);
   }
@@ -199,7 +204,9 @@ export class DnsServer {
     const respond = (wanted: Answer) => {
       const answer = limit < TCP_BYTES || this.#mayHave(wanted, source) ? wanted : codeOnly(Rcode.Refused);
       this.#count(answer);
-      reply(encodeResponse(query, answer, limit));
+      const response = encodeResponse(query, answer, limit);
+      reply(response);
+      if (limit < TCP_BYTES) this.#lasting?.answered(source, via, message, query, answer, response);
     };
     // A stranger gets nothing, so that nobody uses us to reach others.
     const answer =

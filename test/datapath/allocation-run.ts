@@ -46,6 +46,11 @@ const fromA = [
   ...packets({ source: LOCAL, destination: REMOTE, protocol: "udp", payload: body }, 8),
   ...packets({ source: LOCAL, destination: VIP, protocol: "udp", payload: body }, 4),
 ];
+const ASKED = packets(
+  { source: LOCAL, destination: "10.192.32.1", protocol: "udp", destinationPort: 53, payload: new Uint8Array(40) },
+  4,
+);
+fromA.push(...ASKED);
 const fromB = [
   ...packets({ source: REMOTE, destination: LOCAL, payload: body }, 16),
   ...packets({ source: REMOTE, destination: LOCAL, protocol: "udp", payload: body }, 16),
@@ -70,6 +75,12 @@ const engines = [A, B].map((vtep, i) => {
 });
 
 const [first, second] = engines as [Engine, Engine];
+first.addAnswer({
+  client: ipv4(LOCAL),
+  server: ipv4("10.192.32.1"),
+  question: new Uint8Array(40),
+  response: new Uint8Array(60),
+});
 
 /** Lets both engines read until they have read so many packets. */
 function carry(count: number): void {

@@ -13,6 +13,7 @@ import { Names } from "../../src/dns/names.ts";
 import { DnsServer, type DnsServerOptions } from "../../src/dns/server.ts";
 import { TcpFrames } from "../../src/dns/tcp-frames.ts";
 import { type Clock, systemClock } from "../../src/lib/clock.ts";
+import { formatIpv4 } from "../../src/lib/ip.ts";
 import { createLog, silentLog } from "../../src/lib/log.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { exampleState, idOf, running, serviceRow, taskRow } from "./example-state.ts";
@@ -73,6 +74,55 @@ for (const [title, words, expected] of rows) {
     t.regex(await dig(await start(t), ...words), expected);
   });
 }
+
+test("an answer that holds until the names change is told, and no other", async (t) => {
+  const upstream = await FakeUpstream.start(answering("203.0.113.1"));
+  t.teardown(() => upstream.stop());
+  const lasting: string[] = [];
+  const started = await start(t, {
+    resolvers: [upstream.text],
+    onLasting: ({ client, server, question, response }) => {
+      const { id, questions } = decode(Buffer.from(question));
+      const answered = decode(Buffer.from(response));
+      t.is(answered.id, id);
+      t.deepEqual([formatIpv4(client), formatIpv4(server)], ["127.0.0.1", "127.0.0.1"]);
+      t.is(question.buffer.byteLength, question.length);
+      lasting.push(`${questions![0]!.name} ${questions![0]!.type} ${answered.answers!.length}`);
+    },
+  });
+  const ask = (...words: string[]) => dig(started, "+nocookie", ...words);
+  for (const word of ["search.web", "tasks.search.web", "search.1.web", "nothing.web", "www.example.org"]) {
+    await ask(word);
+  }
+  await ask("AAAA", "search.web");
+  await ask("SRV", "_9200._tcp.search.web");
+  await ask("+noedns", "SEARCH.web");
+  await ask("+tcp", "search.web");
+  await ask("+cookie", "search.web");
+  await ask("-c", "CH", "search.web");
+  t.deepEqual(lasting, [
+    "search.web A 1",
+    "search.1.web A 1",
+    "search.web AAAA 0",
+    "_9200._tcp.search.web SRV 1",
+    "SEARCH.web A 1",
+  ]);
+});
+
+test("answers that hold are told a thousand times a second at most", async (t) => {
+  let told = 0;
+  const clock = new VirtualClock();
+  const { server, port } = await start(t, { clock, onLasting: () => told++ });
+  const queries = Array.from({ length: 1100 }, (_, id) =>
+    encode({ type: "query", id, flags: 0x100, questions: [{ name: "search.web", type: "A" }] }),
+  );
+  for (let i = 0; i < queries.length; i += 50) await askUdp(port, queries.slice(i, i + 50), 50);
+  t.is(told, 1000);
+  await clock.advance(1000);
+  await askUdp(port, queries.slice(0, 1), 1);
+  t.is(told, 1001);
+  t.is(server.stats().queries, 1101);
+});
 
 test("other names are forwarded, single labels are not", async (t) => {
   const upstream = await FakeUpstream.start(answering("203.0.113.1"));

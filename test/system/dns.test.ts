@@ -206,6 +206,31 @@ systemTest("questions of containers leave no entry in the node's table of connec
   t.false(entries.includes(host.address), entries);
 });
 
+systemTest("a question that is asked again is answered in the packet path, until the names change", async (t) => {
+  const [node1] = lab().nodes;
+  const { host, gateway } = await containerOf("search", "dnsn1");
+  const answered = async () => JSON.parse(await node1!.ctl("stats", "--json")).datapath.namesAnswered as number;
+  const ask = async () => (await host.exec(["dig", "+short", "+nocookie", `@${gateway}`, "passing"])).trim();
+  const create = ["service", "create", "--name", "passing", "--network", "web", "--endpoint-mode", "dnsrr"];
+  await node1!.ctl(...create, "--", "sleep", "infinity");
+  const [task] = await untilRunning(node1!, "passing", 1);
+  await waitFor(async () => (await ask()) === addressOf(task!), { what: "an answer" });
+  await waitFor(async () => (await ask()) !== "" && (await answered()) > 0, { what: "an answer in the packet path" });
+  const before = await answered();
+  const queries = await queriesOf(node1!);
+  await waitFor(
+    async () => {
+      t.is(await ask(), addressOf(task!));
+      return (await answered()) > before;
+    },
+    { what: "another one" },
+  );
+  t.true((await queriesOf(node1!)) > queries, "it is counted among the queries");
+  await node1!.ctl("service", "scale", "passing=0");
+  await waitFor(async () => (await ask()) === "", { what: "the name without a task" });
+  await node1!.ctl("service", "rm", "passing");
+});
+
 systemTest("an answer follows a task that dies and comes back, on its node and on the other", async (t) => {
   const [node1] = lab().nodes;
   const { gateway } = await known();

@@ -1,0 +1,136 @@
+// Answers of this node's DNS server that hold until its names change. A container that asks the same again gets them here:
+// its packet is turned round, and neither the host's IP stack nor the server's thread is troubled.
+//
+// A fixed number of places, in sets: a question has its place in one set, and takes the oldest there.
+import { set16 } from "../lib/bytes.ts";
+import type { Ipv4 } from "../lib/ip.ts";
+import { fold } from "../packet/checksum.ts";
+import * as ip from "../packet/ipv4.ts";
+import type { PacketMemory } from "../packet/memory.ts";
+import type { Packet } from "../packet/packet.ts";
+import * as udp from "../packet/udp.ts";
+
+/** RFC 1035 section 4.2. */
+export const DNS_PORT = 53;
+
+const SETS = 512;
+const WAYS = 4;
+export const QUESTION_BYTES = 128;
+export const RESPONSE_BYTES = 384;
+/** A DNS message begins with its id, which is no part of the question. */
+const ID_BYTES = 2;
+const HEADER_BYTES = ip.IPV4_BYTES + udp.UDP_BYTES;
+
+export interface KnownAnswer {
+  client: Ipv4;
+  /** The address that was asked. */
+  server: Ipv4;
+  /** Whole DNS messages, RFC 1035 section 4.1, whatever their ids. */
+  question: Uint8Array;
+  response: Uint8Array;
+}
+
+export class KnownAnswers {
+  /** How many were given. */
+  given = 0;
+  readonly #u8: Uint8Array;
+  readonly #questions: number;
+  readonly #responses: number;
+  /** Indexed by place. One of another generation is free. */
+  readonly #generation = new Int32Array(SETS * WAYS);
+  readonly #client = new Int32Array(SETS * WAYS);
+  readonly #server = new Int32Array(SETS * WAYS);
+  readonly #questionBytes = new Uint16Array(SETS * WAYS);
+  readonly #responseBytes = new Uint16Array(SETS * WAYS);
+  /** Of each set, which of its places is taken next. */
+  readonly #next = new Uint8Array(SETS);
+  #current = 1;
+
+  constructor(memory: PacketMemory) {
+    this.#u8 = memory.u8;
+    this.#questions = memory.alloc(SETS * WAYS * QUESTION_BYTES);
+    this.#responses = memory.alloc(SETS * WAYS * RESPONSE_BYTES);
+  }
+
+  /** One that is too long is not kept. */
+  add({ client, server, question, response }: KnownAnswer): void {
+    if (question.length > QUESTION_BYTES || response.length > RESPONSE_BYTES) return;
+    const u8 = this.#u8;
+    const known = this.#find(client, server, question, 0, question.length);
+    const place = known >= 0 ? known : this.#takePlace(setOf(client, server, question, 0, question.length));
+    this.#generation[place] = this.#current;
+    this.#client[place] = client;
+    this.#server[place] = server;
+    this.#questionBytes[place] = question.length;
+    this.#responseBytes[place] = response.length;
+    u8.set(question, this.#questions + place * QUESTION_BYTES);
+    u8.set(response, this.#responses + place * RESPONSE_BYTES);
+  }
+
+  /** The server's names have changed. */
+  forget(): void {
+    this.#current = (this.#current + 1) | 0;
+    if (this.#current === 0) this.#current = 1;
+  }
+
+  /**
+   * Whether `packet`, a whole UDP datagram without IP options that was sent to DNS_PORT, could be turned into its answer.
+   * Hot path: must not allocate.
+   */
+  answer(packet: Packet): boolean {
+    const { u8, at, source, destination, ports, transport } = packet;
+    const bytes = packet.payloadBytes;
+    if (packet.headerBytes !== HEADER_BYTES || bytes > QUESTION_BYTES || bytes <= ID_BYTES || packet.hasSurplus)
+      return false;
+    const message = at + HEADER_BYTES;
+    const place = this.#find(source, destination, u8, message, bytes);
+    if (place < 0 || (!packet.partialChecksum && !packet.transportChecksumIsRight())) return false;
+    const responseBytes = this.#responseBytes[place]!;
+    const response = this.#responses + place * RESPONSE_BYTES;
+    u8.copyWithin(message + ID_BYTES, response + ID_BYTES, response + responseBytes);
+    const udpBytes = udp.UDP_BYTES + responseBytes;
+    ip.writeIpv4(u8, at, destination, source, ip.Protocol.Udp, udpBytes);
+    udp.writeUdp(u8, transport, DNS_PORT, ports >>> 16, responseBytes);
+    const pseudo = fold(ip.pseudoHeaderSum(destination, source, ip.Protocol.Udp, udpBytes));
+    set16(u8, transport + udp.CHECKSUM_AT, pseudo);
+    packet.parse(at, ip.IPV4_BYTES + udpBytes);
+    packet.partialChecksum = true;
+    this.given++;
+    return true;
+  }
+
+  #takePlace(set: number): number {
+    const way = this.#next[set]!;
+    this.#next[set] = (way + 1) % WAYS;
+    return set * WAYS + way;
+  }
+
+  /** The place of the question at `at`; -1: it is not known. */
+  #find(client: Ipv4, server: Ipv4, bytes: Uint8Array, at: number, length: number): number {
+    const first = WAYS * setOf(client, server, bytes, at, length);
+    for (let place = first; place < first + WAYS; place++) {
+      if (
+        this.#generation[place] === this.#current &&
+        this.#client[place] === client &&
+        this.#server[place] === server &&
+        this.#questionBytes[place] === length &&
+        this.#isQuestion(place, bytes, at, length)
+      )
+        return place;
+    }
+    return -1;
+  }
+
+  #isQuestion(place: number, bytes: Uint8Array, at: number, length: number): boolean {
+    const question = this.#questions + place * QUESTION_BYTES;
+    for (let i = ID_BYTES; i < length; i++) if (bytes[at + i] !== this.#u8[question + i]) return false;
+    return true;
+  }
+}
+
+/** FNV-1a over all but the id. */
+function setOf(client: Ipv4, server: Ipv4, bytes: Uint8Array, at: number, length: number): number {
+  let hash = Math.imul(client ^ 0x811c9dc5, 0x01000193) ^ server;
+  for (let i = at + ID_BYTES; i < at + length; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193);
+  return (hash ^ (hash >>> 16)) & (SETS - 1);
+}
