@@ -3,7 +3,7 @@ import { type Cidr, type Ipv4, ipv4, maskOf, parseIpv4 } from "../lib/ip.ts";
 import type { Random } from "../lib/random.ts";
 import { type Answer, codeOnly, type DnsRecord, type Query, Rcode, Type } from "./codec.ts";
 import type { Forwarder } from "./forward.ts";
-import type { Asker } from "./names.ts";
+import type { Asker, Names, NetworkNames } from "./names.ts";
 
 export type Handler = (query: Query, asker: Asker) => Answer | Promise<Answer> | undefined;
 
@@ -140,19 +140,34 @@ const ASKED_OF_TLDS: ReadonlySet<number> = new Set([Type.NS, Type.SOA, Type.DS, 
 
 /**
  * The forms that only overlay names have, of names that are not there, or not for this asker: single labels, what ends
- * in a network's name, `tasks.x`, `x.1`, and SRV names of those. Nobody else could know them, and asking would tell the
+ * in the name of a network of the asker's, `tasks.x`, `x.1`, and SRV names of those. Nobody else could know them, and asking would tell the
  * world what runs here.
  */
 const denyOwnForms: Handler = (query, asker) => {
-  const { names } = asker;
+  const { names, networks } = asker;
   const host = query.name.replace(/^(_[^.]+\.)+/, "");
   if (host === "") return undefined; // the root
   const labels = host.split(".");
-  const last = labels.at(-1)!;
-  const isOwn = names.isNetwork(last) || /^\d+$/.test(last) || (labels.length === 2 && labels[0] === "tasks");
+  const isOwn = isUnder(networks, labels) || isTasks(labels) || isElsewhere(host, labels, names);
   if (!isOwn && (labels.length > 1 || (host === query.name && ASKED_OF_TLDS.has(query.type)))) return undefined;
   return negative(names.domain.endsWith(`.${query.name}`) ? Rcode.NoError : Rcode.NXDomain, "", asker);
 };
+
+/** Or a name that the outside has would stand in for one that is gone. */
+function isUnder(networks: readonly NetworkNames[], labels: readonly string[]): boolean {
+  return networks.some(({ name }) => name === labels.at(-1));
+}
+
+/** `tasks.x` or `x.1`. */
+function isTasks(labels: readonly string[]): boolean {
+  return (labels.length === 2 && labels[0] === "tasks") || /^\d+$/.test(labels.at(-1)!);
+}
+
+/** On a network that the asker is not on. Another name there may be one of the outside: `app` and `dev` are domains too. */
+function isElsewhere(host: string, labels: readonly string[], names: Names): boolean {
+  if (!isUnder(names.networks, labels)) return false;
+  return labels.length === 1 || isTasks(labels.slice(0, -1)) || names.find(host, names.networks) !== undefined;
+}
 
 function wantsAddress({ type }: Query): boolean {
   return type === Type.A || type === Type.ANY;

@@ -143,11 +143,6 @@ export class Names {
     );
   }
 
-  /** Whether any network has that name, seen or not. */
-  isNetwork(name: string): boolean {
-    return this.networks.some((network) => network.name === name);
-  }
-
   #withoutDomain(name: string): string {
     return name.slice(0, -this.domain.length - 1);
   }
