@@ -1,4 +1,4 @@
-// What the sender of a packet that we drop is told: an ICMP error (RFC 792), or of TCP to a port without a service a
+// What the sender of a packet that we drop is told: an ICMP error (RFC 792), or of TCP to a port that nobody serves a
 // reset. RFC 1122 section 3.2.2 and RFC 1812 section 4.3.2 say about what none may be sent.
 import { set16, set32 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
@@ -31,7 +31,7 @@ const MESSAGES: readonly number[] = (() => {
   const messages: number[] = Array(Math.max(...Object.values(Drop)) + 1).fill(0);
   messages[Drop.NotAllowed] = unreachable(icmp.Unreachable.Prohibited);
   messages[Drop.NoRoute] = unreachable(icmp.Unreachable.Host); // the pool's networks are all attached to us
-  messages[Drop.NoTask] = unreachable(icmp.Unreachable.Host);
+  messages[Drop.NoTask] = unreachable(icmp.Unreachable.Port);
   messages[Drop.NoService] = unreachable(icmp.Unreachable.Port);
   messages[Drop.TooBig] = unreachable(icmp.Unreachable.FragmentationNeeded);
   messages[Drop.TtlExpired] = icmp.Type.TimeExceeded << 8;
@@ -81,7 +81,8 @@ export class Refusals {
       this.limited++;
       return;
     }
-    if (drop === Drop.NoService && packet.protocol === ip.Protocol.Tcp) this.#resets.segment(packet, from, vni);
+    const isClosed = drop === Drop.NoService || drop === Drop.NoTask;
+    if (isClosed && packet.protocol === ip.Protocol.Tcp) this.#resets.segment(packet, from, vni);
     else this.#sendError(packet, message, mtu, from, vni);
   }
 

@@ -203,10 +203,10 @@ const TOLD: Told[] = [
     source: "10.192.32.1",
   },
   {
-    name: "a VIP without tasks: host unreachable",
+    name: "a VIP without tasks: port unreachable",
     from: 0,
     packet: { source: CLIENT_A, destination: "10.192.32.3", protocol: "udp" },
-    icmp: "3/1",
+    icmp: "3/3",
     source: "10.192.32.1",
   },
   {

@@ -127,7 +127,21 @@ const ROWS: Row[] = [
     from: 0,
     packet: { source: "10.192.32.10", destination: "10.192.32.3" },
     drop: "no-task",
-    told: "3/1",
+    told: "reset",
+  },
+  {
+    name: "a port that a service without tasks publishes is closed",
+    from: 0,
+    packet: { source: "198.51.100.7", destination: "10.192.0.102", destinationPort: 9202 },
+    drop: "no-task",
+    told: "reset",
+  },
+  {
+    name: "and so is it to containers, on another node's address",
+    from: 0,
+    packet: { source: "10.192.32.10", destination: "192.0.2.12", destinationPort: 9202 },
+    drop: "no-task",
+    told: "reset",
   },
   {
     name: "a client from outside reaches a task on another node through the mesh, its address kept",
