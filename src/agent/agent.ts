@@ -180,9 +180,9 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
 }
 
 function openSession(config: Config, address: string, log: Log): Session {
-  const { listen } = config.cluster;
+  const { node, vxlan, mesh, cluster } = config;
   return new Session({
-    identity: { name: config.node.name, address, vxlanPort: config.vxlan.port, manager: listen !== undefined },
+    identity: { name: node.name, address, vxlanPort: vxlan.port, manager: cluster.listen !== undefined, mesh },
     managers: managersOf(config),
     snapshotPath: places(config).snapshot,
     clock: systemClock,

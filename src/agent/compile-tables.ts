@@ -57,8 +57,9 @@ export function compileTables(state: State, facts: NodeFacts): TableRows {
   ];
   for (const peer of state.nodes.values()) {
     if (peer.id === node.id) continue;
-    const { address, vxlanPort, ingressAddress } = peer;
-    rows.push({ kind: "peer", vtep: ipv4(address), port: vxlanPort, ingress: ipv4(ingressAddress), agent: true });
+    const { address, vxlanPort, ingressAddress, mesh } = peer;
+    const own = { vtep: ipv4(address), port: vxlanPort, ingress: ipv4(ingressAddress) };
+    rows.push({ kind: "peer", ...own, agent: true, mesh });
   }
   for (const network of state.networks.values()) {
     if (network === ingress) continue;
@@ -116,7 +117,8 @@ function addExternals(rows: TableRow[], state: State): void {
     rows.push({ kind: "endpoint", ip: ipv4(address), vni: network.vni, vtep: ipv4(vtep), mac: macOf(mac) });
     vteps.set(vtep, port);
   }
-  for (const [vtep, port] of vteps) rows.push({ kind: "peer", vtep: ipv4(vtep), port, ingress: 0, agent: false });
+  for (const [vtep, port] of vteps)
+    rows.push({ kind: "peer", vtep: ipv4(vtep), port, ingress: 0, agent: false, mesh: false });
 }
 
 function macOf(text: string): Mac {

@@ -1,5 +1,5 @@
 // Published ports as a person reads them: those that belong to a task, and nodes that leave one to a process.
-import type { HeldPort, PublishedPort, Service, State, Task } from "../cluster/schema.ts";
+import type { HeldPort, Node, PublishedPort, Service, State, Task } from "../cluster/schema.ts";
 
 /** The ports that the task's node answers for it alone. */
 export function hostPorts(state: State, { serviceId, desired }: Task): PublishedPort[] {
@@ -8,17 +8,25 @@ export function hostPorts(state: State, { serviceId, desired }: Task): Published
 }
 
 /** Which nodes do not answer which port, and what shows why. */
-export function portWarnings(state: State, { ports }: Service): string[] {
+export function portWarnings(state: State, { id, ports }: Service): string[] {
   const nodes = [...state.nodes.values()].toSorted((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-  return nodes.flatMap(({ name, heldPorts }) =>
-    heldPorts
-      .filter((held) => ports.some((port) => covers(port, held)))
-      .map(({ port, protocol, address }) => {
-        const where = address === "0.0.0.0" ? "" : ` at ${address}`;
-        const command = `ss -lnp${protocol === "tcp" ? "t" : "u"} sport = :${port}`;
-        return `${name} does not answer ${port}/${protocol}${where}: a process of its own listens there ('${command}' shows which)`;
-      }),
-  );
+  const hosts = new Set([...state.tasks.values()].filter(({ serviceId }) => serviceId === id).map((t) => t.nodeId));
+  return nodes.flatMap((node) => {
+    if (node.mesh) return heldWarnings(node, ports);
+    const unanswered = ports.filter(({ mode }) => mode === "ingress" || hosts.has(node.id));
+    const list = [...new Set(unanswered.map(({ published, protocol }) => `${published}/${protocol}`))].join(", ");
+    return list === "" ? [] : [`${node.name} does not answer ${list}: its configuration says 'mesh: off'`];
+  });
+}
+
+function heldWarnings({ name, heldPorts }: Node, ports: readonly PublishedPort[]): string[] {
+  return heldPorts
+    .filter((held) => ports.some((port) => covers(port, held)))
+    .map(({ port, protocol, address }) => {
+      const where = address === "0.0.0.0" ? "" : ` at ${address}`;
+      const command = `ss -lnp${protocol === "tcp" ? "t" : "u"} sport = :${port}`;
+      return `${name} does not answer ${port}/${protocol}${where}: a process of its own listens there ('${command}' shows which)`;
+    });
 }
 
 function covers({ published, protocol, address }: PublishedPort, held: HeldPort): boolean {

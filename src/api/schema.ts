@@ -243,6 +243,8 @@ export interface NodeView {
   leader: boolean;
   availability: "active" | "drain";
   state: "ready" | "down";
+  /** Whether it answers published ports. */
+  mesh: boolean;
   /** Whether its Docker answers. */
   docker: boolean;
   /** Tasks that are to run there. */

@@ -58,6 +58,7 @@ const FILTERS: Filters<NodeView> = {
   name: hasName,
   role: oneOf(["manager", "worker"], (row) => (row.manager ? "manager" : "worker")),
   availability: oneOf(["active", "drain"], (row) => row.availability),
+  mesh: oneOf(["on", "off"], meshWord),
 };
 
 const NODES: Listing<NodeView> = {
@@ -70,9 +71,15 @@ const NODES: Listing<NodeView> = {
     { header: "STATUS", value: (row) => capital(row.state) },
     { header: "AVAILABILITY", value: (row) => capital(row.availability) },
     { header: "MANAGER STATUS", value: managerStatus },
+    { header: "MESH", value: meshWord },
     { header: "TASKS", value: (row) => `${row.tasks}` },
   ],
 };
+
+/** As in the node's configuration. */
+function meshWord({ mesh }: NodeView): "on" | "off" {
+  return mesh ? "on" : "off";
+}
 
 /** In Docker's words: empty for a node that cannot lead. */
 function managerStatus({ manager, leader, state }: NodeView): string {

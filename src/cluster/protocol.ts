@@ -5,7 +5,7 @@ import { HeldPort, Id, Node, TaskStatus } from "./schema.ts";
 import type { StateJson } from "./state.ts";
 
 /** Who a node says that it is. */
-export const NodeIdentity = Node.pick({ name: true, address: true, vxlanPort: true, manager: true });
+export const NodeIdentity = Node.pick({ name: true, address: true, vxlanPort: true, manager: true, mesh: true });
 export type NodeIdentity = z.infer<typeof NodeIdentity>;
 
 /** Which lines of a task's log. */

@@ -224,6 +224,7 @@ function refusal(state: State, node: Node, { id, workload, constraints, ports }:
   if (violated !== undefined) return `${node.name} does not match ${violated}`;
   const hostPort = ports.find(({ mode }) => mode === "host");
   if (hostPort === undefined) return undefined;
+  if (!node.mesh) return `${node.name} answers no published port ('mesh: off')`;
   const isTaken = [...state.tasks.values()].some(
     ({ serviceId, nodeId, desired }) => serviceId === id && nodeId === node.id && desired === "running",
   );

@@ -42,6 +42,8 @@ export const Node = z.object({
   /** Its own address on the ingress network. */
   ingressAddress: Address,
   manager: z.boolean(),
+  /** Whether it answers published ports. */
+  mesh: z.boolean().default(true),
   availability: z.enum(["active", "drain"]),
   /** The leader's judgement of the node's session. A node that is down is set aside, not deleted. */
   state: z.enum(["ready", "down"]),

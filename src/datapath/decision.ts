@@ -103,9 +103,11 @@ export class Decision {
     const target = packet.ports & 0xffff;
     // The gateway's port 53 is the overlay's own DNS, whoever else publishes that port.
     if (destination === network.gateway && target === DNS_PORT) return Drop.None;
-    if (isOwn || peer !== undefined) {
+    if (isOwn || peer?.agent === true) {
       const isSession = packet.protocol === Protocol.Tcp && tables.node.sessionPorts.includes(target);
       if (isSession) return Drop.NotAllowed; // who reaches it can change the cluster
+    }
+    if (isOwn ? tables.node.mesh : peer?.mesh === true) {
       const published = tables.published.find(packet.protocol, target, destination, isOwn);
       if (published !== undefined) return this.#balance(packet, published);
     }

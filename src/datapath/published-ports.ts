@@ -12,11 +12,9 @@ interface Entrance {
 export class PublishedPorts {
   readonly #entrancesByPort = new Map<number, Entrance[]>(); // BOUNDED: 131,072 ports; keyed by portKey()
   readonly #heldByPort = new Map<number, Ipv4[]>(); // BOUNDED: by the published ports; keyed by portKey()
-  #isAnswered = true;
 
-  /** What the node itself answers. */
-  learnNode({ mesh, heldPorts }: NodeRow): void {
-    this.#isAnswered = mesh;
+  /** What processes answer. */
+  learnNode({ heldPorts }: NodeRow): void {
     this.#heldByPort.clear();
     for (const { protocol, port, address } of heldPorts) add(this.#heldByPort, portKey(protocol, port), address);
   }
@@ -40,7 +38,7 @@ export class PublishedPorts {
   find(protocol: number, port: number, address: Ipv4, isOwn: boolean): VipRow | undefined {
     const key = portKey(protocol, port);
     const entrances = this.#entrancesByPort.get(key);
-    if (entrances === undefined || (isOwn && !this.#isAnswered) || this.#isHeld(key, address, isOwn)) return undefined;
+    if (entrances === undefined || this.#isHeld(key, address, isOwn)) return undefined;
     for (let i = 0; i < entrances.length; i++) {
       const entrance = entrances[i]!;
       if (entrance.vip.hostMode && !isOwn) continue;

@@ -43,6 +43,8 @@ export interface PeerRow {
   ingress: Ipv4;
   /** It runs this agent, answers probes, and its outer checksums vouch for the inner ones. */
   agent: boolean;
+  /** It answers published ports. */
+  mesh: boolean;
 }
 
 /** An address that stands for the tasks of a service. */

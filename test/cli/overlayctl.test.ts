@@ -175,10 +175,10 @@ const outputs: [args: string, out: string[]][] = [
   [
     "node ls",
     [
-      "ID                            HOSTNAME   ADDRESS      STATUS    AVAILABILITY   MANAGER STATUS   TASKS",
-      `${id("node1")} *   node1      192.0.2.11   Ready     Active         Leader           1`,
-      `${id("node2")}     node2      192.0.2.12   Ready     Drain                           1`,
-      `${id("node3")}     node3      192.0.2.13   Down      Active                          0`,
+      "ID                            HOSTNAME   ADDRESS      STATUS    AVAILABILITY   MANAGER STATUS   MESH      TASKS",
+      `${id("node1")} *   node1      192.0.2.11   Ready     Active         Leader           on        1`,
+      `${id("node2")}     node2      192.0.2.12   Ready     Drain                           on        1`,
+      `${id("node3")}     node3      192.0.2.13   Down      Active                          on        0`,
     ],
   ],
   [

@@ -5,7 +5,7 @@ import type { State, TaskState, TaskStatus } from "../../src/cluster/schema.ts";
 import { applyChanges, stateFromJson } from "../../src/cluster/state.ts";
 
 export function identityOf(i: number): NodeIdentity {
-  return { name: `node${i}`, address: `192.0.2.${10 + i}`, vxlanPort: 4789, manager: i === 1 };
+  return { name: `node${i}`, address: `192.0.2.${10 + i}`, vxlanPort: 4789, manager: i === 1, mesh: true };
 }
 
 export class FakeNode {

@@ -3,6 +3,7 @@ import test from "ava";
 import type { AskedPortInput, CommandInput } from "../../src/cluster/commands.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { Cluster } from "./cluster-fixture.ts";
+import { FakeNode, identityOf } from "./fake-node.ts";
 
 const create = (name: string, ports: AskedPortInput[], rest: object = {}): CommandInput => ({
   type: "service.create",
@@ -103,6 +104,22 @@ test("with a port in host mode a node takes one task, and it is said why there i
   const { meshVip, hostVip } = cluster.service("a");
   t.is(meshVip, null);
   t.truthy(hostVip);
+});
+
+test("a node with `mesh: off` takes no task with a port in host mode, and it is said why", async (t) => {
+  const cluster = await Cluster.start(1);
+  const off = new FakeNode({ ...identityOf(2), mesh: false });
+  cluster.nodes.push(off);
+  await off.join(cluster.leader);
+  await cluster.leader.execute(create("a", [{ published: 80, target: 1, mode: "host" }], { replicas: 2 }));
+  await cluster.leader.execute(create("b", [{ published: 81, target: 1 }], { replicas: 2 }));
+  await cluster.settle();
+  t.deepEqual(cluster.spread("a"), [1, 0]);
+  const [waiting] = cluster.tasks("a").filter(({ nodeId }) => nodeId === null);
+  t.regex(waiting!.error!, /node2 answers no published port \('mesh: off'\)/);
+  t.deepEqual(cluster.spread("b"), [1, 1]);
+  await new FakeNode(identityOf(2)).join(cluster.leader);
+  t.is(cluster.tasks("a").filter(({ nodeId }) => nodeId === null).length, 0, "once it is on it takes one");
 });
 
 test("a node's word about ports that its processes have is in the state, and goes with them", async (t) => {

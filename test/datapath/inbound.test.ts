@@ -16,7 +16,7 @@ const EXTERNAL = "10.192.32.50";
 const MAC = "00:1b:21:0a:0b:0c";
 const EXTERNAL_ROWS: TableRow[] = [
   { kind: "endpoint", ip: ipv4(EXTERNAL), vni: WEB, vtep: ipv4(VTEP), mac: { high: 0x001b, low: 0x210a0b0c } },
-  { kind: "peer", vtep: ipv4(VTEP), port: 8472, ingress: 0, agent: false },
+  { kind: "peer", vtep: ipv4(VTEP), port: 8472, ingress: 0, agent: false, mesh: false },
 ];
 
 /** The first node receives a datagram; what comes of it. */

@@ -19,6 +19,7 @@ async function clusterWith(change: (row: TableRow) => TableRow): Promise<FakeNod
 const onVip = (change: object) => (row: TableRow) =>
   row.kind === "vip" && row.ip === VIP ? { ...row, ...change } : row;
 const onNode = (change: object) => (row: TableRow) => (row.kind === "node" ? { ...row, ...change } : row);
+const onPeer = (change: object) => (row: TableRow) => (row.kind === "peer" ? { ...row, ...change } : row);
 const published = { protocol: 6, published: 9201, target: 80 };
 const held = (address: string) => ({ protocol: 6, port: 9201, address: ipv4(address) });
 const TASK = "10.192.32.10:80";
@@ -50,6 +51,8 @@ const rows: [title: string, change: (row: TableRow) => TableRow, destination: st
   ],
   ["a port that another node's process has is that node's affair", onNode({ heldPorts: [held(B)] }), B, `${B}:9201`],
   ["a node with `mesh: off` does not answer", onNode({ mesh: false }), A, `${A}:9201`],
+  ["nor is it answered for", onPeer({ mesh: false }), B, `${B}:9201`],
+  ["an external VTEP publishes nothing", onPeer({ agent: false, mesh: false }), B, `${B}:9201`],
 ];
 test("from a container: a published port 53 leaves the DNS on the gateway alone", async (t) => {
   const fake = await clusterWith(onVip({ ports: [{ protocol: 17, published: 53, target: 53, address: 0 }] }));

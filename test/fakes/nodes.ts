@@ -155,7 +155,8 @@ export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
     },
   ];
   for (const [peer, ingress] of Object.entries(cluster.nodes)) {
-    if (peer !== vtep) rows.push({ kind: "peer", vtep: ipv4(peer), port: 4789, ingress: ipv4(ingress), agent: true });
+    if (peer === vtep) continue;
+    rows.push({ kind: "peer", vtep: ipv4(peer), port: 4789, ingress: ipv4(ingress), agent: true, mesh: true });
   }
   for (const [vni, { subnet, internal = false }] of Object.entries(cluster.networks)) {
     const { base, bits } = cidr(subnet);

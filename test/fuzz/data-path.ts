@@ -22,7 +22,7 @@ const LOCAL = "10.192.32.10";
 const REMOTE = "10.192.32.20";
 const KERNEL_ROWS: TableRow[] = [
   { kind: "endpoint", ip: ipv4("10.192.32.50"), vni: WEB, vtep: KERNEL, mac: { high: 2, low: 3 } },
-  { kind: "peer", vtep: KERNEL, port: 4789, ingress: 0, agent: false },
+  { kind: "peer", vtep: KERNEL, port: 4789, ingress: 0, agent: false, mesh: false },
 ];
 
 const SHAPES: Partial<Fields>[] = [

@@ -125,6 +125,19 @@ systemTest("a port that a node's process has stays its own there, and service ps
   await node1!.ctl("service", "rm", "shared");
 });
 
+systemTest("a published port of a service without tasks refuses at once, by TCP and UDP", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const ports = ["-p", "83:7", "-p", "83:7/udp"];
+  await node1!.ctl("service", "create", "--name", "none", "--replicas", "0", ...ports, "--", "sleep", "60");
+  for (const host of [lab().client, node1!, node2!]) {
+    const tcp = await host.tryExec(["curl", "-s", "-m", "5", `http://${node2!.address}:83`]);
+    t.is(tcp.status, 7, host.netns);
+    const { stderr } = await host.tryExec(program("ask", "udp", node2!.address, 83, 1));
+    t.regex(stderr, /ECONNREFUSED/, host.netns);
+  }
+  await node1!.ctl("service", "rm", "none");
+});
+
 systemTest("UDP keeps the client's address too", async (t) => {
   const [node1, , node3] = lab().nodes;
   await node1!.ctl("service", "create", "--name", "echo", "-p", "53:7/udp", "--", ...program("echo-server", 7));
@@ -162,6 +175,18 @@ systemTest(
     });
     t.not(await fetched(lab().client, `${node1!.address}:9200`, "name"), "");
     t.is((await runningTasks(node1!, "search")).length, 3);
+    t.regex(
+      (await node1!.shell("overlayctl service ps search")).stderr,
+      /rmen3 does not answer 9200\/tcp: .*mesh: off/,
+    );
+    t.regex(await node1!.ctl("node", "ls"), /rmen2 .* on .*\n.*rmen3 .* off /);
+    const options = ["--replicas 3 --detach", "--publish mode=host,target=9200,published=8080"];
+    t.is((await node1!.shell(publish("hosted", ...options))).status, 0);
+    const listing = (await node1!.shell("overlayctl service ps --no-trunc hosted")).stdout;
+    t.regex(listing, /rmen3 answers no published port \('mesh: off'\)/);
+    await node1!.ctl("service", "rm", "hosted");
+    const fromContainer = await node1!.container("default", ["curl", "-s", "-m", "5", `http://${node3!.address}:9200`]);
+    t.not(fromContainer.status, 0);
     await node3!.stopAgent();
     await node3!.exec(["overlayd", "down", "--config", node3!.configPath]);
     t.is((await node3!.exec(["nft", "list", "ruleset"])).trim(), "");

@@ -28,7 +28,8 @@ function askUdp(line: string): Promise<string> {
       socket.close();
       resolve(String(text));
     });
-    socket.send(line, Number(port), host);
+    // Connected: what anybody else sends is not for it, and a closed port is an error.
+    socket.connect(Number(port), host, () => socket.send(line));
   });
 }
 
