@@ -68,7 +68,7 @@ export function readLabels(labels: Readonly<Record<string, string>>): Attachment
   return {
     network: values.network ?? null,
     service: values.service === undefined ? null : checked("service", values.service, Name),
-    ports: listOf(values.publish).flatMap(portsOf),
+    ports: publishedIn(values.publish),
     name: values.name === undefined ? null : checked("name", values.name, Name),
     aliases: listOf(values.alias).map((alias) => checked("alias", alias, Alias)),
     address: values.ip ?? null,
@@ -77,6 +77,11 @@ export function readLabels(labels: Readonly<Record<string, string>>): Attachment
 
 function listOf(text: string | undefined): string[] {
   return text === undefined ? [] : text.split(",").map((part) => part.trim());
+}
+
+/** Short forms, or a long one, which has commas itself. */
+function publishedIn(text: string | undefined): PortWords[] {
+  return text?.includes("=") ? portsOf(text) : listOf(text).flatMap(portsOf);
 }
 
 function portsOf(text: string): PortWords[] {

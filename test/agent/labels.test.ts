@@ -27,6 +27,11 @@ const rows: [says: string, labels: Record<string, string>, spec: Partial<ReturnT
     },
   ],
   [
+    "a port in the long form",
+    { "overlayd.service": "search", "overlayd.publish": "mode=host,target=80,published=8080" },
+    { service: "search", ports: [{ published: 8080, target: 80, protocol: "tcp", mode: "host", address: null }] },
+  ],
+  [
     "a name and an address, spaces around them aside",
     { "overlayd.network": "web", "overlayd.name": " db ", "overlayd.ip": "10.192.32.9" },
     { network: "web", name: "db", address: "10.192.32.9" },
