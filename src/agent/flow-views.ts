@@ -1,11 +1,12 @@
 // The data path's flows in a person's words: services, tasks and nodes by their names.
 import type { FlowFilter, FlowView } from "../api/schema.ts";
+import { get } from "../api/views.ts";
 import type { State, Task } from "../cluster/schema.ts";
 import type { FlowRow } from "../datapath/flow-list.ts";
 import { UserError } from "../lib/errors.ts";
 import { parseIpv4 } from "../lib/ip.ts";
 
-/** `nodeName`: of the node whose flows they are. Throws UserError 404 for an endpoint that nobody knows. */
+/** `nodeName`: of the node whose flows they are. Throws UserError 404 for a service or endpoint that nobody knows. */
 export function flowViews(state: State, nodeName: string, flows: readonly FlowRow[], filter: FlowFilter): FlowView[] {
   const nodesByAddress = new Map([...state.nodes.values()].map((node) => [node.address, node.name]));
   const servicesByVip = new Map<string, string>();
@@ -17,6 +18,7 @@ export function flowViews(state: State, nodeName: string, flows: readonly FlowRo
     for (const address of Object.values(task.addresses)) tasksByAddress.set(address, task);
   }
   const wanted = filter.endpoint === undefined ? undefined : addressesOf(state, filter.endpoint);
+  const wantedService = filter.service === undefined ? undefined : get(state, "services", filter.service).name;
   const views: FlowView[] = [];
   for (const flow of flows) {
     const sides = [flow.client, flow.destination, flow.server].map(addressIn);
@@ -24,7 +26,7 @@ export function flowViews(state: State, nodeName: string, flows: readonly FlowRo
     const task = tasksByAddress.get(addressIn(flow.server));
     const ofTask = task === undefined ? undefined : (state.services.get(task.serviceId)?.name ?? task.serviceId);
     const service = (flow.vip === null ? ofTask : servicesByVip.get(flow.vip)) ?? null;
-    if (filter.service !== undefined && service !== filter.service) continue;
+    if (wantedService !== undefined && service !== wantedService) continue;
     views.push({
       protocol: String(flow.protocol),
       client: flow.client,

@@ -68,6 +68,14 @@ const rows: [
       ["search", "search.2", "node2"],
     ],
   ],
+  [
+    "those of a service by the beginning of its id",
+    { service: "searchx" },
+    [
+      ["search", "search.1", "node1"],
+      ["search", "search.2", "node2"],
+    ],
+  ],
   ["none of a service without any", { service: "other" }, []],
   [
     "those of a task, from it as well as to it",
@@ -89,6 +97,11 @@ for (const [title, filter, expected] of rows) {
     );
   });
 }
+
+test("a service that nobody knows is an error, with the one that may be meant", (t) => {
+  const call = () => flowViews(STATE, "node1", FLOWS, { limit: 100, service: "serch" });
+  t.throws(call, { instanceOf: UserError, message: "no such service: serch; did you mean 'search'?" });
+});
 
 test("an endpoint that nobody knows is an error, not an empty list", (t) => {
   const call = () => flowViews(STATE, "node1", FLOWS, { limit: 100, endpoint: "serch.1" });
