@@ -78,10 +78,10 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
   await passForwarding();
   watch.listen({
     opened: () => {
-      session.reportDocker(true);
+      session.reportFacts({ docker: true });
       void passForwarding(); // Docker sets its policy when it starts
     },
-    away: () => session.reportDocker(false),
+    away: () => session.reportFacts({ docker: false }),
     happened: () => {},
   });
   // A firewall that is loaded anew takes the rules away.
@@ -135,7 +135,7 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
       listen: (addresses) => dns.listen(addresses),
     },
     tasks,
-    heldPorts: (ports) => session.reportHeldPorts(ports),
+    observed: (facts) => session.reportFacts(facts),
     applied: (revision) => session.reportApplied(revision),
   });
   stops.push(() => tasks.close());

@@ -14,7 +14,7 @@ import { compileMesh } from "./compile-mesh.ts";
 import { compileTables } from "./compile-tables.ts";
 import { Latest } from "./latest.ts";
 
-/** Links and rules are watched; settings under /proc/sys and ports of processes are not. */
+/** Links and rules are watched; settings under /proc/sys, the node's addresses and ports of processes are not. */
 const REFRESH_MS = 30_000;
 
 export interface Sandbox {
@@ -35,16 +35,16 @@ export interface SyncParts {
   /** On which managers answer nodes. */
   sessionPorts: readonly number[];
   nodeId(): string | undefined;
-  hostAddresses(): readonly string[];
+  hostAddresses(): string[];
   /** Network namespaces of this node's containers, by the id of their task or endpoint. */
   sandboxes(): Promise<ReadonlyMap<string, Sandbox>>;
   dataPath: { apply(rows: TableRows): Promise<void> };
   links: { apply(desired: DesiredLinks): Promise<Problems> };
   /** Answers which ports are left to processes of the node. */
-  mesh: { apply(desired: DesiredMesh): Promise<readonly HeldPort[]> };
+  mesh: { apply(desired: DesiredMesh): Promise<HeldPort[]> };
   dns: { update(state: State): void; listen(addresses: readonly string[]): Promise<void> };
   tasks: { apply(tasks: readonly DesiredTask[]): void };
-  heldPorts(ports: readonly HeldPort[]): void;
+  observed(facts: { heldPorts?: HeldPort[]; addresses?: string[] }): void;
   /** `revision` is in force. */
   applied(revision: number): void;
 }
@@ -56,7 +56,7 @@ export class Sync {
   readonly #rest: Latest;
   #state: State | undefined;
   #problems: Problems = new Map();
-  #heldPorts: readonly HeldPort[] = [];
+  #heldPorts: HeldPort[] = [];
   #refresh: Timer | undefined;
 
   constructor(parts: SyncParts) {
@@ -72,7 +72,6 @@ export class Sync {
   /** A new snapshot, or news of this node's own tasks. */
   update(state: State): void {
     this.#state = state;
-    void this.#forwarding.ask();
     this.#askAll();
   }
 
@@ -98,7 +97,9 @@ export class Sync {
     if (this.#state === undefined || nodeId === undefined) return;
     dns.update(this.#state);
     const heldPorts = this.#heldPorts;
-    const facts = { nodeId, pool, mtu, meshOn, sessionPorts, heldPorts, hostAddresses: hostAddresses() };
+    const addresses = hostAddresses();
+    this.#parts.observed({ addresses });
+    const facts = { nodeId, pool, mtu, meshOn, sessionPorts, heldPorts, hostAddresses: addresses };
     await dataPath.apply(compileTables(this.#state, facts));
   }
 
@@ -128,6 +129,7 @@ export class Sync {
   }
 
   #askAll(): void {
+    void this.#forwarding.ask();
     void this.#linking.ask();
     void this.#rest.ask();
   }
@@ -161,10 +163,10 @@ export class Sync {
   }
 
   /** To processes of this node. */
-  #leavePorts(ports: readonly HeldPort[]): void {
+  #leavePorts(ports: HeldPort[]): void {
     if (JSON.stringify(ports) === JSON.stringify(this.#heldPorts)) return;
     this.#heldPorts = ports;
-    this.#parts.heldPorts(ports);
+    this.#parts.observed({ heldPorts: ports });
     void this.#forwarding.ask();
   }
 }

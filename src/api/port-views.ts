@@ -11,12 +11,24 @@ export function hostPorts(state: State, { serviceId, desired }: Task): Published
 export function portWarnings(state: State, { id, ports }: Service): string[] {
   const nodes = [...state.nodes.values()].toSorted((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
   const hosts = new Set([...state.tasks.values()].filter(({ serviceId }) => serviceId === id).map((t) => t.nodeId));
-  return nodes.flatMap((node) => {
+  const elsewhere = nodes.flatMap((node) => {
     if (node.mesh) return heldWarnings(node, ports);
     const unanswered = ports.filter(({ mode }) => mode === "ingress" || hosts.has(node.id));
     const list = [...new Set(unanswered.map(({ published, protocol }) => `${published}/${protocol}`))].join(", ");
     return list === "" ? [] : [`${node.name} does not answer ${list}: its configuration says 'mesh: off'`];
   });
+  return [...addressWarnings(nodes, ports), ...elsewhere];
+}
+
+/** Ports on addresses that no node has said to have, once all have said. Loopback is every node's. */
+function addressWarnings(nodes: readonly Node[], ports: readonly PublishedPort[]): string[] {
+  if (nodes.some(({ addresses }) => addresses.length === 0)) return [];
+  const known = new Set(nodes.flatMap(({ addresses }) => addresses));
+  return ports
+    .filter(({ address }) => address !== null && !known.has(address) && !address.startsWith("127."))
+    .map(({ published, protocol, address }) => {
+      return `nobody answers ${address}:${published}/${protocol}: no node has that address ('ip -4 address' shows those of one)`;
+    });
 }
 
 function heldWarnings({ name, heldPorts }: Node, ports: readonly PublishedPort[]): string[] {

@@ -35,7 +35,8 @@ export const AskedPort = z.object({
   target: Port,
   protocol: Protocol.default("tcp"),
   mode: PublishedPort.shape.mode,
-  address: PublishedPort.shape.address,
+  /** 0.0.0.0 is another word for all. */
+  address: PublishedPort.shape.address.transform((address) => (address === "0.0.0.0" ? null : address)),
 });
 /** As checked. */
 export type AskedPort = z.infer<typeof AskedPort>;

@@ -32,10 +32,11 @@ export function registerNode(draft: Draft, identity: NodeIdentity, context: Node
 }
 
 /** Takes over what the node observed of its tasks. */
-export function applyReport(draft: Draft, nodeId: string, { statuses, full, gone, heldPorts, docker }: Report): void {
+export function applyReport(draft: Draft, nodeId: string, report: Report): void {
+  const { statuses, full, gone, heldPorts, addresses, docker } = report;
   const node = draft.state.nodes.get(nodeId);
   if (node !== undefined) {
-    const told: Node = { ...node, heldPorts, docker: docker ?? node.docker };
+    const told: Node = { ...node, heldPorts, addresses, docker: docker ?? node.docker };
     if (JSON.stringify(told) !== JSON.stringify(node)) draft.put("nodes", told);
   }
   const told = new Set(statuses.map(({ taskId }) => taskId));
@@ -89,6 +90,7 @@ function addNode(draft: Draft, identity: NodeIdentity, { now, newId }: NodeConte
     availability: "active",
     state: "ready",
     heldPorts: [],
+    addresses: [],
     docker: false,
     createdAt: now,
   };

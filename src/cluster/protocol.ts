@@ -1,7 +1,7 @@
 // What the leader and a node's session say to each other: lines down a stream, reports up.
 import { z } from "zod";
 import type { Change } from "./schema.ts";
-import { HeldPort, Id, Node, TaskStatus } from "./schema.ts";
+import { Address, HeldPort, Id, Node, TaskStatus } from "./schema.ts";
 import type { StateJson } from "./state.ts";
 
 /** Who a node says that it is. */
@@ -55,6 +55,8 @@ export const Report = z.object({
   gone: z.array(Id).max(100_000),
   /** All published ports that the node leaves to processes of its own. */
   heldPorts: z.array(HeldPort).max(100_000).default([]),
+  /** All IPv4 addresses of its own links. */
+  addresses: z.array(Address).max(100_000).default([]),
   /** Whether its Docker answers; null: it has not tried yet. */
   docker: z.boolean().nullable().default(null),
   /** The highest revision of this session that is in force in all of the node's data path. */

@@ -25,6 +25,13 @@ export interface ReservedPort {
 /** Where ports are chosen that nobody named, as Docker does. */
 const CHOSEN = { first: 30_000, last: 32_767 };
 
+/** What no node has, RFC 6890 and RFC 1112. */
+const SPECIAL = [
+  { block: cidr("0.0.0.0/8"), what: "no host's" },
+  { block: cidr("224.0.0.0/4"), what: "a multicast group's" },
+  { block: cidr("240.0.0.0/4"), what: "reserved or broadcast" },
+];
+
 /** Has the service publish these ports too. Throws UserError 400 and 409. */
 export function publish(
   draft: Draft,
@@ -112,15 +119,13 @@ function check(
 
 function checkAddress(state: State, address: string | null, index: number): void {
   if (address === null) return;
+  const special = SPECIAL.find(({ block }) => contains(block, ipv4(address)))?.what;
   const network = [...state.networks.values()].find(({ subnet }) => contains(cidr(subnet), ipv4(address)));
-  if (network === undefined) return;
-  throw new UserError(
-    400,
-    `address ${address} is of network '${network.name}': nodes answer on addresses of their own`,
-    {
-      field: `ports.${index}.address`,
-    },
-  );
+  const what = special ?? (network && `of network '${network.name}'`);
+  if (what === undefined) return;
+  throw new UserError(400, `address ${address} is ${what}: nodes answer on addresses of their own`, {
+    field: `ports.${index}.address`,
+  });
 }
 
 /** A port on all addresses and the same on one of them cannot both be had. */

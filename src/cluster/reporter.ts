@@ -1,7 +1,7 @@
 // What a node has to tell the leader, and what of it the leader has: sends the difference until it is acknowledged.
 import type { Clock, Timer } from "../lib/clock.ts";
 import type { Report } from "./protocol.ts";
-import type { HeldPort, TaskStatus } from "./schema.ts";
+import type { TaskStatus } from "./schema.ts";
 
 const RETRY_MS = 1000;
 
@@ -14,23 +14,25 @@ export interface ReportLink {
   failed(error: unknown): void;
 }
 
+/** What a node observes of itself. */
+export type NodeFacts = Readonly<Pick<Report, "heldPorts" | "addresses" | "docker">>;
+
 /** What the leader has of a link. */
 interface Acknowledged {
   /** undefined: not told. */
   statuses: ReadonlyMap<string, TaskStatus> | undefined;
-  heldPorts: readonly HeldPort[];
-  docker: boolean | null;
+  facts: NodeFacts;
   applied: number;
 }
 
-const NOTHING: Acknowledged = { statuses: undefined, heldPorts: [], docker: null, applied: 0 };
+const NO_FACTS: NodeFacts = { heldPorts: [], addresses: [], docker: null };
+const NOTHING: Acknowledged = { statuses: undefined, facts: NO_FACTS, applied: 0 };
 
 export class Reporter {
   readonly #clock: Clock;
   /** undefined until the node has looked at its tasks for the first time. */
   #statuses: ReadonlyMap<string, TaskStatus> | undefined;
-  #heldPorts: readonly HeldPort[] = [];
-  #docker: boolean | null = null;
+  #facts = NO_FACTS;
   #applied = 0;
   #acknowledged = NOTHING;
   #link: ReportLink | undefined;
@@ -47,15 +49,8 @@ export class Reporter {
     this.#sendNews();
   }
 
-  /** All published ports that this node leaves to its processes. */
-  setHeldPorts(ports: readonly HeldPort[]): void {
-    this.#heldPorts = ports;
-    this.#sendNews();
-  }
-
-  /** Whether this node's Docker answers. */
-  setDocker(answers: boolean): void {
-    this.#docker = answers;
+  setFacts(facts: Partial<NodeFacts>): void {
+    this.#facts = { ...this.#facts, ...facts };
     this.#sendNews();
   }
 
@@ -83,10 +78,10 @@ export class Reporter {
   }
 
   #hasNews(): boolean {
-    const { statuses, gone, full, heldPorts, docker, applied } = this.#report();
+    const { statuses, gone, full, applied } = this.#report();
     const told = this.#acknowledged;
-    if (JSON.stringify(heldPorts) !== JSON.stringify(told.heldPorts)) return true;
-    return full || statuses.length > 0 || gone.length > 0 || applied !== told.applied || docker !== told.docker;
+    if (JSON.stringify(this.#facts) !== JSON.stringify(told.facts)) return true;
+    return full || statuses.length > 0 || gone.length > 0 || applied !== told.applied;
   }
 
   #report(): Report {
@@ -96,8 +91,7 @@ export class Reporter {
       statuses: [...current.values()].filter((status) => !same(status, told.get(status.taskId))),
       gone: [...told.keys()].filter((taskId) => !current.has(taskId)),
       full: this.#acknowledged.statuses === undefined && this.#statuses !== undefined,
-      heldPorts: [...this.#heldPorts],
-      docker: this.#docker,
+      ...this.#facts,
       applied: this.#applied,
     };
   }
@@ -108,14 +102,11 @@ export class Reporter {
     if (link === undefined || this.#sending) return;
     this.#sending = true;
     this.#beat?.cancel();
-    const [report, statuses] = [this.#report(), this.#statuses];
+    const [report, statuses, facts] = [this.#report(), this.#statuses, this.#facts];
     let failed = false;
     try {
       await link.send(report);
-      if (this.#link === link) {
-        const { heldPorts, docker, applied } = report;
-        this.#acknowledged = { statuses, heldPorts, docker, applied };
-      }
+      if (this.#link === link) this.#acknowledged = { statuses, facts, applied: report.applied };
     } catch (error) {
       failed = true;
       if (this.#link === link) link.failed(error);

@@ -49,6 +49,8 @@ export const Node = z.object({
   state: z.enum(["ready", "down"]),
   /** As the node itself reports. */
   heldPorts: z.array(HeldPort).default([]),
+  /** Likewise: those of its links. */
+  addresses: z.array(Address).default([]),
   /** Likewise: whether its Docker answers. */
   docker: z.boolean().default(false),
   createdAt: Millis,

@@ -7,8 +7,8 @@ import type { Log } from "../lib/log.ts";
 import { type Random, systemRandom } from "../lib/random.ts";
 import type { CommandInput, CommandResult } from "./commands.ts";
 import { BEATS_PER_PERIOD, type LogQuery, type NodeIdentity, StreamLine } from "./protocol.ts";
-import { Reporter } from "./reporter.ts";
-import type { HeldPort, State, TaskStatus } from "./schema.ts";
+import { type NodeFacts, Reporter } from "./reporter.ts";
+import type { State, TaskStatus } from "./schema.ts";
 import { readSnapshot, type Snapshot, SnapshotWriter } from "./snapshot-file.ts";
 import { applyChanges, parseChanges, stateFromJson } from "./state.ts";
 import { httpTransport, type Transport, UnreachableError } from "./transport.ts";
@@ -122,14 +122,9 @@ export class Session {
     this.#reporter.setStatuses(statuses);
   }
 
-  /** Whether this node's Docker answers. */
-  reportDocker(answers: boolean): void {
-    this.#reporter.setDocker(answers);
-  }
-
-  /** All published ports that this node leaves to processes of its own. */
-  reportHeldPorts(ports: readonly HeldPort[]): void {
-    this.#reporter.setHeldPorts(ports);
+  /** What this node observes of itself; what is left out is as it was. */
+  reportFacts(facts: Partial<NodeFacts>): void {
+    this.#reporter.setFacts(facts);
   }
 
   /** `revision` is in force in all of this node's data path. Called for every state that was notified. */

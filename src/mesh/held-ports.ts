@@ -20,7 +20,7 @@ export class HeldPorts {
   }
 
   /** Of `ports`, those that are to be left alone. Addresses of the pool are the gateways', and never published on. */
-  async among(ports: readonly MeshPort[], pool: Cidr): Promise<readonly HeldPort[]> {
+  async among(ports: readonly MeshPort[], pool: Cidr): Promise<HeldPort[]> {
     const doubtful = ports.filter((port) => !this.#ours.has(keyOf(port)));
     if (doubtful.length === 0) {
       this.#ours = new Set(ports.map(keyOf));

@@ -40,7 +40,7 @@ export interface Mesh {
    * Makes it so, all at once, but for ports that processes of this node have: those are the answer. Doing it again costs
    * little, and puts back what somebody removed.
    */
-  apply(desired: DesiredMesh): Promise<readonly HeldPort[]>;
+  apply(desired: DesiredMesh): Promise<HeldPort[]>;
   /** From now on puts back at once what somebody removes. */
   watch(): void;
   /** Looks after nothing any more; what is in force stays where it can. */

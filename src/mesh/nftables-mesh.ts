@@ -41,7 +41,7 @@ export class NftablesMesh implements Mesh {
     this.#table = table;
   }
 
-  apply(desired: DesiredMesh): Promise<readonly HeldPort[]> {
+  apply(desired: DesiredMesh): Promise<HeldPort[]> {
     return this.#inTurn(async () => {
       const held = await this.#held.among(desired.ports, desired.pool);
       await this.#put(desired, ruleset(this.#table, desired, held));

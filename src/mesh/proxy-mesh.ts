@@ -32,7 +32,7 @@ export class ProxyMesh implements Mesh {
     this.#clock = clock;
   }
 
-  apply({ ports }: DesiredMesh): Promise<readonly HeldPort[]> {
+  apply({ ports }: DesiredMesh): Promise<HeldPort[]> {
     return this.#inTurn(() => this.#apply(ports));
   }
 

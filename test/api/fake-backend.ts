@@ -45,6 +45,7 @@ export function nodeRow(name: string, over: Partial<Node> = {}): Node {
     availability: "active",
     state: "ready",
     heldPorts: [],
+    addresses: [`192.0.2.${10 + number}`],
     docker: true,
     createdAt: 0,
     ...over,

@@ -16,6 +16,15 @@ const rows: [title: string, ports: PublishedPort[], node2: Partial<Node>, says: 
   ["a process has it on one address", [port()], held("192.0.2.12"), /80\/tcp at 192\.0\.2\.12: a process/],
   ["a process has it on another address", [port({ address: "192.0.2.11" })], held("192.0.2.12"), undefined],
   ["the mesh is off", [port()], { mesh: false }, /^node2 does not answer 80\/tcp: its configuration says 'mesh: off'/],
+  ["a node has the address", [port({ address: "192.0.2.12" })], {}, undefined],
+  ["every node has the address", [port({ address: "127.0.0.1" })], {}, undefined],
+  [
+    "no node has the address",
+    [port({ address: "10.0.0.9" })],
+    {},
+    /^nobody answers 10\.0\.0\.9:80\/tcp: no node has that address/,
+  ],
+  ["a node has not said yet which addresses it has", [port({ address: "10.0.0.9" })], { addresses: [] }, undefined],
   ["the mesh is off, and nothing published", [], { mesh: false }, undefined],
   ["the mesh is off where a task has it in host mode", [port({ mode: "host" })], { mesh: false }, /'mesh: off'/],
 ];

@@ -70,10 +70,24 @@ test("one port on two addresses leads to one target only", async (t) => {
   await t.throwsAsync(asking, { instanceOf: UserError, message: /leads elsewhere than 192\.0\.2\.11:80\/tcp/ });
 });
 
-test("an address of a network is none of a node", async (t) => {
+for (const [address, says] of [
+  ["10.192.16.1", /10\.192\.16\.1 is of network 'default': nodes answer on addresses of their own/],
+  ["0.0.0.1", /0\.0\.0\.1 is no host's/],
+  ["224.0.0.251", /224\.0\.0\.251 is a multicast group's/],
+  ["255.255.255.255", /255\.255\.255\.255 is reserved or broadcast/],
+] as const) {
+  test(`${address} is none of a node: it is refused`, async (t) => {
+    const cluster = await Cluster.start(1);
+    const asking = cluster.leader.execute(create("a", [{ published: 80, target: 1, address }]));
+    const error = await t.throwsAsync(asking, { instanceOf: UserError, message: says });
+    t.is((error as UserError).field, "ports.0.address");
+  });
+}
+
+test("0.0.0.0 is every address", async (t) => {
   const cluster = await Cluster.start(1);
-  const asking = cluster.leader.execute(create("a", [{ published: 80, target: 1, address: "10.192.16.1" }]));
-  await t.throwsAsync(asking, { instanceOf: UserError, message: /10\.192\.16\.1 is of network 'default'/ });
+  await cluster.leader.execute(create("a", [{ published: 80, target: 1, address: "0.0.0.0" }]));
+  t.is(cluster.service("a").ports[0]!.address, null);
 });
 
 test("ports that nobody named are chosen from 30000 up, past those that are taken, and freed with their service", async (t) => {
@@ -122,13 +136,13 @@ test("a node with `mesh: off` takes no task with a port in host mode, and it is 
   t.is(cluster.tasks("a").filter(({ nodeId }) => nodeId === null).length, 0, "once it is on it takes one");
 });
 
-test("a node's word about ports that its processes have is in the state, and goes with them", async (t) => {
+test("a node's word about its addresses, and ports that its processes have, is in the state, and goes with them", async (t) => {
   const cluster = await Cluster.start(2);
   const session = await cluster.leader.openSession(cluster.nodes[1]!.identity, { send: () => {}, close: () => {} });
   const report = { statuses: [], full: true, gone: [], applied: 0 };
   const heldPorts = [{ port: 80, protocol: "tcp" as const, address: "0.0.0.0" }];
-  await cluster.leader.report(session, { ...report, heldPorts });
-  t.deepEqual(cluster.node("node2").heldPorts, heldPorts);
+  await cluster.leader.report(session, { ...report, heldPorts, addresses: ["192.0.2.12"] });
+  t.like(cluster.node("node2"), { heldPorts, addresses: ["192.0.2.12"] });
   await cluster.leader.report(session, report);
   t.deepEqual(cluster.node("node2").heldPorts, []);
 });

@@ -25,6 +25,7 @@ export function nodeRow(name: string, address: string, ingressAddress: string): 
     availability: "active",
     state: "ready",
     heldPorts: [],
+    addresses: [],
     mesh: true,
     docker: true,
     createdAt: 0,
