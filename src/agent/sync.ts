@@ -16,6 +16,8 @@ import { Latest } from "./latest.ts";
 
 /** Links and rules are watched; settings under /proc/sys, the node's addresses and ports of processes are not. */
 const REFRESH_MS = 30_000;
+/** While processes have published ports: one that ends gives its port to the mesh. */
+const HELD_MS = 2000;
 
 export interface Sandbox {
   /** Its name under /run/netns. */
@@ -58,6 +60,7 @@ export class Sync {
   #problems: Problems = new Map();
   #heldPorts: HeldPort[] = [];
   #refresh: Timer | undefined;
+  #heldCheck: Timer | undefined;
 
   constructor(parts: SyncParts) {
     this.#parts = parts;
@@ -87,6 +90,7 @@ export class Sync {
 
   async stop(): Promise<void> {
     this.#refresh?.cancel();
+    this.#heldCheck?.cancel();
     await Promise.all([this.#forwarding.stop(), this.#linking.stop(), this.#rest.stop()]);
   }
 
@@ -124,14 +128,16 @@ export class Sync {
     await this.#linking.settled();
     await this.#forwarding.settled();
     this.#parts.applied(state.revision);
-    this.#refresh?.cancel();
-    this.#refresh = this.#parts.clock.after(REFRESH_MS, () => this.#askAll());
+    this.#heldCheck?.cancel();
+    if (this.#heldPorts.length > 0) this.#heldCheck = this.#parts.clock.after(HELD_MS, () => void this.#rest.ask());
   }
 
   #askAll(): void {
     void this.#forwarding.ask();
     void this.#linking.ask();
     void this.#rest.ask();
+    this.#refresh?.cancel();
+    this.#refresh = this.#parts.clock.after(REFRESH_MS, () => this.#askAll());
   }
 
   #desiredLinks(state: State, nodeId: string, sandboxes: ReadonlyMap<string, Sandbox>): DesiredLinks {

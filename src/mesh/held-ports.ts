@@ -1,22 +1,26 @@
 // Which published ports processes of this node had first.
-import { readFile } from "node:fs/promises";
 import type { HeldPort, Protocol } from "../cluster/schema.ts";
-import { type Cidr, contains, ipv4 } from "../lib/ip.ts";
-import { type ListedSocket, socketsIn, TCP_LISTEN, UDP_UNCONNECTED } from "../lib/proc-net.ts";
+import { run } from "../lib/command.ts";
+import { type Cidr, contains, ipv4, parseIpv4 } from "../lib/ip.ts";
 import type { MeshPort } from "./mesh.ts";
 
 export const EVERY_ADDRESS = "0.0.0.0";
 
-export type Listeners = Record<Protocol, readonly ListedSocket[]>;
+/** A socket that takes what anybody sends by IPv4. */
+export interface Listener {
+  protocol: Protocol;
+  address: string;
+  port: number;
+}
 
 /** Remembers which ports were free when they were published: a process that comes later does not take them away. */
 export class HeldPorts {
-  readonly #readListeners: () => Promise<Listeners>;
+  readonly #listeners: () => Promise<readonly Listener[]>;
   // BOUNDED: by the published ports; keyed by ADDRESS:PORT/PROTOCOL.
   #ours: ReadonlySet<string> = new Set();
 
-  constructor(readListeners: () => Promise<Listeners> = listenersHere) {
-    this.#readListeners = readListeners;
+  constructor(listeners: () => Promise<readonly Listener[]> = listenersHere) {
+    this.#listeners = listeners;
   }
 
   /** Of `ports`, those that are to be left alone. Addresses of the pool are the gateways', and never published on. */
@@ -26,19 +30,18 @@ export class HeldPorts {
       this.#ours = new Set(ports.map(keyOf));
       return [];
     }
-    const listeners = await this.#readListeners();
-    const heldBy = new Map(doubtful.map((port) => [keyOf(port), holdersOf(port, listeners[port.protocol], pool)]));
+    const listeners = await this.#listeners();
+    const heldBy = new Map(doubtful.map((port) => [keyOf(port), holdersOf(port, listeners, pool)]));
     this.#ours = new Set(ports.map(keyOf).filter((key) => (heldBy.get(key) ?? []).length === 0));
     return [...heldBy.values()].flat();
   }
 }
 
-function holdersOf({ port, protocol, address }: MeshPort, sockets: readonly ListedSocket[], pool: Cidr): HeldPort[] {
+function holdersOf({ port, protocol, address }: MeshPort, listeners: readonly Listener[], pool: Cidr): HeldPort[] {
   const addresses = new Set<string>();
-  for (const socket of sockets) {
-    if (socket.port !== port || socket.address === undefined || contains(pool, ipv4(socket.address))) continue;
-    if (address === null || socket.address === address || socket.address === EVERY_ADDRESS)
-      addresses.add(socket.address);
+  for (const other of listeners) {
+    if (other.port !== port || other.protocol !== protocol || contains(pool, ipv4(other.address))) continue;
+    if (address === null || other.address === address || other.address === EVERY_ADDRESS) addresses.add(other.address);
   }
   const held = addresses.has(EVERY_ADDRESS) ? [EVERY_ADDRESS] : [...addresses].sort();
   return held.map((where) => ({ port, protocol, address: where }));
@@ -48,18 +51,18 @@ function keyOf({ port, protocol, address }: MeshPort): string {
   return `${address}:${port}/${protocol}`;
 }
 
-/** Of this process's network namespace. */
-async function listenersHere(): Promise<Listeners> {
-  const read = async (name: string, state: string): Promise<ListedSocket[]> => {
-    // A kernel without IPv6 has no such file.
-    const table = await readFile(`/proc/self/net/${name}`, "utf8").catch(() => "");
-    return socketsIn(table, state);
-  };
-  const [tcp, tcp6, udp, udp6] = await Promise.all([
-    read("tcp", TCP_LISTEN),
-    read("tcp6", TCP_LISTEN),
-    read("udp", UDP_UNCONNECTED),
-    read("udp6", UDP_UNCONNECTED),
-  ]);
-  return { tcp: [...tcp, ...tcp6], udp: [...udp, ...udp6] };
+/** Of this process's network namespace. Only ss(8) tells what /proc does not: whether `[::]` takes IPv4 too. */
+async function listenersHere(): Promise<readonly Listener[]> {
+  return listenersIn(await run(["ss", "-Hlntu"]));
+}
+
+/** Lines of `ss -Hlntu`: netid, state, two queues, local ADDRESS:PORT and more. `*` is `[::]` without IPV6_V6ONLY. */
+export function listenersIn(listing: string): Listener[] {
+  return listing.split("\n").flatMap((line) => {
+    const [, protocol, local = "", port] = /^(tcp|udp)\s+\S+\s+\d+\s+\d+\s+(\S+):(\d+)\s/.exec(line) ?? [];
+    const bare = local.replace(/%.*/, "").replace(/^\[::ffff:(.*)\]$/, "$1");
+    const address = bare === "*" ? EVERY_ADDRESS : bare;
+    if (protocol === undefined || parseIpv4(address) === undefined) return [];
+    return [{ protocol: protocol as Protocol, address, port: Number(port) }];
+  });
 }

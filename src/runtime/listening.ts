@@ -1,11 +1,12 @@
 // Whether somebody listens on a TCP port of a network namespace, seen through any process in it: proc_net_tcp(5).
 import { readFile } from "node:fs/promises";
 import { type Clock, delay } from "../lib/clock.ts";
-import { socketsIn, TCP_LISTEN } from "../lib/proc-net.ts";
 
 /** Who does not listen by then may never. */
 const DEADLINE_MS = 10_000;
 const LOOK_MS = 20;
+/** A state of a socket, as the kernel prints it. */
+const TCP_LISTEN = "0A";
 
 /** Resolves when somebody listens on one of the ports, or has had time enough to; at once without ports. */
 export async function untilListening(clock: Clock, pid: number, ports: readonly number[]): Promise<void> {
@@ -20,8 +21,12 @@ export async function isListening(pid: number, ports: readonly number[]): Promis
   return tables.some((table) => ports.some((port) => hasListener(table, port)));
 }
 
+/** Lines of the table: slot, local ADDRESS:PORT in hex, remote, state and more. */
 export function hasListener(table: string, port: number): boolean {
-  return socketsIn(table, TCP_LISTEN).some((socket) => socket.port === port);
+  return table.split("\n").some((line) => {
+    const [, local = "", , state] = line.trim().split(/\s+/);
+    return state === TCP_LISTEN && Number.parseInt(local.slice(local.indexOf(":") + 1), 16) === port;
+  });
 }
 
 async function tableOf(pid: number, name: string): Promise<string> {
