@@ -11,6 +11,7 @@ import { ruleset } from "./nftables.ts";
 
 interface Applied {
   desired: DesiredMesh;
+  held: readonly HeldPort[];
   text: string;
   /** The table as the kernel lists it. */
   listing: string | undefined;
@@ -44,7 +45,7 @@ export class NftablesMesh implements Mesh {
   apply(desired: DesiredMesh): Promise<HeldPort[]> {
     return this.#inTurn(async () => {
       const held = await this.#held.among(desired.ports, desired.pool);
-      await this.#put(desired, ruleset(this.#table, desired, held));
+      await this.#put(desired, held);
       return held;
     });
   }
@@ -78,26 +79,30 @@ export class NftablesMesh implements Mesh {
     return result;
   }
 
-  async #put(desired: DesiredMesh, text: string): Promise<void> {
+  async #put(desired: DesiredMesh, held: readonly HeldPort[]): Promise<void> {
+    const text = ruleset(this.#table, desired, held);
     const known = this.#applied?.text === text ? this.#applied.listing : undefined;
     if (known !== undefined && (await this.#listing()) === known) return;
     await nft(["-f", "-"], text);
-    const before = this.#applied?.desired.ports ?? [];
+    // Where somebody took the rules away, clients may have met none of them.
+    const isRepair = known !== undefined;
+    const { desired: { ports = [] } = {}, held: formerlyHeld = [] } = (isRepair ? undefined : this.#applied) ?? {};
+    const before = udpEntrances(ports, formerlyHeld);
     // The same text makes the same listing; what is listed now may have been changed again already.
-    this.#applied = { desired, text, listing: known ?? (await this.#listing()) };
-    await this.#forgetFlows(changedUdpPorts(before, desired.ports));
+    this.#applied = { desired, held, text, listing: known ?? (await this.#listing()) };
+    await this.#forgetFlows(differing(before, udpEntrances(desired.ports, held)));
   }
 
   /** Never rejects: apply() is tried again. */
   async #restore(): Promise<void> {
     if (this.#applied === undefined) return;
-    const { desired, text, listing } = this.#applied;
+    const { desired, held, listing } = this.#applied;
     try {
       if ((await this.#listing()) === listing) return;
       this.#log.warn("somebody changed overlayd's table in nftables: it is put back", {
         reason: `table ip ${this.#table}`,
       });
-      await this.#put(desired, text);
+      await this.#put(desired, held);
     } catch (error) {
       this.#log.error("the table in nftables cannot be put back yet", { reason: messageOf(error) });
     }
@@ -149,13 +154,18 @@ export function changesOf(table: string): (line: string) => boolean {
   };
 }
 
+/** Where each published UDP port leads, in words that differ when that does. */
+export function udpEntrances(ports: readonly MeshPort[], held: readonly HeldPort[]): Map<number, string> {
+  const entrances = new Map<number, string>();
+  const add = (port: number, word: string) => entrances.set(port, `${entrances.get(port) ?? ""} ${word}`);
+  for (const { protocol, port, vip, address } of ports) if (protocol === "udp") add(port, `${address}>${vip}`);
+  for (const { protocol, port, address } of held) if (protocol === "udp") add(port, `not ${address}`);
+  return entrances;
+}
+
 /** Ports that lead elsewhere than before. */
-export function changedUdpPorts(before: readonly MeshPort[], after: readonly MeshPort[]): Set<number> {
-  const targets = (ports: readonly MeshPort[]) =>
-    new Map(ports.filter(({ protocol }) => protocol === "udp").map(({ port, vip }) => [port, vip]));
-  const old = targets(before);
-  const now = targets(after);
-  return new Set([...old.keys(), ...now.keys()].filter((port) => old.get(port) !== now.get(port)));
+export function differing(before: ReadonlyMap<number, string>, after: ReadonlyMap<number, string>): Set<number> {
+  return new Set([...before.keys(), ...after.keys()].filter((port) => before.get(port) !== after.get(port)));
 }
 
 async function nft(args: readonly string[], input = ""): Promise<string> {

@@ -17,6 +17,7 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     `add table ip ${name}`,
     `delete table ip ${name}`,
     `table ip ${name} {`,
+    ...collection("set vips", "ipv4_addr", [...new Set(desired.ports.map(({ vip }) => vip))].toSorted()),
     ...PROTOCOLS.flatMap((protocol) => collections(protocol, desired.ports, held)),
     ...chain("published", [
       // Or the gateways' own ports, such as DNS, would be taken away.
@@ -49,8 +50,12 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     ]),
     ...chain("prerouting", ["type nat hook prerouting priority dstnat; policy accept;", "jump published"]),
     ...chain("output", ["type nat hook output priority -100; policy accept;", "jump published"]),
+    // A reply is never the first packet of a connection, unless somebody made the kernel forget that: as one it would
+    // go out with the VIP as its source, and stand in the way of the client's next packet.
+    ...chain("input", ["type nat hook input priority 100; policy accept;", `iifname ${tun} ip saddr @vips drop`]),
     ...chain("postrouting", [
       "type nat hook postrouting priority srcnat; policy accept;",
+      `iifname ${tun} ip saddr @vips drop`,
       `iifname ${tun} ip saddr ${pool} ip daddr != ${pool} oifname != ${tun} masquerade`,
       ...(ingressAddress === null ? [] : [`oifname ${tun} ip saddr 127.0.0.0/8 snat to ${ingressAddress}`]),
     ]),

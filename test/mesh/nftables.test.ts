@@ -3,7 +3,7 @@ import test from "ava";
 import { cidr } from "../../src/lib/ip.ts";
 import type { DesiredMesh, MeshPort } from "../../src/mesh/mesh.ts";
 import { ruleset } from "../../src/mesh/nftables.ts";
-import { changedUdpPorts, changesOf } from "../../src/mesh/nftables-mesh.ts";
+import { changesOf, differing, udpEntrances } from "../../src/mesh/nftables-mesh.ts";
 
 function port(protocol: MeshPort["protocol"], number: number, vip: string, address: string | null = null): MeshPort {
   return { protocol, port: number, vip, address, proxyProtocol: false };
@@ -98,7 +98,8 @@ for (const [title, lines, expected] of transactions) {
 
 test("only UDP ports that lead elsewhere have changed", (t) => {
   const udp = (number: number, vip: string): MeshPort => port("udp", number, vip);
-  const before = [udp(1, "a"), udp(2, "a"), udp(3, "a"), { ...udp(5, "a"), protocol: "tcp" as const }];
-  const after = [udp(1, "a"), udp(2, "b"), udp(4, "a")];
-  t.deepEqual([...changedUdpPorts(before, after)], [2, 3, 4]);
+  const before = [udp(1, "a"), udp(2, "a"), udp(3, "a"), port("tcp", 5, "a"), udp(6, "a"), udp(7, "a")];
+  const after = [udp(1, "a"), udp(2, "b"), udp(4, "a"), udp(6, "a"), port("udp", 7, "a", "192.0.2.11")];
+  const held = [{ port: 6, protocol: "udp" as const, address: "0.0.0.0" }];
+  t.deepEqual([...differing(udpEntrances(before, held), udpEntrances(after, []))], [2, 3, 6, 7, 4]);
 });

@@ -136,21 +136,32 @@ systemTest("a blow in the very moment of the repair is repaired as well", async 
 
 systemTest("a process that has a port keeps it: everywhere, or on its address", async (t) => {
   const { kernel, driver } = await setUp(t);
-  const listen = async (address: string): Promise<ReturnType<typeof spawn>> => {
-    const script = `require("net").createServer((s) => s.end("own")).listen(9200, "${address}")`;
+  const listen = async (host: string, ipv6Only = false): Promise<ReturnType<typeof spawn>> => {
+    const options = JSON.stringify({ port: 9200, host, ipv6Only });
+    const script = `require("net").createServer((s) => s.end("own")).listen(${options})`;
     const [file, ...args] = kernel.in("node", process.execPath, "-e", script);
     const holder = spawn(file!, args, { stdio: "ignore" });
     t.teardown(() => holder.kill("SIGKILL"));
     await waitFor(async () => (await kernel.sh("node", "ss -ltn")).includes(":9200"), { what: "the port to be held" });
     return holder;
   };
-  const everywhere = await listen("0.0.0.0");
+  const end = async (holder: ReturnType<typeof spawn>): Promise<void> => {
+    const gone = new Promise((resolve) => holder.on("close", resolve));
+    holder.kill("SIGKILL");
+    await gone;
+  };
   const held = { port: 9200, protocol: "tcp" };
-  t.deepEqual(await driver.call("mesh.apply", DESIRED), [{ ...held, address: "0.0.0.0" }]);
-  t.is(await ask(kernel, "client", "192.0.2.11"), "own");
-  const gone = new Promise((resolve) => everywhere.on("close", resolve));
-  everywhere.kill("SIGKILL");
-  await gone;
+  for (const host of ["0.0.0.0", "::"]) {
+    const everywhere = await listen(host);
+    t.deepEqual(await driver.call("mesh.apply", DESIRED), [{ ...held, address: "0.0.0.0" }], host);
+    t.is(await ask(kernel, "client", "192.0.2.11"), "own", host);
+    await end(everywhere);
+  }
+  const ipv6Only = await listen("::", true);
+  t.deepEqual(await driver.call("mesh.apply", DESIRED), []);
+  t.is(await ask(kernel, "client", "192.0.2.11"), "192.0.2.100");
+  await end(ipv6Only);
+  await driver.call("mesh.apply", { ...DESIRED, ports: [] });
   await listen("127.0.0.1");
   t.deepEqual(await driver.call("mesh.apply", DESIRED), [{ ...held, address: "127.0.0.1" }]);
   t.is(await ask(kernel, "client", "192.0.2.11"), "192.0.2.100");

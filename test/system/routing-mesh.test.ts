@@ -162,6 +162,59 @@ systemTest("a UDP client that sends all the while is answered as soon as its por
   await node1!.ctl("service", "rm", "late");
 });
 
+/** Sends on and on from one socket, and counts what comes back from where it sent to. */
+function chatter(host: LabHost, target: string, port: number): Background {
+  const script = `const s = require("dgram").createSocket("udp4");
+    let count = 0;
+    s.on("message", (m, from) => console.log(from.address === "${target}" ? "answer " + ++count : "strange", String(m)));
+    s.on("error", () => {}); setInterval(() => s.send("x", ${port}, "${target}"), 20);`;
+  return new Background(host.inside([process.execPath, "-e", script]));
+}
+
+/** Resolves when it has been answered anew. */
+async function answeredAgain(client: Background, deadlineMs: number): Promise<void> {
+  const answers = () => client.output.split("answer ").length;
+  const before = answers();
+  await waitFor(() => answers() > before + 5, { what: "new answers", deadlineMs });
+}
+
+systemTest("a UDP client is answered again soon after somebody took away rules and the kernel's flows", async (t) => {
+  const [node1, , node3] = lab().nodes;
+  await node1!.ctl("service", "create", "--name", "echo", "-p", "5300:7/udp", "--", ...program("echo-server", 7));
+  const client = chatter(lab().client, node3!.address, 5300);
+  t.teardown(() => client.end("SIGKILL"));
+  await answeredAgain(client, 5000);
+  const blow = "nft delete table ip overlayd; conntrack -F; sleep 0.05";
+  await node3!.exec(["sh", "-c", `for i in 1 2 3 4 5 6 7 8; do ${blow}; done 2>/dev/null`]);
+  await waitFor(async () => (await node3!.tryExec(["nft", "list", "table", "ip", "overlayd"])).status === 0, {
+    what: "the table to be put back",
+  });
+  await answeredAgain(client, 3000);
+  for (let i = 0; i < 10; i++) await node3!.exec(["conntrack", "-F"]);
+  await answeredAgain(client, 1000);
+  t.false(client.output.includes("strange"));
+  await node1!.ctl("service", "rm", "echo");
+});
+
+systemTest("a UDP port that a process gives up goes to the mesh soon, for who sends all the while too", async (t) => {
+  const [node1, , node3] = lab().nodes;
+  const server = `require("dgram").createSocket("udp4").bind(5301, () => console.log("holds"))`;
+  const holder = new Background(node3!.inside([process.execPath, "-e", server]));
+  t.teardown(() => holder.end("SIGKILL"));
+  await holder.says("holds");
+  await node1!.ctl("service", "create", "--name", "echo", "-p", "5301:7/udp", "--", ...program("echo-server", 7));
+  const client = chatter(lab().client, node3!.address, 5301);
+  t.teardown(() => client.end("SIGKILL"));
+  await waitFor(
+    async () => /rmen3 does not answer 5301\/udp/.test((await node1!.shell("overlayctl service ps echo")).stderr),
+    { what: "service ps to say who has the port" },
+  );
+  t.is(client.output, "");
+  await holder.end("SIGKILL");
+  await answeredAgain(client, 6000);
+  await node1!.ctl("service", "rm", "echo");
+});
+
 systemTest(
   "a node with `mesh: off` answers no published port; when a node is taken down nothing of it is left",
   async (t) => {
