@@ -76,12 +76,11 @@ function answerService(query: Query, asker: Asker, random: Random): Answer | und
   if (!found.entry.ports.has(wanted)) return negative(Rcode.NXDomain, zone, asker);
   if (query.type !== Type.SRV && query.type !== Type.ANY) return negative(Rcode.NoError, zone, asker);
   const { entry, network } = found;
+  const targets = entry.targets.filter(({ ports }) => ports.has(wanted));
+  if (targets.length === 0) return negative(Rcode.NoError, zone, asker);
   return {
     kind: "services",
-    targets: shuffled(
-      entry.targets.filter(({ ports }) => ports.has(wanted)),
-      random,
-    ),
+    targets: shuffled(targets, random),
     zone: asker.names.zoneOf(network),
     port: Number(port),
     ttlSeconds: entry.ttlSeconds,

@@ -147,6 +147,13 @@ for (const [domain, name, type, expected] of hidden) {
   });
 }
 
+test("SRV of a service without tasks is empty, and says for how long", (t) => {
+  const [port] = exampleState.services.get(idOf("queue"))!.ports;
+  const idle = serviceRow("idle", { networks: [idOf("web")], endpointMode: "dnsrr", ports: [port!] });
+  const state = applyChanges(exampleState, [{ kind: "services", key: idle.id, row: idle }], 8);
+  t.is(told(asking(compileNames(state))(shell, "_5000._udp.idle", "SRV")), "NOERROR SOA of .");
+});
+
 test("an answer is authoritative and lives 5 s", (t) => {
   const packet = ask(shell, "search", "A") as Answered;
   t.true(packet.flag_aa);
