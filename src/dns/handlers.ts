@@ -149,7 +149,9 @@ const denyOwnForms: Handler = (query, asker) => {
   const labels = host.split(".");
   const isOwn = isUnder(networks, labels) || isTasks(labels) || isElsewhere(host, labels, names);
   if (!isOwn && (labels.length > 1 || (host === query.name && ASKED_OF_TLDS.has(query.type)))) return undefined;
-  return negative(names.domain.endsWith(`.${query.name}`) ? Rcode.NoError : Rcode.NXDomain, "", asker);
+  // There are names below `arpa`, and below those that the domain is under: RFC 8020.
+  const isParent = query.name === "arpa" || names.domain.endsWith(`.${query.name}`);
+  return negative(isParent ? Rcode.NoError : Rcode.NXDomain, "", asker);
 };
 
 /** Or a name that the outside has would stand in for one that is gone. */

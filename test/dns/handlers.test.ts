@@ -50,6 +50,7 @@ const rows: [string, string, string, string][] = [
   [shell, "org", "DS", "forwarded"],
   [shell, "org", "DNSKEY", "forwarded"],
   [shell, "org", "A", "NXDOMAIN SOA of ."],
+  [shell, "arpa", "NS", "forwarded"],
   [shell, "_tcp.org", "NS", "NXDOMAIN SOA of ."],
   [shell, "9", "NS", "NXDOMAIN SOA of ."],
   // names with names below them
@@ -61,6 +62,7 @@ const rows: [string, string, string, string][] = [
   [shell, "1.overlay", "A", "NOERROR SOA of overlay"],
   [shell, "1.back", "A", "NXDOMAIN SOA of ."],
   [queue1, "1.back", "A", "NOERROR SOA of ."],
+  [shell, "arpa", "A", "NOERROR SOA of ."],
   [shell, "_tcp.search", "SRV", "NOERROR SOA of ."],
   [shell, "_tcp.tasks.search.web.overlay", "SRV", "NOERROR SOA of overlay"],
   [shell, "_udp.search", "SRV", "NXDOMAIN SOA of ."],
