@@ -125,13 +125,18 @@ class Building {
     if (service.meshVip !== null) this.addQualified(this.networkAt(service.meshVip), service.name, service.meshVip);
   }
 
-  /** Another name for what its own name stands for. */
+  /** Another name for what its own name stands for, and with `tasks.` before it for its tasks. */
   addServiceAliases(service: Service): void {
+    const name = service.name.toLowerCase();
     for (const [networkId, aliases] of Object.entries(service.aliases)) {
       const network = this.#networksById.get(networkId);
-      const own = network?.entries.get(service.name.toLowerCase());
-      if (network === undefined || own === undefined) continue;
-      for (const alias of aliases) share(network, alias.toLowerCase(), own);
+      const own = network?.entries.get(name);
+      const tasks = network?.entries.get(`tasks.${name}`);
+      if (network === undefined || own === undefined || tasks === undefined) continue;
+      for (const alias of aliases.map((text) => text.toLowerCase())) {
+        share(network, alias, own);
+        share(network, `tasks.${alias}`, tasks);
+      }
     }
   }
 

@@ -61,6 +61,11 @@ const rows: [string, string, string, string, string[]][] = [
   ["it is found before network and domain too", queue1, "BackDB.back.overlay", "A", ["120 10.192.32.40"]],
   ["several services share an alias, for the shorter time", shell, "db", "A", ["0 10.192.16.40", "0 10.192.16.41"]],
   ["an alias takes no other service's name", shell, "search", "A", ["5 10.192.16.2"]],
+  ["nor its tasks'", shell, "tasks.search", "A", ["5 10.192.16.11", "5 10.192.16.12"]],
+  ["the tasks of all who share an alias", shell, "tasks.db", "A", ["0 10.192.16.41", "0 10.192.16.42"]],
+  ["before network and domain too", queue1, "Tasks.BackDB.back.overlay", "A", ["120 10.192.32.42"]],
+  ["on the alias's network only", shell, "tasks.backdb", "A", ["NXDOMAIN"]],
+  ["with the port of whose they are", shell, "_5432._tcp.tasks.db", "SRV", ["0 5432 store.1.web.overlay"]],
   [
     "an alias has its service's ports, and each port those who have it",
     shell,
