@@ -79,7 +79,7 @@ const ClusterSection = z
 const ConfigFile = z
   .strictObject({
     node: NodeSection.default(() => NodeSection.parse({})),
-    cluster: ClusterSection,
+    cluster: ClusterSection.prefault({}),
     vxlan: z
       .strictObject({
         port: Port.default(4789),
@@ -103,9 +103,9 @@ const ConfigFile = z
       .default({ level: "info" }),
     datapath: z
       .strictObject({
-        workers: z.int().min(1).max(16).optional(),
+        workers: z.int().min(1, "1 to 16 threads").max(16, "1 to 16 threads").optional(),
         underlay: z.enum(["auto", "batched", "dgram"]).default("auto"),
-        spinMicros: z.int().min(0).max(1000).optional(),
+        spinMicros: z.int().min(0, "0 to 1000 microseconds").max(1000, "0 to 1000 microseconds").optional(),
         /** How many flows the table holds, 256 bytes each. */
         flows: z
           .int()
@@ -152,11 +152,22 @@ export function parseConfig(text: string): Config {
   if (broken !== undefined) {
     throw new ConfigError("YAML", broken.message, { line: lines.linePos(broken.pos[0]).line, cause: broken });
   }
-  const value: unknown = document.toJS();
-  const result = ConfigFile.safeParse(value ?? {});
+  const value = withoutEmpty(document.toJS() ?? {}, ConfigFile);
+  const result = ConfigFile.safeParse(value);
   if (result.success) return result.data;
   const { path, message } = describeIssue(firstOf(result.error.issues), value);
   throw new ConfigError(path.join(".") || "file", message, { line: lineOf(document, lines, path) });
+}
+
+/** A field with nothing behind it is left out: a section of which every line is a comment. */
+function withoutEmpty(value: unknown, schema: unknown): unknown {
+  const shape = shapeOf(schema);
+  if (shape === undefined || typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([key, inner]) => inner !== null || !(key in shape))
+      .map(([key, inner]) => [key, withoutEmpty(inner, shape[key])]),
+  );
 }
 
 /** The message for a person: `FILE:LINE: FIELD: what is wrong`. */
@@ -180,10 +191,26 @@ function describeIssue(issue: z.core.$ZodIssue, file: unknown): { path: Property
     const allowed = issue.values.map(String);
     return { path: issue.path, message: `'${value}' is not one of ${allowed.join(", ")}${didYouMean(value, allowed)}` };
   }
-  if (value === undefined || value === null) return { path: issue.path, message: `missing: ${issue.message}` };
-  if (typeof value === "object" || issue.message.startsWith("'")) return { path: issue.path, message: issue.message };
-  const verb = issue.message.startsWith("not ") ? " is" : ":";
-  return { path: issue.path, message: `'${value}'${verb} ${issue.message}` };
+  const message = issue.message.startsWith(ZOD_WORDS) ? neededOf(issue) : issue.message;
+  if (value === undefined || value === null) return { path: issue.path, message: `missing: ${message}` };
+  if (typeof value === "object" || message.startsWith("'")) return { path: issue.path, message };
+  const verb = message.startsWith("not ") ? " is" : ":";
+  return { path: issue.path, message: `'${value}'${verb} ${message}` };
+}
+
+/** How zod begins where the schema has no words of its own. */
+const ZOD_WORDS = "Invalid input: expected";
+const NEEDED: Readonly<Record<string, string>> = {
+  array: "a list is needed",
+  record: "keys with values are needed",
+  object: "fields with values are needed",
+  string: "text is needed, in quotes if it looks like something else",
+  number: "a number is needed",
+  int: "a whole number is needed",
+};
+
+function neededOf(issue: z.core.$ZodIssue): string {
+  return (issue.code === "invalid_type" ? NEEDED[issue.expected] : undefined) ?? issue.message;
 }
 
 function knownFields(path: readonly PropertyKey[]): string[] {
@@ -195,7 +222,9 @@ function knownFields(path: readonly PropertyKey[]): string[] {
 /** The fields of an object schema, under whatever wraps it. */
 function shapeOf(schema: unknown): Record<string, unknown> | undefined {
   if (schema instanceof z.ZodObject) return schema.shape;
-  if (schema instanceof z.ZodDefault || schema instanceof z.ZodOptional) return shapeOf(schema.unwrap());
+  const isWrapped =
+    schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional;
+  if (isWrapped) return shapeOf(schema.unwrap());
   if (schema instanceof z.ZodPipe) return shapeOf(schema.in);
   return undefined;
 }

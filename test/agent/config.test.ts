@@ -63,6 +63,10 @@ dns:
   });
 });
 
+test("a field with nothing behind it is left out", (t) => {
+  t.deepEqual(parseConfig(`${MINIMAL}pool:\ndns:\n  # domain: lan\nvxlan: { mtu: }\n`), parseConfig(MINIMAL));
+});
+
 for (const [text, mesh] of [
   ["on", true],
   ["true", true],
@@ -73,7 +77,7 @@ for (const [text, mesh] of [
 }
 
 const mistakes: [name: string, yaml: string, line: number | undefined, says: string | RegExp][] = [
-  ["an empty file", "", undefined, /^cluster: missing: /],
+  ["an empty file", "", undefined, /^cluster: missing: neither 'listen' .* nor 'managers' /],
   ["no listen and no managers", "cluster: {}", 1, /^cluster: neither 'listen' .* nor 'managers' /],
   [
     "a misspelt field",
@@ -162,6 +166,29 @@ const mistakes: [name: string, yaml: string, line: number | undefined, says: str
     3,
     /^dns\.domain: .*meaning of its own/,
   ],
+  [
+    "a list written as one value",
+    `${MINIMAL}dns: { resolvers: 10.0.0.53 }`,
+    3,
+    "dns.resolvers: '10.0.0.53': a list is needed",
+  ],
+  ["a list of keys", `${MINIMAL}dns: { forward: [lan] }`, 3, "dns.forward: keys with values are needed"],
+  ["a section that is a word", `${MINIMAL}dns: off`, 3, "dns: 'off': fields with values are needed"],
+  ["a number where a name is", "node: {name: 1}\ncluster: {managers: [a]}", 1, /^node\.name: '1': text is needed/],
+  [
+    "a part of a thread",
+    `${MINIMAL}datapath: { workers: 1.5 }`,
+    3,
+    "datapath.workers: '1.5': a whole number is needed",
+  ],
+  ["too many threads", `${MINIMAL}datapath: { workers: 17 }`, 3, "datapath.workers: '17': 1 to 16 threads"],
+  [
+    "a domain with nothing behind it",
+    `${MINIMAL}dns: { forward: { lan: } }`,
+    3,
+    "dns.forward.lan: missing: a list is needed",
+  ],
+  ["a misspelt field with nothing behind it", `${MINIMAL}dsn:`, 3, "dsn: no such field; did you mean 'dns'?"],
   ["YAML that is broken", "node: {name: node1\ncluster: [", 2, /^YAML: /],
   ["a key twice", `${MINIMAL}pool: 10.0.0.0/8\npool: 10.0.0.0/9`, 4, /^YAML: .*unique/],
   ["a file that is a list", "- a\n- b", 1, /^file: /],
