@@ -62,11 +62,15 @@ export function count(text: string): number {
   return Number(text);
 }
 
-/** "30s" as milliseconds; seconds without a unit. */
+/** "30s" or "1m30s" as milliseconds; seconds without a unit. */
 export function duration(text: string): number {
-  const match = /^(\d{1,9})(ms|s|m|h)?$/.exec(text);
-  if (match === null) throw new InvalidArgumentError("a number and a unit are needed: 30s, 2m");
-  return Number(match[1]) * UNIT_MS[match[2] ?? "s"]!;
+  if (/^\d{1,9}$/.test(text)) return Number(text) * UNIT_MS.s!;
+  if (!/^(\d{1,9}(ms|s|m|h))+$/.test(text))
+    throw new InvalidArgumentError("a number and a unit are needed: 500ms, 30s, 2m or 1h30m");
+  return [...text.matchAll(/(\d+)(ms|s|m|h)/g)].reduce(
+    (sum, [, number, unit]) => sum + Number(number) * UNIT_MS[unit!]!,
+    0,
+  );
 }
 
 /** "192.0.2.50:8472" */

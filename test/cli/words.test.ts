@@ -236,6 +236,8 @@ for (const [text, ms] of [
   ["30s", 30_000],
   ["2m", 120_000],
   ["1h", 3_600_000],
+  ["1m30s", 90_000],
+  ["1h1m1s1ms", 3_661_001],
 ] as const) {
   test(`--timeout ${text} is ${ms} ms`, (t) => t.is(duration(text), ms));
 }
@@ -243,6 +245,7 @@ for (const [text, ms] of [
 for (const [name, read] of [
   ["a duration without number", () => duration("s")],
   ["a duration with another unit", () => duration("3d")],
+  ["a duration whose last number has no unit", () => duration("1m30")],
   ["a count that is negative", () => count("-1")],
   ["a count that is empty", () => count("")],
   ["a scaling without number", () => scaling("search")],
