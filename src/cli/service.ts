@@ -9,6 +9,7 @@ import {
   type Filters,
   hasId,
   hasName,
+  isJson,
   type Listing,
   type ListingOptions,
   oneOf,
@@ -37,12 +38,15 @@ export function addServiceCommands(program: Command, context: Context): void {
     filters: TASK_FILTERS,
   }).action(async (names: string[], options: ListingOptions) => {
     const tasks: TaskView[] = [];
+    let isFound = false;
     try {
       await forEachName(context, names, async (name) => {
         tasks.push(...(await context.api().tasks(name)));
+        isFound = true;
       });
     } finally {
-      printListing(context, options, tasks, taskListing(tasks, options.trunc, context.now()));
+      if (isFound || isJson(options))
+        printListing(context, options, tasks, taskListing(tasks, options.trunc, context.now()));
     }
     await printWarnings(context, names);
   });

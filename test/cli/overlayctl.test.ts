@@ -418,8 +418,9 @@ const failures: [args: string, says: string][] = [
 ];
 for (const [args, message] of failures) {
   test(`what the cluster refuses is said, with status 1: overlayctl ${args}`, async (t) => {
-    const { status, err } = await ended(start(await served(t, cluster()), args.split(" ")));
+    const { status, out, err } = await ended(start(await served(t, cluster()), args.split(" ")));
     t.deepEqual([status, err], [1, `overlayctl: ${message}\n`]);
+    t.is(out, args.endsWith("--json") ? "[]\n" : "");
   });
 }
 
