@@ -12,7 +12,9 @@ export const Name = z
   .max(63, "a name has at most 63 characters")
   .regex(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/i, "a name has letters, digits and '-', and does not begin or end with '-'");
 export const Address = z.string().refine((text) => parseIpv4(text) !== undefined, "not an IPv4 address");
-export const Subnet = z.string().refine((text) => parseCidr(text) !== undefined, "not an IPv4 prefix");
+export const Subnet = z.string().refine((text) => parseCidr(text) !== undefined, {
+  error: ({ input }) => `'${input}' is not an IPv4 prefix (such as 10.20.0.0/16, no host bits set)`,
+});
 const Port = z.int().min(1).max(65535);
 const Millis = z.int().min(0);
 

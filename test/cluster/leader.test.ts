@@ -87,7 +87,7 @@ const refusals: Refusal[] = [
     after: [],
     command: { ...web, subnet: "10.193.0.1/24" },
     code: 400,
-    message: /not an IPv4 prefix/,
+    message: /^subnet: .* is not an IPv4 prefix .*no host bits/,
     field: "subnet",
   },
   {
