@@ -4,8 +4,8 @@ import { setTimeout as pause } from "node:timers/promises";
 import { CommanderError } from "commander";
 import { ApiClient } from "../api/client.ts";
 import { systemClock } from "../lib/clock.ts";
-import { messageOf } from "../lib/errors.ts";
 import { type Context, ExitStatus } from "./context.ts";
+import { messageInOptions } from "./option-names.ts";
 import { createProgram } from "./program.ts";
 
 const INTERRUPTED = 130;
@@ -36,7 +36,7 @@ const context: Context = {
 function failed(error: unknown): number {
   if (error instanceof ExitStatus) return error.status;
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  context.err(`overlayctl: ${messageOf(error)}\n`);
+  context.err(`overlayctl: ${messageInOptions(error)}\n`);
   return 1;
 }
 
