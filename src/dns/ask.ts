@@ -74,7 +74,7 @@ export async function askUpstreams(
     const name = answer === undefined && state !== "unreachable" ? query.name : undefined;
     if (state === "alive") {
       if (upstream.answered(clock.monotonic())) tellUp(upstream, log);
-    } else if (upstream.failed(startMs, clock.monotonic(), name)) {
+    } else if (upstream.failed(startMs, clock.monotonic(), name, state === "useless")) {
       log.warn("a resolver is down, it is asked after the others", { address: upstream.name, reason });
     }
   }

@@ -128,7 +128,7 @@ export class Forwarder {
     const { cache, pending: allPending } = this.#known;
     const startMs = clock.monotonic();
     const candidates = this.#candidates(query, asker);
-    const isHopeful = candidates.some((upstream) => upstream.isHealthy(startMs)); // before one of them is tried
+    const isHopeful = candidates.some((upstream) => upstream.isHeard(startMs)); // before one of them is tried
     let pending = allPending.get(key);
     if (pending === undefined) {
       pending = askUpstreams(query, candidates, this.#tools).then((response) => {

@@ -11,6 +11,7 @@ export class Upstream {
   readonly port: number;
   #failures = 0;
   #failedName: string | undefined;
+  #isHeard = true;
   #pausedUntilMs = Number.NEGATIVE_INFINITY;
   /** When it was last found to be up or down. The failure of a question from before that says nothing new. */
   #judgedMs = Number.NEGATIVE_INFINITY;
@@ -29,6 +30,11 @@ export class Upstream {
     return nowMs >= this.#pausedUntilMs;
   }
 
+  /** Whether to wait for it: one that said something of no use the last time says it at once. */
+  isHeard(nowMs: number): boolean {
+    return this.#isHeard || this.isHealthy(nowMs);
+  }
+
   /** It is about to be asked. One that was down is tried with one question; others go elsewhere meanwhile. */
   asked(nowMs: number): void {
     if (this.#failures >= DOWN_AFTER_FAILURES && this.isHealthy(nowMs)) this.#pausedUntilMs = nowMs + FIRST_PAUSE_MS;
@@ -39,6 +45,7 @@ export class Upstream {
     const wasDown = this.#failures >= DOWN_AFTER_FAILURES;
     this.#failures = 0;
     this.#failedName = undefined;
+    this.#isHeard = true;
     this.#pausedUntilMs = Number.NEGATIVE_INFINITY;
     this.#judgedMs = nowMs;
     return wasDown;
@@ -46,11 +53,12 @@ export class Upstream {
 
   /**
    * Of a question that was asked at `sinceMs`. Whether it is down now and was not before. With `name`, what failed may be
-   * that name's fault: many failures of one name count as one.
+   * that name's fault: many failures of one name count as one. `isHeard`: it said something, of no use.
    */
-  failed(sinceMs: number, nowMs: number, name?: string): boolean {
+  failed(sinceMs: number, nowMs: number, name?: string, isHeard = false): boolean {
     if (sinceMs < this.#judgedMs || (name !== undefined && name === this.#failedName)) return false;
     this.#failedName = name;
+    this.#isHeard = isHeard;
     this.#failures++;
     const beyond = this.#failures - DOWN_AFTER_FAILURES;
     if (beyond < 0) return false;

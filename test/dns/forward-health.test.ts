@@ -99,6 +99,19 @@ for (const [title, behaviour] of Object.entries(ofTheName)) {
   });
 }
 
+test("a resolver that refuses many names has fresh answers for others, though it is asked last", async (t) => {
+  const server = await upstream(
+    t,
+    badNames(() => ({ flags: 5 })),
+  );
+  const { clock, forwarder } = forwarderTo([server.text]);
+  await ask(forwarder, "good.example.org");
+  await clock.advance(10_000);
+  for (const name of ["bad1.example.org", "bad2.example.org", "bad3.example.org"]) await ask(forwarder, name);
+  t.is(addressOf(await ask(forwarder, "good.example.org", { clock })), "203.0.113.1");
+  t.is(forwarder.stats().staleAnswers, 0);
+});
+
 test("a resolver's SERVFAIL is followed by the next resolver, and is asked for once", async (t) => {
   const [bad, good] = await Promise.all([upstream(t, servfail), upstream(t, answering("203.0.113.1", 0))]);
   const { forwarder } = forwarderTo([bad.text, good.text]);
