@@ -173,7 +173,7 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
   links.watch();
   mesh.watch();
   watch.start();
-  const backend = createBackend({ nodeName: node.name, session, dataPath, dns, sandboxes, logs, attachments });
+  const backend = createBackend({ nodeName: node.name, session, dataPath, mesh, dns, sandboxes, logs, attachments });
   const api = await serveApi(backend, { socketPath: config.socket, log });
   stops.push(() => api.close());
   log.info("the agent runs", { node: node.name, address, path: config.socket });

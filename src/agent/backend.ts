@@ -7,6 +7,7 @@ import type { EngineReport } from "../datapath/engine.ts";
 import type { ProbeView } from "../datapath/probes.ts";
 import type { DnsServer } from "../dns/server.ts";
 import { formatIpv4 } from "../lib/ip.ts";
+import type { Mesh } from "../mesh/mesh.ts";
 import { DROP_NAMES } from "../packet/drop.ts";
 import type { Attachments } from "./attachments.ts";
 import type { DataPath } from "./datapath.ts";
@@ -22,6 +23,7 @@ export interface BackendParts {
   nodeName: string;
   session: Session;
   dataPath: DataPath;
+  mesh: Pick<Mesh, "drops">;
   dns: DnsServer;
   sandboxes: RunSandboxes;
   attachments: Attachments;
@@ -32,6 +34,7 @@ export function createBackend({
   nodeName,
   session,
   dataPath,
+  mesh,
   dns,
   sandboxes,
   attachments,
@@ -45,7 +48,7 @@ export function createBackend({
     execute: (command) => session.execute(command),
     waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
     peers: async () => peerViews(state(), nodeName, await dataPath.report()),
-    stats: async () => statsView(await dataPath.report(), dns),
+    stats: async () => statsView(await dataPath.report(), mesh.drops, dns),
     flows: async (filter) => {
       const isAll = filter.service === undefined && filter.endpoint === undefined;
       return flowViews(state(), nodeName, dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);
@@ -108,7 +111,7 @@ function reasonOf(peer: ProbeView, port: number, isReady: boolean): string | nul
   return `no probe from it ${since}, and no session: its agent or the machine is down`;
 }
 
-function statsView(report: EngineReport, dns: DnsServer): StatsView {
+function statsView(report: EngineReport, meshDrops: Mesh["drops"], dns: DnsServer): StatsView {
   const { answersByRcode, ...counters } = dns.stats();
   const { drops, flows, flowCapacity, evictedFlows, said, traffic, namesAnswered } = report;
   const total = (key: "rxPackets" | "txPackets" | "rxBytes" | "txBytes"): number =>
@@ -125,7 +128,10 @@ function statsView(report: EngineReport, dns: DnsServer): StatsView {
       namesAnswered,
       ...said,
     },
-    drops: Object.fromEntries(DROP_NAMES.slice(1).map((reason) => [reason, drops[reason] ?? 0])),
+    drops: {
+      ...Object.fromEntries(DROP_NAMES.slice(1).map((reason) => [reason, drops[reason] ?? 0])),
+      ...meshDrops,
+    },
     dns: {
       ...counters,
       queries: counters.queries + namesAnswered,

@@ -10,9 +10,12 @@ export interface MeshFacts {
   pool: string;
   /** Whether this node answers published ports. */
   meshOn: boolean;
+  /** Of its own links. */
+  hostAddresses: readonly string[];
 }
 
-export function compileMesh(state: State, { nodeId, device, pool, meshOn }: MeshFacts): DesiredMesh {
+export function compileMesh(state: State, facts: MeshFacts): DesiredMesh {
+  const { nodeId, device, pool, meshOn, hostAddresses } = facts;
   const networks = [...state.networks.values()];
   return {
     pool: cidr(pool),
@@ -20,6 +23,7 @@ export function compileMesh(state: State, { nodeId, device, pool, meshOn }: Mesh
     vethPrefix: VETH_PREFIX,
     vxlanPorts: [...new Set([...state.nodes.values()].map(({ vxlanPort }) => vxlanPort))].sort((a, b) => a - b),
     ingressAddress: state.nodes.get(nodeId)?.ingressAddress ?? null,
+    addresses: ["127.0.0.1", ...hostAddresses],
     internal: networks.filter(({ internal }) => internal).map(({ subnet }) => cidr(subnet)),
     ports: meshOn ? portsOf(state, nodeId) : [],
   };

@@ -29,6 +29,8 @@ export interface DesiredMesh {
   /** On which the nodes receive VXLAN, this one among them. */
   readonly vxlanPorts: readonly number[];
   readonly ingressAddress: string | null;
+  /** Of the node itself, loopback's first one among them. */
+  readonly addresses: readonly string[];
   /** Subnets of networks without a way out. */
   readonly internal: readonly Cidr[];
   readonly ports: readonly MeshPort[];
@@ -36,6 +38,8 @@ export interface DesiredMesh {
 
 export interface Mesh {
   readonly kind: "nftables" | "proxy";
+  /** What it did not carry itself, by reason: counters that only rise. */
+  readonly drops: Readonly<Record<string, number>>;
   /**
    * Makes it so, all at once, but for ports that processes of this node have: those are the answer. Doing it again costs
    * little, and puts back what somebody removed.

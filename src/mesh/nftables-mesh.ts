@@ -26,6 +26,7 @@ export interface NftablesMeshOptions {
 
 export class NftablesMesh implements Mesh {
   readonly kind = "nftables";
+  readonly drops = {}; // the data path counts
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #table: string;

@@ -1,29 +1,31 @@
-// The routing mesh without nftables: a relay for each published port. A task sees the node as its client.
+// The routing mesh without nftables: relays for each published port, one on each of the node's addresses. A task sees
+// the node as its client.
 import type { HeldPort } from "../cluster/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { EVERY_ADDRESS } from "./held-ports.ts";
 import type { DesiredMesh, Mesh, MeshPort } from "./mesh.ts";
+import { RELAY_DROPS, type Relay, type RelayDrops } from "./relay.ts";
 import { listenTcp } from "./tcp-relay.ts";
 import { listenUdp } from "./udp-relay.ts";
-
-export interface Relay {
-  /** Where it listens; of use when the port asked for was 0. */
-  readonly port: number;
-  close(): Promise<void>;
-}
 
 export interface ProxyMeshOptions {
   log: Log;
   clock: Clock;
 }
 
+/** Not 0.0.0.0: an answer has to come from the address that was asked, and DNS has port 53 of the gateways. */
+interface Place extends MeshPort {
+  address: string;
+}
+
 export class ProxyMesh implements Mesh {
   readonly kind = "proxy";
+  readonly drops = Object.fromEntries(RELAY_DROPS.map((reason) => [reason, 0])) as RelayDrops;
   readonly #log: Log;
   readonly #clock: Clock;
-  // BOUNDED: by the published ports; keyed by [ADDRESS:]PORT/PROTOCOL>VIP.
+  // BOUNDED: by the published ports and the node's addresses; keyed by ADDRESS:PORT/PROTOCOL>VIP.
   readonly #relays = new Map<string, Relay>();
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -32,8 +34,8 @@ export class ProxyMesh implements Mesh {
     this.#clock = clock;
   }
 
-  apply({ ports }: DesiredMesh): Promise<HeldPort[]> {
-    return this.#inTurn(() => this.#apply(ports));
+  apply(desired: Pick<DesiredMesh, "ports" | "addresses">): Promise<HeldPort[]> {
+    return this.#inTurn(() => this.#apply(desired));
   }
 
   /** Nobody else can close its sockets. */
@@ -44,7 +46,7 @@ export class ProxyMesh implements Mesh {
   }
 
   async remove(): Promise<void> {
-    await this.#inTurn(() => this.#apply([]));
+    await this.#inTurn(() => this.#apply({ ports: [], addresses: [] }));
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -53,25 +55,32 @@ export class ProxyMesh implements Mesh {
     return result;
   }
 
-  async #apply(ports: readonly MeshPort[]): Promise<HeldPort[]> {
-    const desired = new Map(ports.map((port) => [keyOf(port), port]));
+  async #apply({ ports, addresses }: Pick<DesiredMesh, "ports" | "addresses">): Promise<HeldPort[]> {
+    const placesByPort = new Map(ports.map((port) => [port, placesOf(port, addresses)]));
+    const desired = new Set([...placesByPort.values()].flat().map(keyOf));
     for (const [key, relay] of this.#relays) {
       if (desired.has(key)) continue;
       this.#relays.delete(key);
       await relay.close();
     }
     const held: HeldPort[] = [];
-    for (const [key, port] of desired) {
-      if (this.#relays.has(key) || (await this.#open(key, port))) continue;
-      held.push({ port: port.port, protocol: port.protocol, address: port.address ?? EVERY_ADDRESS });
+    for (const [{ port, protocol, address }, places] of placesByPort) {
+      const lost: string[] = [];
+      for (const place of places) if (!(await this.#open(place))) lost.push(place.address);
+      const isLostEverywhere = address === null && lost.length > 0 && lost.length === places.length;
+      for (const where of isLostEverywhere ? [EVERY_ADDRESS] : lost) held.push({ port, protocol, address: where });
     }
     return held;
   }
 
   /** A port that cannot be had is said and tried again next time; the others work. */
-  async #open(key: string, { protocol, port, vip, address, proxyProtocol }: MeshPort): Promise<boolean> {
-    const fields = { port: `${port}/${protocol}`, address: vip };
-    const options = { log: this.#log, clock: this.#clock, address, port, target: { address: vip, port } };
+  async #open(place: Place): Promise<boolean> {
+    const { protocol, port, vip, address, proxyProtocol } = place;
+    const key = keyOf(place);
+    if (this.#relays.has(key)) return true;
+    const fields = { port: `${port}/${protocol}`, address };
+    const { drops } = this;
+    const options = { log: this.#log, clock: this.#clock, drops, address, port, target: { address: vip, port } };
     try {
       const relay = await (protocol === "tcp" ? listenTcp({ ...options, proxyProtocol }) : listenUdp(options));
       this.#relays.set(key, relay);
@@ -88,6 +97,10 @@ export class ProxyMesh implements Mesh {
   }
 }
 
-function keyOf({ port, protocol, vip, address }: MeshPort): string {
+function placesOf(port: MeshPort, addresses: readonly string[]): Place[] {
+  return (port.address === null ? addresses : [port.address]).map((address) => ({ ...port, address }));
+}
+
+function keyOf({ port, protocol, vip, address }: Place): string {
   return `${address}:${port}/${protocol}>${vip}`;
 }

@@ -1,61 +1,78 @@
 // Relays TCP connections to one target, each direction closed on its own.
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
-import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
-import type { Log } from "../lib/log.ts";
-import type { Relay } from "./proxy-mesh.ts";
 import { proxyHeader } from "./proxy-protocol.ts";
+import { countFull, type Relay, type RelayOptions } from "./relay.ts";
 
 /** Connections of one port. The next are refused. */
 const MAX_CONNECTIONS = 4096;
-
-export interface RelayOptions {
-  log: Log;
-  clock: Clock;
-  /** null: every one. */
-  address: string | null;
-  /** 0: any. */
-  port: number;
-  target: { address: string; port: number };
-}
+/** So long the open half of a connection may be silent, as nf_conntrack has it. Nobody reads the other half any more, so
+ * that a reset would not be noticed. */
+const HALF_CLOSED_MS = 120_000;
+/** An end that is gone without a word is found so. */
+const SOCKET = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 };
 
 export interface TcpRelayOptions extends RelayOptions {
   /** Tells the target who the client is. */
   proxyProtocol: boolean;
+  maxConnections?: number;
+  halfClosedMs?: number;
 }
 
 /** Rejects with the system's error when the port cannot be had. */
-export async function listenTcp({ log, address, port, target, proxyProtocol }: TcpRelayOptions): Promise<Relay> {
-  const sockets = new Set<Socket>(); // BOUNDED: two a connection, MAX_CONNECTIONS
-  const server = createServer({ allowHalfOpen: true }, (client) => {
-    const task = connect({ host: target.address, port: target.port, allowHalfOpen: true });
-    if (proxyProtocol) tellClient(task, client);
-    for (const [socket, other] of [
-      [client, task],
-      [task, client],
-    ] as const) {
-      sockets.add(socket);
-      socket.setNoDelay(true);
-      socket.pipe(other);
-      socket.on("error", (error) => {
-        log.debug("a relayed connection broke", { port: `${port}/tcp`, reason: messageOf(error) });
-        other.resetAndDestroy();
+export async function listenTcp(options: TcpRelayOptions): Promise<Relay> {
+  const { log, drops, address, port, target, proxyProtocol, maxConnections = MAX_CONNECTIONS } = options;
+  const { halfClosedMs = HALF_CLOSED_MS } = options;
+  const what = `${port}/tcp`;
+  const sockets = new Set<Socket>(); // BOUNDED: two a connection, maxConnections
+
+  function join(socket: Socket, other: Socket, failed: () => void): void {
+    sockets.add(socket);
+    socket.pipe(other);
+    socket.on("end", () => {
+      other.setTimeout(halfClosedMs, () => {
+        failed();
+        abort(socket);
+        abort(other);
       });
-      socket.on("close", () => sockets.delete(socket));
-    }
+    });
+    socket.on("close", () => sockets.delete(socket));
+    socket.on("error", (error) => {
+      failed();
+      log.debug("a relayed connection broke", { port: what, reason: messageOf(error) });
+      abort(other);
+    });
+  }
+
+  const server = createServer(SOCKET, (client) => {
+    const task = connect({ ...SOCKET, host: target.address, port: target.port });
+    let isTaken = false;
+    task.once("connect", () => {
+      isTaken = true;
+    });
+    if (proxyProtocol) tellClient(task, client);
+    join(client, task, () => drops["relay-broken"]++);
+    join(task, client, () => drops[isTaken ? "relay-broken" : "relay-no-task"]++);
   });
-  server.maxConnections = MAX_CONNECTIONS;
-  server.listen(port, address ?? "0.0.0.0");
+  server.maxConnections = maxConnections;
+  server.on("drop", countFull(options, what, maxConnections));
+  server.listen(port, address);
   await once(server, "listening");
-  server.on("error", (error) => log.error("a published port fails", { port: `${port}/tcp`, err: error }));
+  server.on("error", (error) => log.error("a published port fails", { port: what, err: error }));
   return {
     port: (server.address() as AddressInfo).port,
     async close() {
-      for (const socket of sockets) socket.resetAndDestroy();
+      for (const socket of sockets) abort(socket);
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** A connection that is not there yet has nothing to reset, and would be waited for. */
+function abort(socket: Socket): void {
+  if (socket.connecting) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 /** A client that is gone already has no addresses, and nothing to say either. */

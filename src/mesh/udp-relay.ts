@@ -1,10 +1,10 @@
-// Relays UDP datagrams to one target, with a socket for each client so that answers find back.
+// Relays UDP datagrams to one target, with a socket for each client so that answers find back. It listens on one
+// address, for answers have to come from the one that was asked.
 import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { once } from "node:events";
 import type { Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
-import type { Relay } from "./proxy-mesh.ts";
-import type { RelayOptions } from "./tcp-relay.ts";
+import { countFull, type Relay, type RelayOptions } from "./relay.ts";
 
 /** Clients of one port; the one that was silent longest makes room for the next. */
 const MAX_SESSIONS = 1024;
@@ -17,11 +17,18 @@ interface Session {
 }
 
 /** Rejects with the system's error when the port cannot be had. */
-export async function listenUdp({ log, clock, address, port, target }: RelayOptions): Promise<Relay> {
+export async function listenUdp(options: RelayOptions & { maxSessions?: number }): Promise<Relay> {
+  const { log, clock, drops, address, port, target, maxSessions = MAX_SESSIONS } = options;
+  const what = `${port}/udp`;
   const server = createSocket("udp4");
-  // BOUNDED: by MAX_SESSIONS; keyed by the client's ADDRESS:PORT, the one used last is last.
+  // BOUNDED: by maxSessions; keyed by the client's ADDRESS:PORT, the one used last is last.
   const sessions = new Map<string, Session>();
+  const full = countFull(options, what, maxSessions);
   let sweep: Timer | undefined;
+
+  function sent(error: Error | null): void {
+    if (error !== null) drops["relay-unsent"]++;
+  }
 
   function end(key: string, { socket }: Session): void {
     sessions.delete(key);
@@ -30,15 +37,22 @@ export async function listenUdp({ log, clock, address, port, target }: RelayOpti
 
   function open(key: string, client: RemoteInfo): Session {
     const [oldest] = sessions;
-    if (sessions.size >= MAX_SESSIONS && oldest !== undefined) end(...oldest);
+    if (sessions.size >= maxSessions && oldest !== undefined) {
+      full();
+      end(...oldest);
+    }
     const session = { socket: createSocket("udp4"), usedAt: clock.monotonic() };
     session.socket.on("message", (data, from) => {
-      if (from.address !== target.address || from.port !== target.port) return;
+      if (from.address !== target.address || from.port !== target.port) {
+        drops["relay-stray"]++;
+        return;
+      }
       session.usedAt = clock.monotonic();
-      server.send(data, client.port, client.address);
+      server.send(data, client.port, client.address, sent);
     });
     session.socket.on("error", (error) => {
-      log.debug("a relayed client was given up", { port: `${port}/udp`, reason: messageOf(error) });
+      drops["relay-broken"]++;
+      log.debug("a relayed client was given up", { port: what, reason: messageOf(error) });
       if (sessions.get(key) === session) end(key, session);
     });
     return session;
@@ -51,17 +65,20 @@ export async function listenUdp({ log, clock, address, port, target }: RelayOpti
   }
 
   server.on("message", (data, client) => {
-    if (client.port === 0) return; // no answer could be sent there
+    if (client.port === 0) {
+      drops["relay-stray"]++; // no answer could be sent there
+      return;
+    }
     const key = `${client.address}:${client.port}`;
     const session = sessions.get(key) ?? open(key, client);
     session.usedAt = clock.monotonic();
     sessions.delete(key);
     sessions.set(key, session);
-    session.socket.send(data, target.port, target.address);
+    session.socket.send(data, target.port, target.address, sent);
   });
-  server.bind(port, address ?? "0.0.0.0");
+  server.bind(port, address);
   await once(server, "listening");
-  server.on("error", (error) => log.error("a published port fails", { port: `${port}/udp`, err: error }));
+  server.on("error", (error) => log.error("a published port fails", { port: what, err: error }));
   expire();
   return {
     port: server.address().port,

@@ -15,6 +15,7 @@ const DESIRED: DesiredMesh = {
   vethPrefix: "ovl",
   vxlanPorts: [4789],
   ingressAddress: "10.192.0.2",
+  addresses: ["127.0.0.1", "192.0.2.11"],
   internal: [],
   ports: [port("tcp", 9200, "10.192.0.7"), port("udp", 53, "10.192.0.8"), port("tcp", 80, "10.192.0.9")],
 };
