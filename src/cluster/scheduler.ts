@@ -16,8 +16,10 @@ export interface SchedulerContext {
   applied: number;
 }
 
-/** So long a task that drains waits for nodes that are behind, or for the one that takes its place. */
+/** So long a task that drains waits for nodes that are behind, and for a place for the one that takes its own. */
 const DRAIN_DEADLINE_MS = 30_000;
+/** So long it waits for that one to run, once it has a place: it may have an image to pull. */
+const SUCCESSOR_DEADLINE_MS = 600_000;
 
 /** A process may be there in these states. */
 const ALIVE: ReadonlySet<TaskState> = new Set(["pending", "preparing", "starting", "running"]);
@@ -78,17 +80,19 @@ function stopDrained(draft: Draft, { now, applied }: SchedulerContext): void {
   for (const task of draft.state.tasks.values()) {
     if (task.desired !== "draining" || task.drain === null) continue;
     const { revision, since } = task.drain;
-    const isAwaited = now - since < DRAIN_DEADLINE_MS && (applied < revision || hasUnreadySuccessor(draft.state, task));
+    const waitMs = Math.max(applied < revision ? DRAIN_DEADLINE_MS : 0, successorWaitMs(draft.state, task));
     const isOfUse = draft.state.services.has(task.serviceId) && serves(draft.state, task);
-    if (!isOfUse || !isAwaited) stop(draft, task);
+    if (!isOfUse || now - since >= waitMs) stop(draft, task);
   }
 }
 
-function hasUnreadySuccessor(state: State, { serviceId, slot }: Task): boolean {
+/** How long, from its beginning to drain, the task stays for the one that takes its place; 0: for nobody. */
+function successorWaitMs(state: State, { serviceId, slot }: Task): number {
   const successors = [...state.tasks.values()].filter(
     (task) => task.serviceId === serviceId && task.slot === slot && task.desired === "running",
   );
-  return successors.length > 0 && !successors.some((task) => serves(state, task));
+  if (successors.length === 0 || successors.some((task) => serves(state, task))) return 0;
+  return successors.some(({ nodeId }) => nodeId !== null) ? SUCCESSOR_DEADLINE_MS : DRAIN_DEADLINE_MS;
 }
 
 function serves({ nodes, statuses }: State, { id, nodeId }: Task): boolean {

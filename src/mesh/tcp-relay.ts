@@ -7,8 +7,8 @@ import { countFull, type Relay, type RelayOptions } from "./relay.ts";
 
 /** Connections of one port. The next are refused. */
 const MAX_CONNECTIONS = 4096;
-/** So long the open half of a connection may be silent, as nf_conntrack has it. Nobody reads the other half any more, so
- * that a reset would not be noticed. */
+/** So long the half of a connection that is left may be silent, as nf_conntrack has it: of the other nothing is read any
+ * more, so that a reset would not be noticed. */
 const HALF_CLOSED_MS = 120_000;
 /** An end that is gone without a word is found so. */
 const SOCKET = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 };

@@ -75,6 +75,31 @@ test("a drained node's task serves until the one that takes its place runs", asy
   t.deepEqual(desired(cluster), ["running", "running", "running"]);
 });
 
+for (const [title, constraints, staysMs, leftMs] of [
+  ["while the one that takes its place is on its way: ten minutes at most", [], 590_000, 20_000],
+  ["without a place for another: half a minute at most", ["node.name==node2"], 25_000, 10_000],
+] as const) {
+  test(`a drained node's task serves on ${title}`, async (t) => {
+    const cluster = await Cluster.start(2);
+    await cluster.leader.execute({ ...create, replicas: 1, constraints: [...constraints] });
+    await cluster.settle();
+    const [task] = cluster.tasks("s");
+    const { name } = cluster.leader.state.nodes.get(task!.nodeId!)!;
+    await cluster.leader.execute({ type: "node.availability", name, availability: "drain" });
+    const pass = async (ms: number) => {
+      for (let passed = 0; passed < ms; passed += 5000) {
+        await cluster.clock.advance(5000);
+        for (const node of cluster.nodes) node.apply();
+        for (const node of cluster.nodes) await node.report((id) => (id === task!.id ? "running" : "preparing"));
+      }
+    };
+    await pass(staysMs);
+    t.deepEqual(desired(cluster), ["draining", "running"]);
+    await pass(leftMs);
+    t.deepEqual(desired(cluster), ["running", "shutdown"]);
+  });
+}
+
 test("a service that is removed has its tasks stopped at once", async (t) => {
   const cluster = await withService();
   await cluster.leader.execute({ type: "service.remove", name: "s" });
