@@ -98,7 +98,7 @@ export const FlowFilter = z.strictObject({
   service: z.string().optional(),
   /** An address, or a task's name: on either side of the flow. */
   endpoint: z.string().optional(),
-  limit: z.coerce.number().int().min(1).max(100_000).default(1000),
+  limit: z.coerce.number().int().min(1, "at least 1").max(100_000, "at most 100000").default(1000),
 });
 export type FlowFilter = z.infer<typeof FlowFilter>;
 

@@ -52,9 +52,28 @@ export function shortId(id: string, truncate: boolean): string {
 
 /** "*:9200->9200/tcp, *:53->53/udp" */
 export function formatPorts(ports: readonly PortView[]): string {
-  return ports
-    .map(({ published, target, protocol, address }) => `${address ?? "*"}:${published}->${target}/${protocol}`)
+  const runs: { first: PortView; last: PortView }[] = [];
+  for (const port of ports) {
+    const run = runs.at(-1);
+    if (run !== undefined && goesOn(run.first, run.last, port)) run.last = port;
+    else runs.push({ first: port, last: port });
+  }
+  const range = (from: number, to: number): string => (from === to ? `${from}` : `${from}-${to}`);
+  return runs
+    .map(({ first, last }) => {
+      const target = range(first.target, last.target);
+      return `${first.address ?? "*"}:${range(first.published, last.published)}->${target}/${first.protocol}`;
+    })
     .join(", ");
+}
+
+/** Whether the port is the next of a range, whose targets are a range as well or one. */
+function goesOn(first: PortView, last: PortView, port: PortView): boolean {
+  const isSame = (["protocol", "mode", "address"] as const).every((key) => first[key] === port[key]);
+  if (!isSame || port.published !== last.published + 1) return false;
+  const isToOne = first.target === last.target && port.target === first.target;
+  const isToNext = last.target - first.target === last.published - first.published && port.target === last.target + 1;
+  return isToOne || isToNext;
 }
 
 /** The command as one would type it; what a shell would split is quoted. */

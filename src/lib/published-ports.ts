@@ -84,17 +84,23 @@ function isChosen(published: string): boolean {
 }
 
 function fieldPort(name: string, text: string): number {
-  const [port, ...more] = portRange(text);
-  if (more.length === 0) return port!;
-  throw new RangeError(`${name} is one port here, not '${text}': only the short form has ranges, as 8000-8010:80`);
+  if (/^\d+$/.test(text) && isPort(Number(text))) return Number(text);
+  const hint = text.includes("-") ? ": only the short form has ranges, as 8000-8010:80" : "";
+  throw new RangeError(`${name} is a port from 1 to 65535, not '${text}'${hint}`);
 }
 
 function portRange(text: string): number[] {
   const [, first, last = first] = /^(\d+)(?:-(\d+))?$/.exec(text) ?? [];
   const [from, to] = [Number(first), Number(last)];
-  if (!(from >= 1 && to <= 65535)) throw new RangeError(`'${text}' is not a port from 1 to 65535, or a range of them`);
+  if (!isPort(from) || !isPort(to)) {
+    throw new RangeError(`'${text}' is not a port from 1 to 65535, or a range of them`);
+  }
   if (to < from || to - from >= MAX_RANGE) throw new RangeError(`'${text}' is not a range of 1 to ${MAX_RANGE} ports`);
   return Array.from({ length: to - from + 1 }, (_, i) => from + i);
+}
+
+function isPort(value: number): boolean {
+  return value >= 1 && value <= 65535;
 }
 
 function protocolOf(text: string): "tcp" | "udp" {

@@ -1,6 +1,7 @@
 // Durations, sizes, commands, tables and the words of options: each by rows.
 import test from "ava";
 import { InvalidArgumentError } from "commander";
+import type { PortView } from "../../src/api/schema.ts";
 import {
   collect,
   count,
@@ -119,6 +120,51 @@ const tables: [name: string, rows: string[][], text: string][] = [
 ];
 for (const [name, rows, text] of tables) test(`a table: ${name}`, (t) => t.is(formatTable(columns, rows), text));
 
+const portLists: [ports: [published: number, target: number, protocol?: "udp"][], text: string][] = [
+  [[], ""],
+  [[[80, 8080]], "*:80->8080/tcp"],
+  [
+    [
+      [8000, 80],
+      [8001, 80],
+      [8002, 80],
+    ],
+    "*:8000-8002->80/tcp",
+  ],
+  [
+    [
+      [8000, 9000],
+      [8001, 9001],
+      [8002, 9002],
+      [8004, 9004],
+    ],
+    "*:8000-8002->9000-9002/tcp, *:8004->9004/tcp",
+  ],
+  [
+    [
+      [8000, 9000],
+      [8001, 9001],
+      [8002, 9001],
+    ],
+    "*:8000-8001->9000-9001/tcp, *:8002->9001/tcp",
+  ],
+  [
+    [
+      [53, 53],
+      [54, 54, "udp"],
+    ],
+    "*:53->53/tcp, *:54->54/udp",
+  ],
+];
+for (const [list, text] of portLists) {
+  test(`ports are listed: ${text}`, (t) => {
+    const views = list.map(([published, target, protocol]): PortView => {
+      return { published, target, protocol: protocol ?? "tcp", mode: "ingress", address: null };
+    });
+    t.is(formatPorts(views), text);
+  });
+}
+
 type PortRow = [published: number | null, target: number, protocol: string, mode?: string, address?: string | null];
 const ports: [text: string, ports: PortRow[]][] = [
   ["9200:9200", [[9200, 9200, "tcp"]]],
@@ -201,8 +247,9 @@ const wrongPorts: [text: string, says: RegExp][] = [
   ["target=80,", /'' is none of target/],
   ["target=80,target=81", /target is given twice/],
   ["target=80,address=10.0.0.1,host_ip=10.0.0.2", /address is given twice/],
-  ["target=80,published=70000", /'70000' is not a port/],
-  ["target=80,published=8000-8010", /published is one port here, not '8000-8010'/],
+  ["target=80,published=70000", /published is a port from 1 to 65535, not '70000'/],
+  ["target=http", /target is a port from 1 to 65535, not 'http'/],
+  ["target=80,published=8000-8010", /published is a port .*, not '8000-8010': only the short form has ranges/],
   ["target=80,protocol=sctp", /protocol is tcp or udp, not 'sctp'/],
 ];
 for (const [text, says] of wrongPorts) {
