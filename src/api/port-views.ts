@@ -2,8 +2,8 @@
 import type { HeldPort, Node, PublishedPort, Service, State, Task } from "../cluster/schema.ts";
 
 /** The ports that the task's node answers for it alone. */
-export function hostPorts(state: State, { serviceId, desired }: Task): PublishedPort[] {
-  if (desired !== "running") return [];
+export function hostPorts(state: State, { serviceId, nodeId, desired }: Task): PublishedPort[] {
+  if (desired !== "running" || state.nodes.get(nodeId ?? "")?.mesh === false) return [];
   return state.services.get(serviceId)?.ports.filter(({ mode }) => mode === "host") ?? [];
 }
 

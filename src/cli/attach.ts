@@ -15,6 +15,7 @@ import {
   type ListingOptions,
   printListing,
 } from "./listing.ts";
+import { printWarnings } from "./service-warnings.ts";
 
 interface AttachOptions {
   network?: string;
@@ -36,7 +37,7 @@ export function addAttachCommands(program: Command, context: Context): void {
     .option("--service <service>", "make it a task of this service")
     .option(
       "-p, --publish <port>",
-      "with --service: answer PUBLISHED:TARGET[/tcp|udp] on every node",
+      "with --service: answer [ADDRESS:][PUBLISHED:]TARGET[/tcp|udp] on every node",
       collect(publishedPorts),
     )
     .action(async (subject: string, options: AttachOptions) => {
@@ -44,6 +45,7 @@ export function addAttachCommands(program: Command, context: Context): void {
       const body = { subject, network, name, aliases: alias, address: ip, service, ports: publish };
       const { addresses } = await context.api().attach(body);
       context.out(`${addresses.join(" ")}\n`);
+      if (service !== null) await printWarnings(context, [service]);
     });
 
   program

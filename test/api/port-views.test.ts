@@ -1,6 +1,6 @@
 // What is said of published ports that some node does not answer.
 import test from "ava";
-import { portWarnings } from "../../src/api/port-views.ts";
+import { hostPorts, portWarnings } from "../../src/api/port-views.ts";
 import type { Node, PublishedPort, Service } from "../../src/cluster/schema.ts";
 import { applyChanges, emptyState } from "../../src/cluster/state.ts";
 import { nodeRow, put, serviceRow, taskRow } from "./fake-backend.ts";
@@ -39,6 +39,15 @@ for (const [title, ports, node2, says] of rows) {
     t.regex(warnings[0]!, says);
   });
 }
+
+test("a task has its ports in host mode while it is to run, and where they are answered", (t) => {
+  const service = serviceRow("web", { ports: [port({ mode: "host" }), port({ published: 81 })] });
+  const nodes = [put.node(nodeRow("node1")), put.node(nodeRow("node2", { mesh: false }))];
+  const state = applyChanges(emptyState(), [...nodes, put.service(service)], 1);
+  t.deepEqual(hostPorts(state, taskRow("web", 1, "node1")), [port({ mode: "host" })]);
+  t.deepEqual(hostPorts(state, taskRow("web", 1, "node1", { desired: "draining" })), []);
+  t.deepEqual(hostPorts(state, taskRow("web", 1, "node2")), []);
+});
 
 test("a node with `mesh: off` that has no task of a service in host mode is not spoken of", (t) => {
   const service = serviceRow("web", { ports: [port({ mode: "host" })] });

@@ -86,6 +86,16 @@ test("attach asks for what its options say, and prints the address", async (t) =
   ]);
 });
 
+test("attach says what a person should know of the service's ports", async (t) => {
+  const backend = cluster();
+  const service = [...backend.state().services.values()].find(({ name }) => name === "search")!;
+  const ports = [{ published: 80, target: 80, protocol: "tcp", mode: "ingress", address: "10.9.9.9" } as const];
+  backend.change(put.service({ ...service, ports: [...ports] }));
+  const { out, err } = await overlayctl(t, backend, ["attach", "db-1", "--service", "search"]);
+  t.is(out, "10.192.32.78\n");
+  t.regex(err, /^search: nobody answers 10\.9\.9\.9:80\/tcp/);
+});
+
 test("attach without options leaves the choice to the cluster", async (t) => {
   const backend = cluster();
   await overlayctl(t, backend, ["attach", "db-1", "--name", "db"]);
