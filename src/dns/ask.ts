@@ -11,7 +11,10 @@ import type { Upstream } from "./upstream.ts";
 
 /** For all resolvers together: below the 5 s that clients wait. */
 const TOTAL_MS = 4_000;
-/** In the second round are those that were silent in the first: a datagram may have been lost. */
+/**
+ * In the second round are those that were silent in the first: a datagram may have been lost. But not those that are
+ * down, when others were heard.
+ */
 const ROUNDS = 2;
 const FIRST_TRY_MS = 1_000;
 
@@ -46,10 +49,8 @@ export async function askUpstreams(
   const startMs = clock.monotonic();
   const failures = new Map<Upstream, Failure>();
   let answer: Response | undefined;
-  let turn = [
-    ...upstreams.filter((upstream) => upstream.isHealthy(startMs)),
-    ...upstreams.filter((upstream) => !upstream.isHealthy(startMs)),
-  ];
+  const healthy = upstreams.filter((upstream) => upstream.isHealthy(startMs));
+  let turn = [...healthy, ...upstreams.filter((upstream) => !healthy.includes(upstream))];
   for (let round = 0; round < ROUNDS && answer === undefined; round++) {
     for (const [index, upstream] of turn.entries()) {
       const nowMs = clock.monotonic();
@@ -67,7 +68,9 @@ export async function askUpstreams(
       log.debug("a resolver has no answer", { address: upstream.name, reason: result.reason });
       failures.set(upstream, result);
     }
-    turn = turn.filter((upstream) => failures.get(upstream)?.state === "silent");
+    const isAnyHeard = [...failures.values()].some(({ state }) => state === "alive" || state === "useless");
+    const again = isAnyHeard ? healthy : turn;
+    turn = again.filter((upstream) => failures.get(upstream)?.state === "silent");
   }
   for (const [upstream, { state, reason }] of failures) {
     // What another resolver could answer was not the name's fault.

@@ -193,6 +193,22 @@ test("a resolver that was down is tried with one question, the others do not wai
   t.deepEqual(bad.asked, ["udp n0.example.org A"]);
 });
 
+for (const [title, behaviour] of Object.entries({
+  fail: servfail,
+  refuse: (() => ({ flags: 5 })) satisfies Behaviour,
+})) {
+  test(`names that others ${title} are not waited for twice from a resolver that is down`, async (t) => {
+    const [down, other] = await Promise.all([upstream(t, silent), upstream(t, behaviour)]);
+    const { clock, forwarder } = forwarderTo([down.text, other.text]);
+    for (const name of ["one.example.org", "two.example.org"]) await ask(forwarder, name, { clock });
+    down.asked.length = 0;
+    const startMs = clock.monotonic();
+    t.is((await ask(forwarder, "three.example.org", { clock })).rcode, "SERVFAIL");
+    t.is(down.asked.length, 1);
+    t.true(clock.monotonic() - startMs <= 1_200, `${clock.monotonic() - startMs} ms`);
+  });
+}
+
 test("a resolver that cannot be reached is left at once, and asked once for a question", async (t) => {
   const [gone, good] = await Promise.all([FakeUpstream.start(silent), upstream(t, answering("203.0.113.1", 0))]);
   const address = gone.text;
