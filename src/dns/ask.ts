@@ -49,8 +49,11 @@ export async function askUpstreams(
   const startMs = clock.monotonic();
   const failures = new Map<Upstream, Failure>();
   let answer: Response | undefined;
-  const healthy = upstreams.filter((upstream) => upstream.isHealthy(startMs));
-  let turn = [...healthy, ...upstreams.filter((upstream) => !healthy.includes(upstream))];
+  const notDown = upstreams.filter(({ isDown }) => !isDown);
+  let turn = [
+    ...upstreams.filter((upstream) => upstream.isHealthy(startMs)),
+    ...upstreams.filter((upstream) => !upstream.isHealthy(startMs)),
+  ];
   for (let round = 0; round < ROUNDS && answer === undefined; round++) {
     for (const [index, upstream] of turn.entries()) {
       const nowMs = clock.monotonic();
@@ -69,7 +72,7 @@ export async function askUpstreams(
       failures.set(upstream, result);
     }
     const isAnyHeard = [...failures.values()].some(({ state }) => state === "alive" || state === "useless");
-    const again = isAnyHeard ? healthy : turn;
+    const again = isAnyHeard ? notDown : turn;
     turn = again.filter((upstream) => failures.get(upstream)?.state === "silent");
   }
   for (const [upstream, { state, reason }] of failures) {

@@ -25,6 +25,11 @@ export class Upstream {
     return `${this.address}#${this.port}`;
   }
 
+  /** Until it answers, also while it is tried again. */
+  get isDown(): boolean {
+    return this.#failures >= DOWN_AFTER_FAILURES;
+  }
+
   /** Whether to ask it before those that failed lately. */
   isHealthy(nowMs: number): boolean {
     return nowMs >= this.#pausedUntilMs;
@@ -37,12 +42,12 @@ export class Upstream {
 
   /** It is about to be asked. One that was down is tried with one question; others go elsewhere meanwhile. */
   asked(nowMs: number): void {
-    if (this.#failures >= DOWN_AFTER_FAILURES && this.isHealthy(nowMs)) this.#pausedUntilMs = nowMs + FIRST_PAUSE_MS;
+    if (this.isDown && this.isHealthy(nowMs)) this.#pausedUntilMs = nowMs + FIRST_PAUSE_MS;
   }
 
   /** It said something, if only that it cannot resolve a name. Whether it was down before. */
   answered(nowMs: number): boolean {
-    const wasDown = this.#failures >= DOWN_AFTER_FAILURES;
+    const wasDown = this.isDown;
     this.#failures = 0;
     this.#failedName = undefined;
     this.#isHeard = true;
