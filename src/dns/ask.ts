@@ -39,7 +39,7 @@ interface Failure {
   readonly state: "alive" | "silent" | "useless" | "unreachable";
 }
 
-/** Asks the healthy ones first; undefined when none has an answer within TOTAL_MS. Never rejects. */
+/** Asks the healthy ones first, then those that say something if of no use; undefined when none has an answer within TOTAL_MS. Never rejects. */
 export async function askUpstreams(
   query: Query,
   upstreams: readonly Upstream[],
@@ -50,10 +50,8 @@ export async function askUpstreams(
   const failures = new Map<Upstream, Failure>();
   let answer: Response | undefined;
   const notDown = upstreams.filter(({ isDown }) => !isDown);
-  let turn = [
-    ...upstreams.filter((upstream) => upstream.isHealthy(startMs)),
-    ...upstreams.filter((upstream) => !upstream.isHealthy(startMs)),
-  ];
+  const rankOf = (upstream: Upstream) => (upstream.isHealthy(startMs) ? 0 : upstream.isHeard(startMs) ? 1 : 2);
+  let turn = upstreams.toSorted((a, b) => rankOf(a) - rankOf(b));
   for (let round = 0; round < ROUNDS && answer === undefined; round++) {
     for (const [index, upstream] of turn.entries()) {
       const nowMs = clock.monotonic();

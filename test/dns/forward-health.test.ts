@@ -210,6 +210,16 @@ for (const [title, behaviour] of Object.entries({
   });
 }
 
+test("of two that are down, the one that refuses is asked before the one that is silent", async (t) => {
+  const refusesSome = badNames(() => ({ flags: 5 }));
+  const [mute, other] = await Promise.all([upstream(t, silent), upstream(t, refusesSome)]);
+  const { clock, forwarder } = forwarderTo([mute.text, other.text]);
+  for (const name of ["bad1.example.org", "bad2.example.org"]) await ask(forwarder, name, { clock });
+  mute.asked.length = 0;
+  t.is(addressOf(await ask(forwarder, "good.example.org", { clock })), "203.0.113.1");
+  t.deepEqual(mute.asked, []);
+});
+
 test("a resolver that cannot be reached is left at once, and asked once for a question", async (t) => {
   const [gone, good] = await Promise.all([FakeUpstream.start(silent), upstream(t, answering("203.0.113.1", 0))]);
   const address = gone.text;
