@@ -12,11 +12,16 @@ const RESERVED: Readonly<Record<string, string>> = {
   onion: "it is Tor's", // RFC 7686
 };
 
+/** What inet_aton(3), and so most programs, read as an address. A network's name is never looked up alone. */
+const ADDRESS = /^(\d+|0x[0-9a-f]+)$/i;
+
 /** `domain`: what every name of the cluster is found under. Throws UserError 400. */
 export function requireUnreserved(command: Command, domain: string): void {
   for (const { name, field } of namesOf(command)) {
     const reason = name.toLowerCase() === domain.toLowerCase() ? "it is the cluster's domain" : reasonOf(name);
     if (reason !== undefined) throw new UserError(400, `'${name}' is a name of DNS itself: ${reason}`, { field });
+    if (command.type !== "network.create" && ADDRESS.test(name))
+      throw new UserError(400, `'${name}' is found by nobody: programs read it as an address`, { field });
   }
 }
 

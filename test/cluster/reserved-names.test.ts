@@ -37,6 +37,21 @@ for (const [title, input, field] of rows) {
   });
 }
 
+const addresses: [title: string, command: CommandInput, field: string | undefined][] = [
+  ["a service named 12", { ...service, name: "12" }, "name"],
+  ["a service named 0x1F", { ...service, name: "0x1F" }, "name"],
+  ["an alias that is a number", { ...service, name: "search", networks: [{ name: "web", aliases: ["7"] }] }, "aliases"],
+  ["a service whose name begins with digits", { ...service, name: "12a" }, undefined],
+  ["an attached container whose id is digits", { ...attach, hostNames: ["123456789012"] }, undefined],
+];
+for (const [title, input, field] of addresses) {
+  test(`${title} is ${field === undefined ? "taken" : "refused: it would be read as an address"}`, (t) => {
+    const check = () => requireUnreserved(Command.parse(input), "cluster");
+    if (field === undefined) t.notThrows(check);
+    else t.like(t.throws(check, { instanceOf: UserError, message: /programs read it as an address$/ }), { field });
+  });
+}
+
 test("the leader refuses them", async (t) => {
   const { leader } = await Cluster.start(1);
   await t.throwsAsync(leader.execute({ ...service, name: "overlay" }), {
