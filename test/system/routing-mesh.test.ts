@@ -194,9 +194,10 @@ systemTest("a UDP client is answered again soon after somebody took away rules a
   process.kill(node3!.agentPid!, "SIGCONT");
   await answeredAgain(client, 5000);
   await node3!.exec(["nft", "delete table ip other"]);
+  const before = client.output.length;
   for (let i = 0; i < 10; i++) await node3!.exec(["conntrack", "-F"]);
   await answeredAgain(client, 1000);
-  t.false(client.output.includes("strange"));
+  t.false(client.output.slice(before).includes("strange"), "a virtual IP is never seen outside");
   await node1!.ctl("service", "rm", "echo");
 });
 
