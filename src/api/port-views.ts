@@ -13,7 +13,10 @@ export function portWarnings(state: State, { id, ports }: Service): string[] {
   const hosts = new Set([...state.tasks.values()].filter(({ serviceId }) => serviceId === id).map((t) => t.nodeId));
   const elsewhere = nodes.flatMap((node) => {
     if (node.mesh) return heldWarnings(node, ports);
-    const unanswered = ports.filter(({ mode }) => mode === "ingress" || hosts.has(node.id));
+    const unanswered = ports.filter(
+      ({ mode, address }) =>
+        (mode === "ingress" || hosts.has(node.id)) && (address === null || node.addresses.includes(address)),
+    );
     const list = [...new Set(unanswered.map(({ published, protocol }) => `${published}/${protocol}`))].join(", ");
     return list === "" ? [] : [`${node.name} does not answer ${list}: its configuration says 'mesh: off'`];
   });

@@ -85,7 +85,7 @@ export function addServiceCreate(service: Command, context: Context): void {
     .option("--replicas <count>", "how many tasks (default: 1)", count)
     .option(
       "-p, --publish <port>",
-      "answer [ADDRESS:][PUBLISHED:]TARGET[/tcp|udp] on every node",
+      "answer [ADDRESS:][PUBLISHED:]TARGET[/tcp|udp] on every node; or target=80,published=8080,mode=host and so on",
       collect(publishedPorts),
     )
     .option("--ingress-source-nat", "tasks see their gateway as the client from outside: for those routed elsewhere")

@@ -85,10 +85,9 @@ export class NftablesMesh implements Mesh {
     const known = this.#applied?.text === text ? this.#applied.listing : undefined;
     if (known !== undefined && (await this.#listing()) === known) return;
     await nft(["-f", "-"], text);
-    // Where somebody took the rules away, clients may have met none of them.
-    const isRepair = known !== undefined;
-    const { desired: { ports = [] } = {}, held: formerlyHeld = [] } = (isRepair ? undefined : this.#applied) ?? {};
-    const before = udpEntrances(ports, formerlyHeld);
+    // Who came while somebody had taken the rules away met none of them.
+    const old = known === undefined ? this.#applied : undefined;
+    const before = udpEntrances(old?.desired.ports ?? [], old?.held ?? []);
     // The same text makes the same listing; what is listed now may have been changed again already.
     this.#applied = { desired, held, text, listing: known ?? (await this.#listing()) };
     await this.#forgetFlows(differing(before, udpEntrances(desired.ports, held)));

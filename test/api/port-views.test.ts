@@ -25,6 +25,7 @@ const rows: [title: string, ports: PublishedPort[], node2: Partial<Node>, says: 
     /^nobody answers 10\.0\.0\.9:80\/tcp: no node has that address/,
   ],
   ["a node has not said yet which addresses it has", [port({ address: "10.0.0.9" })], { addresses: [] }, undefined],
+  ["the mesh is off where nobody asks", [port({ address: "192.0.2.11" })], { mesh: false }, undefined],
   ["the mesh is off, and nothing published", [], { mesh: false }, undefined],
   ["the mesh is off where a task has it in host mode", [port({ mode: "host" })], { mesh: false }, /'mesh: off'/],
 ];
