@@ -6,6 +6,8 @@ import { nodeView } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
 
 const SECOND_ADDRESS = "192.0.2.212";
+/** The other node's agent has its own view of the file system: nobody else would find what a task leaves there. */
+const PLACE = ["--constraint", "node.name==rlyn1"];
 let agent: Background | undefined;
 
 const lab = useLab({ prefix: "rly", nodes: 2 }, async ({ nodes: [node1, node2] }) => {
@@ -15,9 +17,8 @@ const lab = useLab({ prefix: "rly", nodes: 2 }, async ({ nodes: [node1, node2] }
   const start = `mount --bind /bin/false "$(command -v nft)"; exec overlayd --config ${node2!.configPath}`;
   agent = new Background(node2!.inside(["unshare", "--mount", "sh", "-c", start]), node2!.env);
   await waitFor(() => node2!.agentAnswers(), { what: "the agent without nftables to answer" });
-  const place = ["--constraint", "node.name==rlyn1"];
   const ports = ["-p", "7000:7", "-p", "53:7/udp", "-p", "7001:7999", "-p", `${SECOND_ADDRESS}:7002:7/udp`];
-  await node1!.ctl("service", "create", "--name", "echo", ...place, ...ports, "--", ...program("echo-server", 7));
+  await node1!.ctl("service", "create", "--name", "echo", ...PLACE, ...ports, "--", ...program("echo-server", 7));
 });
 test.after.always(() => agent?.end("SIGTERM"));
 
@@ -55,7 +56,8 @@ systemTest("a port that a process has on one address stays its own there", async
   const holder = new Background(node2!.inside([process.execPath, "-e", server]));
   t.teardown(() => holder.end("SIGKILL"));
   await holder.says("holds");
-  await node1!.ctl("service", "create", "--name", "more", "-p", "7003:7", "--", ...program("echo-server", 7));
+  const echo = program("echo-server", 7);
+  await node1!.ctl("service", "create", "--name", "more", ...PLACE, "-p", "7003:7", "--", ...echo);
   const says = async () => (await node1!.shell("overlayctl service ps more")).stderr;
   await waitFor(async () => (await says()).includes(`rlyn2 does not answer 7003/tcp at ${node2!.address}`), {
     what: "service ps to say who has the port",
