@@ -50,8 +50,9 @@ export class Reporter {
   }
 
   setFacts(facts: Partial<NodeFacts>): void {
+    const known = JSON.stringify(this.#facts);
     this.#facts = { ...this.#facts, ...facts };
-    this.#sendNews();
+    if (JSON.stringify(this.#facts) !== known) this.#sendNews(); // that looks at every status
   }
 
   setApplied(revision: number): void {
