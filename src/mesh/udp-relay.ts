@@ -77,7 +77,12 @@ export async function listenUdp(options: RelayOptions & { maxSessions?: number }
     session.socket.send(data, target.port, target.address, sent);
   });
   server.bind(port, address);
-  await once(server, "listening");
+  try {
+    await once(server, "listening");
+  } catch (error) {
+    server.close(); // it has its descriptor, though not the port
+    throw error;
+  }
   server.on("error", (error) => log.error("a published port fails", { port: what, err: error }));
   expire();
   return {

@@ -124,6 +124,23 @@ test.serial(`TCP: a relay that is closed leaves none of ${AT_ONCE} connections`,
   t.true(await waitFor(() => openFiles() <= before, { what: "the descriptors to be closed" }));
 });
 
+test.serial("UDP: a port that cannot be had costs no descriptor, however often it is tried", async (t) => {
+  const occupant = createSocket("udp4").bind(0, LOOPBACK);
+  await once(occupant, "listening");
+  const drops = Object.fromEntries(RELAY_DROPS.map((reason) => [reason, 0])) as RelayDrops;
+  const { port } = occupant.address();
+  const options = { log: silentLog, clock: new VirtualClock(), drops, address: LOOPBACK, port };
+  const before = openFiles();
+  for (let i = 0; i < AT_ONCE; i++) {
+    const error = await t.throwsAsync<NodeJS.ErrnoException>(
+      listenUdp({ ...options, target: { address: LOOPBACK, port } }),
+    );
+    t.is(error?.code, "EADDRINUSE");
+  }
+  t.true(await waitFor(() => openFiles() <= before, { what: "the descriptors to be closed" }));
+  occupant.close();
+});
+
 test.serial(`UDP: ${COUNT} clients that fall silent, or whose task is gone, leave nothing`, async (t) => {
   const clock = new VirtualClock();
   const target = createSocket("udp4").bind(0, LOOPBACK);
