@@ -27,6 +27,8 @@ export class ProxyMesh implements Mesh {
   readonly #clock: Clock;
   // BOUNDED: by the published ports and the node's addresses; keyed by ADDRESS:PORT/PROTOCOL>VIP.
   readonly #relays = new Map<string, Relay>();
+  /** What could not be had, and was said. */
+  readonly #lost = new Set<string>(); // BOUNDED: as #relays, and keyed alike
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor({ log, clock }: ProxyMeshOptions) {
@@ -63,6 +65,7 @@ export class ProxyMesh implements Mesh {
       this.#relays.delete(key);
       await relay.close();
     }
+    for (const key of this.#lost) if (!desired.has(key)) this.#lost.delete(key);
     const held: HeldPort[] = [];
     for (const [{ port, protocol, address }, places] of placesByPort) {
       const lost: string[] = [];
@@ -73,7 +76,7 @@ export class ProxyMesh implements Mesh {
     return held;
   }
 
-  /** A port that cannot be had is said and tried again next time; the others work. */
+  /** A port that cannot be had is said once and tried again next time; the others work. */
   async #open(place: Place): Promise<boolean> {
     const { protocol, port, vip, address, proxyProtocol } = place;
     const key = keyOf(place);
@@ -84,12 +87,15 @@ export class ProxyMesh implements Mesh {
     try {
       const relay = await (protocol === "tcp" ? listenTcp({ ...options, proxyProtocol }) : listenUdp(options));
       this.#relays.set(key, relay);
+      this.#lost.delete(key);
       this.#log.info("published port is relayed; tasks do not see the client's address", fields);
       return true;
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       // Published on an address that another node has: it answers there.
       if (code === "EADDRNOTAVAIL") return true;
+      if (this.#lost.has(key)) return false;
+      this.#lost.add(key);
       const reason = code === "EADDRINUSE" ? `port ${port} is in use: 'ss -lnp' shows by whom` : messageOf(error);
       this.#log.error("published port is not answered on this node", { ...fields, reason });
       return false;
