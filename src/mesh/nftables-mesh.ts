@@ -125,17 +125,31 @@ export class NftablesMesh implements Mesh {
   async #forgetFlows(ports: ReadonlySet<number>): Promise<void> {
     if (ports.size === 0) return;
     try {
-      const listing = await run(["conntrack", "-L", "-p", "udp"]);
-      const used = new Set([...listing.matchAll(/^udp .*? dport=(\d+)/gm)].map(([, port]) => Number(port)));
-      for (const port of ports)
-        if (used.has(port)) await run(["conntrack", "-D", "-p", "udp", "--dport", String(port)]);
+      await forgetFlows(ports);
     } catch (error) {
-      if (error instanceof CommandError && error.exitCode === 1) return; // the flow has ended meanwhile
       if (this.#saidConntrack) return;
       this.#saidConntrack = true;
       this.#log.warn("UDP clients that already send to a port notice a change of it only after a pause", {
         reason: messageOf(error),
       });
+    }
+  }
+}
+
+/** Ends the UDP flows to these ports. `conntrack` stands in for the program in tests. */
+export async function forgetFlows(
+  ports: ReadonlySet<number>,
+  conntrack: typeof run = (argv) => run(["conntrack", ...argv]),
+): Promise<void> {
+  const listing = await conntrack(["-L", "-p", "udp"]);
+  const used = new Set([...listing.matchAll(/^udp .*? dport=(\d+)/gm)].map(([, port]) => Number(port)));
+  for (const port of ports) {
+    if (!used.has(port)) continue;
+    try {
+      await conntrack(["-D", "-p", "udp", "--dport", String(port)]);
+    } catch (error) {
+      // The flow has ended meanwhile.
+      if (!(error instanceof CommandError) || error.exitCode !== 1) throw error;
     }
   }
 }
