@@ -31,11 +31,10 @@ export function exchangeUdp<T>(
       resolve(result);
     };
     const timer = clock.after(timeoutMs, () => finish(undefined));
-    const fail = (error: unknown) => {
+    socket.once("error", (error) => {
       reject(new Error(`UDP: ${messageOf(error)}`, { cause: error }));
       finish(undefined);
-    };
-    socket.once("error", fail);
+    });
     socket.on("message", (message) => {
       const accepted = accept(message);
       if (accepted !== undefined) finish(accepted);
@@ -43,7 +42,7 @@ export function exchangeUdp<T>(
     // Connected, so that the kernel takes datagrams from that server only and reports a closed port at once.
     socket.once("connect", () => {
       socket.send(query, (error) => {
-        if (error !== null) fail(error);
+        if (error !== null) socket.emit("error", error);
       });
     });
     socket.connect(upstream.port, upstream.address);
