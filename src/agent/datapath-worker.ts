@@ -82,7 +82,8 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
 function openLinks({ pool }: WorkerSetup, memory: PacketMemory, notes: string[]): LinkSender | undefined {
   try {
     return openLinkSender(memory, {
-      name: (address) => (contains(pool, address) ? vethName(formatIpv4(address)) : undefined),
+      isOurs: (address) => contains(pool, address),
+      name: (address) => vethName(formatIpv4(address)),
       mac: macOf,
       source: HOST_MAC,
       now: () => machineMonotonic() / 1000,

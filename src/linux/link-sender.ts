@@ -39,8 +39,10 @@ const NO_LINK_SECONDS = 1;
 const MAX_LINKS = 4096;
 
 export interface LinkNaming {
-  /** The name of an address's link, if one of our endpoints may have it. */
-  name: (address: Ipv4) => string | undefined;
+  /** Whether one of our endpoints may have the address. Hot path: must not allocate. */
+  isOurs: (address: Ipv4) => boolean;
+  /** The name of an address's link. */
+  name: (address: Ipv4) => string;
   /** The MAC behind the link, "02:42:0a:00:00:01". */
   mac: (address: Ipv4) => string;
   /** The MAC that packets come from. */
@@ -128,6 +130,7 @@ export class LinkSender {
       return false;
     const { u8, i32 } = this.#memory;
     const address = get32(u8, queue.sliceOffset[first]! + DESTINATION_AT);
+    if (!this.#naming.isOurs(address)) return false;
     const link = this.#linkOf(address);
     if (link.index === 0) return false;
     const at = this.#messages++;
@@ -176,9 +179,8 @@ export class LinkSender {
     const known = this.#links.get(address);
     if (known !== undefined && (known.index !== 0 || known.until > this.#naming.now())) return known;
     if (this.#links.size === MAX_LINKS) this.#links.clear();
-    const name = this.#naming.name(address);
-    const index = name === undefined ? 0 : this.#indexOf(name);
-    const link = { index, until: this.#naming.now() + NO_LINK_SECONDS, mac: macBytes(this.#naming.mac(address)) };
+    const { name, mac, now } = this.#naming;
+    const link = { index: this.#indexOf(name(address)), until: now() + NO_LINK_SECONDS, mac: macBytes(mac(address)) };
     this.#links.set(address, link);
     return link;
   }

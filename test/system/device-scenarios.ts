@@ -74,7 +74,8 @@ interface LinkedDevice {
 /** A TUN that is down, so that it takes nothing, with a link for HOST. */
 function openLinked(mac = LINK_MAC): LinkedDevice {
   const links = openLinkSender(memory, {
-    name: (address) => (address === ipv4(HOST) ? "veth0" : undefined),
+    isOurs: (address) => address === ipv4(HOST),
+    name: () => "veth0",
     mac: () => mac,
     source: "02:42:00:00:00:01",
     now: () => linked.seconds,
