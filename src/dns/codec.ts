@@ -10,6 +10,8 @@ export const OPT_BYTES = 11;
 const MAX_NAME_BYTES = 255;
 const MAX_LABEL_BYTES = 63;
 const POINTER = 0xc0;
+/** A compressed name: the question's. */
+export const QUESTION_POINTER = (POINTER << 8) | HEADER_BYTES;
 
 export const Flag = { QR: 0x8000, AA: 0x0400, TC: 0x0200, RD: 0x0100, RA: 0x0080, AD: 0x0020, CD: 0x0010 } as const;
 export const OPCODE_MASK = 0x7800;

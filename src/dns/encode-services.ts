@@ -1,9 +1,7 @@
 // Writes SRV records, RFC 2782, and behind them the addresses of what they name. By hand, for a service may have
 // thousands of tasks.
-import { type Answer, CLASS_IN, HEADER_BYTES, RECORD_FIXED_BYTES, TCP_BYTES, Type } from "./codec.ts";
+import { type Answer, CLASS_IN, QUESTION_POINTER, RECORD_FIXED_BYTES, TCP_BYTES, Type } from "./codec.ts";
 
-/** A compressed name: the question's. */
-const QUESTION_POINTER = 0xc000 | HEADER_BYTES;
 const POINTER_BYTES = 2;
 const SRV_FIXED_BYTES = 6; // priority, weight, port
 const ADDRESS_BYTES = 4;

@@ -11,6 +11,7 @@ import {
   HEADER_BYTES,
   OPCODE_MASK,
   OPT_BYTES,
+  QUESTION_POINTER,
   type Query,
   Rcode,
   TCP_BYTES,
@@ -22,8 +23,6 @@ import { encodeServices } from "./encode-services.ts";
 type Records = Extract<Answer, { kind: "records" }>;
 
 const ADDRESS_RECORD_BYTES = 16;
-/** A compressed name: the question's. */
-const QUESTION_POINTER = 0xc000 | HEADER_BYTES;
 
 /**
  * The response in at most `limit` bytes (512 or more). What does not fit is cut off, and TC says so: over TCP it does
