@@ -82,6 +82,7 @@ export class KnownAnswers {
     const bytes = packet.payloadBytes;
     if (packet.headerBytes !== HEADER_BYTES || bytes > QUESTION_BYTES || bytes <= ID_BYTES || packet.hasSurplus)
       return false;
+    if (ports >>> 16 === 0) return false; // nobody expects an answer there, RFC 768
     const message = at + HEADER_BYTES;
     const place = this.#find(source, destination, u8, message, bytes);
     if (place < 0 || (!packet.partialChecksum && !packet.transportChecksumIsRight())) return false;

@@ -85,6 +85,7 @@ const passed: [title: string, fields: Partial<Fields>][] = [
   ["another type", { payload: question(7, "search", "TXT") }],
   ["with an option more", { payload: Buffer.concat([question(7), Buffer.alloc(11)]) }],
   ["another port", { destinationPort: 54 }],
+  ["from port 0, where no answer can be sent", { sourcePort: 0 }],
   ["nothing but an id", { payload: question(7).subarray(0, 2) }],
   ["no payload", { payload: Buffer.alloc(0) }],
 ];
