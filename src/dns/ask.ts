@@ -39,7 +39,10 @@ interface Failure {
   readonly state: "alive" | "silent" | "useless" | "unreachable";
 }
 
-/** Asks the healthy ones first, then those that say something if of no use; undefined when none has an answer within TOTAL_MS. Never rejects. */
+/**
+ * Asks the healthy ones first, then those that say something if of no use; undefined when none has an answer within
+ * TOTAL_MS. Never rejects.
+ */
 export async function askUpstreams(
   query: Query,
   upstreams: readonly Upstream[],

@@ -139,8 +139,8 @@ const ASKED_OF_TLDS: ReadonlySet<number> = new Set([Type.NS, Type.SOA, Type.DS, 
 
 /**
  * The forms that only overlay names have, of names that are not there, or not for this asker: single labels, what ends
- * in the name of a network of the asker's, `tasks.x`, `x.1`, and SRV names of those. Nobody else could know them, and asking would tell the
- * world what runs here.
+ * in the name of a network of the asker's, `tasks.x`, `x.1`, and SRV names of those. Nobody else could know them, and
+ * asking would tell the world what runs here.
  */
 const denyOwnForms: Handler = (query, asker) => {
   const { names, networks } = asker;
