@@ -165,7 +165,7 @@ function withoutEmpty(value: unknown, schema: unknown): unknown {
   if (shape === undefined || typeof value !== "object" || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(
     Object.entries(value)
-      .filter(([key, inner]) => inner !== null || !(key in shape))
+      .filter(([key, inner]) => inner !== null || !Object.hasOwn(shape, key))
       .map(([key, inner]) => [key, withoutEmpty(inner, shape[key])]),
   );
 }

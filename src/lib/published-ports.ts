@@ -55,7 +55,8 @@ function longForm(text: string): PortWords {
   const fields = new Map<string, string>();
   for (const part of text.split(",")) {
     const [word = "", ...rest] = part.replace(/^"(.*)"$/, "$1").split("=");
-    const name = LONG_FIELDS[word.toLowerCase()];
+    const key = word.toLowerCase();
+    const name = Object.hasOwn(LONG_FIELDS, key) ? LONG_FIELDS[key] : undefined;
     if (name === undefined) {
       const known = Object.keys(LONG_FIELDS);
       throw new RangeError(`'${word}' is none of ${known.join(", ")}${didYouMean(word, known)}`);

@@ -189,6 +189,7 @@ const mistakes: [name: string, yaml: string, line: number | undefined, says: str
     "dns.forward.lan: missing: a list is needed",
   ],
   ["a misspelt field with nothing behind it", `${MINIMAL}dsn:`, 3, "dsn: no such field; did you mean 'dns'?"],
+  ["a field of every object's", `${MINIMAL}constructor:`, 3, "constructor: no such field"],
   ["YAML that is broken", "node: {name: node1\ncluster: [", 2, /^YAML: /],
   ["a key twice", `${MINIMAL}pool: 10.0.0.0/8\npool: 10.0.0.0/9`, 4, /^YAML: .*unique/],
   ["a file that is a list", "- a\n- b", 1, /^file: /],

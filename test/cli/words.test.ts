@@ -245,6 +245,7 @@ const wrongPorts: [text: string, says: RegExp][] = [
   ["published=,target=80", LONG_FORM],
   ["published,target=80", LONG_FORM],
   ["target=80,", /'' is none of target/],
+  ["target=80,constructor=1", /'constructor' is none of target/],
   ["target=80,target=81", /target is given twice/],
   ["target=80,address=10.0.0.1,host_ip=10.0.0.2", /address is given twice/],
   ["target=80,published=70000", /published is a port from 1 to 65535, not '70000'/],
