@@ -4,9 +4,8 @@ import type { Ipv4 } from "../lib/ip.ts";
 import { type Answer, HEADER_BYTES, OPT_BYTES, type Query, Rcode } from "./codec.ts";
 import { RateLimit } from "./rate-limit.ts";
 
-/** Names that nobody asks for twice are not to cost much more than their answer. */
+/** Of a client: names that nobody asks for twice are not to cost much more than their answer. */
 const ANSWERS_PER_SECOND = 1000;
-const ANY_CLIENT = 0;
 
 export interface LastingAnswer {
   readonly client: Ipv4;
@@ -32,7 +31,7 @@ export class LastingAnswers {
     // With an option (a cookie, RFC 7873) no question is like another.
     const plainBytes = HEADER_BYTES + query.question.length + (query.edns === undefined ? 0 : OPT_BYTES);
     if (question.length !== plainBytes || !lasts(answer)) return;
-    if (!this.#limit.allows(ANY_CLIENT, this.#clock.monotonic())) return;
+    if (!this.#limit.allows(client, this.#clock.monotonic())) return;
     this.#tell({ client, server, question: new Uint8Array(question), response: new Uint8Array(response) });
   }
 }

@@ -115,7 +115,7 @@ test("an answer that holds until the names change is told, and no other", async 
   ]);
 });
 
-test("answers that hold are told a thousand times a second at most", async (t) => {
+test("answers that hold are told a thousand times a second of a client at most", async (t) => {
   let told = 0;
   const clock = new VirtualClock();
   const { server, port } = await start(t, { clock, onLasting: () => told++ });
