@@ -102,9 +102,13 @@ async function askOne(
   const once = (exchange: typeof exchangeUdp<Response>, withEdns: boolean) => {
     counters.sentUpstream++;
     const id = Math.floor(random() * 0x10000);
-    const accept = (message: Buffer) => parseResponse(message, query, id);
-    const bytes = encodeUpstreamQuery(query, id, withEdns);
-    return exchange(upstream, bytes, accept, clock, deadlineMs - clock.monotonic());
+    return exchange({
+      upstream,
+      query: encodeUpstreamQuery(query, id, withEdns),
+      accept: (message) => parseResponse(message, query, id),
+      clock,
+      timeoutMs: deadlineMs - clock.monotonic(),
+    });
   };
   let response: Response | undefined;
   try {

@@ -6,20 +6,20 @@ import { messageOf } from "../lib/errors.ts";
 import { TcpFrames } from "./tcp-frames.ts";
 import type { Upstream } from "./upstream.ts";
 
-/** Reads a datagram or TCP message into what was asked for; undefined: not that, wait on. */
-export type Accept<T> = (message: Buffer) => T | undefined;
+export interface Exchange<T> {
+  readonly upstream: Upstream;
+  readonly query: Buffer;
+  /** Reads a datagram or TCP message into what was asked for; undefined: not that, wait on. */
+  readonly accept: (message: Buffer) => T | undefined;
+  readonly clock: Clock;
+  readonly timeoutMs: number;
+}
 
 /**
  * Sends `query` from a port of its own and waits for what `accept` takes. undefined when none comes in time. Throws when
  * the resolver cannot be reached.
  */
-export function exchangeUdp<T>(
-  upstream: Upstream,
-  query: Buffer,
-  accept: Accept<T>,
-  clock: Clock,
-  timeoutMs: number,
-): Promise<T | undefined> {
+export function exchangeUdp<T>({ upstream, query, accept, clock, timeoutMs }: Exchange<T>): Promise<T | undefined> {
   return new Promise((resolve, reject) => {
     const socket = createSocket(isIPv6(upstream.address) ? "udp6" : "udp4");
     socket.unref(); // an agent that stops does not wait for a resolver
@@ -50,13 +50,7 @@ export function exchangeUdp<T>(
 }
 
 /** As exchangeUdp, over a TCP connection of its own. */
-export function exchangeTcp<T>(
-  upstream: Upstream,
-  query: Buffer,
-  accept: Accept<T>,
-  clock: Clock,
-  timeoutMs: number,
-): Promise<T | undefined> {
+export function exchangeTcp<T>({ upstream, query, accept, clock, timeoutMs }: Exchange<T>): Promise<T | undefined> {
   return new Promise((resolve, reject) => {
     const socket = connect({ port: upstream.port, host: upstream.address });
     socket.unref();

@@ -28,13 +28,13 @@ test.serial("a question that could not be sent until its time was over is not he
     };
   });
   try {
-    const asked = exchangeUdp(
-      new Upstream("127.0.0.1", resolver.address().port),
-      Buffer.from("?"),
-      (message) => message,
+    const asked = exchangeUdp({
+      upstream: new Upstream("127.0.0.1", resolver.address().port),
+      query: Buffer.from("?"),
+      accept: (message) => message,
       clock,
-      1000,
-    );
+      timeoutMs: 1000,
+    });
     await sending;
     await clock.advance(1000);
     t.is(await asked, undefined);

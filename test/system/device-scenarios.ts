@@ -135,6 +135,31 @@ class HostSocket {
   }
 }
 
+/** Two datagrams in slices, one with its checksum still to be made: the host gets both. */
+function writeSliced(device: LinuxDevice): void {
+  const host = new HostSocket();
+  const fields = { destinationPort: host.port, payload: Buffer.from("hello there") };
+  slice(udpPacket(fields), 20, 28, 33);
+  queue.finish();
+  slice(udpPacket({ ...fields, partial: true }), 28);
+  queue.finishPartial(Gso.None, 0, 0, 20, 6);
+  assert.equal(device.write(queue), 0);
+  for (let i = 0; i < 2; i++) assert.equal(Buffer.from(host.receive()).toString(), "hello there");
+}
+
+/** A UDP super-packet: the host gets its segments. */
+function writeSuperPacket(device: LinuxDevice): void {
+  const host = new HostSocket();
+  slice(udpPacket({ destinationPort: host.port, payload: Buffer.alloc(2500, "x"), partial: true }), 28, 1028);
+  queue.finishPartial(Gso.Udp4, 1000, 28, 20, 6);
+  assert.equal(device.write(queue), hasUso ? 0 : 1);
+  if (!hasUso) return;
+  assert.deepEqual(
+    [1, 2, 3].map(() => host.receive().length),
+    [1000, 1000, 500],
+  );
+}
+
 /** Another process tries to open a queue; returns what it says. */
 function openElsewhere(name: string): string {
   const { stdout, stderr } = spawnSync(process.execPath, [self, "--open", name], { encoding: "utf8" });
@@ -245,28 +270,12 @@ export const scenarios: Record<string, () => void> = {
 
   "packets are written, in slices, with the checksum complete or still to be made"() {
     const device = openUp();
-    const host = new HostSocket();
-    const fields = { destinationPort: host.port, payload: Buffer.from("hello there") };
-    slice(udpPacket(fields), 20, 28, 33);
-    queue.finish();
-    slice(udpPacket({ ...fields, partial: true }), 28);
-    queue.finishPartial(Gso.None, 0, 0, 20, 6);
-    assert.equal(device.write(queue), 0);
+    writeSliced(device);
     assert.equal(queue.messages, 0);
-    for (let i = 0; i < 2; i++) assert.equal(Buffer.from(host.receive()).toString(), "hello there");
   },
 
   "a UDP super-packet that is written arrives as its segments"() {
-    const device = openUp();
-    const host = new HostSocket();
-    slice(udpPacket({ destinationPort: host.port, payload: Buffer.alloc(2500, "x"), partial: true }), 28, 1028);
-    queue.finishPartial(Gso.Udp4, 1000, 28, 20, 6);
-    assert.equal(device.write(queue), hasUso ? 0 : 1);
-    if (!hasUso) return;
-    assert.deepEqual(
-      [1, 2, 3].map(() => host.receive().length),
-      [1000, 1000, 500],
-    );
+    writeSuperPacket(openUp());
   },
 
   "a TCP super-packet with CWR keeps its size through the host, and its ECN bit is no GSO type"() {
@@ -410,29 +419,13 @@ export const scenarios: Record<string, () => void> = {
   "packets for an endpoint's link go onto it, past the device, in slices and with the checksum still to be made"() {
     makeLink();
     const { device, links } = openLinked();
-    const host = new HostSocket();
-    const fields = { destinationPort: host.port, payload: Buffer.from("hello there") };
-    slice(udpPacket(fields), 20, 28, 33);
-    queue.finish();
-    slice(udpPacket({ ...fields, partial: true }), 28);
-    queue.finishPartial(Gso.None, 0, 0, 20, 6);
-    assert.equal(device.write(queue), 0);
+    writeSliced(device);
     assert.equal(links.sent, 2);
-    for (let i = 0; i < 2; i++) assert.equal(Buffer.from(host.receive()).toString(), "hello there");
   },
 
   "a UDP super-packet that goes onto a link arrives as its segments"() {
     makeLink();
-    const { device } = openLinked();
-    const host = new HostSocket();
-    slice(udpPacket({ destinationPort: host.port, payload: Buffer.alloc(2500, "x"), partial: true }), 28, 1028);
-    queue.finishPartial(Gso.Udp4, 1000, 28, 20, 6);
-    assert.equal(device.write(queue), hasUso ? 0 : 1);
-    if (!hasUso) return;
-    assert.deepEqual(
-      [1, 2, 3].map(() => host.receive().length),
-      [1000, 1000, 500],
-    );
+    writeSuperPacket(openLinked().device);
   },
 
   "what has no link, or is too large for it, goes through the device"() {
