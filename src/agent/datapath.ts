@@ -1,12 +1,13 @@
 // The main thread's handle on the data path: its workers, which are sent every change of the tables and asked for what
 // they know.
+import { DEVICE } from "../datapath/decision.ts";
 import type { EngineReport } from "../datapath/engine.ts";
 import { type FlowRow, listFlows } from "../datapath/flow-list.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
-import type { KnownAnswer } from "../datapath/known-answers.ts";
+import { fits, type KnownAnswer } from "../datapath/known-answers.ts";
 import { countLiveFlows } from "../datapath/live-flows.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
-import { diffTables, type TableRows } from "../datapath/tables.ts";
+import { diffTables, endpointKey, type TableRows } from "../datapath/tables.ts";
 import { machineMonotonic } from "../lib/clock.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
@@ -71,8 +72,10 @@ export class DataPath {
     await Promise.all(this.#threads.map((thread) => thread.ask({ type: "apply", diff })));
   }
 
-  /** What the node's DNS server answers until forgetAnswers(). */
+  /** What the node's DNS server answers until forgetAnswers(). What no worker would give is not passed on. */
   addAnswer(answer: KnownAnswer): void {
+    const client = this.#rows.get(endpointKey(answer.client));
+    if (client?.kind !== "endpoint" || client.vtep !== DEVICE || !fits(answer)) return;
     for (const thread of this.#threads) thread.tell({ type: "addAnswer", answer });
   }
 

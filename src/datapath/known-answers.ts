@@ -30,6 +30,11 @@ export interface KnownAnswer {
   response: Uint8Array;
 }
 
+/** Whether there is room for one so long. */
+export function fits({ question, response }: KnownAnswer): boolean {
+  return question.length <= QUESTION_BYTES && response.length <= RESPONSE_BYTES;
+}
+
 export class KnownAnswers {
   /** How many were given. */
   given = 0;
@@ -52,9 +57,10 @@ export class KnownAnswers {
     this.#responses = memory.alloc(SETS * WAYS * RESPONSE_BYTES);
   }
 
-  /** One that is too long is not kept. */
-  add({ client, server, question, response }: KnownAnswer): void {
-    if (question.length > QUESTION_BYTES || response.length > RESPONSE_BYTES) return;
+  /** One that does not fit is not kept. */
+  add(answer: KnownAnswer): void {
+    if (!fits(answer)) return;
+    const { client, server, question, response } = answer;
     const u8 = this.#u8;
     const known = this.#find(client, server, question, 0, question.length);
     const place = known >= 0 ? known : this.#takePlace(setOf(client, server, question, 0, question.length));

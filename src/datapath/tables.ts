@@ -130,6 +130,11 @@ export function rowKey(row: TableRow): string {
   return `${row.kind} ${row.kind === "peer" ? row.vtep : row.ip}`;
 }
 
+/** As rowKey(), of the endpoint with that address. */
+export function endpointKey(ip: Ipv4): string {
+  return `endpoint ${ip}`;
+}
+
 export function rowsOf(rows: Iterable<TableRow>): TableRows {
   const map = new Map<string, TableRow>();
   for (const row of rows) map.set(rowKey(row), row);
