@@ -1,19 +1,22 @@
-// How a flow's packets move its state, and how long each state may be idle. Timeouts are nf_conntrack's.
+// How a flow's packets move its state, and how long each state may be idle.
 //
 //   SynSent -> SynReceived -> Established -> FinWait or CloseWait -> LastAck -> TimeWait
 //   (the original's SYN, the reply's SYN, the original's ACK, a FIN of the original or of the reply side, the other
 //   side's FIN, its ACK), and Closed from everywhere by a RST; Unreplied -> Replied for all that is not TCP.
+import {
+  ICMP_TIMEOUT_SECONDS,
+  OTHER_TIMEOUT_SECONDS,
+  TCP_TIMEOUT_SECONDS,
+  UDP_TIMEOUT_SECONDS,
+} from "../lib/flow-timeouts.ts";
 import * as ip from "../packet/ipv4.ts";
 import { Flag } from "../packet/tcp.ts";
 import { FlowState } from "./flow-entries.ts";
 
-const UDP_SECONDS = 30;
-const UDP_REPLIED_SECONDS = 120;
-const ICMP_SECONDS = 30;
-const OTHER_SECONDS = 600;
-
 /** Seconds, indexed by FlowState; TCP's states only. */
-const TCP_SECONDS: readonly number[] = [0, 0, 0, 120, 60, 432_000, 120, 60, 30, 120, 10];
+const TCP_SECONDS: readonly number[] = Object.entries(FlowState).map(
+  ([name]) => TCP_TIMEOUT_SECONDS[name as keyof typeof TCP_TIMEOUT_SECONDS] ?? 0,
+);
 
 /** The state of a flow whose first packet this is. TCP that is met in mid-stream counts as established. */
 export function firstState(protocol: number, tcpFlags: number): FlowState {
@@ -50,8 +53,9 @@ export function nextState(state: FlowState, isReply: boolean, tcpFlags: number):
 
 export function timeoutSeconds(state: FlowState, protocol: number): number {
   if (state >= FlowState.SynSent) return TCP_SECONDS[state]!;
-  if (protocol === ip.Protocol.Udp) return state === FlowState.Replied ? UDP_REPLIED_SECONDS : UDP_SECONDS;
-  return protocol === ip.Protocol.Icmp ? ICMP_SECONDS : OTHER_SECONDS;
+  if (protocol === ip.Protocol.Udp)
+    return state === FlowState.Replied ? UDP_TIMEOUT_SECONDS.Replied : UDP_TIMEOUT_SECONDS.Unreplied;
+  return protocol === ip.Protocol.Icmp ? ICMP_TIMEOUT_SECONDS : OTHER_TIMEOUT_SECONDS;
 }
 
 /** Whether a new SYN may take the place of a flow in this state (RFC 9293 section 3.10.7.4, TIME-WAIT). */

@@ -149,16 +149,16 @@ test("a RST closes from every state of TCP, either way", (t) => {
   }
 });
 
-test("timeouts are nf_conntrack's", (t) => {
+test("a connection that closes is kept for four minutes, one that is closed half for an hour or longer", (t) => {
   const seconds = (state: keyof typeof FlowState, protocol: number): number =>
     timeoutSeconds(FlowState[state], protocol);
   t.is(seconds("SynSent", TCP), 120);
-  t.is(seconds("SynReceived", TCP), 60);
+  t.is(seconds("SynReceived", TCP), 240);
   t.is(seconds("Established", TCP), 5 * 24 * 3600);
-  t.is(seconds("FinWait", TCP), 120);
-  t.is(seconds("CloseWait", TCP), 60);
-  t.is(seconds("LastAck", TCP), 30);
-  t.is(seconds("TimeWait", TCP), 120);
+  t.is(seconds("FinWait", TCP), 5 * 24 * 3600);
+  t.is(seconds("CloseWait", TCP), 3600);
+  t.is(seconds("LastAck", TCP), 240);
+  t.is(seconds("TimeWait", TCP), 240);
   t.is(seconds("Closed", TCP), 10);
   t.is(seconds("Unreplied", UDP), 30);
   t.is(seconds("Replied", UDP), 120);
