@@ -22,6 +22,7 @@ export const PACKETS = 19;
 export const BYTES_LOW = 20;
 export const BYTES_HIGH = 21;
 export const NEXT_SEQUENCE = 22;
+export const ACKNOWLEDGED = 23;
 // Only in the original entry: the flow's own.
 export const FLOW_STATE = 24;
 export const SERVICE = 25;
@@ -29,8 +30,15 @@ export const CREATED = 26;
 export const NEWER = 27; // the next newer unreplied flow + 1, or the next free one
 export const OLDER = 28;
 export const VERSION = 29;
+// In both again.
+export const LATE_END = 30;
+export const LATE_KIND = 31;
 
-/** Flow states, word FLOW_STATE's low byte. TCP's are those that nf_conntrack names. */
+/** Word FLOW_STATE: the state, and which sides have sent their FIN. */
+const STATE_MASK = 0xff;
+const FINS_SHIFT = 8;
+
+/** Flow states. TCP's are those that nf_conntrack names. */
 export const FlowState = {
   Free: 0,
   Unreplied: 1,
@@ -63,7 +71,14 @@ export class FlowEntries {
   }
 
   stateOf(entry: number): FlowState {
-    return this.words[(entry & ~1) * ENTRY_WORDS + FLOW_STATE]! as FlowState;
+    return (this.words[(entry & ~1) * ENTRY_WORDS + FLOW_STATE]! & STATE_MASK) as FlowState;
+  }
+  /** Which sides have sent their FIN: 1 the original's, 2 the reply's, 3 both. */
+  finsOf(entry: number): number {
+    return this.words[(entry & ~1) * ENTRY_WORDS + FLOW_STATE]! >>> FINS_SHIFT;
+  }
+  protected setState(entry: number, state: FlowState, fins: number): void {
+    this.words[(entry & ~1) * ENTRY_WORDS + FLOW_STATE] = (fins << FINS_SHIFT) | state;
   }
   sourceOf(entry: number): Ipv4 {
     return this.words[entry * ENTRY_WORDS + SOURCE + 3]!;
@@ -149,6 +164,24 @@ export class FlowEntries {
   }
   setNextSequence(entry: number, sequence: number): void {
     this.words[entry * ENTRY_WORDS + NEXT_SEQUENCE] = sequence;
+  }
+  /** Of TCP: up to where the other side has acknowledged what this direction sent. */
+  acknowledgedOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + ACKNOWLEDGED]!;
+  }
+  setAcknowledged(entry: number, sequence: number): void {
+    this.words[entry * ENTRY_WORDS + ACKNOWLEDGED] = sequence;
+  }
+  /** Of TCP: the end of the last segment that came out of turn in this direction, and what it was. */
+  lateEndOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + LATE_END]!;
+  }
+  lateKindOf(entry: number): number {
+    return this.words[entry * ENTRY_WORDS + LATE_KIND]!;
+  }
+  setLate(entry: number, end: number, kind: number): void {
+    this.words[entry * ENTRY_WORDS + LATE_END] = end;
+    this.words[entry * ENTRY_WORDS + LATE_KIND] = kind;
   }
   packetsOf(entry: number): number {
     return this.words[entry * ENTRY_WORDS + PACKETS]! >>> 0;

@@ -1,8 +1,9 @@
 // How a flow's packets move its state, and how long each state may be idle.
 //
-//   SynSent -> SynReceived -> Established -> FinWait or CloseWait -> LastAck -> TimeWait
-//   (the original's SYN, the reply's SYN, the original's ACK, a FIN of the original or of the reply side, the other
-//   side's FIN, its ACK), and Closed from everywhere by a RST; Unreplied -> Replied for all that is not TCP.
+//   SynSent -> SynReceived -> Established -> FinWait <-> CloseWait -> LastAck -> TimeWait
+//   (the original's SYN, the reply's SYN, an ACK, one side's FIN, everything acknowledged or not, the other side's FIN, everything
+//   acknowledged), and Closed from everywhere by a RST; Unreplied -> Replied for all that is not TCP. tcp-sequences.ts says
+//   which segments count.
 import {
   ICMP_TIMEOUT_SECONDS,
   OTHER_TIMEOUT_SECONDS,
@@ -18,6 +19,8 @@ const TCP_SECONDS: readonly number[] = Object.entries(FlowState).map(
   ([name]) => TCP_TIMEOUT_SECONDS[name as keyof typeof TCP_TIMEOUT_SECONDS] ?? 0,
 );
 
+const BOTH_FINS = 3;
+
 /** The state of a flow whose first packet this is. TCP that is met in mid-stream counts as established. */
 export function firstState(protocol: number, tcpFlags: number): FlowState {
   if (protocol !== ip.Protocol.Tcp) return FlowState.Unreplied;
@@ -25,30 +28,29 @@ export function firstState(protocol: number, tcpFlags: number): FlowState {
   return (tcpFlags & (Flag.Syn | Flag.Ack)) === Flag.Syn ? FlowState.SynSent : FlowState.Established;
 }
 
-/** The state after a packet in one direction. */
-export function nextState(state: FlowState, isReply: boolean, tcpFlags: number): FlowState {
-  if (state < FlowState.SynSent) return isReply ? FlowState.Replied : state;
-  if ((tcpFlags & Flag.Rst) !== 0) return FlowState.Closed;
-  const fin = (tcpFlags & Flag.Fin) !== 0;
-  switch (state) {
-    case FlowState.SynSent:
-      if (!isReply) return state;
-      return (tcpFlags & Flag.Syn) !== 0 ? FlowState.SynReceived : FlowState.Established;
-    case FlowState.SynReceived:
-      if (!fin) return !isReply && (tcpFlags & Flag.Ack) !== 0 ? FlowState.Established : state;
-      return isReply ? FlowState.CloseWait : FlowState.FinWait;
-    case FlowState.Established:
-      if (!fin) return state;
-      return isReply ? FlowState.CloseWait : FlowState.FinWait;
-    case FlowState.FinWait:
-      return fin && isReply ? FlowState.LastAck : state;
-    case FlowState.CloseWait:
-      return fin && !isReply ? FlowState.LastAck : state;
-    case FlowState.LastAck:
-      return (tcpFlags & (Flag.Ack | Flag.Fin)) === Flag.Ack ? FlowState.TimeWait : state;
-    default:
-      return state;
-  }
+/** The state of a flow that is not TCP after a packet in one direction. */
+export function nextState(state: FlowState, isReply: boolean): FlowState {
+  return isReply ? FlowState.Replied : state;
+}
+
+/**
+ * The state of a TCP flow after a segment that counts and is no reset. `fins` is of the sides that have sent their FIN, this
+ * segment's among them: 1, 2, or 3 for both; `isOutstanding`, whether either side has sent what is not acknowledged.
+ */
+export function nextTcpState(
+  state: FlowState,
+  isReply: boolean,
+  tcpFlags: number,
+  fins: number,
+  isOutstanding: boolean,
+): FlowState {
+  if (state >= FlowState.TimeWait) return state;
+  if (fins === BOTH_FINS) return isOutstanding ? FlowState.LastAck : FlowState.TimeWait;
+  if (fins !== 0) return isOutstanding ? FlowState.FinWait : FlowState.CloseWait;
+  const isSyn = (tcpFlags & Flag.Syn) !== 0;
+  if (state === FlowState.SynSent && isReply) return isSyn ? FlowState.SynReceived : FlowState.Established;
+  if (state === FlowState.SynReceived && !isSyn && (tcpFlags & Flag.Ack) !== 0) return FlowState.Established;
+  return state;
 }
 
 export function timeoutSeconds(state: FlowState, protocol: number): number {
@@ -58,7 +60,15 @@ export function timeoutSeconds(state: FlowState, protocol: number): number {
   return protocol === ip.Protocol.Icmp ? ICMP_TIMEOUT_SECONDS : OTHER_TIMEOUT_SECONDS;
 }
 
-/** Whether a new SYN may take the place of a flow in this state (RFC 9293 section 3.10.7.4, TIME-WAIT). */
+/** Whether the flow ends: nobody is served by it any more. */
 export function isClosing(state: FlowState): boolean {
   return state >= FlowState.LastAck;
+}
+
+/**
+ * Whether a new SYN may take the place of a flow in this state (RFC 9293 section 3.10.7.4, TIME-WAIT). Before, what one side
+ * sent last may still be on its way.
+ */
+export function isOver(state: FlowState): boolean {
+  return state >= FlowState.TimeWait;
 }

@@ -167,7 +167,7 @@ export class FlowTable extends FlowEntries {
 
   /** Puts a reserved flow in the table, in this state. Under the lock. */
   publish(original: number, state: FlowState): void {
-    this.words[original * ENTRY_WORDS + word.FLOW_STATE] = state;
+    this.setState(original, state, 0);
     if (state === FlowState.Unreplied || state === FlowState.SynSent) this.#appendUnreplied(original >>> 1);
     Atomics.add(this.words, original * ENTRY_WORDS + word.VERSION, 1);
     this.#link(original);
@@ -191,7 +191,7 @@ export class FlowTable extends FlowEntries {
     this.#unlink(original);
     this.#unlink(original + 1);
     this.#takeFromUnreplied(original >>> 1);
-    this.words[at + word.FLOW_STATE] = FlowState.Free;
+    this.setState(original, FlowState.Free, 0);
     this.words[at + word.NEWER] = this.#header[H_FREE]!;
     this.#header[H_FREE] = (original >>> 1) + 1;
     this.#header[H_COUNT]!--;
@@ -205,13 +205,13 @@ export class FlowTable extends FlowEntries {
 
   /**
    * Moves the flow on, if it is still the one with this version. A reply, which `entry` tells, takes it from those that
-   * a full table evicts.
+   * a full table evicts. `fins`: as finsOf().
    */
-  changeState(entry: number, version: number, state: FlowState, timeoutSeconds: number): void {
+  changeState(entry: number, version: number, state: FlowState, timeoutSeconds: number, fins = 0): void {
     this.lock();
     if (this.isCurrent(entry, version) && this.stateOf(entry) !== FlowState.Free) {
       if ((entry & 1) === 1) this.#takeFromUnreplied(entry >>> 1);
-      this.words[(entry & ~1) * ENTRY_WORDS + word.FLOW_STATE] = state;
+      this.setState(entry, state, fins);
       this.setTimeout(entry, timeoutSeconds);
     }
     this.unlock();
@@ -221,6 +221,7 @@ export class FlowTable extends FlowEntries {
     const words = this.words;
     const at = entry * ENTRY_WORDS;
     words.fill(0, at, at + word.VERSION); // the version goes on counting
+    this.setLate(entry, 0, 0);
     words[at + word.HASH] = this.hash(zone, protocol, source, destination, ports);
     words[at + word.SOURCE + 2] = MAPPED;
     words[at + word.SOURCE + 3] = source;
@@ -321,12 +322,12 @@ export class FlowTable extends FlowEntries {
     for (let flow = 0; flow < header[H_FRESH]!; flow++) {
       const original = flow * 2;
       const at = original * ENTRY_WORDS;
-      const state = this.words[at + word.FLOW_STATE]!;
+      const state = this.stateOf(original);
       this.words[at + word.NEWER] = this.words[at + word.OLDER] = 0;
       this.setEpoch(original, NEVER);
       this.setEpoch(original + 1, NEVER);
       if (state <= FlowState.Free || state > FlowState.Closed || !this.#hasItsKeys(original)) {
-        this.words[at + word.FLOW_STATE] = FlowState.Free;
+        this.setState(original, FlowState.Free, 0);
         this.words[at + word.VERSION]! &= ~PUBLISHED;
         this.words[at + word.NEWER] = header[H_FREE]!;
         header[H_FREE] = flow + 1;

@@ -4,15 +4,16 @@ import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
 import * as ip from "../packet/ipv4.ts";
 import { addressDelta, type Packet, portDelta, swapPorts } from "../packet/packet.ts";
-import { acknowledgment, Flag, occupied, sequence } from "../packet/tcp.ts";
+import { Flag, sequence } from "../packet/tcp.ts";
 import { DEVICE, type Decision } from "./decision.ts";
 import type { FlowCheck } from "./flow-check.ts";
 import { FlowState } from "./flow-entries.ts";
 import type { FlowReaper } from "./flow-reaper.ts";
-import { firstState, isClosing, nextState, timeoutSeconds } from "./flow-state.ts";
+import { firstState, isOver, nextState, nextTcpState, timeoutSeconds } from "./flow-state.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import type { Tables } from "./tables.ts";
+import { Effect, TcpSequences } from "./tcp-sequences.ts";
 
 /** How many other source ports are tried when a reply key clashes. */
 const PORT_TRIES = 128;
@@ -39,6 +40,7 @@ export class FlowTracker {
   readonly #check: FlowCheck;
   readonly #reaper: FlowReaper;
   readonly #random: () => number;
+  readonly #sequences: TcpSequences;
   /** Of the flow in hand. */
   #entry = 0;
   #version = 0;
@@ -57,6 +59,7 @@ export class FlowTracker {
     this.#check = check;
     this.#reaper = reaper;
     this.#random = random;
+    this.#sequences = new TcpSequences(flows);
   }
 
   /**
@@ -79,8 +82,7 @@ export class FlowTracker {
       return packet.protocol === ip.Protocol.Tcp && !isSyn ? ENDED : UNUSABLE;
     }
     if (flows.fromOf(entry) !== from) {
-      // A client from outside may come in through another node than before; an endpoint is where it is.
-      if (this.#tables.inPool(packet.source)) return FORGED;
+      if (!this.#mayMove(entry, packet)) return FORGED;
       flows.remove(entry, this.#version);
       return UNUSABLE;
     }
@@ -91,9 +93,20 @@ export class FlowTracker {
   /** Whether a SYN starts a new flow here: the old one is closing, or was never answered by a node that is away. */
   #givesWay(entry: number): boolean {
     const state = this.#flows.stateOf(entry);
-    if (isClosing(state)) return true;
+    if (isOver(state)) return true;
     const to = this.#flows.toOf(entry);
     return state === FlowState.SynSent && to !== DEVICE && !this.#health.isReachable(to);
+  }
+
+  /**
+   * Whether the sender may have moved: a client from outside may come in through another node than before, an endpoint is where it
+   * is. A segment that is not in turn is not the client's; of what has no sequence numbers nobody can tell.
+   */
+  #mayMove(entry: number, packet: Packet): boolean {
+    if (this.#tables.inPool(packet.source)) return false;
+    const had = this.#flows.fromOf(entry);
+    if (packet.protocol !== ip.Protocol.Tcp || (had !== DEVICE && !this.#health.isReachable(had))) return true;
+    return !packet.fragment && this.#sequences.isInTurn(entry, sequence(packet.u8, packet.transport));
   }
 
   /**
@@ -149,26 +162,36 @@ export class FlowTracker {
     this.#entry = entry;
     flows.count(entry, 1, packet.length, seconds);
     const { protocol, tcpFlags } = packet;
+    const isReply = (entry & 1) === 1;
     const before = flows.stateOf(entry);
-    const after = nextState(before, (entry & 1) === 1, tcpFlags);
-    if (after !== before) flows.changeState(entry, this.#version, after, timeoutSeconds(after, protocol));
-    if (protocol !== ip.Protocol.Tcp || packet.laterFragment) return;
-    const end = sequence(packet.u8, packet.transport) + packet.payloadBytes + occupied(tcpFlags);
-    this.#advanceSequence(entry, end | 0);
-    if ((tcpFlags & Flag.Ack) !== 0 && flows.nextSequenceOf(entry ^ 1) === 0)
-      flows.setNextSequence(entry ^ 1, acknowledgment(packet.u8, packet.transport)); // met in mid-stream
+    if (protocol !== ip.Protocol.Tcp) {
+      const after = nextState(before, isReply);
+      if (after !== before) flows.changeState(entry, this.#version, after, timeoutSeconds(after, protocol));
+      return;
+    }
+    if (packet.fragment) return; // it does not tell how long its segment is
+    const effect = this.#sequences.judge(entry, packet, before);
+    if (effect === Effect.None) return;
+    const known = flows.finsOf(entry);
+    let fins = known;
+    let after = before;
+    if ((effect & Effect.Resets) !== 0) after = FlowState.Closed;
+    else if ((effect & Effect.Restarts) !== 0) {
+      after = FlowState.SynReceived;
+      fins = 0;
+    } else {
+      if ((effect & Effect.OriginalFin) !== 0) fins |= 1;
+      if ((effect & Effect.ReplyFin) !== 0) fins |= 2;
+      after = nextTcpState(before, isReply, tcpFlags, fins, this.#sequences.isOutstanding(entry));
+    }
+    if (after !== before || fins !== known)
+      flows.changeState(entry, this.#version, after, timeoutSeconds(after, protocol), fins);
   }
 
   /** Counts packets that are of the flow of the one tracked last, and change its state no further. */
   trackRun(packets: number, bytes: number, nextSequence: number, protocol: number, seconds: number): void {
     this.#flows.count(this.#entry, packets, bytes, seconds);
-    if (protocol === ip.Protocol.Tcp) this.#advanceSequence(this.#entry, nextSequence);
-  }
-
-  #advanceSequence(entry: number, next: number): void {
-    const known = this.#flows.nextSequenceOf(entry);
-    // A retransmission is older.
-    if (known === 0 || ((next - known) | 0) > 0) this.#flows.setNextSequence(entry, next);
+    if (protocol === ip.Protocol.Tcp) this.#sequences.follow(this.#entry, nextSequence);
   }
 
   /**
@@ -219,7 +242,7 @@ export class FlowTracker {
     const entry = this.#flows.find(zone, protocol, from, to, ports);
     if (entry < 0) return true;
     const hasIdledOut = seconds - this.#flows.lastSeenOf(entry) > this.#flows.timeoutOf(entry);
-    if (!hasIdledOut && !isClosing(this.#flows.stateOf(entry))) return false;
+    if (!hasIdledOut && !isOver(this.#flows.stateOf(entry))) return false;
     this.#flows.removeLocked(entry);
     return true;
   }

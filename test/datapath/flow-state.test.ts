@@ -1,7 +1,14 @@
 // How packets move a flow's state, by rows.
 import test from "ava";
 import { FlowState } from "../../src/datapath/flow-entries.ts";
-import { firstState, isClosing, nextState, timeoutSeconds } from "../../src/datapath/flow-state.ts";
+import {
+  firstState,
+  isClosing,
+  isOver,
+  nextState,
+  nextTcpState,
+  timeoutSeconds,
+} from "../../src/datapath/flow-state.ts";
 import { ACK, FIN, PSH, RST, SYN } from "../fakes/ip-packets.ts";
 
 const UDP = 17;
@@ -9,106 +16,73 @@ const TCP = 6;
 const ICMP = 1;
 const NAMES = Object.keys(FlowState);
 
-/** ">" is a packet of the original direction, "<" one of the reply's. */
-type Move = [direction: ">" | "<", flags: number, state: keyof typeof FlowState];
+/** ">" is a packet of the original direction, "<" one of the reply's. `fins` and `isOutstanding` are TCP's. */
+type Move = [
+  direction: ">" | "<",
+  flags: number,
+  state: keyof typeof FlowState,
+  fins?: number,
+  isOutstanding?: boolean,
+];
 
 const LIVES: [name: string, protocol: number, moves: Move[]][] = [
   [
     "a connection that the client closes",
     TCP,
     [
-      [">", SYN, "SynSent"],
-      ["<", SYN | ACK, "SynReceived"],
+      [">", SYN, "SynSent", 0, true],
+      ["<", SYN | ACK, "SynReceived", 0, true],
       [">", ACK, "Established"],
-      [">", ACK | PSH, "Established"],
+      [">", ACK | PSH, "Established", 0, true],
       ["<", ACK, "Established"],
-      [">", FIN | ACK, "FinWait"],
-      ["<", ACK, "FinWait"],
-      ["<", FIN | ACK, "LastAck"],
-      [">", ACK, "TimeWait"],
-      ["<", ACK, "TimeWait"],
+      [">", FIN | ACK, "FinWait", 1, true],
+      ["<", ACK, "CloseWait", 1],
+      ["<", ACK | PSH, "FinWait", 1, true],
+      [">", ACK, "CloseWait", 1],
+      ["<", FIN | ACK, "LastAck", 3, true],
+      [">", ACK, "TimeWait", 3],
+      ["<", ACK, "TimeWait", 3],
     ],
   ],
   [
     "a connection that the server closes",
     TCP,
     [
-      [">", SYN, "SynSent"],
-      ["<", SYN | ACK, "SynReceived"],
+      [">", SYN, "SynSent", 0, true],
+      ["<", SYN | ACK, "SynReceived", 0, true],
       [">", ACK, "Established"],
-      ["<", FIN | ACK, "CloseWait"],
-      [">", ACK, "CloseWait"],
-      [">", ACK | PSH, "CloseWait"],
-      ["<", ACK, "CloseWait"],
-      [">", FIN | ACK, "LastAck"],
-      ["<", ACK, "TimeWait"],
-    ],
-  ],
-  [
-    "a connection that is closed half and goes on the other way",
-    TCP,
-    [
-      [">", ACK, "Established"],
-      [">", FIN | ACK, "FinWait"],
-      [">", FIN | ACK, "FinWait"],
-      ["<", ACK | PSH, "FinWait"],
-      ["<", FIN | ACK, "LastAck"],
-      ["<", FIN | ACK, "LastAck"],
-      [">", ACK, "TimeWait"],
+      ["<", FIN | ACK, "FinWait", 2, true],
+      [">", ACK, "CloseWait", 2],
+      [">", FIN | ACK, "LastAck", 3, true],
+      ["<", ACK, "TimeWait", 3],
     ],
   ],
   [
     "a SYN that is repeated, and its answer too",
     TCP,
     [
-      [">", SYN, "SynSent"],
-      [">", SYN, "SynSent"],
-      ["<", SYN | ACK, "SynReceived"],
-      ["<", SYN | ACK, "SynReceived"],
+      [">", SYN, "SynSent", 0, true],
+      [">", SYN, "SynSent", 0, true],
+      ["<", SYN | ACK, "SynReceived", 0, true],
+      ["<", SYN | ACK, "SynReceived", 0, true],
       [">", ACK, "Established"],
     ],
   ],
   [
-    "a connection that is refused",
+    "a connection that is closed before it was established",
     TCP,
     [
-      [">", SYN, "SynSent"],
-      ["<", RST | ACK, "Closed"],
-      [">", ACK, "Closed"],
-    ],
-  ],
-  [
-    "a connection that is reset",
-    TCP,
-    [
-      [">", ACK, "Established"],
-      ["<", RST, "Closed"],
-    ],
-  ],
-  [
-    "a connection that is closed before it was established, by the client",
-    TCP,
-    [
-      [">", SYN, "SynSent"],
-      ["<", SYN | ACK, "SynReceived"],
-      [">", FIN | ACK, "FinWait"],
-    ],
-  ],
-  [
-    "a connection that is closed before it was established, by the server",
-    TCP,
-    [
-      [">", SYN, "SynSent"],
-      ["<", SYN | ACK, "SynReceived"],
-      ["<", FIN | ACK, "CloseWait"],
+      [">", SYN, "SynSent", 0, true],
+      ["<", SYN | ACK, "SynReceived", 0, true],
+      [">", FIN | ACK, "FinWait", 1, true],
     ],
   ],
   [
     "a connection whose SYN-ACK went another way",
     TCP,
     [
-      [">", SYN, "SynSent"],
-      ["<", ACK, "Established"],
+      [">", SYN, "SynSent", 0, true],
+      ["<", ACK, "Established", 0, true],
     ],
   ],
   ["a connection that is met at its SYN-ACK", TCP, [[">", SYN | ACK, "Established"]]],
@@ -136,18 +110,15 @@ const LIVES: [name: string, protocol: number, moves: Move[]][] = [
 for (const [name, protocol, moves] of LIVES) {
   test(`states of ${name}`, (t) => {
     let state: FlowState | undefined;
-    for (const [direction, flags, expected] of moves) {
-      state = state === undefined ? firstState(protocol, flags) : nextState(state, direction === "<", flags);
+    for (const [direction, flags, expected, fins = 0, isOutstanding = false] of moves) {
+      const isReply = direction === "<";
+      if (state === undefined) state = firstState(protocol, flags);
+      else if (protocol === TCP) state = nextTcpState(state, isReply, flags, fins, isOutstanding);
+      else state = nextState(state, isReply);
       t.is(NAMES[state], expected);
     }
   });
 }
-
-test("a RST closes from every state of TCP, either way", (t) => {
-  for (let state: number = FlowState.SynSent; state <= FlowState.Closed; state++) {
-    for (const isReply of [false, true]) t.is(nextState(state as FlowState, isReply, RST | ACK), FlowState.Closed);
-  }
-});
 
 test("a connection that closes is kept for four minutes, one that is closed half for an hour or longer", (t) => {
   const seconds = (state: keyof typeof FlowState, protocol: number): number =>
@@ -167,7 +138,7 @@ test("a connection that closes is kept for four minutes, one that is closed half
   t.is(seconds("Replied", 47), 600);
 });
 
-test("a new SYN takes the place of a flow whose both sides have ended, and of no other", (t) => {
-  const closing = Object.values(FlowState).filter(isClosing);
-  t.deepEqual(closing, [FlowState.LastAck, FlowState.TimeWait, FlowState.Closed]);
+test("a new SYN takes the place of a flow that is over, and of none where something may still be on its way", (t) => {
+  t.deepEqual(Object.values(FlowState).filter(isOver), [FlowState.TimeWait, FlowState.Closed]);
+  t.deepEqual(Object.values(FlowState).filter(isClosing), [FlowState.LastAck, FlowState.TimeWait, FlowState.Closed]);
 });

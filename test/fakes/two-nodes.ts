@@ -25,9 +25,9 @@ export const CLUSTER: Cluster = {
   },
 };
 
-export async function cluster(options: FakeNodesOptions = {}): Promise<FakeNodes> {
-  const fake = fakeNodes(2, options);
-  for (const node of fake.nodes) node.apply(rowsFor(CLUSTER, node.vtep));
+export async function cluster(options: FakeNodesOptions = {}, rows = CLUSTER): Promise<FakeNodes> {
+  const fake = fakeNodes(Object.keys(rows.nodes).length, options);
+  for (const node of fake.nodes) node.apply(rowsFor(rows, node.vtep));
   await fake.advance(3000);
   return fake;
 }
@@ -42,7 +42,7 @@ export interface Exchange {
 }
 
 /** Sends from node `from`. */
-export function send(fake: FakeNodes, from: 0 | 1, fields: Fields): Exchange {
+export function send(fake: FakeNodes, from: number, fields: Fields): Exchange {
   return exchange(fake, () => fake.nodes[from]!.device.inject(ipPacket(fields)));
 }
 

@@ -1,0 +1,168 @@
+// Which TCP segments move a flow's state: those whose numbers its two ends would take. Whoever can only send in one
+// direction, and sees nothing of the other, then neither ends a connection nor takes its place (RFC 5961).
+//
+// Of each direction the table knows what was sent up to where, and what its receiver has acknowledged. A segment is in
+// turn when it begins between the two. One that is not passes as it is, its receiver judges it (a challenge ACK of it
+// passes back, RFC 5961 section 3.2), and counts from the moment that the receiver has acknowledged exactly its end: so after
+// segments that were lost before they came here, and for a SYN whose sender has forgotten the connection that we know.
+// A number that is 0 is not known: it is learned from the next segment.
+import type { Packet } from "../packet/packet.ts";
+import { acknowledgment, Flag, occupied, sequence } from "../packet/tcp.ts";
+import { FlowState } from "./flow-entries.ts";
+import type { FlowTable } from "./flow-table.ts";
+
+/** RFC 7323 section 2.3: no more is ever sent and not acknowledged. */
+const LARGEST_WINDOW = 2 ** 30;
+
+/** What a segment does to its flow: bits of judge(). */
+export const Effect = {
+  None: 0,
+  /** It may move the state. */
+  Counts: 1,
+  /** It ends the connection. */
+  Resets: 2,
+  /** It accepts a SYN that we took for a stray: another connection is in the place of the one that we know. */
+  Restarts: 4,
+  /** It, or what it acknowledges, was its direction's last: for the flow's `fins`. */
+  OriginalFin: 8,
+  ReplyFin: 16,
+} as const;
+
+/** What the last segment out of turn was. */
+const Late = { None: 0, Data: 1, Fin: 2, Syn: 3 } as const;
+
+export class TcpSequences {
+  readonly #flows: FlowTable;
+  #isInTurn = false;
+
+  constructor(flows: FlowTable) {
+    this.#flows = flows;
+  }
+
+  /** Takes note of the segment, and says what it does, as bits of Effect. Hot path: must not allocate. */
+  judge(entry: number, packet: Packet, state: FlowState): number {
+    const flows = this.#flows;
+    const { u8, transport, tcpFlags } = packet;
+    const start = sequence(u8, transport);
+    const isSyn = (tcpFlags & Flag.Syn) !== 0;
+    const isFin = (tcpFlags & Flag.Fin) !== 0;
+    const hasAck = (tcpFlags & Flag.Ack) !== 0;
+    const ack = hasAck ? acknowledgment(u8, transport) : 0;
+    this.#isInTurn = false;
+    if ((tcpFlags & Flag.Rst) !== 0) return this.#isReset(entry, start, hasAck, ack, state) ? Effect.Resets : 0;
+    const end = (start + packet.payloadBytes + occupied(tcpFlags)) | 0;
+    const other = entry ^ 1;
+    if (hasAck && isSyn && flows.lateKindOf(other) === Late.Syn && ack === flows.lateEndOf(other)) {
+      this.#restart(entry, start, end, ack);
+      return Effect.Counts | Effect.Restarts;
+    }
+    let effect: number = Effect.None;
+    const mayAnswer = !hasAck || this.#takesAcknowledgment(other, ack, state);
+    if (hasAck && this.#acknowledged(other, ack)) effect |= finOf(other);
+    const next = flows.nextSequenceOf(entry);
+    if (next === 0) {
+      if (!mayAnswer) return effect; // an answer to nothing that was asked
+      flows.setNextSequence(entry, end);
+      flows.setAcknowledged(entry, start);
+      this.#isInTurn = true;
+      if (hasAck && flows.nextSequenceOf(other) === 0) {
+        flows.setNextSequence(other, ack); // met in mid-stream
+        flows.setAcknowledged(other, ack);
+      }
+    } else {
+      this.#isInTurn = this.isInTurn(entry, start) && (!isSyn || end === next);
+      if (this.#isInTurn) this.#advance(entry, end);
+      else if (isSyn) flows.setLate(entry, (start + 1) | 0, Late.Syn);
+      else if (((end - next) | 0) > 0) flows.setLate(entry, end, isFin ? Late.Fin : Late.Data);
+    }
+    if (!this.#isInTurn) return effect;
+    if (isFin) effect |= finOf(entry);
+    return mayAnswer ? effect | Effect.Counts : effect;
+  }
+
+  /** Notes segments that continue the one judged last, up to `end`. */
+  follow(entry: number, end: number): void {
+    if (this.#isInTurn) this.#advance(entry, end);
+    else this.#flows.setLate(entry, end, Late.Data);
+  }
+
+  /** Whether a segment in this direction begins in what is not acknowledged yet, or right behind it. */
+  isInTurn(entry: number, start: number): boolean {
+    const next = this.#flows.nextSequenceOf(entry);
+    const from = this.#flows.acknowledgedOf(entry) || next;
+    return ((start - from) | 0) >= 0 && ((next - start) | 0) >= 0;
+  }
+
+  /** Whether either side has sent what is not acknowledged. */
+  isOutstanding(entry: number): boolean {
+    const flows = this.#flows;
+    return (
+      flows.nextSequenceOf(entry) !== flows.acknowledgedOf(entry) ||
+      flows.nextSequenceOf(entry ^ 1) !== flows.acknowledgedOf(entry ^ 1)
+    );
+  }
+
+  /**
+   * RFC 5961 section 3.2: a reset counts when it has the number that its receiver expects next. That is what was
+   * acknowledged last, or the end of what has been sent meanwhile.
+   */
+  #isReset(entry: number, start: number, hasAck: boolean, ack: number, state: FlowState): boolean {
+    const flows = this.#flows;
+    const isReply = (entry & 1) === 1;
+    // RFC 9293 section 3.10.7.3: who has not heard of the other side's numbers goes by its own.
+    if (isReply && state === FlowState.SynSent) return hasAck && this.#takesAcknowledgment(entry ^ 1, ack, state);
+    if (isReply && state === FlowState.SynReceived && hasAck && ack === flows.nextSequenceOf(entry ^ 1)) return true;
+    const next = flows.nextSequenceOf(entry);
+    return next !== 0 && (start === next || start === flows.acknowledgedOf(entry));
+  }
+
+  /** Whether it acknowledges nothing that was never sent; of a first SYN, that it acknowledges the SYN itself. */
+  #takesAcknowledgment(other: number, ack: number, state: FlowState): boolean {
+    const flows = this.#flows;
+    const sent = flows.nextSequenceOf(other);
+    if (sent === 0) return true;
+    if (flows.lateKindOf(other) !== Late.None && ack === flows.lateEndOf(other)) return true;
+    if (state === FlowState.SynSent && ((ack - flows.acknowledgedOf(other)) | 0) <= 0) return false;
+    return ((sent - ack) | 0) >= 0;
+  }
+
+  /** Notes what is acknowledged of the other direction; whether it was that direction's last, which we took for late. */
+  #acknowledged(other: number, ack: number): boolean {
+    const flows = this.#flows;
+    const sent = flows.nextSequenceOf(other);
+    if (sent === 0) return false;
+    if (this.isInTurn(other, ack)) {
+      flows.setAcknowledged(other, ack);
+      return false;
+    }
+    const kind = flows.lateKindOf(other);
+    if (kind === Late.None || kind === Late.Syn || ack !== flows.lateEndOf(other)) return false;
+    flows.setNextSequence(other, ack);
+    flows.setAcknowledged(other, ack);
+    flows.setLate(other, 0, Late.None);
+    return kind === Late.Fin;
+  }
+
+  #restart(entry: number, start: number, end: number, ack: number): void {
+    const flows = this.#flows;
+    const other = entry ^ 1;
+    flows.setNextSequence(entry, end);
+    flows.setAcknowledged(entry, start);
+    flows.setLate(entry, 0, Late.None);
+    flows.setNextSequence(other, ack);
+    flows.setAcknowledged(other, ack);
+    flows.setLate(other, 0, Late.None);
+    this.#isInTurn = true;
+  }
+
+  #advance(entry: number, end: number): void {
+    const flows = this.#flows;
+    if (((end - flows.nextSequenceOf(entry)) | 0) <= 0) return; // a retransmission
+    flows.setNextSequence(entry, end);
+    // Of a direction whose acknowledgments go another way.
+    if (((end - flows.acknowledgedOf(entry)) | 0) > LARGEST_WINDOW)
+      flows.setAcknowledged(entry, (end - LARGEST_WINDOW) | 0);
+  }
+}
+
+const finOf = (entry: number): number => ((entry & 1) === 0 ? Effect.OriginalFin : Effect.ReplyFin);
