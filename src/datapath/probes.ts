@@ -161,8 +161,12 @@ export class Probes implements PeerHealth {
     let next = SLOW_INTERVAL_MS;
     for (const session of this.#sessionsByVtep.values()) {
       if (session.state >= BfdState.Init && now - session.receivedMs > session.detectionMs) {
-        session.remoteDiscriminator = 0; // RFC 5880 section 6.8.1
         this.#become(session, BfdState.Down, Diagnostic.TimeExpired);
+        // RFC 5880 section 6.8.1. The peer that we do not hear may hear us, and has been told by its name; one that has begun anew
+        // is told without.
+        session.remoteDiscriminator = 0;
+        session.remoteMinRxMs = 0;
+        session.nextSendMs = now;
       }
       if (now >= session.nextSendMs) this.#sendPeriodic(session, now);
       next = Math.min(next, session.nextSendMs - now);
@@ -183,6 +187,10 @@ export class Probes implements PeerHealth {
     const message = at + ip.IPV4_BYTES + udp.UDP_BYTES;
     const yours = bfd.yourDiscriminator(u8, message);
     if (yours !== 0 && yours !== session.discriminator) return Drop.BadBfd;
+    if (yours === 0) {
+      this.#hearStranger(session, bfd.myDiscriminator(u8, message), bfd.bfdState(u8, message));
+      return Drop.None;
+    }
     const now = this.#now();
     session.receivedMs = now;
     session.remoteDiscriminator = bfd.myDiscriminator(u8, message);
@@ -197,6 +205,22 @@ export class Probes implements PeerHealth {
     this.#step(session);
     if ((flags & BfdFlag.Poll) !== 0) this.#transmit(session, BfdFlag.Final, packetBytes);
     return Drop.None;
+  }
+
+  /**
+   * A packet that does not name our discriminator, which only the peer knows: it may be from a peer that begins anew, or be forged.
+   * Of what it says nothing is believed: while Up, a peer that has begun anew falls silent under its old
+   * name within the detection time. Before, it is answered, by the name that it gives itself: only the peer gets the answer, and can
+   * prove by ours that it did.
+   */
+  #hearStranger(session: Session, discriminator: number, state: BfdState): void {
+    if (session.state === BfdState.Up || state !== BfdState.Down) return;
+    session.receivedMs = this.#now();
+    session.remoteState = state;
+    session.remoteDiscriminator = discriminator;
+    session.detectionMs = SLOW_INTERVAL_MS * MULTIPLIER;
+    if (session.state === BfdState.Down) this.#become(session, BfdState.Init, session.diagnostic);
+    else this.#transmit(session, 0, PACKET_BYTES);
   }
 
   #final(session: Session, packetBytes: number, now: number): void {

@@ -55,8 +55,9 @@ export function fakeNodes(count: number, options: FakeNodesOptions = {}): FakeNo
   const wire = new InProcessNetwork({ mtu: 65535 });
   const { flowCapacity = FLOW_CAPACITY } = options;
   const flowMemories = Array.from({ length: count }, () => new ArrayBuffer(FlowTable.bytesFor(flowCapacity)));
+  let starts = 0;
   const start = (i: number): FakeNode =>
-    fakeNode(wire, clock, `192.0.2.${11 + i}`, i, FlowTable.open(flowMemories[i]!, flowCapacity, i), options);
+    fakeNode(wire, clock, `192.0.2.${11 + i}`, starts++, FlowTable.open(flowMemories[i]!, flowCapacity, i), options);
   const nodes = flowMemories.map((_, i) => start(i));
   const settle = (): void => {
     for (let carried = 1; carried > 0; ) {
