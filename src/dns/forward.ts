@@ -8,17 +8,23 @@ import type { Random } from "../lib/random.ts";
 import { type AskTools, askUpstreams } from "./ask.ts";
 import { ResponseCache } from "./cache.ts";
 import { type Answer, codeOnly, Flag, type Query, Rcode } from "./codec.ts";
+import { FairQueue } from "./fair-queue.ts";
 import type { Asker } from "./names.ts";
-import { RateLimit } from "./rate-limit.ts";
 import type { Response } from "./response.ts";
 import { parseUpstream, type Upstream } from "./upstream.ts";
 
 /** How long a client waits for a fresh answer when there is a stale one, RFC 8767 section 5; not at all when all are down. */
 const STALE_WAIT_MS = 1_800;
-const MAX_WAITING = 1_000;
-const MAX_WAITING_PER_CLIENT = 100;
-/** Of one client, what is not in the cache. */
-const MAX_ASKED_PER_SECOND = 500;
+/** How long a question waits for its turn: below the 5 s that clients wait for its answer. */
+const PATIENCE_MS = 4_000;
+/** Of questions for others, what is not in the cache. Each that is under way takes a descriptor. */
+const MOST_UNDER_WAY = 8_192;
+const LIMITS = {
+  underWayPerClient: 1_024,
+  waiting: 16_384,
+  waitingPerClient: 4_096,
+  startedPerSecondAndClient: 1_024,
+};
 
 /** With the dot behind it; one inside it is escaped. */
 const FIRST_LABEL = /^(?:\\.|[^.\\])*\.?/s;
@@ -32,6 +38,8 @@ export interface ForwardOptions {
   readonly resolvers: readonly string[];
   /** Domain, in lower case and without a dot at its end, to resolvers; the longest domain that fits is taken. */
   readonly forward: Readonly<Record<string, readonly string[]>>;
+  /** How many questions may be under way at most, where descriptors are few. */
+  readonly mostUnderWay?: number;
 }
 
 export interface ForwardStats {
@@ -40,15 +48,17 @@ export interface ForwardStats {
   readonly sentUpstream: number;
   /** Answers of no use, silence and unreachable resolvers. */
   readonly upstreamFailures: number;
-  /** Queries turned away because too many were waiting, or one client asked for too much. */
+  /** Queries that had to wait for their turn, because the client or the node had too many under way. */
+  readonly waited: number;
+  /** Of these, those that had none in time, and those that found no place to wait. */
   readonly limited: number;
 }
 
 /** What is kept and what is asked of one set of resolvers. Those of another network may answer otherwise. */
 class Known {
   readonly cache = new ResponseCache();
-  // BOUNDED: by MAX_WAITING; keyed by question. Who asks the same meanwhile waits for the same, so a loop through a
-  // resolver that asks us again ends here.
+  // BOUNDED: by MOST_UNDER_WAY; keyed by question. Clients that ask the same meanwhile wait for the same, so a loop
+  // through a resolver that asks us again ends here.
   readonly pending = new Map<string, Promise<Response | undefined>>();
 }
 
@@ -60,17 +70,15 @@ export class Forwarder {
   #known = new Known();
   /** Whose answers are in `#known`. */
   #knownOf: string;
-  #waiting = 0;
-  // BOUNDED: by MAX_WAITING; keyed by the client's address.
-  readonly #waitingByClient = new Map<number, number>();
-  readonly #rate = new RateLimit(MAX_ASKED_PER_SECOND);
+  readonly #queue: FairQueue;
   readonly #tools: AskTools;
-  readonly #counters = { cacheHits: 0, staleAnswers: 0, sentUpstream: 0, upstreamFailures: 0, limited: 0 };
+  readonly #counters = { cacheHits: 0, staleAnswers: 0, sentUpstream: 0, upstreamFailures: 0 };
 
   /** Throws ConfigError when a resolver is not an address. */
   constructor(options: ForwardOptions) {
     this.#options = options;
     this.#tools = { ...options, counters: this.#counters };
+    this.#queue = new FairQueue(options.clock, { underWay: options.mostUnderWay ?? MOST_UNDER_WAY, ...LIMITS });
     this.#resolvers = upstreams("dns.resolvers", options.resolvers);
     this.#knownOf = setOf(this.#resolvers);
     for (const [domain, servers] of Object.entries(options.forward)) {
@@ -79,7 +87,7 @@ export class Forwarder {
   }
 
   stats(): ForwardStats {
-    return { ...this.#counters };
+    return { ...this.#counters, ...this.#queue.stats() };
   }
 
   /** Forgets what others than these have answered. Without any, a node that lost its network has stale answers yet. */
@@ -107,28 +115,32 @@ export class Forwarder {
       return { kind: "message", message: cached };
     }
     if (this.#known.cache.hasFailed(key, nowMs)) return this.#staleOrFailure(key);
-    const waitingOfClient = this.#waitingByClient.get(asker.address) ?? 0;
-    const isFull = this.#waiting >= MAX_WAITING || waitingOfClient >= MAX_WAITING_PER_CLIENT;
-    if (isFull || !this.#rate.allows(asker.address, nowMs)) {
-      this.#counters.limited++;
-      return this.#staleOrFailure(key);
-    }
-    this.#waiting++;
-    this.#waitingByClient.set(asker.address, waitingOfClient + 1);
-    return this.#wait(key, query, asker).finally(() => {
-      this.#waiting--;
-      const left = this.#waitingByClient.get(asker.address)! - 1;
-      if (left === 0) this.#waitingByClient.delete(asker.address);
-      else this.#waitingByClient.set(asker.address, left);
-    });
+    return this.#ask(key, query, asker);
   }
 
-  async #wait(key: string, query: Query, asker: Asker): Promise<Answer> {
+  async #ask(key: string, query: Query, asker: Asker): Promise<Answer> {
     const { clock } = this.#options;
-    const { cache, pending: allPending } = this.#known;
+    const known = this.#known;
     const startMs = clock.monotonic();
     const candidates = this.#candidates(query, asker);
     const isHopeful = candidates.some((upstream) => upstream.isHeard(startMs)); // before one of them is tried
+    const asking = this.#queue.run(asker.address, PATIENCE_MS, () => this.#fetch(known, key, query, candidates));
+    const hasStale = known.cache.stale(key, startMs) !== undefined;
+    const message = await (hasStale ? within(clock, isHopeful ? STALE_WAIT_MS : 0, asking) : asking);
+    return message === undefined ? this.#staleOrFailure(key) : { kind: "message", message };
+  }
+
+  /** The answer, of the cache when it came there while the question waited for its turn. */
+  async #fetch(
+    { cache, pending: allPending }: Known,
+    key: string,
+    query: Query,
+    candidates: readonly Upstream[],
+  ): Promise<Buffer | undefined> {
+    const { clock } = this.#options;
+    const nowMs = clock.monotonic();
+    const cached = cache.fresh(key, nowMs);
+    if (cached !== undefined || cache.hasFailed(key, nowMs)) return cached;
     let pending = allPending.get(key);
     if (pending === undefined) {
       pending = askUpstreams(query, candidates, this.#tools).then((response) => {
@@ -139,10 +151,7 @@ export class Forwarder {
       allPending.set(key, pending);
       void pending.finally(() => allPending.delete(key));
     }
-    const hasStale = cache.stale(key, startMs) !== undefined;
-    const response = await (hasStale ? within(clock, isHopeful ? STALE_WAIT_MS : 0, pending) : pending);
-    if (response === undefined) return this.#staleOrFailure(key);
-    return { kind: "message", message: response.message };
+    return (await pending)?.message;
   }
 
   #staleOrFailure(key: string): Answer {

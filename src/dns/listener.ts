@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { createServer, type Server as TcpServer, type Socket as TcpSocket } from "node:net";
 import type { Clock } from "../lib/clock.ts";
 import { type Ipv4, parseIpv4 } from "../lib/ip.ts";
+import { Shares } from "./shares.ts";
 import { type Receive, TcpSession } from "./tcp-session.ts";
 
 const RECEIVE_BUFFER_BYTES = 1024 * 1024;
@@ -17,10 +18,15 @@ export interface ListenerOptions {
   readonly clock: Clock;
   receiveUdp(message: Buffer, source: Ipv4, reply: (response: Buffer) => void): void;
   receiveTcp(source: Ipv4, ...message: Parameters<Receive>): ReturnType<Receive>;
-  /** A connection was turned away. */
+  /** A connection was turned away, or one was ended for another client's first. */
   onLimited(): void;
   /** The sockets are of no more use; the listener is closed. */
   onError(error: Error): void;
+}
+
+interface Connection {
+  readonly client: Ipv4;
+  readonly session: TcpSession;
 }
 
 export class Listener {
@@ -30,9 +36,8 @@ export class Listener {
   readonly #udp: UdpSocket;
   readonly #tcp: TcpServer;
   // BOUNDED: by MAX_CONNECTIONS.
-  readonly #connections = new Set<TcpSocket>();
-  // BOUNDED: by MAX_CONNECTIONS; keyed by the client's address.
-  readonly #connectionsByClient = new Map<Ipv4, number>();
+  readonly #connections = new Set<Connection>();
+  readonly #shares = new Shares(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT);
   #closed = false;
 
   private constructor(options: ListenerOptions, udp: UdpSocket, tcp: TcpServer) {
@@ -79,7 +84,7 @@ export class Listener {
     this.#closed = true;
     this.#udp.close();
     this.#tcp.close();
-    for (const socket of this.#connections) socket.destroy();
+    for (const { session } of this.#connections) session.end();
   }
 
   #fail(error: Error): void {
@@ -100,20 +105,32 @@ export class Listener {
       socket.destroy(); // gone already
       return;
     }
-    const ofClient = this.#connectionsByClient.get(source) ?? 0;
-    if (this.#connections.size >= MAX_CONNECTIONS || ofClient >= MAX_CONNECTIONS_PER_CLIENT) {
+    if (!this.#shares.hasRoomFor(source)) {
       this.#options.onLimited();
-      socket.destroy();
-      return;
+      if (this.#shares.of(source) > 0 || !this.#endLongestIdle()) {
+        socket.destroy();
+        return;
+      }
     }
-    this.#connections.add(socket);
-    this.#connectionsByClient.set(source, ofClient + 1);
-    socket.on("close", () => {
-      this.#connections.delete(socket);
-      const left = this.#connectionsByClient.get(source)! - 1;
-      if (left === 0) this.#connectionsByClient.delete(source);
-      else this.#connectionsByClient.set(source, left);
-    });
-    new TcpSession(socket, this.#options.clock, (...message) => this.#options.receiveTcp(source, ...message));
+    const receive: Receive = (...message) => this.#options.receiveTcp(source, ...message);
+    const connection = { client: source, session: new TcpSession(socket, this.#options.clock, receive) };
+    this.#connections.add(connection);
+    this.#shares.take(source);
+    socket.on("close", () => this.#forget(connection));
+  }
+
+  /** Makes room for a client that has no connection: the one that has most loses what it used least lately. */
+  #endLongestIdle(): boolean {
+    const largest = this.#shares.largest();
+    if (largest === undefined || largest.places < 2) return false;
+    const own = [...this.#connections].filter(({ client }) => client === largest.client);
+    const idlest = own.reduce((a, b) => (b.session.activeMs < a.session.activeMs ? b : a));
+    this.#forget(idlest);
+    idlest.session.end();
+    return true;
+  }
+
+  #forget(connection: Connection): void {
+    if (this.#connections.delete(connection)) this.#shares.give(connection.client);
   }
 }

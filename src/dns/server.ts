@@ -18,6 +18,8 @@ const LONGEST_RETRY_MS = 5_000;
 /** All strangers together: their addresses may be forged, and a refusal a blow at whose they are. */
 const REFUSALS_PER_SECOND = 100;
 const ANY_STRANGER = 0;
+/** Of a client over UDP: what is beyond costs hardly more than to be read, for all clients of a gateway share its socket. */
+const DATAGRAMS_PER_SECOND = 10_000;
 /** Of a client over TCP, in long answers: a short question has thousands of records written. */
 const RECORDS_PER_SECOND = 100_000;
 const SHORT_RECORDS = 100;
@@ -45,7 +47,7 @@ export interface DnsStats extends ForwardStats {
   /** Of the queries, those that could not be read, answered or not. */
   readonly malformed: number;
   readonly connectionsLimited: number;
-  /** Queries of strangers that were not even refused. */
+  /** Queries that got no answer: of strangers beyond what is refused, and of clients beyond 10,000 a second. */
   readonly ignored: number;
 }
 
@@ -77,6 +79,7 @@ export class DnsServer {
   #malformed = 0;
   #connectionsLimited = 0;
   #ignored = 0;
+  readonly #datagrams = new RateLimit(DATAGRAMS_PER_SECOND);
   readonly #refusals = new RateLimit(REFUSALS_PER_SECOND);
   readonly #records = new RateLimit(RECORDS_PER_SECOND);
   readonly #lasting: LastingAnswers | undefined;
@@ -147,7 +150,10 @@ export class DnsServer {
         address,
         port,
         clock,
-        receiveUdp: (message, source, reply) => void this.#receive(message, source, via, udpLimit, reply),
+        receiveUdp: (message, source, reply) => {
+          if (this.#datagrams.allows(source, clock.monotonic())) this.#receive(message, source, via, udpLimit, reply);
+          else this.#ignored++;
+        },
         receiveTcp: (source, message, reply) => this.#receive(message, source, via, () => TCP_BYTES, reply),
         onLimited: () => this.#connectionsLimited++,
         onError: (error) => {

@@ -19,11 +19,13 @@ export class TcpSession {
   #unanswered = 0;
   #ended = false;
   #idle: Timer;
+  #activeMs: number;
 
   constructor(socket: Socket, clock: Clock, receive: Receive) {
     this.#socket = socket;
     this.#clock = clock;
     this.#receive = receive;
+    this.#activeMs = clock.monotonic();
     this.#idle = clock.after(IDLE_MS, () => this.#socket.destroy());
     socket.setNoDelay(true);
     socket.on("data", (chunk) => {
@@ -39,7 +41,17 @@ export class TcpSession {
     socket.on("close", () => this.#idle.cancel());
   }
 
+  /** When it began or its last question came, on the monotonic clock. */
+  get activeMs(): number {
+    return this.#activeMs;
+  }
+
+  end(): void {
+    this.#socket.destroy();
+  }
+
   #touch(): void {
+    this.#activeMs = this.#clock.monotonic();
     this.#idle.cancel();
     this.#idle = this.#clock.after(IDLE_MS, () => this.#socket.destroy());
   }

@@ -183,12 +183,15 @@ test("an update is in force with the next query", async (t) => {
   t.regex(await dig(started, "queue"), /status: NXDOMAIN/);
 });
 
-async function askUdp(port: number, messages: Buffer[], answers: number): Promise<DecodedPacket[]> {
+async function askUdp(port: number, messages: Buffer[], answers: number, from = "127.0.0.1"): Promise<DecodedPacket[]> {
   const socket = createSocket("udp4");
+  socket.bind(0, from);
+  await once(socket, "listening");
   const received: DecodedPacket[] = [];
   socket.on("message", (message) => received.push(decode(message)));
   for (const message of messages) socket.send(message, port, "127.0.0.1");
   await until(() => received.length >= answers, `${answers} answers`);
+  if (answers === 0) await new Promise((sent) => setImmediate(sent));
   socket.close();
   return received;
 }
@@ -211,8 +214,8 @@ class TcpClient {
   readonly received: DecodedPacket[] = [];
   closed = false;
 
-  constructor(t: ExecutionContext, port: number) {
-    this.socket = connect(port, "127.0.0.1");
+  constructor(t: ExecutionContext, port: number, from = "127.0.0.1") {
+    this.socket = connect({ port, host: "127.0.0.1", localAddress: from });
     const frames = new TcpFrames();
     this.socket.on("data", (chunk) => {
       frames.push(chunk);
@@ -318,6 +321,35 @@ test("a client has at most 32 connections", async (t) => {
     await until(() => again.closed || again.received.length === 1, "an end");
     return again.received.length === 1;
   }, "room for another");
+});
+
+test("clients that hold every connection they can get do not keep another from being answered", async (t) => {
+  const { port, server } = await start(t);
+  const greedy = Array.from({ length: 20 }, (_, i) =>
+    Array.from({ length: 32 }, () => new TcpClient(t, port, `127.0.1.${i}`)),
+  ).flat();
+  await until(() => server.stats().connectionsLimited > 0, "one turned away");
+  for (let i = 0; i < 5; i++) {
+    const modest = new TcpClient(t, port, `127.0.2.${i}`);
+    modest.socket.write(TcpFrames.frame(query(i, "search.web")));
+    await until(() => modest.received.length === 1, "an answer to a modest client");
+  }
+  const held = () => greedy.filter(({ closed }) => !closed).length;
+  await until(() => held() <= 256, "no more connections than there are places");
+  t.true(held() > 128);
+});
+
+test("datagrams of one client beyond 10,000 a second are not read, and those of others are", async (t) => {
+  const clock = new VirtualClock(); // a second that does not pass
+  const { server, port } = await start(t, { clock });
+  const batch = Array.from({ length: 50 }, (_, id) => query(id, "search.web"));
+  for (let i = 0; i < 200; i++) await askUdp(port, batch, 50);
+  await askUdp(port, [query(1, "search.web")], 0);
+  await until(() => server.stats().ignored === 1, "one ignored");
+  t.is((await askUdp(port, [query(2, "search.web")], 1, "127.0.0.2")).length, 1);
+  await clock.advance(1000);
+  t.is((await askUdp(port, [query(3, "search.web")], 1)).length, 1);
+  t.is(server.stats().queries, 10_002);
 });
 
 test("listen() opens what is new, closes what is gone and leaves the rest alone", async (t) => {

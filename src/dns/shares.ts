@@ -1,0 +1,52 @@
+// Places that clients share. Each may hold as many as are free: one greedy client takes half of them at most, and n of
+// them come to 1/(n + 1) each, with as many left for the next.
+import type { Ipv4 } from "../lib/ip.ts";
+
+export class Shares {
+  readonly #places: number;
+  readonly #perClient: number;
+  #taken = 0;
+  // BOUNDED: by the places; keyed by the client's address.
+  readonly #takenByClient = new Map<Ipv4, number>();
+
+  /** `perClient`: what one client may hold however many are free. */
+  constructor(places: number, perClient: number) {
+    this.#places = places;
+    this.#perClient = perClient;
+  }
+
+  get isFull(): boolean {
+    return this.#taken >= this.#places;
+  }
+
+  of(client: Ipv4): number {
+    return this.#takenByClient.get(client) ?? 0;
+  }
+
+  hasRoomFor(client: Ipv4): boolean {
+    return this.of(client) < Math.min(this.#perClient, this.#places - this.#taken);
+  }
+
+  /** Takes a place without asking whether there is room. */
+  take(client: Ipv4): void {
+    this.#taken++;
+    this.#takenByClient.set(client, this.of(client) + 1);
+  }
+
+  /** Gives one back that the client took. */
+  give(client: Ipv4): void {
+    this.#taken--;
+    const left = this.of(client) - 1;
+    if (left === 0) this.#takenByClient.delete(client);
+    else this.#takenByClient.set(client, left);
+  }
+
+  /** The client that holds the most. */
+  largest(): { client: Ipv4; places: number } | undefined {
+    let largest: { client: Ipv4; places: number } | undefined;
+    for (const [client, places] of this.#takenByClient) {
+      if (places > (largest?.places ?? 0)) largest = { client, places };
+    }
+    return largest;
+  }
+}
