@@ -2,12 +2,14 @@
 import { availableParallelism } from "node:os";
 import { emptyState } from "../cluster/state.ts";
 import { compileNames } from "../dns/compile-names.ts";
+import { MOST_UNDER_WAY } from "../dns/forward.ts";
 import type { LastingAnswer } from "../dns/lasting-answers.ts";
 import { DnsServer } from "../dns/server.ts";
 import { systemClock } from "../lib/clock.ts";
 import { cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { Links } from "../links/links.ts";
+import { raiseDescriptorLimit } from "../linux/descriptor-limit.ts";
 import { createMesh, type Mesh } from "../mesh/mesh.ts";
 import type { Config } from "./config.ts";
 import { DataPath } from "./datapath.ts";
@@ -17,6 +19,7 @@ import type { Stops } from "./stops.ts";
 
 const DEFAULT_SPIN_MICROS = 50;
 const MOST_DEFAULT_WORKERS = 4;
+const DESCRIPTORS = 65_536;
 
 export interface Carriers {
   links: Links;
@@ -69,13 +72,24 @@ function defaultWorkers(): number {
   return Math.max(1, Math.min(Math.floor(availableParallelism() / 2), MOST_DEFAULT_WORKERS));
 }
 
+/** Half of what may be open at most: sockets of clients, links and tasks' logs want the rest. */
+function mostQuestions(log: Log): number {
+  const files = raiseDescriptorLimit(DESCRIPTORS);
+  const most = Math.min(MOST_UNDER_WAY, Math.floor(files / 2));
+  if (most < MOST_UNDER_WAY)
+    log.warn(
+      `the agent may open ${files} files only, so that no more than ${most} questions of containers for names of the outside are under way at once, the others wait: start it with LimitNOFILE=${DESCRIPTORS}, or after \`ulimit -n ${DESCRIPTORS}\``,
+    );
+  return most;
+}
+
 function startDns(config: Config, log: Log, stops: Stops, onLasting: (answer: LastingAnswer) => void): DnsServer {
   const clock = systemClock;
   const resolvConf = new ResolvConf(clock);
   stops.push(() => resolvConf.stop());
   const { resolvers = resolvConf.resolvers, forward, domain } = config.dns;
   const names = compileNames(emptyState(), { pool: config.pool, domain });
-  const dns = new DnsServer({ clock, log, names, resolvers, forward, onLasting });
+  const dns = new DnsServer({ clock, log, names, resolvers, forward, onLasting, mostUnderWay: mostQuestions(log) });
   stops.push(() => dns.stop());
   if (config.dns.resolvers === undefined) {
     resolvConf.watch((found) => {

@@ -18,7 +18,7 @@ const STALE_WAIT_MS = 1_800;
 /** How long a question waits for its turn: below the 5 s that clients wait for its answer. */
 const PATIENCE_MS = 4_000;
 /** Of questions for others, what is not in the cache. Each that is under way takes a descriptor. */
-const MOST_UNDER_WAY = 8_192;
+export const MOST_UNDER_WAY = 8_192;
 const LIMITS = {
   underWayPerClient: 1_024,
   waiting: 16_384,

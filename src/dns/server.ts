@@ -36,6 +36,8 @@ export interface DnsServerOptions {
   readonly resolvers?: readonly string[];
   /** Domain to the resolvers that know it. */
   readonly forward?: Readonly<Record<string, readonly string[]>>;
+  /** Of questions for others. */
+  readonly mostUnderWay?: number;
   /** Over UDP the same question of the same client has this answer until the next update(). */
   readonly onLasting?: (answer: LastingAnswer) => void;
 }
@@ -93,7 +95,14 @@ export class DnsServer {
     const random = options.random ?? secureRandom;
     const { clock, log, resolvers = [], forward = {}, onLasting } = options;
     this.#lasting = onLasting && new LastingAnswers(clock, onLasting);
-    this.#forwarder = new Forwarder({ clock, random, log, resolvers, forward });
+    this.#forwarder = new Forwarder({
+      clock,
+      random,
+      log,
+      resolvers,
+      forward,
+      ...(options.mostUnderWay !== undefined && { mostUnderWay: options.mostUnderWay }),
+    });
     this.#handlers = createHandlers(random, this.#forwarder);
   }
 

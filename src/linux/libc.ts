@@ -79,6 +79,8 @@ export const pollAsync = promisify(pollFunction.async) as (
   count: number,
   timeoutMs: number,
 ) => Promise<number>;
+export const getrlimit = libc.func("int getrlimit(int, void*)") as (resource: number, limit: Uint8Array) => number;
+export const setrlimit = libc.func("int setrlimit(int, void*)") as (resource: number, limit: Uint8Array) => number;
 export const schedYield = libc.func("int sched_yield(void)") as () => number;
 export const eventfd = libc.func("int eventfd(uint, int)") as (initial: number, flags: number) => number;
 

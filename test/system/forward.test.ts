@@ -56,6 +56,31 @@ systemTest("names that only the overlay has are not asked of the world", async (
   t.notRegex(world!.output, /nothing/);
 });
 
+/** A container that asks for `count` names of `domain` at once. */
+function askMany(domain: string, count: number): Background {
+  const node = lab().nodes[0]!;
+  const words = ["overlayctl", "run", "--network", "web", "--", ...program("ask-many", domain, count)];
+  return new Background(node.inside(words), node.env);
+}
+
+systemTest("a thousand questions of one container at once are all answered", async (t) => {
+  const greedy = askMany("many.example", 1000);
+  t.is(await greedy.ended(), 0, greedy.output);
+  t.deepEqual(JSON.parse(greedy.output), { NOERROR: 1000 });
+});
+
+systemTest(
+  "a container with more questions than it may have under way keeps none of another's from an answer",
+  async (t) => {
+    const dnsStats = async () => (await lab().nodes[0]!.ctlJson<StatsView>("stats")).dns;
+    const greedy = askMany("silent.example", 3000);
+    await waitFor(async () => (await dnsStats()).waited! > 0, { what: "questions that wait" });
+    for (let i = 0; i < 5; i++) t.is(await dig("+short", `modest${i}.example.org`), WORLD);
+    await waitFor(async () => (await dnsStats()).limited! > 0, { what: "questions that had no turn" });
+    await greedy.end("SIGTERM");
+  },
+);
+
 systemTest(
   "while the resolver is away old answers are served and new questions fail, and then it is asked again",
   async (t) => {

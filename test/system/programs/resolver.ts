@@ -1,5 +1,5 @@
 // A resolver for tests: answers every A question with one address, for three seconds, and TXT questions with more than a
-// datagram holds. Prints `udp NAME TYPE` or `tcp NAME TYPE` for each. Arguments: ADDRESS PORT ANSWER. Goes on until it is ended.
+// datagram holds; names of `silent.example` not at all. Prints `udp NAME TYPE` or `tcp NAME TYPE` for each. Arguments: ADDRESS PORT ANSWER. Goes on until it is ended.
 import { type Packet, TRUNCATED_RESPONSE } from "dns-packet";
 import { FakeUpstream } from "../../dns/fake-upstream.ts";
 
@@ -7,9 +7,10 @@ const TTL_SECONDS = 3;
 const [address = "", port = "", data = ""] = process.argv.slice(2);
 
 await FakeUpstream.start(
-  (query, transport): Packet => {
+  (query, transport): Packet | undefined => {
     const { name, type } = query.questions![0]!;
     console.log(`${transport} ${name} ${type}`);
+    if (name.endsWith("silent.example")) return undefined;
     if (type === "A") return { answers: [{ type, name, ttl: TTL_SECONDS, data }] };
     if (type !== "TXT") return {};
     if (transport === "udp") return { flags: TRUNCATED_RESPONSE };
