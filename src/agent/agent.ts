@@ -94,7 +94,7 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
     const { state, nodeId } = session;
     if (state === undefined || nodeId === undefined) return;
     statuses.expect(observedIds(state, nodeId));
-    sync.update(statuses.overlay(state));
+    sync.update(statuses.overlay(state), session.isHeard);
     attachments.changed();
     spareMemory.changed();
   };
@@ -145,6 +145,7 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
     log,
     clock,
     state: () => session.state,
+    isHeard: () => session.isHeard,
     nodeId: () => session.nodeId,
     execute: session.execute.bind(session),
     relink: () => sync.again(),

@@ -110,7 +110,9 @@ export class AttachedNamespaces implements Namespaces {
 
   async unbindOthers(subjects: ReadonlySet<string>): Promise<void> {
     await this.#sandboxes.unbindOthers(subjects);
-    for (const subject of this.#bound.keys()) if (!subjects.has(subject)) this.#bound.delete(subject);
+    for (const subject of this.#bound.keys()) {
+      if (namespaceOf(subject) === undefined && !subjects.has(subject)) this.#bound.delete(subject);
+    }
   }
 
   linksOf(

@@ -32,6 +32,8 @@ export interface AttachmentsParts {
   namespaces: Namespaces;
   letGo: LetGo;
   state(): State | undefined;
+  /** Whether the state is a leader's; one from disk may lack what was attached last. */
+  isHeard(): boolean;
   nodeId(): string | undefined;
   execute(command: CommandInput): Promise<CommandResult>;
   /** Links what there is to link; resolves when it is done. */
@@ -155,7 +157,7 @@ export class Attachments {
     for (const container of this.#containers.all) await this.#attachLabelled(container);
     await this.#forgetStopped();
     for (const row of this.#rows()) if (!(await this.#isThere(row))) await this.#giveBack(row);
-    if (this.#containers.isCurrent && !this.#arePruned) await this.#prune();
+    if (this.#containers.isCurrent && this.#parts.isHeard() && !this.#arePruned) await this.#prune();
     const wanted = JSON.stringify([...this.sandboxes()]);
     if (wanted !== this.#linked) {
       await relink();
@@ -258,7 +260,7 @@ export class Attachments {
     if (!this.#isAttached(subject)) await this.#namespaces.unbind(subject);
   }
 
-  /** Names that an agent before left. */
+  /** Names that an agent before left. All that could want one has been heard: the engine's list, and a leader. */
   async #prune(): Promise<void> {
     const running = this.#containers.all.filter(({ isRunning }) => isRunning);
     await this.#namespaces.unbindOthers(new Set(running.map(({ id }) => id)));

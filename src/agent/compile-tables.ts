@@ -32,6 +32,8 @@ export interface NodeFacts {
   heldPorts: readonly HeldPort[];
   /** On which managers answer nodes. */
   sessionPorts: readonly number[];
+  /** The snapshot is the one on disk, and may lack what was made last. */
+  isProvisional: boolean;
 }
 
 /** The rows in force at `state` on a node; none while the cluster does not know it. */
@@ -53,6 +55,7 @@ export function compileTables(state: State, facts: NodeFacts): TableRows {
       heldPorts: heldPortsOf(state, node.id, facts.heldPorts),
       sessionPorts: facts.sessionPorts,
       mtu: facts.mtu,
+      isProvisional: facts.isProvisional,
     },
   ];
   for (const peer of state.nodes.values()) {

@@ -18,6 +18,8 @@ import { Latest } from "./latest.ts";
 const REFRESH_MS = 30_000;
 /** While processes have published ports: one that ends gives its port to the mesh. */
 const HELD_MS = 2000;
+/** Without a leader's word for so long the snapshot on disk counts as what the cluster wants of flows. */
+const UNHEARD_MS = 15_000;
 
 export interface Sandbox {
   /** Its name under /run/netns. */
@@ -45,7 +47,7 @@ export interface SyncParts {
   /** Answers which ports are left to processes of the node. */
   mesh: { apply(desired: DesiredMesh): Promise<HeldPort[]> };
   dns: { update(state: State): void; listen(addresses: readonly string[]): Promise<void> };
-  tasks: { apply(tasks: readonly DesiredTask[]): void };
+  tasks: { apply(tasks: readonly DesiredTask[]): void; removeOthers(): void };
   observed(facts: { heldPorts?: HeldPort[]; addresses?: string[] }): void;
   /** `revision` is in force. */
   applied(revision: number): void;
@@ -57,6 +59,9 @@ export class Sync {
   readonly #linking: Latest;
   readonly #rest: Latest;
   #state: State | undefined;
+  #isHeard = false;
+  #isProvisional = true;
+  readonly #unheard: Timer;
   #problems: Problems = new Map();
   #heldPorts: HeldPort[] = [];
   #refresh: Timer | undefined;
@@ -70,11 +75,20 @@ export class Sync {
     this.#forwarding = new Latest(parts.clock, () => this.#forward(), failed);
     this.#linking = new Latest(parts.clock, () => this.#link(), failed);
     this.#rest = new Latest(parts.clock, () => this.#setUp(), failed);
+    this.#unheard = parts.clock.after(UNHEARD_MS, () => {
+      this.#isProvisional = false;
+      void this.#forwarding.ask();
+    });
   }
 
-  /** A new snapshot, or news of this node's own tasks. */
-  update(state: State): void {
+  /**
+   * A new snapshot, or news of this node's own tasks. `isHeard`: it is of a leader. One from disk may lack what was made
+   * last: until a leader was heard, nothing that an agent before left in force is removed.
+   */
+  update(state: State, isHeard: boolean): void {
     this.#state = state;
+    this.#isHeard = isHeard;
+    if (isHeard) this.#isProvisional = false;
     this.#askAll();
   }
 
@@ -89,6 +103,7 @@ export class Sync {
   }
 
   async stop(): Promise<void> {
+    this.#unheard.cancel();
     this.#refresh?.cancel();
     this.#heldCheck?.cancel();
     await Promise.all([this.#forwarding.stop(), this.#linking.stop(), this.#rest.stop()]);
@@ -103,7 +118,8 @@ export class Sync {
     const heldPorts = this.#heldPorts;
     const addresses = hostAddresses();
     this.#parts.observed({ addresses });
-    const facts = { nodeId, pool, mtu, meshOn, sessionPorts, heldPorts, hostAddresses: addresses };
+    const isProvisional = this.#isProvisional;
+    const facts = { nodeId, pool, mtu, meshOn, sessionPorts, heldPorts, hostAddresses: addresses, isProvisional };
     await dataPath.apply(compileTables(this.#state, facts));
   }
 
@@ -111,8 +127,9 @@ export class Sync {
   async #link(): Promise<void> {
     const nodeId = this.#parts.nodeId();
     const state = this.#state;
+    const isHeard = this.#isHeard;
     if (state === undefined || nodeId === undefined) return;
-    const desired = this.#desiredLinks(state, nodeId, await this.#parts.sandboxes());
+    const desired = this.#desiredLinks(state, nodeId, isHeard, await this.#parts.sandboxes());
     this.#problems = await this.#parts.links.apply(desired);
     await this.#parts.dns.listen(desired.gateways);
   }
@@ -124,6 +141,7 @@ export class Sync {
     const state = this.#state;
     if (state === undefined || nodeId === undefined) return;
     this.#parts.tasks.apply(tasksOf(state, nodeId));
+    if (this.#isHeard) this.#parts.tasks.removeOthers();
     const facts = { nodeId, device, pool, meshOn, hostAddresses: hostAddresses() };
     this.#leavePorts(await this.#parts.mesh.apply(compileMesh(state, facts)));
     await this.#linking.settled();
@@ -141,9 +159,11 @@ export class Sync {
     this.#refresh = this.#parts.clock.after(REFRESH_MS, () => this.#askAll());
   }
 
-  #desiredLinks(state: State, nodeId: string, sandboxes: ReadonlyMap<string, Sandbox>): DesiredLinks {
+  #desiredLinks(state: State, nodeId: string, isHeard: boolean, sandboxes: ReadonlyMap<string, Sandbox>): DesiredLinks {
     const endpoints: DesiredEndpoint[] = [];
+    const own: string[] = [];
     const add = (id: string, networkId: string, address: string, index: number): void => {
+      own.push(address);
       const sandbox = sandboxes.get(id);
       const network = state.networks.get(networkId);
       if (sandbox === undefined || network === undefined) return;
@@ -166,6 +186,7 @@ export class Sync {
       ingressAddress: state.nodes.get(nodeId)?.ingressAddress ?? null,
       gateways: networks.map(({ gateway }) => gateway),
       endpoints,
+      held: isHeard ? own : "all",
     };
   }
 

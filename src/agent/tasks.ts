@@ -63,6 +63,11 @@ export class Tasks {
     this.#supervisor.apply(tasks);
   }
 
+  /** See Supervisor. */
+  removeOthers(): void {
+    this.#supervisor?.removeOthers();
+  }
+
   /** Tasks go on without the agent. */
   async close(): Promise<void> {
     await this.#supervisor?.close();

@@ -51,6 +51,7 @@ export class Session {
   /** The manager that the session is with, once it has sent a snapshot. */
   #manager: string | undefined;
   #stream: AbortController | undefined;
+  #isHeard = false;
   #attempts = 0;
   #readOwnLog = async (_taskId: string, _query: LogQuery): Promise<Readable> => {
     throw new UserError(409, "this node does not show logs yet");
@@ -87,6 +88,11 @@ export class Session {
 
   get connected(): boolean {
     return this.#manager !== undefined;
+  }
+
+  /** Whether a leader has said what the cluster wants since this agent started: the snapshot on disk may be older. */
+  get isHeard(): boolean {
+    return this.#isHeard;
   }
 
   /** HOST:PORT of the leader; undefined when not connected. */
@@ -240,6 +246,7 @@ export class Session {
     this.#log.info("has a session with the leader", { address: manager, revision: state.revision });
     this.#nodeId = nodeId;
     this.#manager = manager;
+    this.#isHeard = true;
     this.#attempts = 0;
     this.#failures.clear();
     this.#reporter.attach({

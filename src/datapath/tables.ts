@@ -112,6 +112,8 @@ export interface NodeRow {
   sessionPorts: readonly number[];
   /** Bytes an IP packet of the overlay may have. */
   mtu: number;
+  /** The rows may lack what was made last: no flow ends because of what they do not say. */
+  isProvisional: boolean;
 }
 
 export type TableRow = NodeRow | NetworkRow | EndpointRow | PeerRow | VipRow;
@@ -168,6 +170,7 @@ export class Tables {
     heldPorts: [],
     sessionPorts: [],
     mtu: 1450,
+    isProvisional: true,
   };
   readonly #rows = new Map<string, TableRow>(); // BOUNDED: by the cluster's state; keyed by rowKey()
   readonly networks = new Map<number, NetworkRow>(); // BOUNDED: as #rows; keyed by VNI
@@ -183,9 +186,9 @@ export class Tables {
     this.epoch = epoch;
   }
 
-  /** Whether there are rows at all: the agent may have just started. */
-  get areInForce(): boolean {
-    return this.node.vtep !== 0;
+  /** Whether the rows are all that the cluster wants: an agent that has just started has none, or those on its disk. */
+  get areWhole(): boolean {
+    return !this.node.isProvisional;
   }
 
   apply(diff: TableDiff): void {

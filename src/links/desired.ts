@@ -22,11 +22,16 @@ export interface DesiredLinks {
   /** Gateways of all networks, present on every node. */
   readonly gateways: readonly string[];
   readonly endpoints: readonly DesiredEndpoint[];
+  /**
+   * Addresses whose links stay where they are, though no endpoint says where that is: their containers have not been
+   * found yet. "all": the cluster has not said yet what it wants, so nothing that is there is removed.
+   */
+  readonly held: readonly string[] | "all";
 }
 
 /** A node without containers and without an address of its own. */
 export function noLinks(device: string, pool: Cidr, mtu: number): DesiredLinks {
-  return { device, mtu, pool, ingressAddress: null, gateways: [], endpoints: [] };
+  return { device, mtu, pool, ingressAddress: null, gateways: [], endpoints: [], held: [] };
 }
 
 /** The routing table for packets that come out of the TUN, and the preference of the rule that leads there. */

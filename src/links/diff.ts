@@ -105,6 +105,7 @@ export function diffDevice(
 function diffVeths(plan: Plan, desired: DesiredLinks, actual: ActualLinks): Map<string, Link> {
   const kept = new Map<string, Link>();
   const missing: Step[] = [];
+  const inTheWay = new Set<string>();
   for (const endpoint of desired.endpoints) {
     const { address, netns, ifname } = endpoint;
     const name = vethName(address);
@@ -117,12 +118,24 @@ function diffVeths(plan: Plan, desired: DesiredLinks, actual: ActualLinks): Map<
     } else if (container?.links.has(ifname) && !isOurs(actual, container.links.get(ifname)!)) {
       plan.problems.set(address, `network namespace '${netns}' has a link '${ifname}' already`);
     } else {
+      inTheWay.add(name);
+      const holder = container?.links.get(ifname);
+      for (const [other, { ifindex }] of actual.veths) if (ifindex === holder?.peerIndex) inTheWay.add(other);
       missing.push({ line: vethAdd(endpoint, desired.mtu), endpoint: address });
     }
   }
-  for (const name of actual.veths.keys()) if (!kept.has(name)) plan.links.push({ line: `link del dev ${name}` });
+  const held = heldNames(desired, actual);
+  for (const name of actual.veths.keys()) {
+    const stays = kept.has(name) || (held.has(name) && !inTheWay.has(name));
+    if (!stays) plan.links.push({ line: `link del dev ${name}` });
+  }
   plan.links.push(...missing);
   return kept;
+}
+
+/** Host ends that stay unless a link that is wanted needs their place. */
+function heldNames({ held }: DesiredLinks, { veths }: ActualLinks): ReadonlySet<string> {
+  return new Set(held === "all" ? veths.keys() : held.map(vethName));
 }
 
 function isPair(name: string, veth: Link, inside: Link | undefined): boolean {
@@ -184,10 +197,10 @@ function diffFacts(plan: Plan, desired: DesiredLinks, actual: ActualLinks, kept:
     const present: Facts = new Map();
     for (const [key, text] of actual.facts[object]) {
       const veth = vethIn(text);
-      // What belongs to a host end that goes, goes with it.
+      // What belongs to a host end that goes, goes with it; what belongs to one that is held stays.
       if (veth !== undefined && actual.veths.has(veth) && !kept.has(veth)) continue;
       present.set(key, text);
-      if (!wanted[object].has(key)) plan.links.push({ line: `${object} del ${text}` });
+      if (!wanted[object].has(key) && desired.held !== "all") plan.links.push({ line: `${object} del ${text}` });
     }
     for (const line of missingFacts(object, wanted[object], present)) {
       const endpoint = addresses.get(vethIn(line) ?? "");

@@ -16,25 +16,31 @@ export class Supervisor {
   // BOUNDED: as #runners.
   readonly #running = new Set<Promise<void>>();
   #desired: ReadonlyMap<string, DesiredTask> | undefined;
+  #isPruned = false;
 
   constructor(options: TaskRunnerOptions) {
     this.#options = options;
   }
 
-  /** All tasks of this node. What runs here from before and is not among them is removed at the first call. */
+  /** All tasks of this node, as far as they are known. */
   apply(tasks: readonly DesiredTask[]): void {
-    const isFirst = this.#desired === undefined;
     this.#desired = new Map(tasks.map((task) => [task.id, task]));
     for (const task of tasks) {
       const runner = this.#runners.get(task.id);
       if (runner === undefined || (runner.hasEnded && task.desired === "running")) this.#start(task);
     }
-    if (isFirst) this.#own(this.#options.runtime.prune(() => this.#runners.keys()));
     for (const [id, runner] of this.#runners) {
       const task = this.#desired.get(id);
       if (task === undefined || task.desired === "shutdown") runner.stop();
       if (task === undefined && runner.hasEnded) this.#runners.delete(id);
     }
+  }
+
+  /** Removes what runs here from before and is none of the desired tasks, which must be all that the cluster wants. */
+  removeOthers(): void {
+    if (this.#isPruned) return;
+    this.#isPruned = true;
+    this.#own(this.#options.runtime.prune(() => this.#runners.keys()));
   }
 
   /** Tasks go on without the agent. */

@@ -94,6 +94,7 @@ async function world(t: ExecutionContext) {
       },
       namespaces,
       state: () => cluster.leader.state,
+      isHeard: () => true,
       nodeId: () => cluster.node("node1").id,
       execute: (command: CommandInput): Promise<CommandResult> => {
         if (faults.away) return Promise.reject(new UserError(503, "no leader answers"));

@@ -178,6 +178,19 @@ test("100,000 flows are looked at in slices, with packets between them", async (
   t.log(`${slices} slices, the slowest ${slowestMs.toFixed(2)} ms`);
 });
 
+test("after a restart, tables that may lack what was made last end no flow; whole ones do", async (t) => {
+  const fake = await connected();
+  const restarted = fake.restart(0);
+  const without = rowsFor(changed({ without: [TASK_B], tasks: [TASK_A] }), A);
+  restarted.apply(without.map((row) => (row.kind === "node" ? { ...row, isProvisional: true } : row)));
+  for (let i = 0; i < 10; i++) restarted.engine.tick();
+  const open = () => restarted.flows().filter(({ protocol }) => protocol === "tcp").length;
+  t.is(open(), 1);
+  restarted.apply(without);
+  for (let i = 0; i < 10; i++) restarted.engine.tick();
+  t.is(open(), 0);
+});
+
 test("before the first tables come after a restart, no flow is given up", async (t) => {
   const fake = await connected();
   const restarted = fake.restart(0);

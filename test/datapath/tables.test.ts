@@ -105,9 +105,9 @@ test("an epoch ends with every diff, also an empty one", (t) => {
   t.not(tables.epoch, before);
 });
 
-test("tables without a node row are not in force", (t) => {
-  t.false(new Tables().areInForce);
-  t.true(tablesOf(ROWS).areInForce);
+test("tables without a node row are not whole", (t) => {
+  t.false(new Tables().areWhole);
+  t.true(tablesOf(ROWS).areWhole);
 });
 
 test("an address is of the pool when its prefix is", (t) => {

@@ -153,6 +153,7 @@ export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
       heldPorts: [],
       sessionPorts: [2377],
       mtu: 1450,
+      isProvisional: false,
     },
   ];
   for (const [peer, ingress] of Object.entries(cluster.nodes)) {

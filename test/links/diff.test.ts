@@ -17,6 +17,7 @@ const DESIRED: DesiredLinks = {
   ingressAddress: "10.192.0.2",
   gateways: ["10.192.16.1"],
   endpoints: [WEB],
+  held: [],
 };
 const VETH = vethName(WEB.address);
 
@@ -191,6 +192,29 @@ test("a far end in another container makes the pair anew", (t) => {
   const all = commands(DESIRED, actual);
   t.is(all[0], `link del dev ${VETH}`);
   t.regex(all[1]!, /^link add/);
+});
+
+test("the link of a container that has not been found yet stays, with what belongs to it", (t) => {
+  const both = { ...DESIRED, endpoints: [WEB, { ...DB, netns: "b", ifname: "eth0" }] };
+  const found = { ...DESIRED, endpoints: [WEB] };
+  t.deepEqual(commands({ ...found, held: [WEB.address, DB.address] }, kernel(both)), []);
+  t.deepEqual(commands({ ...found, held: "all" }, kernel(both)), []);
+  t.deepEqual(commands(found, kernel(both)), [`link del dev ${vethName(DB.address)}`]);
+});
+
+test("before the cluster has said what it wants nothing is removed", (t) => {
+  const actual = kernel({ ...DESIRED, gateways: ["10.192.16.1", "10.192.32.1"] });
+  actual.facts.route.set("10.199.0.1 4790", "10.199.0.1 dev lo table 4790");
+  t.deepEqual(commands({ ...DESIRED, held: "all" }, actual), []);
+  t.is(commands(DESIRED, actual).length, 2);
+});
+
+test("a held link gives way to one that needs its place", (t) => {
+  const actual = kernel(DESIRED);
+  const moved = { ...WEB, address: "10.192.16.6" };
+  const [first, second] = commands({ ...DESIRED, endpoints: [moved], held: "all" }, actual);
+  t.is(first, `link del dev ${VETH}`);
+  t.regex(second!, new RegExp(`^link add ${vethName(moved.address)} `));
 });
 
 test("a second network carries its own subnet and its own replies", (t) => {

@@ -146,6 +146,18 @@ export class EngineDoor {
     await new Promise<void>((resolve) => this.#server!.listen(this.path, resolve));
   }
 
+  /** From now on it takes every connection and answers none, as an engine that hangs. */
+  async hang(): Promise<void> {
+    await this.close();
+    this.#server = createServer((socket) => {
+      this.#open.add(socket);
+      socket.on("error", () => {});
+      socket.on("close", () => this.#open.delete(socket));
+      socket.resume();
+    });
+    await new Promise<void>((resolve) => this.#server!.listen(this.path, resolve));
+  }
+
   /** Whoever is inside is thrown out. */
   async close(): Promise<void> {
     const closed = new Promise((resolve) => this.#server?.close(resolve) ?? resolve(undefined));

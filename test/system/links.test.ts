@@ -13,6 +13,7 @@ const DESIRED = {
   pool: POOL,
   ingressAddress: "10.192.0.2",
   gateways: ["10.192.0.1", "10.192.16.1", "10.192.32.1"],
+  held: [],
 };
 
 interface World {
