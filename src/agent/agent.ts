@@ -4,6 +4,7 @@ import { serveApi } from "../api/server.ts";
 import type { State } from "../cluster/schema.ts";
 import { Session } from "../cluster/session.ts";
 import { systemClock } from "../lib/clock.ts";
+import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { lockDevice } from "../linux/lock.ts";
 import { ForwardPolicy } from "../mesh/forward-policy.ts";
@@ -39,6 +40,10 @@ export interface Agent {
 export interface AgentOptions {
   config: Config;
   log: Log;
+  /** The manager's store is a backup that was put back. */
+  newEpoch?: boolean;
+  /** `overlayctl leave`: the agent is to be stopped, all of the cluster taken away, and started again. */
+  onLeave: () => void;
   /** The data path failed while it ran: nothing is carried any more. */
   onFailure: (error: Error) => void;
 }
@@ -55,7 +60,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   }
 }
 
-async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Promise<void> {
+async function start({ config, log, newEpoch = false, onLeave, onFailure }: AgentOptions, stops: Stops): Promise<void> {
   const clock = systemClock;
   const { device, pool, node } = config;
   const lock = lockDevice(device);
@@ -63,7 +68,14 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
   const { address, overlayMtu } = await findUnderlayLink(node.address);
   const mtu = config.vxlan.mtu ?? overlayMtu;
   await mkdir(config.dataDir, { recursive: true, mode: 0o700 });
-  if (config.cluster.listen !== undefined) await leadIfPossible(config, log, stops);
+  const isManager = config.cluster.listen !== undefined;
+  if (newEpoch && !isManager) {
+    throw new PlatformError(
+      "a new epoch is for the manager whose store was restored",
+      "this node has no cluster.listen",
+    );
+  }
+  const whyNotLeading = isManager ? await leadIfPossible({ config, log, stops, newEpoch }) : undefined;
   const carriers = await startCarriers({ config, log, stops, address, mtu, onFailure });
   const { links, dataPath, mesh, dns } = carriers;
 
@@ -174,7 +186,19 @@ async function start({ config, log, onFailure }: AgentOptions, stops: Stops): Pr
   links.watch();
   mesh.watch();
   watch.start();
-  const backend = createBackend({ nodeName: node.name, session, dataPath, mesh, dns, sandboxes, logs, attachments });
+  const backend = createBackend({
+    nodeName: node.name,
+    isLeading: isManager && whyNotLeading === undefined,
+    whyNotLeading,
+    session,
+    dataPath,
+    mesh,
+    dns,
+    sandboxes,
+    logs,
+    attachments,
+    leave: onLeave,
+  });
   const api = await serveApi(backend, { socketPath: config.socket, log });
   stops.push(() => api.close());
   log.info("the agent runs", { node: node.name, address, path: config.socket });

@@ -6,6 +6,7 @@ import type { Session } from "../cluster/session.ts";
 import type { EngineReport } from "../datapath/engine.ts";
 import type { ProbeView } from "../datapath/probes.ts";
 import type { DnsServer } from "../dns/server.ts";
+import { UserError } from "../lib/errors.ts";
 import { formatIpv4 } from "../lib/ip.ts";
 import type { Mesh } from "../mesh/mesh.ts";
 import { DROP_NAMES } from "../packet/drop.ts";
@@ -21,6 +22,10 @@ const MOST_FLOWS = 100_000;
 
 export interface BackendParts {
   nodeName: string;
+  /** This node is the manager that writes. */
+  isLeading: boolean;
+  /** Of a manager that cannot lead. */
+  whyNotLeading: string | undefined;
   session: Session;
   dataPath: DataPath;
   mesh: Pick<Mesh, "drops">;
@@ -28,10 +33,14 @@ export interface BackendParts {
   sandboxes: RunSandboxes;
   attachments: Attachments;
   logs: TaskLogs;
+  /** Begins to leave the cluster. */
+  leave(): void;
 }
 
 export function createBackend({
   nodeName,
+  isLeading,
+  whyNotLeading,
   session,
   dataPath,
   mesh,
@@ -39,12 +48,21 @@ export function createBackend({
   sandboxes,
   attachments,
   logs,
+  leave,
 }: BackendParts): Backend {
   const state = (): State => session.requireState();
   return {
     nodeName,
     state,
-    leader: () => ({ name: leaderName(session), connected: session.connected }),
+    leader: () => ({
+      name: leaderName(session),
+      connected: session.connected,
+      problem: session.connected ? null : (whyNotLeading ?? session.problem ?? "no manager has answered yet"),
+    }),
+    leave: (force) => {
+      requireLeavable(session, isLeading, force);
+      setImmediate(leave); // the answer goes first
+    },
     execute: (command) => session.execute(command),
     waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
     peers: async () => peerViews(state(), nodeName, await dataPath.report()),
@@ -60,6 +78,27 @@ export function createBackend({
     detach: ({ subject, network }) => attachments.detach(subject, network),
     refused: () => attachments.refused.map((refusal) => refusedView(refusal, nodeName)),
   };
+}
+
+/** Throws UserError 409 with what would be lost. */
+function requireLeavable(session: Session, isLeading: boolean, force: boolean): void {
+  const { state, nodeId } = session;
+  if (isLeading) {
+    throw new UserError(
+      409,
+      "this node leads the cluster, which ends with its store: have the other nodes leave first, then stop this agent, run 'overlayd down' and remove its data directory",
+    );
+  }
+  if (state === undefined) throw new UserError(409, "this node is of no cluster");
+  if (force) return;
+  const tasks = [...state.tasks.values()].filter((task) => task.nodeId === nodeId).length;
+  const endpoints = [...state.endpoints.values()].filter((endpoint) => endpoint.nodeId === nodeId).length;
+  const isLost = session.connected ? "" : ", and its copy of the cluster's state is removed while no leader answers";
+  if (tasks + endpoints === 0 && isLost === "") return;
+  throw new UserError(
+    409,
+    `leaving ends what this node has: ${tasks} tasks and ${endpoints} other containers lose their network${isLost}; '--force' does it`,
+  );
 }
 
 function refusedView({ container: { name, image }, error }: Refusal, node: string): EndpointView {

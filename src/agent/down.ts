@@ -49,6 +49,13 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
   }
 }
 
+/** As takeDown, and the node forgets the cluster: it can join another one then. A manager's store stays. */
+export async function leaveCluster(config: Config, log: Log): Promise<void> {
+  await takeDown(config, log);
+  const { snapshot, letGo } = places(config);
+  for (const path of [snapshot, letGo]) await rm(path, { force: true });
+}
+
 /** Those that it may have left on an engine that does not answer stay, and the log says so. */
 async function removeContainers(config: Config, sandboxes: Sandboxes, log: Log): Promise<void> {
   const { node, docker } = config;

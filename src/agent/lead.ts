@@ -1,28 +1,46 @@
 // What a manager runs besides: the store, the leader, and the leader's HTTP face.
 import { join } from "node:path";
-import { DamagedStoreError, openEmbeddedStore } from "../cluster/embedded-store.ts";
+import { openEmbeddedStore } from "../cluster/embedded-store.ts";
+import { knownOf } from "../cluster/identity.ts";
 import { Leader } from "../cluster/leader.ts";
 import { serveSessions } from "../cluster/session-server.ts";
+import { readSnapshot } from "../cluster/snapshot-file.ts";
+import { CannotLeadError } from "../cluster/store.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import { newId } from "../lib/random.ts";
 import type { Config } from "./config.ts";
+import { places } from "./places.ts";
 import type { Stops } from "./stops.ts";
 
-/** A damaged store keeps the node from leading, and not from carrying what it carries. */
-export async function leadIfPossible(config: Config, log: Log, stops: Stops): Promise<void> {
+export interface LeadOptions {
+  config: Config;
+  log: Log;
+  stops: Stops;
+  /** As `overlayd --new-epoch`. */
+  newEpoch: boolean;
+}
+
+/**
+ * A store that is damaged, or not that of this node's cluster, keeps the node from leading, and not from carrying what it
+ * carries: answers why then.
+ */
+export async function leadIfPossible(options: LeadOptions): Promise<string | undefined> {
   try {
-    await lead(config, log, stops);
+    await lead(options);
+    return undefined;
   } catch (error) {
-    if (!(error instanceof DamagedStoreError)) throw error;
-    log.error("this node does not lead, and runs from its snapshot", { reason: error.message });
+    if (!(error instanceof CannotLeadError)) throw error;
+    options.log.error("this node does not lead, and runs from its snapshot", { reason: error.message });
+    return error.message;
   }
 }
 
-async function lead(config: Config, log: Log, stops: Stops): Promise<void> {
+async function lead({ config, log, stops, newEpoch }: LeadOptions): Promise<void> {
   const listen = config.cluster.listen!;
   const store = await openEmbeddedStore(join(config.dataDir, "store"));
   stops.push(() => store.close());
+  const snapshot = await readSnapshot(places(config).snapshot, log);
   const leader = new Leader({
     store,
     clock: systemClock,
@@ -32,6 +50,8 @@ async function lead(config: Config, log: Log, stops: Stops): Promise<void> {
       pool: config.pool,
       livenessMs: config.cluster.sessionTimeoutMs,
       domain: config.dns.domain,
+      known: snapshot && knownOf(snapshot.state),
+      newEpoch,
       reservedPorts: [
         { port: listen.port, protocol: "tcp", owner: "the cluster's sessions" },
         { port: config.vxlan.port, protocol: "udp", owner: "VXLAN" },

@@ -6,7 +6,7 @@ import { createLog } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
 import { type Agent, startAgent } from "./agent.ts";
 import { type Config, describeConfigError, loadConfig } from "./config.ts";
-import { takeDown } from "./down.ts";
+import { leaveCluster, takeDown } from "./down.ts";
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -22,7 +22,13 @@ program
   .command("run", { isDefault: true })
   .description("run the agent of this node; SIGTERM stops it, and containers keep their links and flows")
   .requiredOption("--config <file>", "the configuration file, YAML")
-  .action(({ config }: { config: string }) => guarded(config, runAgent));
+  .option(
+    "--new-epoch",
+    "of a manager whose store was restored from a backup, once: nodes take it though it is older than what they have; what was changed since the backup is undone",
+  )
+  .action(({ config, newEpoch = false }: { config: string; newEpoch?: boolean }) =>
+    guarded(config, (loaded) => runAgent(loaded, newEpoch)),
+  );
 
 program
   .command("down")
@@ -48,19 +54,36 @@ async function guarded(path: string, work: (config: Config) => Promise<void>): P
   }
 }
 
-async function runAgent(config: Config): Promise<void> {
+const LEAVE = "leave";
+
+async function runAgent(config: Config, newEpoch: boolean): Promise<void> {
   const log = createLog(config.log.level).with({ agent: config.node.name });
-  const agent: Agent = await startAgent({
-    config,
-    log,
-    onFailure: (error) => fail(`the data path failed, nothing is carried: ${messageOf(error)}`, EXIT_FAILED),
+  for (let isFirst = true; ; isFirst = false) {
+    const { promise: told, resolve: tell } = whenTold();
+    const agent: Agent = await startAgent({
+      config,
+      log,
+      newEpoch: newEpoch && isFirst,
+      onLeave: () => tell(LEAVE),
+      onFailure: (error) => fail(`the data path failed, nothing is carried: ${messageOf(error)}`, EXIT_FAILED),
+    });
+    for (const name of ["SIGTERM", "SIGINT"]) process.once(name, () => tell(name));
+    const reason = await told;
+    if (reason === LEAVE) log.warn("leaves its cluster: ends its tasks, and removes links, rules, flows and snapshot");
+    else log.info("stopping; links and flows stay for the next start", { reason });
+    await agent.stop();
+    if (reason !== LEAVE) process.exit(0);
+    await leaveCluster(config, log);
+  }
+}
+
+/** A signal's name, or LEAVE. */
+function whenTold(): { promise: Promise<string>; resolve: (reason: string) => void } {
+  let resolve: (reason: string) => void = () => {};
+  const promise = new Promise<string>((settle) => {
+    resolve = settle;
   });
-  const signal = await new Promise<string>((resolve) => {
-    for (const name of ["SIGTERM", "SIGINT"]) process.once(name, () => resolve(name));
-  });
-  log.info("stopping; links and flows stay for the next start", { reason: signal });
-  await agent.stop();
-  process.exit(0);
+  return { promise, resolve };
 }
 
 function fail(message: string, status: number): never {

@@ -14,6 +14,7 @@ import type {
   Failure,
   FlowFilter,
   FlowView,
+  Leave,
   LogFilter,
   NetworkView,
   NodeView,
@@ -42,6 +43,15 @@ export class ApiClient {
   }
 
   status = () => this.#call<StatusView>("GET", "/v1/status");
+
+  /** Whether an agent answers, whatever it says. */
+  isThere = (): Promise<boolean> =>
+    this.status().then(
+      () => true,
+      (error: unknown) => !(error instanceof UserError && error.cause !== undefined),
+    );
+  /** Resolves when the node has begun. */
+  leave = (body: Leave) => this.#call<object>("POST", "/v1/leave", body);
 
   networks = () => this.#call<NetworkView[]>("GET", "/v1/networks");
   network = (name: string) => this.#call<NetworkView>("GET", `/v1/networks/${encodeURIComponent(name)}`);

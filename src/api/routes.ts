@@ -13,6 +13,7 @@ import {
   CreateService,
   Detach,
   FlowFilter,
+  Leave,
   LogFilter,
   OpenSandbox,
   ScaleService,
@@ -44,9 +45,15 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
     find(backend.state(), kind, named(request))?.name ?? named(request);
 
   app.get("/v1/status", (): StatusView => {
-    const { name, connected } = backend.leader();
-    const { revision } = backend.state();
-    return { version: VERSION, node: backend.nodeName, revision, leader: name, connected };
+    const { name, connected, problem } = backend.leader();
+    const { revision, cluster } = backend.state();
+    const own = { version: VERSION, node: backend.nodeName, cluster: cluster?.id ?? null, revision };
+    return { ...own, leader: name, connected, problem };
+  });
+
+  app.post("/v1/leave", async (request) => {
+    backend.leave(parse(Leave, request.body).force);
+    return {};
   });
 
   app.get("/v1/networks", () => {

@@ -65,6 +65,10 @@ export type AddExternal = z.infer<typeof AddExternal>;
 
 export const ScaleService = z.strictObject({ replicas: z.number() });
 
+/** `force`: also when the node has tasks, or no leader could give its state back. */
+export const Leave = z.strictObject({ force: z.boolean().default(false) });
+export type Leave = z.input<typeof Leave>;
+
 export const SetAvailability = z.strictObject({ availability: z.enum(["active", "drain"]) });
 
 /** `pid` is the asking process: a sandbox whose process is gone may be removed. */
@@ -135,6 +139,10 @@ export interface StatusView {
   leader: string | null;
   /** Whether this node has a session with it now. */
   connected: boolean;
+  /** Why it has none. */
+  problem: string | null;
+  /** The id of the cluster that this node is of; null for a state without one. */
+  cluster: string | null;
 }
 
 export interface NetworkView {

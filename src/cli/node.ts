@@ -20,7 +20,13 @@ export function addNodeCommands(program: Command, context: Context): void {
   addListingOptions(node.command("ls").alias("list").description("list nodes"), {
     quiet: true,
     filters: FILTERS,
-  }).action(async (options: ListingOptions) => printListing(context, options, await context.api().nodes(), NODES));
+  }).action(async (options: ListingOptions) => {
+    printListing(context, options, await context.api().nodes(), NODES);
+    const { node, problem, revision } = await context.api().status();
+    if (problem !== null) {
+      context.err(`overlayctl: ${node} has no leader, and shows its copy of revision ${revision}: ${problem}\n`);
+    }
+  });
 
   addInspectOptions(node.command("inspect <name...>").description("show nodes, as JSON")).action((names: string[]) =>
     inspect(context, names, (name) => context.api().node(name)),

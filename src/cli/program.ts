@@ -4,6 +4,7 @@ import { DEFAULT_SOCKET } from "../api/client.ts";
 import { VERSION } from "../lib/version.ts";
 import { addAttachCommands } from "./attach.ts";
 import type { Context } from "./context.ts";
+import { addLeaveCommand } from "./leave.ts";
 import { addNetworkCommands } from "./network.ts";
 import { addNodeCommands } from "./node.ts";
 import { addObserveCommands } from "./observe.ts";
@@ -26,6 +27,7 @@ export function createProgram(context: Context, useSocket: (path: string) => voi
   addRunCommand(program, context);
   addAttachCommands(program, context);
   addNodeCommands(program, context);
+  addLeaveCommand(program, context);
   addObserveCommands(program, context);
   addStatsCommand(program, context);
   for (const command of everyCommand(program)) {

@@ -5,10 +5,11 @@ import { dirname, join } from "node:path";
 import { open, type RootDatabase } from "lmdb";
 import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
 import { lockDirectory, type Unlock } from "./directory-lock.ts";
+import { derivedIdentity } from "./identity.ts";
 import { bytesInUse, fileLength } from "./lmdb-file.ts";
-import type { Change, State } from "./schema.ts";
+import type { Change, ClusterIdentity, State } from "./schema.ts";
 import { applyChanges, emptyState, parseChanges } from "./state.ts";
-import type { Leadership, Store } from "./store.ts";
+import { CannotLeadError, type Leadership, type Store } from "./store.ts";
 
 const FILE_NAME = "state.mdb";
 const HEAD_KEY = "head";
@@ -20,6 +21,8 @@ const RESERVE_BYTES = 128 * 1024;
 interface Head {
   revision: number;
   rows: number;
+  /** Left out by stores that were made before clusters had ids. */
+  cluster?: ClusterIdentity;
 }
 
 /**
@@ -60,16 +63,28 @@ class EmbeddedStore implements Store {
 
   async commit(changes: readonly Change[], revision: number): Promise<void> {
     await this.#requireRoom(changes);
-    const head = { revision, rows: this.#head.rows };
+    const head = { ...this.#head, revision };
+    this.#write(head, () => {
+      for (const { kind, key, row } of changes) {
+        const path = `${kind}/${key}`;
+        const existed = this.#db.doesExist(path);
+        if (row === null) this.#db.removeSync(path);
+        else this.#db.putSync(path, JSON.stringify(row));
+        head.rows += Number(row !== null) - Number(existed);
+      }
+    });
+  }
+
+  async identify(cluster: ClusterIdentity): Promise<void> {
+    await this.#requireRoom([]);
+    this.#write({ ...this.#head, cluster }, () => {});
+  }
+
+  /** One transaction; `put` may still change the head, which is written last. */
+  #write(head: Head, put: () => void): void {
     try {
       this.#db.transactionSync(() => {
-        for (const { kind, key, row } of changes) {
-          const path = `${kind}/${key}`;
-          const existed = this.#db.doesExist(path);
-          if (row === null) this.#db.removeSync(path);
-          else this.#db.putSync(path, JSON.stringify(row));
-          head.rows += Number(row !== null) - Number(existed);
-        }
+        put();
         this.#db.putSync(HEAD_KEY, JSON.stringify(head));
       });
     } catch (error) {
@@ -128,8 +143,7 @@ async function openChecked(path: string): Promise<RootDatabase<string, string>> 
   }
 }
 
-/** The node cannot lead until a person has decided; it may go on without leading. */
-export class DamagedStoreError extends PlatformError {
+export class DamagedStoreError extends CannotLeadError {
   override name = "DamagedStoreError";
 }
 
@@ -176,5 +190,6 @@ function readState(db: RootDatabase<string, string>): State {
     lines.push({ kind: key.slice(0, slash), key: key.slice(slash + 1), row: JSON.parse(value) });
   }
   if (lines.length !== head.rows) throw new Error(`it should have ${head.rows} rows and has ${lines.length}`);
-  return applyChanges(emptyState(), parseChanges(lines), head.revision);
+  const state = applyChanges(emptyState(), parseChanges(lines), head.revision);
+  return { ...state, cluster: head.cluster ?? derivedIdentity(state) };
 }

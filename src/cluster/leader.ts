@@ -1,14 +1,16 @@
 // The one writer of the cluster's state. Everything that changes it goes through `#transact`: one at a time, drafted,
 // reconciled, committed, and only then seen by anybody.
 import type { Readable } from "node:stream";
+import { isDeepStrictEqual } from "node:util";
 import type { Clock, Timer } from "../lib/clock.ts";
-import { ConfigError, messageOf, UserError } from "../lib/errors.ts";
+import { ConfigError, messageOf, PlatformError, UserError } from "../lib/errors.ts";
 import { cidr, contains } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { AppliedBarrier } from "./applied-barrier.ts";
 import { type CommandContext, carryOut } from "./carry-out.ts";
 import { check } from "./check.ts";
 import { Command, type CommandInput, type CommandResult } from "./commands.ts";
+import { type KnownState, knownOf, whyNotNext } from "./identity.ts";
 import { freeReleased } from "./ipam.ts";
 import { Liveness } from "./liveness.ts";
 import { LogRelay } from "./log-relay.ts";
@@ -18,17 +20,17 @@ import {
   BEATS_PER_PERIOD,
   LogQuery,
   LogRefusal,
-  NodeIdentity,
   Report,
   type ReportInput,
+  SessionRequest,
   type StreamMessage,
 } from "./protocol.ts";
 import type { ReservedPort } from "./publishing.ts";
 import { reconcile } from "./scheduler.ts";
-import type { State } from "./schema.ts";
+import type { ClusterIdentity, State } from "./schema.ts";
 import { ChangeView, stateFor } from "./secrets.ts";
 import { Draft, emptyState, stateToJson } from "./state.ts";
-import type { Store } from "./store.ts";
+import { CannotLeadError, type Store } from "./store.ts";
 
 export interface LeaderConfig {
   /** What the networks' subnets are cut from. */
@@ -39,6 +41,10 @@ export interface LeaderConfig {
   reservedPorts: readonly ReservedPort[];
   /** What names are found under in DNS: nothing else can be named so. */
   domain: string;
+  /** What this manager's node has seen of a cluster; left out: nothing. */
+  known?: KnownState | undefined;
+  /** The store is a backup that was put back: nodes are to take it though it is older than what they have. */
+  newEpoch?: boolean;
 }
 
 export interface LeaderOptions {
@@ -66,6 +72,10 @@ interface NodeSession {
 }
 
 const MAX_QUEUED = 10_000;
+const MAX_FOREIGN = 1000;
+/** What a person may do about a store that is not the node's. */
+const RESTORE =
+  "put a backup of the store back and start once with 'overlayd --new-epoch', or 'overlayctl leave --force' to forget the node's cluster";
 
 export class Leader {
   readonly #store: Store;
@@ -78,6 +88,8 @@ export class Leader {
   readonly #logs: LogRelay;
   // BOUNDED: by the nodes, one session each; keyed by session id.
   readonly #sessions = new Map<string, NodeSession>();
+  // BOUNDED: by MAX_FOREIGN; keyed by node name. Why the node was refused last.
+  readonly #foreign = new Map<string, string>();
   #state: State = emptyState();
   /** Why nothing can be asked of it; undefined while it leads. */
   #refusal: string | undefined = "this manager has not started to lead";
@@ -101,11 +113,17 @@ export class Leader {
     return this.#state;
   }
 
-  /** Resolves when it leads. Throws ConfigError when the pool no longer holds the networks that there are. */
+  /**
+   * Resolves when it leads. Throws ConfigError when the pool no longer holds the networks that there are, and
+   * CannotLeadError when the store is not the one that this manager's node knows.
+   */
   async start(): Promise<void> {
     const { lost } = await this.#store.campaign();
-    this.#state = await this.#store.load();
+    const loaded = await this.#store.load();
+    this.#state = { ...loaded, cluster: this.#identityOf(loaded) };
     this.#checkPool();
+    // What is known already is not written again: a full disk keeps nobody from leading.
+    if (!isDeepStrictEqual(this.#state.cluster, loaded.cluster)) await this.#store.identify(this.#state.cluster!);
     this.#refusal = undefined;
     lost.addEventListener("abort", () => this.#stepDown(`this manager leads no longer: ${messageOf(lost.reason)}`));
     if (this.#state.networks.size === 0) {
@@ -114,6 +132,12 @@ export class Leader {
     }
     this.#log.info("leads the cluster", { revision: this.#state.revision, count: this.#state.nodes.size });
     this.#scheduleBeat();
+  }
+
+  /** Throws UserError 503 when it leads another cluster than the one that is asked. */
+  requireCluster(id: string): void {
+    const own = this.#state.cluster?.id;
+    if (own !== id) throw new UserError(503, `it leads another cluster (${own}) than that of this node (${id})`);
   }
 
   /** Ends all sessions, and resolves when nothing is being written any more. The store stays open. */
@@ -135,8 +159,14 @@ export class Leader {
   }
 
   /** Begins a node's session: the sink gets the snapshot, then each change. Throws UserError. */
-  async openSession(input: NodeIdentity, sink: SessionSink): Promise<string> {
-    const identity = check(NodeIdentity, input);
+  async openSession(input: SessionRequest, sink: SessionSink): Promise<string> {
+    const { known, ...identity } = check(SessionRequest, input);
+    this.#requireLeading();
+    const refusal = known === null ? undefined : whyNotNext(known, this.#known());
+    if (refusal !== undefined) {
+      this.#logForeign(identity.name, refusal);
+      throw new UserError(409, refusal);
+    }
     const id = this.#newId();
     await this.#transact(
       (draft) => registerNode(draft, identity, this.#context()).id,
@@ -144,7 +174,8 @@ export class Leader {
         this.#endSessionOf(nodeId);
         this.#liveness.heard(nodeId);
         this.#sessions.set(id, { id, nodeId, sink, applied: 0, reported: false });
-        sink.send({ type: "session", sessionId: id, nodeId, livenessMs: this.#config.livenessMs });
+        const { livenessMs } = this.#config;
+        sink.send({ type: "session", sessionId: id, nodeId, livenessMs, state: this.#known() });
         sink.send({ type: "snapshot", state: stateToJson(stateFor(nodeId, this.#state)) });
       },
     );
@@ -269,6 +300,42 @@ export class Leader {
 
   #requireLeading(): void {
     if (this.#refusal !== undefined) throw new UserError(503, this.#refusal);
+  }
+
+  /** Once: the node asks again every few seconds. */
+  #logForeign(node: string, reason: string): void {
+    if (this.#foreign.get(node) === reason || this.#foreign.size >= MAX_FOREIGN) return;
+    this.#foreign.set(node, reason);
+    this.#log.warn("a node does not take this manager for its leader", { node, reason });
+  }
+
+  #known(): KnownState {
+    return knownOf(this.#state)!;
+  }
+
+  /** Of a state that was loaded: its own, or that of a new cluster when all is empty. */
+  #identityOf(state: State): ClusterIdentity {
+    const { known, newEpoch = false } = this.#config;
+    const stored = knownOf(state);
+    if (stored === undefined) {
+      if (newEpoch) throw new PlatformError("the store is empty: a new epoch is for one that was restored", RESTORE);
+      if (known === undefined) return { id: this.#newId(), epoch: 1 };
+      throw new CannotLeadError(`the store is empty, and this node is of cluster ${known.id}`, RESTORE);
+    }
+    if (known !== undefined && known.id !== stored.id) {
+      const which = `the store is of cluster ${stored.id}, and this node of cluster ${known.id}`;
+      throw new CannotLeadError(which, RESTORE);
+    }
+    if (newEpoch) {
+      // Higher than that of an earlier restore, which the backup and this node may know nothing of.
+      const seconds = Math.floor(this.#clock.now() / 1000);
+      const epoch = Math.max(stored.epoch, known?.epoch ?? 0, seconds) + 1;
+      this.#log.warn("begins a new epoch: nodes take this state though it may be older than theirs", { count: epoch });
+      return { id: stored.id, epoch };
+    }
+    const refusal = known === undefined ? undefined : whyNotNext(known, stored);
+    if (refusal !== undefined) throw new CannotLeadError(`of the store: ${refusal}`, RESTORE);
+    return { id: stored.id, epoch: stored.epoch };
   }
 
   #checkPool(): void {

@@ -1,5 +1,6 @@
 // What the leader and a node's session say to each other: lines down a stream, reports up.
 import { z } from "zod";
+import { KnownState } from "./identity.ts";
 import type { Change } from "./schema.ts";
 import { Address, HeldPort, Id, Node, TaskStatus } from "./schema.ts";
 import type { StateJson } from "./state.ts";
@@ -7,6 +8,13 @@ import type { StateJson } from "./state.ts";
 /** Who a node says that it is. */
 export const NodeIdentity = Node.pick({ name: true, address: true, vxlanPort: true, manager: true, mesh: true });
 export type NodeIdentity = z.infer<typeof NodeIdentity>;
+
+/** How a node asks for a session. */
+export const SessionRequest = NodeIdentity.extend({
+  /** The state that the node goes by; null: it has none yet. */
+  known: KnownState.nullable().default(null),
+});
+export type SessionRequest = z.input<typeof SessionRequest>;
 
 /** Which lines of a task's log. */
 export const LogQuery = z.object({
@@ -28,8 +36,8 @@ export type LogRefusal = z.infer<typeof LogRefusal>;
 
 /** One line of the leader's stream. The first is `session`, the second a `snapshot`; then as things happen. */
 export type StreamMessage =
-  /** `livenessMs`: after so much silence either side gives the other up. */
-  | { type: "session"; sessionId: string; nodeId: string; livenessMs: number }
+  /** `livenessMs`: after so much silence either side gives the other up. `state`: what the snapshot will be of. */
+  | { type: "session"; sessionId: string; nodeId: string; livenessMs: number; state: KnownState }
   | { type: "snapshot"; state: StateJson }
   | { type: "changes"; revision: number; changes: Change[] }
   /** The node is to bring the log of one of its tasks. */
@@ -38,7 +46,13 @@ export type StreamMessage =
 
 /** The stream as it arrives; snapshot and changes are checked by state.ts. */
 export const StreamLine = z.discriminatedUnion("type", [
-  z.object({ type: z.literal("session"), sessionId: Id, nodeId: Id, livenessMs: z.number().positive() }),
+  z.object({
+    type: z.literal("session"),
+    sessionId: Id,
+    nodeId: Id,
+    livenessMs: z.number().positive(),
+    state: KnownState.optional(),
+  }),
   z.object({ type: z.literal("snapshot"), state: z.unknown() }),
   z.object({ type: z.literal("changes"), revision: z.int(), changes: z.unknown() }),
   z.object({ type: z.literal("log"), requestId: Id, taskId: Id, query: LogQuery }),

@@ -251,8 +251,14 @@ export const KINDS = Object.keys(rowSchemas) as Kind[];
 /** One row put, or deleted with null. */
 export type Change = { [K in Kind]: { kind: K; key: string; row: RowOf<K> | null } }[Kind];
 
-/** A snapshot. Readers never write to it; state.ts makes the next one. */
-export type State = { readonly revision: number } & { readonly [K in Kind]: ReadonlyMap<string, RowOf<K>> };
+/** A cluster has one id for ever, and a higher epoch each time that a backup of its state takes the state's place. */
+export const ClusterIdentity = z.object({ id: Id, epoch: z.int().min(1) });
+export type ClusterIdentity = z.infer<typeof ClusterIdentity>;
+
+/** A snapshot. Readers never write to it; state.ts makes the next one. `cluster` is null in an empty one. */
+export type State = { readonly revision: number; readonly cluster: ClusterIdentity | null } & {
+  readonly [K in Kind]: ReadonlyMap<string, RowOf<K>>;
+};
 
 /** The networks that exist from the start. Nodes' own addresses and mesh VIPs are on `ingress`. */
 export const INGRESS_NETWORK = "ingress";

@@ -1,5 +1,5 @@
 // The leader's HTTP face. A session is one POST whose answer never ends: NDJSON, a StreamMessage a line.
-//   POST /v1/sessions               NodeIdentity -> stream
+//   POST /v1/sessions               SessionRequest -> stream
 //   POST /v1/sessions/:id/report    Report       -> 204
 //   POST /v1/commands               Command      -> CommandResult
 //   POST /v1/tasks/:id/log          LogQuery     -> bytes as they come
@@ -18,7 +18,8 @@ import type { Log } from "../lib/log.ts";
 import { check } from "./check.ts";
 import type { CommandInput } from "./commands.ts";
 import type { Leader, SessionSink } from "./leader.ts";
-import type { LogQuery, LogRefusal, NodeIdentity, Report, StreamMessage } from "./protocol.ts";
+import type { LogQuery, LogRefusal, Report, SessionRequest, StreamMessage } from "./protocol.ts";
+import { CLUSTER_HEADER } from "./transport.ts";
 
 export interface SessionServerOptions {
   host: string;
@@ -64,7 +65,7 @@ export async function serveSessions(leader: Leader, { host, port, log }: Session
 function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
   server.post("/v1/sessions", async (request, reply) => {
     const sink = new NdjsonSink(reply.raw, log);
-    const sessionId = await leader.openSession(request.body as NodeIdentity, sink);
+    const sessionId = await leader.openSession(request.body as SessionRequest, sink);
     reply.hijack();
     reply.raw.once("close", () => leader.closeSession(sessionId));
     if (reply.raw.destroyed) leader.closeSession(sessionId);
@@ -72,6 +73,10 @@ function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
   server.post<{ Params: { id: string } }>("/v1/sessions/:id/report", async (request, reply) => {
     await leader.report(request.params.id, request.body as Report);
     return reply.code(204).send();
+  });
+  server.addHook("onRequest", async ({ headers }) => {
+    const cluster = headers[CLUSTER_HEADER];
+    if (cluster !== undefined) leader.requireCluster(String(cluster));
   });
   server.post("/v1/commands", (request) => leader.execute(request.body as CommandInput));
   server.post<{ Params: { id: string } }>("/v1/tasks/:id/log", async (request, reply) => {

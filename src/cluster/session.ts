@@ -6,6 +6,8 @@ import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { type Random, systemRandom } from "../lib/random.ts";
 import type { CommandInput, CommandResult } from "./commands.ts";
+import { knownOf, whyNotNext } from "./identity.ts";
+import { sameName } from "./lookup.ts";
 import { BEATS_PER_PERIOD, type LogQuery, type NodeIdentity, StreamLine } from "./protocol.ts";
 import { type NodeFacts, Reporter } from "./reporter.ts";
 import type { State, TaskStatus } from "./schema.ts";
@@ -100,6 +102,12 @@ export class Session {
     return this.#manager;
   }
 
+  /** Why there is no session, by manager; undefined while there is one, and before the first attempt. */
+  get problem(): string | undefined {
+    if (this.#manager !== undefined || this.#failures.size === 0) return undefined;
+    return [...this.#failures].map(([manager, reason]) => `${manager}: ${reason}`).join("; ");
+  }
+
   /** Resolves when the snapshot on disk, if any, is in force; the session with the leader follows by itself. */
   async start(): Promise<void> {
     const { snapshotPath, identity } = this.#options;
@@ -143,7 +151,7 @@ export class Session {
    * wrote. Throws UserError, 503 when no leader answers.
    */
   async execute(command: CommandInput): Promise<CommandResult> {
-    const result = await this.#ask((manager) => this.#transport.execute(manager, command));
+    const result = await this.#ask((manager) => this.#transport.execute(manager, this.#clusterId, command));
     await this.#arrivalOf(result.revision);
     return result;
   }
@@ -154,7 +162,9 @@ export class Session {
     for (;;) {
       const leftMs = Math.max(0, Math.ceil(deadline - this.#clock.monotonic()));
       const sliceMs = Math.min(leftMs, BARRIER_SLICE_MS);
-      const behind = await this.#ask((manager) => this.#transport.waitApplied(manager, revision, sliceMs));
+      const behind = await this.#ask((manager) =>
+        this.#transport.waitApplied(manager, this.#clusterId, revision, sliceMs),
+      );
       if (behind.length === 0) return;
       if (sliceMs === leftMs) {
         throw new UserError(503, `revision ${revision} is not in force on ${behind.join(", ")} after ${timeoutMs} ms`);
@@ -164,7 +174,7 @@ export class Session {
 
   /** What a task printed, from whatever node it is on. Throws UserError. */
   readLog(taskId: string, query: LogQuery): Promise<Readable> {
-    return this.#ask((manager) => this.#transport.readLog(manager, taskId, query));
+    return this.#ask((manager) => this.#transport.readLog(manager, this.#clusterId, taskId, query));
   }
 
   /** Has this node's logs brought to whoever asks the leader for them. `read` throws UserError. */
@@ -174,7 +184,7 @@ export class Session {
 
   #adopt({ nodeId, state }: Snapshot, name: string): void {
     const taken = state.nodes.get(nodeId)?.name;
-    if (taken !== name) {
+    if (!sameName(taken ?? null, name)) {
       this.#log.warn("the snapshot on disk is another node's and is not used", { node: taken ?? nodeId });
       return;
     }
@@ -211,9 +221,14 @@ export class Session {
     rearm();
     let opening: Extract<StreamLine, { type: "session" }> | undefined;
     try {
-      for await (const json of this.#transport.open(manager, this.#options.identity, signal)) {
+      const known = this.#state === undefined ? undefined : knownOf(this.#state);
+      const request = { ...this.#options.identity, known: known ?? null };
+      for await (const json of this.#transport.open(manager, request, signal)) {
         const line = StreamLine.parse(json);
         if (line.type === "session") {
+          // The leader refuses too, where it knows how; this node does not rely on it.
+          const refusal = known && line.state && whyNotNext(known, line.state);
+          if (refusal !== undefined) throw new Error(refusal);
           opening = line;
           silenceMs = line.livenessMs;
         } else if (line.type === "snapshot") {
@@ -243,6 +258,9 @@ export class Session {
     state: State,
     end: (error: unknown) => void,
   ): void {
+    const [known, offered] = [this.#state && knownOf(this.#state), knownOf(state)];
+    const refusal = known && (offered === undefined ? "its state is of no cluster" : whyNotNext(known, offered));
+    if (refusal !== undefined) throw new Error(refusal);
     this.#log.info("has a session with the leader", { address: manager, revision: state.revision });
     this.#nodeId = nodeId;
     this.#manager = manager;
@@ -282,6 +300,10 @@ export class Session {
     } catch (error) {
       this.#log.debug("a log that another node asked for was not brought to its end", { reason: messageOf(error) });
     }
+  }
+
+  get #clusterId(): string | undefined {
+    return this.#state?.cluster?.id;
   }
 
   #setState(state: State): void {

@@ -1,7 +1,8 @@
 // Snapshots and changes: the one way in which a state becomes the next one, and how both look as JSON.
 import { z } from "zod";
+import { derivedIdentity } from "./identity.ts";
 import { claimKey } from "./port-claim.ts";
-import { type Change, KINDS, type Kind, type RowOf, rowSchemas, type State } from "./schema.ts";
+import { type Change, ClusterIdentity, KINDS, type Kind, type RowOf, rowSchemas, type State } from "./schema.ts";
 
 type Tables = { -readonly [K in Kind]: Map<string, RowOf<K>> };
 
@@ -22,7 +23,7 @@ export function keyOf<K extends Kind>(kind: K, row: RowOf<K>): string {
 }
 
 export function emptyState(): State {
-  return { revision: 0, ...emptyTables() };
+  return { revision: 0, cluster: null, ...emptyTables() };
 }
 
 function emptyTables(): Tables {
@@ -102,6 +103,7 @@ export function parseChanges(json: unknown): Change[] {
 
 const StateJson = z.object({
   revision: z.int().min(0),
+  cluster: ClusterIdentity.nullable().default(null),
   nodes: z.array(rowSchemas.nodes),
   networks: z.array(rowSchemas.networks),
   services: z.array(rowSchemas.services),
@@ -110,19 +112,20 @@ const StateJson = z.object({
   allocations: z.array(rowSchemas.allocations),
   ports: z.array(rowSchemas.ports),
   statuses: z.array(rowSchemas.statuses),
-} satisfies Record<Kind | "revision", z.ZodType>);
+} satisfies Record<Kind | "revision" | "cluster", z.ZodType>);
 export type StateJson = z.infer<typeof StateJson>;
 
 export function stateToJson(state: State): StateJson {
   const rows = Object.fromEntries(KINDS.map((kind) => [kind, [...state[kind].values()]]));
-  return { revision: state.revision, ...rows } as StateJson;
+  return { revision: state.revision, cluster: state.cluster, ...rows } as StateJson;
 }
 
 /** A state as it came from outside, checked. Throws ZodError. */
 export function stateFromJson(json: unknown): State {
-  const { revision, ...tables } = StateJson.parse(json);
+  const { revision, cluster, ...tables } = StateJson.parse(json);
   const changes = KINDS.flatMap((kind) =>
     tables[kind].map((row) => ({ kind, key: keyOf(kind, row as RowOf<typeof kind>), row }) as Change),
   );
-  return applyChanges(emptyState(), changes, revision);
+  const state = applyChanges(emptyState(), changes, revision);
+  return { ...state, cluster: cluster ?? derivedIdentity(state) };
 }

@@ -1,6 +1,7 @@
 // Where the leader keeps the state. The leader is the only writer; a store that several managers share fences its
 // commits by leadership, and tells a leader when it is one no longer.
-import type { Change, State } from "./schema.ts";
+import { PlatformError } from "../lib/errors.ts";
+import type { Change, ClusterIdentity, State } from "./schema.ts";
 
 export interface Leadership {
   /** Aborted, with the reason, when this process leads no longer. */
@@ -17,5 +18,12 @@ export interface Store {
    * and 503 when this process does not lead; then nothing has changed.
    */
   commit(changes: readonly Change[], revision: number): Promise<void>;
+  /** Keeps which cluster the state is of. Throws as `commit` does. */
+  identify(cluster: ClusterIdentity): Promise<void>;
   close(): Promise<void>;
+}
+
+/** The node cannot lead until a person has decided; it may go on without leading. */
+export class CannotLeadError extends PlatformError {
+  override name = "CannotLeadError";
 }

@@ -5,23 +5,26 @@ import { text } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import { UserError } from "../lib/errors.ts";
 import type { CommandInput, CommandResult } from "./commands.ts";
-import type { LogQuery, LogRefusal, NodeIdentity, Report } from "./protocol.ts";
+import type { LogQuery, LogRefusal, Report, SessionRequest } from "./protocol.ts";
 
 /** The request has certainly not arrived: another manager may be asked. */
 export class UnreachableError extends Error {
   override name = "UnreachableError";
 }
 
-/** `manager` is HOST:PORT. All throw UserError as the leader does, UnreachableError, and Error when the answer is lost. */
+/** Names the cluster that a request is meant for: a leader of another one refuses it. */
+export const CLUSTER_HEADER = "overlayd-cluster";
+
+/** `manager` is HOST:PORT, `cluster` the id of the node's cluster as far as it has one. All throw UserError as the leader does, UnreachableError, and Error when the answer is lost. */
 export interface Transport {
   /** The lines of the leader's stream, unchecked. Ends or throws when the stream breaks, or `signal` aborts. */
-  open(manager: string, identity: NodeIdentity, signal: AbortSignal): AsyncIterable<unknown>;
+  open(manager: string, request: SessionRequest, signal: AbortSignal): AsyncIterable<unknown>;
   report(manager: string, sessionId: string, report: Report): Promise<void>;
-  execute(manager: string, command: CommandInput): Promise<CommandResult>;
+  execute(manager: string, cluster: string | undefined, command: CommandInput): Promise<CommandResult>;
   /** The names of the nodes that are behind. */
-  waitApplied(manager: string, revision: number, timeoutMs: number): Promise<string[]>;
+  waitApplied(manager: string, cluster: string | undefined, revision: number, timeoutMs: number): Promise<string[]>;
   /** The log of any node's task, once its node brings it. */
-  readLog(manager: string, taskId: string, query: LogQuery): Promise<Readable>;
+  readLog(manager: string, cluster: string | undefined, taskId: string, query: LogQuery): Promise<Readable>;
   /** Brings a log that the leader asked for. Resolves at its end; ends it when nobody reads it any more. */
   bringLog(manager: string, requestId: string, log: Readable): Promise<void>;
   refuseLog(manager: string, requestId: string, refusal: LogRefusal): Promise<void>;
@@ -41,31 +44,32 @@ const NOT_SENT = new Set([
 const USER_ERROR_CODES: ReadonlySet<number> = new Set([400, 404, 409, 503, 507] satisfies UserError["code"][]);
 
 export const httpTransport: Transport = {
-  async *open(manager, identity, signal) {
-    const response = await send(manager, "/v1/sessions", { method: "POST", body: identity, signal });
+  async *open(manager, request, signal) {
+    const response = await send(manager, "/v1/sessions", { method: "POST", body: request, signal });
     yield* linesOf(response);
   },
   async report(manager, sessionId, report) {
     await send(manager, `/v1/sessions/${sessionId}/report`, { method: "POST", body: report });
   },
-  async execute(manager, command) {
-    const response = await send(manager, "/v1/commands", { method: "POST", body: command });
+  async execute(manager, cluster, command) {
+    const response = await send(manager, "/v1/commands", { method: "POST", body: command, cluster });
     return (await response.json()) as CommandResult;
   },
-  async waitApplied(manager, revision, timeoutMs) {
+  async waitApplied(manager, cluster, revision, timeoutMs) {
     const path = `/v1/applied?revision=${revision}&timeoutMs=${timeoutMs}`;
     const signal = AbortSignal.timeout(timeoutMs + ANSWER_TIMEOUT_MS);
-    const response = await send(manager, path, { method: "GET", signal });
+    const response = await send(manager, path, { method: "GET", signal, cluster });
     return ((await response.json()) as { behind: string[] }).behind;
   },
   // fetch would end what is silent for five minutes.
-  readLog(manager, taskId, query) {
-    const { request, answer } = begin(manager, `/v1/tasks/${taskId}/log`, "application/json");
+  readLog(manager, cluster, taskId, query) {
+    const headers = { "content-type": "application/json", ...clusterHeader(cluster) };
+    const { request, answer } = begin(manager, `/v1/tasks/${taskId}/log`, headers);
     request.end(JSON.stringify(query));
     return answer;
   },
   async bringLog(manager, requestId, log) {
-    const { request, answer } = begin(manager, `/v1/logs/${requestId}`, "application/octet-stream");
+    const { request, answer } = begin(manager, `/v1/logs/${requestId}`, { "content-type": "application/octet-stream" });
     try {
       await Promise.all([pipeline(log, request), answer]);
     } finally {
@@ -78,8 +82,11 @@ export const httpTransport: Transport = {
 };
 
 /** A request whose body and answer may take as long as they like. */
-function begin(manager: string, path: string, type: string): { request: ClientRequest; answer: Promise<Readable> } {
-  const headers = { "content-type": type };
+function begin(
+  manager: string,
+  path: string,
+  headers: Record<string, string>,
+): { request: ClientRequest; answer: Promise<Readable> } {
   const request = httpRequest(`http://${manager}${path}`, { method: "POST", headers, agent: false });
   request.on("socket", (socket) => socket.setKeepAlive(true, KEEP_ALIVE_MS));
   const answer = new Promise<Readable>((resolve, reject) => {
@@ -96,11 +103,12 @@ function begin(manager: string, path: string, type: string): { request: ClientRe
 async function send(
   manager: string,
   path: string,
-  request: { method: string; body?: unknown; signal?: AbortSignal },
+  request: { method: string; body?: unknown; signal?: AbortSignal; cluster?: string | undefined },
 ): Promise<Response> {
-  const { method, body, signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS) } = request;
-  const content =
-    body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } };
+  const { method, body, signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS), cluster } = request;
+  const headers = clusterHeader(cluster);
+  if (body !== undefined) headers["content-type"] = "application/json";
+  const content = body === undefined ? { headers } : { headers, body: JSON.stringify(body) };
   let response: Response;
   try {
     response = await fetch(`http://${manager}${path}`, { method, signal, ...content });
@@ -109,6 +117,10 @@ async function send(
   }
   if (response.ok) return response;
   throw refusalOf(response.status, await response.text());
+}
+
+function clusterHeader(cluster: string | undefined): Record<string, string> {
+  return cluster === undefined ? {} : { [CLUSTER_HEADER]: cluster };
 }
 
 /** fetch says only "fetch failed"; the reason is in its cause. */

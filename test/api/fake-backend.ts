@@ -134,6 +134,10 @@ export class FakeBackend implements Backend {
   /** Why the barrier does not hold yet. */
   behind: string | undefined;
   connected = true;
+  /** Why it is not connected. */
+  problem = "192.0.2.11:2377: ECONNREFUSED";
+  /** Each call of leave: whether it was forced. */
+  readonly left: boolean[] = [];
   peerViews: PeerView[] = [];
   #state: State;
 
@@ -151,7 +155,12 @@ export class FakeBackend implements Backend {
   }
 
   leader() {
-    return { name: "node1", connected: this.connected };
+    return { name: "node1", connected: this.connected, problem: this.connected ? null : this.problem };
+  }
+
+  leave(force: boolean): void {
+    if (!force && this.refusal !== undefined) throw this.refusal;
+    this.left.push(force);
   }
 
   async execute(input: CommandInput): Promise<CommandResult> {

@@ -1,6 +1,7 @@
 // A store in memory: what a Leader left in it, the next Leader finds.
 
-import type { Change, State } from "../../src/cluster/schema.ts";
+import { derivedIdentity } from "../../src/cluster/identity.ts";
+import type { Change, ClusterIdentity, State } from "../../src/cluster/schema.ts";
 import { applyChanges, emptyState } from "../../src/cluster/state.ts";
 import type { Leadership, Store } from "../../src/cluster/store.ts";
 import { UserError } from "../../src/lib/errors.ts";
@@ -11,6 +12,18 @@ export class MemoryStore implements Store {
   /** Refuses commits while set. */
   full = false;
 
+  /** A backup of what it has now. */
+  copy(): MemoryStore {
+    const copy = new MemoryStore();
+    copy.#state = this.#state;
+    return copy;
+  }
+
+  /** As it was written before clusters had ids. */
+  forgetIdentity(): void {
+    this.#state = { ...this.#state, cluster: null };
+  }
+
   /** Takes leadership from whoever has it. */
   async campaign(): Promise<Leadership> {
     this.#leader.abort(new Error("another manager leads"));
@@ -19,12 +32,17 @@ export class MemoryStore implements Store {
   }
 
   async load(): Promise<State> {
-    return this.#state;
+    return { ...this.#state, cluster: this.#state.cluster ?? derivedIdentity(this.#state) };
   }
 
   async commit(changes: readonly Change[], revision: number): Promise<void> {
     if (this.full) throw new UserError(507, "the store is full");
     this.#state = applyChanges(this.#state, JSON.parse(JSON.stringify(changes)) as Change[], revision);
+  }
+
+  async identify(cluster: ClusterIdentity): Promise<void> {
+    if (this.full) throw new UserError(507, "the store is full");
+    this.#state = { ...this.#state, cluster };
   }
 
   async close(): Promise<void> {}

@@ -1,7 +1,7 @@
 // The control plane's wire in memory: managers by name, nodes that can be cut off, everything through JSON.
 import type { CommandInput, CommandResult } from "../../src/cluster/commands.ts";
 import type { Leader } from "../../src/cluster/leader.ts";
-import type { NodeIdentity, Report, StreamMessage } from "../../src/cluster/protocol.ts";
+import type { Report, SessionRequest, StreamMessage } from "../../src/cluster/protocol.ts";
 import { type Transport, UnreachableError } from "../../src/cluster/transport.ts";
 
 export class MemoryWire {
@@ -31,14 +31,21 @@ export class MemoryWire {
       if (this.#cut.has(node)) throw new UnreachableError("EHOSTUNREACH");
       return leader;
     };
+    const ofCluster = (manager: string, cluster: string | undefined): Leader => {
+      const leader = reach(manager);
+      if (cluster !== undefined) leader.requireCluster(cluster);
+      return leader;
+    };
     return {
-      open: (manager, identity, signal) => this.#stream(reach, manager, node, identity, signal),
+      open: (manager, request, signal) => this.#stream(reach, manager, node, request, signal),
       report: async (manager, sessionId, report: Report) => reach(manager).report(sessionId, copy(report)),
-      execute: async (manager, command: CommandInput): Promise<CommandResult> => reach(manager).execute(copy(command)),
-      readLog: async (manager, taskId, query) => reach(manager).readLog(taskId, copy(query)),
+      execute: async (manager, cluster, command: CommandInput): Promise<CommandResult> =>
+        ofCluster(manager, cluster).execute(copy(command)),
+      readLog: async (manager, cluster, taskId, query) => ofCluster(manager, cluster).readLog(taskId, copy(query)),
       bringLog: async (manager, requestId, log) => reach(manager).bringLog(requestId, log),
       refuseLog: async (manager, requestId, refusal) => reach(manager).refuseLog(requestId, copy(refusal)),
-      waitApplied: async (manager, revision, timeoutMs) => reach(manager).waitApplied(revision, timeoutMs),
+      waitApplied: async (manager, cluster, revision, timeoutMs) =>
+        ofCluster(manager, cluster).waitApplied(revision, timeoutMs),
     };
   }
 
@@ -46,7 +53,7 @@ export class MemoryWire {
     reach: (manager: string) => Leader,
     manager: string,
     node: string,
-    identity: NodeIdentity,
+    request: SessionRequest,
     signal: AbortSignal,
   ): AsyncGenerator<unknown> {
     const lines: StreamMessage[] = [];
@@ -62,7 +69,7 @@ export class MemoryWire {
     };
     signal.addEventListener("abort", close);
     const leader = reach(manager);
-    const sessionId = await leader.openSession(copy(identity), { send, close });
+    const sessionId = await leader.openSession(copy(request), { send, close });
     try {
       for (;;) {
         signal.throwIfAborted();

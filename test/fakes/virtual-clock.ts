@@ -9,6 +9,7 @@ interface Pending {
 
 export class VirtualClock implements Clock {
   #now: number;
+  #stepMs = 0;
   #order = 0;
   // BOUNDED: by what the code under test has under way; keyed by nothing, scanned for the earliest.
   readonly #pending = new Set<Pending>();
@@ -18,7 +19,12 @@ export class VirtualClock implements Clock {
   }
 
   now(): number {
-    return this.#now;
+    return Math.floor(this.#now + this.#stepMs);
+  }
+
+  /** Sets the wall clock forward, or back, and leaves the monotonic one. */
+  step(ms: number): void {
+    this.#stepMs += ms;
   }
 
   monotonic(): number {

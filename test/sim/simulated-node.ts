@@ -19,7 +19,7 @@ export interface SimulatedWorld {
 
 export class SimulatedNode {
   readonly identity: NodeIdentity;
-  readonly #snapshotPath: string;
+  readonly snapshotPath: string;
   readonly #world: SimulatedWorld;
   session!: Session;
   /** Ids of the tasks whose processes it runs. */
@@ -28,7 +28,7 @@ export class SimulatedNode {
   constructor(identity: NodeIdentity, world: SimulatedWorld, run: string) {
     this.identity = identity;
     this.#world = world;
-    this.#snapshotPath = join(tmpdir(), `overlayd-sim-${process.pid}-${run}-${identity.name}`);
+    this.snapshotPath = join(tmpdir(), `overlayd-sim-${process.pid}-${run}-${identity.name}`);
   }
 
   /** The agent starts; processes of an earlier one go on. */
@@ -39,7 +39,7 @@ export class SimulatedNode {
     this.session = new Session({
       identity,
       managers,
-      snapshotPath: this.#snapshotPath,
+      snapshotPath: this.snapshotPath,
       clock,
       log: silentLog,
       random,
@@ -60,7 +60,7 @@ export class SimulatedNode {
 
   async remove(): Promise<void> {
     await this.stop();
-    await rm(this.#snapshotPath, { force: true });
+    await rm(this.snapshotPath, { force: true });
   }
 
   #obey(state: State): void {

@@ -1,0 +1,32 @@
+// Which cluster a state is of. A node asks this before it takes a leader's state for its own: a manager with an empty
+// disk, or with a backup of yesterday, must not end what runs.
+import { z } from "zod";
+import { ClusterIdentity, INGRESS_NETWORK, type State } from "./schema.ts";
+
+/** A state by its cluster and its age. */
+export const KnownState = ClusterIdentity.extend({ revision: z.int().min(0) });
+export type KnownState = z.infer<typeof KnownState>;
+
+/** undefined: the state is empty. */
+export function knownOf({ cluster, revision }: State): KnownState | undefined {
+  return cluster === null ? undefined : { ...cluster, revision };
+}
+
+/**
+ * The identity of a state that was written before clusters had ids: its ingress network is made with the cluster and
+ * never removed, so the store and the snapshots of one cluster come to the same id.
+ */
+export function derivedIdentity({ networks }: Pick<State, "networks">): ClusterIdentity | null {
+  const ingress = [...networks.values()].find(({ name }) => name === INGRESS_NETWORK);
+  return ingress === undefined ? null : { id: ingress.id, epoch: 1 };
+}
+
+/** Why `offered` is not what comes after `known`; undefined when it may be. The offered revision is not in the text: it moves. */
+export function whyNotNext(known: KnownState, offered: KnownState): string | undefined {
+  if (offered.id !== known.id) {
+    return `it leads another cluster (${offered.id}) than that of this node (${known.id}); 'overlayctl leave' on the node has it join that one`;
+  }
+  const isOlder = offered.epoch < known.epoch || (offered.epoch === known.epoch && offered.revision < known.revision);
+  if (!isOlder) return undefined;
+  return `its state is older than that of this node (revision ${known.revision} of epoch ${known.epoch}); if it was restored from a backup on purpose, start it once with 'overlayd --new-epoch'`;
+}

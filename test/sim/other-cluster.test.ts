@@ -1,0 +1,147 @@
+// Managers whose state is not what comes after that of the nodes: an empty disk, a backup, another cluster's store.
+import { readFile } from "node:fs/promises";
+import test, { type ExecutionContext } from "ava";
+import { readSnapshot, writeSnapshot } from "../../src/cluster/snapshot-file.ts";
+import { CannotLeadError } from "../../src/cluster/store.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { MemoryStore } from "../fakes/memory-store.ts";
+import type { SimulatedNode } from "./simulated-node.ts";
+import { createSearch, World } from "./world.ts";
+
+/** The node's snapshot on disk, once all that it was told is there: writing takes real time. */
+async function onDisk({ session, snapshotPath }: SimulatedNode): Promise<unknown> {
+  for (const deadline = Date.now() + 30_000; Date.now() < deadline; ) {
+    const text = await readFile(snapshotPath, "utf8").catch(() => "");
+    if (text !== "") {
+      const { state } = JSON.parse(text.slice(text.indexOf("\n"))) as { state: { revision: number } };
+      if (state.revision === session.state!.revision) return state;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error("not in time: the snapshot on disk");
+}
+
+/** The nodes have no leader for two minutes, though one answers, and all is as it was. */
+async function goesOnAlone(t: ExecutionContext, world: World, reason: RegExp): Promise<void> {
+  const before = await Promise.all(world.nodes.map(onDisk));
+  const running = world.nodes.map((node) => [...node.running]);
+  await world.clock.advance(120_000);
+  t.deepEqual(
+    world.nodes.map((node) => [...node.running]),
+    running,
+  );
+  t.deepEqual(await Promise.all(world.nodes.map(onDisk)), before);
+  for (const { session } of world.nodes) {
+    t.false(session.connected);
+    t.regex(session.problem ?? "", reason);
+  }
+}
+
+test("a manager with an empty disk ends no task, takes no command of the old cluster, and gets its nodes back with its store", async (t) => {
+  const world = await World.start();
+  await createSearch(world);
+  const { store } = world;
+  await world.stopLeader();
+  world.store = new MemoryStore();
+  await world.lead();
+  await goesOnAlone(t, world, /192\.0\.2\.11:2377: it leads another cluster .* 'overlayctl leave'/);
+  t.is(world.leader!.state.nodes.size, 0);
+  const refused = world.during(world.nodes[1]!.session.execute({ type: "network.create", name: "web" }));
+  await t.throwsAsync(refused, { message: /^no leader answers \(.*another cluster/ });
+  await world.stopLeader();
+  world.store = store;
+  await world.lead();
+  await world.until("all are back", () => world.nodes.every(({ session }) => session.connected));
+  t.deepEqual(world.spread(), [1, 1, 1]);
+  await world.end();
+});
+
+test("nodes do not rely on the leader to refuse them", async (t) => {
+  const world = await World.start();
+  await createSearch(world);
+  await world.stopLeader();
+  world.store = new MemoryStore();
+  await world.lead();
+  // A leader that does not ask what a node knows, as one of an earlier version.
+  const { leader } = world;
+  const open = leader!.openSession.bind(leader);
+  leader!.openSession = ({ known: _, ...request }, sink) => open(request, sink);
+  await goesOnAlone(t, world, /another cluster/);
+  leader!.openSession = ({ known: _, ...request }, sink) => {
+    const bare = (message: Parameters<typeof sink.send>[0]) =>
+      sink.send((message.type === "session" ? { ...message, state: undefined } : message) as typeof message);
+    return open(request, { ...sink, send: bare });
+  };
+  await goesOnAlone(t, world, /another cluster/);
+  await world.end();
+});
+
+test("a manager with a backup of the store is refused, and accepted with a new epoch", async (t) => {
+  const world = await World.start();
+  await createSearch(world);
+  await world.until("all is in force", () => world.nodes.every(({ running }) => running.size === 1));
+  const backup = world.store.copy();
+  const secondBackup = world.store.copy();
+  await world.during(world.nodes[1]!.session.execute({ type: "service.scale", name: "search", replicas: 6 }));
+  await world.until("all run", () => world.spread().join() === "2,2,2");
+  await world.clock.advance(30_000);
+  await world.stopLeader();
+  world.store = backup;
+  await world.lead();
+  await goesOnAlone(t, world, /its state is older than that of this node .* 'overlayd --new-epoch'/);
+  await world.stopLeader();
+  await world.lead({ newEpoch: true });
+  await world.until("all take it", () => world.spread().join() === "1,1,1");
+  t.true(world.nodes.every(({ session }) => session.connected));
+  // The same backup once more knows nothing of the first new epoch.
+  await world.stopLeader();
+  await world.clock.advance(1000);
+  world.store = secondBackup;
+  await world.lead({ newEpoch: true });
+  await world.until("all take that too", () => world.nodes.every(({ session }) => session.connected));
+  await world.end();
+});
+
+test("stores and snapshots from before clusters had ids are of one cluster, and of no other", async (t) => {
+  const world = await World.start();
+  await createSearch(world);
+  await world.stopLeader();
+  for (const node of world.nodes) {
+    await node.stop();
+    const { nodeId, state } = (await readSnapshot(node.snapshotPath, silentLog))!;
+    await writeSnapshot(node.snapshotPath, { nodeId, state: { ...state, cluster: null } });
+  }
+  const { store } = world;
+  store.forgetIdentity();
+  for (const node of world.nodes) await node.start();
+  world.store = new MemoryStore();
+  await world.lead();
+  await goesOnAlone(t, world, /another cluster/);
+  await world.stopLeader();
+  world.store = store;
+  await world.lead();
+  await world.until("all are back", () => world.nodes.every(({ session }) => session.connected));
+  t.deepEqual(world.spread(), [1, 1, 1]);
+  await world.end();
+});
+
+test("a manager does not lead a store that is not its own node's", async (t) => {
+  const world = await World.start();
+  const { cluster, revision } = world.leader!.state;
+  const known = { ...cluster!, revision };
+  const backup = world.store;
+  await world.stopLeader();
+  world.store = new MemoryStore();
+  await t.throwsAsync(world.lead({ known }), { instanceOf: CannotLeadError, message: /the store is empty.*backup/ });
+  t.is((await world.store.load()).cluster, null);
+  await t.throwsAsync(world.lead({ newEpoch: true }), { message: /the store is empty/ });
+  await world.lead();
+  await world.stopLeader();
+  await t.throwsAsync(world.lead({ known }), { instanceOf: CannotLeadError, message: /the store is of cluster/ });
+  world.store = backup;
+  const later = { ...known, revision: revision + 1 };
+  await t.throwsAsync(world.lead({ known: later }), { instanceOf: CannotLeadError, message: /--new-epoch/ });
+  await world.lead({ known: later, newEpoch: true });
+  t.true(world.leader!.state.cluster!.epoch > known.epoch);
+  await world.end();
+});
