@@ -56,6 +56,19 @@ async function killAgent(node: string): Promise<void> {
 
 const checks: [line: RegExp, check: Check][] = [
   [
+    /^up -d --force-recreate node1/,
+    async (t) => {
+      const isWhole = async () => (await tasks().catch(() => [])).length === 3 && (await tasks("node2")).length === 3;
+      await waitFor(isWhole, { what: "the cluster to be there again", deadlineMs: 120_000 });
+      const nodes = JSON.parse(await compose.must("exec", "node2", "overlayctl", "node", "ls", "--json")) as NodeView[];
+      t.deepEqual(
+        nodes.map(({ name }) => name),
+        NODES,
+      );
+      for (const node of NODES) t.true((await ask(node, 3)).every((name) => name !== ""));
+    },
+  ],
+  [
     /^up -d/,
     async (t) => {
       const nodes = JSON.parse(await compose.must("exec", "node3", "overlayctl", "node", "ls", "--json")) as NodeView[];
@@ -140,6 +153,7 @@ const checks: [line: RegExp, check: Check][] = [
         names.filter((line) => line.startsWith("overlaydtest") || / node[123]$/.test(line)),
         [],
       );
+      t.notRegex(await run(["docker", "volume", "ls", "--format", "{{.Name}}"]), /overlaydtest/);
       t.notRegex(await run(["docker", "network", "ls", "--format", "{{.Name}}"]), /overlaydtest/);
     },
   ],
