@@ -14,17 +14,11 @@ import { systemClock } from "../../src/lib/clock.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { createLog, silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
+import { DEADLINE_MS, waitFor } from "../system/command.ts";
 import { identityOf } from "./fake-node.ts";
 
-const DEADLINE_MS = 30_000;
-
-async function until(what: string, isSo: () => boolean): Promise<void> {
-  const deadline = Date.now() + DEADLINE_MS;
-  while (!isSo()) {
-    if (Date.now() > deadline) throw new Error(`not in time: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
+const until = (what: string, isSo: () => boolean): Promise<true | undefined> =>
+  waitFor(() => (isSo() ? true : undefined), { what });
 
 class Manager {
   readonly directory: string;

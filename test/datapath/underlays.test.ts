@@ -8,8 +8,8 @@ import { SOURCE_PORTS, type Underlay } from "../../src/datapath/ports.ts";
 import { type Ipv4, ipv4 } from "../../src/lib/ip.ts";
 import { openUdpUnderlay } from "../../src/linux/udp-underlay.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
+import { DEADLINE_MS } from "../system/command.ts";
 
-const DEADLINE_MS = 10_000;
 const ALICE = ipv4("127.0.0.1");
 const BOB = ipv4("127.0.0.2");
 

@@ -1,5 +1,5 @@
 // A forwarder under a clock that the test moves, and questions to it.
-import { setTimeout as realTime } from "node:timers/promises";
+import { setTimeout as realTime, setImmediate } from "node:timers/promises";
 import { type DecodedPacket, decode, encode, type Packet } from "dns-packet";
 import { type Answer, parseQuery, TCP_BYTES } from "../../src/dns/codec.ts";
 import { compileNames } from "../../src/dns/compile-names.ts";
@@ -12,6 +12,7 @@ import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { exampleState } from "./example-state.ts";
 import { type Behaviour, FakeUpstream } from "./fake-upstream.ts";
 
+const TURNS = 10;
 const names = compileNames(exampleState);
 
 export function forwarderTo(resolvers: string[], forward: Record<string, string[]> = {}, log = silentLog) {
@@ -44,7 +45,9 @@ async function whileTimePasses(clock: VirtualClock, answer: Answer | Promise<Ans
   });
   while (settled === undefined) {
     await clock.advance(50);
-    await realTime(2); // the sockets' time is real: 50 ms of the clock's must not be over before they had any
+    // The sockets' time is real, and both ends are here: 50 ms of the clock's must not be over before they had their turns.
+    await realTime(2);
+    for (let turn = 0; turn < TURNS; turn++) await setImmediate();
   }
   return settled;
 }

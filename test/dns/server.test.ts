@@ -1,10 +1,7 @@
 // The server on loopback, asked with dig and over plain sockets. Loopback is the node itself: it sees every network.
-import { execFile } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
 import test, { type ExecutionContext } from "ava";
 import { type DecodedPacket, decode, encode } from "dns-packet";
 import { applyChanges } from "../../src/cluster/state.ts";
@@ -16,10 +13,9 @@ import { type Clock, systemClock } from "../../src/lib/clock.ts";
 import { formatIpv4 } from "../../src/lib/ip.ts";
 import { createLog, silentLog } from "../../src/lib/log.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { dig as digArgv, run, waitFor } from "../system/command.ts";
 import { exampleState, idOf, running, serviceRow, taskRow } from "./example-state.ts";
 import { answering, FakeUpstream } from "./fake-upstream.ts";
-
-const run = promisify(execFile);
 
 interface Started {
   server: DnsServer;
@@ -44,16 +40,11 @@ async function start(t: ExecutionContext, options: Partial<DnsServerOptions> = {
 
 /** dig's answer: its status, and with +short lines the records. */
 async function dig({ port }: Started, ...words: string[]): Promise<string> {
-  const { stdout } = await run("dig", ["@127.0.0.1", "-p", String(port), "+tries=1", "+time=3", ...words]);
-  return stdout.trim();
+  return (await run(digArgv("@127.0.0.1", "-p", String(port), ...words))).trim();
 }
 
 async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`not within 10 s: ${what}`);
-    await sleep(5);
-  }
+  await waitFor(condition, { what });
 }
 
 const rows: [string, string[], RegExp][] = [

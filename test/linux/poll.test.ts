@@ -7,8 +7,7 @@ import { ipv4 } from "../../src/lib/ip.ts";
 import { Poller, wakePoller } from "../../src/linux/poll.ts";
 import { openUdpUnderlay } from "../../src/linux/udp-underlay.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
-
-const DEADLINE_MS = 10_000;
+import { DEADLINE_MS } from "../system/command.ts";
 
 test("the bits say which descriptors are ready, and one below zero never is", (t) => {
   const memory = new PacketMemory(2 << 20);

@@ -5,10 +5,10 @@ import { ipv4 } from "../../src/lib/ip.ts";
 import { Poller } from "../../src/linux/poll.ts";
 import { openUdpUnderlay } from "../../src/linux/udp-underlay.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
+import { DEADLINE_MS } from "../system/command.ts";
 
 const DATAGRAMS = 100_000;
 const BURST = 50;
-const WAIT_MS = 5000;
 const LOOPBACK = ipv4("127.0.0.1");
 const memory = new PacketMemory(8 << 20);
 const alice = openUdpUnderlay(memory, { address: LOOPBACK, port: 0 });
@@ -28,7 +28,7 @@ function carry(datagrams: number): void {
     for (let left = BURST; left > 0; ) {
       const count = bob.receive(batch);
       for (let i = 0; i < count; i++) left -= batch.length[i]! / batch.segmentBytes[i]!;
-      if (count === 0 && poller.wait(WAIT_MS) === 0) throw new Error(`${left} datagrams did not arrive`);
+      if (count === 0 && poller.wait(DEADLINE_MS) === 0) throw new Error(`${left} datagrams did not arrive`);
     }
     received += BURST;
   }

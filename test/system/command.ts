@@ -3,6 +3,16 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { setTimeout as delay } from "node:timers/promises";
 import { systemEnv } from "../../src/lib/command.ts";
 
+/**
+ * How long a test waits for what must come: longer than it takes on the busiest machine. `npm test` asserts no time; how
+ * fast things are is measured by `npm run bench`.
+ */
+export const DEADLINE_MS = 180_000;
+/** One try of several that waitFor() makes, where a packet that was lost would take the whole deadline. */
+export const TRY_MS = 10_000;
+/** How long a test looks for what must not come. On a slow machine it says less, and is not wrong. */
+export const IN_VAIN_MS = 1_500;
+
 export interface Finished {
   status: number;
   stdout: string;
@@ -19,7 +29,7 @@ export interface RunOptions {
 
 /** Runs `argv` without a shell and collects what it says. Rejects only when it cannot be started. */
 export function tryRun(argv: readonly string[], options: RunOptions = {}): Promise<Finished> {
-  const { env = {}, cwd, input = "", timeoutMs = 60_000 } = options;
+  const { env = {}, cwd, input = "", timeoutMs = DEADLINE_MS } = options;
   return new Promise((resolve, reject) => {
     const child = spawn(argv[0]!, argv.slice(1), { cwd, env: { ...systemEnv(), ...env } });
     let stdout = "";
@@ -50,6 +60,35 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   const { status, stdout, stderr } = await tryRun(argv, options);
   if (status !== 0) throw new Error(`'${argv.join(" ")}' exited with ${status}: ${(stderr || stdout).trim()}`);
   return stdout;
+}
+
+/** argv of a ping whose first answer is waited for; options as of ping(8), which may ask more than once. */
+export function ping(target: string, ...options: string[]): string[] {
+  return ["ping", "-c1", "-W", seconds(DEADLINE_MS), ...options, target];
+}
+
+/** argv of a ping that must not be answered, or is one try of several. */
+export function pingInVain(target: string, ...options: string[]): string[] {
+  return ["ping", "-c1", "-W", seconds(IN_VAIN_MS), ...options, target];
+}
+
+/** argv of a question that is asked once, whose answer is waited for. */
+export function dig(...words: string[]): string[] {
+  return ["dig", "+tries=1", `+time=${seconds(DEADLINE_MS)}`, ...words];
+}
+
+/** argv of a request whose answer is waited for. */
+export function curl(...words: string[]): string[] {
+  return ["curl", "-s", "-m", seconds(DEADLINE_MS), ...words];
+}
+
+/** argv of a request that must not be answered, or is one try of several. */
+export function curlBriefly(...words: string[]): string[] {
+  return ["curl", "-s", "-m", seconds(TRY_MS), ...words];
+}
+
+function seconds(ms: number): string {
+  return String(Math.ceil(ms / 1000));
 }
 
 /** A child process that goes on while the test does, and what it has said so far. */
@@ -100,7 +139,7 @@ export interface WaitOptions {
 /** Asks until the answer is neither undefined nor false, and returns it. An error counts as "not yet". */
 export async function waitFor<T>(
   condition: () => Promise<T | undefined | false> | T | undefined | false,
-  { what, deadlineMs = 20_000 }: WaitOptions,
+  { what, deadlineMs = DEADLINE_MS }: WaitOptions,
 ): Promise<T> {
   const end = performance.now() + deadlineMs;
   let last: unknown;

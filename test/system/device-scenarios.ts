@@ -23,6 +23,7 @@ import { PacketMemory } from "../../src/packet/memory.ts";
 import { VIRTIO_NET_BYTES } from "../../src/packet/virtio-net.ts";
 import { brokenMessages } from "../fakes/broken-messages.ts";
 import { ACK, onesSum, tcpPacket, udpPacket } from "../fakes/ip-packets.ts";
+import { DEADLINE_MS } from "./command.ts";
 
 const self = fileURLToPath(import.meta.url);
 const memory = new PacketMemory(4 << 20);
@@ -94,7 +95,7 @@ function writeDatagram(device: LinuxDevice, destinationPort: number, bytes = 5, 
 /** Waits for one packet to read, and returns its bytes. */
 function readOne(device: LinuxDevice): Uint8Array {
   const poller = new Poller(memory, [device.fd]);
-  while (device.read(batch) === 0) assert.notEqual(poller.wait(5000), 0, "nothing to read");
+  while (device.read(batch) === 0) assert.notEqual(poller.wait(DEADLINE_MS), 0, "nothing to read");
   poller.close();
   return memory.u8.slice(batch.offset[0]!, batch.offset[0]! + batch.length[0]!);
 }
@@ -129,7 +130,7 @@ class HostSocket {
   }
 
   receive(): Uint8Array {
-    assert.notEqual(this.#poller.wait(5000), 0, "no datagram arrived");
+    assert.notEqual(this.#poller.wait(DEADLINE_MS), 0, "no datagram arrived");
     const bytes = read(this.#fd, pointerTo(memory, this.#buffer), 65536);
     return memory.u8.slice(this.#buffer, this.#buffer + bytes);
   }
@@ -409,7 +410,7 @@ export const scenarios: Record<string, () => void> = {
     const device = openUp();
     const poller = new Poller(memory, [device.fd]);
     ip("link", "delete", "tun0");
-    assert.equal(poller.wait(5000), 1);
+    assert.equal(poller.wait(DEADLINE_MS), 1);
     assert.throws(() => device.read(batch), { name: "PlatformError", message: /tun0 is gone/ });
     slice(udpPacket());
     queue.finish();

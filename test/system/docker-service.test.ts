@@ -4,7 +4,7 @@ import { rmSync } from "node:fs";
 import { resolve } from "node:path";
 import test from "ava";
 import type { ServiceView, TaskView } from "../../src/api/schema.ts";
-import { run, waitFor } from "./command.ts";
+import { curl, curlBriefly, run, waitFor } from "./command.ts";
 import { BASE_IMAGE, EngineDoor, engineTest, useEngine, whyNoEngine } from "./engine.ts";
 import type { Lab, LabNode } from "./lab.ts";
 import { createLab, OUTSIDE_ADDRESS } from "./lab.ts";
@@ -19,15 +19,14 @@ const door = new EngineDoor("/tmp/overlayd-test-docker-door.sock");
 let lab: Lab;
 
 useEngine();
-test.serial.before(async (t) => {
+test.serial.before(async () => {
   if (whyNoEngine() !== undefined) return;
-  t.timeout(120_000);
   rmSync(door.path, { force: true });
   await door.open();
   lab = await createLab({
     prefix: "dks",
     nodes: 2,
-    settings: { cluster: { sessionTimeout: "3s" }, docker: { socket: door.path } },
+    settings: { docker: { socket: door.path } },
   });
   // As Docker does it to a node.
   for (const node of lab.nodes) await node.exec(["iptables", "-w", "-P", "FORWARD", "DROP"]);
@@ -67,7 +66,6 @@ function containerOf({ name, id }: TaskView): string {
 async function taskWhere(service: string, matches: (task: TaskView) => boolean, what: string): Promise<TaskView> {
   return waitFor(async () => (await node1().ctlJson<TaskView[]>("service", "ps", service)).find(matches), {
     what,
-    deadlineMs: 30_000,
   });
 }
 
@@ -84,10 +82,10 @@ engineTest("a service of an image runs a container on each node, and says so in 
 
 engineTest("it is answered by name from a container, and by its port on every node", async (t) => {
   const [task] = await untilRunning(node1(), "search", 2);
-  const answer = await run(["docker", "exec", containerOf(task!), "curl", "-s", "-m", "5", "http://search:9200"]);
+  const answer = await run(["docker", "exec", containerOf(task!), ...curl("http://search:9200")]);
   t.regex(answer, /"name": "search-/);
   for (const { address } of lab.nodes) {
-    const page = await lab.client.exec(["curl", "-s", "-m", "5", `http://${address}:9200`]);
+    const page = await lab.client.exec(curl(`http://${address}:9200`));
     t.regex(page, /"client": "192\.0\.2\.100"/);
   }
 });
@@ -98,7 +96,7 @@ engineTest("containers reach the world outside though the node drops what it for
   const server = spawn(command!, argv);
   t.teardown(() => server.kill());
   const [task] = await untilRunning(node1(), "search", 2);
-  const ask = ["docker", "exec", containerOf(task!), "curl", "-s", "-m", "2", `http://${OUTSIDE_ADDRESS}:8080`];
+  const ask = ["docker", "exec", containerOf(task!), ...curlBriefly(`http://${OUTSIDE_ADDRESS}:8080`)];
   t.is(await waitFor(() => run(ask), { what: "the answer of the world outside" }), "outside\n");
   t.true((await node1().exec(FORWARD)).includes("-A FORWARD -i overlay0 -j ACCEPT"));
 });
@@ -124,7 +122,7 @@ engineTest("an agent that is killed and started again adopts its containers, whi
   await untilRunning(node1(), "search", 2);
   t.deepEqual(await containersOf("dksn1"), before);
   t.is(await startedAt(), times);
-  const page = await lab.client.exec(["curl", "-s", "-m", "5", `http://${node1().address}:9200`]);
+  const page = await lab.client.exec(curl(`http://${node1().address}:9200`));
   t.regex(page, /"name": "search-/);
 });
 
@@ -217,7 +215,6 @@ engineTest("a service that is removed leaves no container, and `overlayd down` n
   await node1().ctl("service", "rm", "search");
   await waitFor(async () => (await containersOf("dksn1")).every((name) => name.startsWith("stays")), {
     what: "the service's containers to go",
-    deadlineMs: 30_000,
   });
   for (const node of lab.nodes) {
     await node.stopAgent();

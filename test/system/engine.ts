@@ -29,7 +29,6 @@ const PROGRAMS = [
   "dig",
   "ip",
 ];
-const DEADLINE_MS = 60_000;
 const LOG = join(tmpdir(), "overlayd-test-dockerd.log");
 
 /** Why there can be no engine here; undefined when there can. */
@@ -42,20 +41,15 @@ export function whyNoEngine(): string | undefined {
 /** A test that runs alone, with an engine. Where there can be none it is skipped, and says so. */
 export function engineTest(title: string, run: (t: ExecutionContext) => Promise<void>): void {
   const reason = whyNoEngine();
-  const inTime = (t: ExecutionContext): Promise<void> => {
-    t.timeout(DEADLINE_MS);
-    return run(t);
-  };
-  if (reason === undefined) test.serial(title, inTime);
+  if (reason === undefined) test.serial(title, run);
   else test.serial.skip(`${title} (skipped: ${reason})`, run);
 }
 
 /** Has an engine with BASE_IMAGE ready before the file's tests; one that is started here is stopped after them. */
 export function useEngine(): void {
   let stop = async (): Promise<void> => {};
-  test.serial.before(async (t) => {
+  test.serial.before(async () => {
     if (whyNoEngine() !== undefined) return;
-    t.timeout(120_000);
     stop = await startEngine();
     await makeBaseImage();
   });
@@ -79,7 +73,7 @@ async function startEngine(): Promise<() => Promise<void>> {
     });
   });
   const answers = (): Promise<boolean> | true => failure !== undefined || engine.answers();
-  await waitFor(answers, { what: "dockerd to answer", deadlineMs: 60_000 });
+  await waitFor(answers, { what: "dockerd to answer" });
   if (failure !== undefined) throw new Error(failure);
   return async () => {
     child.kill();

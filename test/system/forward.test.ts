@@ -1,7 +1,7 @@
 // Names of the world, asked by containers: of the configured resolvers and of a domain's own, and while they are away.
 import test from "ava";
 import type { StatsView } from "../../src/api/schema.ts";
-import { Background, waitFor } from "./command.ts";
+import { Background, dig as digArgv, waitFor } from "./command.ts";
 import { CLIENT_ADDRESS, type LabHost } from "./lab.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
 
@@ -24,7 +24,7 @@ function startResolver(host: LabHost, address: string, port: number, answer: str
 }
 
 async function dig(...words: string[]): Promise<string> {
-  const { stdout } = await lab().nodes[0]!.container("web", ["dig", "+time=5", "+tries=1", ...words]);
+  const { stdout } = await lab().nodes[0]!.container("web", digArgv(...words));
   return stdout.trim();
 }
 

@@ -1,6 +1,6 @@
 // A Linux vxlan device as peer: the kernel speaks RFC 7348 with our containers, both ways.
 import { ipv4, macOf } from "../../src/lib/ip.ts";
-import { Background, waitFor } from "./command.ts";
+import { Background, curl, ping, pingInVain, waitFor } from "./command.ts";
 import type { LabHost } from "./lab.ts";
 import { addressOf, networkOf, runningTasks } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
@@ -41,7 +41,7 @@ const lab = useLab({ prefix: "krn", nodes: 2 }, async ({ nodes: [node1, node2], 
 });
 
 systemTest("the kernel pings a container: its ARP is answered with the container's MAC", async (t) => {
-  const { status, stdout } = await vtep.tryExec(["ping", "-c3", "-i0.2", "-W2", taskAddress]);
+  const { status, stdout } = await vtep.tryExec(ping(taskAddress, "-c3", "-i0.2"));
   t.is(status, 0, stdout);
   const neighbour = await vtep.exec(["ip", "neighbour", "show", "dev", "vx0", taskAddress]);
   t.true(neighbour.includes(macOf(ipv4(taskAddress))), neighbour);
@@ -58,13 +58,13 @@ for (const protocol of ["tcp", "udp"] as const) {
 }
 
 systemTest("a container pings the kernel", async (t) => {
-  const { status, stdout } = await lab().nodes[1]!.container("web", ["ping", "-c3", "-i0.2", "-W2", ownAddress]);
+  const { status, stdout } = await lab().nodes[1]!.container("web", ping(ownAddress, "-c3", "-i0.2"));
   t.is(status, 0, stdout);
 });
 
 systemTest("the gateway answers the kernel's ARP and ping", async (t) => {
   const { gateway } = await networkOf(lab().nodes[1]!, "web");
-  const { status, stdout } = await vtep.tryExec(["ping", "-c2", "-i0.2", "-W2", gateway]);
+  const { status, stdout } = await vtep.tryExec(ping(gateway, "-c2", "-i0.2"));
   t.is(status, 0, stdout);
 });
 
@@ -73,7 +73,7 @@ systemTest("a large transfer between the kernel and a container arrives whole", 
   new Background(vtep.inside([process.execPath, "-e", server]));
   await waitFor(async () => (await vtep.exec(["ss", "-ltnH"])).includes(":80 "), { what: "the server to listen" });
   const { stdout } = await lab().nodes[1]!.container("web", [
-    ...["curl", "-s", "-m", "30", "-o", "/dev/null", "-w", "%{size_download}", `http://${ownAddress}`],
+    ...curl("-o", "/dev/null", "-w", "%{size_download}", `http://${ownAddress}`),
   ]);
   t.is(stdout, "5000000");
 });
@@ -84,9 +84,9 @@ systemTest("a container finds the kernel by its name", async (t) => {
 });
 
 systemTest("datagrams larger than the MTU come in pieces, both ways", async (t) => {
-  const out = await vtep.tryExec(["ping", "-c2", "-i0.2", "-W2", "-s", "5000", taskAddress]);
+  const out = await vtep.tryExec(ping(taskAddress, "-c2", "-i0.2", "-s", "5000"));
   t.is(out.status, 0, out.stdout);
-  const back = await lab().nodes[1]!.container("web", ["ping", "-c2", "-i0.2", "-W2", "-s", "5000", ownAddress]);
+  const back = await lab().nodes[1]!.container("web", ping(ownAddress, "-c2", "-i0.2", "-s", "5000"));
   t.is(back.status, 0, back.stdout);
 });
 
@@ -95,10 +95,10 @@ systemTest("an endpoint that is removed is unreachable at once, and its VTEP unk
   await node1!.ctl("endpoint", "rm", "kernel");
   await waitFor(
     async () => {
-      const { stdout } = await node2!.container("web", ["ping", "-c1", "-W1", ownAddress]);
+      const { stdout } = await node2!.container("web", pingInVain(ownAddress));
       return stdout.includes("Unreachable");
     },
     { what: "the ping to be refused" },
   );
-  t.not((await vtep.tryExec(["ping", "-c1", "-W1", taskAddress])).status, 0);
+  t.not((await vtep.tryExec(pingInVain(taskAddress))).status, 0);
 });

@@ -1,6 +1,6 @@
 // The lab itself: what the other system tests stand on.
 import { readdirSync } from "node:fs";
-import { run } from "./command.ts";
+import { ping, run } from "./command.ts";
 import { CLIENT_ADDRESS, createLab, OUTSIDE_ADDRESS } from "./lab.ts";
 import { systemTest } from "./system-test.ts";
 import { undoAfterAll } from "./undo.ts";
@@ -20,7 +20,7 @@ systemTest("nodes and the client reach each other, and nothing is left of them",
     [lab.client, node2!.address],
     [await lab.addHost("more", 50), CLIENT_ADDRESS],
   ] as const) {
-    t.is((await host.tryExec(["ping", "-c1", "-W2", address])).status, 0, `${host.netns} to ${address}`);
+    t.is((await host.tryExec(ping(address))).status, 0, `${host.netns} to ${address}`);
   }
   await lab.teardown();
   t.deepEqual(namespaces(), []);

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
 import { systemEnv } from "../../src/lib/command.ts";
-import { type Finished, type RunOptions, run, tryRun, waitFor } from "./command.ts";
+import { type Finished, type RunOptions, run, TRY_MS, tryRun, waitFor } from "./command.ts";
 import { type LabNames, removeLab } from "./lab-removal.ts";
 
 /** The compiled tree that this file is part of. */
@@ -84,11 +84,9 @@ export class LabNode extends LabHost {
   async startAgent(): Promise<void> {
     this.launchAgent();
     const what = `${this.name}'s agent to answer`;
-    await waitFor(async () => !this.agentRuns() || (await this.agentAnswers()), { what, deadlineMs: 30_000 }).catch(
-      (cause: Error) => {
-        throw new Error(`${cause.message}; its log ends\n${this.logTail()}`, { cause });
-      },
-    );
+    await waitFor(async () => !this.agentRuns() || (await this.agentAnswers()), { what }).catch((cause: Error) => {
+      throw new Error(`${cause.message}; its log ends\n${this.logTail()}`, { cause });
+    });
     if (!this.agentRuns()) throw new Error(`${this.name}'s agent has exited; its log ends\n${this.logTail()}`);
   }
 
@@ -107,7 +105,7 @@ export class LabNode extends LabHost {
   }
 
   async agentAnswers(): Promise<boolean> {
-    const { status } = await this.tryExec(["overlayctl", "node", "ls"], { timeoutMs: 10_000 });
+    const { status } = await this.tryExec(["overlayctl", "node", "ls"], { timeoutMs: TRY_MS });
     return status === 0;
   }
 

@@ -25,7 +25,7 @@ export function untilRunning(node: LabNode, service: string, count: number): Pro
       const tasks = await runningTasks(node, service);
       return tasks.length === count && tasks;
     },
-    { what: `${count} running tasks of ${service}`, deadlineMs: 40_000 },
+    { what: `${count} running tasks of ${service}` },
   );
 }
 

@@ -1,5 +1,5 @@
 // The routing mesh: a published port is answered on every node, and the task sees who asked.
-import { waitFor } from "./command.ts";
+import { curl, waitFor } from "./command.ts";
 import { CLIENT_ADDRESS } from "./lab.ts";
 import { networkOf, nodeView } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
@@ -67,17 +67,9 @@ systemTest("a large page arrives whole at a client outside", async (t) => {
     ...["service", "create", "--name", "blob", "--network", "web", "-p", "8080:80", "--constraint", "node.name==mshn1"],
     ...["--", process.execPath, "-e", server],
   );
-  const size = await lab().client.exec([
-    "curl",
-    "-s",
-    "-m",
-    "60",
-    "-o",
-    "/dev/null",
-    "-w",
-    "%{size_download}",
-    `http://${node2!.address}:8080`,
-  ]);
+  const size = await lab().client.exec(
+    curl("-o", "/dev/null", "-w", "%{size_download}", `http://${node2!.address}:8080`),
+  );
   t.is(size, "5000000");
 });
 

@@ -60,7 +60,6 @@ async function underLoad(work: () => Promise<void>): Promise<Record<"mesh" | "vi
 }
 
 systemTest("scaled from three to six to two under load, no request fails", async (t) => {
-  t.timeout(240_000);
   const [node1] = lab().nodes;
   const loads = await underLoad(async () => {
     for (const replicas of [6, 2]) {
@@ -77,7 +76,6 @@ systemTest("scaled from three to six to two under load, no request fails", async
 });
 
 systemTest("a drained node's tasks move under load, and no request fails", async (t) => {
-  t.timeout(240_000);
   const [node1] = lab().nodes;
   const loads = await underLoad(async () => {
     await node1!.ctl("node", "drain", "scln2");
@@ -90,7 +88,6 @@ systemTest("a drained node's tasks move under load, and no request fails", async
 });
 
 systemTest("a task that is killed under load fails its own connections' requests and no others", async (t) => {
-  t.timeout(240_000);
   const [node1] = lab().nodes;
   await node1!.ctl("service", "scale", "search=3");
   await untilRunning(node1!, "search", 3);
@@ -109,6 +106,5 @@ async function untilGone(left: number): Promise<void> {
   const [node1] = lab().nodes;
   await waitFor(async () => (await node1!.ctlJson<object[]>("service", "ps", "search")).length === left, {
     what: `all but ${left} tasks to be gone`,
-    deadlineMs: 40_000,
   });
 }

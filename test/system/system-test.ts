@@ -15,8 +15,7 @@ export function systemTest(title: string, run: (t: ExecutionContext) => Promise<
 /** Builds the lab before the file's tests and starts its agents; `prepare` may make what all of them need. */
 export function useLab(options: LabOptions, prepare?: (lab: Lab) => Promise<void>): () => Lab {
   let lab: Lab | undefined;
-  test.serial.before(async (t) => {
-    t.timeout(120_000);
+  test.serial.before(async () => {
     lab = await createLab(options);
     await lab.startAgents();
     await prepare?.(lab);

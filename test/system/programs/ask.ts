@@ -1,15 +1,16 @@
 // A client for tests: asks an echo server COUNT times, each from a new socket, and prints what it answers.
-// Arguments: tcp|udp HOST PORT COUNT. Exits with 1 when an answer is missing for two seconds.
+// Arguments: tcp|udp HOST PORT COUNT [MS]. Exits with 1 when an answer is missing for MS, by default as long as tests wait.
 import { createSocket } from "node:dgram";
 import { connect } from "node:net";
+import { DEADLINE_MS } from "../command.ts";
 
-const [protocol, host = "", port, count] = process.argv.slice(2);
-const DEADLINE_MS = 2000;
+const [protocol, host = "", port, count, ms = DEADLINE_MS] = process.argv.slice(2);
+const deadlineMs = Number(ms);
 
 function askTcp(line: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port: Number(port), family: 4 }, () => socket.write(`${line}\n`));
-    socket.setEncoding("utf8").setTimeout(DEADLINE_MS, () => socket.destroy(new Error("no answer")));
+    socket.setEncoding("utf8").setTimeout(deadlineMs, () => socket.destroy(new Error("no answer")));
     socket.on("error", reject);
     socket.on("data", (text: string) => {
       socket.end();
@@ -21,7 +22,7 @@ function askTcp(line: string): Promise<string> {
 function askUdp(line: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = createSocket("udp4");
-    const timer = setTimeout(() => reject(new Error("no answer")), DEADLINE_MS);
+    const timer = setTimeout(() => reject(new Error("no answer")), deadlineMs);
     socket.on("error", reject);
     socket.on("message", (text) => {
       clearTimeout(timer);

@@ -3,6 +3,7 @@
 // the longest silence when the connection held and another answer came, with 1 otherwise.
 import { connect } from "node:net";
 import { createInterface } from "node:readline";
+import { DEADLINE_MS } from "../command.ts";
 
 const [host = "", port] = process.argv.slice(2);
 let asked = 0;
@@ -33,7 +34,7 @@ socket.on("close", () => fail("the connection was closed"));
 process.on("SIGTERM", () => {
   ending = true;
   socket.write(`line-${asked++}\n`);
-  setTimeout(() => fail("no answer within 20 s of being asked to end"), 20_000);
+  setTimeout(() => fail("no answer since it was asked to end"), DEADLINE_MS);
 });
 
 function fail(reason: string): never {
