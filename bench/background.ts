@@ -45,6 +45,12 @@ export class Background {
     return this.#output;
   }
 
+  /** Tells it to end; what it wrote. Throws when it failed. */
+  interrupt(signal: "SIGINT" | "SIGTERM" = "SIGINT"): Promise<string> {
+    this.#child.kill(signal);
+    return this.output();
+  }
+
   async stop(): Promise<void> {
     this.#child.kill("SIGTERM");
     await this.#ended;

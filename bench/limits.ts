@@ -4,6 +4,8 @@ import type { Limit } from "./experiment.ts";
 const atLeast = (bar: number, aim: number): Limit => ({ of: "ratio", atMost: false, bar, aim });
 const atMost = (bar: number, aim: number): Limit => ({ of: "ratio", atMost: true, bar, aim });
 
+const seconds = (bar: number, aim: number): Limit => ({ of: "value", atMost: true, bar, aim });
+
 export const LIMITS = {
   tcp: atLeast(0.5, 0.6),
   tcpWithoutOffload: atLeast(0.7, 0.9),
@@ -19,4 +21,8 @@ export const LIMITS = {
   besideDns: atLeast(0.9, 1),
   ingress: atLeast(1, 1.5),
   residentMegabytes: { of: "value", atMost: true, bar: 200, aim: 150 },
+  forwardingBack: seconds(1, 0.5),
+  forwardingBackBusy: seconds(2, 1),
+  namesBack: seconds(1.5, 0.5),
+  namesBackBusy: seconds(3, 1),
 } as const satisfies Record<string, Limit>;

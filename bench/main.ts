@@ -14,6 +14,7 @@ import { installPackages } from "./packages.ts";
 import { Probes } from "./probes.ts";
 import { profile } from "./profile.ts";
 import { formatRows } from "./report.ts";
+import { restartExperiments } from "./restart.ts";
 import { describeMachine, type Failure, writeResults } from "./results.ts";
 import { scaleExperiments } from "./scale.ts";
 import { UnderlayOffload } from "./underlay-offload.ts";
@@ -108,6 +109,7 @@ async function setUp(options: BenchOptions): Promise<Experiment[]> {
     await warmUp(second, probes);
     experiments.push(...scaleExperiments({ overlay, loaded: new Loaded(second, probes), probes, options }));
   }
+  experiments.push(...restartExperiments(overlay));
   return experiments.filter(({ group }) => options.groups.includes(group));
 }
 

@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { UserError } from "../src/lib/errors.ts";
 
-export const GROUPS = ["tcp", "udp", "rr", "cps", "dns", "ingress", "scale", "memory"] as const;
+export const GROUPS = ["tcp", "udp", "rr", "cps", "dns", "ingress", "scale", "memory", "restart"] as const;
 export type Group = (typeof GROUPS)[number];
 
 export interface BenchOptions {
