@@ -10,6 +10,7 @@ import { leaveCluster, takeDown } from "./down.ts";
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
+const LEAVE = "leave";
 
 const program = new Command("overlayd")
   .description("One network and one stable address per service, for containers on many machines")
@@ -53,8 +54,6 @@ async function guarded(path: string, work: (config: Config) => Promise<void>): P
     fail(error instanceof Error ? (error.stack ?? error.message) : messageOf(error), EXIT_FAILED);
   }
 }
-
-const LEAVE = "leave";
 
 async function runAgent(config: Config, newEpoch: boolean): Promise<void> {
   const log = createLog(config.log.level).with({ agent: config.node.name });
