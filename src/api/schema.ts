@@ -251,6 +251,11 @@ export interface NodeView {
   leader: boolean;
   availability: "active" | "drain";
   state: "ready" | "down";
+  /**
+   * Of one that is ready: `behind` and `stuck` have not put the newest state in force for one and ten minutes; `silent`
+   * has no session, and most others have none either.
+   */
+  health: "well" | "behind" | "stuck" | "silent";
   /** Whether it answers published ports. */
   mesh: boolean;
   /** Whether its Docker answers. */

@@ -74,13 +74,18 @@ const NODES: Listing<NodeView> = {
     { header: "ID", value: (row) => (row.self ? `${row.id} *` : row.id) },
     { header: "HOSTNAME", value: (row) => row.name },
     { header: "ADDRESS", value: (row) => row.address },
-    { header: "STATUS", value: (row) => capital(row.state) },
+    { header: "STATUS", value: statusOf },
     { header: "AVAILABILITY", value: (row) => capital(row.availability) },
     { header: "MANAGER STATUS", value: managerStatus },
     { header: "MESH", value: meshWord },
     { header: "TASKS", value: (row) => `${row.tasks}` },
   ],
 };
+
+/** A node that is ready may still be behind with its state, or silent while the leader judges nobody. */
+function statusOf({ state, health }: NodeView): string {
+  return capital(state === "ready" && health !== "well" ? health : state);
+}
 
 /** As in the node's configuration. */
 function meshWord({ mesh }: NodeView): "on" | "off" {

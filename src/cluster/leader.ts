@@ -10,8 +10,10 @@ import { AppliedBarrier } from "./applied-barrier.ts";
 import { type CommandContext, carryOut } from "./carry-out.ts";
 import { check } from "./check.ts";
 import { Command, type CommandInput, type CommandResult } from "./commands.ts";
+import { DrainClock } from "./drain-clock.ts";
 import { type KnownState, knownOf, whyNotNext } from "./identity.ts";
 import { freeReleased } from "./ipam.ts";
+import { BEHIND_MS, Lag, STUCK_MS } from "./lag.ts";
 import { Liveness } from "./liveness.ts";
 import { LogRelay } from "./log-relay.ts";
 import { createFirstNetworks } from "./networks.ts";
@@ -27,7 +29,7 @@ import {
 } from "./protocol.ts";
 import type { ReservedPort } from "./publishing.ts";
 import { reconcile } from "./scheduler.ts";
-import type { ClusterIdentity, State } from "./schema.ts";
+import type { ClusterIdentity, Node, State } from "./schema.ts";
 import { ChangeView, stateFor } from "./secrets.ts";
 import { Draft, emptyState, stateToJson } from "./state.ts";
 import { CannotLeadError, type Store } from "./store.ts";
@@ -65,10 +67,18 @@ interface NodeSession {
   id: string;
   nodeId: string;
   sink: SessionSink;
+  /** Of the newest report. */
+  seq: number;
+  isRefusalLogged: boolean;
   /** The highest revision in force in the node's data path; 0 until it has told this session. */
   applied: number;
   /** Whether it has told all its statuses. */
   reported: boolean;
+}
+
+/** Of one session: it counts in the transaction, and is kept with the commit. */
+interface News extends Pick<NodeSession, "seq" | "applied" | "reported"> {
+  sessionId: string | undefined;
 }
 
 const MAX_QUEUED = 10_000;
@@ -83,7 +93,10 @@ export class Leader {
   readonly #log: Log;
   readonly #newId: () => string;
   readonly #config: LeaderConfig;
-  readonly #liveness: Liveness;
+  readonly #drains: DrainClock;
+  readonly #lag: Lag;
+  /** Silence counts from when this manager began to lead. */
+  #liveness: Liveness;
   readonly #barrier: AppliedBarrier;
   readonly #logs: LogRelay;
   // BOUNDED: by the nodes, one session each; keyed by session id.
@@ -96,6 +109,7 @@ export class Leader {
   #turn: Promise<unknown> = Promise.resolve();
   #queued = 0;
   #suspended = false;
+  #refusedStatuses = 0;
   #beat: Timer | undefined;
 
   constructor({ store, clock, log, newId, config }: LeaderOptions) {
@@ -105,12 +119,19 @@ export class Leader {
     this.#newId = newId;
     this.#config = config;
     this.#liveness = new Liveness(clock, config.livenessMs);
+    this.#drains = new DrainClock(clock);
+    this.#lag = new Lag(clock);
     this.#logs = new LogRelay(clock, newId);
     this.#barrier = new AppliedBarrier(clock, (revision) => this.#behind(revision));
   }
 
   get state(): State {
     return this.#state;
+  }
+
+  /** How many statuses of tasks it has not taken over, for they were not their node's own. */
+  get refusedStatuses(): number {
+    return this.#refusedStatuses;
   }
 
   /**
@@ -124,8 +145,11 @@ export class Leader {
     this.#checkPool();
     // What is known already is not written again: a full disk keeps nobody from leading.
     if (!isDeepStrictEqual(this.#state.cluster, loaded.cluster)) await this.#store.identify(this.#state.cluster!);
+    this.#liveness = new Liveness(this.#clock, this.#config.livenessMs);
     this.#refusal = undefined;
-    lost.addEventListener("abort", () => this.#stepDown(`this manager leads no longer: ${messageOf(lost.reason)}`));
+    const stepDown = () => this.#stepDown(`this manager leads no longer: ${messageOf(lost.reason)}`);
+    if (lost.aborted) return stepDown();
+    lost.addEventListener("abort", stepDown);
     if (this.#state.networks.size === 0) {
       const { pool, now, newId } = this.#context();
       await this.#transact((draft) => createFirstNetworks(draft, pool, now, newId));
@@ -173,7 +197,8 @@ export class Leader {
       (nodeId) => {
         this.#endSessionOf(nodeId);
         this.#liveness.heard(nodeId);
-        this.#sessions.set(id, { id, nodeId, sink, applied: 0, reported: false });
+        const known = { seq: 0, applied: 0, reported: false, isRefusalLogged: false };
+        this.#sessions.set(id, { id, nodeId, sink, ...known });
         const { livenessMs } = this.#config;
         sink.send({ type: "session", sessionId: id, nodeId, livenessMs, state: this.#known() });
         sink.send({ type: "snapshot", state: stateToJson(stateFor(nodeId, this.#state)) });
@@ -190,15 +215,29 @@ export class Leader {
 
   /** Throws UserError 404 when the session is over: the node begins a new one then. */
   async report(sessionId: string, input: ReportInput): Promise<void> {
+    const session = this.#sessions.get(sessionId);
+    // Also with a report that is not understood: the node lives.
+    if (session !== undefined) this.#liveness.heard(session.nodeId);
     const report = check(Report, input);
-    const session = this.#requireSession(sessionId);
-    this.#liveness.heard(session.nodeId);
-    await this.#transact((draft) => {
-      this.#requireSession(sessionId);
-      session.applied = Math.max(session.applied, Math.min(report.applied, this.#state.revision));
-      session.reported ||= report.full;
-      applyReport(draft, session.nodeId, report);
-    });
+    this.#requireSession(sessionId);
+    await this.#transact(
+      (draft, news) => {
+        const { seq, applied, reported, nodeId } = this.#requireSession(sessionId);
+        // An earlier report that was held up on its way knows less than the ones after it.
+        if (report.seq !== 0 && report.seq <= seq) return 0;
+        news.sessionId = sessionId;
+        news.seq = report.seq;
+        news.applied = Math.max(applied, Math.min(report.applied, this.#state.revision));
+        news.reported = reported || report.full;
+        return applyReport(draft, nodeId, report);
+      },
+      (refused, { sessionId: isNews, seq, applied, reported }) => {
+        const session = this.#sessions.get(sessionId); // it may have ended during the commit
+        if (session === undefined || isNews === undefined) return;
+        Object.assign(session, { seq, applied, reported });
+        this.#countRefused(session, refused);
+      },
+    );
   }
 
   /** Resolves with the names of the live nodes that have not applied `revision`: none, or when the time is over. */
@@ -231,21 +270,39 @@ export class Leader {
     this.#logs.refuse(requestId, new UserError(code, message));
   }
 
+  /** Of other nodes' tasks, or under an id that the node had before. */
+  #countRefused(session: NodeSession, count: number): void {
+    if (count === 0) return;
+    this.#refusedStatuses += count;
+    if (session.isRefusalLogged) return;
+    session.isRefusalLogged = true;
+    const node = this.#state.nodes.get(session.nodeId)?.name ?? session.nodeId;
+    this.#log.warn("a node tells of tasks that are not its own; that is not taken over", { node, count });
+  }
+
+  /** `news`: what `work` knows of one session that counts now, and is kept when all is committed. */
   async #transact<T>(
-    work: (draft: Draft) => T,
-    whenCommitted?: (value: T) => void,
+    work: (draft: Draft, news: News) => T,
+    whenCommitted?: (value: T, news: News) => void,
   ): Promise<{ value: T; revision: number }> {
     if (this.#queued >= MAX_QUEUED) throw new UserError(503, "the leader is busy; try again");
     this.#queued++;
     const turn = this.#turn.then(async () => {
       this.#requireLeading();
       const draft = new Draft(this.#state);
-      const value = work(draft);
-      const applied = this.#appliedEverywhere(draft.state);
-      reconcile(draft, { ...this.#context(), reported: this.#reportedNodes(), applied });
-      freeReleased(draft, this.#appliedEverywhere(draft.state));
+      const news: News = { sessionId: undefined, seq: 0, applied: 0, reported: false };
+      const value = work(draft, news);
+      this.#judgeHealth(draft, news);
+      reconcile(draft, {
+        ...this.#context(),
+        reported: this.#reportedNodes(news),
+        applied: this.#appliedEverywhere(draft.state, news),
+        drainedMs: (task) => this.#drains.elapsedMs(task),
+      });
+      freeReleased(draft, this.#appliedEverywhere(draft.state, news));
       await this.#commit(draft);
-      whenCommitted?.(value);
+      this.#drains.keep(this.#state);
+      whenCommitted?.(value, news);
       this.#barrier.check();
       return { value, revision: this.#state.revision };
     });
@@ -274,17 +331,47 @@ export class Leader {
     };
   }
 
-  #reportedNodes(): ReadonlySet<string> {
-    return new Set([...this.#sessions.values()].filter(({ reported }) => reported).map(({ nodeId }) => nodeId));
+  #reportedNodes(news: News): ReadonlySet<string> {
+    const sessions = [...this.#sessions.values()];
+    const reported = sessions.filter((session) => session.reported || (session.id === news.sessionId && news.reported));
+    return new Set(reported.map(({ nodeId }) => nodeId));
   }
 
-  #appliedEverywhere(state: State): number {
-    return Math.min(...readyNodes(state).map(({ id }) => this.#sessionOf(id)?.applied ?? 0));
+  /** Nodes that are stuck are not waited for: they send to no address that was released since (agent/sync.ts). */
+  #appliedEverywhere(state: State, news: News): number {
+    const nodes = readyNodes(state).filter(({ health }) => health !== "stuck");
+    return Math.min(...nodes.map(({ id }) => this.#appliedBy(id, news)));
+  }
+
+  #appliedBy(nodeId: string, news?: News): number {
+    const session = this.#sessionOf(nodeId);
+    if (session === undefined) return 0;
+    return session.id === news?.sessionId ? news.applied : session.applied;
+  }
+
+  /** Nodes that have not put in force what they were told, and those that are silent while nobody is judged. */
+  #judgeHealth(draft: Draft, news?: News): void {
+    for (const node of readyNodes(draft.state)) {
+      this.#lag.note(node.id, this.#appliedBy(node.id, news), this.#state.revision);
+      const health = this.#healthOf(node.id);
+      if (health === node.health) continue;
+      draft.put("nodes", { ...node, health });
+      if (health === "behind" || health === "stuck") {
+        this.#log.warn("a node does not put the newest state in force", { node: node.name, reason: health });
+      }
+    }
+  }
+
+  #healthOf(nodeId: string): Node["health"] {
+    const lagMs = this.#lag.ms(nodeId);
+    if (lagMs >= STUCK_MS) return "stuck";
+    if (this.#suspended && this.#liveness.silent(nodeId)) return "silent";
+    return lagMs >= BEHIND_MS ? "behind" : "well";
   }
 
   #behind(revision: number): string[] {
     return readyNodes(this.#state)
-      .filter(({ id }) => (this.#sessionOf(id)?.applied ?? 0) < revision)
+      .filter(({ id }) => this.#appliedBy(id) < revision)
       .map(({ name }) => name);
   }
 
@@ -350,6 +437,7 @@ export class Leader {
 
   #forget(nodeId: string): void {
     this.#liveness.forget(nodeId);
+    this.#lag.forget(nodeId);
     this.#endSessionOf(nodeId);
   }
 
@@ -370,6 +458,7 @@ export class Leader {
   }
 
   #scheduleBeat(): void {
+    if (this.#refusal !== undefined) return;
     this.#beat = this.#clock.after(this.#config.livenessMs / BEATS_PER_PERIOD, () => {
       this.#scheduleBeat();
       for (const { sink } of this.#sessions.values()) sink.send({ type: "alive" });
@@ -378,19 +467,28 @@ export class Leader {
   }
 
   async #judge(): Promise<void> {
-    const { lost, suspended } = this.#liveness.judge(readyNodes(this.#state).map(({ id }) => id));
+    const ready = readyNodes(this.#state);
+    const { lost, suspended } = this.#liveness.judge(ready.map(({ id }) => id));
     if (suspended && !this.#suspended) this.#log.warn("most nodes are silent at once; none is judged");
     this.#suspended = suspended;
-    if (lost.length === 0) return;
-    await this.#transact((draft) => {
-      for (const nodeId of lost) {
-        const node = draft.state.nodes.get(nodeId);
-        if (node === undefined || !this.#liveness.silent(nodeId)) continue;
-        this.#log.warn("a node is down: its session is lost", { node: node.name, address: node.address });
-        this.#endSessionOf(nodeId);
-        draft.put("nodes", { ...node, state: "down" });
-      }
-    });
+    for (const { id } of ready) this.#lag.note(id, this.#appliedBy(id), this.#state.revision);
+    const isChanged = ready.some(({ id, health }) => health !== this.#healthOf(id));
+    if (lost.length === 0 && !isChanged) return;
+    await this.#transact(
+      (draft) => {
+        const nodes = lost.filter((id) => this.#liveness.silent(id)).map((id) => draft.state.nodes.get(id));
+        const down = nodes.filter((node) => node !== undefined);
+        for (const node of down) draft.put("nodes", { ...node, state: "down", health: "well" });
+        return down;
+      },
+      (down) => {
+        for (const { id, name, address } of down) {
+          this.#log.warn("a node is down: its session is lost", { node: name, address });
+          this.#endSessionOf(id);
+          this.#lag.forget(id);
+        }
+      },
+    );
   }
 }
 

@@ -31,8 +31,8 @@ export function registerNode(draft: Draft, identity: NodeIdentity, context: Node
   return node;
 }
 
-/** Takes over what the node observed of its tasks. */
-export function applyReport(draft: Draft, nodeId: string, report: Report): void {
+/** Takes over what the node observed of its tasks. Answers how many statuses it did not take: of tasks that are not the node's. */
+export function applyReport(draft: Draft, nodeId: string, report: Report): number {
   const { statuses, full, gone, heldPorts, addresses, docker } = report;
   const node = draft.state.nodes.get(nodeId);
   if (node !== undefined) {
@@ -46,11 +46,16 @@ export function applyReport(draft: Draft, nodeId: string, report: Report): void 
   for (const taskId of [...gone, ...forgotten.map((status) => status.taskId)]) {
     if (nodeOf(draft.state, taskId) === nodeId) draft.remove("statuses", taskId);
   }
+  let refused = 0;
   for (const status of statuses) {
-    const isOwn = status.nodeId === nodeId && nodeOf(draft.state, status.taskId) === nodeId;
+    const holder = nodeOf(draft.state, status.taskId);
+    const isOwn = status.nodeId === nodeId && holder === nodeId;
     const before = draft.state.statuses.get(status.taskId);
+    // A task that is gone already is no mistake: the node has not heard of it yet.
+    if (!isOwn && (status.nodeId !== nodeId || holder !== undefined)) refused++;
     if (isOwn && JSON.stringify(before) !== JSON.stringify(status)) draft.put("statuses", status);
   }
+  return refused;
 }
 
 /** Of a task or an endpoint. */
@@ -89,6 +94,7 @@ function addNode(draft: Draft, identity: NodeIdentity, { now, newId }: NodeConte
     ingressAddress,
     availability: "active",
     state: "ready",
+    health: "well",
     heldPorts: [],
     addresses: [],
     docker: false,

@@ -62,6 +62,8 @@ export type StreamLine = z.infer<typeof StreamLine>;
 
 /** What a node tells of itself; sent at each news, and often enough to show that it lives. */
 export const Report = z.object({
+  /** Counted up by the node, from 1; 0: it does not count. */
+  seq: z.int().min(0).default(0),
   /** Statuses that are new or changed; all of them when `full`. */
   statuses: z.array(TaskStatus).max(100_000),
   full: z.boolean(),

@@ -34,6 +34,8 @@ export class Reporter {
   #statuses: ReadonlyMap<string, TaskStatus> | undefined;
   #facts = NO_FACTS;
   #applied = 0;
+  /** Of the report that was sent last. */
+  #seq = 0;
   #acknowledged = NOTHING;
   #link: ReportLink | undefined;
   #sending = false;
@@ -89,6 +91,7 @@ export class Reporter {
     const told = this.#acknowledged.statuses ?? new Map<string, TaskStatus>();
     const current = this.#statuses ?? new Map<string, TaskStatus>();
     return {
+      seq: this.#seq,
       statuses: [...current.values()].filter((status) => !same(status, told.get(status.taskId))),
       gone: [...told.keys()].filter((taskId) => !current.has(taskId)),
       full: this.#acknowledged.statuses === undefined && this.#statuses !== undefined,
@@ -103,6 +106,7 @@ export class Reporter {
     if (link === undefined || this.#sending) return;
     this.#sending = true;
     this.#beat?.cancel();
+    this.#seq++;
     const [report, statuses, facts] = [this.#report(), this.#statuses, this.#facts];
     let failed = false;
     try {

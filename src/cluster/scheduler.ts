@@ -1,6 +1,7 @@
 // Makes the tasks match the services: as many as asked, spread over the nodes that can take them. Level-triggered: it
 // looks at the state alone, so that it can run after any event and finds nothing to do when all is well.
 import { UserError } from "../lib/errors.ts";
+import { shortened } from "../lib/shortened.ts";
 import { allocateAddress, releaseAddress } from "./ipam.ts";
 import type { Node, Service, State, Task, TaskState } from "./schema.ts";
 import { removeService } from "./services.ts";
@@ -14,12 +15,17 @@ export interface SchedulerContext {
   reported: ReadonlySet<string>;
   /** The revision that is in force on every live node. */
   applied: number;
+  /** How long the task has drained, by this leader's monotonic clock. */
+  drainedMs: (task: Task) => number;
 }
 
 /** So long a task that drains waits for nodes that are behind, and for a place for the one that takes its own. */
 const DRAIN_DEADLINE_MS = 30_000;
 /** So long it waits for that one to run, once it has a place: it may have an image to pull. */
 const SUCCESSOR_DEADLINE_MS = 600_000;
+
+/** Characters. */
+const MAX_REASON = 500;
 
 /** A process may be there in these states. */
 const ALIVE: ReadonlySet<TaskState> = new Set(["pending", "preparing", "starting", "running"]);
@@ -76,13 +82,12 @@ function stop(draft: Draft, task: Task): void {
 }
 
 /** Stops tasks to which no node sends anybody new, once those that take their places run. */
-function stopDrained(draft: Draft, { now, applied }: SchedulerContext): void {
+function stopDrained(draft: Draft, { applied, drainedMs }: SchedulerContext): void {
   for (const task of draft.state.tasks.values()) {
     if (task.desired !== "draining" || task.drain === null) continue;
-    const { revision, since } = task.drain;
-    const waitMs = Math.max(applied < revision ? DRAIN_DEADLINE_MS : 0, successorWaitMs(draft.state, task));
+    const waitMs = Math.max(applied < task.drain.revision ? DRAIN_DEADLINE_MS : 0, successorWaitMs(draft.state, task));
     const isOfUse = draft.state.services.has(task.serviceId) && serves(draft.state, task);
-    if (!isOfUse || now - since >= waitMs) stop(draft, task);
+    if (!isOfUse || drainedMs(task) >= waitMs) stop(draft, task);
   }
 }
 
@@ -219,20 +224,29 @@ function place(draft: Draft, task: Task, service: Service, node: Node): string |
   return undefined;
 }
 
+/** What is said of one node, and of several. */
+type Reason = readonly [one: string, several: string];
+
 /** Why the node takes no task of the service; undefined when it does. */
-function refusal(state: State, node: Node, { id, workload, constraints, ports }: Service): string | undefined {
-  if (node.state !== "ready") return `${node.name} is ${node.state}`;
-  if (node.availability !== "active") return `${node.name} is drained`;
-  if (workload?.runtime === "docker" && !node.docker) return `${node.name} has no Docker that answers`;
+function refusal(state: State, node: Node, { id, workload, constraints, ports }: Service): Reason | undefined {
+  if (node.state !== "ready") return [`is ${node.state}`, `are ${node.state}`];
+  if (node.availability !== "active") return ["is drained", "are drained"];
+  if (node.health === "silent") return ["is silent", "are silent"];
+  if (node.health !== "well") return ["is behind with its state", "are behind with their state"];
+  if (workload?.runtime === "docker" && !node.docker) {
+    return ["has no Docker that answers", "have no Docker that answers"];
+  }
   const violated = constraints.find((constraint) => !satisfies(node, constraint));
-  if (violated !== undefined) return `${node.name} does not match ${violated}`;
+  if (violated !== undefined) return [`does not match ${violated}`, `do not match ${violated}`];
   const hostPort = ports.find(({ mode }) => mode === "host");
   if (hostPort === undefined) return undefined;
-  if (!node.mesh) return `${node.name} answers no published port ('mesh: off')`;
+  if (!node.mesh) return ["answers no published port ('mesh: off')", "answer no published port ('mesh: off')"];
   const isTaken = [...state.tasks.values()].some(
     ({ serviceId, nodeId, desired }) => serviceId === id && nodeId === node.id && desired === "running",
   );
-  return isTaken ? `${node.name} has a task with port ${hostPort.published}/${hostPort.protocol} already` : undefined;
+  if (!isTaken) return undefined;
+  const port = `a task with port ${hostPort.published}/${hostPort.protocol} already`;
+  return [`has ${port}`, `have ${port}`];
 }
 
 function satisfies(node: Node, constraint: string): boolean {
@@ -240,9 +254,17 @@ function satisfies(node: Node, constraint: string): boolean {
   return (node.name === name) === (operator === "==");
 }
 
+/** Counts and not names: it is on each task that waits, and told to every node. */
 function whyNowhere(state: State, service: Service): string {
-  const reasons = [...state.nodes.values()].map((node) => refusal(state, node, service));
-  return reasons.length === 0 ? "no node has joined" : `no node can take it: ${reasons.toSorted().join("; ")}`;
+  if (state.nodes.size === 0) return "no node has joined";
+  const reasons = [...state.nodes.values()]
+    .map((node) => refusal(state, node, service))
+    .filter((why) => why !== undefined);
+  const byText = groupBy(reasons, ([one]) => one);
+  const counts = [...byText.values()]
+    .toSorted((a, b) => b.length - a.length || compare(a[0]![0], b[0]![0]))
+    .map((group) => (group.length === 1 ? `1 node ${group[0]![0]}` : `${group.length} nodes ${group[0]![1]}`));
+  return shortened(`no suitable node (${counts.join("; ")})`, MAX_REASON);
 }
 
 /** A task that is to stop is gone when its node, with all its statuses told, knows of no process. */

@@ -49,6 +49,11 @@ export const Node = z.object({
   availability: z.enum(["active", "drain"]),
   /** The leader's judgement of the node's session. A node that is down is set aside, not deleted. */
   state: z.enum(["ready", "down"]),
+  /**
+   * The leader's judgement of a node that is ready. `behind`: for a minute it has not put in force what it was told;
+   * `stuck`: for ten. `silent`: its session is lost, as those of most nodes, so that none of them is judged.
+   */
+  health: z.enum(["well", "behind", "stuck", "silent"]).default("well"),
   /** As the node itself reports. */
   heldPorts: z.array(HeldPort).default([]),
   /** Likewise: those of its links. */

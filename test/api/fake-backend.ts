@@ -44,6 +44,7 @@ export function nodeRow(name: string, over: Partial<Node> = {}): Node {
     mesh: true,
     availability: "active",
     state: "ready",
+    health: "well",
     heldPorts: [],
     addresses: [`192.0.2.${10 + number}`],
     docker: true,

@@ -106,6 +106,42 @@ test("a service that is removed has its tasks stopped at once", async (t) => {
   t.true([...cluster.leader.state.tasks.values()].every((task) => task.desired === "shutdown"));
 });
 
+for (const [how, stepMs] of [
+  ["back an hour", -3_600_000],
+  ["forward an hour", 3_600_000],
+] as const) {
+  test(`a wall clock that is set ${how} neither lengthens nor cuts short how long a task drains`, async (t) => {
+    const cluster = await withService();
+    await cluster.leader.execute(scale(2));
+    const [first, second, third] = cluster.nodes;
+    const pass = async (ms: number) => {
+      for (let passed = 0; passed < ms; passed += 1000) {
+        await cluster.clock.advance(1000);
+        for (const node of [first!, second!]) await node.obey();
+        await third!.report(() => "running"); // alive, and behind
+      }
+    };
+    cluster.clock.step(stepMs);
+    await pass(25_000);
+    t.true(desired(cluster).includes("draining"));
+    await pass(10_000);
+    t.false(desired(cluster).includes("draining"));
+  });
+}
+
+test("a new leader lets a task drain anew, whatever its clock says", async (t) => {
+  const cluster = await withService();
+  await cluster.leader.execute(scale(2));
+  await cluster.leader.stop();
+  cluster.clock.step(3_600_000);
+  await cluster.lead();
+  const [first, second, third] = cluster.nodes;
+  for (const node of cluster.nodes) await node.join(cluster.leader);
+  for (const node of [first!, second!]) await node.obey();
+  await third!.report(() => "running");
+  t.true(desired(cluster).includes("draining"));
+});
+
 function isNew(cluster: Cluster, id: string): boolean {
   return cluster.leader.state.statuses.get(id)?.state !== "running";
 }

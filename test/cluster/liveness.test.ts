@@ -127,10 +127,7 @@ test("a drained node's tasks move, and it takes new ones when it is active again
 test("a service that no node can take says why on its tasks, and runs when one can", async (t) => {
   const cluster = await withService(2, 1, { constraints: ["node.name==node3"] });
   const [task] = cluster.tasks("s");
-  t.is(
-    task!.error,
-    "no node can take it: node1 does not match node.name==node3; node2 does not match node.name==node3",
-  );
+  t.is(task!.error, "no suitable node (2 nodes do not match node.name==node3)");
   t.deepEqual([task!.nodeId, task!.addresses], [null, {}]);
   cluster.nodes.push(new FakeNode(identityOf(3)));
   await cluster.nodes[2]!.join(cluster.leader);
@@ -190,3 +187,63 @@ test("a stopped task's address is held back until every live node knows", async 
 function bySlot(a: { slot: number }, b: { slot: number }): number {
   return a.slot - b.slot;
 }
+
+test("why no node can take a task is counts, however many nodes there are", async (t) => {
+  const cluster = await withService(12, 0, { constraints: ["node.name==node1"] });
+  for (const name of ["node1", "node2", "node3"]) {
+    await cluster.leader.execute({ type: "node.availability", name, availability: "drain" });
+  }
+  await cluster.leader.execute({ type: "service.scale", name: "s", replicas: 1 });
+  t.is(cluster.tasks("s")[0]!.error, "no suitable node (9 nodes do not match node.name==node1; 3 nodes are drained)");
+});
+
+test("a standby that has waited for long judges nobody in its first period", async (t) => {
+  const cluster = await Cluster.start(3);
+  const { store } = cluster;
+  const campaign = store.campaign.bind(store);
+  let elect = () => {};
+  store.campaign = async () => {
+    await new Promise<void>((resolve) => {
+      elect = resolve;
+    });
+    return campaign();
+  };
+  const leading = cluster.lead();
+  await cluster.clock.advance(10 * LIVENESS_MS);
+  store.campaign = campaign;
+  elect();
+  await leading;
+  await t.throwsAsync(cluster.leader.execute({ type: "node.remove", name: "node2" }), { message: /'node2' is up/ });
+});
+
+test("a leadership that is lost before it begins is none", async (t) => {
+  const cluster = new Cluster();
+  const { store } = cluster;
+  const lost = AbortSignal.abort(new Error("another manager leads"));
+  store.campaign = async () => ({ lost });
+  await cluster.lead();
+  await t.throwsAsync(cluster.leader.execute({ type: "network.create", name: "web" }), {
+    message: /leads no longer: another manager leads/,
+  });
+});
+
+test("nodes that are silent while most are, and none is judged, are shown so and can be removed", async (t) => {
+  const cluster = await withService(3, 3);
+  for (const node of cluster.nodes.slice(1)) node.lose();
+  await cluster.pass(3 * LIVENESS_MS);
+  const health = () =>
+    cluster.nodes.map(({ identity }) => `${cluster.node(identity.name)?.state} ${cluster.node(identity.name)?.health}`);
+  t.deepEqual(health(), ["ready well", "ready silent", "ready silent"]);
+  await cluster.nodes[1]!.join(cluster.leader);
+  await cluster.pass(LIVENESS_MS);
+  t.is(cluster.node("node2").health, "well");
+  await cluster.leader.execute({ type: "node.remove", name: "node3" });
+  await cluster.settle();
+  t.deepEqual(
+    cluster
+      .spread("s")
+      .slice(0, 2)
+      .reduce((a, b) => a + b),
+    3,
+  );
+});

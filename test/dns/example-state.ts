@@ -24,6 +24,7 @@ export function nodeRow(name: string, address: string, ingressAddress: string): 
     manager: false,
     availability: "active",
     state: "ready",
+    health: "well",
     heldPorts: [],
     addresses: [],
     mesh: true,
