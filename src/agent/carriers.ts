@@ -57,6 +57,7 @@ export async function startCarriers(options: CarriersOptions): Promise<Carriers>
     flowCapacity: datapath.flows,
     underlay: datapath.underlay,
     spinMicros: datapath.spinMicros ?? DEFAULT_SPIN_MICROS,
+    priority: datapath.priority,
     workers: datapath.workers ?? defaultWorkers(),
     log,
     onFailure,

@@ -106,6 +106,8 @@ const ConfigFile = z
         workers: z.int().min(1, "1 to 16 threads").max(16, "1 to 16 threads").optional(),
         underlay: z.enum(["auto", "batched", "dgram"]).default("auto"),
         spinMicros: z.int().min(0, "0 to 1000 microseconds").max(1000, "0 to 1000 microseconds").optional(),
+        /** How far the threads go before ordinary programs: the nice value, less its sign. */
+        priority: z.int().min(0, "0 to 20").max(20, "0 to 20").default(10),
         /** How many flows the table holds, 256 bytes each. */
         flows: z
           .int()
@@ -115,7 +117,7 @@ const ConfigFile = z
         /** Where the flow table is. Left out: in /dev/shm when there is room, else in dataDir. */
         flowFile: AbsolutePath.optional(),
       })
-      .default({ underlay: "auto", flows: 262_144 }),
+      .default({ underlay: "auto", priority: 10, flows: 262_144 }),
     docker: z.strictObject({ socket: SocketPath.default(ENGINE_SOCKET) }).default({ socket: ENGINE_SOCKET }),
     dns: DnsSection,
   })

@@ -18,6 +18,8 @@ export interface WorkerSetup {
   flowCapacity: number;
   underlay: "auto" | "batched" | "dgram";
   spinMicros: number;
+  /** How far it goes before ordinary programs, 0 to 20. */
+  priority: number;
   /** Of how many this one is which, from 0. The first opens the flow table, the others join it. */
   index: number;
   workers: number;
@@ -49,8 +51,8 @@ export interface WorkerResults {
 }
 
 export type WorkerMessage =
-  /** First, once: the loop runs. `eventFd` ends its wait. */
-  | { type: "ready"; eventFd: number; underlay: "batched" | "dgram"; notes: string[] }
+  /** First, once: the loop runs. `eventFd` ends its wait; `unraised` says why the thread has not the priority asked for. */
+  | { type: "ready"; eventFd: number; underlay: "batched" | "dgram"; notes: string[]; unraised: string | null }
   | { type: "result"; id: number; value: WorkerResults[keyof WorkerResults] }
   | { type: "health"; report: HealthReport }
   | { type: "failed"; message: string; mend: string | null };

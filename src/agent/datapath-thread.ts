@@ -20,6 +20,8 @@ export class DataPathThread {
   /** Called when a peer's health has changed, by the first worker. */
   onHealth: (report: HealthReport) => void = () => {};
   underlay: "batched" | "dgram" = "batched";
+  /** Why it has not the priority that was asked for; null when it has. */
+  unraised: string | null = null;
   #eventFd = -1;
   #nextId = 1;
   #ended: Error | undefined;
@@ -89,6 +91,7 @@ export class DataPathThread {
         else {
           this.#eventFd = message.eventFd;
           this.underlay = message.underlay;
+          this.unraised = message.unraised;
           for (const note of message.notes) log.warn(note);
           isReady = true;
           resolve();

@@ -15,6 +15,7 @@ import { bootNumber } from "../linux/boot.ts";
 import { type LinkSender, openLinkSender } from "../linux/link-sender.ts";
 import { Poller, wakePoller } from "../linux/poll.ts";
 import { mappedBuffer } from "../linux/shared-file.ts";
+import { nameThread, raiseThread } from "../linux/thread-priority.ts";
 import { openTun } from "../linux/tun.ts";
 import { openUdpUnderlay } from "../linux/udp-underlay.ts";
 import { PacketMemory } from "../packet/memory.ts";
@@ -34,6 +35,11 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
   const { flowCapacity } = setup;
   const flowMemory = mappedBuffer(setup.flowAddress, FlowTable.bytesFor(flowCapacity));
   const notes: string[] = [];
+  try {
+    nameThread(`datapath-${setup.index}`);
+  } catch (error) {
+    notes.push(`its thread has no name of its own (${messageOf(error)})`);
+  }
   const links = openLinks(setup, memory, notes);
   const device = openTun(setup.device, memory, { locked: true, ...(links && { links }) });
   if (!device.offloads.tcp) notes.push("the TUN takes no TCP super-packets (TSO): transfers are slow");
@@ -67,7 +73,7 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
       if (command.type === "stop") return false;
     }
   };
-  say({ type: "ready", eventFd: poller.eventFd, underlay: kind, notes });
+  say({ type: "ready", eventFd: poller.eventFd, underlay: kind, notes, unraised: raise(setup) });
   const loop = { engine, commands, now: machineMonotonic, spinMs: setup.spinMicros / 1000 };
   if (kind === "batched") runLoop({ ...loop, wait: (timeoutMs) => poller.wait(timeoutMs) });
   else {
@@ -77,6 +83,17 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
   engine.close();
   poller.close();
   port.close();
+}
+
+/** Why this thread has not the priority that is asked for; null when it has. */
+function raise({ priority }: WorkerSetup): string | null {
+  if (priority === 0) return null;
+  try {
+    raiseThread(-priority);
+    return null;
+  } catch (error) {
+    return messageOf(error);
+  }
 }
 
 function openLinks({ pool }: WorkerSetup, memory: PacketMemory, notes: string[]): LinkSender | undefined {

@@ -9,9 +9,11 @@ import { countLiveFlows } from "../datapath/live-flows.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import { diffTables, endpointKey, type TableRows } from "../datapath/tables.ts";
 import { machineMonotonic } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { openSharedFile, type SharedFile } from "../linux/shared-file.ts";
+import { raiseSession } from "../linux/thread-priority.ts";
 import type { WorkerSetup } from "./datapath-protocol.ts";
 import { DataPathThread } from "./datapath-thread.ts";
 
@@ -57,6 +59,7 @@ export class DataPath {
         dataPath.onHealth(report);
       };
       log.info("the data path runs", { reason: `${first.underlay} underlay`, count: workers });
+      if (setup.priority > 0) raiseAll(setup.priority, first.unraised, log);
       return dataPath;
     } catch (error) {
       await dataPath.stop();
@@ -104,6 +107,26 @@ export class DataPath {
     this.#flows = undefined;
     this.#flowFile.close();
   }
+}
+
+/**
+ * Raises the agent's session as its workers have raised themselves, and says how far that goes: where the scheduler shares
+ * time by sessions or cgroups first, a thread's own priority counts only within its own.
+ */
+function raiseAll(priority: number, unraised: string | null, log: Log): void {
+  if (unraised !== null) {
+    const mend = "give the agent CAP_SYS_NICE, or its cgroup more weight";
+    log.warn(`the data path does not go before other programs: ${mend}`, { reason: unraised });
+    return;
+  }
+  let session = "its session too";
+  try {
+    const why = raiseSession(-priority);
+    if (why !== undefined) session = `not its session: ${why}`;
+  } catch (error) {
+    session = `not its session: ${messageOf(error)}`;
+  }
+  log.info("the data path goes before ordinary programs", { reason: `nice -${priority}, ${session}` });
 }
 
 /** `first` with what another worker has counted. */

@@ -19,7 +19,7 @@ test("a minimal file gets every default", (t) => {
     socket: "/run/overlayd/overlayd.sock",
     device: "overlay0",
     log: { level: "info" },
-    datapath: { underlay: "auto", flows: 262_144 },
+    datapath: { underlay: "auto", priority: 10, flows: 262_144 },
     docker: { socket: "/var/run/docker.sock" },
     dns: { forward: {}, domain: "overlay" },
   });
@@ -36,7 +36,7 @@ dataDir: /data
 socket: /tmp/o.sock
 device: ov0
 log: { level: debug }
-datapath: { workers: 2, underlay: dgram, spinMicros: 30, flows: 4096, flowFile: /dev/shm/flows }
+datapath: { workers: 2, underlay: dgram, spinMicros: 30, priority: 0, flows: 4096, flowFile: /dev/shm/flows }
 docker: { socket: /tmp/docker.sock }
 dns:
   resolvers: [10.0.0.53, "10.0.0.54:5353", "2001:db8::53", "[::1]:5353", "fe80::1%eth0"]
@@ -53,7 +53,7 @@ dns:
     socket: "/tmp/o.sock",
     device: "ov0",
     log: { level: "debug" },
-    datapath: { workers: 2, underlay: "dgram", spinMicros: 30, flows: 4096, flowFile: "/dev/shm/flows" },
+    datapath: { workers: 2, underlay: "dgram", spinMicros: 30, priority: 0, flows: 4096, flowFile: "/dev/shm/flows" },
     docker: { socket: "/tmp/docker.sock" },
     dns: {
       resolvers: ["10.0.0.53", "10.0.0.54:5353", "2001:db8::53", "[::1]:5353", "fe80::1%eth0"],
@@ -117,6 +117,14 @@ const mistakes: [name: string, yaml: string, line: number | undefined, says: str
     /^node\.name: 'node_1': a name has/,
   ],
   ["a port too high", `${MINIMAL}vxlan: { port: 70000 }`, 3, "vxlan.port: '70000': a port is 1 to 65535"],
+  ["a priority above the highest", `${MINIMAL}datapath: { priority: 21 }`, 3, "datapath.priority: '21': 0 to 20"],
+  ["a priority that is a nice value", `${MINIMAL}datapath: { priority: -5 }`, 3, "datapath.priority: '-5': 0 to 20"],
+  [
+    "a priority that is a word",
+    `${MINIMAL}datapath: { priority: high }`,
+    3,
+    "datapath.priority: 'high': a number is needed",
+  ],
   ["a port that is a word", `${MINIMAL}vxlan: { port: four }`, 3, "vxlan.port: 'four' is not a port number"],
   ["a listen that is no address", "cluster: {listen: here:2377}", 1, "cluster.listen: 'here' is not an IPv4 address"],
   [

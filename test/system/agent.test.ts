@@ -1,5 +1,5 @@
 // The agent as a process: it refuses what it cannot use, stops, is killed, comes back, and cleans up.
-import { writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { FlowView, PeerView } from "../../src/api/schema.ts";
 import { Background, dig, waitFor } from "./command.ts";
@@ -8,6 +8,8 @@ import { addressOf, namespaceOf, runningTasks, untilRunning } from "./listings.t
 import { program, systemTest, useLab } from "./system-test.ts";
 
 const MEGABYTES = 50e6;
+/** In /proc/PID/stat, of the fields after the command's closing parenthesis. */
+const NICE = 16;
 
 const lab = useLab({ prefix: "agt", nodes: 3 }, async ({ nodes: [node1] }) => {
   await node1!.ctl("network", "create", "web");
@@ -115,6 +117,63 @@ systemTest(
 async function bytesCarried(node: LabNode, service: string): Promise<number> {
   const flows = await node.ctlJson<FlowView[]>("flows", "--service", service);
   return flows.reduce((total, { bytes }) => total + bytes, 0);
+}
+
+interface ThreadPriority {
+  name: string;
+  nice: number;
+}
+
+/** Of the threads of a node's agent, by number. */
+function threadsOf(node: LabNode): ThreadPriority[] {
+  const tasks = `/proc/${node.agentPid}/task`;
+  return readdirSync(tasks).map((tid) => {
+    const stat = readFileSync(join(tasks, tid, "stat"), "utf8");
+    const end = stat.lastIndexOf(")");
+    return { name: stat.slice(stat.indexOf("(") + 1, end), nice: Number(stat.slice(end + 2).split(" ")[NICE]) };
+  });
+}
+
+/** Starts the agent as `argv` in front of it has it. */
+async function restartUnder(node: LabNode, ...argv: string[]): Promise<string> {
+  const before = readFileSync(node.logPath, "utf8").length;
+  await node.stopAgent();
+  await node.startAgent(argv);
+  return readFileSync(node.logPath, "utf8").slice(before);
+}
+
+systemTest("the data path's threads, and the session of their own, go before ordinary programs", async (t) => {
+  const [, node2] = lab().nodes;
+  const threads = threadsOf(node2!);
+  const workers = threads.filter(({ name }) => name.startsWith("datapath-"));
+  t.true(workers.length > 0);
+  t.true(workers.every(({ nice }) => nice === -10));
+  t.true(
+    threads.every(({ name, nice }) => nice === (name.startsWith("datapath-") ? -10 : 0)),
+    "and no other thread",
+  );
+  const log = await restartUnder(node2!);
+  if (isOn("/proc/sys/kernel/sched_autogroup_enabled")) {
+    t.regex(readFileSync(`/proc/${node2!.agentPid}/autogroup`, "utf8"), / nice -10$/m);
+    t.regex(log, /nice -10, its session too.*goes before ordinary programs/);
+  } else t.regex(log, /nice -10, not its session.*goes before ordinary programs/);
+});
+
+systemTest("an agent that may not go before others says so, and carries packets as they do", async (t) => {
+  const [, node2] = lab().nodes;
+  const log = await restartUnder(node2!, "setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice");
+  t.regex(log, /EACCES.*does not go before other programs: give the agent CAP_SYS_NICE/);
+  t.true(threadsOf(node2!).every(({ nice }) => nice === 0));
+  t.true(await answers(node2!));
+  // Its nice value counts, and is not made worse, where an operator has raised it by other means.
+  await restartUnder(node2!, "nice", "-n", "-15");
+  const workers = threadsOf(node2!).filter(({ name }) => name.startsWith("datapath-"));
+  t.true(workers.every(({ nice }) => nice === -15));
+  await restartUnder(node2!);
+});
+
+function isOn(path: string): boolean {
+  return existsSync(path) && readFileSync(path, "utf8").trim() === "1";
 }
 
 systemTest(

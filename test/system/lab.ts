@@ -80,9 +80,9 @@ export class LabNode extends LabHost {
     this.logPath = join(options.directory, "agent.log");
   }
 
-  /** Starts the agent and waits until it answers. Throws with its log's end when it does not. */
-  async startAgent(): Promise<void> {
-    this.launchAgent();
+  /** Starts the agent, by the command `under` if there is one, and waits until it answers. Throws with its log's end when it does not. */
+  async startAgent(under: readonly string[] = []): Promise<void> {
+    this.launchAgent(under);
     const what = `${this.name}'s agent to answer`;
     await waitFor(async () => !this.agentRuns() || (await this.agentAnswers()), { what }).catch((cause: Error) => {
       throw new Error(`${cause.message}; its log ends\n${this.logTail()}`, { cause });
@@ -91,8 +91,8 @@ export class LabNode extends LabHost {
   }
 
   /** Starts the agent, in a session of its own: it may outlive this process. */
-  launchAgent(): void {
-    const [command, ...argv] = this.inside(["overlayd", "--config", this.configPath]);
+  launchAgent(under: readonly string[] = []): void {
+    const [command, ...argv] = this.inside([...under, "overlayd", "--config", this.configPath]);
     const log = openSync(this.logPath, "a");
     const agent = spawn(command!, argv, {
       detached: true,
