@@ -16,6 +16,7 @@ import { Attachments } from "./attachments.ts";
 import { createBackend } from "./backend.ts";
 import { startCarriers } from "./carriers.ts";
 import type { Config } from "./config.ts";
+import { directoryId } from "./directory-id.ts";
 import { leadIfPossible } from "./lead.ts";
 import { LetGo } from "./let-go.ts";
 import { NamesInForce } from "./names-in-force.ts";
@@ -111,7 +112,15 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     spareMemory.changed();
   };
   const statuses = new TaskStatuses({ report: (rows) => session.reportStatuses(rows), changed: refresh });
-  const runtime = createRuntimes({ config, log, session, sandboxes: taskSandboxes, engine, watch });
+  const runtime = createRuntimes({
+    config,
+    log,
+    session,
+    directoryId: await directoryId(places(config).id),
+    sandboxes: taskSandboxes,
+    engine,
+    watch,
+  });
   const tasks = new Tasks({
     log,
     session,

@@ -86,7 +86,7 @@ export class Attachments {
 
   /** The state or a container changed. */
   changed(): void {
-    void this.#reconciling.ask();
+    this.#reconciling.ask();
   }
 
   /** Containers of this node that ask to be attached and are not. */

@@ -14,6 +14,7 @@ import { EngineWatch } from "../runtime/engine-watch.ts";
 import { ProcessRuntime } from "../runtime/process.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
 import type { Config } from "./config.ts";
+import { readDirectoryId } from "./directory-id.ts";
 import { places } from "./places.ts";
 
 /**
@@ -60,8 +61,9 @@ export async function leaveCluster(config: Config, log: Log): Promise<void> {
 async function removeContainers(config: Config, sandboxes: Sandboxes, log: Log): Promise<void> {
   const { node, docker } = config;
   const engine = new Engine(docker.socket);
-  const nodeId = (await readSnapshot(places(config).snapshot, log))?.nodeId;
-  if (nodeId === undefined) return; // it never had tasks
+  const rowId = (await readSnapshot(places(config).snapshot, log))?.nodeId;
+  const id = (await readDirectoryId(places(config).id)) ?? rowId;
+  if (id === undefined) return; // it never had tasks
   if (!(await engine.answers())) {
     if (engine.isThere) log.warn("Docker does not answer: containers of tasks stay", { path: docker.socket });
     return;
@@ -70,7 +72,7 @@ async function removeContainers(config: Config, sandboxes: Sandboxes, log: Log):
   const watch = new EngineWatch({ engine, clock, log });
   const environment = process.env;
   const runtime = new DockerRuntime({
-    node: () => ({ id: nodeId, name: node.name }),
+    node: () => ({ id, name: node.name, rowId }),
     engine,
     watch,
     sandboxes,

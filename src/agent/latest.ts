@@ -26,17 +26,21 @@ export class Latest {
     this.#failed = failed;
   }
 
-  /** Resolves when a run that began after this call is done, or it was stopped. */
-  ask(): Promise<void> {
+  /** Has one more run begin. `settled` waits for it, where a caller must. */
+  ask(): void {
     this.#asked++;
     this.#running ??= this.#run();
-    return this.settled();
   }
 
   /** Resolves when everything that was asked for until now is done, or it was stopped. */
   async settled(): Promise<void> {
     const number = this.#asked;
     while (this.#done < number && !this.#stopped) await new Promise<void>((resolve) => this.#waiting.add(resolve));
+  }
+
+  /** How many callers wait. */
+  get waiting(): number {
+    return this.#waiting.size;
   }
 
   async stop(): Promise<void> {

@@ -16,6 +16,8 @@ export interface Places {
   run: string;
   /** What was detached by hand. */
   letGo: string;
+  /** The directory's own id. */
+  id: string;
 }
 
 export function places(config: Config): Places {
@@ -26,6 +28,7 @@ export function places(config: Config): Places {
     tasks: join(dataDir, "tasks"),
     run: join(dataDir, "run"),
     letGo: join(dataDir, "detached.json"),
+    id: join(dataDir, "id"),
   };
 }
 

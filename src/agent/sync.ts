@@ -77,7 +77,7 @@ export class Sync {
     this.#rest = new Latest(parts.clock, () => this.#setUp(), failed);
     this.#unheard = parts.clock.after(UNHEARD_MS, () => {
       this.#isProvisional = false;
-      void this.#forwarding.ask();
+      this.#forwarding.ask();
     });
   }
 
@@ -94,7 +94,8 @@ export class Sync {
 
   /** Links the sandboxes that there are now; resolves when it is done. */
   again(): Promise<void> {
-    return this.#linking.ask();
+    this.#linking.ask();
+    return this.#linking.settled();
   }
 
   /** Why an endpoint of this node could not be linked. */
@@ -148,13 +149,13 @@ export class Sync {
     await this.#forwarding.settled();
     this.#parts.applied(state.revision);
     this.#heldCheck?.cancel();
-    if (this.#heldPorts.length > 0) this.#heldCheck = this.#parts.clock.after(HELD_MS, () => void this.#rest.ask());
+    if (this.#heldPorts.length > 0) this.#heldCheck = this.#parts.clock.after(HELD_MS, () => this.#rest.ask());
   }
 
   #askAll(): void {
-    void this.#forwarding.ask();
-    void this.#linking.ask();
-    void this.#rest.ask();
+    this.#forwarding.ask();
+    this.#linking.ask();
+    this.#rest.ask();
     this.#refresh?.cancel();
     this.#refresh = this.#parts.clock.after(REFRESH_MS, () => this.#askAll());
   }
@@ -195,7 +196,7 @@ export class Sync {
     if (JSON.stringify(ports) === JSON.stringify(this.#heldPorts)) return;
     this.#heldPorts = ports;
     this.#parts.observed({ heldPorts: ports });
-    void this.#forwarding.ask();
+    this.#forwarding.ask();
   }
 }
 

@@ -23,15 +23,25 @@ export interface RuntimesOptions {
   config: Config;
   log: Log;
   session: Session;
+  /** Of the data directory. */
+  directoryId: string;
   sandboxes: Sandboxes;
   engine: Engine;
   watch: EngineWatch;
 }
 
-export function createRuntimes({ config, log, session, sandboxes, engine, watch }: RuntimesOptions): Runtimes {
+export function createRuntimes({
+  config,
+  log,
+  session,
+  directoryId,
+  sandboxes,
+  engine,
+  watch,
+}: RuntimesOptions): Runtimes {
   const clock = systemClock;
   const path = process.env.PATH ?? DEFAULT_PATH;
-  const node = () => ({ id: session.nodeId!, name: config.node.name });
+  const node = () => ({ id: directoryId, name: config.node.name, rowId: session.nodeId });
   return new Runtimes({
     process: new ProcessRuntime({ directory: places(config).tasks, sandboxes, clock, log, path }),
     docker: new DockerRuntime({ node, engine, watch, sandboxes, clock, log, environment: process.env }),
@@ -59,7 +69,7 @@ export class Tasks {
   }
 
   apply(tasks: readonly DesiredTask[]): void {
-    this.#supervisor ??= this.#supervise(this.#parts.session.nodeId!);
+    this.#supervisor ??= this.#supervise();
     this.#supervisor.apply(tasks);
   }
 
@@ -73,13 +83,14 @@ export class Tasks {
     await this.#supervisor?.close();
   }
 
-  #supervise(nodeId: string): Supervisor {
-    const { log, runtime, report } = this.#parts;
+  #supervise(): Supervisor {
+    const { log, session, runtime, report } = this.#parts;
     return new Supervisor({
       runtime,
       clock: systemClock,
       log,
-      nodeId,
+      // It gets another one when it is removed from the cluster and comes back.
+      nodeId: () => session.nodeId!,
       attach: ({ id }) => this.#attach(id),
       detach: async () => {}, // the links end with the network namespace
       drain: ({ id }) => this.#drain(id),

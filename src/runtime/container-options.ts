@@ -17,8 +17,16 @@ const HOSTNAME_MAX_CHARS = 63;
 
 /** The node whose agent starts them. */
 export interface OwnNode {
+  /** That of its data directory, which stays the same when the cluster forgets the node. */
   id: string;
   name: string;
+  /** The id of its row in the cluster, which agents of earlier versions used for a label; undefined while it has none. */
+  rowId: string | undefined;
+}
+
+/** Whether it is one of the node's tasks' containers. */
+export function isOf({ id, rowId }: OwnNode, labels: Readonly<Record<string, string>>): boolean {
+  return isOwn(labels) && [id, rowId].includes(labels[NODE_ID_LABEL]);
 }
 
 /** Whether an agent started it for a task. */

@@ -9,6 +9,7 @@ import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { readLog } from "./container-log.ts";
 import {
+  isOf,
   NODE_ID_LABEL,
   type OwnNode,
   pauseOptions,
@@ -39,7 +40,7 @@ import { WatchedContainer } from "./watched-container.ts";
 const PRUNE_GRACE_MS = 2000;
 
 export interface DockerRuntimeOptions {
-  /** Whose containers they are. Not asked before it has tasks. */
+  /** Whose containers they are. */
   node: () => OwnNode;
   engine: Engine;
   /** Started and stopped by whoever made it. */
@@ -208,11 +209,14 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
 
   /** This node's tasks' containers, running or not, those of a task before what they stand in. */
   async #list(labels: readonly string[]): Promise<Docker.ContainerInfo[]> {
-    const own = [`${NODE_ID_LABEL}=${this.#options.node().id}`, TASK_LABEL, ROLE_LABEL];
+    const own = [NODE_ID_LABEL, TASK_LABEL, ROLE_LABEL];
+    const node = this.#options.node();
     const rows = await this.#call("docker ps", () =>
       this.#engine.docker.listContainers({ all: true, filters: { label: [...own, ...labels] } }),
     );
-    return rows.toSorted((a, b) => b.Labels[ROLE_LABEL]!.localeCompare(a.Labels[ROLE_LABEL]!));
+    return rows
+      .filter(({ Labels }) => isOf(node, Labels))
+      .toSorted((a, b) => b.Labels[ROLE_LABEL]!.localeCompare(a.Labels[ROLE_LABEL]!));
   }
 
   async #startPause(spec: TaskSpec<ContainerWorkload>): Promise<Container> {

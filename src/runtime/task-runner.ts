@@ -24,7 +24,8 @@ export interface TaskRunnerOptions {
   runtime: AnyRuntime;
   clock: Clock;
   log: Log;
-  nodeId: string;
+  /** The node's id as of now. */
+  nodeId: () => string;
   /** Links the task's network namespace. Called before each start and each adoption: it must not mind twice. */
   attach(task: AnyTask, netns: string): Promise<void>;
   detach(task: AnyTask): Promise<void>;
@@ -182,6 +183,6 @@ export class TaskRunner {
     const isOnItsWay = state === "preparing" || state === "starting";
     this.#error = isOnItsWay ? this.#error : error;
     const taskId = this.#spec.id;
-    report({ taskId, nodeId, state, since, error: this.#error, exitCode, message, restarts: this.#restarts });
+    report({ taskId, nodeId: nodeId(), state, since, error: this.#error, exitCode, message, restarts: this.#restarts });
   }
 }

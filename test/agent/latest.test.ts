@@ -16,11 +16,17 @@ function setUp(tookMs: number, fails: (run: number) => boolean = () => false) {
   return { clock, runs, failures, latest: new Latest(clock, work, (error) => failures.push(error)) };
 }
 
+/** Resolves when the run that is asked for is done. */
+function asked(latest: Latest): Promise<void> {
+  latest.ask();
+  return latest.settled();
+}
+
 test("what is asked for while it works is one more run, at once", async (t) => {
   const { clock, runs, latest } = setUp(30);
-  const first = latest.ask();
+  const first = asked(latest);
   await clock.advance(10);
-  const others = Promise.all([latest.ask(), latest.ask(), latest.ask()]);
+  const others = Promise.all([asked(latest), asked(latest), asked(latest)]);
   await clock.advance(20);
   await first;
   await clock.advance(30);
@@ -31,7 +37,7 @@ test("what is asked for while it works is one more run, at once", async (t) => {
 /** Asks all the time, for so long. */
 async function burst({ clock, latest }: ReturnType<typeof setUp>, ms: number): Promise<void> {
   for (let passed = 0; passed < ms; passed += 10) {
-    void latest.ask();
+    latest.ask();
     await clock.advance(10);
   }
 }
@@ -53,14 +59,14 @@ test("after quiet there is no rest", async (t) => {
   await burst(work, 100);
   await work.clock.advance(100);
   const before = work.runs.length;
-  void work.latest.ask();
+  work.latest.ask();
   await work.clock.advance(1);
   t.is(work.runs.length, before + 1);
 });
 
 test("a run that fails is told, and tried again", async (t) => {
   const { clock, runs, failures, latest } = setUp(0, (run) => run === 1);
-  const done = latest.ask();
+  const done = asked(latest);
   await clock.advance(1000);
   await done;
   t.deepEqual(runs, [0, 1000]);
@@ -69,10 +75,23 @@ test("a run that fails is told, and tried again", async (t) => {
 
 test("stopped, it does nothing more, and lets go who waits", async (t) => {
   const { clock, runs, latest } = setUp(30);
-  void latest.ask();
-  const waiting = latest.ask();
+  latest.ask();
+  const waiting = asked(latest);
   const stopped = latest.stop();
   await clock.advance(100);
   await Promise.all([waiting, stopped]);
   t.deepEqual(runs, [0]);
+});
+
+test("nothing is left of those that ask and do not wait, however long the work fails", async (t) => {
+  const { clock, failures, latest } = setUp(0, () => true);
+  for (let i = 0; i < 100; i++) {
+    t.is(latest.ask(), undefined);
+    await clock.advance(100);
+  }
+  t.true(failures.length >= 9);
+  t.is(latest.waiting, 0);
+  void latest.settled();
+  await clock.advance(0);
+  t.is(latest.waiting, 1);
 });

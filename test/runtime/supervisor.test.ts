@@ -25,13 +25,14 @@ function setUp() {
   const clock = new VirtualClock();
   const runtime = new FakeRuntime(() => clock.now());
   const statuses: TaskStatus[] = [];
+  const ids = { node: NODE };
   const attachFailures: Error[] = [];
   const drains = new Map<string, Promise<void>>();
   const supervisor = new Supervisor({
     runtime,
     clock,
     log: silentLog,
-    nodeId: NODE,
+    nodeId: () => ids.node,
     async attach({ id }, netns) {
       runtime.calls.push(`attach ${id} ${netns}`);
       const failure = attachFailures.shift();
@@ -48,7 +49,7 @@ function setUp() {
   });
   const states = () => statuses.map(({ state }) => state);
   const last = () => statuses.at(-1)!;
-  return { clock, runtime, statuses, states, last, supervisor, attachFailures, drains };
+  return { clock, runtime, ids, statuses, states, last, supervisor, attachFailures, drains };
 }
 
 const FAILED = { exitCode: 3, error: "exit status 3" };
@@ -345,3 +346,14 @@ function promiseOf(): { promise: Promise<void>; resolve: () => void } {
   });
   return { promise, resolve };
 }
+
+test("what it reports is under the id that the node has then: one that was removed and came back has another", async (t) => {
+  const { clock, supervisor, ids, last } = setUp();
+  supervisor.apply([task("a")]);
+  await clock.advance(0);
+  t.like(last(), { taskId: "a", nodeId: NODE, state: "running" });
+  ids.node = "m".repeat(25);
+  supervisor.apply([task("a"), task("b")]);
+  await clock.advance(0);
+  t.like(last(), { taskId: "b", nodeId: "m".repeat(25), state: "running" });
+});

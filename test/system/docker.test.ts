@@ -50,7 +50,7 @@ async function setUp(t: ExecutionContext): Promise<World> {
     watch.start();
     const runtime = new DockerRuntime({
       ...parts,
-      node: () => ({ id: node, name: node }),
+      node: () => ({ id: node, name: node, rowId: `row-of-${node}` }),
       watch,
       sandboxes,
       environment: { HOME: directory },
