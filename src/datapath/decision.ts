@@ -63,7 +63,7 @@ export class Decision {
     if (vni === tables.node.ingressVni) {
       if (endpoint === undefined) {
         if (tables.inPool(source) && tables.peersByIngress.get(source)?.vtep !== vtep) return Drop.SpoofedSource;
-      } else if (endpoint.vtep !== vtep) return Drop.SpoofedSource;
+      } else if (!tables.mayComeFrom(endpoint, vtep)) return Drop.SpoofedSource;
       if (destination === tables.node.ingress) return Drop.None;
       const task = tables.endpoints.get(destination);
       if (task?.vtep !== DEVICE) return Drop.NoRoute;
@@ -72,10 +72,22 @@ export class Decision {
     }
     const network = tables.networks.get(vni);
     if (network === undefined) return Drop.UnknownVni;
-    if (endpoint === undefined || endpoint.vtep !== vtep || endpoint.vni !== vni) return Drop.SpoofedSource;
+    if (endpoint === undefined || endpoint.vni !== vni || !tables.mayComeFrom(endpoint, vtep))
+      return Drop.SpoofedSource;
+    if (tables.peers.get(vtep)?.agent === false) return this.#fromExternal(packet, network, vtep);
     if (destination === network.gateway) return Drop.None;
     const target = tables.endpoints.get(destination);
     return target !== undefined && target.vtep === DEVICE && target.vni === vni ? Drop.None : Drop.NoRoute;
+  }
+
+  /**
+   * From a VTEP that may know no other node than this one: to all of its network, on every node, and no further. Never back to where
+   * it came from; a node that gets it from here delivers it, and forwards nothing.
+   */
+  #fromExternal(packet: Packet, network: NetworkRow, vtep: Ipv4): Drop {
+    if ((packet.destination & network.mask) !== network.base) return Drop.NoRoute;
+    const refused = this.#fromEndpoint(packet, network);
+    return refused === Drop.None && this.to === vtep ? Drop.NoRoute : refused;
   }
 
   #passUnchanged(packet: Packet): void {

@@ -45,7 +45,7 @@ export class FlowCheck {
   #isAt(address: Ipv4, vtep: Ipv4): boolean {
     const tables = this.#tables;
     const endpoint = tables.endpoints.get(address);
-    if (endpoint !== undefined) return endpoint.vtep === vtep;
+    if (endpoint !== undefined) return tables.mayComeFrom(endpoint, vtep);
     if (!tables.inPool(address)) return vtep === DEVICE || tables.peers.has(vtep);
     if (vtep !== DEVICE) return tables.peersByIngress.get(address)?.vtep === vtep;
     return address === tables.node.ingress || tables.networksByGateway.has(address) || tables.vips.has(address);

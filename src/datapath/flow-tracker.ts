@@ -4,7 +4,7 @@ import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
 import * as ip from "../packet/ipv4.ts";
 import { addressDelta, type Packet, portDelta, swapPorts } from "../packet/packet.ts";
-import { Flag, sequence } from "../packet/tcp.ts";
+import { Flag } from "../packet/tcp.ts";
 import { DEVICE, type Decision } from "./decision.ts";
 import type { FlowCheck } from "./flow-check.ts";
 import { FlowState } from "./flow-entries.ts";
@@ -82,7 +82,7 @@ export class FlowTracker {
       return packet.protocol === ip.Protocol.Tcp && !isSyn ? ENDED : UNUSABLE;
     }
     if (flows.fromOf(entry) !== from) {
-      if (!this.#mayMove(entry, packet)) return FORGED;
+      if (!this.#mayMove(entry, from, packet)) return FORGED;
       flows.remove(entry, this.#version);
       return UNUSABLE;
     }
@@ -99,14 +99,18 @@ export class FlowTracker {
   }
 
   /**
-   * Whether the sender may have moved: a client from outside may come in through another node than before, an endpoint is where it
-   * is. A segment that is not in turn is not the client's; of what has no sequence numbers nobody can tell.
+   * Whether the sender may have moved to `from`: a client from outside, and what is behind a VTEP that runs no agent, may come in
+   * through another node than before; an endpoint of a node is where it is. A segment that is not in turn is not the
+   * client's; of what has no sequence numbers nobody can tell.
    */
-  #mayMove(entry: number, packet: Packet): boolean {
-    if (this.#tables.inPool(packet.source)) return false;
+  #mayMove(entry: number, from: Ipv4, packet: Packet): boolean {
+    const tables = this.#tables;
+    const endpoint = tables.endpoints.get(packet.source);
+    if (endpoint !== undefined && !(tables.isExternal(endpoint) && tables.mayComeFrom(endpoint, from))) return false;
+    if (endpoint === undefined && tables.inPool(packet.source)) return false;
     const had = this.#flows.fromOf(entry);
     if (packet.protocol !== ip.Protocol.Tcp || (had !== DEVICE && !this.#health.isReachable(had))) return true;
-    return !packet.fragment && this.#sequences.isInTurn(entry, sequence(packet.u8, packet.transport));
+    return !packet.fragment && this.#sequences.isExpected(entry, packet, this.#flows.stateOf(entry));
   }
 
   /**
@@ -142,7 +146,7 @@ export class FlowTracker {
     const addresses = addressDelta(source, destination, decision.source, decision.destination);
     const backwards = addressDelta(decision.destination, decision.source, destination, source);
     flows.setPath(entry, from, decision.to, decision.vni);
-    flows.setPath(entry + 1, decision.to, from, decision.vni);
+    flows.setPath(entry + 1, decision.to, from, from === DEVICE ? decision.vni : zone);
     flows.setDeltas(entry, addresses, portDelta(protocol, packet.ports, key));
     flows.setDeltas(entry + 1, backwards, portDelta(protocol, reply, swapPorts(packet.ports)));
     flows.setEpoch(entry, this.#tables.epoch);

@@ -1,7 +1,7 @@
 // The forwarder: takes batches from the device and the underlay, and carries each packet to its end in one go:
 // parse, look up the flow or decide it, rewrite, encapsulate or deliver. Nothing here blocks or waits.
 import type { Ipv4 } from "../lib/ip.ts";
-import { answerArp, arpTarget, isArpRequest } from "../packet/arp.ts";
+import { answerArp, arpSender, arpTarget, isArpRequest } from "../packet/arp.ts";
 import type { Sum } from "../packet/checksum.ts";
 import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import { ETHERNET_BYTES, EtherType, etherType } from "../packet/ethernet.ts";
@@ -149,13 +149,14 @@ export class Forwarder {
     for (let i = 0; i < batch.count; i++) {
       const offset = batch.offset[i]!;
       const length = batch.length[i]!;
-      const step = batch.segmentBytes[i]!;
+      const cut = batch.segmentBytes[i]!;
+      const step = cut < length && this.#isSuperFrame(offset, length, batch.source[i]!) ? length : cut;
       if (length === 0) this.#drops[Drop.TooShort]!++;
       for (let at = 0; at < length; at += step) {
         const bytes = Math.min(step, length - at);
         const isTrain = at + bytes < length;
         if (isTrain) this.#run.remember(offset + at, bytes);
-        const drop = this.#inboundFrame(offset + at, bytes, batch.source[i]!, batch.tos[i]!);
+        const drop = this.#inboundFrame(offset + at, bytes, batch.source[i]!, batch.tos[i]!, cut);
         if (drop !== Drop.None) this.#drops[drop]!++;
         else if (isTrain) at += step * this.#follow(offset + at + step, offset + length, step, batch.source[i]!);
       }
@@ -211,7 +212,8 @@ export class Forwarder {
     return true;
   }
 
-  #inboundFrame(at: number, length: number, vtep: Ipv4, outerTos: number): Drop {
+  /** `cut`: the datagram's bytes, or of a super-frame its segments'. */
+  #inboundFrame(at: number, length: number, vtep: Ipv4, outerTos: number, cut: number): Drop {
     const u8 = this.#u8;
     const peer = this.#tables.peers.get(vtep);
     if (peer === undefined) return Drop.UnknownVtep;
@@ -235,13 +237,40 @@ export class Forwarder {
     if (!packet.headerChecksumIsRight()) return Drop.BadHeaderChecksum;
     // A peer that runs this agent sends an outer checksum, which the kernel has verified; another may not. A fragment's
     // can only be verified by who puts it together.
-    if (!peer.agent && !packet.fragment && !packet.transportChecksumIsRight()) return Drop.BadTransportChecksum;
+    let gsoBytes = 0;
+    if (!peer.agent && !packet.fragment && !packet.transportChecksumIsRight()) {
+      packet.partialChecksum = packet.transportChecksumIsPartial();
+      if (!packet.partialChecksum) return Drop.BadTransportChecksum;
+      gsoBytes = this.#segmentBytes(cut < length ? cut : 0);
+    }
+    const gso = gsoBytes === 0 ? Gso.None : packet.protocol === ip.Protocol.Tcp ? Gso.Tcp4 : Gso.Udp4;
+    if (gso !== Gso.None && !isSuperPacket(packet, gso, gsoBytes)) return Drop.BadSuperPacket;
     const congested = combineEcn(packet, outerTos);
     if (congested !== Drop.None) return congested;
     const traffic = this.traffic(vtep);
     traffic.rxPackets++;
     traffic.rxBytes += packet.length;
-    return this.#carry(network, vtep, Gso.None, 0);
+    return this.#carry(network, vtep, gso, gsoBytes);
+  }
+
+  /**
+   * Whether a message is one frame, though the kernel says that it is a train: a super-packet of UDP inside, which a kernel's vxlan
+   * device on the same machine hands on as it is. The kernel tells the size of the segments inside.
+   */
+  #isSuperFrame(at: number, length: number, vtep: Ipv4): boolean {
+    if (this.#tables.peers.get(vtep)?.agent !== false || length < ENCAPSULATION_BYTES + ip.IPV4_BYTES) return false;
+    return ip.totalLength(this.#u8, at + ENCAPSULATION_BYTES) === length - ENCAPSULATION_BYTES;
+  }
+
+  /**
+   * The payload of one segment, when the packet, whose checksum is partial, is a super-packet that came without its segments' size
+   * or, of UDP, with `cut`; 0 else. Of TCP what fits will do.
+   */
+  #segmentBytes(cut: number): number {
+    const packet = this.#packet;
+    if (packet.protocol !== ip.Protocol.Tcp) return cut;
+    const mtu = Math.min(this.#tables.node.mtu, this.#health.smallestMtu);
+    return packet.length > mtu ? mtu - packet.headerBytes : 0;
   }
 
   /** A packet that came from `from`, in that VNI or, from the device, in zone 0. */
@@ -325,17 +354,24 @@ export class Forwarder {
     return Drop.None;
   }
 
-  /** Answers for our endpoints and gateways, RFC 7348 section 4.1 leaves this to us; the question is rewritten. */
+  /**
+   * Answers for every address of the network, which RFC 7348 section 4.1 leaves to us: the VTEP may know no other node. Not for what
+   * is behind that VTEP itself. The question is rewritten.
+   */
   #answerArp(at: number, length: number, network: number, peer: PeerRow): Drop {
     const u8 = this.#u8;
     const arp = at + ENCAPSULATION_BYTES;
     if (!isArpRequest(u8, arp, length - ENCAPSULATION_BYTES)) return Drop.ArpNotOurs;
+    const { endpoints, networks, vips } = this.#tables;
+    const sender = endpoints.get(arpSender(u8, arp));
+    if (sender === undefined || sender.vni !== network || sender.vtep !== peer.vtep) return Drop.SpoofedSource;
     const target = arpTarget(u8, arp);
-    const endpoint = this.#tables.endpoints.get(target);
-    const isOurs =
-      (endpoint !== undefined && endpoint.vtep === DEVICE && endpoint.vni === network) ||
-      this.#tables.networks.get(network)?.gateway === target;
-    if (!isOurs) return Drop.ArpNotOurs;
+    const endpoint = endpoints.get(target);
+    const isThere =
+      (endpoint !== undefined && endpoint.vni === network && endpoint.vtep !== peer.vtep) ||
+      vips.get(target)?.vni === network ||
+      networks.get(network)?.gateway === target;
+    if (!isThere) return Drop.ArpNotOurs;
     answerArp(u8, at + VXLAN_BYTES);
     this.#egress.datagram(at, length, 0, 0, peer);
     return Drop.None;

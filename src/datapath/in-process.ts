@@ -107,6 +107,8 @@ export interface Datagram {
   readonly toPort: number;
   readonly tos: number;
   readonly payload: Uint8Array;
+  /** Of a super-packet that comes in one piece: its segments' size, as a kernel tells it. */
+  readonly segmentBytes?: number;
 }
 
 /** What becomes of a datagram: [] loses it; others, earlier ones among them, may be put in its place. */
@@ -210,7 +212,7 @@ export class InProcessUnderlay implements Underlay {
       }
       batch.length[count] = length;
       batch.source[count] = first.from;
-      batch.segmentBytes[count] = first.payload.length;
+      batch.segmentBytes[count] = first.segmentBytes ?? first.payload.length;
       batch.tos[count] = first.tos;
     }
     batch.count = count;

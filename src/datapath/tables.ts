@@ -255,6 +255,19 @@ export class Tables {
     }
   }
 
+  /** Whether the endpoint is behind a VTEP that runs no agent. */
+  isExternal({ vtep }: EndpointRow): boolean {
+    return this.peers.get(vtep)?.agent === false;
+  }
+
+  /**
+   * Whether the endpoint's packets may come from `vtep`: the one that it is behind, or, of an external one, also the node that its
+   * VTEP knows, which forwards them.
+   */
+  mayComeFrom(endpoint: EndpointRow, vtep: Ipv4): boolean {
+    return endpoint.vtep === vtep || (this.isExternal(endpoint) && this.peers.get(vtep)?.agent === true);
+  }
+
   inPool(ip: Ipv4): boolean {
     return (ip & this.node.poolMask) === this.node.poolBase;
   }

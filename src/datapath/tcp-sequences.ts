@@ -93,6 +93,13 @@ export class TcpSequences {
     return ((start - from) | 0) >= 0 && ((next - start) | 0) >= 0;
   }
 
+  /** Whether the segment is one that the other side waits for: in turn, or the first answer to what it has sent. */
+  isExpected(entry: number, packet: Packet, state: FlowState): boolean {
+    const { u8, transport, tcpFlags } = packet;
+    if (this.#flows.nextSequenceOf(entry) !== 0) return this.isInTurn(entry, sequence(u8, transport));
+    return (tcpFlags & Flag.Ack) !== 0 && this.#takesAcknowledgment(entry ^ 1, acknowledgment(u8, transport), state);
+  }
+
   /** Whether either side has sent what is not acknowledged. */
   isOutstanding(entry: number): boolean {
     const flows = this.#flows;

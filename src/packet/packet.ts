@@ -132,6 +132,16 @@ export class Packet {
     return this.#sum(transport, bytes, this.#pseudoSum(bytes)) === 0xffff;
   }
 
+  /**
+   * Whether the transport checksum field holds the pseudo-header's sum alone: the sender's kernel left the rest to a network card, and
+   * none was on the way (between two virtual links). Not for fragments.
+   */
+  transportChecksumIsPartial(): boolean {
+    const { u8, transport, protocol } = this;
+    if ((protocol !== ip.Protocol.Tcp && protocol !== ip.Protocol.Udp) || this.hasSurplus) return false;
+    return get16(u8, transport + this.checksumOffset()) === this.#pseudoSum(this.transportBytes);
+  }
+
   /** Offset of the checksum field in the transport header; -1 where the protocol has none. */
   checksumOffset(): number {
     if (this.protocol === ip.Protocol.Tcp) return tcp.CHECKSUM_AT;

@@ -1,24 +1,14 @@
 // Frames as they come from the wire: ECN, peers that run no agent, what is cut, padded or tagged.
 import test from "ava";
 import { Gso } from "../../src/datapath/batch.ts";
-import type { Datagram } from "../../src/datapath/in-process.ts";
-import type { TableRow } from "../../src/datapath/tables.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
-import { arpRequest, destinationMacOf, type FrameFields, frame } from "../fakes/frames.ts";
-import { ACK, describe, type Fields, fragmentsOf, ipPacket, joined, PSH } from "../fakes/ip-packets.ts";
-import { type FakeNodes, fakeNodes, INGRESS_VNI, rowsFor } from "../fakes/nodes.ts";
-import { A, CLUSTER, cluster, type Exchange, exchange, send, WEB } from "../fakes/two-nodes.ts";
+import { type FrameFields, frame } from "../fakes/frames.ts";
+import { ACK, type Fields, ipPacket, PSH } from "../fakes/ip-packets.ts";
+import type { FakeNodes } from "../fakes/nodes.ts";
+import { A, cluster, type Exchange, exchange, send, WEB } from "../fakes/two-nodes.ts";
 
 const TASK_A = "10.192.32.10";
 const TASK_B = "10.192.32.20";
-const VTEP = "192.0.2.50";
-const EXTERNAL = "10.192.32.50";
-const MAC = "00:1b:21:0a:0b:0c";
-const EXTERNAL_ROWS: TableRow[] = [
-  { kind: "endpoint", ip: ipv4(EXTERNAL), vni: WEB, vtep: ipv4(VTEP), mac: { high: 0x001b, low: 0x210a0b0c } },
-  { kind: "peer", vtep: ipv4(VTEP), port: 8472, ingress: 0, agent: false, mesh: false },
-];
-
 /** The first node receives a datagram; what comes of it. */
 function receive(fake: FakeNodes, payload: Uint8Array, { from = "192.0.2.12", tos = 0 } = {}): Exchange {
   const datagram = { from: ipv4(from), fromPort: 50_000, to: ipv4(A), toPort: 4789, tos, payload };
@@ -81,126 +71,6 @@ for (const [inner, name] of ECN_NAMES.entries()) {
     t.deepEqual(seen, [inner]);
   });
 }
-
-// External endpoints.
-
-async function withExternal(): Promise<{ fake: FakeNodes; sent: Datagram[] }> {
-  const fake = fakeNodes(2);
-  for (const node of fake.nodes) node.apply([...rowsFor(CLUSTER, node.vtep), ...EXTERNAL_ROWS]);
-  await fake.advance(1500);
-  const sent: Datagram[] = [];
-  fake.wire.filter = (datagram) => {
-    if (datagram.to === ipv4(VTEP)) sent.push(datagram);
-    return [datagram];
-  };
-  return { fake, sent };
-}
-
-test("an external endpoint is reached at its own MAC and its VTEP's port, and answers", async (t) => {
-  const { fake, sent } = await withExternal();
-  send(fake, 0, { source: TASK_A, destination: EXTERNAL });
-  t.is(sent.length, 1);
-  t.is(sent[0]!.toPort, 8472);
-  t.is(destinationMacOf(sent[0]!.payload), MAC);
-  const answer = ipPacket({
-    source: EXTERNAL,
-    destination: TASK_A,
-    sourcePort: 80,
-    destinationPort: 40_000,
-    flags: 0x12,
-  });
-  const { out, drops } = receive(fake, web(answer), { from: VTEP });
-  t.deepEqual(drops, [{}, {}]);
-  t.is(out[0]![0]!.source, EXTERNAL);
-});
-
-test("a super-packet to an external endpoint: every segment has its MAC", async (t) => {
-  const { fake, sent } = await withExternal();
-  const packet = ipPacket({
-    ...{ source: TASK_A, destination: EXTERNAL, flags: ACK, partial: true },
-    payload: new Uint8Array(10_000),
-  });
-  exchange(fake, () => fake.nodes[0]!.device.inject(packet, { gso: Gso.Tcp4, gsoBytes: 1400 }));
-  t.deepEqual(new Set(sent.map(({ payload }) => destinationMacOf(payload))), new Set([MAC]));
-  t.is(sent.length, 8);
-});
-
-for (const protocol of ["tcp", "udp", "icmp"] as const) {
-  test(`${protocol} with a wrong checksum from a VTEP that runs no agent is dropped, not mended`, async (t) => {
-    const { fake } = await withExternal();
-    const packet = ipPacket({ source: EXTERNAL, destination: TASK_A, protocol, payload: Uint8Array.of(1, 2, 3) });
-    const right = receive(fake, web(packet), { from: VTEP });
-    t.is(right.out[0]!.length, 1);
-    packet[packet.length - 1]! ^= 1;
-    const wrong = receive(fake, web(packet), { from: VTEP });
-    t.deepEqual(wrong.drops[0], { "bad-transport-checksum": 1 });
-  });
-}
-
-test("UDP without a checksum stays without one", async (t) => {
-  const { fake } = await withExternal();
-  const packet = ipPacket({ source: EXTERNAL, destination: TASK_A, protocol: "udp", noChecksum: true });
-  t.is(receive(fake, web(packet), { from: VTEP }).out[0]![0]!.transportChecksum, "none");
-});
-
-test("fragments from a VTEP that runs no agent arrive, to be verified by who puts them together", async (t) => {
-  const { fake } = await withExternal();
-  const packet = ipPacket({
-    ...{ source: EXTERNAL, destination: TASK_A, protocol: "udp" as const, fragment: 0 },
-    payload: new Uint8Array(3000),
-  });
-  const { packets } = exchange(fake, () => {
-    for (const fragment of fragmentsOf(packet, 1450)) {
-      const addresses = { from: ipv4(VTEP), fromPort: 50_000, to: ipv4(A), toPort: 4789 };
-      fake.wire.carry({ ...addresses, tos: 0, payload: web(fragment) });
-    }
-  });
-  t.is(describe(joined(packets[0]!)).transportChecksum, "right");
-});
-
-test("an external endpoint cannot speak for others", async (t) => {
-  const { fake } = await withExternal();
-  const forged = receive(fake, web(ipPacket(FROM_B)), { from: VTEP });
-  t.deepEqual(forged.drops[0], { "spoofed-source": 1 });
-  const misplaced = receive(fake, web(ipPacket({ source: EXTERNAL, destination: TASK_A })));
-  t.deepEqual(misplaced.drops[0], { "spoofed-source": 1 });
-});
-
-test("the ingress VNI is the nodes' own: whoever runs no agent reaches nobody by it", async (t) => {
-  const { fake } = await withExternal();
-  for (const source of [EXTERNAL, "198.51.100.7"]) {
-    for (const destination of [TASK_A, "10.192.48.10", "10.192.0.2"]) {
-      const packet = ipPacket({ source, destination });
-      const { out, drops } = receive(fake, frame(packet, { vni: INGRESS_VNI }), { from: VTEP });
-      t.deepEqual(out, [[], []], `${source} > ${destination}`);
-      t.deepEqual(drops[0], { "unknown-vni": 1 });
-    }
-  }
-});
-
-test("the node itself has no way to an external endpoint, and is told so", async (t) => {
-  const { fake, sent } = await withExternal();
-  const { out, drops } = send(fake, 0, { source: "10.192.0.2", destination: EXTERNAL });
-  t.is(sent.length, 0);
-  t.deepEqual(drops[0], { "no-route": 1 });
-  t.is(out[0]![0]!.protocol, 1);
-});
-
-test("its ARP is answered for endpoints here and the gateway, and for nobody else", async (t) => {
-  const { fake, sent } = await withExternal();
-  for (const [target, mac] of [
-    [TASK_A, "02:42:0a:c0:20:0a"],
-    ["10.192.32.1", "02:42:0a:c0:20:01"],
-  ] as const) {
-    receive(fake, web(arpRequest(EXTERNAL, target), { etherType: 0x0806 }), { from: VTEP });
-    const answer = sent.pop()!.payload;
-    t.is([...answer.subarray(22 + 8, 22 + 14)].map((byte) => byte.toString(16).padStart(2, "0")).join(":"), mac);
-    t.is(answer[22 + 7], 2);
-  }
-  const others = receive(fake, web(arpRequest(EXTERNAL, TASK_B), { etherType: 0x0806 }), { from: VTEP });
-  t.deepEqual(others.drops[0], { "arp-not-ours": 1 });
-  t.is(sent.length, 0);
-});
 
 // Frames that are not quite.
 

@@ -1,4 +1,5 @@
 // Two nodes, two networks and some services, for rows of packets.
+import type { DevicePacket } from "../../src/datapath/in-process.ts";
 import { type Described, describe, type Fields, ipPacket } from "./ip-packets.ts";
 import { type Cluster, type FakeNodes, type FakeNodesOptions, fakeNodes, rowsFor } from "./nodes.ts";
 
@@ -37,6 +38,8 @@ export interface Exchange {
   out: Described[][];
   /** The same, as bytes. */
   packets: Uint8Array[][];
+  /** The same, with what they carry beside. */
+  written: DevicePacket[][];
   /** The drops that it caused at each node. */
   drops: Record<string, number>[];
 }
@@ -51,7 +54,8 @@ export function exchange(fake: FakeNodes, happens: () => void): Exchange {
   const before = fake.nodes.map((node) => node.drops());
   happens();
   fake.settle();
-  const packets = fake.nodes.map((node) => node.written().map(({ bytes }) => bytes));
+  const written = fake.nodes.map((node) => node.written());
+  const packets = written.map((carried) => carried.map(({ bytes }) => bytes));
   const drops = fake.nodes.map((node, i) =>
     Object.fromEntries(
       Object.entries(node.drops())
@@ -59,7 +63,7 @@ export function exchange(fake: FakeNodes, happens: () => void): Exchange {
         .filter(([, count]) => count > 0),
     ),
   );
-  return { out: packets.map((written) => written.map(describe)), packets, drops };
+  return { out: packets.map((carried) => carried.map(describe)), packets, written, drops };
 }
 
 /** "FROM:PORT > TO:PORT" */
