@@ -51,8 +51,12 @@ export function createBackend({
   leave,
 }: BackendParts): Backend {
   const state = (): State => session.requireState();
+  /** As the cluster has it; as configured while it does not. */
+  const ownName = (): string => session.state?.nodes.get(session.nodeId ?? "")?.name ?? nodeName;
   return {
-    nodeName,
+    get nodeName() {
+      return ownName();
+    },
     state,
     leader: () => ({
       name: leaderName(session),
@@ -65,18 +69,18 @@ export function createBackend({
     },
     execute: (command) => session.execute(command),
     waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
-    peers: async () => peerViews(state(), nodeName, await dataPath.report()),
+    peers: async () => peerViews(state(), ownName(), await dataPath.report()),
     stats: async () => statsView(await dataPath.report(), mesh.drops, dns),
     flows: async (filter) => {
       const isAll = filter.service === undefined && filter.endpoint === undefined;
-      return flowViews(state(), nodeName, dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);
+      return flowViews(state(), ownName(), dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);
     },
     taskLog: (id, filter) => logs.read(id, filter),
     openSandbox: (request) => sandboxes.open(request),
     closeSandbox: (id) => sandboxes.close(id),
     attach: ({ subject, ...spec }) => attachments.attach(subject, spec),
     detach: ({ subject, network }) => attachments.detach(subject, network),
-    refused: () => attachments.refused.map((refusal) => refusedView(refusal, nodeName)),
+    refused: () => attachments.refused.map((refusal) => refusedView(refusal, ownName())),
   };
 }
 

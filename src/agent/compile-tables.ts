@@ -1,5 +1,6 @@
 // A snapshot of the cluster, as one node's data path needs it: a pure function, so that what is in force never depends
 // on how the cluster came to where it is.
+import { sameName } from "../cluster/lookup.ts";
 import {
   type HeldPort,
   INGRESS_NETWORK,
@@ -213,5 +214,6 @@ function addressesOn(tasks: readonly Task[], networkId: string): Ipv4[] {
 }
 
 function weightOf({ balancing }: Service, { nodeId }: Task, state: State): number {
-  return balancing.weights[state.nodes.get(nodeId ?? "")?.name ?? ""] ?? 1;
+  const name = state.nodes.get(nodeId ?? "")?.name ?? null;
+  return Object.entries(balancing.weights).find(([of]) => sameName(of, name))?.[1] ?? 1;
 }

@@ -5,6 +5,7 @@ import { UserError } from "../lib/errors.ts";
 import { DEFAULT_BALANCING } from "./balancing.ts";
 import type { AskedPort, Command } from "./commands.ts";
 import { createEndpoint, removeEndpoint } from "./endpoints.ts";
+import { requireFreeNames } from "./free-names.ts";
 import { allocateAddress, takeAddress } from "./ipam.ts";
 import { findByName, sameName } from "./lookup.ts";
 import { publish, publishes, type ReservedPort } from "./publishing.ts";
@@ -17,7 +18,7 @@ import {
   type Service,
   type Task,
 } from "./schema.ts";
-import { createService, requireFreeAliases } from "./services.ts";
+import { createService } from "./services.ts";
 import type { Draft } from "./state.ts";
 
 type Attach = Extract<Command, { type: "attach" }>;
@@ -31,15 +32,15 @@ export function attach(
   newId: () => string,
 ): string {
   const { node, subject, subjectName, image, hostNames, aliases, service, network, name, address, ports } = command;
-  const names = [...new Set([...aliases, ...hostNames])];
-  const attachment: Attachment = { subject, name: subjectName, image, aliases: names };
+  const isAlias = new Set(aliases);
+  const others = [...new Set(hostNames)].filter((name) => !isAlias.has(name));
+  const attachment: Attachment = { subject, name: subjectName, image, aliases: [...isAlias], hostNames: others };
   requireUnattached(draft, command);
   if (service !== null) return attachTask(draft, { ...command, service }, attachment, reservedPorts, now, newId);
   if (ports.length > 0) {
     throw new UserError(400, "a published port needs a service", { field: "ports" });
   }
   const endpoint = { node, network: network ?? DEFAULT_NETWORK, name, ...(address === undefined ? {} : { address }) };
-  requireFreeAliases(draft.state, findByName("network", draft.state.networks, endpoint.network), aliases);
   return createEndpoint(draft, endpoint, attachment, now, newId);
 }
 
@@ -75,7 +76,7 @@ function attachTask(
   const id = newId();
   const addresses = addressesFor(draft, service, command, id);
   for (const networkId of service.networks) {
-    requireFreeAliases(draft.state, draft.state.networks.get(networkId)!, aliases, service);
+    requireFreeNames(draft.state, draft.state.networks.get(networkId)!, { name: null, aliases }, service);
   }
   const slots = new Set([...draft.state.tasks.values()].filter((task) => task.serviceId === serviceId).map(slotOf));
   let slot = 1;

@@ -1,8 +1,9 @@
 // Addresses for containers that are no tasks.
 import { UserError } from "../lib/errors.ts";
 import type { Command } from "./commands.ts";
+import { requireFreeNames, type WantedNames } from "./free-names.ts";
 import { allocateAddress, releaseAddress, takeAddress } from "./ipam.ts";
-import { findByName, sameName } from "./lookup.ts";
+import { findByName } from "./lookup.ts";
 import { type Attachment, INGRESS_NETWORK, type Network, type State } from "./schema.ts";
 import type { Draft } from "./state.ts";
 
@@ -16,9 +17,10 @@ export function createEndpoint(
   newId: () => string,
 ): string {
   const { name } = command;
+  const aliases = attachment?.aliases ?? [];
   const node = draft.state.nodes.get(command.node);
   if (node === undefined) throw new UserError(404, `there is no node of id '${command.node}'`);
-  const network = networkFor(draft.state, command.network, name);
+  const network = networkFor(draft.state, command.network, { name, aliases });
   const id = newId();
   const holder = { kind: "endpoint", id } as const;
   const address =
@@ -30,19 +32,13 @@ export function createEndpoint(
   return id;
 }
 
-/** The network, on which an endpoint may have that name. Throws UserError. */
-export function networkFor({ endpoints, networks, services }: State, word: string, name: string | null): Network {
-  const network = findByName("network", networks, word);
+/** The network, on which an endpoint may have those names. Throws UserError. */
+export function networkFor(state: State, word: string, wanted: WantedNames): Network {
+  const network = findByName("network", state.networks, word);
   if (network.name === INGRESS_NETWORK) {
     throw new UserError(400, `network '${INGRESS_NETWORK}' is the nodes' own`, { field: "network" });
   }
-  const others = [...endpoints.values()].filter(({ networkId }) => networkId === network.id);
-  if (others.some((other) => sameName(other.name, name))) {
-    throw new UserError(409, `network '${network.name}' has an endpoint '${name}' already`);
-  }
-  if ([...services.values()].some((service) => sameName(service.name, name) && service.networks.includes(network.id))) {
-    throw new UserError(409, `network '${network.name}' has a service '${name}' already`);
-  }
+  requireFreeNames(state, network, wanted);
   return network;
 }
 

@@ -12,7 +12,7 @@ type Add = Extract<Command, { type: "external.add" }>;
 
 export function addExternal(draft: Draft, command: Add, now: number, newId: () => string): string {
   const { name, mac, vtep, port } = command;
-  const network = networkFor(draft.state, command.network, name);
+  const network = networkFor(draft.state, command.network, { name, aliases: [] });
   checkVtep(draft.state, vtep, port);
   const id = newId();
   const address = takeAddress(draft, network, command.address, { kind: "endpoint", id });

@@ -25,7 +25,8 @@ export function registerNode(draft: Draft, identity: NodeIdentity, context: Node
   const known = [...draft.state.nodes.values()].find(({ name }) => sameName(name, identity.name));
   checkIdentity(draft.state, identity, known, context);
   if (known === undefined) return addNode(draft, identity, context);
-  const node: Node = { ...known, ...identity, name: known.name, state: "ready" };
+  // Its name may have other capitals than before: the host's are those that people see there.
+  const node: Node = { ...known, ...identity, state: "ready" };
   if (JSON.stringify(node) !== JSON.stringify(known)) draft.put("nodes", node);
   if (known.state === "down" && node.availability === "active") reviveTasks(draft, node);
   return node;

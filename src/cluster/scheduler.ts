@@ -3,6 +3,7 @@
 import { UserError } from "../lib/errors.ts";
 import { shortened } from "../lib/shortened.ts";
 import { allocateAddress, releaseAddress } from "./ipam.ts";
+import { sameName } from "./lookup.ts";
 import type { Node, Service, State, Task, TaskState } from "./schema.ts";
 import { removeService } from "./services.ts";
 import type { Draft } from "./state.ts";
@@ -251,7 +252,7 @@ function refusal(state: State, node: Node, { id, workload, constraints, ports }:
 
 function satisfies(node: Node, constraint: string): boolean {
   const [, operator, name] = /^node\.name(==|!=)(.+)$/.exec(constraint)!;
-  return (node.name === name) === (operator === "==");
+  return sameName(node.name, name!) === (operator === "==");
 }
 
 /** Counts and not names: it is on each task that waits, and told to every node. */

@@ -140,6 +140,8 @@ export const Attachment = z.object({
   image: z.string().nullable(),
   /** Names in DNS besides its own. */
   aliases: z.array(Alias),
+  /** Names that its container has anyway: found where nothing else has them. */
+  hostNames: z.array(Alias).default([]),
 });
 export type Attachment = z.infer<typeof Attachment>;
 

@@ -1,8 +1,9 @@
 // Making, scaling and removing services: names, VIPs and published ports. Their tasks are the scheduler's.
 import { UserError } from "../lib/errors.ts";
 import type { Command } from "./commands.ts";
+import { requireFreeNames } from "./free-names.ts";
 import { allocateAddress, releaseAddress } from "./ipam.ts";
-import { findByName, requireNewName, sameName } from "./lookup.ts";
+import { findByName, requireNewName } from "./lookup.ts";
 import { publish, type ReservedPort, unpublish } from "./publishing.ts";
 import { DEFAULT_NETWORK, INGRESS_NETWORK, type Network, type Service, type State } from "./schema.ts";
 import type { Draft } from "./state.ts";
@@ -22,8 +23,7 @@ export function createService(
   const aliasesByNetwork = networksOf(draft.state, command.networks);
   const networks = [...aliasesByNetwork.keys()];
   for (const [network, aliases] of aliasesByNetwork) {
-    requireFreeAliases(draft.state, network, aliases);
-    requireNoAlias(draft.state, network, name);
+    requireFreeNames(draft.state, network, { name, aliases });
   }
   const id = newId();
   const holder = { kind: "service", id } as const;
@@ -85,26 +85,6 @@ export function removeService(draft: Draft, name: string): string {
   unpublish(draft, service);
   draft.remove("services", service.id);
   return service.id;
-}
-
-/** An alias may be shared, but not with a service: nobody would find it. */
-export function requireFreeAliases(state: State, network: Network, aliases: readonly string[], own?: Service): void {
-  for (const service of state.services.values()) {
-    if (service.id === own?.id || !service.networks.includes(network.id)) continue;
-    if (!aliases.some((alias) => sameName(alias, service.name))) continue;
-    throw new UserError(409, `network '${network.name}' has a service '${service.name}' already`, { field: "aliases" });
-  }
-}
-
-/** A service's name would hide another's alias. */
-function requireNoAlias(state: State, network: Network, name: string): void {
-  const owner = [...state.services.values()].find(({ aliases }) =>
-    aliases[network.id]?.some((alias) => sameName(alias, name)),
-  );
-  if (owner === undefined) return;
-  throw new UserError(409, `'${name}' is an alias of service '${owner.name}' on network '${network.name}' already`, {
-    field: "name",
-  });
 }
 
 /** With the service's aliases there, in the order asked for. */

@@ -1,5 +1,5 @@
 // Compiles a snapshot of the cluster's state into its names.
-import type { Endpoint, Network, Service, State, Task } from "../cluster/schema.ts";
+import type { Attachment, Endpoint, Network, Service, State, Task } from "../cluster/schema.ts";
 import { cidr, contains, type Ipv4, ipv4 } from "../lib/ip.ts";
 import {
   type NameEntry,
@@ -45,9 +45,13 @@ export function compileNames(
 
 /** The first is its name in reverse: its own, Docker's, or the beginning of its id. */
 function namesOf({ id, name, attachment }: Endpoint): [string, ...string[]] {
-  const names = [...(name === null ? [] : [name]), ...(attachment?.aliases ?? [])];
+  const names = [...(name === null ? [] : [name]), ...namesOfAttachment(attachment)];
   const [first = id.slice(0, 12), ...others] = names;
   return [first, ...others];
+}
+
+function namesOfAttachment(attachment: Attachment | null): string[] {
+  return attachment === null ? [] : [...attachment.aliases, ...attachment.hostNames];
 }
 
 /** One that has a name which others may have too. */
@@ -158,7 +162,7 @@ class Building {
     for (const [networkId, address] of Object.entries(task.addresses)) {
       const network = this.#networksById.get(networkId);
       if (network === undefined) continue;
-      for (const alias of task.attachment.aliases) addHost(network, alias, { nodeId: task.nodeId, address });
+      for (const alias of namesOfAttachment(task.attachment)) addHost(network, alias, { nodeId: task.nodeId, address });
     }
   }
 

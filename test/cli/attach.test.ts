@@ -17,7 +17,7 @@ import {
   taskRow,
 } from "../api/fake-backend.ts";
 
-const attachment = { subject: "a".repeat(64), name: "db-1", image: "postgres:16", aliases: ["db"] };
+const attachment = { subject: "a".repeat(64), name: "db-1", image: "postgres:16", aliases: ["db"], hostNames: [] };
 
 function cluster(): FakeBackend {
   const attached = taskRow("search", 2, "node2", { attachment });

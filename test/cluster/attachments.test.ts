@@ -39,7 +39,13 @@ test("a container without a service is an endpoint with an address of the networ
   const { id } = await attach({ aliases: ["db"], hostNames: ["web_1", "db"], image: "postgres:16" });
   const endpoint = cluster.leader.state.endpoints.get(id)!;
   t.regex(endpoint.address, /^10\.192\.32\./);
-  t.deepEqual(endpoint.attachment, { subject: A, name: "web_1", image: "postgres:16", aliases: ["db", "web_1"] });
+  t.deepEqual(endpoint.attachment, {
+    subject: A,
+    name: "web_1",
+    image: "postgres:16",
+    aliases: ["db"],
+    hostNames: ["web_1"],
+  });
   await cluster.leader.execute({ type: "detach", id });
   t.is(cluster.leader.state.endpoints.size, 0);
 });

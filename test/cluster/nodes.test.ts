@@ -55,3 +55,16 @@ test("containers go to nodes whose Docker answers, and stay when it does no more
   t.false(cluster.node("node2").docker);
   t.deepEqual(nodes(), [cluster.node("node2").id, cluster.node("node2").id]);
 });
+
+test("a host whose name has other capitals now is the same node, and constraints still mean it", async (t) => {
+  const cluster = await Cluster.start(1);
+  const { id } = cluster.node("node1");
+  await cluster.nodes[0]!.join(cluster.leader);
+  const renamed = { ...cluster.nodes[0]!.identity, name: "Node1" };
+  await cluster.leader.openSession(renamed, { send: () => {}, close: () => {} });
+  t.is(cluster.leader.state.nodes.get(id)!.name, "Node1");
+  t.is(cluster.leader.state.nodes.size, 1);
+  const workload = { runtime: "process" as const, command: ["true"] };
+  await cluster.leader.execute({ type: "service.create", name: "s", workload, constraints: ["node.name==node1"] });
+  t.is(cluster.tasks("s")[0]!.nodeId, id);
+});

@@ -140,6 +140,11 @@ test("a node starts from its snapshot when no leader answers, and not from anoth
   await again.stop();
   const snapshotPath = join(manager.directory, "snapshot-1");
   const managers = [manager.address];
+  const capitals = { ...identityOf(1), name: "NODE1" };
+  const same = new Session({ identity: capitals, managers, snapshotPath, clock: systemClock, log: silentLog });
+  await same.start();
+  t.is(same.nodeId, first.nodeId);
+  await same.stop();
   const other = new Session({ identity: identityOf(2), managers, snapshotPath, clock: systemClock, log: silentLog });
   await other.start();
   t.is(other.state, undefined);

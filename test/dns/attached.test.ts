@@ -7,7 +7,13 @@ import { formatIpv4, ipv4 } from "../../src/lib/ip.ts";
 import { exampleState, idOf, nodeRow, statusRow, taskRow } from "./example-state.ts";
 
 const WEB = idOf("web");
-const attachment = { subject: "a".repeat(64), name: "app_db_1", image: null, aliases: ["db", "app_db_1"] };
+const attachment = {
+  subject: "a".repeat(64),
+  name: "app_db_1",
+  image: null,
+  aliases: ["db", "app_db_1"],
+  hostNames: [],
+};
 
 function withAttached(state: TaskState, nodeState: "ready" | "down" = "ready") {
   const task = { ...taskRow("search", 7, { [WEB]: "10.192.16.77" }), attachment };

@@ -9,7 +9,7 @@ import { exampleState, idOf, nodeRow, running, taskRow } from "./example-state.t
 const WEB = idOf("web");
 const BACK = idOf("back");
 const elsewhere = { nodeId: idOf("node2") };
-const attachment = { subject: "a".repeat(64), name: "db", image: null, aliases: ["db"] };
+const attachment = { subject: "a".repeat(64), name: "db", image: null, aliases: ["db"], hostNames: [] };
 
 function host(name: string, address: string, nodeId: string): Change {
   const place = { nodeId, networkId: WEB, address };
