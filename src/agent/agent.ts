@@ -201,7 +201,6 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     whyNotLeading,
     session,
     dataPath,
-    mesh,
     dns,
     sandboxes,
     logs,

@@ -8,7 +8,6 @@ import type { ProbeView } from "../datapath/probes.ts";
 import type { DnsServer } from "../dns/server.ts";
 import { UserError } from "../lib/errors.ts";
 import { formatIpv4 } from "../lib/ip.ts";
-import type { Mesh } from "../mesh/mesh.ts";
 import { DROP_NAMES } from "../packet/drop.ts";
 import type { Attachments } from "./attachments.ts";
 import type { DataPath } from "./datapath.ts";
@@ -28,7 +27,6 @@ export interface BackendParts {
   whyNotLeading: string | undefined;
   session: Session;
   dataPath: DataPath;
-  mesh: Pick<Mesh, "drops">;
   dns: DnsServer;
   sandboxes: RunSandboxes;
   attachments: Attachments;
@@ -43,7 +41,6 @@ export function createBackend({
   whyNotLeading,
   session,
   dataPath,
-  mesh,
   dns,
   sandboxes,
   attachments,
@@ -70,7 +67,7 @@ export function createBackend({
     execute: (command) => session.execute(command),
     waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
     peers: async () => peerViews(state(), ownName(), await dataPath.report()),
-    stats: async () => statsView(await dataPath.report(), mesh.drops, dns),
+    stats: async () => statsView(await dataPath.report(), dns),
     flows: async (filter) => {
       const isAll = filter.service === undefined && filter.endpoint === undefined;
       return flowViews(state(), ownName(), dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);
@@ -154,7 +151,7 @@ function reasonOf(peer: ProbeView, port: number, isReady: boolean): string | nul
   return `no probe from it ${since}, and no session: its agent or the machine is down`;
 }
 
-function statsView(report: EngineReport, meshDrops: Mesh["drops"], dns: DnsServer): StatsView {
+function statsView(report: EngineReport, dns: DnsServer): StatsView {
   const { answersByRcode, ...counters } = dns.stats();
   const { drops, flows, flowCapacity, evictedFlows, said, traffic, namesAnswered } = report;
   const total = (key: "rxPackets" | "txPackets" | "rxBytes" | "txBytes"): number =>
@@ -171,10 +168,7 @@ function statsView(report: EngineReport, meshDrops: Mesh["drops"], dns: DnsServe
       namesAnswered,
       ...said,
     },
-    drops: {
-      ...Object.fromEntries(DROP_NAMES.slice(1).map((reason) => [reason, drops[reason] ?? 0])),
-      ...meshDrops,
-    },
+    drops: Object.fromEntries(DROP_NAMES.slice(1).map((reason) => [reason, drops[reason] ?? 0])),
     dns: {
       ...counters,
       queries: counters.queries + namesAnswered,

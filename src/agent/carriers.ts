@@ -10,7 +10,7 @@ import { cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { Links } from "../links/links.ts";
 import { raiseDescriptorLimit } from "../linux/descriptor-limit.ts";
-import { createMesh, type Mesh } from "../mesh/mesh.ts";
+import { checkNftables, NftablesMesh } from "../mesh/nftables-mesh.ts";
 import type { Config } from "./config.ts";
 import { DataPath } from "./datapath.ts";
 import { places } from "./places.ts";
@@ -24,7 +24,7 @@ const DESCRIPTORS = 65_536;
 export interface Carriers {
   links: Links;
   dataPath: DataPath;
-  mesh: Mesh;
+  mesh: NftablesMesh;
   dns: DnsServer;
 }
 
@@ -45,6 +45,7 @@ export async function startCarriers(options: CarriersOptions): Promise<Carriers>
   const { config, log, stops, address, mtu, onFailure } = options;
   const clock = systemClock;
   const { device, pool, datapath } = config;
+  await checkNftables();
   const links = new Links({ log, clock, device });
   await links.prepare(cidr(pool), mtu);
   stops.push(() => links.close());
@@ -63,7 +64,7 @@ export async function startCarriers(options: CarriersOptions): Promise<Carriers>
     onFailure,
   });
   stops.push(() => dataPath.stop());
-  const mesh = await createMesh({ log, clock });
+  const mesh = new NftablesMesh({ log, clock });
   stops.push(() => mesh.close());
   return { links, dataPath, mesh, dns: startDns(config, log, stops, (answer) => dataPath.addAnswer(answer)) };
 }

@@ -10,12 +10,10 @@ export interface MeshFacts {
   pool: string;
   /** Whether this node answers published ports. */
   meshOn: boolean;
-  /** Of its own links. */
-  hostAddresses: readonly string[];
 }
 
 export function compileMesh(state: State, facts: MeshFacts): DesiredMesh {
-  const { nodeId, device, pool, meshOn, hostAddresses } = facts;
+  const { nodeId, device, pool, meshOn } = facts;
   const networks = [...state.networks.values()];
   return {
     pool: cidr(pool),
@@ -23,7 +21,6 @@ export function compileMesh(state: State, facts: MeshFacts): DesiredMesh {
     vethPrefix: VETH_PREFIX,
     vxlanPorts: [...new Set([...state.nodes.values()].map(({ vxlanPort }) => vxlanPort))].sort((a, b) => a - b),
     ingressAddress: state.nodes.get(nodeId)?.ingressAddress ?? null,
-    addresses: ["127.0.0.1", ...hostAddresses],
     internal: networks.filter(({ internal }) => internal).map(({ subnet }) => cidr(subnet)),
     ports: meshOn ? portsOf(state, nodeId) : [],
   };
@@ -35,14 +32,14 @@ function portsOf(state: State, nodeId: string): MeshPort[] {
       .filter((task) => task.nodeId === nodeId && state.statuses.get(task.id)?.state === "running")
       .map(({ serviceId }) => serviceId),
   );
-  return [...state.services.values()].flatMap(({ id, meshVip, hostVip, proxyProtocol, ports }) => {
+  return [...state.services.values()].flatMap(({ id, meshVip, hostVip, ports }) => {
     const vipOf = (mode: PublishedPort["mode"]): string | null => {
       if (mode === "ingress") return meshVip;
       return hosted.has(id) ? hostVip : null;
     };
     return ports.flatMap(({ protocol, published, mode, address }) => {
       const vip = vipOf(mode);
-      return vip === null ? [] : [{ protocol, port: published, vip, address, proxyProtocol }];
+      return vip === null ? [] : [{ protocol, port: published, vip, address }];
     });
   });
 }

@@ -7,7 +7,7 @@ import type { Log } from "../lib/log.ts";
 import { Links } from "../links/links.ts";
 import { lockDevice } from "../linux/lock.ts";
 import { ForwardPolicy } from "../mesh/forward-policy.ts";
-import { createMesh } from "../mesh/mesh.ts";
+import { NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DockerRuntime } from "../runtime/docker.ts";
 import { Engine } from "../runtime/engine.ts";
 import { EngineWatch } from "../runtime/engine-watch.ts";
@@ -40,7 +40,7 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
       () => new Sandboxes({ node: node.name, kind: "attached" }).unbindOthers([]),
       () => rm(where.run, { recursive: true, force: true }),
       () => new ForwardPolicy({ log, device }).close(),
-      async () => (await createMesh({ log, clock: systemClock })).remove(),
+      () => new NftablesMesh({ log, clock: systemClock }).remove(),
       () => new Links({ log, clock: systemClock, device }).removeAll(),
       () => rm(where.flows, { force: true }),
     ]);

@@ -137,13 +137,13 @@ export class Sync {
 
   /** Tasks, whom a mesh that fails does not keep from starting, and the mesh; then all of it is in force. */
   async #setUp(): Promise<void> {
-    const { device, pool, meshOn, hostAddresses } = this.#parts;
+    const { device, pool, meshOn } = this.#parts;
     const nodeId = this.#parts.nodeId();
     const state = this.#state;
     if (state === undefined || nodeId === undefined) return;
     this.#parts.tasks.apply(tasksOf(state, nodeId));
     if (this.#isHeard) this.#parts.tasks.removeOthers();
-    const facts = { nodeId, device, pool, meshOn, hostAddresses: hostAddresses() };
+    const facts = { nodeId, device, pool, meshOn };
     this.#leavePorts(await this.#parts.mesh.apply(compileMesh(state, facts)));
     await this.#linking.settled();
     await this.#forwarding.settled();

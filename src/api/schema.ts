@@ -194,7 +194,6 @@ export interface ServiceView {
   meshVip: string | null;
   hostVip: string | null;
   ingressSourceNat: boolean;
-  proxyProtocol: boolean;
   stopGraceMs: number;
   /** What a person should know, such as a node that leaves a port to a process of its own. */
   warnings: string[];

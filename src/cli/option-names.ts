@@ -14,6 +14,7 @@ const OPTION_BY_FIELD: Readonly<Record<string, string>> = {
   networks: "--network",
   port: "--vtep",
   ports: "--publish",
+  proxyProtocol: "--proxy-protocol",
   stopGraceMs: "--stop-grace",
   subnet: "--subnet",
   vtep: "--vtep",

@@ -89,7 +89,7 @@ export function addServiceCreate(service: Command, context: Context): void {
       collect(publishedPorts),
     )
     .option("--ingress-source-nat", "tasks see their gateway as the client from outside: for those routed elsewhere")
-    .option("--proxy-protocol", "where published TCP ports are relayed, tell tasks the client by PROXY protocol v2")
+    .addOption(new Option("--proxy-protocol", "is refused, with what to do instead").hideHelp())
     .option(
       "--stop-grace <duration>",
       "what connections get to end before their task is stopped (default: 10s)",

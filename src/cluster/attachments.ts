@@ -114,7 +114,7 @@ function createAttachedService(
     dnsTtlSeconds: DEFAULT_DNS_TTL_SECONDS,
   };
   const service = { name, networks, ports, ...rest };
-  const mesh = { ingressSourceNat: false, proxyProtocol: false, stopGraceMs: 0 };
+  const mesh = { ingressSourceNat: false, stopGraceMs: 0 };
   return createService(draft, { ...service, ...mesh, endpointMode: "vip" }, reservedPorts, now, newId);
 }
 

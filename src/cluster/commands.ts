@@ -27,6 +27,10 @@ const ServiceNetwork = z.union([
   z.string().transform((name) => ({ name, aliases: [] })),
   z.object({ name: z.string(), aliases: z.array(Alias).max(100, "at most 100 aliases").default([]) }),
 ]);
+/** There was a mesh in user space that needed it. A request of an older overlayctl may still say `false`. */
+const NO_PROXY_PROTOCOL =
+  "there is no PROXY protocol any more, and none is needed: through the mesh a task sees the client's own address, TCP and " +
+  "UDP; leave the option out, and let the task expect no header";
 const Port = z.int("not a port number").min(1, "a port is 1 to 65535").max(65535, "a port is 1 to 65535");
 
 export const AskedPort = z.object({
@@ -64,7 +68,10 @@ export const Command = z.discriminatedUnion("type", [
     balancing: Balancing.default(DEFAULT_BALANCING),
     ports: z.array(AskedPort).default([]),
     ingressSourceNat: z.boolean().default(false),
-    proxyProtocol: z.boolean().default(false),
+    proxyProtocol: z
+      .boolean()
+      .refine((asked) => !asked, NO_PROXY_PROTOCOL)
+      .optional(),
     stopGraceMs: z.int().min(0).max(3_600_000, "at most an hour").default(DEFAULT_STOP_GRACE_MS),
     constraints: z
       .array(z.string().regex(/^node\.name(==|!=).+$/, "a constraint is node.name==NAME or node.name!=NAME"))

@@ -118,8 +118,6 @@ export const Service = z.object({
   hostVip: Address.nullable().default(null),
   /** Tasks see their network's gateway instead of clients from outside it: for tasks whose default route is elsewhere. */
   ingressSourceNat: z.boolean().default(false),
-  /** A node that relays published TCP ports in user space tells tasks the client's address by the PROXY protocol. */
-  proxyProtocol: z.boolean().default(false),
   /** How long at most a task that is to stop may go on for connections that it has. */
   stopGraceMs: Millis.default(DEFAULT_STOP_GRACE_MS),
   balancing: Balancing.default(DEFAULT_BALANCING),

@@ -18,7 +18,7 @@ export function createService(
   newId: () => string,
 ): string {
   const { name, workload, labels, ports, replicas, endpointMode, constraints, dnsTtlSeconds } = command;
-  const { balancing, ingressSourceNat, proxyProtocol, stopGraceMs } = command;
+  const { balancing, ingressSourceNat, stopGraceMs } = command;
   requireNewName("service", draft.state.services, name);
   const aliasesByNetwork = networksOf(draft.state, command.networks);
   const networks = [...aliasesByNetwork.keys()];
@@ -44,7 +44,6 @@ export function createService(
     meshVip: null,
     hostVip: null,
     ingressSourceNat,
-    proxyProtocol,
     stopGraceMs,
     balancing,
     constraints,

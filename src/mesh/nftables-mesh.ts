@@ -6,7 +6,7 @@ import { messageOf, PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { type Watch, watchOutput } from "../lib/watch-output.ts";
 import { HeldPorts } from "./held-ports.ts";
-import type { DesiredMesh, Mesh, MeshPort } from "./mesh.ts";
+import type { DesiredMesh, MeshPort } from "./mesh.ts";
 import { ruleset } from "./nftables.ts";
 
 interface Applied {
@@ -21,12 +21,10 @@ export interface NftablesMeshOptions {
   log: Log;
   clock: Clock;
   /** The table's name. */
-  table: string;
+  table?: string;
 }
 
-export class NftablesMesh implements Mesh {
-  readonly kind = "nftables";
-  readonly drops = {}; // the data path counts
+export class NftablesMesh {
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #table: string;
@@ -37,12 +35,16 @@ export class NftablesMesh implements Mesh {
   #watch: Watch | undefined;
   #saidConntrack = false;
 
-  constructor({ log, clock, table }: NftablesMeshOptions) {
+  constructor({ log, clock, table = "overlayd" }: NftablesMeshOptions) {
     this.#log = log;
     this.#clock = clock;
     this.#table = table;
   }
 
+  /**
+   * Makes it so, all at once, except for ports that processes of this node have: those are the answer. Doing it again
+   * costs little, and puts back what another program removed.
+   */
   apply(desired: DesiredMesh): Promise<HeldPort[]> {
     return this.#inTurn(async () => {
       const held = await this.#held.among(desired.ports, desired.pool);
@@ -51,6 +53,7 @@ export class NftablesMesh implements Mesh {
     });
   }
 
+  /** From now on puts back at once what another program removes. */
   watch(): void {
     this.#watch = watchOutput({
       log: this.#log,
@@ -62,6 +65,7 @@ export class NftablesMesh implements Mesh {
     });
   }
 
+  /** Watches nothing any more; the table stays in force. */
   async close(): Promise<void> {
     this.#watch?.close();
     await this.#turn;
@@ -182,12 +186,17 @@ export function differing(before: ReadonlyMap<number, string>, after: ReadonlyMa
   return new Set([...before.keys(), ...after.keys()].filter((port) => before.get(port) !== after.get(port)));
 }
 
+/** Throws PlatformError where nft is missing or may not be used: without its guards no node is safe. */
+export async function checkNftables(): Promise<void> {
+  await nft(["list", "tables"]);
+}
+
 async function nft(args: readonly string[], input = ""): Promise<string> {
   try {
     return await run(["nft", ...args], input);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     const mend = /not permitted/.test(error.stderr) ? "run overlayd as root" : "nft list ruleset; modprobe nf_tables";
-    throw new PlatformError(`nftables refused: ${error.stderr.trim()}`, mend, { cause: error });
+    throw new PlatformError(`nftables refused: ${error.stderr.trim() || error.message}`, mend, { cause: error });
   }
 }

@@ -82,7 +82,6 @@ export function serviceRow(name: string, over: Partial<Service> = {}): Service {
     meshVip: null,
     hostVip: null,
     ingressSourceNat: false,
-    proxyProtocol: false,
     stopGraceMs: 10_000,
     balancing: DEFAULT_BALANCING,
     constraints: [],

@@ -313,11 +313,18 @@ test("service create asks for what its options say, and prints id and progress",
         { published: 53, target: 53, protocol: "udp", mode: "ingress", address: null },
       ],
       ingressSourceNat: true,
-      proxyProtocol: false,
       stopGraceMs: 30_000,
       constraints: ["node.name==node1"],
     },
   ]);
+});
+
+test("service create refuses --proxy-protocol, and says what a task sees without it", async (t) => {
+  const backend = cluster();
+  const args = ["service", "create", "--name", "web", "--proxy-protocol", "--", "serve"];
+  const { status, out, err } = await ended(start(await served(t, backend), args));
+  t.deepEqual([status, out, backend.commands], [1, "", []]);
+  t.regex(err, /a task sees the client's own address/);
 });
 
 test("options behind the image of a service are its command's", async (t) => {

@@ -11,7 +11,7 @@ import test from "ava";
 import { openEmbeddedStore } from "../../src/cluster/embedded-store.ts";
 import type { State } from "../../src/cluster/schema.ts";
 import { PlatformError, UserError } from "../../src/lib/errors.ts";
-import { networkRow, putNetwork } from "./rows.ts";
+import { networkRow, PUT_OLDER_SERVICE, putNetwork, SERVICE } from "./rows.ts";
 import { storeSuite } from "./store-suite.ts";
 
 const run = promisify(execFile);
@@ -33,6 +33,16 @@ async function loadFrom(directory: string): Promise<State> {
   await store.close();
   return state;
 }
+
+test("a service that was made with the PROXY protocol is loaded without it", async (t) => {
+  const directory = await temporaryDirectory();
+  const store = await openEmbeddedStore(directory);
+  await store.campaign();
+  await store.commit([PUT_OLDER_SERVICE], 1);
+  await store.close();
+  t.deepEqual([...(await loadFrom(directory)).services.values()], [SERVICE]);
+  await rm(directory, { recursive: true });
+});
 
 /** Runs the writer until it has acknowledged `count` commits, kills it, and answers the last one that it acknowledged. */
 async function writeUntilKilled(directory: string, count: number): Promise<number> {

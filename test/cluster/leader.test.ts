@@ -29,6 +29,14 @@ const create = (change: Partial<Extract<CommandInput, { type: "service.create" }
 
 const refusals: Refusal[] = [
   {
+    when: "a service asks for the PROXY protocol",
+    after: [web],
+    command: { ...search, proxyProtocol: true },
+    code: 400,
+    message: /^proxyProtocol: .*a task sees the client's own address/,
+    field: "proxyProtocol",
+  },
+  {
     when: "a name is no DNS label",
     after: [],
     command: { ...web, name: "a_b" },

@@ -1,5 +1,6 @@
 // Rows that a store can be filled with.
 import type { Change, Network } from "../../src/cluster/schema.ts";
+import { serviceRow } from "../api/fake-backend.ts";
 
 export function networkRow(i: number): Network {
   const id = `n${String(i).padStart(24, "0")}`;
@@ -10,3 +11,10 @@ export function networkRow(i: number): Network {
 export function putNetwork(i: number): Change {
   return { kind: "networks", key: networkRow(i).id, row: networkRow(i) };
 }
+
+/** A service as it is today, and as versions wrote it that had the PROXY protocol. */
+export const SERVICE = serviceRow("older");
+export const PUT_OLDER_SERVICE = {
+  ...{ kind: "services", key: SERVICE.id },
+  row: { ...SERVICE, proxyProtocol: true },
+} as Change;

@@ -6,7 +6,7 @@ import test from "ava";
 import { readSnapshot, type Snapshot, SnapshotWriter, writeSnapshot } from "../../src/cluster/snapshot-file.ts";
 import { applyChanges, emptyState } from "../../src/cluster/state.ts";
 import { createLog, silentLog } from "../../src/lib/log.ts";
-import { putNetwork } from "./rows.ts";
+import { PUT_OLDER_SERVICE, putNetwork, SERVICE } from "./rows.ts";
 
 const nodeId = "n".repeat(25);
 const snapshotOf = (revision: number): Snapshot => ({
@@ -27,6 +27,13 @@ test("what was written is read, and the next one replaces it whole", (t) =>
     await writeSnapshot(path, snapshotOf(2));
     t.deepEqual(await readSnapshot(path, silentLog), snapshotOf(2));
     t.deepEqual(await readdir(directory), ["snapshot"]);
+  }));
+
+test("a service that was made with the PROXY protocol is read without it", (t) =>
+  withFile(async (path) => {
+    await writeSnapshot(path, { nodeId, state: applyChanges(emptyState(), [PUT_OLDER_SERVICE], 1) });
+    t.true((await readFile(path, "utf8")).includes("proxyProtocol"));
+    t.deepEqual([...(await readSnapshot(path, silentLog))!.state.services.values()], [SERVICE]);
   }));
 
 test("of many snapshots at once the newest is on disk in the end", (t) =>

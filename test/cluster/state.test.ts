@@ -1,7 +1,7 @@
 // Drafts and the JSON form of states.
 import test from "ava";
 import { applyChanges, Draft, emptyState, parseChanges, stateFromJson, stateToJson } from "../../src/cluster/state.ts";
-import { networkRow, putNetwork } from "./rows.ts";
+import { networkRow, PUT_OLDER_SERVICE, putNetwork, SERVICE } from "./rows.ts";
 
 test("a draft's reads see what was written, and the state that it began from does not change", (t) => {
   const before = applyChanges(emptyState(), [putNetwork(1)], 7);
@@ -25,6 +25,11 @@ test("what was put and removed again is no change, so that nothing is committed 
 test("a state survives its JSON form", (t) => {
   const state = applyChanges(emptyState(), [putNetwork(1), putNetwork(2)], 9);
   t.deepEqual(stateFromJson(JSON.parse(JSON.stringify(stateToJson(state)))), state);
+});
+
+test("a change that an older leader tells, of a service with the PROXY protocol, is taken without it", (t) => {
+  const changes = parseChanges(JSON.parse(JSON.stringify([PUT_OLDER_SERVICE])));
+  t.deepEqual(changes, [{ kind: "services", key: SERVICE.id, row: SERVICE }]);
 });
 
 test("changes from outside are checked", (t) => {

@@ -7,7 +7,7 @@ import { ruleset } from "../../src/mesh/nftables.ts";
 import { changesOf, differing, forgetFlows, udpEntrances } from "../../src/mesh/nftables-mesh.ts";
 
 function port(protocol: MeshPort["protocol"], number: number, vip: string, address: string | null = null): MeshPort {
-  return { protocol, port: number, vip, address, proxyProtocol: false };
+  return { protocol, port: number, vip, address };
 }
 
 const DESIRED: DesiredMesh = {
@@ -16,7 +16,6 @@ const DESIRED: DesiredMesh = {
   vethPrefix: "ovl",
   vxlanPorts: [4789],
   ingressAddress: "10.192.0.2",
-  addresses: ["127.0.0.1", "192.0.2.11"],
   internal: [],
   ports: [port("tcp", 9200, "10.192.0.7"), port("udp", 53, "10.192.0.8"), port("tcp", 80, "10.192.0.9")],
 };

@@ -63,6 +63,40 @@ socket: ${lab().directory}/second.sock
   t.true(await answers(node1!));
 });
 
+/** Without one program of /usr/sbin, for all that is started after it. */
+const without = (program: string, place: string): string =>
+  `mkdir -p ${place} && mount --bind /usr/sbin ${place} && mount -t tmpfs none /usr/sbin && ` +
+  `ln -s ${place}/* /usr/sbin/ && rm /usr/sbin/${program}`;
+
+systemTest("an agent without nft says what to install and stops, with `mesh: off` too", async (t) => {
+  const host = await lab().addHost("bare", 90);
+  const { directory } = lab();
+  const path = join(directory, "bare.yaml");
+  for (const [hide, message] of [
+    [without("nft", `${directory}/sbin`), /'nft' is not installed.*apt-get install nftables/s],
+    ['mount --bind /bin/false "$(command -v nft)"', /nftables refused: nft list tables: exit status 1/],
+  ] as const) {
+    writeFileSync(
+      path,
+      `node: { name: bare, address: 192.0.2.90 }
+cluster: { managers: ["192.0.2.11:2377"] }
+mesh: off
+dataDir: ${directory}/bare
+socket: ${directory}/bare.sock
+`,
+    );
+    const start = `${hide} && exec ${process.execPath} dist/src/agent/main.js --config ${path}`;
+    const env = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }; // a package in node_modules/.bin is called nft, too
+    const { status, stderr } = await host.tryExec(["unshare", "--mount", "sh", "-c", start], {
+      timeoutMs: 60_000,
+      env,
+    });
+    t.true(status !== 0 && status !== 124, stderr);
+    t.regex(stderr, message);
+    t.notRegex(await host.exec(["ip", "-o", "link"]), /overlay0/);
+  }
+});
+
 for (const [how, stop] of [
   ["stopped", (node: LabNode) => node.stopAgent()],
   ["killed", (node: LabNode) => node.killAgent()],

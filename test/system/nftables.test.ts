@@ -14,7 +14,7 @@ const DESIRED = {
   vxlanPorts: [4789],
   ingressAddress: "10.192.0.2",
   internal: [],
-  ports: [{ protocol: "tcp", port: 9200, vip: VIP, address: null, proxyProtocol: false }],
+  ports: [{ protocol: "tcp", port: 9200, vip: VIP, address: null }],
 };
 
 /** Answers each connection with the client's address. */

@@ -5,11 +5,11 @@ import { systemClock } from "../../../src/lib/clock.ts";
 import { messageOf, PlatformError } from "../../../src/lib/errors.ts";
 import { createLog } from "../../../src/lib/log.ts";
 import { Links } from "../../../src/links/links.ts";
-import { createMesh } from "../../../src/mesh/mesh.ts";
+import { NftablesMesh } from "../../../src/mesh/nftables-mesh.ts";
 
 const log = createLog("info");
 const links = new Links({ log, clock: systemClock, device: "overlay0" });
-const mesh = await createMesh({ log, clock: systemClock });
+const mesh = new NftablesMesh({ log, clock: systemClock });
 
 /** A test's arguments are what these take; JSON has no types to check it by. */
 const calls: Record<string, (...args: never[]) => unknown> = {
