@@ -38,6 +38,10 @@ export class Background {
     return this.#child.pid!;
   }
 
+  get outputSoFar(): string {
+    return this.#output;
+  }
+
   /** What it wrote, once it has ended by itself. Throws when it failed. */
   async output(): Promise<string> {
     const status = await this.#ended;

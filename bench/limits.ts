@@ -25,4 +25,9 @@ export const LIMITS = {
   forwardingBackBusy: seconds(2, 1),
   namesBack: seconds(1.5, 0.5),
   namesBackBusy: seconds(3, 1),
+  namesFollowOwn: seconds(0.5, 0.1),
+  namesFollow: seconds(1, 0.5),
+  portsPublished: seconds(3, 1),
+  transferStalls: seconds(3, 1),
+  besideLoops: atMost(0.75, 0.3),
 } as const satisfies Record<string, Limit>;

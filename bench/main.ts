@@ -1,5 +1,6 @@
 // `npm run bench`: sets up nodes and containers in network namespaces, measures side by side, and takes all down again.
 import { messageOf, PlatformError } from "../src/lib/errors.ts";
+import { changeExperiments } from "./changes.ts";
 import { DnsServers, dnsExperiments } from "./dns.ts";
 import { documentResults } from "./document.ts";
 import { type Experiment, type Row, runExperiment } from "./experiment.ts";
@@ -11,6 +12,7 @@ import { startNebula } from "./nebula.ts";
 import { type BenchOptions, type Group, parseOptions, USAGE } from "./options.ts";
 import { Overlay } from "./overlay.ts";
 import { installPackages } from "./packages.ts";
+import { priorityExperiments } from "./priority.ts";
 import { Probes } from "./probes.ts";
 import { profile } from "./profile.ts";
 import { formatRows } from "./report.ts";
@@ -109,7 +111,8 @@ async function setUp(options: BenchOptions): Promise<Experiment[]> {
     await warmUp(second, probes);
     experiments.push(...scaleExperiments({ overlay, loaded: new Loaded(second, probes), probes, options }));
   }
-  experiments.push(...restartExperiments(overlay));
+  experiments.push(...restartExperiments(overlay), ...changeExperiments(overlay));
+  experiments.push(...priorityExperiments({ overlay, kernel, probes, options }));
   return experiments.filter(({ group }) => options.groups.includes(group));
 }
 

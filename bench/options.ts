@@ -2,7 +2,19 @@
 import { parseArgs } from "node:util";
 import { UserError } from "../src/lib/errors.ts";
 
-export const GROUPS = ["tcp", "udp", "rr", "cps", "dns", "ingress", "scale", "memory", "restart"] as const;
+export const GROUPS = [
+  "tcp",
+  "udp",
+  "rr",
+  "cps",
+  "dns",
+  "ingress",
+  "scale",
+  "memory",
+  "restart",
+  "changes",
+  "priority",
+] as const;
 export type Group = (typeof GROUPS)[number];
 
 export interface BenchOptions {

@@ -11,7 +11,7 @@ import type { Path } from "./path.ts";
 import { highestRate } from "./statistics.ts";
 
 const SOURCES = "bench/probes";
-const PROGRAMS = ["request-response", "datagrams", "connections"] as const;
+const PROGRAMS = ["request-response", "datagrams", "connections", "schedule"] as const;
 
 export const TCP_PORT = 5202;
 export const CONNECTIONS_PORT = 7002;
@@ -69,7 +69,7 @@ export class Probes {
 
   /** Microseconds that one byte takes there and back. */
   async requests({ from, to, address }: Path, count: number): Promise<Sample> {
-    const program = this.#program("request-response");
+    const program = this.program("request-response");
     await this.#serve(to, [program, "serve", `${REQUESTS_PORT}`], /ready/);
     const output = await from.exec([program, "ask", address, `${REQUESTS_PORT}`, `${count}`]);
     return JSON.parse(output) as { p50: number; p99: number };
@@ -77,7 +77,7 @@ export class Probes {
 
   /** New connections a second. */
   async connections({ from, to, address }: Path, seconds: number): Promise<Sample> {
-    const program = this.#program("connections");
+    const program = this.program("connections");
     await this.#serve(to, [program, "serve", `${CONNECTIONS_PORT}`], /ready/);
     const port = `${CONNECTIONS_PORT}`;
     const output = await from.exec([program, "open", address, port, `${CONNECTING_PROCESSES}`, `${seconds}`]);
@@ -106,8 +106,13 @@ export class Probes {
 
   /** Leaves `sources` times `ports` flows in the tables along the path, by one datagram each. */
   async spreadFlows({ from, address }: Path, sources: number, ports: number): Promise<void> {
-    const argv = [this.#program("datagrams"), "spread", address, `${sources}`, `${ports}`, `${SPREAD_RATE}`];
+    const argv = [this.program("datagrams"), "spread", address, `${sources}`, `${ports}`, `${SPREAD_RATE}`];
     await from.exec(argv);
+  }
+
+  /** The path of a compiled program. */
+  program(name: (typeof PROGRAMS)[number]): string {
+    return join(this.#directory, name);
   }
 
   async close(): Promise<void> {
@@ -120,7 +125,7 @@ export class Probes {
     seconds: number,
     rate: number,
   ): Promise<{ sent: number; received: number; seconds: number }> {
-    const program = this.#program("datagrams");
+    const program = this.program("datagrams");
     const port = `${DATAGRAMS_PORT}`;
     const receiver = await Background.start(to, [program, "receive", port, `${IDLE_MS}`], /ready/);
     const argv = [program, "send", address, port, `${DATAGRAM_BYTES}`, `${seconds}`, `${Math.round(rate)}`];
@@ -133,9 +138,5 @@ export class Probes {
   async #serve(host: LabHost, argv: readonly string[], ready: RegExp): Promise<void> {
     const key = `${host.netns} ${argv.join(" ")}`;
     if (!this.#servers.has(key)) this.#servers.set(key, await Background.start(host, argv, ready));
-  }
-
-  #program(name: (typeof PROGRAMS)[number]): string {
-    return join(this.#directory, name);
   }
 }

@@ -33,5 +33,5 @@ function ratioText({ ratio }: Row): string {
 }
 
 function limitText({ atMost, of }: Limit, wanted: number): string {
-  return `${atMost ? "<=" : ">="} ${wanted.toFixed(of === "ratio" ? 2 : 0)}`;
+  return `${atMost ? "<=" : ">="} ${of === "ratio" ? wanted.toFixed(2) : wanted}`;
 }

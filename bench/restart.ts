@@ -1,11 +1,11 @@
 // How long a node carries nothing and answers no names after its agent was killed and started again at once: quiet, and
 // beside loops that keep every processor busy, each in a session of its own.
-import { type ChildProcess, spawn } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import type { LabHost, LabNode } from "../test/system/lab.ts";
 import { networkOf } from "../test/system/listings.ts";
 import { Background } from "./background.ts";
+import { BusyLoops } from "./busy-loops.ts";
 import type { Experiment, Sample } from "./experiment.ts";
 import { LIMITS } from "./limits.ts";
 import { NETWORK, type Overlay } from "./overlay.ts";
@@ -31,7 +31,7 @@ function restartExperiment(
   loops: number,
   limits: { forwarding: (typeof LIMITS)["forwardingBack"]; names: (typeof LIMITS)["namesBack"] },
 ): Experiment {
-  let busy: ChildProcess[] = [];
+  const busy = new BusyLoops();
   return {
     group: "restart",
     title: `the agent is killed and started again, ${title}`,
@@ -40,17 +40,9 @@ function restartExperiment(
       { id: "without names", unit: "s", digits: 2, limit: limits.names },
     ],
     contenders: [{ name: "overlayd", measure: () => restart(overlay) }],
-    before: async () => {
-      busy = Array.from({ length: loops }, busyLoop);
-    },
-    after: async () => {
-      for (const loop of busy) loop.kill("SIGKILL");
-    },
+    before: async () => busy.start(loops),
+    after: () => busy.stop(),
   };
-}
-
-function busyLoop(): ChildProcess {
-  return spawn("sh", ["-c", "while :; do :; done"], { stdio: "ignore", detached: true }); // detached: by setsid(2)
 }
 
 /** Of the first node, which leads. Throws when a link was made anew. */

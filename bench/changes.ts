@@ -1,0 +1,181 @@
+// How soon a change is in force: names follow a task that dies and a node that is lost, ports are published, a transfer
+// goes on after an agent was killed.
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { waitFor } from "../test/system/command.ts";
+import type { LabNode } from "../test/system/lab.ts";
+import { addressOf, networkOf, processOf, untilRunning } from "../test/system/listings.ts";
+import { Background } from "./background.ts";
+import type { Experiment, Sample } from "./experiment.ts";
+import { LIMITS } from "./limits.ts";
+import { NETWORK, type Overlay, startService } from "./overlay.ts";
+import { TCP_PORT } from "./probes.ts";
+
+const WATCH_NAME = fileURLToPath(new URL("../test/system/programs/watch-name.js", import.meta.url));
+const MORTAL = "mortal";
+const PAIR = "pair";
+const PORTS = 500;
+const FIRST_PORT = 20_000;
+const TRANSFER_SECONDS = 8;
+const KILLED_AFTER_MS = 2000;
+const INTERVAL_SECONDS = 0.1;
+
+export function changeExperiments(overlay: Overlay): Experiment[] {
+  const [node1, node2] = overlay.lab.nodes as [LabNode, LabNode];
+  const alone = (title: string, metrics: Experiment["metrics"], measure: () => Promise<Sample>): Experiment => {
+    return { group: "changes", title, metrics, contenders: [{ name: "overlayd", measure }] };
+  };
+  return [
+    {
+      ...alone(
+        "a task dies: its address is gone from the answers",
+        [
+          { id: "on its node", unit: "s", digits: 3, limit: LIMITS.namesFollowOwn },
+          { id: "on the other", unit: "s", digits: 3, limit: LIMITS.namesFollow },
+        ],
+        () => taskDies([node1, node2]),
+      ),
+      before: async () => {
+        await startService(node1, { name: MORTAL, on: node1, command: ["sleep", "infinity"] });
+      },
+      after: async () => {
+        await node1.ctl("service", "rm", MORTAL);
+      },
+    },
+    {
+      ...alone(
+        "a node is lost: its task's address is gone from the answers",
+        [{ id: "on the other", unit: "s", digits: 3, limit: LIMITS.namesFollow }],
+        () => nodeIsLost(node1, node2),
+      ),
+      before: async () => {
+        // A task that is nobody's last one: the last stays in the answers while its node is not given up.
+        const spread = ["--replicas", "2", "--network", NETWORK, "--", "sleep", "infinity"];
+        await node1.ctl("service", "create", "--name", PAIR, ...spread);
+      },
+      after: async () => {
+        await node1.ctl("service", "rm", PAIR);
+      },
+    },
+    alone(
+      `${2 * PORTS} ports are published`,
+      [{ id: "in force on both nodes", unit: "s", digits: 2, limit: LIMITS.portsPublished }],
+      () => portsArePublished(node1),
+    ),
+    alone(
+      "a transfer while the agent of its node is killed and started again",
+      [{ id: "nothing arrives for", unit: "s", digits: 1, limit: LIMITS.transferStalls }],
+      () => transferGoesOn(overlay),
+    ),
+  ];
+}
+
+interface Answer {
+  at: number;
+  addresses: readonly string[];
+}
+
+/** Answers for a name on a node's gateway, since it was asked for again and again. */
+class Watch {
+  readonly #asker: Background;
+
+  static async start(node: LabNode, name: string): Promise<Watch> {
+    const { gateway } = await networkOf(node, NETWORK);
+    return new Watch(await Background.start(node, [process.execPath, WATCH_NAME, gateway, name], /./));
+  }
+
+  private constructor(asker: Background) {
+    this.#asker = asker;
+  }
+
+  /** The first answer since `from` that has the address, or has it not. */
+  until(address: string, has: boolean, from = 0): Promise<Answer> {
+    const isIt = ({ at, addresses }: Answer): boolean => at >= from && addresses.includes(address) === has;
+    return waitFor(() => this.#answers().find(isIt), { what: `answers ${has ? "with" : "without"} ${address}` });
+  }
+
+  stop(): Promise<void> {
+    return this.#asker.stop();
+  }
+
+  #answers(): Answer[] {
+    const lines = this.#asker.outputSoFar.split("\n").slice(0, -1);
+    return lines.map((line) => JSON.parse(line) as Answer);
+  }
+}
+
+async function taskDies([node1, node2]: readonly [LabNode, LabNode]): Promise<Sample> {
+  const [task] = await untilRunning(node1, MORTAL, 1);
+  const address = addressOf(task!);
+  const watches = [await Watch.start(node1, `tasks.${MORTAL}`), await Watch.start(node2, `tasks.${MORTAL}`)] as const;
+  try {
+    for (const watch of watches) await watch.until(address, true);
+    const killedAt = Date.now();
+    process.kill(await processOf(task!), "SIGKILL");
+    const [own, other] = await Promise.all(watches.map((watch) => watch.until(address, false, killedAt)));
+    await Promise.all(watches.map((watch) => watch.until(address, true, Math.max(own!.at, other!.at))));
+    return { "on its node": (own!.at - killedAt) / 1000, "on the other": (other!.at - killedAt) / 1000 };
+  } finally {
+    for (const watch of watches) await watch.stop();
+  }
+}
+
+async function nodeIsLost(node1: LabNode, node2: LabNode): Promise<Sample> {
+  const task = (await untilRunning(node1, PAIR, 2)).find(({ node }) => node === node2.name);
+  if (task === undefined) throw new Error(`no task of '${PAIR}' runs on ${node2.name}`);
+  const address = addressOf(task);
+  const watch = await Watch.start(node1, `tasks.${PAIR}`);
+  try {
+    await watch.until(address, true);
+    const killedAt = Date.now();
+    await node2.killAgent();
+    const gone = await watch.until(address, false, killedAt);
+    await node2.startAgent();
+    await watch.until(address, true, gone.at);
+    return { "on the other": (gone.at - killedAt) / 1000 };
+  } finally {
+    if (!node2.agentRuns()) await node2.startAgent();
+    await watch.stop();
+  }
+}
+
+async function portsArePublished(node: LabNode): Promise<Sample> {
+  const range = `${FIRST_PORT}-${FIRST_PORT + PORTS - 1}`;
+  const ports = ["-p", `${range}:${range}`, "-p", `${range}:${range}/udp`];
+  const name = "ports";
+  const began = performance.now();
+  await node.ctl(
+    "service",
+    "create",
+    "--name",
+    name,
+    "--replicas",
+    "0",
+    "--network",
+    NETWORK,
+    ...ports,
+    "--",
+    "sleep",
+    "infinity",
+  );
+  const seconds = (performance.now() - began) / 1000;
+  await node.ctl("service", "rm", name);
+  return { "in force on both nodes": seconds };
+}
+
+async function transferGoesOn({ lab, vip }: Overlay): Promise<Sample> {
+  const node = lab.nodes[0] as LabNode;
+  const options = ["-t", `${TRANSFER_SECONDS}`, "-i", `${INTERVAL_SECONDS}`, "-J"];
+  const transfer = vip.from.exec(["iperf3", "-c", vip.address, "-p", `${TCP_PORT}`, ...options]);
+  await delay(KILLED_AFTER_MS);
+  await node.killAgent();
+  await node.startAgent();
+  const { intervals } = JSON.parse(await transfer) as { intervals: { sum: { bytes: number; seconds: number } }[] };
+  let stalled = 0;
+  let longest = 0;
+  for (const { sum } of intervals) {
+    stalled = sum.bytes === 0 ? stalled + sum.seconds : 0;
+    longest = Math.max(longest, stalled);
+  }
+  return { "nothing arrives for": longest };
+}

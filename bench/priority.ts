@@ -1,0 +1,145 @@
+// Requests to the other node and back beside busy loops, by what the data path's threads and their session are given:
+// what `datapath.priority` gives, nothing, and what else the kernel has; and what the loops have left.
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { run } from "../test/system/command.ts";
+import { BusyLoops } from "./busy-loops.ts";
+import { cpuSeconds } from "./cpu.ts";
+import { CpuGroup } from "./cpu-group.ts";
+import type { Contender, Experiment, Limit, Metric, Sample } from "./experiment.ts";
+import type { KernelVxlan } from "./kernel-vxlan.ts";
+import { LIMITS } from "./limits.ts";
+import type { BenchOptions } from "./options.ts";
+import type { Overlay } from "./overlay.ts";
+import type { Path } from "./path.ts";
+import type { Probes } from "./probes.ts";
+
+const LOOPS = 4;
+const REQUESTS = 8000;
+const QUICK_REQUESTS = 1500;
+const NICE = -10;
+const SHORT_SLICE_MICROS = 100;
+/** As `docker run --cpu-shares 8192`, or `CPUWeight=800`. */
+const HEAVY = 8;
+
+export interface PriorityBed {
+  overlay: Overlay;
+  kernel: KernelVxlan;
+  probes: Probes;
+  options: BenchOptions;
+}
+
+/** What the agents are given; what is left out is an ordinary program's. */
+interface Given {
+  nice?: number;
+  /** Of the agents' sessions. */
+  sessionNice?: number;
+  roundRobin?: boolean;
+  sliceMicros?: number;
+  /** Of the agents' cgroup. */
+  weight?: number;
+}
+
+interface Place {
+  title: string;
+  /** Cgroups that the loops and the agents are put into; left out: they stay where they are. */
+  loopsGroup?: string;
+  agentsGroup?: string;
+  givens: readonly (readonly [name: string, given: Given])[];
+  limit?: Limit;
+}
+
+const PRIORITY: Given = { nice: NICE, sessionNice: NICE };
+const OWN = ["datapath.priority: 10", PRIORITY] as const;
+const ORDINARY = ["as ordinary programs", {}] as const;
+const THREAD_ALONE = ["nice -10, not their sessions", { nice: NICE }] as const;
+const SHORT_SLICES = ["slices of 0.1 ms", { sliceMicros: SHORT_SLICE_MICROS }] as const;
+const ROUND_ROBIN = ["SCHED_RR", { roundRobin: true }] as const;
+const WEIGHED = ["nice -10, and 8 times the weight", { nice: NICE, weight: HEAVY }] as const;
+
+const PLACES: readonly Place[] = [
+  {
+    title: "loops in sessions of their own",
+    givens: [OWN, ORDINARY, THREAD_ALONE, SHORT_SLICES, ROUND_ROBIN],
+    limit: LIMITS.besideLoops,
+  },
+  {
+    title: "loops in a cgroup",
+    loopsGroup: "bench-loops",
+    givens: [OWN, ORDINARY, THREAD_ALONE, SHORT_SLICES, ROUND_ROBIN],
+    limit: LIMITS.besideLoops,
+  },
+  {
+    title: "loops in a cgroup, the agents in another as in containers",
+    loopsGroup: "bench-loops",
+    agentsGroup: "bench-agents",
+    // Without SCHED_RR: a new cgroup has no time for it, and the kernel refuses it.
+    givens: [OWN, ORDINARY, WEIGHED, SHORT_SLICES],
+  },
+];
+
+export function priorityExperiments(bed: PriorityBed): Experiment[] {
+  return PLACES.map((place) => priorityExperiment(bed, place));
+}
+
+function priorityExperiment(bed: PriorityBed, place: Place): Experiment {
+  const { overlay, kernel, probes, options } = bed;
+  const count = options.quick ? QUICK_REQUESTS : REQUESTS;
+  const loops = new BusyLoops();
+  let loopsGroup: CpuGroup | undefined;
+  let agentsGroup: CpuGroup | undefined;
+  const measure = async (path: Path): Promise<Sample> => {
+    const began = performance.now();
+    const before = cpuSeconds(loops.pids).agents;
+    const sample = await probes.requests(path, count);
+    const seconds = (performance.now() - began) / 1000;
+    return { ...sample, "left to the loops": (cpuSeconds(loops.pids).agents - before) / seconds };
+  };
+  const contenders: Contender[] = place.givens.map(([name, given]) => ({
+    name,
+    measure: async () => {
+      await give(bed, given);
+      agentsGroup?.weigh(given.weight ?? 1);
+      return measure(overlay.direct);
+    },
+  }));
+  const p99: Metric = { id: "p99", unit: "us", digits: 0 };
+  return {
+    group: "priority",
+    title: `request and response beside ${LOOPS} busy ${place.title}`,
+    metrics: [
+      { id: "p50", unit: "us", digits: 0 },
+      place.limit === undefined ? p99 : { ...p99, limit: place.limit },
+      { id: "left to the loops", unit: "processors", digits: 2, alone: true },
+    ],
+    contenders: [...contenders, { name: "kernel VXLAN", measure: () => measure(kernel.direct) }],
+    before: async () => {
+      loops.start(LOOPS);
+      if (place.loopsGroup !== undefined) loopsGroup = new CpuGroup(place.loopsGroup, loops.pids);
+      if (place.agentsGroup !== undefined) agentsGroup = new CpuGroup(place.agentsGroup, overlay.agents());
+    },
+    after: async () => {
+      await give(bed, PRIORITY);
+      await loops.stop();
+      loopsGroup?.remove();
+      agentsGroup?.remove();
+    },
+  };
+}
+
+/** Sets the data path's threads and the agents' sessions from outside, as the agents do it for themselves. */
+async function give({ overlay, probes }: PriorityBed, given: Given): Promise<void> {
+  const { nice = 0, sessionNice = 0, sliceMicros = 0, roundRobin = false } = given;
+  const policy = roundRobin ? ["rr", "1", "0"] : ["other", `${nice}`, `${sliceMicros}`];
+  const agents = overlay.agents();
+  await run([probes.program("schedule"), ...policy, ...agents.flatMap(workersOf)]);
+  for (const pid of agents) {
+    const autogroup = `/proc/${pid}/autogroup`;
+    if (existsSync(autogroup)) writeFileSync(autogroup, `${sessionNice}`);
+  }
+}
+
+/** The thread ids of an agent's data path. */
+function workersOf(pid: number): string[] {
+  const tasks = `/proc/${pid}/task`;
+  return readdirSync(tasks).filter((tid) => readFileSync(`${tasks}/${tid}/comm`, "utf8").startsWith("datapath-"));
+}
