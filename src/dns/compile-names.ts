@@ -12,6 +12,8 @@ import {
 } from "./names.ts";
 
 const NO_PORTS: Ports = new Set();
+/** RFC 1035 section 2.3.4: 255 bytes, of which text shows two less. */
+const MAX_NAME_CHARS = 253;
 const DEFAULTS: NamesOptions = { domain: "overlay", ttlSeconds: 5, pool: "10.192.0.0/10" };
 
 /**
@@ -24,7 +26,7 @@ export function compileNames(
   unreachable: ReadonlySet<Ipv4> = new Set(),
 ): Names {
   const chosen = { ...DEFAULTS, ...options };
-  const building = new Building(state, chosen.ttlSeconds, unreachable);
+  const building = new Building(state, chosen, unreachable);
   building.addAskers();
   for (const service of state.services.values()) building.addService(service);
   for (const service of state.services.values()) building.addServiceAliases(service);
@@ -43,11 +45,15 @@ export function compileNames(
   return building.finish(chosen);
 }
 
-/** The first is its name in reverse: its own, Docker's, or the beginning of its id. */
-function namesOf({ id, name, attachment }: Endpoint): [string, ...string[]] {
+/** The first that is not too long with network and domain is its name in reverse: its own, Docker's, or its id's. */
+function namesOf(endpoint: Endpoint): string[] {
+  const { name, attachment } = endpoint;
   const names = [...(name === null ? [] : [name]), ...namesOfAttachment(attachment)];
-  const [first = id.slice(0, 12), ...others] = names;
-  return [first, ...others];
+  return names.length === 0 ? [shortId(endpoint)] : names;
+}
+
+function shortId({ id }: Endpoint): string {
+  return id.slice(0, 12);
 }
 
 function namesOfAttachment(attachment: Attachment | null): string[] {
@@ -64,6 +70,7 @@ interface NetworkBuilding extends NetworkNames {
   readonly entries: Map<string, NameEntry>;
   readonly qualified: Map<string, NameEntry>;
   readonly parents: Set<string>;
+  readonly qualifiedParents: Set<string>;
   readonly hostsByName: Map<string, Host[]>;
   /** Names of `entries` that several may have. */
   readonly shared: Set<string>;
@@ -84,8 +91,11 @@ class Building {
   readonly #tasksByService: ReadonlyMap<string, Task[]>;
   readonly #unreachable: ReadonlySet<string>;
 
-  constructor(state: State, ttlSeconds: number, unreachable: ReadonlySet<Ipv4>) {
+  readonly #domain: string;
+
+  constructor(state: State, { ttlSeconds, domain }: NamesOptions, unreachable: ReadonlySet<Ipv4>) {
     this.#state = state;
+    this.#domain = domain;
     this.#plain = { ttlSeconds, ports: NO_PORTS, labels: [] };
     this.#networks = [...state.networks.values()].map(startNetwork).sort(byName);
     this.#networksById = new Map(this.#networks.map((network) => [network.id, network]));
@@ -151,10 +161,11 @@ class Building {
     if (attachment !== null && this.#state.statuses.get(id)?.state !== "running") return;
     const network = this.#networksById.get(networkId);
     if (network === undefined) return;
-    const names = namesOf(endpoint);
-    for (const name of names) addHost(network, name, endpoint);
+    for (const name of namesOf(endpoint)) addHost(network, name, endpoint);
     const { ttlSeconds } = this.#plain;
-    this.#nameByAddress.set(ipv4(address), { network, name: names[0].toLowerCase(), ttlSeconds });
+    const mostChars = MAX_NAME_CHARS - `.${network.name}.${this.#domain}`.length;
+    const name = namesOf(endpoint).find(({ length }) => length <= mostChars) ?? shortId(endpoint);
+    this.#nameByAddress.set(ipv4(address), { network, name: name.toLowerCase(), ttlSeconds });
   }
 
   addTaskAliases(task: Task): void {
@@ -247,6 +258,8 @@ function share(network: NetworkBuilding, name: string, entry: NameEntry): void {
   const before = network.entries.get(name);
   if (before !== undefined && !network.shared.has(name)) return;
   network.shared.add(name);
+  for (let dot = name.indexOf("."); dot >= 0; dot = name.indexOf(".", dot + 1))
+    network.qualifiedParents.add(name.slice(dot + 1));
   network.entries.set(name, before === undefined ? entry : merged(before, entry));
 }
 
@@ -263,6 +276,7 @@ function startNetwork(network: Network): NetworkBuilding {
     entries: new Map(),
     qualified: new Map(),
     parents: new Set(),
+    qualifiedParents: new Set(),
     hostsByName: new Map(),
     shared: new Set(),
   };

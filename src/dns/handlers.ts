@@ -3,7 +3,7 @@ import { type Cidr, type Ipv4, ipv4, maskOf, parseIpv4 } from "../lib/ip.ts";
 import type { Random } from "../lib/random.ts";
 import { type Answer, codeOnly, type DnsRecord, type Query, Rcode, Type } from "./codec.ts";
 import type { Forwarder } from "./forward.ts";
-import type { Asker, Names, NetworkNames } from "./names.ts";
+import { type Asker, beforeNetwork, type Names, type NetworkNames } from "./names.ts";
 
 export type Handler = (query: Query, asker: Asker) => Answer | Promise<Answer> | undefined;
 
@@ -146,28 +146,31 @@ const denyOwnForms: Handler = (query, asker) => {
   const { names, networks } = asker;
   const host = query.name.replace(/^(_[^.]+\.)+/, "");
   if (host === "") return undefined; // the root
-  const labels = host.split(".");
-  const isOwn = isUnder(networks, labels) || isTasks(labels) || isElsewhere(host, labels, names);
-  if (!isOwn && (labels.length > 1 || (host === query.name && ASKED_OF_TLDS.has(query.type)))) return undefined;
+  const isOwn = isUnder(networks, host) || isTasks(host) || isElsewhere(host, names);
+  const isSingle = !host.includes(".");
+  if (!isOwn && (!isSingle || (host === query.name && ASKED_OF_TLDS.has(query.type)))) return undefined;
   // There are names below `arpa`, and below those that the domain is under: RFC 8020.
   const isParent = query.name === "arpa" || names.domain.endsWith(`.${query.name}`);
   return negative(isParent ? Rcode.NoError : Rcode.NXDomain, "", asker);
 };
 
 /** Or a name that the outside has would stand in for one that is gone. */
-function isUnder(networks: readonly NetworkNames[], labels: readonly string[]): boolean {
-  return networks.some(({ name }) => name === labels.at(-1));
+function isUnder(networks: readonly NetworkNames[], host: string): boolean {
+  return networks.some((network) => network.name === host || beforeNetwork(host, network) !== undefined);
 }
 
 /** `tasks.x` or `x.1`. */
-function isTasks(labels: readonly string[]): boolean {
-  return (labels.length === 2 && labels[0] === "tasks") || /^\d+$/.test(labels.at(-1)!);
+function isTasks(host: string): boolean {
+  return /^tasks\.[^.]+$|(^|\.)\d+$/.test(host);
 }
 
 /** On a network that the asker is not on. Another name there may be one of the outside: `app` and `dev` are domains too. */
-function isElsewhere(host: string, labels: readonly string[], names: Names): boolean {
-  if (!isUnder(names.networks, labels)) return false;
-  return labels.length === 1 || isTasks(labels.slice(0, -1)) || names.find(host, names.networks) !== undefined;
+function isElsewhere(host: string, names: Names): boolean {
+  return names.networks.some((network) => {
+    const before = beforeNetwork(host, network);
+    if (before === undefined) return network.name === host;
+    return isTasks(before) || names.find(host, [network]) !== undefined;
+  });
 }
 
 function wantsAddress({ type }: Query): boolean {

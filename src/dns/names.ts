@@ -45,6 +45,8 @@ export interface NetworkNames {
   readonly qualified: ReadonlyMap<string, NameEntry>;
   /** What is no name itself, with names below it: `1` of `search.1`. */
   readonly parents: ReadonlySet<string>;
+  /** As parents, but only before `.<network>` or `.<domain>`, for alone they are the outside's: `example` of `db.example`. */
+  readonly qualifiedParents: ReadonlySet<string>;
 }
 
 export interface Found {
@@ -132,15 +134,14 @@ export class Names {
 
   /** Whether there are names below `name`, which is none itself. */
   isParent(name: string, networks: readonly NetworkNames[]): boolean {
-    const relative = this.isUnderDomain(name) ? this.#withoutDomain(name) : name;
-    const dot = relative.lastIndexOf(".");
-    const suffix = relative.slice(dot + 1);
-    return networks.some(
-      (network) =>
-        network.name === relative ||
-        network.parents.has(relative) ||
-        (network.name === suffix && network.parents.has(relative.slice(0, dot))),
-    );
+    const isQualified = this.isUnderDomain(name);
+    const relative = isQualified ? this.#withoutDomain(name) : name;
+    return networks.some((network) => {
+      const before = beforeNetwork(relative, network);
+      if (before !== undefined) return isParentOn(network, before, true);
+      if (network.name === relative || isParentOn(network, relative, isQualified)) return true;
+      return isQualified && network.name.endsWith(`.${relative}`);
+    });
   }
 
   #withoutDomain(name: string): string {
@@ -182,18 +183,25 @@ function inOrder(networks: readonly NetworkNames[], gateway: Ipv4): readonly Net
   return asked === undefined ? networks : [asked, ...networks.filter((network) => network !== asked)];
 }
 
+/** What stands before `.<network>`; undefined: `name` does not end so. */
+export function beforeNetwork(name: string, network: NetworkNames): string | undefined {
+  const dot = name.length - network.name.length - 1;
+  return dot > 0 && name[dot] === "." && name.endsWith(network.name) ? name.slice(0, dot) : undefined;
+}
+
+function isParentOn(network: NetworkNames, relative: string, isQualified: boolean): boolean {
+  return network.parents.has(relative) || (isQualified && network.qualifiedParents.has(relative));
+}
+
+/** What ends in a network's name first: an alias such as `search.web` takes no name of the cluster's. */
 function findRelative(name: string, networks: readonly NetworkNames[]): Found | undefined {
   for (const network of networks) {
-    const entry = network.entries.get(name);
+    const before = beforeNetwork(name, network);
+    const entry = before === undefined ? undefined : (network.entries.get(before) ?? network.qualified.get(before));
     if (entry !== undefined) return { network, entry };
   }
-  const dot = name.lastIndexOf(".");
-  if (dot < 0) return undefined;
-  const relative = name.slice(0, dot);
-  const suffix = name.slice(dot + 1);
   for (const network of networks) {
-    if (network.name !== suffix) continue;
-    const entry = network.entries.get(relative) ?? network.qualified.get(relative);
+    const entry = network.entries.get(name);
     if (entry !== undefined) return { network, entry };
   }
   return undefined;
