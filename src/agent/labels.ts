@@ -2,7 +2,7 @@
 //   overlayd.network=web   overlayd.service=search   overlayd.publish=9200:9200,53:53/udp   overlayd.alias=a,b
 //   overlayd.name=db       overlayd.ip=10.192.16.9   overlayd.node=node1
 import type { AskedPortInput } from "../cluster/commands.ts";
-import { Alias, Name } from "../cluster/schema.ts";
+import { Alias, DottedName, Name } from "../cluster/schema.ts";
 import { messageOf } from "../lib/errors.ts";
 import { parseIpv4 } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
@@ -69,7 +69,7 @@ export function readLabels(labels: Readonly<Record<string, string>>): Attachment
     network: values.network ?? null,
     service: values.service === undefined ? null : checked("service", values.service, Name),
     ports: publishedIn(values.publish),
-    name: values.name === undefined ? null : checked("name", values.name, Name),
+    name: values.name === undefined ? null : checked("name", values.name, DottedName),
     aliases: listOf(values.alias).map((alias) => checked("alias", alias, Alias)),
     address: values.ip ?? null,
   };

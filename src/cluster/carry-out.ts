@@ -6,7 +6,7 @@ import { addExternal, removeExternal } from "./external.ts";
 import { createNetwork, removeNetwork } from "./networks.ts";
 import { type NodeContext, removeNode, setAvailability } from "./nodes.ts";
 import type { ReservedPort } from "./publishing.ts";
-import { requireUnreserved } from "./reserved-names.ts";
+import { requireUnreserved, withoutReserved } from "./reserved-names.ts";
 import { createService, removeService, scaleService } from "./services.ts";
 import type { Draft } from "./state.ts";
 
@@ -17,9 +17,10 @@ export interface CommandContext extends NodeContext {
 }
 
 /** The id of the row that was made, changed or removed. Throws UserError. */
-export function carryOut(draft: Draft, command: Command, context: CommandContext): string {
+export function carryOut(draft: Draft, asked: Command, context: CommandContext): string {
   const { now, newId, pool, reservedPorts } = context;
-  requireUnreserved(command, context.domain);
+  requireUnreserved(asked, context.domain);
+  const command = withoutReserved(asked, context.domain);
   switch (command.type) {
     case "network.create":
       return createNetwork(draft, command, pool, now, newId);

@@ -8,6 +8,7 @@ import {
   DEFAULT_DNS_TTL_SECONDS,
   DEFAULT_STOP_GRACE_MS,
   DnsTtl,
+  DottedName,
   Id,
   Mac,
   Name,
@@ -50,7 +51,7 @@ export type AskedPortInput = z.input<typeof AskedPort>;
 export const Command = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("network.create"),
-    name: Name,
+    name: DottedName,
     subnet: Subnet.optional(),
     internal: z.boolean().default(false),
   }),
@@ -88,7 +89,7 @@ export const Command = z.discriminatedUnion("type", [
     type: z.literal("endpoint.create"),
     node: Id,
     network: z.string(),
-    name: Name.nullable().default(null),
+    name: DottedName.nullable().default(null),
     address: Address.optional(),
   }),
   z.object({ type: z.literal("endpoint.remove"), id: z.string() }),
@@ -96,7 +97,7 @@ export const Command = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("external.add"),
     network: z.string(),
-    name: Name.nullable().default(null),
+    name: DottedName.nullable().default(null),
     address: Address,
     mac: Mac,
     vtep: Address,
@@ -112,7 +113,7 @@ export const Command = z.discriminatedUnion("type", [
     image: z.string().nullable().default(null),
     /** null: the service's, or `default`. */
     network: z.string().nullable().default(null),
-    name: Name.nullable().default(null),
+    name: DottedName.nullable().default(null),
     aliases: z.array(Alias).max(100, "at most 100 aliases").default([]),
     /** As aliases, where no service has that name. */
     hostNames: z.array(Alias).max(100).default([]),

@@ -26,8 +26,8 @@ export function createFirstNetworks(draft: Draft, pool: Cidr, now: number, newId
 export function createNetwork(draft: Draft, command: Create, pool: Cidr, now: number, newId: () => string): string {
   const { name, internal } = command;
   requireNewName("network", draft.state.networks, name);
-  if (/^\d+$/.test(name)) {
-    throw new UserError(400, `a network cannot be named '${name}': SERVICE.${name} is the name of a task`, {
+  if (/(^|\.)\d+$/.test(name)) {
+    throw new UserError(400, `a network cannot be named '${name}': names that end in a number are those of tasks`, {
       field: "name",
     });
   }

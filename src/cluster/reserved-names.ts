@@ -3,31 +3,50 @@ import { UserError } from "../lib/errors.ts";
 import type { Command } from "./commands.ts";
 
 /** By name, what it is in DNS. */
-const RESERVED: Readonly<Record<string, string>> = {
-  tasks: "a service's tasks are named with it",
-  ns: "it is the name server's",
-  arpa: "it is what addresses are named with", // RFC 3172
-  localhost: "it is every host's own", // RFC 6761 section 6.3
-  invalid: "it is no name anywhere", // RFC 6761 section 6.4
-  onion: "it is Tor's", // RFC 7686
-};
+const RESERVED: ReadonlyMap<string, string> = new Map([
+  ["tasks", "a service's tasks are named with it"],
+  ["ns", "it is the name server's"],
+  ["arpa", "it is what addresses are named with"], // RFC 3172
+  ["localhost", "it is every host's own"], // RFC 6761 section 6.3
+  ["invalid", "it is no name anywhere"], // RFC 6761 section 6.4
+  ["onion", "it is Tor's"], // RFC 7686
+]);
+/** Those that reserve all names under them too. */
+const TOP_LEVEL: ReadonlySet<string> = new Set(["arpa", "localhost", "invalid", "onion"]);
 
-/** What inet_aton(3), and so most programs, read as an address. A network's name is never looked up alone. */
-const ADDRESS = /^(\d+|0x[0-9a-f]+)$/i;
+/** What inet_aton(3), and so most programs, read as an address; and SERVICE.SLOT is a task. */
+const NUMBER = /(^|\.)(\d+|0x[0-9a-f]+)$/i;
 
 /** `domain`: what every name of the cluster is found under. Throws UserError 400. */
 export function requireUnreserved(command: Command, domain: string): void {
   for (const { name, field } of namesOf(command)) {
-    const reason = name.toLowerCase() === domain.toLowerCase() ? "it is the cluster's domain" : reasonOf(name);
-    if (reason !== undefined) throw new UserError(400, `'${name}' is a name of DNS itself: ${reason}`, { field });
-    if (command.type !== "network.create" && ADDRESS.test(name))
-      throw new UserError(400, `'${name}' is found by nobody: programs read it as an address`, { field });
+    const fault = faultOf(name, domain);
+    if (fault !== undefined) throw new UserError(400, fault, { field });
+    if (NUMBER.test(name) && command.type !== "network.create")
+      throw new UserError(400, `'${name}' is found by nobody: programs read it as an address, or as a task`, { field });
   }
 }
 
-function reasonOf(name: string): string | undefined {
-  const key = name.toLowerCase();
-  return Object.hasOwn(RESERVED, key) ? RESERVED[key] : undefined;
+/** The command, without what Docker calls its container when that is reserved: then it is not found by it. */
+export function withoutReserved(command: Command, domain: string): Command {
+  if (command.type !== "attach") return command;
+  const isFree = (name: string) => faultOf(name, domain) === undefined && !(name.includes(".") && NUMBER.test(name));
+  return { ...command, hostNames: command.hostNames.filter(isFree) };
+}
+
+function faultOf(name: string, domain: string): string | undefined {
+  const lower = name.toLowerCase();
+  const labels = lower.split(".");
+  const last = labels.at(-1)!;
+  const isUnder = (other: string) => lower === other || lower.endsWith(`.${other}`);
+  const own = isUnder(domain.toLowerCase()) ? "it is of the cluster's domain" : undefined;
+  const reason = own ?? RESERVED.get(lower) ?? (TOP_LEVEL.has(last) ? RESERVED.get(last) : undefined);
+  if (reason !== undefined) return `'${name}' is a name of DNS itself: ${reason}`;
+  if (labels.length === 1) return undefined;
+  if (labels[0] === "tasks") return `'${name}' is a name of DNS itself: ${RESERVED.get("tasks")}`;
+  return lower.startsWith("_")
+    ? `'${name}' is a name of DNS itself: a service's ports are named so (RFC 2782)`
+    : undefined;
 }
 
 interface Named {

@@ -6,11 +6,21 @@ import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
 import { Workload } from "./workload.ts";
 
 export const Id = z.string().regex(/^[0-9a-z]{25}$/, "not an id");
-/** A name that is also a DNS label (RFC 1123 section 2.1). */
+/** Of a service or node: one label in DNS, as Docker takes it. Without dots, for SERVICE.SLOT is a task. */
 export const Name = z
   .string()
   .max(63, "a name has at most 63 characters")
-  .regex(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/i, "a name has letters, digits and '-', and does not begin or end with '-'");
+  .regex(
+    /^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$/i,
+    "a name has letters, digits, '-' and '_', and begins and ends with a letter or digit",
+  );
+const LABELS = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
+/** Of a network or container: one label or several, as Docker takes it. */
+export const DottedName = z
+  .string()
+  .max(63, "a name has at most 63 characters")
+  .regex(/^[^_]/, "a name begins with a letter or digit")
+  .regex(LABELS, "a name has letters, digits, '-' and '_', between dots 63 at most, and no '-' at either end");
 export const Address = z.string().refine((text) => parseIpv4(text) !== undefined, "not an IPv4 address");
 export const Subnet = z.string().refine((text) => parseCidr(text) !== undefined, {
   error: ({ input }) => `'${input}' is not an IPv4 prefix (such as 10.20.0.0/16, no host bits set)`,
@@ -67,7 +77,7 @@ export type Node = z.infer<typeof Node>;
 /** One overlay segment. */
 export const Network = z.object({
   id: Id,
-  name: Name,
+  name: DottedName,
   vni: z.int().min(2).max(0xffffff),
   subnet: Subnet,
   /** The subnet's first address, present on every node. */
@@ -89,11 +99,11 @@ export const PublishedPort = z.object({
 });
 export type PublishedPort = z.infer<typeof PublishedPort>;
 
-/** A name in DNS that several may share. Docker's container names may have '_'. */
+/** A name in DNS that several may share: a host's, or a whole one such as a certificate has. */
 export const Alias = z
   .string()
-  .max(63, "an alias has at most 63 characters")
-  .regex(/^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$/i, "an alias has letters, digits, '-' and '_', and no '-' at either end");
+  .max(253, "an alias has at most 253 characters")
+  .regex(LABELS, "an alias has letters, digits, '-' and '_', between dots 63 at most, and no '-' at either end");
 
 export const Service = z.object({
   id: Id,
@@ -176,7 +186,7 @@ export type External = z.infer<typeof External>;
 /** An attachment that is no task: `overlayctl run`, an attached container. */
 export const Endpoint = z.object({
   id: Id,
-  name: Name.nullable(),
+  name: DottedName.nullable(),
   /** null: it is on no node, but external. */
   nodeId: Id.nullable(),
   networkId: Id,

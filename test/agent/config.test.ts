@@ -111,10 +111,10 @@ const mistakes: [name: string, yaml: string, line: number | undefined, says: str
     /^node\.address: '10\.200\.0\.1' is inside the pool/,
   ],
   [
-    "a name with an underscore",
-    "node: {name: node_1}\ncluster: {managers: [a]}",
+    "a name that ends with an underscore",
+    "node: {name: node_}\ncluster: {managers: [a]}",
     1,
-    /^node\.name: 'node_1': a name has/,
+    /^node\.name: 'node_': a name has/,
   ],
   ["a port too high", `${MINIMAL}vxlan: { port: 70000 }`, 3, "vxlan.port: '70000': a port is 1 to 65535"],
   ["a priority above the highest", `${MINIMAL}datapath: { priority: 21 }`, 3, "datapath.priority: '21': 0 to 20"],

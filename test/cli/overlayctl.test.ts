@@ -419,7 +419,10 @@ for (const [args, message] of usage) {
 const failures: [args: string, says: string][] = [
   ["service inspect serach --json", "no such service: serach; did you mean 'search'?"],
   ["service ps wab", "no such service: wab"],
-  ["network create bad_name", "a name has letters, digits and '-', and does not begin or end with '-'"],
+  [
+    "network create bad_name-",
+    "a name has letters, digits, '-' and '_', between dots 63 at most, and no '-' at either end",
+  ],
   ["service create --name a --constraint node.size==big x", "a constraint is node.name==NAME or node.name!=NAME"],
   ["service scale search=5000", "at most 4096 replicas"],
 ];

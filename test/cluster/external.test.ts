@@ -69,7 +69,7 @@ const refusals: [when: string, change: object, code: UserError["code"], message:
   ["the VTEP is a node", { vtep: "192.0.2.11" }, 409, /192\.0\.2\.11 is node 'node1'/],
   ["the VTEP is on a network of the overlay", { vtep: "10.200.0.9" }, 400, /not of the underlay/],
   ["the port is none", { port: 70_000 }, 400, /port: a port is 1 to 65535/],
-  ["the name is no label", { name: "a_b" }, 400, /name: /],
+  ["the name is no label", { name: "a b" }, 400, /name: /],
   ["the name is taken", { name: "PRINTER", address: "10.200.0.60" }, 409, /has an endpoint 'PRINTER' already/],
   ["the address is taken", { name: "other" }, 409, /10\.200\.0\.50 is in use by endpoint 'printer'/],
   ["its VTEP has another port", { name: "b", address: "10.200.0.60", port: 1 }, 409, /has port 4789 already/],

@@ -37,9 +37,9 @@ const refusals: Refusal[] = [
     field: "proxyProtocol",
   },
   {
-    when: "a name is no DNS label",
+    when: "a name is none of DNS",
     after: [],
-    command: { ...web, name: "a_b" },
+    command: { ...web, name: "a b" },
     code: 400,
     message: /^name: a name has letters/,
     field: "name",
@@ -56,7 +56,7 @@ const refusals: Refusal[] = [
     after: [],
     command: { ...web, name: "12" },
     code: 400,
-    message: /name of a task/,
+    message: /names that end in a number are those of tasks/,
     field: "name",
   },
   {
@@ -152,9 +152,9 @@ const refusals: Refusal[] = [
     field: "name",
   },
   {
-    when: "an alias is no label of DNS",
+    when: "an alias is no name of DNS",
     after: [web],
-    command: create({ networks: [{ name: "web", aliases: ["a.b"] }] }),
+    command: create({ networks: [{ name: "web", aliases: ["a..b"] }] }),
     code: 400,
     message: /an alias has letters, digits/,
     field: "networks.0.aliases.0",

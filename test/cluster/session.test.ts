@@ -98,7 +98,7 @@ test("the leader's refusals arrive with their code and field", async (t) => {
   const manager = await Manager.start();
   const session = await manager.session(1);
   await until("it is connected", () => session.connected);
-  const bad = await t.throwsAsync(session.execute({ type: "network.create", name: "a_b" }), { instanceOf: UserError });
+  const bad = await t.throwsAsync(session.execute({ type: "network.create", name: "a b" }), { instanceOf: UserError });
   t.deepEqual([(bad as UserError).code, (bad as UserError).field], [400, "name"]);
   const missing = await t.throwsAsync(session.execute({ type: "service.remove", name: "x" }), {
     instanceOf: UserError,
