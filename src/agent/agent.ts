@@ -15,10 +15,12 @@ import { AttachedNamespaces } from "./attached-namespaces.ts";
 import { Attachments } from "./attachments.ts";
 import { createBackend } from "./backend.ts";
 import { startCarriers } from "./carriers.ts";
+import type { SessionAddress } from "./compile-denied.ts";
 import type { Config } from "./config.ts";
 import { directoryId } from "./directory-id.ts";
 import { leadIfPossible } from "./lead.ts";
 import { LetGo } from "./let-go.ts";
+import { ManagerAddresses } from "./manager-addresses.ts";
 import { NamesInForce } from "./names-in-force.ts";
 import { places } from "./places.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
@@ -134,6 +136,8 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     dataPath.forgetAnswers();
   });
   dataPath.onHealth = ({ unreachable }) => names.setUnreachable(unreachable);
+  const managers = new ManagerAddresses({ managers: managersOf(config), clock, changed: refresh });
+  stops.push(() => managers.stop());
   const sync = new Sync({
     log,
     clock,
@@ -141,7 +145,8 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     pool,
     mtu,
     meshOn: config.mesh,
-    sessionPorts: managersOf(config).map((manager) => Number(manager.slice(manager.lastIndexOf(":") + 1))),
+    nodeServices: config.nodeServices,
+    managers: () => managers.addresses(),
     nodeId: () => session.nodeId,
     hostAddresses: () => hostAddresses(device),
     sandboxes: async () => {
@@ -215,12 +220,21 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
 function openSession(config: Config, address: string, log: Log): Session {
   const { node, vxlan, mesh, cluster } = config;
   return new Session({
-    identity: { name: node.name, address, vxlanPort: vxlan.port, manager: cluster.listen !== undefined, mesh },
+    identity: {
+      ...{ name: node.name, address, vxlanPort: vxlan.port, mesh },
+      manager: cluster.listen !== undefined,
+      listen: sessionAddress(cluster.listen),
+      advertise: sessionAddress(cluster.advertise),
+    },
     managers: managersOf(config),
     snapshotPath: places(config).snapshot,
     clock: systemClock,
     log,
   });
+}
+
+function sessionAddress(configured: { host: string; port: number } | undefined): SessionAddress | null {
+  return configured === undefined ? null : { address: configured.host, port: configured.port };
 }
 
 /** HOST:PORT of each. A manager's own sessions are answered here first. */

@@ -10,8 +10,10 @@ import {
   type Task,
 } from "../cluster/schema.ts";
 import {
+  type EndpointRow,
   type HeldPortRow,
   type Mac,
+  type Port,
   type PortMapping,
   rowsOf,
   type TableRow,
@@ -19,6 +21,7 @@ import {
 } from "../datapath/tables.ts";
 import { cidr, type Ipv4, ipv4, maskOf } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
+import { deniedRows, type SessionAddress } from "./compile-denied.ts";
 
 /** What the node knows of itself and the snapshot does not say. */
 export interface NodeFacts {
@@ -31,8 +34,10 @@ export interface NodeFacts {
   /** Whether it answers published ports, and which of them it leaves to processes of its own. */
   meshOn: boolean;
   heldPorts: readonly HeldPort[];
-  /** On which managers answer nodes. */
-  sessionPorts: readonly number[];
+  /** Where this node finds managers, as its configuration says. */
+  managers: readonly SessionAddress[];
+  /** Whether containers reach what processes of this node serve. */
+  nodeServices: boolean;
   /** The snapshot is the one on disk, and may lack what was made last. */
   isProvisional: boolean;
 }
@@ -54,7 +59,7 @@ export function compileTables(state: State, facts: NodeFacts): TableRows {
       hostAddresses: facts.hostAddresses.map(ipv4),
       mesh: facts.meshOn,
       heldPorts: heldPortsOf(state, node.id, facts.heldPorts),
-      sessionPorts: facts.sessionPorts,
+      nodeServices: facts.nodeServices,
       mtu: facts.mtu,
       isProvisional: facts.isProvisional,
     },
@@ -74,6 +79,7 @@ export function compileTables(state: State, facts: NodeFacts): TableRows {
   addEndpoints(rows, state, node.id);
   addExternals(rows, state);
   addVips(rows, state, node.id, ingress.vni);
+  rows.push(...deniedRows(state, facts));
   return rowsOf(rows);
 }
 
@@ -94,21 +100,30 @@ function heldPortsOf(state: State, ownId: string, own: readonly HeldPort[]): Hel
 }
 
 function addEndpoints(rows: TableRow[], state: State, ownId: string): void {
-  const add = (address: string, networkId: string, nodeId: string, sourceNat = false): void => {
+  const add = (address: string, networkId: string, nodeId: string, more: Partial<EndpointRow> = {}): void => {
     const network = state.networks.get(networkId);
     const node = state.nodes.get(nodeId);
     if (network === undefined || node === undefined) return;
     const vtep = nodeId === ownId ? 0 : ipv4(node.address);
-    const row = { kind: "endpoint", ip: ipv4(address), vni: network.vni, vtep } as const;
-    rows.push(sourceNat ? { ...row, sourceNat } : row);
+    rows.push({ kind: "endpoint", ip: ipv4(address), vni: network.vni, vtep, ...more });
   };
+  const moreByService = new Map([...state.services].map(([id, service]) => [id, asPublished(service)]));
   for (const { nodeId, addresses, serviceId } of state.tasks.values()) {
     if (nodeId === null) continue;
-    const sourceNat = state.services.get(serviceId)?.ingressSourceNat;
-    for (const [networkId, address] of Object.entries(addresses)) add(address, networkId, nodeId, sourceNat);
+    const more = moreByService.get(serviceId);
+    for (const [networkId, address] of Object.entries(addresses)) add(address, networkId, nodeId, more);
   }
   for (const { address, networkId, nodeId } of state.endpoints.values())
     if (nodeId !== null) add(address, networkId, nodeId);
+}
+
+/** Of a task from when it is placed: another node may send it clients a moment before this one hears that it runs. */
+function asPublished(service: Service): Partial<EndpointRow> {
+  const published: Port[] = mappings(service, "ingress").map(({ protocol, target }) => ({ protocol, port: target }));
+  return {
+    ...(published.length > 0 && { published }),
+    ...(service.ingressSourceNat && { sourceNat: true }),
+  };
 }
 
 /** What is behind VTEPs of somebody else, and these VTEPs: the others' frames are as good as their checksums. */

@@ -33,7 +33,7 @@ const Duration = z
   .transform((text) => Number.parseInt(text, 10) * UNIT_MS[text.replace(/^\d+/, "")]!);
 
 /** "192.0.2.11:2377" where sessions are answered. */
-const Listen = z.string().transform((text, context) => {
+const SessionAddress = z.string().transform((text, context) => {
   const { host, port } = splitHostPort(text);
   if (parseIpv4(host) === undefined) context.addIssue(`'${host}' is not an IPv4 address`);
   else if (port === undefined) context.addIssue("ADDRESS:PORT is needed, the port 1 to 65535");
@@ -58,6 +58,11 @@ const Pool = z.string().superRefine((text, context) => {
     context.addIssue(`'${text}' holds loopback, multicast or reserved addresses`);
 });
 
+const OnOff = z
+  .union([z.boolean(), z.enum(["on", "off"])], "on or off is needed")
+  .default(true)
+  .transform((value) => value === true || value === "on");
+
 const NodeSection = z.strictObject({
   /** Default: the first label of the host's name. */
   name: Name.default(() => hostname().split(".")[0]!),
@@ -67,12 +72,22 @@ const NodeSection = z.strictObject({
 
 const ClusterSection = z
   .strictObject({
-    listen: Listen.optional(),
+    listen: SessionAddress.optional(),
+    /** Of a manager: where nodes reach it, if not at `listen`. */
+    advertise: SessionAddress.optional(),
     managers: z.array(Manager).default([]),
     sessionTimeout: Duration.refine((ms) => ms >= 1000, "at least 1s is needed").default(15_000),
   })
   .refine(({ listen, managers }) => listen !== undefined || managers.length > 0, {
     error: "neither 'listen' (this node is a manager) nor 'managers' (where to find one) is given",
+  })
+  .refine(({ listen, advertise }) => listen !== undefined || advertise === undefined, {
+    error: "a node without 'listen' is no manager, and has nothing to advertise",
+    path: ["advertise"],
+  })
+  .refine(({ advertise }) => advertise?.host !== "0.0.0.0", {
+    error: "nodes cannot reach 0.0.0.0: an address of this manager is needed",
+    path: ["advertise"],
   })
   .transform(({ sessionTimeout, ...rest }) => ({ ...rest, sessionTimeoutMs: sessionTimeout }));
 
@@ -88,10 +103,9 @@ const ConfigFile = z
       })
       .default({ port: 4789 }),
     pool: Pool.default("10.192.0.0/10"),
-    mesh: z
-      .union([z.boolean(), z.enum(["on", "off"])], "on or off is needed")
-      .default(true)
-      .transform((value) => value === true || value === "on"),
+    mesh: OnOff,
+    /** Whether containers reach what this node's own processes serve on its addresses. */
+    nodeServices: OnOff,
     dataDir: AbsolutePath.default("/var/lib/overlayd"),
     socket: SocketPath.default("/run/overlayd/overlayd.sock"),
     device: z

@@ -10,6 +10,7 @@ import type { DesiredEndpoint, DesiredLinks } from "../links/desired.ts";
 import type { Problems } from "../links/links.ts";
 import type { DesiredMesh } from "../mesh/mesh.ts";
 import type { DesiredTask } from "../runtime/supervisor.ts";
+import type { SessionAddress } from "./compile-denied.ts";
 import { compileMesh } from "./compile-mesh.ts";
 import { compileTables } from "./compile-tables.ts";
 import { Latest } from "./latest.ts";
@@ -36,8 +37,10 @@ export interface SyncParts {
   mtu: number;
   /** Whether this node answers published ports. */
   meshOn: boolean;
-  /** On which managers answer nodes. */
-  sessionPorts: readonly number[];
+  /** Whether containers reach what processes of this node serve. */
+  nodeServices: boolean;
+  /** Where this node finds managers. */
+  managers(): readonly SessionAddress[];
   nodeId(): string | undefined;
   hostAddresses(): string[];
   /** Network namespaces of this node's containers, by the id of their task or endpoint. */
@@ -112,7 +115,7 @@ export class Sync {
 
   /** What decides about packets and names: milliseconds. */
   async #forward(): Promise<void> {
-    const { dataPath, dns, pool, mtu, meshOn, sessionPorts, hostAddresses } = this.#parts;
+    const { dataPath, dns, pool, mtu, meshOn, nodeServices, hostAddresses } = this.#parts;
     const nodeId = this.#parts.nodeId();
     if (this.#state === undefined || nodeId === undefined) return;
     dns.update(this.#state);
@@ -120,7 +123,9 @@ export class Sync {
     const addresses = hostAddresses();
     this.#parts.observed({ addresses });
     const isProvisional = this.#isProvisional;
-    const facts = { nodeId, pool, mtu, meshOn, sessionPorts, heldPorts, hostAddresses: addresses, isProvisional };
+    const managers = this.#parts.managers();
+    const own = { nodeId, pool, mtu, meshOn, nodeServices, managers, heldPorts, hostAddresses: addresses };
+    const facts = { ...own, isProvisional };
     await dataPath.apply(compileTables(this.#state, facts));
   }
 

@@ -6,7 +6,15 @@ import { Address, HeldPort, Id, Node, TaskStatus } from "./schema.ts";
 import type { StateJson } from "./state.ts";
 
 /** Who a node says that it is. */
-export const NodeIdentity = Node.pick({ name: true, address: true, vxlanPort: true, manager: true, mesh: true });
+export const NodeIdentity = Node.pick({
+  name: true,
+  address: true,
+  vxlanPort: true,
+  manager: true,
+  listen: true,
+  advertise: true,
+  mesh: true,
+});
 export type NodeIdentity = z.infer<typeof NodeIdentity>;
 
 /** How a node asks for a session. */

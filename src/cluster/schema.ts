@@ -44,6 +44,9 @@ export const HeldPort = z.object({
 });
 export type HeldPort = z.infer<typeof HeldPort>;
 
+/** Where a manager answers nodes; 0.0.0.0: on every address of its node. */
+export const SessionAddress = z.object({ address: Address, port: Port });
+
 /** A machine that runs the agent. */
 export const Node = z.object({
   id: Id,
@@ -54,6 +57,10 @@ export const Node = z.object({
   /** Its own address on the ingress network. */
   ingressAddress: Address,
   manager: z.boolean(),
+  /** Of a manager: where it listens; null: it has not said, as those of earlier versions do not. */
+  listen: SessionAddress.nullable().default(null),
+  /** Of a manager: where nodes reach it, if not there. */
+  advertise: SessionAddress.nullable().default(null),
   /** Whether it answers published ports. */
   mesh: z.boolean().default(true),
   availability: z.enum(["active", "drain"]),

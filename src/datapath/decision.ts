@@ -2,6 +2,7 @@
 // this file does not allow is dropped: isolation between networks is here and nowhere else.
 import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
+import { Type } from "../packet/icmp.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
 import type { Balancer } from "./balancer.ts";
@@ -64,18 +65,13 @@ export class Decision {
       if (endpoint === undefined) {
         if (tables.inPool(source) && tables.peersByIngress.get(source)?.vtep !== vtep) return Drop.SpoofedSource;
       } else if (!tables.mayComeFrom(endpoint, vtep)) return Drop.SpoofedSource;
-      if (destination === tables.node.ingress) return Drop.None;
-      const task = tables.endpoints.get(destination);
-      if (task?.vtep !== DEVICE) return Drop.NoRoute;
-      this.#hideClientFrom(task);
-      return Drop.None;
+      return this.#fromIngress(packet, vtep);
     }
     const network = tables.networks.get(vni);
     if (network === undefined) return Drop.UnknownVni;
     if (endpoint === undefined || endpoint.vni !== vni || !tables.mayComeFrom(endpoint, vtep))
       return Drop.SpoofedSource;
     if (tables.peers.get(vtep)?.agent === false) return this.#fromExternal(packet, network, vtep);
-    if (destination === network.gateway) return Drop.None;
     const target = tables.endpoints.get(destination);
     return target !== undefined && target.vtep === DEVICE && target.vni === vni ? Drop.None : Drop.NoRoute;
   }
@@ -107,24 +103,42 @@ export class Decision {
     if (vip !== undefined) return vip.vni === network.vni ? this.#balance(packet, vip) : Drop.NotAllowed;
     if (tables.inPool(destination) && destination !== network.gateway)
       return this.#toEndpoint(destination, network, false);
-    const isOwn = destination === network.gateway || tables.hostAddresses.has(destination);
-    const peer = tables.peers.get(destination);
-    // Masqueraded, it would come from this node's VTEP, and speak for every endpoint here.
-    const isVxlan = peer !== undefined && packet.protocol === Protocol.Udp && (packet.ports & 0xffff) === peer.port;
-    if (isVxlan) return Drop.NotAllowed;
+    if (this.#isForGateway(packet, network)) return Drop.None;
     const target = packet.ports & 0xffff;
-    // The gateway's port 53 is the overlay's own DNS, whoever else publishes that port.
-    if (destination === network.gateway && target === DNS_PORT) return Drop.None;
-    if (isOwn || peer?.agent === true) {
-      const isSession = packet.protocol === Protocol.Tcp && tables.node.sessionPorts.includes(target);
-      if (isSession) return Drop.NotAllowed; // who reaches it can change the cluster
-    }
-    if (isOwn ? tables.node.mesh : peer?.mesh === true) {
+    if (network.internal || tables.isDenied(destination, packet.protocol, target)) return Drop.NotAllowed;
+    const isOwn = destination === network.gateway || tables.hostAddresses.has(destination);
+    if (isOwn ? tables.node.mesh : tables.peers.get(destination)?.mesh === true) {
       const published = tables.published.find(packet.protocol, target, destination, isOwn);
       if (published !== undefined) return this.#balance(packet, published);
     }
-    if (destination === network.gateway) return Drop.None;
-    return network.internal ? Drop.NotAllowed : Drop.None; // the host forwards and masquerades it
+    // The host answers what is its own; the rest it forwards and masquerades.
+    return isOwn && !tables.node.nodeServices ? Drop.NotAllowed : Drop.None;
+  }
+
+  /** What a gateway is there for: the overlay's DNS, whichever service publishes that port, and the answer to a ping. */
+  #isForGateway(packet: Packet, network: NetworkRow): boolean {
+    const { protocol } = packet;
+    if (packet.destination !== network.gateway) return false;
+    if (protocol === Protocol.Icmp) return packet.u8[packet.transport] === Type.Echo;
+    return (protocol === Protocol.Udp || protocol === Protocol.Tcp) && (packet.ports & 0xffff) === DNS_PORT;
+  }
+
+  /**
+   * By the ingress network come clients of published ports, with addresses of the outside, of other networks and of
+   * nodes: they reach what is published, and nothing else. Nodes also ping each other.
+   */
+  #fromIngress(packet: Packet, vtep: Ipv4): Drop {
+    const tables = this.#tables;
+    const { source, destination, protocol } = packet;
+    if (destination === tables.node.ingress) {
+      const isNode = tables.peersByIngress.get(source)?.vtep === vtep;
+      return isNode && protocol === Protocol.Icmp ? Drop.None : Drop.NotAllowed;
+    }
+    const task = tables.endpoints.get(destination);
+    if (task?.vtep !== DEVICE) return Drop.NoRoute;
+    if (!tables.publishes(task, protocol, packet.ports & 0xffff)) return Drop.NotAllowed;
+    this.#hideClientFrom(task);
+    return Drop.None;
   }
 
   /** From an address that is in no network: only what the node's nftables rules have sent to a mesh VIP. */
@@ -134,21 +148,31 @@ export class Decision {
     return vip.vni === this.#tables.node.ingressVni ? this.#balance(packet, vip) : Drop.NotAllowed;
   }
 
-  /** From the node itself: to every endpoint of a node, VIP and node. */
+  /** From the node itself: to its own endpoints, and otherwise to what is published; other nodes it may ping. */
   #fromHost(packet: Packet): Drop {
     const tables = this.#tables;
     const { destination } = packet;
     this.vni = tables.node.ingressVni;
     const vip = tables.vips.get(destination);
-    if (vip !== undefined) return this.#balance(packet, vip);
+    if (vip !== undefined) {
+      const refused = this.#balance(packet, vip);
+      if (refused !== Drop.None || vip.ports !== null) return refused;
+      const task = tables.endpoints.get(this.destination)!;
+      return tables.publishes(task, packet.protocol, packet.ports & 0xffff) ? Drop.None : Drop.NotAllowed;
+    }
     const peer = tables.peersByIngress.get(destination);
+    if (peer !== undefined) {
+      this.to = peer.vtep;
+      return packet.protocol === Protocol.Icmp ? Drop.None : Drop.NotAllowed;
+    }
     const endpoint = tables.endpoints.get(destination);
-    if (peer === undefined && endpoint === undefined) return Drop.NoRoute;
-    this.to = peer?.vtep ?? endpoint!.vtep;
-    // Who runs no agent has no part in the ingress network.
-    if (this.to !== DEVICE && tables.peers.get(this.to)?.agent === false) return Drop.NoRoute;
-    if (endpoint !== undefined) this.#hideClientFrom(endpoint);
-    return Drop.None;
+    if (endpoint === undefined) return Drop.NoRoute;
+    this.to = endpoint.vtep;
+    this.#hideClientFrom(endpoint);
+    if (this.to === DEVICE) return Drop.None;
+    // A peer that runs no agent has no part in the ingress network.
+    if (tables.peers.get(this.to)?.agent === false) return Drop.NoRoute;
+    return tables.publishes(endpoint, packet.protocol, packet.ports & 0xffff) ? Drop.None : Drop.NotAllowed;
   }
 
   #toEndpoint(destination: Ipv4, network: NetworkRow, localOnly: boolean): Drop {

@@ -32,7 +32,7 @@ export class FlowCheck {
     const server = flows.sourceOf(original + 1);
     const vtep = flows.toOf(original);
     if (!this.#isAt(flows.sourceOf(original), flows.fromOf(original))) return false;
-    if (!this.#isAt(server, vtep)) return false;
+    if (!this.#isAt(server, vtep) || !this.#isOpen(original, server)) return false;
     const address = flows.vipOf(original);
     if (address === 0) return true;
     const vip = this.#tables.vips.get(address);
@@ -40,6 +40,18 @@ export class FlowCheck {
     if (vip.tasks.includes(server)) return true;
     // The leader and our own probes agree that the node of a task that was given up is away: it will not drain.
     return vip.draining.includes(server) && (vtep === DEVICE || this.#health.isReachable(vtep));
+  }
+
+  /** Whether the server's port may still be reached from there. */
+  #isOpen(original: number, server: Ipv4): boolean {
+    const flows = this.#flows;
+    const tables = this.#tables;
+    const protocol = flows.protocolOf(original);
+    const port = flows.portsOf(original + 1) >>> 16;
+    if (tables.endpoints.has(flows.sourceOf(original)) && tables.isDenied(server, protocol, port)) return false;
+    if (flows.zoneOf(original) !== tables.node.ingressVni) return true;
+    const endpoint = tables.endpoints.get(server);
+    return endpoint === undefined || tables.publishes(endpoint, protocol, port);
   }
 
   #isAt(address: Ipv4, vtep: Ipv4): boolean {

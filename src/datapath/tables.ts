@@ -1,6 +1,7 @@
 // What the data path knows of the cluster: rows that agent/sync.ts computes from a snapshot, and the maps that a
 // worker looks them up in. Rows are plain values, so that two sets can be compared and the difference sent.
 import type { Ipv4 } from "../lib/ip.ts";
+import { Protocol } from "../packet/ipv4.ts";
 import { PublishedPorts } from "./published-ports.ts";
 import type { SchedulerName } from "./schedulers/all.ts";
 
@@ -26,6 +27,14 @@ export interface EndpointRow {
   mac?: Mac;
   /** Clients from outside its network show themselves to it as its gateway; left out: as they are. */
   sourceNat?: true;
+  /** Its own ports that every node publishes: what the ingress network may bring it; left out: none. */
+  published?: readonly Port[];
+}
+
+export interface Port {
+  /** 6 or 17. */
+  protocol: number;
+  port: number;
 }
 
 /** An Ethernet address: its first 16 bits and its last 32. */
@@ -108,15 +117,22 @@ export interface NodeRow {
   mesh: boolean;
   /** Of this and the other nodes. */
   heldPorts: readonly HeldPortRow[];
-  /** Of TCP, on which managers answer nodes, and no container. */
-  sessionPorts: readonly number[];
+  /** Whether containers reach what processes of this node serve, those of internal networks apart. */
+  nodeServices: boolean;
   /** Bytes an IP packet of the overlay may have. */
   mtu: number;
   /** The rows may lack what was made last: no flow ends because of what they do not say. */
   isProvisional: boolean;
 }
 
-export type TableRow = NodeRow | NetworkRow | EndpointRow | PeerRow | VipRow;
+/** Ports of an address that no container reaches, whatever its network: those by which nodes make up the cluster. */
+export interface DeniedRow {
+  kind: "denied";
+  ip: Ipv4;
+  ports: readonly Port[];
+}
+
+export type TableRow = NodeRow | NetworkRow | EndpointRow | PeerRow | VipRow | DeniedRow;
 
 /** All that the data path knows, keyed by rowKey(). */
 export type TableRows = ReadonlyMap<string, TableRow>;
@@ -168,7 +184,7 @@ export class Tables {
     hostAddresses: [],
     mesh: true,
     heldPorts: [],
-    sessionPorts: [],
+    nodeServices: true,
     mtu: 1450,
     isProvisional: true,
   };
@@ -179,6 +195,7 @@ export class Tables {
   readonly peers = new Map<Ipv4, PeerRow>(); // BOUNDED: as #rows; keyed by VTEP
   readonly peersByIngress = new Map<Ipv4, PeerRow>(); // BOUNDED: as #rows
   readonly vips = new Map<Ipv4, VipRow>(); // BOUNDED: as #rows; keyed by address
+  readonly denied = new Map<Ipv4, DeniedRow>(); // BOUNDED: as #rows; keyed by address
   readonly published = new PublishedPorts();
   readonly hostAddresses = new Set<Ipv4>(); // BOUNDED: the node's own links
 
@@ -230,6 +247,9 @@ export class Tables {
       case "vip":
         this.vips.set(row.ip, row);
         this.published.learn(row);
+        return;
+      case "denied":
+        this.denied.set(row.ip, row);
     }
   }
 
@@ -252,6 +272,9 @@ export class Tables {
       case "vip":
         this.vips.delete(row.ip);
         this.published.forget(row);
+        return;
+      case "denied":
+        this.denied.delete(row.ip);
     }
   }
 
@@ -268,9 +291,30 @@ export class Tables {
     return endpoint.vtep === vtep || (this.isExternal(endpoint) && this.peers.get(vtep)?.agent === true);
   }
 
+  /** Whether no container may reach this port. Hot path for new flows: must not allocate. */
+  isDenied(ip: Ipv4, protocol: number, port: number): boolean {
+    const denied = this.denied.get(ip);
+    return denied !== undefined && hasPort(denied.ports, protocol, port);
+  }
+
+  /** Whether every node publishes this port of the endpoint. Hot path for new flows: must not allocate. */
+  publishes(endpoint: EndpointRow, protocol: number, port: number): boolean {
+    const { published } = endpoint;
+    if (published === undefined) return false;
+    return protocol === Protocol.Icmp || hasPort(published, protocol, port); // a ping has no port
+  }
+
   inPool(ip: Ipv4): boolean {
     return (ip & this.node.poolMask) === this.node.poolBase;
   }
+}
+
+function hasPort(ports: readonly Port[], protocol: number, port: number): boolean {
+  for (let i = 0; i < ports.length; i++) {
+    const own = ports[i]!;
+    if (own.port === port && own.protocol === protocol) return true;
+  }
+  return false;
 }
 
 /** Whether two plain values are equal in all their parts. */

@@ -15,6 +15,7 @@ test("a minimal file gets every default", (t) => {
     vxlan: { port: 4789 },
     pool: "10.192.0.0/10",
     mesh: true,
+    nodeServices: true,
     dataDir: "/var/lib/overlayd",
     socket: "/run/overlayd/overlayd.sock",
     device: "overlay0",
@@ -32,6 +33,7 @@ cluster: { managers: [192.0.2.11, "manager.example:2400"], sessionTimeout: 2m }
 vxlan: { port: 8472, mtu: 1400 }
 pool: 10.128.0.0/12
 mesh: off
+nodeServices: off
 dataDir: /data
 socket: /tmp/o.sock
 device: ov0
@@ -49,6 +51,7 @@ dns:
     vxlan: { port: 8472, mtu: 1400 },
     pool: "10.128.0.0/12",
     mesh: false,
+    nodeServices: false,
     dataDir: "/data",
     socket: "/tmp/o.sock",
     device: "ov0",
@@ -126,6 +129,18 @@ const mistakes: [name: string, yaml: string, line: number | undefined, says: str
     "datapath.priority: 'high': a number is needed",
   ],
   ["a port that is a word", `${MINIMAL}vxlan: { port: four }`, 3, "vxlan.port: 'four' is not a port number"],
+  [
+    "an address to advertise of a node that is no manager",
+    "cluster: {managers: [192.0.2.11], advertise: 203.0.113.5}",
+    1,
+    "cluster.advertise: '203.0.113.5': a node without 'listen' is no manager, and has nothing to advertise",
+  ],
+  [
+    "every address as the one to advertise",
+    "cluster: {listen: 0.0.0.0, advertise: 0.0.0.0}",
+    1,
+    "cluster.advertise: '0.0.0.0': nodes cannot reach 0.0.0.0: an address of this manager is needed",
+  ],
   ["a listen that is no address", "cluster: {listen: here:2377}", 1, "cluster.listen: 'here' is not an IPv4 address"],
   [
     "a manager without a good port",

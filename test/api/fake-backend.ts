@@ -41,6 +41,8 @@ export function nodeRow(name: string, over: Partial<Node> = {}): Node {
     vxlanPort: 4789,
     ingressAddress: `10.192.0.${1 + number}`,
     manager: number === 1,
+    listen: null,
+    advertise: null,
     mesh: true,
     availability: "active",
     state: "ready",

@@ -23,7 +23,7 @@ async function withWeb(): Promise<Cluster> {
 const rowsOn = (cluster: Cluster, node: string) =>
   compileTables(cluster.leader.state, {
     ...{ nodeId: cluster.node(node).id, pool: "10.192.0.0/10", hostAddresses: [], mtu: 1450 },
-    ...{ meshOn: true, heldPorts: [], sessionPorts: [], isProvisional: false },
+    ...{ meshOn: true, heldPorts: [], managers: [], nodeServices: true, isProvisional: false },
   });
 
 test("an external endpoint is a row on every node, behind a peer that runs no agent", async (t) => {

@@ -5,7 +5,9 @@ import type { State, TaskState, TaskStatus } from "../../src/cluster/schema.ts";
 import { applyChanges, stateFromJson } from "../../src/cluster/state.ts";
 
 export function identityOf(i: number): NodeIdentity {
-  return { name: `node${i}`, address: `192.0.2.${10 + i}`, vxlanPort: 4789, manager: i === 1, mesh: true };
+  const address = `192.0.2.${10 + i}`;
+  const listen = i === 1 ? { address, port: 2377 } : null;
+  return { name: `node${i}`, address, vxlanPort: 4789, manager: i === 1, listen, advertise: null, mesh: true };
 }
 
 export class FakeNode {

@@ -180,9 +180,9 @@ const ROWS: Row[] = [
   {
     name: "a container reaches a published port on its gateway",
     from: 0,
-    packet: { source: "10.192.48.10", destination: "10.192.48.1", destinationPort: 9200 },
+    packet: { source: "10.192.32.10", destination: "10.192.32.1", destinationPort: 9200 },
     at: 1,
-    as: "10.192.48.10:40000 > 10.192.32.20:80",
+    as: "10.192.32.10:40000 > 10.192.32.20:80",
   },
   {
     name: "a container reaches a published port on another node's address",
@@ -199,18 +199,18 @@ const ROWS: Row[] = [
     as: "10.192.0.2:40000 > 10.192.32.10:80",
   },
   {
-    name: "the host reaches an endpoint on another node",
+    name: "the host reaches a published port of an endpoint on another node",
     from: 0,
     packet: { source: "10.192.0.2", destination: "10.192.32.20" },
     at: 1,
     as: "10.192.0.2:40000 > 10.192.32.20:80",
   },
   {
-    name: "the host reaches another node's ingress address",
+    name: "the host pings another node's ingress address",
     from: 0,
-    packet: { source: "10.192.0.2", destination: "10.192.0.3" },
+    packet: { source: "10.192.0.2", destination: "10.192.0.3", protocol: "icmp" },
     at: 1,
-    as: "10.192.0.2:40000 > 10.192.0.3:80",
+    as: "10.192.0.2:1 > 10.192.0.3:0",
   },
   {
     name: "a gateway is never a source toward another node",

@@ -22,6 +22,8 @@ export function nodeRow(name: string, address: string, ingressAddress: string): 
     vxlanPort: 4789,
     ingressAddress,
     manager: false,
+    listen: null,
+    advertise: null,
     availability: "active",
     state: "ready",
     health: "well",

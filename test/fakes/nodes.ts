@@ -8,7 +8,14 @@ import {
   InProcessNetwork,
   type InProcessUnderlay,
 } from "../../src/datapath/in-process.ts";
-import { type Balancing, diffTables, rowsOf, type TableRow, type TableRows } from "../../src/datapath/tables.ts";
+import {
+  type Balancing,
+  diffTables,
+  type Port,
+  rowsOf,
+  type TableRow,
+  type TableRows,
+} from "../../src/datapath/tables.ts";
 import { cidr, ipv4, maskOf } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { seededRandom } from "./seeded-random.ts";
@@ -139,6 +146,13 @@ export interface Cluster {
   >;
 }
 
+const SESSIONS: Port = { protocol: 6, port: 2377 };
+
+function publishedOf({ vips = {} }: Cluster, task: string): Port[] {
+  const own = Object.values(vips).filter(({ tasks, draining = [] }) => [...tasks, ...draining].includes(task));
+  return own.flatMap(({ ports = [] }) => ports.map(([, target]) => ({ protocol: 6, port: target })));
+}
+
 export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
   const rows: TableRow[] = [
     {
@@ -151,7 +165,7 @@ export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
       hostAddresses: [ipv4(vtep)],
       mesh: true,
       heldPorts: [],
-      sessionPorts: [2377],
+      nodeServices: true,
       mtu: 1450,
       isProvisional: false,
     },
@@ -165,12 +179,19 @@ export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
     rows.push({ kind: "network", vni: Number(vni), base, mask: maskOf(bits), gateway: base + 1, internal });
   }
   for (const [address, endpoint] of Object.entries(cluster.endpoints)) {
+    const published = publishedOf(cluster, address);
     rows.push({
       kind: "endpoint",
       ip: ipv4(address),
       vni: endpoint.vni,
       vtep: endpoint.vtep === vtep ? 0 : ipv4(endpoint.vtep),
+      ...(published.length > 0 && { published }),
     });
+  }
+  const gateways = Object.values(cluster.networks).map(({ subnet }) => cidr(subnet).base + 1);
+  for (const ip of gateways) rows.push({ kind: "denied", ip, ports: [SESSIONS] });
+  for (const node of Object.keys(cluster.nodes)) {
+    rows.push({ kind: "denied", ip: ipv4(node), ports: [SESSIONS, { protocol: 17, port: 4789 }] });
   }
   for (const [address, vip] of Object.entries(cluster.vips ?? {})) {
     rows.push({

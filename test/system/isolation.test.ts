@@ -1,13 +1,23 @@
 // What must not pass: between networks, out of an internal network, and to what is the node's alone.
 import type { StatsView } from "../../src/api/schema.ts";
-import { Background, dig, IN_VAIN_MS, ping, pingInVain, waitFor } from "./command.ts";
+import { frame } from "../fakes/frames.ts";
+import { ipPacket, SYN } from "../fakes/ip-packets.ts";
+import { Background, curlBriefly, dig, IN_VAIN_MS, ping, pingInVain, TRY_MS, waitFor } from "./command.ts";
 import { CLIENT_ADDRESS, type LabNode, OUTSIDE_ADDRESS } from "./lab.ts";
 import { addressOf, namespaceOf, networkOf, runningTasks, vipOf } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
 
 const SERVICES = { red: "red", blue: "blue", closed: "vault" };
 
-const lab = useLab({ prefix: "iso", nodes: 2 }, async ({ nodes: [node1] }) => {
+/** Of the first node's second link, as a network for management would give it. */
+const MANAGEMENT_ADDRESS = "198.18.0.11";
+/** Leads to the first node's sessions by address translation. */
+const ADVERTISED = { host: "203.0.113.5", port: 8377 };
+
+const settings = (index: number) =>
+  index === 0 ? { cluster: { listen: "0.0.0.0:2377", advertise: `${ADVERTISED.host}:${ADVERTISED.port}` } } : {};
+
+const lab = useLab({ prefix: "iso", nodes: 2, settings }, async ({ nodes: [node1] }) => {
   for (const [network, service] of Object.entries(SERVICES)) {
     const internal = network === "closed" ? ["--internal"] : [];
     await node1!.ctl("network", "create", ...internal, network);
@@ -59,6 +69,91 @@ systemTest("a container of an internal network does not", async (t) => {
   for (const target of [OUTSIDE_ADDRESS, lab().nodes[1]!.address]) {
     t.not((await lab().nodes[0]!.container("closed", pingInVain(target))).status, 0, target);
   }
+});
+
+systemTest("a container reaches a manager's sessions on no address that leads there", async (t) => {
+  const { nodes, client } = lab();
+  const [node1, node2] = nodes;
+  await node1!.exec(["ip", "link", "add", "management0", "type", "veth", "peer", "name", "management1"]);
+  for (const link of ["management0", "management1"]) await node1!.exec(["ip", "link", "set", link, "up"]);
+  await node1!.exec(["ip", "address", "add", `${MANAGEMENT_ADDRESS}/32`, "dev", "management0"]);
+  // The router that both nodes have as their default way.
+  await client.exec(["ip", "route", "add", MANAGEMENT_ADDRESS, "via", node1!.address]);
+  const translate = `ip daddr ${ADVERTISED.host} tcp dport ${ADVERTISED.port} dnat to ${node1!.address}:2377`;
+  await client.exec(["nft", "-f", "-"], {
+    input: `table ip translator {
+      chain pre { type nat hook prerouting priority dstnat; ${translate}; }
+      chain post { type nat hook postrouting priority srcnat; ip daddr ${node1!.address} tcp dport 2377 masquerade; }
+    }`,
+  });
+  await client.exec(["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+  const answerOf = ["-o", "/dev/null", "-w", "%{http_code}", "-d", "{}"];
+  const post = (host: string, port: number) => curlBriefly(...answerOf, `http://${host}:${port}/v1/commands`);
+  const ways: [string, number][] = [
+    [node1!.address, 2377],
+    [node2!.address, 2377],
+    [MANAGEMENT_ADDRESS, 2377],
+    [ADVERTISED.host, ADVERTISED.port],
+  ];
+  const isTold = async () => JSON.stringify(await node2!.ctlJson("node", "ls")).includes(MANAGEMENT_ADDRESS);
+  await waitFor(isTold, { what: "the manager's address to be told" });
+  for (const [host, port] of ways.filter(([way]) => way !== node2!.address)) {
+    t.regex((await node2!.tryExec(post(host, port))).stdout, /^[2-5]\d\d$/, `node2 itself reaches ${host}`);
+  }
+  for (const node of nodes) {
+    const gateways = await Promise.all(Object.keys(SERVICES).map((network) => networkOf(node, network)));
+    for (const network of ["red", "closed"]) {
+      const own = gateways.map(({ gateway }): [string, number] => [gateway, 2377]);
+      for (const [host, port] of [...ways, ...own]) {
+        const { stdout } = await node.container(network, post(host, port));
+        t.is(stdout, "000", `from ${network} on ${node.name} to ${host}:${port}`);
+      }
+    }
+  }
+});
+
+systemTest("a container of an internal network has DNS and a ping of its node, and nothing else of it", async (t) => {
+  const [node1] = lab().nodes;
+  const { gateway } = await networkOf(node1!, "closed");
+  new Background(node1!.inside(program("echo-server", 7010)));
+  const ask = (network: string, host: string) =>
+    node1!.container(network, program("ask", "tcp", host, 7010, 1, TRY_MS));
+  await waitFor(async () => (await ask("red", (await networkOf(node1!, "red")).gateway)).status === 0, {
+    what: "a container of an open network to be answered",
+  });
+  for (const host of [gateway, node1!.address]) t.not((await ask("closed", host)).status, 0, host);
+  t.is((await node1!.container("closed", ping(gateway))).status, 0);
+  for (const way of ["+notcp", "+tcp"]) {
+    const { stdout } = await node1!.container("closed", dig("+short", way, "vault"));
+    t.is(stdout.trim(), (await vipOf(node1!, "vault"))!, way);
+  }
+});
+
+systemTest("a node reaches by the ingress network only what is published, whichever address it takes", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const created = await node1!.shell(
+    `overlayctl service create --name shown --network blue -p 7020:7 --constraint node.name==${node1!.name} -- ` +
+      program("echo-server", 7).join(" "),
+  );
+  t.is(created.status, 0, created.stderr);
+  const shown = addressOf((await runningTasks(node1!, "shown"))[0]!);
+  const hidden = (await runningTasks(node1!, "blue")).filter(({ node }) => node === node1!.name).map(addressOf)[0]!;
+  const ask = (host: string, port: number) => node2!.tryExec(program("ask", "tcp", host, port, 2, TRY_MS));
+  t.is((await ask("127.0.0.1", 7020)).status, 0, "localhost:PORT");
+  t.is((await ask(shown, 7)).status, 0, "the published task");
+  t.not((await ask(hidden, 7)).status, 0, "a task that publishes nothing");
+  // A client outside has any address: node2's agent would not send this one, but whoever forges its VTEP does.
+  const packet = ipPacket({ source: "198.51.100.66", destination: hidden, destinationPort: 7, flags: SYN });
+  const { vni } = await networkOf(node1!, "ingress");
+  const datagram = Buffer.from(frame(packet, { vni })).toString("hex");
+  const script = `require("dgram").createSocket("udp4")
+    .send(Buffer.from("${datagram}", "hex"), 4789, "${node1!.address}", () => process.exit())`;
+  const before = (await dropsOf(node1!))["not-allowed"] ?? 0;
+  await node2!.exec([process.execPath, "-e", script]);
+  await waitFor(async () => (await dropsOf(node1!))["not-allowed"]! > before, {
+    what: "the forged packet to be dropped",
+  });
+  t.pass();
 });
 
 systemTest("a container does not reach services on the node's loopback", async (t) => {

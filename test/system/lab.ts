@@ -21,8 +21,8 @@ export interface LabOptions extends Partial<LabNames> {
   nodes: number;
   /** A configuration file that exists; by default one is written for each node. */
   configFile?: (index: number) => string;
-  /** Laid over the configuration that is written, section by section. */
-  settings?: Record<string, unknown>;
+  /** Laid over the configuration that is written, section by section; as a function, for each node. */
+  settings?: Record<string, unknown> | ((index: number) => Record<string, unknown>);
 }
 
 /** A namespace on the underlay. */
@@ -215,7 +215,14 @@ export async function createLab(options: LabOptions): Promise<Lab> {
     const directory = join(names.directory, `node${index + 1}`);
     mkdirSync(directory, { recursive: true });
     const configPath = configFile?.(index) ?? join(directory, "overlayd.yaml");
-    if (configFile === undefined) writeConfig(configPath, { index, name, address, directory, settings });
+    if (configFile === undefined)
+      writeConfig(configPath, {
+        index,
+        name,
+        address,
+        directory,
+        settings: typeof settings === "function" ? settings(index) : settings,
+      });
     nodes.push(new LabNode({ name, netns, address, directory, configPath, bin }));
   }
   return {

@@ -1,0 +1,95 @@
+// Which ports no container reaches: wherever a manager answers, and every VXLAN port.
+import test from "ava";
+import { deniedRows } from "../../src/agent/compile-denied.ts";
+import { ManagerAddresses } from "../../src/agent/manager-addresses.ts";
+import { NodeIdentity } from "../../src/cluster/protocol.ts";
+import type { Node, State } from "../../src/cluster/schema.ts";
+import { emptyState } from "../../src/cluster/state.ts";
+import { formatIpv4 } from "../../src/lib/ip.ts";
+import { networkRow, nodeRow } from "../api/fake-backend.ts";
+import { VirtualClock } from "../fakes/virtual-clock.ts";
+
+function stateOf(nodes: Node[]): State {
+  const networks = new Map([["web", networkRow("web")]]);
+  return { ...emptyState(), networks, nodes: new Map(nodes.map((node) => [node.id, node])) };
+}
+
+/** "tcp/PORT" and "udp/PORT" by address. */
+function denied(nodes: Node[], facts: Partial<Parameters<typeof deniedRows>[1]> = {}): Record<string, string> {
+  const rows = deniedRows(stateOf(nodes), { hostAddresses: [], managers: [], ...facts });
+  const words = rows.map(({ ip, ports }) => [
+    formatIpv4(ip),
+    ports.map(({ protocol, port }) => `${protocol === 6 ? "tcp" : "udp"}/${port}`).join(" "),
+  ]);
+  return Object.fromEntries(words.toSorted());
+}
+
+const WORKER = nodeRow("node2", { addresses: ["192.0.2.12", "172.16.0.12"] });
+const SESSIONS = { port: 2400 };
+
+test("a manager that listens on one address: sessions on it, and on every address of every node", (t) => {
+  const manager = nodeRow("node1", {
+    addresses: ["192.0.2.11"],
+    listen: { address: "172.16.0.11", ...SESSIONS },
+  });
+  t.deepEqual(denied([manager, WORKER]), {
+    "10.192.32.1": "tcp/2400",
+    "172.16.0.11": "tcp/2400",
+    "172.16.0.12": "tcp/2400",
+    "192.0.2.11": "tcp/2400 udp/4789",
+    "192.0.2.12": "tcp/2400 udp/4789",
+  });
+});
+
+test("a manager that listens on every address: on all that its node has told, and no row of 0.0.0.0", (t) => {
+  const listen = { address: "0.0.0.0", ...SESSIONS };
+  const manager = nodeRow("node1", { addresses: ["192.0.2.11", "172.16.0.11", "203.0.113.5"], listen });
+  t.deepEqual(Object.keys(denied([manager])), ["10.192.32.1", "172.16.0.11", "192.0.2.11", "203.0.113.5"]);
+});
+
+test("a manager behind an address translator: where it is reached, on that port alone", (t) => {
+  const listen = { address: "192.0.2.11", ...SESSIONS };
+  const manager = nodeRow("node1", { listen, advertise: { address: "203.0.113.5", port: 8000 } });
+  const rows = denied([manager]);
+  t.is(rows["203.0.113.5"], "tcp/8000");
+  t.is(rows["192.0.2.11"], "tcp/2400 udp/4789");
+});
+
+test("a manager of an earlier version has not said where it listens: what this node is configured with counts", (t) => {
+  const managers = [{ address: "203.0.113.5", port: 2377 }];
+  const rows = denied([nodeRow("node1"), WORKER], { managers, hostAddresses: ["198.18.0.1"] });
+  for (const address of ["10.192.32.1", "198.18.0.1", "203.0.113.5", "172.16.0.12"]) t.is(rows[address], "tcp/2377");
+});
+
+test("an identity of an earlier version is one that has not said where it listens", (t) => {
+  const told = NodeIdentity.parse({ name: "a", address: "192.0.2.11", vxlanPort: 4789, manager: true });
+  t.is(told.listen, null);
+  t.is(told.advertise, null);
+});
+
+test("a manager's name stands for all its addresses, and for those it had while it cannot be resolved", async (t) => {
+  const clock = new VirtualClock();
+  let answer: string[] | undefined = ["203.0.113.6", "203.0.113.5"];
+  let changes = 0;
+  const managers = new ManagerAddresses({
+    managers: ["manager.example:2377", "192.0.2.11:2400"],
+    clock,
+    changed: () => changes++,
+    resolve: async () => answer ?? Promise.reject(new Error("no answer")),
+  });
+  const all = [
+    { address: "203.0.113.5", port: 2377 },
+    { address: "203.0.113.6", port: 2377 },
+    { address: "192.0.2.11", port: 2400 },
+  ];
+  await clock.advance(0);
+  t.deepEqual(managers.addresses(), all);
+  answer = undefined;
+  await clock.advance(30_000);
+  t.deepEqual(managers.addresses(), all);
+  answer = ["203.0.113.7"];
+  await clock.advance(30_000);
+  t.deepEqual(managers.addresses(), [{ address: "203.0.113.7", port: 2377 }, all[2]]);
+  t.is(changes, 2);
+  managers.stop();
+});
