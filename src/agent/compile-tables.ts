@@ -58,7 +58,7 @@ export function compileTables(state: State, facts: NodeFacts): TableRows {
       poolMask: maskOf(pool.bits),
       hostAddresses: facts.hostAddresses.map(ipv4),
       mesh: facts.meshOn,
-      heldPorts: heldPortsOf(state, node.id, facts.heldPorts),
+      heldPorts: heldPortsOf(state, facts),
       nodeServices: facts.nodeServices,
       mtu: facts.mtu,
       isProvisional: facts.isProvisional,
@@ -84,17 +84,19 @@ export function compileTables(state: State, facts: NodeFacts): TableRows {
 }
 
 /** Own ones that are held on every address are on address 0, others' on the address that this node knows of them. */
-function heldPortsOf(state: State, ownId: string, own: readonly HeldPort[]): HeldPortRow[] {
+function heldPortsOf(state: State, { nodeId, heldPorts: own, hostAddresses }: NodeFacts): HeldPortRow[] {
   const row = ({ port, protocol }: HeldPort, address: string) => ({
     protocol: numberOf(protocol),
     port,
     address: ipv4(address),
   });
-  const others = [...state.nodes.values()].filter(({ id }) => id !== ownId);
+  const others = [...state.nodes.values()].filter(({ id }) => id !== nodeId);
+  // Such as a bridge's, which many machines have: here it is this node's.
+  const isElsewhere = ({ address }: HeldPort): boolean => !hostAddresses.includes(address);
   return [
     ...own.map((held) => row(held, held.address)),
     ...others.flatMap(({ heldPorts, address }) =>
-      heldPorts.map((held) => row(held, held.address === "0.0.0.0" ? address : held.address)),
+      heldPorts.filter(isElsewhere).map((held) => row(held, held.address === "0.0.0.0" ? address : held.address)),
     ),
   ];
 }

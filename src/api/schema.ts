@@ -2,19 +2,20 @@
 import { z } from "zod";
 import type { Balancing } from "../cluster/balancing.ts";
 import type { Workload, WorkloadInput } from "../cluster/workload.ts";
+import { list, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_NETWORKS, MAX_NODES, MAX_PORTS, map, text } from "../lib/bounds.ts";
+
+/** The leader, who knows what it is for, has closer bounds. */
+const Text = text(MAX_ARGUMENT);
 
 export const CreateNetwork = z.strictObject({
-  name: z.string(),
-  subnet: z.string().optional(),
+  name: Text,
+  subnet: Text.optional(),
   internal: z.boolean().optional(),
 });
 export type CreateNetwork = z.infer<typeof CreateNetwork>;
 
 /** A name, an id or the beginning of one; with aliases, which are the service's other names there. */
-const ServiceNetwork = z.union([
-  z.string(),
-  z.strictObject({ name: z.string(), aliases: z.array(z.string()).optional() }),
-]);
+const ServiceNetwork = z.union([Text, z.strictObject({ name: Text, aliases: list(Text, MAX_ARGUMENTS).optional() })]);
 export type ServiceNetwork = z.infer<typeof ServiceNetwork>;
 
 /** `published` null or left out: the leader chooses. */
@@ -23,17 +24,17 @@ const AskedPort = z.strictObject({
   target: z.number(),
   protocol: z.enum(["tcp", "udp"]).optional(),
   mode: z.enum(["ingress", "host"]).optional(),
-  address: z.string().nullable().optional(),
+  address: Text.nullable().optional(),
 });
 
 export type { Balancing };
 
 export const CreateService = z.strictObject({
-  name: z.string(),
+  name: Text,
   workload: z.custom<WorkloadInput>((value) => typeof value === "object" && value !== null, "an object is needed"),
-  labels: z.record(z.string(), z.string()).optional(),
+  labels: map(Text, Text, MAX_ARGUMENTS).optional(),
   replicas: z.number().optional(),
-  networks: z.array(ServiceNetwork).optional(),
+  networks: list(ServiceNetwork, MAX_NETWORKS).optional(),
   dnsTtlSeconds: z.number().optional(),
   endpointMode: z.enum(["vip", "dnsrr"]).optional(),
   balancing: z
@@ -42,23 +43,23 @@ export const CreateService = z.strictObject({
       affinity: z.enum(["none", "client-ip"]).optional(),
       affinityTimeoutSeconds: z.number().optional(),
       locality: z.enum(["any", "prefer-local"]).optional(),
-      weights: z.record(z.string(), z.number()).optional(),
+      weights: map(Text, z.number(), MAX_NODES).optional(),
     })
     .optional(),
-  ports: z.array(AskedPort).optional(),
+  ports: list(AskedPort, MAX_PORTS).optional(),
   ingressSourceNat: z.boolean().optional(),
   proxyProtocol: z.boolean().optional(),
   stopGraceMs: z.number().optional(),
-  constraints: z.array(z.string()).optional(),
+  constraints: list(Text, MAX_ARGUMENTS).optional(),
 });
 export type CreateService = z.infer<typeof CreateService>;
 
 export const AddExternal = z.strictObject({
-  network: z.string(),
-  name: z.string().nullable().optional(),
-  address: z.string(),
-  mac: z.string(),
-  vtep: z.string(),
+  network: Text,
+  name: Text.nullable().optional(),
+  address: Text,
+  mac: Text,
+  vtep: Text,
   port: z.number().optional(),
 });
 export type AddExternal = z.infer<typeof AddExternal>;
@@ -73,35 +74,35 @@ export const SetAvailability = z.strictObject({ availability: z.enum(["active", 
 
 /** `pid` is the asking process: a sandbox whose process is gone may be removed. */
 export const OpenSandbox = z.strictObject({
-  network: z.string(),
-  name: z.string().nullable(),
+  network: Text,
+  name: Text.nullable(),
   pid: z.int().min(1),
 });
 export type OpenSandbox = z.infer<typeof OpenSandbox>;
 
 /** `subject`: a container's name or id, or a network namespace's name. */
 export const Attach = z.strictObject({
-  subject: z.string().min(1),
-  network: z.string().nullable(),
-  name: z.string().nullable(),
-  aliases: z.array(z.string()),
-  address: z.string().nullable(),
-  service: z.string().nullable(),
-  ports: z.array(AskedPort),
+  subject: Text.min(1),
+  network: Text.nullable(),
+  name: Text.nullable(),
+  aliases: list(Text, MAX_ARGUMENTS),
+  address: Text.nullable(),
+  service: Text.nullable(),
+  ports: list(AskedPort, MAX_PORTS),
 });
 export type Attach = z.infer<typeof Attach>;
 
 /** `network`: only from that; null: from all. */
-export const Detach = z.strictObject({ subject: z.string().min(1), network: z.string().nullable() });
+export const Detach = z.strictObject({ subject: Text.min(1), network: Text.nullable() });
 export type Detach = z.infer<typeof Detach>;
 
 export const WaitApplied = z.strictObject({ revision: z.int().min(0), timeoutMs: z.int().min(0).max(60_000) });
 export type WaitApplied = z.infer<typeof WaitApplied>;
 
 export const FlowFilter = z.strictObject({
-  service: z.string().optional(),
+  service: Text.optional(),
   /** An address, or a task's name: on either side of the flow. */
-  endpoint: z.string().optional(),
+  endpoint: Text.optional(),
   limit: z.coerce.number().int().min(1, "at least 1").max(100_000, "at most 100000").default(1000),
 });
 export type FlowFilter = z.infer<typeof FlowFilter>;

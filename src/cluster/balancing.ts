@@ -1,5 +1,6 @@
 // How a service's VIPs spread new connections over its tasks, as it is kept and as a person asks for it.
 import { z } from "zod";
+import { MAX_NODES, MAX_WORD, map, text } from "../lib/bounds.ts";
 
 const MAX_WEIGHT = 1000;
 /** Three hours, as Kubernetes has it. */
@@ -22,7 +23,7 @@ export const Balancing = z.object({
   /** `prefer-local`: tasks on the client's node, or the one that it reached, before all others. */
   locality: z.enum(["any", "prefer-local"]).default("any"),
   /** Of the tasks on a node, by its name; 1 where none is given, 0: no new connections. */
-  weights: z.record(z.string(), Weight).default({}),
+  weights: map(text(MAX_WORD), Weight, MAX_NODES).default({}),
 });
 export type Balancing = z.infer<typeof Balancing>;
 

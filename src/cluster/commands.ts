@@ -1,5 +1,16 @@
 // What a person can ask of the leader. The leader checks and carries out; anybody else forwards.
 import { z } from "zod";
+import {
+  list,
+  MAX_ALIASES,
+  MAX_CONSTRAINT,
+  MAX_CONSTRAINTS,
+  MAX_NETWORKS,
+  MAX_PORTS,
+  MAX_WORD,
+  map,
+  text,
+} from "../lib/bounds.ts";
 import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
 import {
   Address,
@@ -10,6 +21,10 @@ import {
   DnsTtl,
   DottedName,
   Id,
+  MAX_IMAGE,
+  MAX_LABEL,
+  MAX_LABEL_KEY,
+  MAX_LABELS,
   Mac,
   Name,
   Protocol,
@@ -18,15 +33,17 @@ import {
 } from "./schema.ts";
 import { Workload } from "./workload.ts";
 
-/** Each is a record in DNS, which holds 64 KiB. */
-const Labels = z.record(
-  z.string().max(512, "a label's key has at most 512 characters"),
-  z.string().max(4096, "a label has at most 4096 characters"),
+const Labels = map(
+  z.string().max(MAX_LABEL_KEY, `a label's key has at most ${MAX_LABEL_KEY} characters`),
+  z.string().max(MAX_LABEL, `a label has at most ${MAX_LABEL} characters`),
+  MAX_LABELS,
 );
+/** A name or id. */
+const Word = text(MAX_WORD);
 /** A name or id, or that with aliases. */
 const ServiceNetwork = z.union([
-  z.string().transform((name) => ({ name, aliases: [] })),
-  z.object({ name: z.string(), aliases: z.array(Alias).max(100, "at most 100 aliases").default([]) }),
+  Word.transform((name) => ({ name, aliases: [] })),
+  z.object({ name: Word, aliases: z.array(Alias).max(MAX_ALIASES, "at most 100 aliases").default([]) }),
 ]);
 /** There was a mesh in user space that needed it. A request of an older overlayctl may still say `false`. */
 const NO_PROXY_PROTOCOL =
@@ -55,7 +72,7 @@ export const Command = z.discriminatedUnion("type", [
     subnet: Subnet.optional(),
     internal: z.boolean().default(false),
   }),
-  z.object({ type: z.literal("network.remove"), name: z.string() }),
+  z.object({ type: z.literal("network.remove"), name: Word }),
   z.object({
     type: z.literal("service.create"),
     name: Name,
@@ -63,69 +80,70 @@ export const Command = z.discriminatedUnion("type", [
     labels: Labels.default({}),
     replicas: z.int().min(0).max(4096, "at most 4096 replicas").default(1),
     /** None means `default`. */
-    networks: z.array(ServiceNetwork).default([]),
+    networks: list(ServiceNetwork, MAX_NETWORKS).default([]),
     dnsTtlSeconds: DnsTtl.default(DEFAULT_DNS_TTL_SECONDS),
     endpointMode: z.enum(["vip", "dnsrr"]).default("vip"),
     balancing: Balancing.default(DEFAULT_BALANCING),
-    ports: z.array(AskedPort).default([]),
+    ports: list(AskedPort, MAX_PORTS).default([]),
     ingressSourceNat: z.boolean().default(false),
     proxyProtocol: z
       .boolean()
       .refine((asked) => !asked, NO_PROXY_PROTOCOL)
       .optional(),
     stopGraceMs: z.int().min(0).max(3_600_000, "at most an hour").default(DEFAULT_STOP_GRACE_MS),
-    constraints: z
-      .array(z.string().regex(/^node\.name(==|!=).+$/, "a constraint is node.name==NAME or node.name!=NAME"))
-      .default([]),
+    constraints: list(
+      text(MAX_CONSTRAINT).regex(/^node\.name(==|!=).+$/, "a constraint is node.name==NAME or node.name!=NAME"),
+      MAX_CONSTRAINTS,
+    ).default([]),
   }),
   z.object({
     type: z.literal("service.scale"),
-    name: z.string(),
+    name: Word,
     replicas: z.int().min(0).max(4096, "at most 4096 replicas"),
   }),
-  z.object({ type: z.literal("service.remove"), name: z.string() }),
+  z.object({ type: z.literal("service.remove"), name: Word }),
   /** An address for a container that is no task. `node` is the asking node's id. */
   z.object({
     type: z.literal("endpoint.create"),
     node: Id,
-    network: z.string(),
+    network: Word,
     name: DottedName.nullable().default(null),
     address: Address.optional(),
   }),
-  z.object({ type: z.literal("endpoint.remove"), id: z.string() }),
+  z.object({ type: z.literal("endpoint.remove"), id: Word }),
   /** An address of a host behind a VTEP that is no node. */
   z.object({
     type: z.literal("external.add"),
-    network: z.string(),
+    network: Word,
     name: DottedName.nullable().default(null),
     address: Address,
     mac: Mac,
     vtep: Address,
     port: Port.default(4789),
   }),
-  z.object({ type: z.literal("external.remove"), name: z.string() }),
+  z.object({ type: z.literal("external.remove"), name: Word }),
   /** A container or namespace of the asking node. */
   z.object({
     type: z.literal("attach"),
     node: Id,
     subject: Attachment.shape.subject,
-    subjectName: z.string(),
-    image: z.string().nullable().default(null),
+    subjectName: text(MAX_WORD),
+    image: text(MAX_IMAGE).nullable().default(null),
     /** null: the service's, or `default`. */
-    network: z.string().nullable().default(null),
+    network: Word.nullable().default(null),
     name: DottedName.nullable().default(null),
-    aliases: z.array(Alias).max(100, "at most 100 aliases").default([]),
+    aliases: z.array(Alias).max(MAX_ALIASES, "at most 100 aliases").default([]),
     /** As aliases, where no service has that name. */
-    hostNames: z.array(Alias).max(100).default([]),
+    hostNames: list(Alias, MAX_ALIASES).default([]),
     address: Address.optional(),
     /** It becomes a task of this service, which is made when there is none. */
     service: Name.nullable().default(null),
-    ports: z.array(AskedPort).default([]),
+    ports: list(AskedPort, MAX_PORTS).default([]),
   }),
   /** Of an attachment's endpoint or task. */
   z.object({ type: z.literal("detach"), id: Id }),
-  z.object({ type: z.literal("node.availability"), name: z.string(), availability: z.enum(["active", "drain"]) }),
-  z.object({ type: z.literal("node.remove"), name: z.string() }),
+  z.object({ type: z.literal("node.availability"), name: Word, availability: z.enum(["active", "drain"]) }),
+  z.object({ type: z.literal("node.remove"), name: Word }),
 ]);
 /** As checked. */
 export type Command = z.infer<typeof Command>;

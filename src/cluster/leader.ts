@@ -256,18 +256,18 @@ export class Leader {
     if (node === undefined) throw new UserError(404, "the task is on no node yet");
     const session = this.#sessionOf(node.id);
     if (session === undefined) throw new UserError(409, `node '${node.name}' cannot be asked: it has no session`);
-    return this.#logs.ask((message) => session.sink.send(message), node.name, taskId, query);
+    return this.#logs.ask(session, node.name, taskId, query);
   }
 
-  /** A log that was asked for. Throws UserError 404 when nobody waits for it. */
-  bringLog(requestId: string, log: Readable): void {
-    this.#logs.bring(requestId, log);
+  /** A log that the session's node was asked for. Throws UserError 404 when nobody waits for it. */
+  bringLog(sessionId: string, requestId: string, log: Readable): void {
+    this.#logs.bring(sessionId, requestId, log);
   }
 
   /** Likewise. */
-  refuseLog(requestId: string, input: LogRefusal): void {
+  refuseLog(sessionId: string, requestId: string, input: LogRefusal): void {
     const { code, message } = check(LogRefusal, input);
-    this.#logs.refuse(requestId, new UserError(code, message));
+    this.#logs.refuse(sessionId, requestId, new UserError(code, message));
   }
 
   /** Of other nodes' tasks, or under an id that the node had before. */

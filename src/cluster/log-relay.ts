@@ -13,9 +13,17 @@ const MAX_WAITING = 1000;
 const BEGIN_MS = 10_000;
 
 interface Waiting {
+  /** The session that was asked: nobody else can bring it. */
+  sessionId: string;
   resolve(log: Readable): void;
   reject(error: UserError): void;
   timer: Timer;
+}
+
+/** A node's session. */
+export interface LogSource {
+  id: string;
+  sink: { send(message: StreamMessage): void };
 }
 
 export class LogRelay {
@@ -29,8 +37,8 @@ export class LogRelay {
     this.#newId = newId;
   }
 
-  /** `send` reaches the task's node, named `node`. Throws UserError. */
-  ask(send: (message: StreamMessage) => void, node: string, taskId: string, query: LogQuery): Promise<Readable> {
+  /** `session` is that of the task's node, named `node`. Throws UserError. */
+  ask(session: LogSource, node: string, taskId: string, query: LogQuery): Promise<Readable> {
     if (this.#waiting.size >= MAX_WAITING) throw new UserError(503, "too many logs are asked for at once; try again");
     const requestId = this.#newId();
     return new Promise((resolve, reject) => {
@@ -38,24 +46,24 @@ export class LogRelay {
         this.#waiting.delete(requestId);
         reject(new UserError(409, `node '${node}' does not bring the log`));
       });
-      this.#waiting.set(requestId, { resolve, reject, timer });
-      send({ type: "log", requestId, taskId, query });
+      this.#waiting.set(requestId, { sessionId: session.id, resolve, reject, timer });
+      session.sink.send({ type: "log", requestId, taskId, query });
     });
   }
 
-  /** The node brings it. Throws UserError 404 when nobody waits for it. */
-  bring(requestId: string, log: Readable): void {
-    this.#take(requestId).resolve(log);
+  /** The node brings it. Throws UserError 404 when nobody waits for it from that session. */
+  bring(sessionId: string, requestId: string, log: Readable): void {
+    this.#take(sessionId, requestId).resolve(log);
   }
 
-  /** The node says why it cannot. Throws UserError 404 when nobody waits for it. */
-  refuse(requestId: string, reason: UserError): void {
-    this.#take(requestId).reject(reason);
+  /** The node says why it cannot. Throws UserError 404 when nobody waits for it from that session. */
+  refuse(sessionId: string, requestId: string, reason: UserError): void {
+    this.#take(sessionId, requestId).reject(reason);
   }
 
-  #take(requestId: string): Waiting {
+  #take(sessionId: string, requestId: string): Waiting {
     const waiting = this.#waiting.get(requestId);
-    if (waiting === undefined) throw new UserError(404, "nobody waits for this log");
+    if (waiting?.sessionId !== sessionId) throw new UserError(404, "nobody waits for this log");
     this.#waiting.delete(requestId);
     waiting.timer.cancel();
     return waiting;

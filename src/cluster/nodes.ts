@@ -34,10 +34,10 @@ export function registerNode(draft: Draft, identity: NodeIdentity, context: Node
 
 /** Takes over what the node observed of its tasks. Answers how many statuses it did not take: of tasks that are not the node's. */
 export function applyReport(draft: Draft, nodeId: string, report: Report): number {
-  const { statuses, full, gone, heldPorts, addresses, docker } = report;
+  const { statuses, full, gone, docker } = report;
   const node = draft.state.nodes.get(nodeId);
   if (node !== undefined) {
-    const told: Node = { ...node, heldPorts, addresses, docker: docker ?? node.docker };
+    const told: Node = { ...node, ...ownOnly(draft.state, node, report), docker: docker ?? node.docker };
     if (JSON.stringify(told) !== JSON.stringify(node)) draft.put("nodes", told);
   }
   const told = new Set(statuses.map(({ taskId }) => taskId));
@@ -57,6 +57,21 @@ export function applyReport(draft: Draft, nodeId: string, report: Report): numbe
     if (isOwn && JSON.stringify(before) !== JSON.stringify(status)) draft.put("statuses", status);
   }
   return refused;
+}
+
+/**
+ * A node is believed what it says of its own addresses: none of them is another node's VTEP, and it holds ports on these
+ * alone. Else it could keep containers everywhere from ports that other nodes answer.
+ */
+function ownOnly(
+  { nodes }: State,
+  { id, address: vtep }: Node,
+  { addresses, heldPorts }: Report,
+): Pick<Report, "addresses" | "heldPorts"> {
+  const others = new Set([...nodes.values()].filter((node) => node.id !== id).map(({ address }) => address));
+  const own = addresses.filter((address) => !others.has(address));
+  const isOwn = new Set([...own, vtep, "0.0.0.0", "127.0.0.1"]);
+  return { addresses: own, heldPorts: heldPorts.filter(({ address }) => isOwn.has(address)) };
 }
 
 /** Of a task or an endpoint. */

@@ -1,8 +1,9 @@
 // What the leader and a node's session say to each other: lines down a stream, reports up.
 import { z } from "zod";
+import { firstOf, list, MAX_REASON, words } from "../lib/bounds.ts";
 import { KnownState } from "./identity.ts";
 import type { Change } from "./schema.ts";
-import { Address, HeldPort, Id, Node, TaskStatus } from "./schema.ts";
+import { Address, HeldPort, Id, MAX_ADDRESSES, MAX_HELD, Node, TaskStatus } from "./schema.ts";
 import type { StateJson } from "./state.ts";
 
 /** Who a node says that it is. */
@@ -38,7 +39,7 @@ export type LogQuery = z.infer<typeof LogQuery>;
 /** Why a node cannot bring a log. */
 export const LogRefusal = z.object({
   code: z.union([z.literal(400), z.literal(404), z.literal(409)]),
-  message: z.string(),
+  message: words(MAX_REASON),
 });
 export type LogRefusal = z.infer<typeof LogRefusal>;
 
@@ -73,14 +74,14 @@ export const Report = z.object({
   /** Counted up by the node, from 1; 0: it does not count. */
   seq: z.int().min(0).default(0),
   /** Statuses that are new or changed; all of them when `full`. */
-  statuses: z.array(TaskStatus).max(100_000),
+  statuses: list(TaskStatus, 100_000),
   full: z.boolean(),
   /** Tasks of which nothing is left on the node. */
-  gone: z.array(Id).max(100_000),
+  gone: list(Id, 100_000),
   /** All published ports that the node leaves to processes of its own. */
-  heldPorts: z.array(HeldPort).max(100_000).default([]),
+  heldPorts: firstOf(HeldPort, MAX_HELD).default([]),
   /** All IPv4 addresses of its own links. */
-  addresses: z.array(Address).max(100_000).default([]),
+  addresses: firstOf(Address, MAX_ADDRESSES).default([]),
   /** Whether its Docker answers; null: it has not tried yet. */
   docker: z.boolean().nullable().default(null),
   /** The highest revision of this session that is in force in all of the node's data path. */

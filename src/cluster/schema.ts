@@ -1,11 +1,16 @@
 // The cluster's state as rows of JSON, checked with zod. Desired rows have one writer, the leader; a status row says
-// what one node observed of one task, and only that node reports it.
+// what one node observed of one task, and only that node reports it. Bounds of what a client asks for are in commands.ts:
+// a row that was kept once must load for ever.
 import { z } from "zod";
+import { firstOf, MAX_REASON, MAX_WORD, text, words } from "../lib/bounds.ts";
 import { parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
 import { Workload } from "./workload.ts";
 
-export const Id = z.string().regex(/^[0-9a-z]{25}$/, "not an id");
+export const Id = z
+  .string()
+  .max(25, "not an id")
+  .regex(/^[0-9a-z]{25}$/, "not an id");
 /** Of a service or node: one label in DNS, as Docker takes it. Without dots, for SERVICE.SLOT is a task. */
 export const Name = z
   .string()
@@ -21,12 +26,24 @@ export const DottedName = z
   .max(63, "a name has at most 63 characters")
   .regex(/^[^_]/, "a name begins with a letter or digit")
   .regex(LABELS, "a name has letters, digits, '-' and '_', between dots 63 at most, and no '-' at either end");
-export const Address = z.string().refine((text) => parseIpv4(text) !== undefined, "not an IPv4 address");
-export const Subnet = z.string().refine((text) => parseCidr(text) !== undefined, {
+export const Address = z
+  .string()
+  .max("255.255.255.255".length, "not an IPv4 address")
+  .refine((word) => parseIpv4(word) !== undefined, "not an IPv4 address");
+export const Subnet = text(MAX_WORD).refine((word) => parseCidr(word) !== undefined, {
   error: ({ input }) => `'${input}' is not an IPv4 prefix (such as 10.20.0.0/16, no host bits set)`,
 });
 const Port = z.int().min(1).max(65535);
 const Millis = z.int().min(0);
+
+/** Each label of a service is a record in DNS, which holds 64 KiB. */
+export const MAX_LABEL_KEY = 512;
+export const MAX_LABEL = 4096;
+export const MAX_LABELS = 1000;
+export const MAX_IMAGE = 512;
+/** What a node may say of itself. */
+export const MAX_ADDRESSES = 4096;
+export const MAX_HELD = 10_000;
 
 export const DEFAULT_STOP_GRACE_MS = 10_000;
 export const DEFAULT_DNS_TTL_SECONDS = 5;
@@ -72,9 +89,9 @@ export const Node = z.object({
    */
   health: z.enum(["well", "behind", "stuck", "silent"]).default("well"),
   /** As the node itself reports. */
-  heldPorts: z.array(HeldPort).default([]),
+  heldPorts: firstOf(HeldPort, MAX_HELD).default([]),
   /** Likewise: those of its links. */
-  addresses: z.array(Address).default([]),
+  addresses: firstOf(Address, MAX_ADDRESSES).default([]),
   /** Likewise: whether its Docker answers. */
   docker: z.boolean().default(false),
   createdAt: Millis,
@@ -148,11 +165,11 @@ export type Service = z.infer<typeof Service>;
 /** Of a container or network namespace that overlayd did not make. */
 export const Attachment = z.object({
   /** A container's id, or `netns:` and a name under /run/netns. */
-  subject: z.string().regex(/^([0-9a-f]{64}|netns:[^/]+)$/, "neither a container's id nor netns:NAME"),
+  subject: text(MAX_WORD).regex(/^([0-9a-f]{64}|netns:[^/]+)$/, "neither a container's id nor netns:NAME"),
   /** What a person calls it: Docker's name of the container, the namespace's own. */
-  name: z.string(),
+  name: words(MAX_WORD),
   /** null: no container. */
-  image: z.string().nullable(),
+  image: words(MAX_IMAGE).nullable(),
   /** Names in DNS besides its own. */
   aliases: z.array(Alias),
   /** Names that its container has anyway: found where nothing else has them. */
@@ -176,15 +193,16 @@ export const Task = z.object({
   addresses: z.record(Id, Address),
   /** Not null: a container that was attached to the service. Nobody schedules it. */
   attachment: Attachment.nullable(),
-  error: z.string().nullable(),
+  error: words(MAX_REASON).nullable(),
   createdAt: Millis,
 });
 export type Task = z.infer<typeof Task>;
 
 /** A unicast Ethernet address, which a group's is not: IEEE 802 has the lowest bit of the first byte for that. */
-export const Mac = z
-  .string()
-  .regex(/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/i, "not an Ethernet address of one host, such as 02:00:5e:10:00:01");
+export const Mac = text("00:00:00:00:00:00".length).regex(
+  /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/i,
+  "not an Ethernet address of one host, such as 02:00:5e:10:00:01",
+);
 
 /** Where an endpoint is that is behind a VTEP of somebody else: a kernel's vxlan device, a switch. */
 export const External = z.object({ mac: Mac, vtep: Address, port: Port });
@@ -246,10 +264,10 @@ export const TaskStatus = z.object({
   /** When it came into this state. */
   since: Millis,
   /** Why it is not running. */
-  error: z.string().nullable(),
+  error: words(MAX_REASON).nullable(),
   exitCode: z.int().nullable(),
   /** What it is doing on its way, such as how much of its image has arrived. */
-  message: z.string().nullable(),
+  message: words(MAX_REASON).nullable(),
   /** How often its process was started again. */
   restarts: z.int().min(0),
 });

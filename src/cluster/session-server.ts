@@ -3,15 +3,15 @@
 //   POST /v1/sessions/:id/report    Report       -> 204
 //   POST /v1/commands               Command      -> CommandResult
 //   POST /v1/tasks/:id/log          LogQuery     -> bytes as they come
-//   POST /v1/logs/:id               bytes as they come -> 204 at their end
-//   POST /v1/logs/:id/refusal       LogRefusal   -> 204
+//   POST /v1/sessions/:id/logs/:request          bytes as they come -> 204 at their end
+//   POST /v1/sessions/:id/logs/:request/refusal  LogRefusal -> 204
 //   GET  /v1/applied?revision=&timeoutMs=        -> { behind: [node names] }
 // Errors are { message, field } with UserError's code.
-import type { ServerResponse } from "node:http";
+import type { Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
-import { type FastifyInstance, fastify } from "fastify";
+import { type FastifyInstance, type FastifyRequest, fastify } from "fastify";
 import { z } from "zod";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -26,6 +26,8 @@ export interface SessionServerOptions {
   /** 0: any free one. */
   port: number;
   log: Log;
+  /** How long a request may take to arrive, head and body each; left out: see REQUEST_TIMEOUT_MS. */
+  timeoutMs?: number;
 }
 
 export interface SessionServer {
@@ -37,6 +39,15 @@ export interface SessionServer {
 const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
 const MAX_BODY_BYTES = 16 * 1024 * 1024;
 
+/** A node on a slow line needs some seconds for a large report. */
+const REQUEST_TIMEOUT_MS = 30_000;
+/** Between two requests of a connection: longer than a node's beat. */
+const KEEP_ALIVE_MS = 72_000;
+/** Of all hosts. A node has two or three. */
+const MAX_CONNECTIONS = 8192;
+/** Of one address. Logs that are followed have one each. */
+const MAX_CONNECTIONS_OF_ONE = 1024;
+
 const BYTES = "application/octet-stream";
 
 const AppliedQuery = z.object({
@@ -45,8 +56,13 @@ const AppliedQuery = z.object({
 });
 
 /** Resolves when the leader answers on the address. Throws when the address cannot be had. */
-export async function serveSessions(leader: Leader, { host, port, log }: SessionServerOptions): Promise<SessionServer> {
+export async function serveSessions(
+  leader: Leader,
+  { host, port, log, timeoutMs = REQUEST_TIMEOUT_MS }: SessionServerOptions,
+): Promise<SessionServer> {
   const server = fastify({ bodyLimit: MAX_BODY_BYTES, forceCloseConnections: true });
+  limitConnections(server.server, timeoutMs);
+  limitBodies(server, timeoutMs);
   server.setErrorHandler<Error & { statusCode?: number }>((error, request, reply) => {
     const code = error instanceof UserError ? error.code : (error.statusCode ?? 500);
     if (code === 500) log.error("a request to the leader failed", { path: request.url, err: error });
@@ -60,6 +76,41 @@ export async function serveSessions(leader: Leader, { host, port, log }: Session
     port: String(boundPort),
   });
   return { port: boundPort, close: () => server.close() };
+}
+
+/** Whoever connects and does not ask, or does so all too often, takes no room from others. */
+function limitConnections(server: Server, timeoutMs: number): void {
+  server.headersTimeout = timeoutMs;
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
+  server.maxConnections = MAX_CONNECTIONS;
+  // BOUNDED: by MAX_CONNECTIONS; keyed by address.
+  const counts = new Map<string, number>();
+  server.on("connection", (socket) => {
+    const address = socket.remoteAddress ?? "";
+    const count = (counts.get(address) ?? 0) + 1;
+    counts.set(address, count);
+    socket.once("close", () => {
+      const left = (counts.get(address) ?? 1) - 1;
+      if (left === 0) counts.delete(address);
+      else counts.set(address, left);
+    });
+    if (count > MAX_CONNECTIONS_OF_ONE) socket.destroy();
+  });
+}
+
+/** A body that is read whole has to come in time. The server's own limit would end logs, which come as they are written. */
+function limitBodies(server: FastifyInstance, timeoutMs: number): void {
+  const timers = new WeakMap<FastifyRequest, NodeJS.Timeout>();
+  server.addHook("onRequest", async (request) => {
+    if (request.headers["content-type"] === BYTES) return;
+    timers.set(
+      request,
+      setTimeout(() => request.raw.destroy(), timeoutMs),
+    );
+  });
+  server.addHook("preValidation", async (request) => clearTimeout(timers.get(request)));
+  server.addHook("onRequestAbort", async (request) => clearTimeout(timers.get(request)));
+  server.addHook("onError", async (request) => clearTimeout(timers.get(request)));
 }
 
 function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
@@ -85,16 +136,19 @@ function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
   });
   // A log is handed on as it arrives, not read.
   server.addContentTypeParser(BYTES, (_, payload, done) => done(null, payload));
-  server.post<{ Params: { id: string } }>("/v1/logs/:id", async (request, reply) => {
+  server.post<{ Params: { id: string; request: string } }>("/v1/sessions/:id/logs/:request", async (request, reply) => {
     const log = request.body as Readable;
-    leader.bringLog(request.params.id, log);
+    leader.bringLog(request.params.id, request.params.request, log);
     await finished(log).catch(() => {}); // whoever reads it is told
     return reply.code(204).send();
   });
-  server.post<{ Params: { id: string } }>("/v1/logs/:id/refusal", async (request, reply) => {
-    leader.refuseLog(request.params.id, request.body as LogRefusal);
-    return reply.code(204).send();
-  });
+  server.post<{ Params: { id: string; request: string } }>(
+    "/v1/sessions/:id/logs/:request/refusal",
+    async (request, reply) => {
+      leader.refuseLog(request.params.id, request.params.request, request.body as LogRefusal);
+      return reply.code(204).send();
+    },
+  );
   server.get("/v1/applied", async (request) => {
     const { revision, timeoutMs } = check(AppliedQuery, request.query);
     return { behind: await leader.waitApplied(revision, timeoutMs) };

@@ -237,7 +237,7 @@ export class Session {
         } else if (line.type === "changes") {
           this.#advance(line.revision, line.changes);
         } else if (line.type === "log") {
-          void this.#bringLog(manager, line);
+          if (opening !== undefined) void this.#bringLog(manager, opening.sessionId, line);
         }
         rearm();
       }
@@ -289,14 +289,18 @@ export class Session {
     this.#writer.write({ nodeId: this.#nodeId!, state: next });
   }
 
-  async #bringLog(manager: string, { requestId, taskId, query }: Extract<StreamLine, { type: "log" }>): Promise<void> {
+  async #bringLog(
+    manager: string,
+    sessionId: string,
+    { requestId, taskId, query }: Extract<StreamLine, { type: "log" }>,
+  ): Promise<void> {
     try {
       const log = await this.#readOwnLog(taskId, query).catch((error: unknown) => {
         const code = error instanceof UserError && (error.code === 400 || error.code === 404) ? error.code : 409;
         return { code, message: messageOf(error) } as const;
       });
-      if (log instanceof Readable) await this.#transport.bringLog(manager, requestId, log);
-      else await this.#transport.refuseLog(manager, requestId, log);
+      if (log instanceof Readable) await this.#transport.bringLog(manager, sessionId, requestId, log);
+      else await this.#transport.refuseLog(manager, sessionId, requestId, log);
     } catch (error) {
       this.#log.debug("a log that another node asked for was not brought to its end", { reason: messageOf(error) });
     }

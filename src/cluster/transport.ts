@@ -26,8 +26,8 @@ export interface Transport {
   /** The log of any node's task, once its node brings it. */
   readLog(manager: string, cluster: string | undefined, taskId: string, query: LogQuery): Promise<Readable>;
   /** Brings a log that the leader asked for. Resolves at its end; ends it when nobody reads it any more. */
-  bringLog(manager: string, requestId: string, log: Readable): Promise<void>;
-  refuseLog(manager: string, requestId: string, refusal: LogRefusal): Promise<void>;
+  bringLog(manager: string, sessionId: string, requestId: string, log: Readable): Promise<void>;
+  refuseLog(manager: string, sessionId: string, requestId: string, refusal: LogRefusal): Promise<void>;
 }
 
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -68,16 +68,18 @@ export const httpTransport: Transport = {
     request.end(JSON.stringify(query));
     return answer;
   },
-  async bringLog(manager, requestId, log) {
-    const { request, answer } = begin(manager, `/v1/logs/${requestId}`, { "content-type": "application/octet-stream" });
+  async bringLog(manager, sessionId, requestId, log) {
+    const { request, answer } = begin(manager, `/v1/sessions/${sessionId}/logs/${requestId}`, {
+      "content-type": "application/octet-stream",
+    });
     try {
       await Promise.all([pipeline(log, request), answer]);
     } finally {
       request.destroy();
     }
   },
-  async refuseLog(manager, requestId, refusal) {
-    await send(manager, `/v1/logs/${requestId}/refusal`, { method: "POST", body: refusal });
+  async refuseLog(manager, sessionId, requestId, refusal) {
+    await send(manager, `/v1/sessions/${sessionId}/logs/${requestId}/refusal`, { method: "POST", body: refusal });
   },
 };
 

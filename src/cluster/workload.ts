@@ -1,5 +1,6 @@
 // What a service's tasks run: a command as a process of the node, or containers of an image.
 import { z } from "zod";
+import { list, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_PATH, MAX_WORD, map, text } from "../lib/bounds.ts";
 
 /** The reference grammar of the OCI distribution specification: [HOST[:PORT]/]PATH[:TAG][@DIGEST]. */
 const IMAGE =
@@ -9,10 +10,13 @@ const OWN_LABEL = /^overlayd\./;
 /** Docker refuses less. */
 const MIN_MEMORY_BYTES = 6 << 20;
 
-const AbsolutePath = z.string().startsWith("/", "an absolute path is needed");
-const Env = z.record(z.string(), z.string()).refine((env) => Object.keys(env).every((name) => /^[^=]+$/.test(name)), {
-  error: "a variable's name is not empty and has no '='",
-});
+const AbsolutePath = text(MAX_PATH).startsWith("/", "an absolute path is needed");
+const Env = map(text(MAX_PATH), text(MAX_ARGUMENT), MAX_ARGUMENTS).refine(
+  (env) => Object.keys(env).every((name) => /^[^=]+$/.test(name)),
+  {
+    error: "a variable's name is not empty and has no '='",
+  },
+);
 
 /** What it gets between the signal that asks it to end and the one that ends it. */
 const StopGracePeriod = z.int().min(0).max(3_600_000, "at most an hour").default(10_000);
@@ -21,7 +25,7 @@ const StopGracePeriod = z.int().min(0).max(3_600_000, "at most an hour").default
 export const ProcessWorkload = z.strictObject({
   runtime: z.literal("process"),
   /** argv; the first is looked up in PATH. */
-  command: z.array(z.string()).min(1, "a command is needed"),
+  command: list(text(MAX_ARGUMENT), MAX_ARGUMENTS).min(1, "a command is needed"),
   env: Env.default({}),
   workdir: AbsolutePath.nullable().default(null),
   stopGracePeriodMs: StopGracePeriod,
@@ -32,7 +36,7 @@ export const Mount = z
   .strictObject({
     type: z.enum(["bind", "volume", "tmpfs"]),
     /** A path of the node, a volume's name; null: an anonymous volume, or tmpfs. */
-    source: z.string().nullable().default(null),
+    source: text(MAX_PATH).nullable().default(null),
     target: AbsolutePath,
     readOnly: z.boolean().default(false),
     /** Of a tmpfs; null: no limit. */
@@ -51,28 +55,27 @@ export const ContainerWorkload = z.strictObject({
   runtime: z.literal("docker"),
   image: z.string().max(512).regex(IMAGE, "not the name of an image"),
   /** null: the image's. */
-  entrypoint: z.array(z.string()).min(1).nullable().default(null),
+  entrypoint: list(text(MAX_ARGUMENT), MAX_ARGUMENTS).min(1).nullable().default(null),
   /** Arguments; none: the image's. */
-  command: z.array(z.string()).default([]),
+  command: list(text(MAX_ARGUMENT), MAX_ARGUMENTS).default([]),
   env: Env.default({}),
   workdir: AbsolutePath.nullable().default(null),
-  user: z.string().min(1).nullable().default(null),
-  labels: z
-    .record(z.string(), z.string())
+  user: text(MAX_WORD).min(1).nullable().default(null),
+  labels: map(text(MAX_PATH), text(MAX_ARGUMENT), MAX_ARGUMENTS)
     .refine((labels) => !Object.keys(labels).some((key) => OWN_LABEL.test(key)), {
       error: "labels that begin with 'overlayd.' are overlayd's own",
     })
     .default({}),
-  mounts: z.array(Mount).default([]),
+  mounts: list(Mount, 1000).default([]),
   /** null: no limit. */
   memoryBytes: z.int().min(MIN_MEMORY_BYTES, "a memory limit is 6 MiB at least").nullable().default(null),
   cpus: z.number().min(0.01, "a CPU limit is 0.01 at least").max(4096).nullable().default(null),
   /** A small init reaps children and hands signals on. */
   init: z.boolean().default(false),
   stopGracePeriodMs: StopGracePeriod,
-  capAdd: z.array(z.string().regex(/^[A-Za-z_]+$/, "not the name of a capability")).default([]),
+  capAdd: list(text(MAX_WORD).regex(/^[A-Za-z_]+$/, "not the name of a capability"), 100).default([]),
   /** What pulls the image with, as X-Registry-Auth has it; null: what the node's own Docker configuration says. Secret: see secrets.ts. */
-  registryAuth: z.string().nullable().default(null),
+  registryAuth: text(MAX_ARGUMENT).nullable().default(null),
 });
 export type ContainerWorkload = z.infer<typeof ContainerWorkload>;
 

@@ -42,8 +42,9 @@ export class MemoryWire {
       execute: async (manager, cluster, command: CommandInput): Promise<CommandResult> =>
         ofCluster(manager, cluster).execute(copy(command)),
       readLog: async (manager, cluster, taskId, query) => ofCluster(manager, cluster).readLog(taskId, copy(query)),
-      bringLog: async (manager, requestId, log) => reach(manager).bringLog(requestId, log),
-      refuseLog: async (manager, requestId, refusal) => reach(manager).refuseLog(requestId, copy(refusal)),
+      bringLog: async (manager, sessionId, requestId, log) => reach(manager).bringLog(sessionId, requestId, log),
+      refuseLog: async (manager, sessionId, requestId, refusal) =>
+        reach(manager).refuseLog(sessionId, requestId, copy(refusal)),
       waitApplied: async (manager, cluster, revision, timeoutMs) =>
         ofCluster(manager, cluster).waitApplied(revision, timeoutMs),
     };

@@ -1,0 +1,107 @@
+// What nodes and clients send has bounds: every string, list and map of it, however deep.
+import test from "ava";
+import { z } from "zod";
+import * as api from "../../src/api/schema.ts";
+import { Command } from "../../src/cluster/commands.ts";
+import { LogQuery, LogRefusal, Report, SessionRequest } from "../../src/cluster/protocol.ts";
+import { words } from "../../src/lib/bounds.ts";
+import { Cluster } from "./cluster-fixture.ts";
+
+function hasMaximum({ _zod: { def } }: z.ZodString | z.ZodArray): boolean {
+  return (def.checks ?? []).some((check) => check._zod.def.check === "max_length");
+}
+
+/** Paths of what has no bound. A transformation bounds what comes out: see `words`. */
+function unbounded(schema: z.ZodType, path: string): string[] {
+  if (schema instanceof z.ZodString) {
+    return hasMaximum(schema) ? [] : [path];
+  }
+  if (schema instanceof z.ZodArray) {
+    const own = hasMaximum(schema) ? [] : [`${path}[]`];
+    return [...own, ...unbounded(schema.element as z.ZodType, `${path}[]`)];
+  }
+  if (schema instanceof z.ZodRecord) {
+    const own = (schema._zod.def.checks ?? []).length === 0 ? [`${path}{}`] : [];
+    const { keyType, valueType } = schema._zod.def;
+    return [
+      ...own,
+      ...unbounded(keyType as z.ZodType, `${path}{key}`),
+      ...unbounded(valueType as z.ZodType, `${path}{}`),
+    ];
+  }
+  if (schema instanceof z.ZodObject) {
+    return Object.entries(schema.shape).flatMap(([key, value]) => unbounded(value as z.ZodType, `${path}.${key}`));
+  }
+  if (schema instanceof z.ZodUnion) {
+    return schema.options.flatMap((option, i) => unbounded(option as z.ZodType, `${path}|${i}`));
+  }
+  if (schema instanceof z.ZodCodec) return []; // a few words, such as "true"
+  if (schema instanceof z.ZodPipe) {
+    const { in: from, out } = schema._zod.def;
+    if (!(out instanceof z.ZodTransform)) return [from, out].flatMap((part) => unbounded(part as z.ZodType, path));
+    // Cut off: the items still have to have bounds.
+    if (from instanceof z.ZodString) return [];
+    return unbounded(from as z.ZodType, path).filter((where) => where !== `${path}[]`);
+  }
+  if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodDefault) {
+    return unbounded(schema._zod.def.innerType as z.ZodType, path);
+  }
+  return [];
+}
+
+const exported: Record<string, unknown> = { Command, Report, SessionRequest, LogQuery, LogRefusal, ...api };
+const schemas = Object.entries(exported).flatMap(([name, value]) =>
+  value instanceof z.ZodType ? [[name, value] as const] : [],
+);
+
+test("nothing that a node or a client sends is without a bound", (t) => {
+  t.true(schemas.length > 15);
+  t.deepEqual(
+    schemas.flatMap(([name, schema]) => unbounded(schema, name)),
+    [],
+  );
+  const sample = z.object({ a: z.array(z.string()), b: z.record(z.string(), z.string()).optional() });
+  t.deepEqual(unbounded(sample, "x"), ["x.a[]", "x.a[]", "x.b{}", "x.b{key}", "x.b{}"]);
+});
+
+test("a node that says too much is cut short, and what else it says counts", async (t) => {
+  const cluster = await Cluster.start(1);
+  const workload = { runtime: "process" as const, command: ["true"] };
+  await cluster.leader.execute({ type: "service.create", name: "s", workload });
+  await cluster.settle();
+  const [task] = cluster.tasks("s");
+  const session = await cluster.leader.openSession(cluster.nodes[0]!.identity, { send: () => {}, close: () => {} });
+  const long = "x".repeat(1_000_000);
+  const status = { taskId: task!.id, nodeId: task!.nodeId!, since: 0, exitCode: null, restarts: 0 };
+  await cluster.leader.report(session, {
+    statuses: [{ ...status, state: "failed", error: long, message: long }],
+    full: true,
+    gone: [],
+    applied: 0,
+    addresses: Array.from({ length: 60_000 }, (_, i) => `198.18.${i >> 8}.${i & 255}`),
+  });
+  const { error, message, state } = cluster.leader.state.statuses.get(task!.id)!;
+  t.is(state, "failed");
+  t.true(error!.length <= 1000 && message!.length <= 1000);
+  t.true(cluster.node("node1").addresses.length <= 4096);
+  t.is(words(3).parse("abcd"), "ab…");
+});
+
+test("a node holds ports on its own addresses alone, which are no other node's", async (t) => {
+  const cluster = await Cluster.start(2);
+  const session = await cluster.leader.openSession(cluster.nodes[0]!.identity, { send: () => {}, close: () => {} });
+  const held = (address: string) => ({ port: 9200, protocol: "tcp" as const, address });
+  await cluster.leader.report(session, {
+    statuses: [],
+    full: true,
+    gone: [],
+    applied: 0,
+    addresses: ["192.0.2.11", "172.17.0.1", "192.0.2.12"],
+    heldPorts: ["0.0.0.0", "192.0.2.11", "172.17.0.1", "192.0.2.12", "203.0.113.1"].map(held),
+  });
+  t.deepEqual(cluster.node("node1").addresses, ["192.0.2.11", "172.17.0.1"]);
+  t.deepEqual(
+    cluster.node("node1").heldPorts.map(({ address }) => address),
+    ["0.0.0.0", "192.0.2.11", "172.17.0.1"],
+  );
+});
