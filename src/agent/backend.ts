@@ -67,7 +67,7 @@ export function createBackend({
     execute: (command) => session.execute(command),
     waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
     peers: async () => peerViews(state(), ownName(), await dataPath.report()),
-    stats: async () => statsView(await dataPath.report(), dns),
+    stats: async () => statsView(await dataPath.fullReport(), dns),
     flows: async (filter) => {
       const isAll = filter.service === undefined && filter.endpoint === undefined;
       return flowViews(state(), ownName(), dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);

@@ -12,8 +12,10 @@ import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
+import { deviceOverruns } from "../links/overruns.ts";
 import { openSharedFile, type SharedFile } from "../linux/shared-file.ts";
 import { raiseSession } from "../linux/thread-priority.ts";
+import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import type { WorkerSetup } from "./datapath-protocol.ts";
 import { DataPathThread } from "./datapath-thread.ts";
 
@@ -35,14 +37,17 @@ export class DataPath {
   /** Called when the health of a peer has changed. */
   onHealth: (report: HealthReport) => void = () => {};
 
-  private constructor(flowFile: SharedFile) {
+  readonly #device: string;
+
+  private constructor(flowFile: SharedFile, device: string) {
     this.#flowFile = flowFile;
+    this.#device = device;
   }
 
   /** Resolves when the workers run. Rejects with PlatformError when the platform refuses. */
   static async start({ log, onFailure, flowFile, ...setup }: DataPathOptions): Promise<DataPath> {
     const flows = openSharedFile(flowFile, FlowTable.bytesFor(setup.flowCapacity), { log });
-    const dataPath = new DataPath(flows);
+    const dataPath = new DataPath(flows, setup.device);
     const start = async (index: number): Promise<DataPathThread> => {
       const thread = await DataPathThread.start({ ...setup, flowAddress: flows.address, index }, log, onFailure);
       dataPath.#threads.push(thread);
@@ -89,6 +94,12 @@ export class DataPath {
   async report(): Promise<EngineReport> {
     const reports = await Promise.all(this.#threads.map((thread) => thread.ask({ type: "report" })));
     return reports.reduce(merge);
+  }
+
+  /** As report(), with what the kernel dropped before the workers saw it. */
+  async fullReport(): Promise<EngineReport> {
+    const [report, overruns] = await Promise.all([this.report(), deviceOverruns(this.#device)]);
+    return { ...report, drops: { ...report.drops, [DROP_NAMES[Drop.DeviceOverrun]!]: overruns } };
   }
 
   /** As listFlows(). */
@@ -150,6 +161,19 @@ function merge(first: EngineReport, other: EngineReport): EngineReport {
     resetsSent: first.said.resetsSent + other.said.resetsSent,
     refusalsLimited: first.said.refusalsLimited + other.said.refusalsLimited,
   };
+  const packets = {
+    taken: first.packets.taken + other.packets.taken,
+    forwarded: first.packets.forwarded + other.packets.forwarded,
+    answered: first.packets.answered + other.packets.answered,
+  };
   const evictedFlows = first.evictedFlows + other.evictedFlows;
-  return { ...first, drops, traffic, said, evictedFlows, namesAnswered: first.namesAnswered + other.namesAnswered };
+  return {
+    ...first,
+    drops,
+    packets,
+    traffic,
+    said,
+    evictedFlows,
+    namesAnswered: first.namesAnswered + other.namesAnswered,
+  };
 }

@@ -96,6 +96,12 @@ class Queue {
     return message === 0 ? 0 : this.end[message - 1]!;
   }
 
+  bytesOf(message: number): number {
+    let bytes = 0;
+    for (let i = this.firstSlice(message); i < this.end[message]!; i++) bytes += this.sliceLength[i]!;
+    return bytes;
+  }
+
   clear(): void {
     this.messages = 0;
     this.slices = 0;
@@ -122,6 +128,13 @@ export class DeviceQueue extends Queue {
     this.needsChecksum = new Uint8Array(maxMessages);
     this.checksumStart = new Uint16Array(maxMessages);
     this.checksumOffset = new Uint16Array(maxMessages);
+  }
+
+  /** How many packets the message stands for. */
+  packetsOf(message: number): number {
+    const gsoBytes = this.gsoBytes[message]!;
+    if (this.gso[message] === Gso.None || gsoBytes === 0) return 1;
+    return Math.max(1, Math.ceil((this.bytesOf(message) - this.headerBytes[message]!) / gsoBytes));
   }
 
   /** Ends a message that is one whole packet with its checksums complete. */
@@ -162,6 +175,12 @@ export class UnderlayQueue extends Queue {
     this.sourcePort = new Uint8Array(maxMessages);
     this.segmentBytes = new Uint16Array(maxMessages);
     this.tos = new Uint8Array(maxMessages);
+  }
+
+  /** How many datagrams the message is cut into. */
+  packetsOf(message: number): number {
+    const segmentBytes = this.segmentBytes[message]!;
+    return segmentBytes === 0 ? 1 : Math.max(1, Math.ceil(this.bytesOf(message) / segmentBytes));
   }
 
   finish(address: number, port: number, sourcePort: number, segmentBytes: number, tos: number): void {

@@ -90,7 +90,7 @@ export class DgramUnderlay implements Underlay {
   /** Datagrams handed to the system. */
   sent = 0;
   /** Datagrams that the system refused later: Node says so after send() has returned. */
-  sendErrors = 0;
+  failedLater = 0;
   /** Datagrams turned away, because too many wait to be sent. */
   sendDrops = 0;
   /** Messages that would have to be cut. */
@@ -113,7 +113,7 @@ export class DgramUnderlay implements Underlay {
     receiver.on("message", (payload, { address }) => this.#accept({ payload, source: ipv4(address) }));
     for (const socket of [receiver, ...senders]) {
       socket.on("error", () => {
-        this.sendErrors++;
+        this.failedLater++;
       });
     }
   }
@@ -135,7 +135,7 @@ export class DgramUnderlay implements Underlay {
   send(queue: UnderlayQueue): number {
     let refused = 0;
     for (let message = 0; message < queue.messages; message++) {
-      if (!this.#sendMessage(queue, message)) refused++;
+      if (!this.#sendMessage(queue, message)) refused += queue.packetsOf(message);
     }
     queue.clear();
     return refused;
@@ -160,8 +160,7 @@ export class DgramUnderlay implements Underlay {
   #sendMessage(queue: UnderlayQueue, message: number): boolean {
     const first = queue.firstSlice(message);
     const end = queue.end[message]!;
-    let bytes = 0;
-    for (let i = first; i < end; i++) bytes += queue.sliceLength[i]!;
+    const bytes = queue.bytesOf(message);
     const segmentBytes = queue.segmentBytes[message]!;
     if (segmentBytes !== 0 && bytes > segmentBytes) {
       this.malformed++;
@@ -180,7 +179,7 @@ export class DgramUnderlay implements Underlay {
     const socket = this.#senders[queue.sourcePort[message]! % SOURCE_PORTS]!;
     socket.send(payload, queue.port[message]!, formatIpv4(queue.address[message]!), (error) => {
       this.#waitingBytes -= cost;
-      if (error !== null) this.sendErrors++;
+      if (error !== null) this.failedLater++;
       else this.sent++;
     });
     return true;

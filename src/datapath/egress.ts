@@ -42,6 +42,8 @@ export class Egress {
   readonly #toUnderlay = new UnderlayQueue(QUEUE_MESSAGES, QUEUE_SLICES);
   readonly #encapsulator: Encapsulator;
   readonly #coalescer: Coalescer;
+  /** Packets that were queued, also those that were refused then. */
+  packets = 0;
   readonly #trafficByVtep = new Map<Ipv4, Traffic>(); // BOUNDED: by the peers; keyed by VTEP
 
   constructor({ memory, sum, tables, device, underlay, refused }: EgressParts) {
@@ -70,6 +72,7 @@ export class Egress {
 
   /** Queues the packet for a local endpoint or the host. Hot path: must not allocate. */
   toDevice(packet: Packet, gso: Gso, gsoBytes: number): void {
+    this.packets++;
     if (packet.partialChecksum) {
       // From a local sender: its super-packet and its unmade checksum pass on as they are.
       this.#coalescer.end();
@@ -104,6 +107,7 @@ export class Egress {
 
   /** Adds to it. */
   extend(payloadAt: number, bytes: number, tcpFlags: number): void {
+    this.packets++;
     this.#coalescer.extend(payloadAt, bytes, tcpFlags);
   }
 
@@ -139,6 +143,7 @@ export class Egress {
   }
 
   #countSent(packet: Packet, peer: PeerRow): void {
+    this.packets++;
     const traffic = this.traffic(peer.vtep);
     traffic.txPackets++;
     traffic.txBytes += packet.length;

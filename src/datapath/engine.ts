@@ -2,13 +2,14 @@
 // owns it calls step() when there is something to carry and tick() when it asked to be called again.
 import type { Ipv4 } from "../lib/ip.ts";
 import { createSum } from "../packet/checksum.ts";
+import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import type { Traffic } from "./egress.ts";
 import { FlowCensus } from "./flow-census.ts";
 import { FlowSweeper } from "./flow-sweeper.ts";
 import type { FlowTable } from "./flow-table.ts";
-import { Forwarder, type Said } from "./forwarder.ts";
+import { Forwarder, type PacketCounts, type Said } from "./forwarder.ts";
 import type { KnownAnswer } from "./known-answers.ts";
 import { type HealthReport, ToldHealth } from "./peer-health.ts";
 import type { Device, Underlay } from "./ports.ts";
@@ -42,6 +43,8 @@ export interface EngineParts {
 /** What a person may want to know of the data path. */
 export interface EngineReport {
   drops: Record<string, number>;
+  /** What became of the packets that were taken: whatever is neither forwarded nor answered is in `drops`. */
+  packets: PacketCounts;
   evictedFlows: number;
   said: Said;
   traffic: (Traffic & { vtep: Ipv4 })[];
@@ -149,7 +152,8 @@ export class Engine {
 
   report(): EngineReport {
     return {
-      drops: this.#forwarder.drops(),
+      drops: this.#drops(),
+      packets: this.#forwarder.packets,
       evictedFlows: this.#forwarder.evictedFlows,
       said: this.#forwarder.said,
       traffic: [...this.tables.peers.keys()].map((vtep) => ({ vtep, ...this.#forwarder.traffic(vtep) })),
@@ -158,6 +162,22 @@ export class Engine {
       flowCapacity: this.#flows.capacity,
       namesAnswered: this.#forwarder.answers.given,
     };
+  }
+
+  /** The forwarder's, and what was lost before it or after. */
+  #drops(): Record<string, number> {
+    const { unreadable } = this.#device;
+    const { receiveDrops, failedLater } = this.#underlay;
+    const drops = this.#forwarder.drops();
+    for (const [drop, count] of [
+      [Drop.BadSuperPacket, unreadable],
+      [Drop.UnderlayOverrun, receiveDrops],
+      [Drop.UnderlayRefused, failedLater],
+    ] as const) {
+      const name = DROP_NAMES[drop]!;
+      if (count > 0) drops[name] = (drops[name] ?? 0) + count;
+    }
+    return drops;
   }
 
   /** What the node's DNS server answers until forgetAnswers(). */

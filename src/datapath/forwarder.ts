@@ -41,6 +41,15 @@ export interface Said {
   refusalsLimited: number;
 }
 
+/** What became of packets and datagrams that came in; those that are missing were dropped. */
+export interface PacketCounts {
+  taken: number;
+  /** Sent on. */
+  forwarded: number;
+  /** Taken by the agent itself: ARP, names that were asked for, probes. */
+  answered: number;
+}
+
 export interface ForwarderParts {
   memory: PacketMemory;
   sum: Sum;
@@ -76,6 +85,9 @@ export class Forwarder {
   /** Indexed by Drop. */
   readonly #drops = new Float64Array(DROP_NAMES.length);
   #seconds = 0;
+  #taken = 0;
+  /** Beside names. */
+  #answered = 0;
 
   constructor({ memory, sum, device, underlay, tables, flows, health, load, random }: ForwarderParts) {
     this.#u8 = memory.u8;
@@ -119,6 +131,12 @@ export class Forwarder {
     return { icmpErrorsSent: sent, resetsSent: this.#resets.sent, refusalsLimited: limited };
   }
 
+  get packets(): PacketCounts {
+    const own = this.#refusals.sent + this.#resets.sent + this.answers.given;
+    const answered = this.#answered + this.answers.given;
+    return { taken: this.#taken, forwarded: this.#egress.packets - own, answered };
+  }
+
   /** Unreplied flows that made room in a full table. */
   get evictedFlows(): number {
     return this.#tracker.evictedFlows;
@@ -136,6 +154,7 @@ export class Forwarder {
   /** Carries what the device gave. `seconds` is the time on the flow table's clock. Hot path: must not allocate. */
   outbound(batch: DeviceBatch, seconds: number): void {
     this.#seconds = seconds;
+    this.#taken += batch.count;
     for (let i = 0; i < batch.count; i++) {
       const drop = this.#outboundPacket(batch, i);
       if (drop !== Drop.None) this.#drops[drop]!++;
@@ -151,10 +170,14 @@ export class Forwarder {
       const length = batch.length[i]!;
       const cut = batch.segmentBytes[i]!;
       const step = cut < length && this.#isSuperFrame(offset, length, batch.source[i]!) ? length : cut;
-      if (length === 0) this.#drops[Drop.TooShort]!++;
+      if (length === 0) {
+        this.#taken++;
+        this.#drops[Drop.TooShort]!++;
+      }
       for (let at = 0; at < length; at += step) {
         const bytes = Math.min(step, length - at);
         const isTrain = at + bytes < length;
+        this.#taken++;
         if (isTrain) this.#run.remember(offset + at, bytes);
         const drop = this.#inboundFrame(offset + at, bytes, batch.source[i]!, batch.tos[i]!, cut);
         if (drop !== Drop.None) this.#drops[drop]!++;
@@ -181,6 +204,7 @@ export class Forwarder {
     const run = this.#run;
     run.follow(packet, this.#egress, at, end, step);
     if (run.packets === 0) return 0;
+    this.#taken += run.packets;
     const traffic = this.traffic(vtep);
     traffic.rxPackets += run.packets;
     traffic.rxBytes += run.bytes;
@@ -224,7 +248,7 @@ export class Forwarder {
     const inner = frame + ETHERNET_BYTES;
     const innerBytes = length - ENCAPSULATION_BYTES;
     const type = etherType(u8, frame);
-    if (network === MANAGEMENT_VNI) return this.#health.receive(inner, type, innerBytes, peer);
+    if (network === MANAGEMENT_VNI) return this.#takeProbe(inner, type, innerBytes, peer);
     // The ingress VNI carries whatever source a client outside has: only nodes are believed that.
     const isKnown = network === this.#tables.node.ingressVni ? peer.agent : this.#tables.networks.has(network);
     if (!isKnown) return Drop.UnknownVni;
@@ -271,6 +295,12 @@ export class Forwarder {
     if (packet.protocol !== ip.Protocol.Tcp) return cut;
     const mtu = Math.min(this.#tables.node.mtu, this.#health.smallestMtu);
     return packet.length > mtu ? mtu - packet.headerBytes : 0;
+  }
+
+  #takeProbe(at: number, type: number, bytes: number, peer: PeerRow): Drop {
+    const drop = this.#health.receive(at, type, bytes, peer);
+    if (drop === Drop.None) this.#answered++;
+    return drop;
   }
 
   /** A packet that came from `from`, in that VNI or, from the device, in zone 0. */
@@ -373,6 +403,7 @@ export class Forwarder {
       networks.get(network)?.gateway === target;
     if (!isThere) return Drop.ArpNotOurs;
     answerArp(u8, at + VXLAN_BYTES);
+    this.#answered++;
     this.#egress.datagram(at, length, 0, 0, peer);
     return Drop.None;
   }

@@ -29,6 +29,9 @@ export class InProcessDevice implements Device {
   readonly offloads: DeviceOffloads;
   /** Called when there is something to read. */
   onReadable: (() => void) | undefined;
+  readonly unreadable = 0;
+  /** Refuses every message, as a kernel without room does. */
+  isFull = false;
   /** Packets injected while the queue was full. */
   drops = 0;
   readonly #memory: PacketMemory;
@@ -75,9 +78,14 @@ export class InProcessDevice implements Device {
 
   /** Throws when a message is one that a TUN refuses or corrupts. */
   write(queue: DeviceQueue): number {
+    let refused = 0;
     for (let message = 0; message < queue.messages; message++) {
       const fault = virtioFault(this.#memory, queue, message);
       if (fault !== VirtioFault.None) throw new Error(`message ${message} is broken: ${faultName(fault)}`);
+      if (this.isFull) {
+        refused += queue.packetsOf(message);
+        continue;
+      }
       const gso = queue.gso[message]! as Gso;
       this.#written.push({
         bytes: gather(this.#memory, queue, message),
@@ -87,7 +95,7 @@ export class InProcessDevice implements Device {
       });
     }
     queue.clear();
-    return 0;
+    return refused;
   }
 
   close(): void {
@@ -174,6 +182,7 @@ export class InProcessUnderlay implements Underlay {
   oversize = 0;
   /** Datagrams that arrived while the queue was full. */
   receiveDrops = 0;
+  readonly failedLater = 0;
   readonly #network: InProcessNetwork;
   readonly #memory: PacketMemory;
   readonly #join: boolean;
@@ -229,7 +238,7 @@ export class InProcessUnderlay implements Underlay {
       if (payload.length + IP_UDP_BYTES >= PACKET_BYTES) throw new Error(`message ${message}: ${payload.length} bytes`);
       if (segmentBytes + IP_UDP_BYTES > this.#network.mtu) {
         this.oversize++;
-        refused++;
+        refused += queue.packetsOf(message);
         continue;
       }
       this.#sendSegments(queue, message, payload, segmentBytes);

@@ -30,8 +30,10 @@ export interface Device {
   readonly fd: number;
   /** Fills `batch` from its start with what waits, never blocks; returns how many. */
   read(batch: DeviceBatch): number;
-  /** Writes and clears the queue. Returns how many messages were refused; the rest went out. */
+  /** Writes and clears the queue. Returns how many packets were refused, those of a super-packet each; the rest went out. */
   write(queue: DeviceQueue): number;
+  /** Packets that read() has taken and could not give. */
+  readonly unreadable: number;
   close(): void;
 }
 
@@ -41,6 +43,11 @@ export interface Underlay {
   /** As Device.fd. */
   readonly fd: number;
   receive(batch: UnderlayBatch): number;
+  /** As Device.write(), in datagrams. */
   send(queue: UnderlayQueue): number;
+  /** Datagrams that were lost because nothing received them in time. */
+  readonly receiveDrops: number;
+  /** Datagrams that send() has taken, and that failed later. */
+  readonly failedLater: number;
   close(): void;
 }

@@ -107,7 +107,7 @@ export class LinuxDevice implements Device {
   /** Messages that the kernel refused, by error number. */
   readonly writeErrors = new Uint32Array(libc.ERRNO_LIMIT);
   /** Packets with a GSO type that was not asked for. */
-  unknownGso = 0;
+  unreadable = 0;
   readonly #memory: PacketMemory;
   readonly #lock: DeviceLock | undefined;
   readonly #links: LinkSender | undefined;
@@ -160,7 +160,7 @@ export class LinuxDevice implements Device {
       }
       batch.length[count] = bytes - virtio.VIRTIO_NET_BYTES;
       if (this.#decodeHeader(batch, count, batch.offset[count]! - virtio.VIRTIO_NET_BYTES)) count++;
-      else this.unknownGso++;
+      else this.unreadable++;
     }
     batch.count = count;
     return count;
@@ -172,8 +172,9 @@ export class LinuxDevice implements Device {
     for (let message = 0; message < queue.messages; message++) {
       if (virtio.virtioFault(this.#memory, queue, message) !== virtio.VirtioFault.None) {
         this.faults++;
-        refused++;
-      } else if (!this.#links?.add(queue, message) && !this.#writeMessage(queue, message)) refused++;
+        refused++; // what it says of its segments is not to be believed
+      } else if (!this.#links?.add(queue, message) && !this.#writeMessage(queue, message))
+        refused += queue.packetsOf(message);
     }
     if (this.#links !== undefined) refused += this.#sendOnLinks(this.#links, queue);
     queue.clear();
@@ -184,7 +185,10 @@ export class LinuxDevice implements Device {
   #sendOnLinks(links: LinkSender, queue: DeviceQueue): number {
     const failed = links.send();
     let refused = 0;
-    for (let i = 0; i < failed; i++) if (!this.#writeMessage(queue, links.failed[i]!)) refused++;
+    for (let i = 0; i < failed; i++) {
+      const message = links.failed[i]!;
+      if (!this.#writeMessage(queue, message)) refused += queue.packetsOf(message);
+    }
     return refused;
   }
 

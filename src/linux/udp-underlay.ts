@@ -128,11 +128,11 @@ export class LinuxUnderlay implements Underlay {
   readonly offloads: UnderlayOffloads;
   /** The queue's messages that the kernel took. */
   sent = 0;
-  /** Messages larger than the link's MTU (EMSGSIZE). */
+  /** Datagrams larger than the link's MTU (EMSGSIZE). */
   oversize = 0;
   /** Messages with more slices or segments than the kernel takes. */
   malformed = 0;
-  /** Messages that failed, by error number; EMSGSIZE too. */
+  /** Datagrams that failed, by error number; EMSGSIZE too. */
   readonly sendErrors = new Uint32Array(libc.ERRNO_LIMIT);
   readonly #senders: Int32Array;
   readonly #outgoing: MessageList;
@@ -140,8 +140,11 @@ export class LinuxUnderlay implements Underlay {
   /** Of the chunk being sent: where each source port's messages begin, and the messages in that order. */
   readonly #bucketStart = new Int32Array(SOURCES + 1);
   readonly #order = new Int32Array(MAX_MESSAGES);
-  /** Of each outgoing message: how many of the queue's it is. */
+  /** Of each outgoing message: how many of the queue's it is, and how many datagrams. */
   readonly #joined = new Int32Array(MAX_MESSAGES);
+  readonly #datagrams = new Int32Array(MAX_MESSAGES);
+  /** Errors come at once. */
+  readonly failedLater = 0;
 
   constructor(
     memory: PacketMemory,
@@ -209,7 +212,7 @@ export class LinuxUnderlay implements Underlay {
       const bucketEnd = this.#bucketStart[source + 1]!;
       for (let i = this.#bucketStart[source]!; i < bucketEnd; ) {
         const runEnd = this.#runEnd(queue, i, bucketEnd);
-        if (!this.#addMessage(queue, i, runEnd)) refused++;
+        if (!this.#addMessage(queue, i, runEnd)) refused += queue.packetsOf(this.#order[i]!);
         i = runEnd;
       }
       refused += this.#sendMessages(this.#senders[source]!, firstMessage, this.#outgoing.messages);
@@ -234,7 +237,7 @@ export class LinuxUnderlay implements Underlay {
    */
   #runEnd(queue: UnderlayQueue, from: number, end: number): number {
     const first = this.#order[from]!;
-    const bytes = bytesOf(queue, first);
+    const bytes = queue.bytesOf(first);
     if (queue.segmentBytes[first] !== 0 || bytes === 0) return from + 1;
     const most = Math.min(this.offloads.maxSegments, Math.floor(MAX_MESSAGE_BYTES / bytes));
     const limit = Math.min(end, from + most);
@@ -242,7 +245,7 @@ export class LinuxUnderlay implements Underlay {
     let next = from + 1;
     for (let isLast = false; next < limit && !isLast; next++) {
       const message = this.#order[next]!;
-      const more = bytesOf(queue, message);
+      const more = queue.bytesOf(message);
       slices += slicesOf(queue, message);
       if (!goAlike(queue, first, message) || more > bytes || more === 0 || slices > libc.MAX_IOVECS) break;
       isLast = more < bytes;
@@ -253,7 +256,7 @@ export class LinuxUnderlay implements Underlay {
   /** One message of the queue's messages at `from` to `end` in the order. */
   #addMessage(queue: UnderlayQueue, from: number, end: number): boolean {
     const first = this.#order[from]!;
-    const bytes = bytesOf(queue, first);
+    const bytes = queue.bytesOf(first);
     const cutAt = queue.segmentBytes[first]!;
     const isCut = cutAt !== 0 && bytes > cutAt;
     if (slicesOf(queue, first) > libc.MAX_IOVECS || (isCut && bytes > cutAt * this.offloads.maxSegments)) {
@@ -268,11 +271,12 @@ export class LinuxUnderlay implements Underlay {
     }
     const segmentBytes = isCut ? cutAt : end - from > 1 ? bytes : 0;
     this.#joined[this.#outgoing.messages] = end - from;
+    this.#datagrams[this.#outgoing.messages] = end - from > 1 ? end - from : queue.packetsOf(first);
     this.#outgoing.finish(queue.address[first]!, queue.port[first]!, segmentBytes, queue.tos[first]!);
     return true;
   }
 
-  /** Returns how many of the queue's messages failed. */
+  /** Returns how many datagrams failed. */
   #sendMessages(fd: number, first: number, end: number): number {
     let failed = 0;
     for (let next = first; next < end; ) {
@@ -283,7 +287,7 @@ export class LinuxUnderlay implements Underlay {
       }
       const errno = libc.errno();
       if (errno === libc.Errno.Intr) continue;
-      const lost = this.#joined[next++]!; // sendmmsg stops at the first that fails: skip it
+      const lost = this.#datagrams[next++]!; // sendmmsg stops at the first that fails: skip it
       this.sendErrors[errno]! += lost;
       if (errno === libc.Errno.MessageTooLong) this.oversize += lost;
       failed += lost;
@@ -294,12 +298,6 @@ export class LinuxUnderlay implements Underlay {
 
 function slicesOf(queue: UnderlayQueue, message: number): number {
   return queue.end[message]! - queue.firstSlice(message);
-}
-
-function bytesOf(queue: UnderlayQueue, message: number): number {
-  let bytes = 0;
-  for (let i = queue.firstSlice(message); i < queue.end[message]!; i++) bytes += queue.sliceLength[i]!;
-  return bytes;
 }
 
 /** Whether two datagrams of one source port differ in nothing that the kernel is told, beside their length. */

@@ -41,6 +41,9 @@ export const Drop = {
   BadFragment: 32,
   TtlExpired: 33,
   BadSuperPacket: 34,
+  // Something else ran out of it before us.
+  UnderlayOverrun: 35,
+  DeviceOverrun: 36,
 } as const;
 export type Drop = (typeof Drop)[keyof typeof Drop];
 

@@ -16,6 +16,7 @@ const HELD_MESSAGES = 256;
 /** Gives the same packets whenever it is armed. */
 export class StillDevice implements Device {
   readonly fd = -1;
+  readonly unreadable = 0;
   readonly offloads = { tcp: true, udp: true, checksum: true };
   /** Bytes that came out. */
   readonly writtenBytes = new Float64Array(1);
@@ -74,6 +75,8 @@ export class StillDevice implements Device {
 /** Holds what its peer sent until it is received, each message as UDP_GRO gives it. */
 export class StillUnderlay implements Underlay {
   readonly fd = -1;
+  readonly receiveDrops = 0;
+  readonly failedLater = 0;
   readonly offloads = { maxSegments: 128 };
   readonly #u8: Uint8Array;
   readonly #address: number;

@@ -18,6 +18,7 @@ import {
 } from "../../src/datapath/tables.ts";
 import { cidr, ipv4, maskOf } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
+import { unaccounted } from "./balance.ts";
 import { seededRandom } from "./seeded-random.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 
@@ -73,6 +74,10 @@ export function fakeNodes(count: number, options: FakeNodesOptions = {}): FakeNo
         engine.step(Side.Both);
         carried += engine.carried;
       }
+    }
+    for (const { vtep, engine } of nodes) {
+      const lost = unaccounted(engine.report());
+      if (lost !== 0) throw new Error(`${lost} packets of ${vtep} came to nothing, and were not counted`);
     }
   };
   const advance = async (ms: number): Promise<void> => {

@@ -5,6 +5,7 @@ import { Gso } from "../../src/datapath/batch.ts";
 import { Side } from "../../src/datapath/engine.ts";
 import type { TableRow } from "../../src/datapath/tables.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
+import { unaccounted } from "../fakes/balance.ts";
 import { arpRequest, frame } from "../fakes/frames.ts";
 import { ACK, FIN, type Fields, fragmentsOf, icmpError, ipPacket, onesSum, PSH, SYN } from "../fakes/ip-packets.ts";
 import { fakeNodes, rowsFor } from "../fakes/nodes.ts";
@@ -150,6 +151,8 @@ class Rig {
     const isAccountedFor =
       isProbe || this.#sent > before.sent || this.#written > before.written || this.#drops() > before.drops;
     if (!isAccountedFor) throw new Error("the packet neither came out nor was it counted as a drop");
+    const lost = unaccounted(node!.engine.report());
+    if (lost !== 0) throw new Error(`the counters are ${lost} packets off`);
   }
 
   outcome(): Record<string, number> {

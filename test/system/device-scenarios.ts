@@ -8,8 +8,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { DeviceBatch, DeviceQueue, Gso, UnderlayQueue } from "../../src/datapath/batch.ts";
+import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
+import { FlowTable } from "../../src/datapath/flow-table.ts";
+import { diffTables, rowsOf } from "../../src/datapath/tables.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { createLog } from "../../src/lib/log.ts";
+import { deviceOverruns } from "../../src/links/overruns.ts";
 import { pointerTo, read } from "../../src/linux/libc.ts";
 import { type LinkSender, openLinkSender } from "../../src/linux/link-sender.ts";
 import { lockDevice } from "../../src/linux/lock.ts";
@@ -21,8 +25,10 @@ import { bindUdp, openUdpSocket, probeMaxSegments } from "../../src/linux/udp-so
 import { openUdpUnderlay } from "../../src/linux/udp-underlay.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { VIRTIO_NET_BYTES } from "../../src/packet/virtio-net.ts";
+import { unaccounted } from "../fakes/balance.ts";
 import { brokenMessages } from "../fakes/broken-messages.ts";
 import { ACK, onesSum, tcpPacket, udpPacket } from "../fakes/ip-packets.ts";
+import { rowsFor } from "../fakes/nodes.ts";
 import { DEADLINE_MS } from "./command.ts";
 
 const self = fileURLToPath(import.meta.url);
@@ -167,7 +173,7 @@ function openElsewhere(name: string): string {
   return stdout + stderr;
 }
 
-export const scenarios: Record<string, () => void> = {
+export const scenarios: Record<string, () => void | Promise<void>> = {
   "a TUN opens with every offload that this kernel has"() {
     const { checksum, tcp, udp } = openTun("tun0", memory).offloads;
     assert.deepEqual([checksum, tcp], [true, true]);
@@ -290,7 +296,7 @@ export const scenarios: Record<string, () => void> = {
     assert.equal(packet.length, 3040);
     assert.equal(packet[33], 0x90);
     assert.deepEqual([batch.gso[0], batch.gsoBytes[0], batch.needsChecksum[0]], [Gso.Tcp4, 1000, 1]);
-    assert.equal(onward.unknownGso, 0);
+    assert.equal(onward.unreadable, 0);
   },
 
   "the checksum inside a tunnel that the host makes is completed"() {
@@ -554,6 +560,9 @@ export const scenarios: Record<string, () => void> = {
     }
   },
 
+  "every packet is taken or counted as lost before, and what is taken is sent on, answered or dropped with a reason":
+    balance,
+
   "with the loopback device down the underlay opens without segmentation, and says so"() {
     const warnings: string[] = [];
     const log = createLog("warn", { write: (line) => warnings.push(line) });
@@ -583,8 +592,8 @@ export const scenarios: Record<string, () => void> = {
       outgoing.slice(at, bytes);
       outgoing.finish(ipv4(OTHER), 4789, 3, segmentBytes, 0);
     }
-    assert.equal(underlay.send(outgoing), 2);
-    assert.equal(underlay.oversize, 2);
+    assert.equal(underlay.send(outgoing), 1 + 3);
+    assert.equal(underlay.oversize, 1 + 3);
     assert.equal(underlay.sent, 2);
     const sizes: number[] = [];
     device.read(batch);
@@ -592,6 +601,63 @@ export const scenarios: Record<string, () => void> = {
     assert.deepEqual(sizes, [128, 1000, 1000]);
   },
 };
+
+/** What a whole data path takes from the kernel, and the kernel drops before it does, is all that was sent to it. */
+async function balance(): Promise<void> {
+  const own = new PacketMemory(ENGINE_MEMORY_BYTES);
+  ip("link", "set", "lo", "up");
+  const device = openTun("tun0", own);
+  setSysctl("ipv6/conf/tun0/disable_ipv6");
+  ip("address", "add", "10.192.0.2/10", "dev", "tun0");
+  ip("link", "set", "tun0", "up");
+  const underlay = openUdpUnderlay(own, { address: ipv4("127.0.0.1"), port: 0 });
+  const flows = FlowTable.open(new ArrayBuffer(FlowTable.bytesFor(1024)), 1024, 1);
+  const engine = new Engine({
+    ...{ memory: own, device, underlay, flows, isFirst: true },
+    ...{ now: () => performance.now(), random: Math.random },
+  });
+  const nodes = { "127.0.0.1": "10.192.0.2", "127.0.0.2": "10.192.0.3" };
+  const networks = { 4096: { subnet: "10.192.32.0/20" } };
+  const endpoints = { "10.192.32.20": { vtep: "127.0.0.2", vni: 4096 } };
+  engine.apply(diffTables(new Map(), rowsOf(rowsFor({ nodes, networks, endpoints }, "127.0.0.1"))));
+  const drain = (): void => {
+    for (let more = 1; more !== 0; ) {
+      engine.step(Side.Both);
+      more = engine.carried;
+    }
+  };
+  // From the host: half to an endpoint, half to nobody; more than the device's queue holds.
+  const host = new HostSocket("10.192.0.2");
+  const before = transmitted("tun0");
+  for (let i = 0; i < 3000; i++) host.send(new Uint8Array(100), i % 2 === 0 ? "10.192.32.20" : "10.192.32.99", 9);
+  const overruns = (await deviceOverruns("tun0")) - before.dropped;
+  assert.ok(overruns > 0, "the device's queue is full");
+  drain();
+  const fromHost = engine.report();
+  assert.equal(transmitted("tun0").packets - before.packets, fromHost.packets.taken);
+  assert.equal(fromHost.packets.taken + overruns, 3000);
+  assert.ok((fromHost.drops["no-route"] ?? 0) > 0);
+  // From the wire: more than the socket's buffer holds; the kernel tells how many it lost with the datagram after them.
+  const peer = new HostSocket("127.0.0.2");
+  const datagrams = 40_000;
+  for (let i = 0; i < datagrams; i++) peer.send(new Uint8Array(1000), "127.0.0.1", underlay.port);
+  drain();
+  peer.send(new Uint8Array(1000), "127.0.0.1", underlay.port);
+  drain();
+  const { packets, drops } = engine.report();
+  const overrun = drops["underlay-overrun"] ?? 0;
+  assert.ok(overrun > 0, "the socket's buffer is full");
+  assert.equal(packets.taken - fromHost.packets.taken + overrun, datagrams + 1);
+  assert.equal(unaccounted({ packets, drops }), 0);
+  engine.close();
+}
+
+function transmitted(device: string): { packets: number; dropped: number } {
+  const [link] = JSON.parse(ip("-json", "-statistics", "link", "show", "dev", device)) as {
+    stats64: { tx: { packets: number; dropped: number } };
+  }[];
+  return link!.stats64.tx;
+}
 
 /** Writes the queue's only message past our own checks; returns whether the kernel took it. */
 function kernelTakes(fd: number, packet: Uint8Array): boolean {
@@ -618,5 +684,5 @@ if (role === "--open") {
   openTun(name!, memory);
   console.log("opened");
 } else if (role !== undefined && process.argv[1] === self) {
-  scenarios[role]!();
+  await scenarios[role]!();
 }

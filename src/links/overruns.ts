@@ -1,0 +1,19 @@
+// What the kernel drops before the data path sees it: packets that find the device's queue full.
+import { run } from "../lib/command.ts";
+import { asPlatformError } from "./iproute.ts";
+
+interface LinkStatistics {
+  stats64: { tx: { dropped: number } };
+}
+
+/** Since the device was made: nothing read them in time, or the agent was away. Throws PlatformError. */
+export async function deviceOverruns(device: string): Promise<number> {
+  try {
+    const [link] = JSON.parse(
+      await run(["ip", "-json", "-statistics", "link", "show", "dev", device]),
+    ) as LinkStatistics[];
+    return link!.stats64.tx.dropped;
+  } catch (error) {
+    throw asPlatformError(error);
+  }
+}
