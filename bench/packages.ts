@@ -14,6 +14,8 @@ interface Needed {
 const ALWAYS: readonly Needed[] = [
   { command: "iperf3", packages: ["iperf3"] },
   { command: "ethtool", packages: ["ethtool"] },
+  { command: "ping", packages: ["iputils-ping"] },
+  { command: "sysctl", packages: ["procps"] },
   { command: "gcc", packages: ["gcc", "libc6-dev"] },
 ];
 const FOR_PEERS: readonly Needed[] = [
