@@ -61,6 +61,14 @@ function openUp(name = "tun0", address = `${HOST}/24`, options: TunOptions = {})
 
 const LINK_MAC = "02:42:0a:09:00:01";
 
+/** Waits until the kernel has taken note of a link's carrier: until then it drops what is sent by it, without a word. */
+function untilUp(name: string): void {
+  const end = performance.now() + DEADLINE_MS;
+  while (!/ state UP /.test(ip("-o", "link", "show", "dev", name))) {
+    assert.ok(performance.now() < end, `${name} does not come up`);
+  }
+}
+
 /** A veth pair: packets for HOST are put onto the one end, and the host has HOST on the other. */
 function makeLink(): void {
   ip("link", "add", "veth0", "type", "veth", "peer", "name", "veth1", "address", LINK_MAC);
@@ -68,6 +76,7 @@ function makeLink(): void {
     setSysctl(`ipv6/conf/${name}/disable_ipv6`);
     ip("link", "set", name, "up");
   }
+  for (const name of ["veth0", "veth1"]) untilUp(name);
   ip("address", "add", `${HOST}/32`, "dev", "veth1");
 }
 
@@ -195,6 +204,7 @@ export const scenarios: Record<string, () => void | Promise<void>> = {
     openUp().close();
     assert.match(ip("address", "show", "dev", "tun0"), /10\.9\.0\.1\/24/);
     const device = openTun("tun0", memory);
+    untilUp("tun0");
     new HostSocket().send(Buffer.from("hello"), OTHER, 2000);
     assert.equal(readOne(device).length, 33);
   },
