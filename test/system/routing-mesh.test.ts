@@ -241,7 +241,7 @@ systemTest(
     const options = ["--replicas 3 --detach", "--publish mode=host,target=9200,published=8080"];
     t.is((await node1!.shell(publish("hosted", ...options))).status, 0);
     const listing = (await node1!.shell("overlayctl service ps --no-trunc hosted")).stdout;
-    t.regex(listing, /rmen3 answers no published port \('mesh: off'\)/);
+    t.regex(listing, /1 node answers no published port \('mesh: off'\)/);
     await node1!.ctl("service", "rm", "hosted");
     const fromContainer = await node1!.container("default", curlBriefly(`http://${node3!.address}:9200`));
     t.not(fromContainer.status, 0);
