@@ -38,7 +38,13 @@ export function systemEnv(): NodeJS.ProcessEnv {
 }
 
 /** Which package brings a program, on Debian's and most others' names. */
-const PACKAGES: Readonly<Record<string, string>> = { ip: "iproute2", tc: "iproute2", ss: "iproute2", nft: "nftables" };
+const PACKAGES: Readonly<Record<string, string>> = {
+  ip: "iproute2",
+  tc: "iproute2",
+  ss: "iproute2",
+  nft: "nftables",
+  unshare: "util-linux",
+};
 
 /**
  * Its standard output. Throws CommandError when it fails, PlatformError when there is no such program.

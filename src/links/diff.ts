@@ -25,6 +25,8 @@ export interface Step {
 export interface Plan {
   /** ip: what must go, then the links that are missing. */
   links: Step[];
+  /** ip, in a network namespace of its own: the TUN, when it is missing. */
+  device: Step[];
   sysctls: Sysctls;
   /** tc: what leaves a container. */
   filters: Step[];
@@ -37,14 +39,15 @@ export interface Plan {
 }
 
 /** What would be done first; undefined when nothing is to do. */
-export function firstOf({ links, sysctls, filters, facts, containers }: Plan): string | undefined {
-  const step = links[0] ?? filters[0] ?? facts[0] ?? [...containers.values()][0]?.[0];
+export function firstOf({ links, device, sysctls, filters, facts, containers }: Plan): string | undefined {
+  const step = links[0] ?? device[0] ?? filters[0] ?? facts[0] ?? [...containers.values()][0]?.[0];
   return step?.line ?? [...sysctls.keys()][0];
 }
 
 export function diff(desired: DesiredLinks, actual: ActualLinks): Plan {
   const plan: Plan = {
     links: [],
+    device: [],
     sysctls: new Map(),
     filters: [],
     facts: [],
@@ -52,7 +55,8 @@ export function diff(desired: DesiredLinks, actual: ActualLinks): Plan {
     problems: new Map(),
   };
   const device = diffDevice(desired, actual.device);
-  plan.links.push(...device.create);
+  plan.links.push(...device.remove);
+  plan.device.push(...device.make);
   const kept = diffVeths(plan, desired, actual);
   const present = {
     ...desired,
@@ -93,11 +97,18 @@ export function desiredSysctls(desired: DesiredLinks, ipv6: boolean): Sysctls {
 export function diffDevice(
   { device, mtu }: DesiredLinks,
   actual: Link | undefined,
-): Record<"create" | "shape", Step[]> {
-  const create = { line: `tuntap add dev ${device} mode tun multi_queue` };
+): Record<"remove" | "make" | "shape", Step[]> {
+  // Without an owner any user of the node could attach a queue to it: read packets, and send as any container. It has
+  // none yet while it is made, so it is made where no user is, and brought here.
+  const make = [
+    { line: `tuntap add dev ${device} mode tun multi_queue user 0 group 0` },
+    { line: `link set dev ${device} netns ${process.pid}` },
+  ];
   const shape = { line: `link set dev ${device} mtu ${mtu} up` };
-  if (actual === undefined) return { create: [create], shape: [shape] };
-  if (actual.adoptable) return { create: [], shape: actual.up && actual.mtu === mtu ? [] : [shape] };
+  if (actual === undefined) return { remove: [], make, shape: [shape] };
+  // As older versions made it. It is made anew, for a queue that a user has attached stays attached.
+  if (actual.adoptable && !actual.hasOwner) return { remove: [{ line: `link del ${device}` }], make, shape: [shape] };
+  if (actual.adoptable) return { remove: [], make: [], shape: actual.up && actual.mtu === mtu ? [] : [shape] };
   throw new PlatformError(`'${device}' exists and is no persistent multi-queue TUN`, `ip link del ${device}`);
 }
 

@@ -6,7 +6,7 @@ import type { Log } from "../lib/log.ts";
 import type { Watch } from "../lib/watch-output.ts";
 import { type DesiredEndpoint, type DesiredLinks, noLinks, vethName } from "./desired.ts";
 import { diff, diffDevice, firstOf, type Plan, type Step } from "./diff.ts";
-import { ipBatch, platformError, type Refusal, tcBatch } from "./iproute.ts";
+import { ipBatch, ipBatchApart, platformError, type Refusal, tcBatch } from "./iproute.ts";
 import { checkPlatform, checkPool, checkTrafficControl } from "./platform.ts";
 import { type ActualLinks, type Link, readLinks } from "./read.ts";
 import { removeLinks } from "./remove.ts";
@@ -49,8 +49,10 @@ export class Links {
     await checkPool(pool, this.#device);
     await this.#inTurn(async () => {
       const nothing = noLinks(this.#device, pool, mtu);
-      const { create, shape } = diffDevice(nothing, (await readLinks(nothing, () => false)).device);
-      await this.#steps("ip", [...create, ...shape], (lines) => ipBatch(null, lines), new Map());
+      const { remove, make, shape } = diffDevice(nothing, (await readLinks(nothing, () => false)).device);
+      await this.#steps("ip", remove, (lines) => ipBatch(null, lines), new Map());
+      await this.#steps("ip", make, ipBatchApart, new Map());
+      await this.#steps("ip", shape, (lines) => ipBatch(null, lines), new Map());
     });
     await checkTrafficControl(this.#device);
   }
@@ -129,6 +131,7 @@ export class Links {
   async #carryOut(plan: Plan): Promise<Problems> {
     const problems = new Map<string, string>();
     await this.#steps("ip", plan.links, (lines) => ipBatch(null, lines), problems);
+    await this.#steps("ip", plan.device, ipBatchApart, problems);
     for (const [path, value] of plan.sysctls) {
       if (![...problems.keys()].some((address) => path.includes(vethName(address)))) await writeSysctl(path, value);
     }

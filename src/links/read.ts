@@ -20,6 +20,8 @@ export interface Link {
   peerIndex: number | undefined;
   /** Of a TUN: made for several queues, and to stay. */
   adoptable: boolean;
+  /** Of a TUN: it has a user and a group, so that no others may attach to it. */
+  hasOwner: boolean;
 }
 
 export interface Container {
@@ -90,7 +92,7 @@ interface AddrJson {
   gso_max_size?: number;
   linkinfo?: {
     info_kind?: string;
-    info_data?: { type?: string; multi_queue?: boolean; persist?: boolean };
+    info_data?: { type?: string; multi_queue?: boolean; persist?: boolean; user?: string; group?: string };
   };
   addr_info?: { family: string; local: string; prefixlen: number }[];
 }
@@ -135,6 +137,7 @@ function readAddresses(rows: AddrJson[]) {
       gsoMaxBytes: row.gso_max_size ?? 0,
       peerIndex: row.link_index,
       adoptable: tun?.type === "tun" && tun.multi_queue === true && tun.persist === true,
+      hasOwner: tun?.user !== undefined && tun.group !== undefined,
     });
     for (const { family, local, prefixlen } of row.addr_info ?? []) {
       if (family === "inet") addresses.push({ name: row.ifname, address: `${local}/${prefixlen}` });

@@ -19,8 +19,11 @@ const IFF_VNET_HDR = 0x4000;
 const IFF_MULTI_QUEUE = 0x0100;
 const TUNSETIFF = 0x400454ca;
 const TUNSETPERSIST = 0x400454cb;
+const TUNSETOWNER = 0x400454cc;
+const TUNSETGROUP = 0x400454ce;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
+const ROOT = 0;
 const IFREQ_BYTES = 40;
 const IFNAME_BYTES = 16;
 
@@ -88,6 +91,9 @@ function attach(fd: number, name: string): void {
   }
   const headerBytes = Buffer.from(Int32Array.of(virtio.VIRTIO_NET_BYTES).buffer);
   libc.checked("TUNSETVNETHDRSZ", libc.ioctl(fd, TUNSETVNETHDRSZ, headerBytes));
+  // A device without owner and group is open to every user who may open /dev/net/tun, which is 0666 on distributions.
+  libc.checked("TUNSETOWNER", libc.ioctlValue(fd, TUNSETOWNER, ROOT));
+  libc.checked("TUNSETGROUP", libc.ioctlValue(fd, TUNSETGROUP, ROOT));
   libc.checked("TUNSETPERSIST", libc.ioctlValue(fd, TUNSETPERSIST, 1));
 }
 

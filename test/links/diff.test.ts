@@ -23,7 +23,16 @@ const VETH = vethName(WEB.address);
 
 function link(overrides: Partial<Link>): Link {
   const shape = { mtu: 1450, up: true, carrier: true, gsoMaxBytes: HOST_GSO_MAX_BYTES };
-  return { ifindex: 1, kind: "veth", mac: HOST_MAC, peerIndex: undefined, adoptable: false, ...shape, ...overrides };
+  return {
+    ifindex: 1,
+    kind: "veth",
+    mac: HOST_MAC,
+    peerIndex: undefined,
+    adoptable: false,
+    hasOwner: false,
+    ...shape,
+    ...overrides,
+  };
 }
 
 /** A kernel that is as `desired` says. */
@@ -51,7 +60,7 @@ function kernel(desired: DesiredLinks): ActualLinks {
     }),
   );
   return {
-    device: link({ kind: "tun", adoptable: true }),
+    device: link({ kind: "tun", adoptable: true, hasOwner: true }),
     veths: new Map(hosts),
     facts: nodeFacts(desired),
     filters: new Map(endpoints.map(({ address }) => [vethName(address), filterOf(address, device)])),
@@ -62,9 +71,9 @@ function kernel(desired: DesiredLinks): ActualLinks {
 }
 
 function commands(desired: DesiredLinks, actual: ActualLinks): string[] {
-  const { links, sysctls, filters, facts, containers } = diff(desired, actual);
+  const { links, device, sysctls, filters, facts, containers } = diff(desired, actual);
   return [
-    ...links.map(({ line }) => line),
+    ...[...links, ...device].map(({ line }) => line),
     ...[...sysctls].map(([path, value]) => `${path}=${value}`),
     ...filters.map(({ line }) => `tc ${line}`),
     ...facts.map(({ line }) => line),
@@ -77,6 +86,16 @@ test("a kernel that is right is left alone", (t) => {
   t.is(firstOf(diff({ ...DESIRED, endpoints: [WEB, DB] }, kernel({ ...DESIRED, endpoints: [WEB, DB] }))), undefined);
 });
 
+test("a TUN without an owner, which any user may attach to, is made anew", (t) => {
+  const device = { ...kernel(DESIRED).device!, hasOwner: false };
+  t.deepEqual(commands(DESIRED, { ...kernel(DESIRED), device }), [
+    "link del overlay0",
+    "tuntap add dev overlay0 mode tun multi_queue user 0 group 0",
+    `link set dev overlay0 netns ${process.pid}`,
+    "link set dev overlay0 mtu 1450 up",
+  ]);
+});
+
 test("an empty kernel gets everything, each link guarded before it is up", (t) => {
   const empty: ActualLinks = {
     ...kernel({ ...DESIRED, ingressAddress: null, gateways: [], endpoints: [] }),
@@ -86,10 +105,10 @@ test("an empty kernel gets everything, each link guarded before it is up", (t) =
     containers: new Map([["a", { links: new Map(), facts: containerFacts({ ...WEB, ifname: "eth9" }) }]]),
   };
   const all = commands(DESIRED, empty);
-  t.is(all[0], "tuntap add dev overlay0 mode tun multi_queue");
   t.true(
-    all[1]?.startsWith(`link add ${VETH} address ${HOST_MAC} mtu 1450 gso_max_size 65536 type veth peer name eth0`),
+    all[0]?.startsWith(`link add ${VETH} address ${HOST_MAC} mtu 1450 gso_max_size 65536 type veth peer name eth0`),
   );
+  t.is(all[1], "tuntap add dev overlay0 mode tun multi_queue user 0 group 0");
   const up = all.findIndex((line) => line.startsWith(`link set dev ${VETH}`));
   t.true(all.indexOf(`ipv4/conf/${VETH}/rp_filter=1`) < up);
   t.true(all.indexOf(`ipv6/conf/${VETH}/disable_ipv6=1`) < up);

@@ -63,6 +63,32 @@ socket: ${lab().directory}/second.sock
   t.true(await answers(node1!));
 });
 
+systemTest(
+  "a user of the node gets no queue of the TUN, and keeps none that an older version let it have",
+  async (t) => {
+    const [, node2] = lab().nodes;
+    const asNobody = () => new Background(node2!.inside(program("attach-queue", "overlay0")));
+    const refused = async () => {
+      const child = asNobody();
+      await child.says("EPERM");
+      t.is(await child.ended(), 0);
+    };
+    await refused();
+    const talking = await talk(node2!, await taskElsewhere(node2!));
+    await node2!.stopAgent();
+    await refused();
+    await node2!.exec(["ip", "link", "del", "overlay0"]);
+    await node2!.exec(["ip", "tuntap", "add", "dev", "overlay0", "mode", "tun", "multi_queue"]); // as versions before did
+    const holder = await asNobody().says("attached");
+    t.teardown(() => holder.end("SIGKILL"));
+    await node2!.startAgent();
+    await holder.says("gone");
+    await refused();
+    await waitFor(() => answers(node2!), { what: "the service to answer" });
+    t.is(await talking.end("SIGTERM"), 0, talking.output);
+  },
+);
+
 /** Without one program of /usr/sbin, for all that is started after it. */
 const without = (program: string, place: string): string =>
   `mkdir -p ${place} && mount --bind /usr/sbin ${place} && mount -t tmpfs none /usr/sbin && ` +

@@ -212,6 +212,7 @@ export const scenarios: Record<string, () => void | Promise<void>> = {
   "a TUN that iproute2 made beforehand is taken over"() {
     ip("tuntap", "add", "dev", "tun0", "mode", "tun", "multi_queue");
     openTun("tun0", memory);
+    assert.match(ip("-details", "link", "show", "dev", "tun0"), /user root group root/);
   },
 
   "a TUN made for a single queue is refused, and says which"() {

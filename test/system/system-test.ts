@@ -32,7 +32,16 @@ export function useLab(options: LabOptions, prepare?: (lab: Lab) => Promise<void
 
 /** argv of one of the programs in programs/. */
 export function program(
-  name: "echo-server" | "ask" | "talk" | "watch-name" | "ask-at-once" | "ask-train" | "ask-many" | "resolver",
+  name:
+    | "echo-server"
+    | "ask"
+    | "talk"
+    | "watch-name"
+    | "ask-at-once"
+    | "ask-train"
+    | "ask-many"
+    | "resolver"
+    | "attach-queue",
   ...argv: (string | number)[]
 ): string[] {
   const path = fileURLToPath(new URL(`./programs/${name}.js`, import.meta.url));
