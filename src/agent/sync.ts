@@ -14,6 +14,7 @@ import type { SessionAddress } from "./compile-denied.ts";
 import { compileMesh } from "./compile-mesh.ts";
 import { compileTables } from "./compile-tables.ts";
 import { Latest } from "./latest.ts";
+import { stillTrue } from "./still-true.ts";
 
 /** Links and rules are watched; settings under /proc/sys, the node's addresses and ports of processes are not. */
 const REFRESH_MS = 30_000;
@@ -65,6 +66,8 @@ export class Sync {
   #isHeard = false;
   #isProvisional = true;
   readonly #unheard: Timer;
+  /** That the data path has had in force. */
+  #rows: TableRows = new Map();
   #problems: Problems = new Map();
   #heldPorts: HeldPort[] = [];
   #refresh: Timer | undefined;
@@ -126,7 +129,14 @@ export class Sync {
     const managers = this.#parts.managers();
     const own = { nodeId, pool, mtu, meshOn, nodeServices, managers, heldPorts, hostAddresses: addresses };
     const facts = { ...own, isProvisional };
-    await dataPath.apply(compileTables(this.#state, facts));
+    const rows = compileTables(this.#state, facts);
+    try {
+      await dataPath.apply(rows);
+    } catch (error) {
+      await dataPath.apply(stillTrue(this.#rows, rows)).catch(() => undefined); // the first reason is the one that tells
+      throw error;
+    }
+    this.#rows = rows;
   }
 
   /** The kernel's links, routes and filters, and DNS on the gateways that they bring: it takes processes. */

@@ -265,10 +265,12 @@ export class Session {
     this.#nodeId = nodeId;
     this.#manager = manager;
     this.#isHeard = true;
-    this.#attempts = 0;
     this.#failures.clear();
     this.#reporter.attach({
-      send: (report) => this.#transport.report(manager, sessionId, report),
+      send: async (report) => {
+        await this.#transport.report(manager, sessionId, report);
+        this.#attempts = 0; // a node that can listen and not report comes back more and more seldom
+      },
       beatMs: livenessMs / BEATS_PER_PERIOD,
       failed: (error) => {
         this.#log.warn("the leader did not take a report", { address: manager, reason: messageOf(error) });
