@@ -1,5 +1,5 @@
 // The agent as a process: it refuses what it cannot use, stops, is killed, comes back, and cleans up.
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { FlowView, PeerView } from "../../src/api/schema.ts";
 import { Background, dig, waitFor } from "./command.ts";
@@ -317,6 +317,59 @@ systemTest("a node whose VXLAN port is blocked shows so on both sides, with the 
   );
   t.true(up.rttMs! > 0);
 });
+
+systemTest(
+  "a manager with an empty disk ends nobody's tasks; a node leaves for its cluster, and comes back",
+  async (t) => {
+    const [node1, node2, node3] = lab().nodes;
+    const before = await untilRunning(node1!, "echo", 3);
+    const own = before.find(({ node }) => node === node2!.name)!;
+    const data = join(node1!.directory, "data");
+    await node1!.stopAgent();
+    renameSync(data, `${data}.aside`);
+    await node1!.startAgent();
+
+    for (const node of [node2!, node3!]) {
+      const what = `${node.name} to say why it has no leader`;
+      await waitFor(async () => /it leads another cluster/.test((await node.shell("overlayctl node ls")).stderr), {
+        what,
+      });
+      t.is((await runningTasks(node, "echo")).filter((task) => task.node === node.name).length, 1);
+    }
+    const inTask = (...argv: string[]) => node2!.tryExec(["ip", "netns", "exec", namespaceOf(own), ...argv]);
+    t.is((await inTask(...program("ask", "tcp", addressOf(own), 7, 3))).status, 0);
+    const write = await node2!.shell("overlayctl network create lost");
+    t.regex(write.stderr, /no leader answers .*another cluster/);
+
+    const asked = await node2!.shell("overlayctl leave");
+    t.is(asked.status, 1);
+    t.regex(asked.stderr, /1 tasks .*'--force' does it/);
+    t.is((await node2!.shell("overlayctl leave --force")).status, 0);
+    t.notRegex((await node2!.shell("ls /run/netns")).stdout, new RegExp(namespaceOf(own)));
+    const names = async (node: LabNode) =>
+      (await node.ctlJson<{ name: string }[]>("node", "ls")).map(({ name }) => name);
+    await waitFor(async () => (await names(node1!)).join() === `${node1!.name},${node2!.name}`, {
+      what: "the node to join the new cluster",
+    });
+    const leader = await node1!.shell("overlayctl leave --force");
+    t.regex(leader.stderr, /this node leads the cluster/);
+
+    // Its own copy of the old cluster keeps the manager from leading an empty store.
+    await node1!.stopAgent();
+    rmSync(data, { recursive: true });
+    renameSync(`${data}.aside`, data);
+    renameSync(join(data, "store"), join(data, "store.aside"));
+    await node1!.startAgent();
+    t.regex((await node1!.shell("overlayctl node ls")).stderr, /the store is empty, and this node is of cluster/);
+    await node1!.stopAgent();
+    rmSync(join(data, "store"), { recursive: true });
+    renameSync(join(data, "store.aside"), join(data, "store"));
+    await node1!.startAgent();
+    t.is((await node2!.shell("overlayctl leave --force")).status, 0);
+    await untilRunning(node1!, "echo", 3);
+    t.deepEqual((await names(node2!)).sort(), [node1!.name, node2!.name, node3!.name]);
+  },
+);
 
 systemTest("`overlayd down` removes links, routes, rules, tables and tasks", async (t) => {
   const [, , node3] = lab().nodes;

@@ -61,6 +61,8 @@ export class LabNode extends LabHost {
   readonly name: string;
   readonly configPath: string;
   readonly logPath: string;
+  /** Where it keeps its data, socket and log. */
+  readonly directory: string;
   #agent: ChildProcess | undefined;
 
   constructor(options: {
@@ -78,6 +80,7 @@ export class LabNode extends LabHost {
     this.name = options.name;
     this.configPath = options.configPath;
     this.logPath = join(options.directory, "agent.log");
+    this.directory = options.directory;
   }
 
   /** Starts the agent, by the command `under` if there is one, and waits until it answers. Throws with its log's end when it does not. */
