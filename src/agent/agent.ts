@@ -1,9 +1,8 @@
 // The agent: its parts, wired, in the order in which they start and stop.
 import { mkdir } from "node:fs/promises";
-import { serveApi } from "../api/server.ts";
 import type { State } from "../cluster/schema.ts";
 import { Session } from "../cluster/session.ts";
-import { systemClock } from "../lib/clock.ts";
+import { delay, systemClock } from "../lib/clock.ts";
 import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { lockDevice } from "../linux/lock.ts";
@@ -18,7 +17,6 @@ import { startCarriers } from "./carriers.ts";
 import type { SessionAddress } from "./compile-denied.ts";
 import type { Config } from "./config.ts";
 import { directoryId } from "./directory-id.ts";
-import { leadIfPossible } from "./lead.ts";
 import { LetGo } from "./let-go.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
 import { NamesInForce } from "./names-in-force.ts";
@@ -34,6 +32,8 @@ import { findUnderlayLink, hostAddresses } from "./underlay-link.ts";
 
 /** Whether forwarded traffic passes is looked at so often. */
 const FORWARDING_MS = 30_000;
+/** What keeps packets from going on as before is told and tried again; the rest of the agent starts meanwhile. */
+const RESUME_MS = 2000;
 
 export interface Agent {
   /** Stops; TUN, links, rules, flows and tasks stay for the next start. */
@@ -78,11 +78,12 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
       "this node has no cluster.listen",
     );
   }
-  const whyNotLeading = isManager ? await leadIfPossible({ config, log, stops, newEpoch }) : undefined;
-  const carriers = await startCarriers({ config, log, stops, address, mtu, onFailure });
-  const { links, dataPath, mesh, dns } = carriers;
-
   const session = openSession(config, address, log);
+  const [carriers] = await Promise.all([
+    startCarriers({ config, log, stops, address, mtu, onFailure }),
+    session.readDisk(),
+  ]);
+  const { links, adoptsLinks, check, dataPath, mesh, dns } = carriers;
   const taskSandboxes = new Sandboxes({ node: node.name, kind: "task" });
   const runSandboxes = new Sandboxes({ node: node.name, kind: "run" });
   const engine = new Engine(config.docker.socket);
@@ -90,7 +91,6 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   stops.push(() => watch.stop());
   const forwardPolicy = new ForwardPolicy({ log, device });
   const passForwarding = (): Promise<void> => forwardPolicy.open({ hasDocker: engine.isThere });
-  await passForwarding();
   watch.listen({
     opened: () => {
       session.reportFacts({ docker: true });
@@ -105,11 +105,14 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
 
   const spareMemory = new SpareMemory(clock);
   stops.push(() => spareMemory.stop());
+  /** What there was before the start goes on; all else comes after. */
+  let hasResumed = false;
   const refresh = (): void => {
     const { state, nodeId } = session;
     if (state === undefined || nodeId === undefined) return;
     statuses.expect(observedIds(state, nodeId));
     sync.update(statuses.overlay(state), session.isHeard);
+    if (!hasResumed) return;
     attachments.changed();
     spareMemory.changed();
   };
@@ -147,6 +150,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     meshOn: config.mesh,
     nodeServices: config.nodeServices,
     managers: () => managers.addresses(),
+    adoptsLinks,
     nodeId: () => session.nodeId,
     hostAddresses: () => hostAddresses(device),
     sandboxes: async () => {
@@ -188,6 +192,15 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   });
   stops.push(() => attachments.stop());
   session.onState(refresh);
+  await Promise.race([sync.forwarded(), delay(clock, RESUME_MS)]);
+
+  await check();
+  await passForwarding();
+  hasResumed = true;
+  sync.begin();
+  const whyNotLeading = isManager
+    ? await (await import("./lead.ts")).leadIfPossible({ config, log, stops, newEpoch })
+    : undefined;
   const sandboxes = new RunSandboxes({ ...guests, directory: places(config).run, sandboxes: runSandboxes });
   await sandboxes.start();
   stops.push(() => sandboxes.stop());
@@ -195,6 +208,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   const logs = new TaskLogs({ session, runtime, engine, clock, log });
   session.serveLogs((task, query) => logs.readOwn(task, query));
 
+  refresh();
   await session.start();
   stops.push(() => session.stop());
   links.watch();
@@ -212,6 +226,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     attachments,
     leave: onLeave,
   });
+  const { serveApi } = await import("../api/server.ts");
   const api = await serveApi(backend, { socketPath: config.socket, log });
   stops.push(() => api.close());
   log.info("the agent runs", { node: node.name, address, path: config.socket });

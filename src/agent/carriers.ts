@@ -10,6 +10,7 @@ import { cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { Links } from "../links/links.ts";
 import { raiseDescriptorLimit } from "../linux/descriptor-limit.ts";
+import { mtuOf } from "../linux/interfaces.ts";
 import { checkNftables, NftablesMesh } from "../mesh/nftables-mesh.ts";
 import type { Config } from "./config.ts";
 import { DataPath } from "./datapath.ts";
@@ -23,6 +24,10 @@ const DESCRIPTORS = 65_536;
 
 export interface Carriers {
   links: Links;
+  /** The links of an agent before are there, unless somebody took them away meanwhile. */
+  adoptsLinks: boolean;
+  /** Looks at what could wait until packets go on as before. Throws PlatformError when the machine lacks something. */
+  check(): Promise<void>;
   dataPath: DataPath;
   mesh: NftablesMesh;
   dns: DnsServer;
@@ -40,16 +45,34 @@ export interface CarriersOptions {
   onFailure: (error: Error) => void;
 }
 
-/** Throws PlatformError when the machine lacks something. */
+/**
+ * Where the TUN is there from before, no process is waited for: what the machine must have was there then, and check()
+ * looks again. Throws PlatformError when the machine lacks something.
+ */
 export async function startCarriers(options: CarriersOptions): Promise<Carriers> {
-  const { config, log, stops, address, mtu, onFailure } = options;
-  const clock = systemClock;
-  const { device, pool, datapath } = config;
-  await checkNftables();
-  const links = new Links({ log, clock, device });
-  await links.prepare(cidr(pool), mtu);
+  const { config, log, stops, mtu } = options;
+  const links = new Links({ log, clock: systemClock, device: config.device });
   stops.push(() => links.close());
-  const dataPath = await DataPath.start({
+  const prepare = async (): Promise<void> => {
+    await checkNftables();
+    await links.prepare(cidr(config.pool), mtu);
+  };
+  const adoptsLinks = mtuOf(config.device) !== undefined;
+  if (!adoptsLinks) await prepare();
+  const dataPath = await startDataPath(options).catch(async (error: unknown) => {
+    if (adoptsLinks) await prepare(); // it says better what is wrong with the device
+    throw error;
+  });
+  stops.push(() => dataPath.stop());
+  const mesh = new NftablesMesh({ log, clock: systemClock });
+  stops.push(() => mesh.close());
+  const dns = startDns(config, log, stops, (answer) => dataPath.addAnswer(answer));
+  return { links, adoptsLinks, check: adoptsLinks ? prepare : async () => {}, dataPath, mesh, dns };
+}
+
+function startDataPath({ config, log, address, onFailure }: CarriersOptions): Promise<DataPath> {
+  const { device, datapath } = config;
+  return DataPath.start({
     device,
     address,
     port: config.vxlan.port,
@@ -63,10 +86,6 @@ export async function startCarriers(options: CarriersOptions): Promise<Carriers>
     log,
     onFailure,
   });
-  stops.push(() => dataPath.stop());
-  const mesh = new NftablesMesh({ log, clock });
-  stops.push(() => mesh.close());
-  return { links, dataPath, mesh, dns: startDns(config, log, stops, (answer) => dataPath.addAnswer(answer)) };
 }
 
 /** Half of the processors: the containers want the rest, and a woken worker wants one that is free. */

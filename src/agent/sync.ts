@@ -42,6 +42,8 @@ export interface SyncParts {
   nodeServices: boolean;
   /** Where this node finds managers. */
   managers(): readonly SessionAddress[];
+  /** Links and addresses of an agent before are there: names are answered before they are looked at. */
+  adoptsLinks: boolean;
   nodeId(): string | undefined;
   hostAddresses(): string[];
   /** Network namespaces of this node's containers, by the id of their task or endpoint. */
@@ -63,6 +65,7 @@ export class Sync {
   readonly #linking: Latest;
   readonly #rest: Latest;
   #state: State | undefined;
+  #hasBegun = false;
   #isHeard = false;
   #isProvisional = true;
   readonly #unheard: Timer;
@@ -96,6 +99,17 @@ export class Sync {
     this.#isHeard = isHeard;
     if (isHeard) this.#isProvisional = false;
     this.#askAll();
+  }
+
+  /** Until this call only packets and names are looked after: what runs processes comes after. */
+  begin(): void {
+    this.#hasBegun = true;
+    this.#askAll();
+  }
+
+  /** Resolves when packets and names are as the newest state says. */
+  forwarded(): Promise<void> {
+    return this.#forwarding.settled();
   }
 
   /** Links the sandboxes that there are now; resolves when it is done. */
@@ -137,6 +151,7 @@ export class Sync {
       throw error;
     }
     this.#rows = rows;
+    if (!this.#hasBegun && this.#parts.adoptsLinks) await dns.listen(gatewaysOf(this.#state));
   }
 
   /** The kernel's links, routes and filters, and DNS on the gateways that they bring: it takes processes. */
@@ -169,6 +184,7 @@ export class Sync {
 
   #askAll(): void {
     this.#forwarding.ask();
+    if (!this.#hasBegun) return;
     this.#linking.ask();
     this.#rest.ask();
     this.#refresh?.cancel();
@@ -194,13 +210,12 @@ export class Sync {
     for (const endpoint of state.endpoints.values()) {
       if (endpoint.nodeId === nodeId) add(endpoint.id, endpoint.networkId, endpoint.address, 0);
     }
-    const networks = [...state.networks.values()].filter(({ name }) => name !== INGRESS_NETWORK);
     return {
       device: this.#parts.device,
       mtu: this.#parts.mtu,
       pool: cidr(this.#parts.pool),
       ingressAddress: state.nodes.get(nodeId)?.ingressAddress ?? null,
-      gateways: networks.map(({ gateway }) => gateway),
+      gateways: gatewaysOf(state),
       endpoints,
       held: isHeard ? own : "all",
     };
@@ -213,6 +228,11 @@ export class Sync {
     this.#parts.observed({ heldPorts: ports });
     this.#forwarding.ask();
   }
+}
+
+function gatewaysOf({ networks }: State): string[] {
+  const own = [...networks.values()].filter(({ name }) => name !== INGRESS_NETWORK);
+  return own.map(({ gateway }) => gateway);
 }
 
 /** A task's networks in the order of its service: the first has the default route. */

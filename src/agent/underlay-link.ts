@@ -3,6 +3,7 @@ import { networkInterfaces } from "node:os";
 import { OVERHEAD_BYTES } from "../datapath/encapsulate.ts";
 import { run } from "../lib/command.ts";
 import { PlatformError } from "../lib/errors.ts";
+import { mtuOf } from "../linux/interfaces.ts";
 
 interface AddressJson {
   ifname: string;
@@ -18,6 +19,21 @@ export interface UnderlayLink {
 
 /** Throws PlatformError when the address is nobody's, or there is no default route to take one from. */
 export async function findUnderlayLink(configured: string | undefined): Promise<UnderlayLink> {
+  return (configured === undefined ? undefined : runningLink(configured)) ?? askForLink(configured);
+}
+
+/** Without a process, for an agent that is started again. undefined: no link that runs has the address. */
+function runningLink(address: string): UnderlayLink | undefined {
+  for (const [label, addresses = []] of Object.entries(networkInterfaces())) {
+    if (!addresses.some((own) => own.address === address)) continue;
+    const [name = label] = label.split(":"); // an address may have a label of its own, as eth0:1
+    const mtu = mtuOf(name);
+    if (mtu !== undefined) return { address, overlayMtu: mtu - OVERHEAD_BYTES };
+  }
+  return undefined;
+}
+
+async function askForLink(configured: string | undefined): Promise<UnderlayLink> {
   const links = JSON.parse(await run(["ip", "-json", "-4", "address", "show"])) as AddressJson[];
   if (configured === undefined) {
     const device = await defaultRouteDevice();

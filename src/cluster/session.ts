@@ -53,6 +53,7 @@ export class Session {
   /** The manager that the session is with, once it has sent a snapshot. */
   #manager: string | undefined;
   #stream: AbortController | undefined;
+  #isDiskRead = false;
   #isHeard = false;
   #attempts = 0;
   #readOwnLog = async (_taskId: string, _query: LogQuery): Promise<Readable> => {
@@ -108,11 +109,17 @@ export class Session {
     return [...this.#failures].map(([manager, reason]) => `${manager}: ${reason}`).join("; ");
   }
 
-  /** Resolves when the snapshot on disk, if any, is in force; the session with the leader follows by itself. */
-  async start(): Promise<void> {
+  /** Resolves when the snapshot on disk, if any, is the newest state. */
+  async readDisk(): Promise<void> {
+    this.#isDiskRead = true;
     const { snapshotPath, identity } = this.#options;
     const snapshot = await readSnapshot(snapshotPath, this.#log);
     if (snapshot !== undefined) this.#adopt(snapshot, identity.name);
+  }
+
+  /** Resolves when the snapshot on disk, if any, is in force; the session with the leader follows by itself. */
+  async start(): Promise<void> {
+    if (!this.#isDiskRead) await this.readDisk();
     this.#run = this.#follow();
   }
 

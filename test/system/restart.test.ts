@@ -103,7 +103,7 @@ async function talkToAll(t: ExecutionContext): Promise<Talk[]> {
   const begin = async (what: string, node: LabNode, to: string): Promise<Talk> => {
     const argv = ["overlayctl", "run", "--network", "web", "--", ...program("talk", to, 7)];
     const talk = new Background(node.inside(argv), node.env);
-    t.teardown(() => talk.end("SIGKILL"));
+    t.teardown(() => void talk.end("SIGTERM")); // not waited for: where the test failed it may not end
     return { what, talk: await talk.says("talking") };
   };
   const talks: Talk[] = [];
