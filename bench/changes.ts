@@ -1,8 +1,9 @@
-// How soon a change is in force: names follow a task that dies and a node that is lost, ports are published, a transfer
-// goes on after an agent was killed.
+// How soon a change is in force: names follow a task that dies and a node that is lost, ports are published, a
+// container gets its link, a transfer goes on after an agent was killed.
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { waitFor } from "../test/system/command.ts";
+import { run, waitFor } from "../test/system/command.ts";
+import { BASE_IMAGE, makeBaseImage, startEngine } from "../test/system/engine.ts";
 import type { LabNode } from "../test/system/lab.ts";
 import { addressOf, networkOf, processOf, untilRunning } from "../test/system/listings.ts";
 import { Background } from "./background.ts";
@@ -22,9 +23,6 @@ const INTERVAL_SECONDS = 0.1;
 
 export function changeExperiments(overlay: Overlay): Experiment[] {
   const [node1, node2] = overlay.lab.nodes as [LabNode, LabNode];
-  const alone = (title: string, metrics: Experiment["metrics"], measure: () => Promise<Sample>): Experiment => {
-    return { group: "changes", title, metrics, contenders: [{ name: "overlayd", measure }] };
-  };
   return [
     {
       ...alone(
@@ -62,12 +60,17 @@ export function changeExperiments(overlay: Overlay): Experiment[] {
       [{ id: "in force on both nodes", unit: "s", digits: 2, limit: LIMITS.portsPublished }],
       () => portsArePublished(node1),
     ),
+    linkExperiment(node1),
     alone(
       "a transfer while the agent of its node is killed and started again",
       [{ id: "nothing arrives for", unit: "s", digits: 1, limit: LIMITS.transferStalls }],
       () => transferGoesOn(overlay),
     ),
   ];
+}
+
+function alone(title: string, metrics: Experiment["metrics"], measure: () => Promise<Sample>): Experiment {
+  return { group: "changes", title, metrics, contenders: [{ name: "overlayd", measure }] };
 }
 
 interface Answer {
@@ -161,6 +164,36 @@ async function portsArePublished(node: LabNode): Promise<Sample> {
   const seconds = (performance.now() - began) / 1000;
   await node.ctl("service", "rm", name);
   return { "in force on both nodes": seconds };
+}
+
+function linkExperiment(node: LabNode): Experiment {
+  const metrics = [{ id: "after its start", unit: "s", digits: 3, limit: LIMITS.linkIsThere }];
+  let stop = async (): Promise<void> => {};
+  return {
+    ...alone("a container with a label has its link", metrics, () => containerHasLink(node)),
+    before: async () => {
+      stop = await startEngine();
+      await makeBaseImage();
+    },
+    after: () => stop(),
+  };
+}
+
+async function containerHasLink(node: LabNode): Promise<Sample> {
+  const look = `const { networkInterfaces: n } = require("os"); const look = () => n().eth0 ? console.log(Date.now()) : setTimeout(look, 2);
+    look(); setInterval(() => {}, 1e6)`;
+  const labels = ["--label", `overlayd.network=${NETWORK}`, "--label", `overlayd.node=${node.name}`];
+  const command = [BASE_IMAGE, "node", "-e", look];
+  const id = (await run(["docker", "run", "-d", "--network", "none", "--init", ...labels, ...command])).trim();
+  try {
+    const linkedAt = await waitFor(async () => Number(await run(["docker", "logs", id])) || undefined, {
+      what: "the container to have its link",
+    });
+    const startedAt = await run(["docker", "inspect", "--format", "{{.State.StartedAt}}", id]);
+    return { "after its start": (linkedAt - Date.parse(startedAt.trim())) / 1000 };
+  } finally {
+    await run(["docker", "rm", "-f", id]);
+  }
 }
 
 async function transferGoesOn({ lab, vip }: Overlay): Promise<Sample> {

@@ -20,10 +20,10 @@ export function withFigures(text: string, results: Results): string {
 }
 
 function figures({ at, rounds, secondsEach, machine, rows, failures }: Results): string {
-  const { cpu, cores, memoryGigabytes, kernel, node } = machine;
+  const { cpu, cores, memoryGigabytes, kernel, node, systemCallNanoseconds } = machine;
   return [
     `Measured ${at.slice(0, 10)} on ${cores} cores of ${cpu}, ${memoryGigabytes} GB, Linux ${kernel}, Node.js ${node};`,
-    `${rounds} rounds of ${secondsEach} s.`,
+    `${rounds} rounds of ${secondsEach} s; a system call takes ${systemCallNanoseconds} ns from JavaScript.`,
     "",
     formatMarkdown(rows),
     ...failures.map(({ experiment, reason }) => `Not measured: ${experiment}: ${reason}`),

@@ -28,6 +28,7 @@ export const LIMITS = {
   namesFollowOwn: seconds(0.5, 0.1),
   namesFollow: seconds(1, 0.5),
   portsPublished: seconds(3, 1),
+  linkIsThere: seconds(0.5, 0.2),
   transferStalls: seconds(3, 1),
   besideLoops: atMost(0.75, 0.3),
 } as const satisfies Record<string, Limit>;

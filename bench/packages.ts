@@ -32,6 +32,7 @@ const FOR_GROUP: Partial<Record<Group, readonly Needed[]>> = {
     { command: "haproxy", packages: ["haproxy"] },
     { command: "nginx", packages: ["nginx"] },
   ],
+  changes: [{ command: "dockerd", packages: ["docker.io"] }],
 };
 const INSTALL_MS = 300_000;
 /** Asked by Debian's packages before they start a service of theirs; 101 forbids it. */

@@ -11,6 +11,8 @@ export interface Machine {
   memoryGigabytes: number;
   kernel: string;
   node: string;
+  /** What one costs: of it depends how far user space is behind the kernel. */
+  systemCallNanoseconds: number;
 }
 
 /** An experiment that gave no figures, and why. */
@@ -38,7 +40,16 @@ export function describeMachine(): Machine {
     memoryGigabytes: Math.round(totalmem() / 1e9),
     kernel: release(),
     node: process.version,
+    systemCallNanoseconds: systemCallNanoseconds(),
   };
+}
+
+/** Of getppid(2), which does nothing, called from JavaScript. */
+function systemCallNanoseconds(): number {
+  const calls = 200_000;
+  const began = performance.now();
+  for (let i = 0; i < calls; i++) process.ppid;
+  return Math.round(((performance.now() - began) * 1e6) / calls);
 }
 
 export function writeResults(results: Results): void {

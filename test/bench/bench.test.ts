@@ -101,7 +101,7 @@ const RESULTS: Results = {
   at: "2026-01-02T03:04:05.000Z",
   rounds: 5,
   secondsEach: 4,
-  machine: { cpu: "a CPU", cores: 2, memoryGigabytes: 8, kernel: "6.1", node: "v20" },
+  machine: { cpu: "a CPU", cores: 2, memoryGigabytes: 8, kernel: "6.1", node: "v20", systemCallNanoseconds: 900 },
   datapath: {},
   rows: [ROW],
   failures: [],
@@ -113,6 +113,7 @@ test("the document's figures are replaced, and nothing else", (t) => {
   const written = withFigures(`before\n${BEGIN}\nold\n${END}\nafter\n`, RESULTS);
   t.true(written.startsWith(`before\n${BEGIN}\nMeasured 2026-01-02 on 2 cores of a CPU`));
   t.true(written.endsWith(`\n${END}\nafter\n`));
+  t.true(written.includes("5 rounds of 4 s; a system call takes 900 ns from JavaScript."));
   t.false(written.includes("old"));
   t.is(withFigures(written, RESULTS), written);
 });

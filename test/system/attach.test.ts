@@ -2,7 +2,8 @@
 // started, removed, and what cannot be is said.
 import type { EndpointView, ServiceView, TaskView } from "../../src/api/schema.ts";
 import { curl, curlBriefly, ping, pingInVain, run, tryRun, waitFor } from "./command.ts";
-import { BASE_IMAGE, engineTest, useEngine } from "./engine.ts";
+import { BASE_IMAGE } from "./engine.ts";
+import { engineTest, useEngine } from "./engine-test.ts";
 import type { LabNode } from "./lab.ts";
 import { addressOf, networkOf, runningTasks, untilRunning, vipOf } from "./listings.ts";
 import { useLab } from "./system-test.ts";

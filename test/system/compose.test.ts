@@ -4,7 +4,7 @@ import test, { type ExecutionContext } from "ava";
 import type { NodeView, TaskView } from "../../src/api/schema.ts";
 import { curl, curlBriefly, run, waitFor } from "./command.ts";
 import { Compose, whyNoCompose } from "./compose.ts";
-import { useEngine } from "./engine.ts";
+import { useEngine } from "./engine-test.ts";
 import { undoAfterAll } from "./undo.ts";
 
 const NODES = ["node1", "node2", "node3"];

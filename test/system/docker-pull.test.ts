@@ -11,7 +11,7 @@ import { ensureImage } from "../../src/runtime/pull-image.ts";
 import { RejectedError } from "../../src/runtime/runtime.ts";
 import { REGISTRY_PASSWORD, REGISTRY_USER, type Registry, startRegistry } from "../fakes/registry.ts";
 import { run } from "./command.ts";
-import { engineTest, useEngine } from "./engine.ts";
+import { engineTest, useEngine } from "./engine-test.ts";
 
 useEngine();
 

@@ -15,7 +15,8 @@ import { EngineWatch } from "../../src/runtime/engine-watch.ts";
 import { AwayError, type Preparation, RejectedError, type TaskSpec } from "../../src/runtime/runtime.ts";
 import { Sandboxes } from "../../src/runtime/sandbox.ts";
 import { run, waitFor } from "./command.ts";
-import { BASE_IMAGE, EngineDoor, engineTest, makeImage, useEngine } from "./engine.ts";
+import { BASE_IMAGE, EngineDoor, makeImage } from "./engine.ts";
+import { engineTest, useEngine } from "./engine-test.ts";
 
 useEngine();
 

@@ -1,15 +1,13 @@
-// A real Docker engine for system tests: the machine's, or one that is started for the file and stopped with it. No
-// registry is asked for anything: the base image is made from this machine's own programs.
+// A real Docker engine: the machine's, or one of our own. No registry is asked for anything: the base image is made from
+// this machine's own programs.
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, rmSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import test, { type ExecutionContext } from "ava";
 import { ENGINE_SOCKET, Engine } from "../../src/runtime/engine.ts";
 import { run, tryRun, waitFor } from "./command.ts";
-import { undoAfterAll } from "./undo.ts";
 
 /** With sh, a few of the core utilities, curl, dig and node. */
 export const BASE_IMAGE = "overlayd-test/base:1";
@@ -38,25 +36,8 @@ export function whyNoEngine(): string | undefined {
   return places.some((path) => existsSync(path)) ? undefined : "needs Docker: apt-get install docker.io";
 }
 
-/** A test that runs alone, with an engine. Where there can be none it is skipped, and says so. */
-export function engineTest(title: string, run: (t: ExecutionContext) => Promise<void>): void {
-  const reason = whyNoEngine();
-  if (reason === undefined) test.serial(title, run);
-  else test.serial.skip(`${title} (skipped: ${reason})`, run);
-}
-
-/** Has an engine with BASE_IMAGE ready before the file's tests; one that is started here is stopped after them. */
-export function useEngine(): void {
-  let stop = async (): Promise<void> => {};
-  test.serial.before(async () => {
-    if (whyNoEngine() !== undefined) return;
-    stop = await startEngine();
-    await makeBaseImage();
-  });
-  undoAfterAll(() => stop());
-}
-
-async function startEngine(): Promise<() => Promise<void>> {
+/** The machine's engine, or one that is started now; returns what stops that one. */
+export async function startEngine(): Promise<() => Promise<void>> {
   const engine = new Engine();
   if (await engine.answers()) return async () => {};
   const log = openSync(LOG, "a");
@@ -81,7 +62,8 @@ async function startEngine(): Promise<() => Promise<void>> {
   };
 }
 
-async function makeBaseImage(): Promise<void> {
+/** Makes BASE_IMAGE where it is not there. */
+export async function makeBaseImage(): Promise<void> {
   if ((await tryRun(["docker", "image", "inspect", BASE_IMAGE])).status === 0) return;
   const script = `
     set -e
