@@ -1,7 +1,6 @@
 // The forwarder: takes batches from the device and the underlay, and carries each packet to its end in one go:
 // parse, look up the flow or decide it, rewrite, encapsulate or deliver. Nothing here blocks or waits.
 import type { Ipv4 } from "../lib/ip.ts";
-import { answerArp, arpSender, arpTarget, isArpRequest } from "../packet/arp.ts";
 import type { Sum } from "../packet/checksum.ts";
 import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import { ETHERNET_BYTES, EtherType, etherType } from "../packet/ethernet.ts";
@@ -17,6 +16,7 @@ import { DEVICE, Decision } from "./decision.ts";
 import { combineEcn } from "./ecn.ts";
 import { Egress, type Traffic } from "./egress.ts";
 import { ENCAPSULATION_BYTES } from "./encapsulate.ts";
+import { ExternalFrames } from "./external-frames.ts";
 import { Fit } from "./fit.ts";
 import { FlowCheck } from "./flow-check.ts";
 import { FlowReaper } from "./flow-reaper.ts";
@@ -75,6 +75,7 @@ export class Forwarder {
   readonly #fragments = new FragmentTable();
   readonly #relate: IcmpRelate;
   readonly #fit: Fit;
+  readonly #external: ExternalFrames;
   readonly #run: GroRun;
   readonly #resets: Resets;
   readonly #refusals: Refusals;
@@ -114,6 +115,7 @@ export class Forwarder {
     this.#tracker = new FlowTracker({ flows, tables, health, check, reaper: this.reaper, random });
     this.#relate = new IcmpRelate({ sum, tables, flows, decision: this.#decision });
     this.#fit = new Fit(flows, tables, health);
+    this.#external = new ExternalFrames(memory.u8, tables, health);
     this.#run = new GroRun(memory);
     this.answers = new KnownAnswers(memory);
   }
@@ -169,7 +171,7 @@ export class Forwarder {
       const offset = batch.offset[i]!;
       const length = batch.length[i]!;
       const cut = batch.segmentBytes[i]!;
-      const step = cut < length && this.#isSuperFrame(offset, length, batch.source[i]!) ? length : cut;
+      const step = cut < length && this.#external.isOneFrame(offset, length, batch.source[i]!) ? length : cut;
       if (length === 0) {
         this.#taken++;
         this.#drops[Drop.TooShort]!++;
@@ -259,42 +261,20 @@ export class Forwarder {
     const malformed = packet.parse(inner, innerBytes);
     if (malformed !== Drop.None) return malformed;
     if (!packet.headerChecksumIsRight()) return Drop.BadHeaderChecksum;
-    // A peer that runs this agent sends an outer checksum, which the kernel has verified; another may not. A fragment's
-    // can only be verified by who puts it together.
-    let gsoBytes = 0;
-    if (!peer.agent && !packet.fragment && !packet.transportChecksumIsRight()) {
-      packet.partialChecksum = packet.transportChecksumIsPartial();
-      if (!packet.partialChecksum) return Drop.BadTransportChecksum;
-      gsoBytes = this.#segmentBytes(cut < length ? cut : 0);
+    // A peer that runs this agent sends an outer checksum, which the kernel has verified; another may not.
+    const external = this.#external;
+    if (!peer.agent) {
+      const bad = external.take(packet, cut < length ? cut : 0);
+      if (bad !== Drop.None) return bad;
     }
-    const gso = gsoBytes === 0 ? Gso.None : packet.protocol === ip.Protocol.Tcp ? Gso.Tcp4 : Gso.Udp4;
-    if (gso !== Gso.None && !isSuperPacket(packet, gso, gsoBytes)) return Drop.BadSuperPacket;
     const congested = combineEcn(packet, outerTos);
     if (congested !== Drop.None) return congested;
     const traffic = this.traffic(vtep);
     traffic.rxPackets++;
     traffic.rxBytes += packet.length;
-    return this.#carry(network, vtep, gso, gsoBytes);
-  }
-
-  /**
-   * Whether a message is one frame, though the kernel says that it is a train: a super-packet of UDP inside, which a kernel's vxlan
-   * device on the same machine hands on as it is. The kernel tells the size of the segments inside.
-   */
-  #isSuperFrame(at: number, length: number, vtep: Ipv4): boolean {
-    if (this.#tables.peers.get(vtep)?.agent !== false || length < ENCAPSULATION_BYTES + ip.IPV4_BYTES) return false;
-    return ip.totalLength(this.#u8, at + ENCAPSULATION_BYTES) === length - ENCAPSULATION_BYTES;
-  }
-
-  /**
-   * The payload of one segment, when the packet, whose checksum is partial, is a super-packet that came without its segments' size
-   * or, of UDP, with `cut`; 0 else. Of TCP what fits will do.
-   */
-  #segmentBytes(cut: number): number {
-    const packet = this.#packet;
-    if (packet.protocol !== ip.Protocol.Tcp) return cut;
-    const mtu = Math.min(this.#tables.node.mtu, this.#health.smallestMtu);
-    return packet.length > mtu ? mtu - packet.headerBytes : 0;
+    return peer.agent
+      ? this.#carry(network, vtep, Gso.None, 0)
+      : this.#carry(network, vtep, external.gso, external.gsoBytes);
   }
 
   #takeProbe(at: number, type: number, bytes: number, peer: PeerRow): Drop {
@@ -384,25 +364,9 @@ export class Forwarder {
     return Drop.None;
   }
 
-  /**
-   * Answers for every address of the network, which RFC 7348 section 4.1 leaves to us: the VTEP may know no other node. Not for what
-   * is behind that VTEP itself. The question is rewritten.
-   */
   #answerArp(at: number, length: number, network: number, peer: PeerRow): Drop {
-    const u8 = this.#u8;
-    const arp = at + ENCAPSULATION_BYTES;
-    if (!isArpRequest(u8, arp, length - ENCAPSULATION_BYTES)) return Drop.ArpNotOurs;
-    const { endpoints, networks, vips } = this.#tables;
-    const sender = endpoints.get(arpSender(u8, arp));
-    if (sender === undefined || sender.vni !== network || sender.vtep !== peer.vtep) return Drop.SpoofedSource;
-    const target = arpTarget(u8, arp);
-    const endpoint = endpoints.get(target);
-    const isThere =
-      (endpoint !== undefined && endpoint.vni === network && endpoint.vtep !== peer.vtep) ||
-      vips.get(target)?.vni === network ||
-      networks.get(network)?.gateway === target;
-    if (!isThere) return Drop.ArpNotOurs;
-    answerArp(u8, at + VXLAN_BYTES);
+    const drop = this.#external.answerArp(at, length, network, peer);
+    if (drop !== Drop.None) return drop;
     this.#answered++;
     this.#egress.datagram(at, length, 0, 0, peer);
     return Drop.None;

@@ -139,6 +139,14 @@ systemTest("the kernel reaches the other node's tasks, and the VIP, through the 
   t.is(status, 0, stdout);
 });
 
+systemTest("a client that crashed connects again from the same port, to a task and to the VIP", async (t) => {
+  const vip = (await vipOf(lab().nodes[0]!, "echo"))!;
+  for (const [i, address] of [taskAddress, farAddress, vip].entries()) {
+    const { status, stderr } = await vtep.tryExec(program("crash-and-return", address, 7, 40_000 + i));
+    t.is(status, 0, `${address}: ${stderr}`);
+  }
+});
+
 systemTest("the network's gateway answers the kernel's questions for names", async (t) => {
   const { gateway } = await networkOf(lab().nodes[0]!, "web");
   const vip = (await vipOf(lab().nodes[0]!, "echo"))!;

@@ -38,6 +38,7 @@ export function program(
     | "talk"
     | "watch-name"
     | "ask-at-once"
+    | "crash-and-return"
     | "ask-train"
     | "ask-many"
     | "resolver"

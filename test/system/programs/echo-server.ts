@@ -11,7 +11,9 @@ const own = networkInterfaces().eth0?.[0]?.address ?? "none";
 createServer((socket) => {
   const client = socket.remoteAddress;
   socket.on("error", () => socket.destroy());
-  createInterface({ input: socket }).on("line", (line) => socket.write(`${own} ${client} ${line}\n`));
+  createInterface({ input: socket })
+    .on("line", (line) => socket.write(`${own} ${client} ${line}\n`))
+    .on("error", () => socket.destroy()); // the socket's, told again
 }).listen(port, "0.0.0.0");
 
 const datagrams = createSocket("udp4");

@@ -1,0 +1,82 @@
+// Frames of VTEPs that run no agent: a kernel's vxlan device, a switch. Their ARP is answered here, and what a vxlan device on the same
+// machine leaves to a network card (checksums, segments) is found out, as the kernel's own receiver would.
+import type { Ipv4 } from "../lib/ip.ts";
+import { answerArp, arpSender, arpTarget, isArpRequest } from "../packet/arp.ts";
+import { Drop } from "../packet/drop.ts";
+import * as ip from "../packet/ipv4.ts";
+import type { Packet } from "../packet/packet.ts";
+import { VXLAN_BYTES } from "../packet/vxlan.ts";
+import { Gso } from "./batch.ts";
+import { ENCAPSULATION_BYTES } from "./encapsulate.ts";
+import type { PeerHealth } from "./peer-health.ts";
+import { isSuperPacket } from "./super-packet.ts";
+import type { PeerRow, Tables } from "./tables.ts";
+
+export class ExternalFrames {
+  /** Of the packet that take() took last: a super-packet, and the payload of its segments. */
+  gso: Gso = Gso.None;
+  gsoBytes = 0;
+  readonly #u8: Uint8Array;
+  readonly #tables: Tables;
+  readonly #health: PeerHealth;
+
+  constructor(u8: Uint8Array, tables: Tables, health: PeerHealth) {
+    this.#u8 = u8;
+    this.#tables = tables;
+    this.#health = health;
+  }
+
+  /**
+   * Whether a message is one frame, though the kernel says that it is a train: a super-packet of UDP inside, which a kernel's vxlan
+   * device on the same machine hands on as it is. The kernel tells the size of the segments inside.
+   */
+  isOneFrame(at: number, length: number, vtep: Ipv4): boolean {
+    if (this.#tables.peers.get(vtep)?.agent !== false || length < ENCAPSULATION_BYTES + ip.IPV4_BYTES) return false;
+    return ip.totalLength(this.#u8, at + ENCAPSULATION_BYTES) === length - ENCAPSULATION_BYTES;
+  }
+
+  /**
+   * Verifies the transport checksum, which no outer one vouches for; of a fragment only its receiver can. `cut`: what the kernel
+   * says of the segments inside, or 0.
+   */
+  take(packet: Packet, cut: number): Drop {
+    this.gso = Gso.None;
+    this.gsoBytes = 0;
+    if (packet.fragment || packet.transportChecksumIsRight()) return Drop.None;
+    packet.partialChecksum = packet.transportChecksumIsPartial();
+    if (!packet.partialChecksum) return Drop.BadTransportChecksum;
+    this.gsoBytes = this.#segmentBytes(packet, cut);
+    if (this.gsoBytes === 0) return Drop.None;
+    this.gso = packet.protocol === ip.Protocol.Tcp ? Gso.Tcp4 : Gso.Udp4;
+    return isSuperPacket(packet, this.gso, this.gsoBytes) ? Drop.None : Drop.BadSuperPacket;
+  }
+
+  /** Of TCP no size comes along: segments that fit will do. */
+  #segmentBytes(packet: Packet, cut: number): number {
+    if (packet.protocol !== ip.Protocol.Tcp) return cut;
+    const mtu = Math.min(this.#tables.node.mtu, this.#health.smallestMtu);
+    return packet.length > mtu ? mtu - packet.headerBytes : 0;
+  }
+
+  /**
+   * Turns the question in the datagram at `at` into its answer: for every address of the network, which RFC 7348 section 4.1 leaves to
+   * us, for the VTEP may know no other node. Not for what is behind that VTEP itself.
+   */
+  answerArp(at: number, length: number, network: number, peer: PeerRow): Drop {
+    const u8 = this.#u8;
+    const arp = at + ENCAPSULATION_BYTES;
+    if (!isArpRequest(u8, arp, length - ENCAPSULATION_BYTES)) return Drop.ArpNotOurs;
+    const { endpoints, networks, vips } = this.#tables;
+    const sender = endpoints.get(arpSender(u8, arp));
+    if (sender === undefined || sender.vni !== network || sender.vtep !== peer.vtep) return Drop.SpoofedSource;
+    const target = arpTarget(u8, arp);
+    const endpoint = endpoints.get(target);
+    const isThere =
+      (endpoint !== undefined && endpoint.vni === network && endpoint.vtep !== peer.vtep) ||
+      vips.get(target)?.vni === network ||
+      networks.get(network)?.gateway === target;
+    if (!isThere) return Drop.ArpNotOurs;
+    answerArp(u8, at + VXLAN_BYTES);
+    return Drop.None;
+  }
+}
