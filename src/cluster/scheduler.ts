@@ -83,21 +83,25 @@ function stop(draft: Draft, task: Task): void {
 }
 
 /** Stops tasks to which no node sends anybody new, once those that take their places run. */
-function stopDrained(draft: Draft, { applied, drainedMs }: SchedulerContext): void {
+function stopDrained(draft: Draft, { applied, reported, drainedMs }: SchedulerContext): void {
   for (const task of draft.state.tasks.values()) {
     if (task.desired !== "draining" || task.drain === null) continue;
-    const waitMs = Math.max(applied < task.drain.revision ? DRAIN_DEADLINE_MS : 0, successorWaitMs(draft.state, task));
+    const waitMs = Math.max(
+      applied < task.drain.revision ? DRAIN_DEADLINE_MS : 0,
+      successorWaitMs(draft.state, task, reported),
+    );
     const isOfUse = draft.state.services.has(task.serviceId) && serves(draft.state, task);
     if (!isOfUse || drainedMs(task) >= waitMs) stop(draft, task);
   }
 }
 
 /** How long, from its beginning to drain, the task stays for the one that takes its place; 0: for nobody. */
-function successorWaitMs(state: State, { serviceId, slot }: Task): number {
+function successorWaitMs(state: State, { serviceId, slot }: Task, reported: ReadonlySet<string>): number {
   const successors = [...state.tasks.values()].filter(
     (task) => task.serviceId === serviceId && task.slot === slot && task.desired === "running",
   );
-  if (successors.length === 0 || successors.some((task) => serves(state, task))) return 0;
+  const hasTaken = (task: Task): boolean => serves(state, task) && isRunning(state, task, reported);
+  if (successors.length === 0 || successors.some(hasTaken)) return 0;
   return successors.some(({ nodeId }) => nodeId !== null) ? SUCCESSOR_DEADLINE_MS : DRAIN_DEADLINE_MS;
 }
 

@@ -140,6 +140,8 @@ export class FakeBackend implements Backend {
   problem = "192.0.2.11:2377: ECONNREFUSED";
   /** Each call of leave: whether it was forced. */
   readonly left: boolean[] = [];
+  /** The agent begins to leave. */
+  whenLeft = () => {};
   peerViews: PeerView[] = [];
   #state: State;
 
@@ -163,6 +165,7 @@ export class FakeBackend implements Backend {
   leave(force: boolean): void {
     if (!force && this.refusal !== undefined) throw this.refusal;
     this.left.push(force);
+    setImmediate(this.whenLeft);
   }
 
   async execute(input: CommandInput): Promise<CommandResult> {

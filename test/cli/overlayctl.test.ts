@@ -1,7 +1,7 @@
 // overlayctl as a person runs it: a process of its own against an agent's socket; output and exit status by rows.
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, writeFileSync } from "node:fs";
+import { chmodSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import ava, { type ExecutionContext } from "ava";
@@ -243,6 +243,52 @@ for (const args of ["network ls", "service ls", "service ps search", "node ls", 
     });
   }
 }
+
+test("node ls on a node without a leader says why, and shows what it has", async (t) => {
+  const backend = cluster();
+  backend.connected = false;
+  backend.problem = "192.0.2.11:2377: it leads another cluster";
+  const { status, out, err } = await ended(start(await served(t, backend), ["node", "ls"]));
+  t.is(status, 0);
+  t.regex(out, /node1 /);
+  t.regex(err, /^overlayctl: node1 has no leader, and shows its copy of revision \d+: 192\.0\.2\.11:2377: it leads/);
+});
+
+test("node ls shows nodes that are behind, stuck or silent as such", async (t) => {
+  const backend = cluster();
+  const rows = (["behind", "stuck", "silent"] as const).map((health, i) =>
+    put.node(nodeRow(`node${i + 4}`, { health })),
+  );
+  backend.change(...rows, put.node(nodeRow("node7", { health: "stuck", state: "down" })));
+  const { out } = await ended(start(await served(t, backend), ["node", "ls"]));
+  for (const [name, word] of Object.entries({
+    node1: "Ready",
+    node4: "Behind",
+    node5: "Stuck",
+    node6: "Silent",
+    node7: "Down",
+  }))
+    t.regex(out, new RegExp(`${name} +\\S+ +${word} `));
+});
+
+test("leave says what would be lost and does nothing, and with --force waits until the agent is there again", async (t) => {
+  const backend = cluster();
+  backend.refusal = new UserError(409, "leaving ends what this node has: 1 tasks; '--force' does it");
+  const path = await served(t, backend);
+  const refused = await ended(start(path, ["leave"]));
+  t.is(refused.status, 1);
+  t.regex(refused.err, /^overlayctl: leaving ends what this node has/);
+  const child = start(path, ["leave", "--force"]);
+  // The agent ends, and another one takes its place.
+  backend.whenLeft = () => {
+    renameSync(path, `${path}.away`);
+    setTimeout(() => renameSync(`${path}.away`, path), 1000);
+  };
+  const { status, out, err } = await ended(child);
+  t.deepEqual([status, err], [0, ""]);
+  t.regex(out, /^node1 has left its cluster/);
+  t.deepEqual(backend.left, [true]);
+});
 
 test("stats --json prints every counter", async (t) => {
   const { out } = await ended(start(await served(t, cluster()), ["stats", "--json"]));

@@ -142,6 +142,33 @@ test("a new leader lets a task drain anew, whatever its clock says", async (t) =
   t.true(desired(cluster).includes("draining"));
 });
 
+test("what a new leader remembers of the one that takes a task's place does not end the task: its node has to say that it runs", async (t) => {
+  const cluster = await Cluster.start(2);
+  await cluster.leader.execute({ ...create, replicas: 1 });
+  await cluster.settle();
+  const [old] = cluster.tasks("s");
+  const place = cluster.leader.state.nodes.get(old!.nodeId!)!.name;
+  await cluster.leader.execute({ type: "node.availability", name: place, availability: "drain" });
+  const leaving = cluster.nodes.find(({ identity }) => identity.name === place)!;
+  const taking = cluster.nodes.find(({ identity }) => identity.name !== place)!;
+  taking.apply();
+  await taking.report(() => "running"); // the other node has nothing in force yet
+  await cluster.leader.stop();
+  await cluster.lead();
+  await leaving.join(cluster.leader);
+  await taking.join(cluster.leader);
+  // All have it in force; only the old task's node has told of its tasks.
+  for (const node of cluster.nodes) node.apply();
+  await leaving.report(() => "running");
+  const session = await cluster.leader.openSession(taking.identity, { send: () => {}, close: () => {} });
+  const revision = cluster.leader.state.revision;
+  await cluster.leader.report(session, { statuses: [], full: false, gone: [], applied: revision });
+  t.deepEqual(desired(cluster), ["draining", "running"]);
+  await taking.join(cluster.leader);
+  await cluster.settle();
+  t.deepEqual(desired(cluster), ["running"]);
+});
+
 function isNew(cluster: Cluster, id: string): boolean {
   return cluster.leader.state.statuses.get(id)?.state !== "running";
 }

@@ -27,7 +27,8 @@ interface World {
   door: EngineDoor;
   sandboxes: Sandboxes;
   /** A runtime over the same engine: another one is the agent after a restart. */
-  agent(): DockerRuntime;
+  /** `own` left out: the node by its data directory, with a row that another version's containers may be labelled by. */
+  agent(own?: string): DockerRuntime;
   spec(workload: Partial<ContainerWorkload>): Spec;
   told: string[];
   preparation: Preparation;
@@ -44,14 +45,14 @@ async function setUp(t: ExecutionContext): Promise<World> {
   await door.open();
   const sandboxes = new Sandboxes({ node, kind: "task" });
   const closes: (() => Promise<void>)[] = [];
-  const agent = (): DockerRuntime => {
+  const agent = (own = node): DockerRuntime => {
     const engine = new Engine(door.path);
     const parts = { engine, clock: systemClock, log: silentLog };
     const watch = new EngineWatch(parts);
     watch.start();
     const runtime = new DockerRuntime({
       ...parts,
-      node: () => ({ id: node, name: node, rowId: `row-of-${node}` }),
+      node: () => ({ id: own, name: node, rowId: `row-of-${node}` }),
       watch,
       sandboxes,
       environment: { HOME: directory },
@@ -281,6 +282,27 @@ engineTest("what nobody wants is removed, and of another node nothing", async (t
   t.deepEqual((await containers("{{.Names}}")).sort(), [`web.1.${kept.id}`, `web.1.${kept.id}.pause`]);
   t.is((await other.containers("{{.Names}}")).length, 1);
 });
+
+engineTest(
+  "containers of an agent that labelled them by the node's row are adopted, stopped and removed",
+  async (t) => {
+    const { node, agent, spec, preparation, containers } = await setUp(t);
+    const before = agent(`row-of-${node}`);
+    const [kept, old] = [spec({ command: SLEEP }), spec({ command: SLEEP })];
+    for (const task of [kept, old]) {
+      await before.prepare(task, preparation);
+      await before.start(task);
+    }
+    const runtime = agent();
+    t.truthy(await runtime.adopt(kept));
+    await runtime.prune(() => [kept.id]);
+    await waitFor(async () => (await containers("{{.Names}}")).length === 2, {
+      what: "the old task's containers to go",
+    });
+    await runtime.remove(kept);
+    t.deepEqual(await containers("{{.Names}}"), []);
+  },
+);
 
 engineTest("a task that is started again by hand is told, and adopted as it runs now", async (t) => {
   const { runtime, task, running, containers, before } = await sleeping(t);
