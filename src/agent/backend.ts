@@ -153,7 +153,7 @@ function reasonOf(peer: ProbeView, port: number, isReady: boolean): string | nul
 
 function statsView(report: EngineReport, dns: DnsServer): StatsView {
   const { answersByRcode, ...counters } = dns.stats();
-  const { drops, flows, flowCapacity, evictedFlows, said, traffic, namesAnswered } = report;
+  const { drops, flows, flowCapacity, evictedFlows, displacedFragments, said, traffic, namesAnswered } = report;
   const total = (key: "rxPackets" | "txPackets" | "rxBytes" | "txBytes"): number =>
     traffic.reduce((sum, peer) => sum + peer[key], 0);
   return {
@@ -165,6 +165,7 @@ function statsView(report: EngineReport, dns: DnsServer): StatsView {
       flows,
       flowCapacity,
       evictedFlows,
+      displacedFragments,
       namesAnswered,
       ...said,
     },

@@ -83,6 +83,7 @@ function startDataPath({ config, log, address, onFailure }: CarriersOptions): Pr
     spinMicros: datapath.spinMicros ?? DEFAULT_SPIN_MICROS,
     priority: datapath.priority,
     workers: datapath.workers ?? defaultWorkers(),
+    newFlowsPerSecond: datapath.newFlowsPerSecond,
     log,
     onFailure,
   });

@@ -4,6 +4,7 @@ import { hostname } from "node:os";
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { Address, Name } from "../cluster/schema.ts";
+import { DEFAULT_NEW_FLOWS_PER_SECOND } from "../datapath/engine.ts";
 import { ConfigError, messageOf } from "../lib/errors.ts";
 import { cidr, contains, overlaps, parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
@@ -128,10 +129,16 @@ const ConfigFile = z
           .min(1024, "at least 1024 flows are needed")
           .max(4_194_304, "at most 4194304 flows are held")
           .default(262_144),
+        /** How many connections one container may begin. */
+        newFlowsPerSecond: z
+          .int()
+          .min(100, "at least 100 a second are needed")
+          .max(10_000_000, "at most 10000000 a second are counted")
+          .default(DEFAULT_NEW_FLOWS_PER_SECOND),
         /** Where the flow table is. Left out: in /dev/shm when there is room, else in dataDir. */
         flowFile: AbsolutePath.optional(),
       })
-      .default({ underlay: "auto", priority: 10, flows: 262_144 }),
+      .prefault({}),
     docker: z.strictObject({ socket: SocketPath.default(ENGINE_SOCKET) }).default({ socket: ENGINE_SOCKET }),
     dns: DnsSection,
   })

@@ -160,6 +160,7 @@ function merge(first: EngineReport, other: EngineReport): EngineReport {
     icmpErrorsSent: first.said.icmpErrorsSent + other.said.icmpErrorsSent,
     resetsSent: first.said.resetsSent + other.said.resetsSent,
     refusalsLimited: first.said.refusalsLimited + other.said.refusalsLimited,
+    tooBigLimited: first.said.tooBigLimited + other.said.tooBigLimited,
   };
   const packets = {
     taken: first.packets.taken + other.packets.taken,
@@ -167,13 +168,7 @@ function merge(first: EngineReport, other: EngineReport): EngineReport {
     answered: first.packets.answered + other.packets.answered,
   };
   const evictedFlows = first.evictedFlows + other.evictedFlows;
-  return {
-    ...first,
-    drops,
-    packets,
-    traffic,
-    said,
-    evictedFlows,
-    namesAnswered: first.namesAnswered + other.namesAnswered,
-  };
+  const displacedFragments = first.displacedFragments + other.displacedFragments;
+  const namesAnswered = first.namesAnswered + other.namesAnswered;
+  return { ...first, drops, packets, traffic, said, evictedFlows, displacedFragments, namesAnswered };
 }

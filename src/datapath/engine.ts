@@ -38,7 +38,12 @@ export interface EngineParts {
   /** Milliseconds, monotonic since the machine started, so that flows keep their age over a restart. */
   now: () => number;
   random: () => number;
+  /** Of one endpoint, in this worker. */
+  newFlowsPerSecond?: number;
 }
+
+/** More than a busy reverse proxy makes. */
+export const DEFAULT_NEW_FLOWS_PER_SECOND = 20_000;
 
 /** What a person may want to know of the data path. */
 export interface EngineReport {
@@ -46,6 +51,7 @@ export interface EngineReport {
   /** What became of the packets that were taken: whatever is neither forwarded nor answered is in `drops`. */
   packets: PacketCounts;
   evictedFlows: number;
+  displacedFragments: number;
   said: Said;
   traffic: (Traffic & { vtep: Ipv4 })[];
   /** Of the first worker. */
@@ -77,7 +83,7 @@ export class Engine {
   readonly #fromUnderlay: UnderlayBatch;
   readonly #now: () => number;
 
-  constructor({ memory, device, underlay, flows, isFirst, now, random }: EngineParts) {
+  constructor({ memory, device, underlay, flows, isFirst, now, random, newFlowsPerSecond }: EngineParts) {
     const sum = createSum(memory);
     const { tables } = this;
     this.#now = now;
@@ -98,6 +104,7 @@ export class Engine {
       flows,
       health,
       load: this.#census,
+      newFlowsPerSecond: newFlowsPerSecond ?? DEFAULT_NEW_FLOWS_PER_SECOND,
       random,
     });
     this.#sweeper = isFirst ? new FlowSweeper(flows, this.#forwarder.reaper) : undefined;
@@ -155,6 +162,7 @@ export class Engine {
       drops: this.#drops(),
       packets: this.#forwarder.packets,
       evictedFlows: this.#forwarder.evictedFlows,
+      displacedFragments: this.#forwarder.displacedFragments,
       said: this.#forwarder.said,
       traffic: [...this.tables.peers.keys()].map((vtep) => ({ vtep, ...this.#forwarder.traffic(vtep) })),
       probes: this.#probes?.views() ?? [],

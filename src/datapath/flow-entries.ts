@@ -27,9 +27,11 @@ export const ACKNOWLEDGED = 23;
 export const FLOW_STATE = 24;
 export const SERVICE = 25;
 export const CREATED = 26;
-export const NEWER = 27; // the next newer unreplied flow + 1, or the next free one
+export const NEWER = 27; // the next newer flow + 1 of a holder's list, or the next free one
 export const OLDER = 28;
 export const VERSION = 29;
+// Only in the reply entry: the flow's own too.
+export const HOLDER = 24;
 // In both again.
 export const LATE_END = 30;
 export const LATE_KIND = 31;
@@ -79,6 +81,13 @@ export class FlowEntries {
   }
   protected setState(entry: number, state: FlowState, fins: number): void {
     this.words[(entry & ~1) * ENTRY_WORDS + FLOW_STATE] = (fins << FINS_SHIFT) | state;
+  }
+  /** Whose share of the table the flow takes, as FlowTracker names it. */
+  holderOf(entry: number): number {
+    return this.words[(entry | 1) * ENTRY_WORDS + HOLDER]!;
+  }
+  protected setHolder(entry: number, holder: number): void {
+    this.words[(entry | 1) * ENTRY_WORDS + HOLDER] = holder;
   }
   sourceOf(entry: number): Ipv4 {
     return this.words[entry * ENTRY_WORDS + SOURCE + 3]!;

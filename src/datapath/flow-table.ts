@@ -1,10 +1,9 @@
 // The flow table: every tracked connection as two entries of 128 bytes, original and reply, in memory that may be
 // mapped from a file and so outlives the process.
 //
-//   header | index: open addressing, linear probing | entries: flow f has 2f (original) and 2f + 1 (reply)
+//   header | index: open addressing, linear probing | holders | entries: flow f has 2f (original) and 2f + 1 (reply)
 //
-// A flow is either free, or unreplied (on the list from oldest to newest, which a full table evicts from), or
-// replied. An entry's key says how its packets arrive; how they leave follows from the other entry's key, turned
+// A flow is either free, or some holder's (flow-holders.ts). An entry's key says how its packets arrive; how they leave follows from the other entry's key, turned
 // round. Which words may be read: those of a flow found by find(); the rest belong to the table.
 //
 // Several workers share one table. Who makes or removes flows holds the lock; who looks one up does not. A flow is
@@ -17,9 +16,10 @@
 import type { Ipv4 } from "../lib/ip.ts";
 import * as word from "./flow-entries.ts";
 import { ENTRY_WORDS, FlowEntries, FlowState } from "./flow-entries.ts";
+import { FlowHolders } from "./flow-holders.ts";
 
 const MAGIC = 0x4f564c46;
-const LAYOUT = 1;
+const LAYOUT = 2;
 const HEADER_WORDS = 32;
 
 // Header words.
@@ -33,9 +33,6 @@ const H_COUNT = 4;
 const H_FREE = 5;
 /** Flows from here on were never used. */
 const H_FRESH = 6;
-/** Oldest and newest unreplied flow + 1. */
-const H_OLDEST = 7;
-const H_NEWEST = 8;
 /** 1: somebody makes or removes flows. */
 const H_LOCK = 9;
 /** The run of the machine that the flows' clock counts from. */
@@ -51,6 +48,7 @@ export class FlowTable extends FlowEntries {
   readonly capacity: number;
   readonly #header: Int32Array;
   readonly #index: Int32Array;
+  readonly #holders: FlowHolders;
   readonly #mask: number;
   readonly #seed: number;
   /** The version of the flow that the last find() found. */
@@ -58,7 +56,7 @@ export class FlowTable extends FlowEntries {
 
   /** Bytes of memory that a table of `capacity` flows takes. */
   static bytesFor(capacity: number): number {
-    return 4 * (HEADER_WORDS + indexSlots(capacity) + capacity * 2 * ENTRY_WORDS);
+    return 4 * (entriesAt(capacity) + capacity * 2 * ENTRY_WORDS);
   }
 
   /** For a table that another worker opened: the same memory, as this thread sees it. */
@@ -77,10 +75,12 @@ export class FlowTable extends FlowEntries {
 
   private constructor(buffer: ArrayBuffer, capacity: number, seed: number | undefined, boot: number) {
     const slots = indexSlots(capacity);
-    super(new Int32Array(buffer, 4 * (HEADER_WORDS + slots), capacity * 2 * ENTRY_WORDS));
+    super(new Int32Array(buffer, 4 * entriesAt(capacity), capacity * 2 * ENTRY_WORDS));
     this.capacity = capacity;
     this.#header = new Int32Array(buffer, 0, HEADER_WORDS);
     this.#index = new Int32Array(buffer, 4 * HEADER_WORDS, slots);
+    const holders = new Int32Array(buffer, 4 * (HEADER_WORDS + slots), FlowHolders.wordsFor(capacity));
+    this.#holders = new FlowHolders(holders, this.words, capacity);
     this.#mask = slots - 1;
     const isWhole = this.#isWhole() && (seed === undefined || this.#header[H_BOOT] === (boot | 0));
     if (!isWhole && seed === undefined) throw new RangeError("there is no flow table to join");
@@ -165,10 +165,11 @@ export class FlowTable extends FlowEntries {
     return original;
   }
 
-  /** Puts a reserved flow in the table, in this state. Under the lock. */
-  publish(original: number, state: FlowState): void {
+  /** Puts a reserved flow in the table, in this state, as one of `holder`. Under the lock. */
+  publish(original: number, state: FlowState, holder = 0): void {
     this.setState(original, state, 0);
-    if (state === FlowState.Unreplied || state === FlowState.SynSent) this.#appendUnreplied(original >>> 1);
+    this.setHolder(original, holder);
+    this.#holders.add(original >>> 1, this.#holderHash(original), state);
     Atomics.add(this.words, original * ENTRY_WORDS + word.VERSION, 1);
     this.#link(original);
     this.#link(original + 1);
@@ -190,27 +191,33 @@ export class FlowTable extends FlowEntries {
     Atomics.add(this.words, at + word.VERSION, 1);
     this.#unlink(original);
     this.#unlink(original + 1);
-    this.#takeFromUnreplied(original >>> 1);
+    this.#holders.remove(original >>> 1, this.#holderHash(original), this.stateOf(original));
     this.setState(original, FlowState.Free, 0);
     this.words[at + word.NEWER] = this.#header[H_FREE]!;
     this.#header[H_FREE] = (original >>> 1) + 1;
     this.#header[H_COUNT]!--;
   }
 
-  /** The flow that waits longest for its first reply, as its original entry; -1 when none does. */
-  oldestUnreplied(): number {
-    const oldest = this.#header[H_OLDEST]!;
-    return oldest === 0 ? -1 : 2 * (oldest - 1);
+  /** Whether the holder has its share of the table, and gets a new flow only for one of its own. Under the lock. */
+  hasItsShare(holder: number): boolean {
+    return this.#holders.hasItsShare(this.#hashOfHolder(holder), this.capacity - this.size);
   }
 
-  /**
-   * Moves the flow on, if it is still the one with this version. A reply, which `entry` tells, takes it from those that
-   * a full table evicts. `fins`: as finsOf().
-   */
+  /** The holder's flow that goes first for a new one of its own, as its original entry; -1 when none may. Under the lock. */
+  firstToGo(holder: number): number {
+    return originalOf(this.#holders.firstToGo(this.#hashOfHolder(holder)));
+  }
+
+  /** As firstToGo(), of the largest holder that has one. Under the lock. */
+  firstOfLargest(): number {
+    return originalOf(this.#holders.firstOfLargest());
+  }
+
+  /** Moves the flow on, if it is still the one with this version. `fins`: as finsOf(). */
   changeState(entry: number, version: number, state: FlowState, timeoutSeconds: number, fins = 0): void {
     this.lock();
     if (this.isCurrent(entry, version) && this.stateOf(entry) !== FlowState.Free) {
-      if ((entry & 1) === 1) this.#takeFromUnreplied(entry >>> 1);
+      this.#holders.move(entry >>> 1, this.#holderHash(entry), this.stateOf(entry), state);
       this.setState(entry, state, fins);
       this.setTimeout(entry, timeoutSeconds);
     }
@@ -266,30 +273,12 @@ export class FlowTable extends FlowEntries {
     this.#index[gap] = 0;
   }
 
-  #appendUnreplied(flow: number): void {
-    const header = this.#header;
-    const newest = header[H_NEWEST]!;
-    const at = flow * 2 * ENTRY_WORDS;
-    this.words[at + word.OLDER] = newest;
-    this.words[at + word.NEWER] = 0;
-    if (newest === 0) header[H_OLDEST] = flow + 1;
-    else this.words[(newest - 1) * 2 * ENTRY_WORDS + word.NEWER] = flow + 1;
-    header[H_NEWEST] = flow + 1;
+  #holderHash(entry: number): number {
+    return this.#hashOfHolder(this.holderOf(entry));
   }
 
-  #takeFromUnreplied(flow: number): void {
-    const header = this.#header;
-    const words = this.words;
-    const at = flow * 2 * ENTRY_WORDS;
-    const older = words[at + word.OLDER]!;
-    const newer = words[at + word.NEWER]!;
-    if (older === 0 && header[H_OLDEST] !== flow + 1) return; // not on the list
-    if (older === 0) header[H_OLDEST] = newer;
-    else words[(older - 1) * 2 * ENTRY_WORDS + word.NEWER] = newer;
-    if (newer === 0) header[H_NEWEST] = older;
-    else words[(newer - 1) * 2 * ENTRY_WORDS + word.OLDER] = older;
-    words[at + word.OLDER] = 0;
-    words[at + word.NEWER] = 0;
+  #hashOfHolder(holder: number): number {
+    return this.hash(0, 0, holder, 0, 0);
   }
 
   #isWhole(): boolean {
@@ -307,6 +296,7 @@ export class FlowTable extends FlowEntries {
   #clear(boot: number): void {
     this.#header.fill(0);
     this.#index.fill(0);
+    this.#holders.clear();
     this.#header[H_LAYOUT] = LAYOUT;
     this.#header[H_CAPACITY] = this.capacity;
     this.#header[H_SEED] = this.#seed;
@@ -318,7 +308,8 @@ export class FlowTable extends FlowEntries {
   #rebuild(): void {
     const header = this.#header;
     this.#index.fill(0);
-    header[H_COUNT] = header[H_FREE] = header[H_OLDEST] = header[H_NEWEST] = header[H_LOCK] = 0;
+    this.#holders.clear();
+    header[H_COUNT] = header[H_FREE] = header[H_LOCK] = 0;
     for (let flow = 0; flow < header[H_FRESH]!; flow++) {
       const original = flow * 2;
       const at = original * ENTRY_WORDS;
@@ -334,7 +325,7 @@ export class FlowTable extends FlowEntries {
         continue;
       }
       this.words[at + word.VERSION]! |= PUBLISHED;
-      if (state === FlowState.Unreplied || state === FlowState.SynSent) this.#appendUnreplied(flow);
+      this.#holders.add(flow, this.#holderHash(original), state);
       this.#link(original);
       this.#link(original + 1);
       header[H_COUNT]!++;
@@ -357,6 +348,15 @@ export class FlowTable extends FlowEntries {
     }
     return true;
   }
+}
+
+function originalOf(flow: number): number {
+  return flow < 0 ? -1 : 2 * flow;
+}
+
+/** Where the entries begin, in words. */
+function entriesAt(capacity: number): number {
+  return HEADER_WORDS + indexSlots(capacity) + FlowHolders.wordsFor(capacity);
 }
 
 /** Twice the entries or more, a power of two: short probes. */

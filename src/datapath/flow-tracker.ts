@@ -12,12 +12,16 @@ import type { FlowReaper } from "./flow-reaper.ts";
 import { firstState, isOver, nextState, nextTcpState, timeoutSeconds } from "./flow-state.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
+import { SourceBuckets } from "./source-buckets.ts";
 import type { Tables } from "./tables.ts";
 import { Effect, TcpSequences } from "./tcp-sequences.ts";
 
 /** How many other source ports are tried when a reply key clashes. */
 const PORT_TRIES = 128;
 const FIRST_PORT = 1024;
+
+/** The holder of the node's own flows. */
+const NODE = 0;
 
 /** What usable() returns besides an entry. */
 export const UNUSABLE = -1;
@@ -30,7 +34,14 @@ export interface FlowTrackerParts {
   health: PeerHealth;
   check: FlowCheck;
   reaper: FlowReaper;
+  /** Each holder's, in this worker. */
+  newFlowsPerSecond: number;
   random: () => number;
+}
+
+/** A number that nobody outside knows. */
+export function seedOf(random: () => number): number {
+  return Math.floor(random() * 2 ** 32) | 0;
 }
 
 export class FlowTracker {
@@ -41,6 +52,7 @@ export class FlowTracker {
   readonly #reaper: FlowReaper;
   readonly #random: () => number;
   readonly #sequences: TcpSequences;
+  readonly #newFlows: SourceBuckets;
   /** Of the flow in hand. */
   #entry = 0;
   #version = 0;
@@ -49,10 +61,10 @@ export class FlowTracker {
   /** Where the last packet that translate() was given goes. */
   to: Ipv4 = DEVICE;
   vni = 0;
-  /** Unreplied flows that made room in a full table. */
+  /** Flows that made room for others. */
   evictedFlows = 0;
 
-  constructor({ flows, tables, health, check, reaper, random }: FlowTrackerParts) {
+  constructor({ flows, tables, health, check, reaper, newFlowsPerSecond, random }: FlowTrackerParts) {
     this.#flows = flows;
     this.#tables = tables;
     this.#health = health;
@@ -60,6 +72,7 @@ export class FlowTracker {
     this.#reaper = reaper;
     this.#random = random;
     this.#sequences = new TcpSequences(flows);
+    this.#newFlows = new SourceBuckets(newFlowsPerSecond, seedOf(random));
   }
 
   /**
@@ -119,15 +132,17 @@ export class FlowTracker {
    */
   establish(packet: Packet, zone: number, from: Ipv4, decision: Decision, seconds: number): number {
     const flows = this.#flows;
+    const holder = this.#holderOf(packet.source, decision.destination);
+    if (holder !== NODE && !this.#newFlows.take(holder, seconds)) return this.#refuse(Drop.TooManyNewFlows);
     flows.lock();
     let entry = flows.find(zone, packet.protocol, packet.source, packet.destination, packet.ports);
-    if (entry < 0) entry = this.#write(packet, zone, from, decision, seconds);
+    if (entry < 0) entry = this.#write(packet, zone, from, decision, holder, seconds);
     if (entry >= 0) this.#version = flows.versionOf(entry);
     flows.unlock();
     return entry;
   }
 
-  #write(packet: Packet, zone: number, from: Ipv4, decision: Decision, seconds: number): number {
+  #write(packet: Packet, zone: number, from: Ipv4, decision: Decision, holder: number, seconds: number): number {
     const flows = this.#flows;
     const { source, destination, protocol } = packet;
     const replyZone = decision.to === DEVICE ? 0 : decision.vni;
@@ -135,14 +150,8 @@ export class FlowTracker {
     if (ports < 0) return this.#refuse(Drop.PortsExhausted);
     const key = ports | 0;
     const reply = swapPorts(key);
-    let entry = this.#reserve(zone, packet, replyZone, decision, reply);
-    if (entry < 0) {
-      const oldest = flows.oldestUnreplied();
-      if (oldest < 0) return this.#refuse(Drop.FlowTableFull);
-      flows.removeLocked(oldest);
-      this.evictedFlows++;
-      entry = this.#reserve(zone, packet, replyZone, decision, reply);
-    }
+    if (!this.#makeRoom(holder)) return -1;
+    const entry = this.#reserve(zone, packet, replyZone, decision, reply);
     const addresses = addressDelta(source, destination, decision.source, decision.destination);
     const backwards = addressDelta(decision.destination, decision.source, destination, source);
     flows.setPath(entry, from, decision.to, decision.vni);
@@ -156,8 +165,37 @@ export class FlowTracker {
     flows.setLastSeen(entry, seconds);
     const state = firstState(protocol, packet.tcpFlags);
     flows.setTimeout(entry, timeoutSeconds(state, protocol));
-    flows.publish(entry, state);
+    flows.publish(entry, state, holder);
     return entry;
+  }
+
+  /**
+   * Whose share of the table a new flow takes: its client's, where that is an endpoint. Of clients outside it is the server's, apart
+   * from what the server itself opens: neither keeps the other from the table.
+   */
+  #holderOf(client: Ipv4, server: Ipv4): number {
+    const { endpoints } = this.#tables;
+    if (endpoints.has(client)) return client;
+    return endpoints.has(server) ? ~server : NODE;
+  }
+
+  /**
+   * Whether there is room for a new flow. A holder that has its share gives an unanswered flow of its own for it, then one that
+   * ends; only a table that is full to the last flow takes one from the largest holder. An established flow stays.
+   */
+  #makeRoom(holder: number): boolean {
+    const flows = this.#flows;
+    const isFull = flows.size === flows.capacity;
+    if (!isFull && !flows.hasItsShare(holder)) return true;
+    let first = flows.firstToGo(holder);
+    if (first < 0 && isFull) first = flows.firstOfLargest();
+    if (first < 0) {
+      this.refusal = isFull ? Drop.FlowTableFull : Drop.FlowShareTaken;
+      return false;
+    }
+    flows.removeLocked(first);
+    this.evictedFlows++;
+    return true;
   }
 
   /** Counts the packet and moves the flow's state. Hot path: must not allocate. */

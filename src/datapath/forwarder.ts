@@ -21,7 +21,7 @@ import { Fit } from "./fit.ts";
 import { FlowCheck } from "./flow-check.ts";
 import { FlowReaper } from "./flow-reaper.ts";
 import type { FlowTable } from "./flow-table.ts";
-import { ENDED, FlowTracker, FORGED } from "./flow-tracker.ts";
+import { ENDED, FlowTracker, FORGED, seedOf } from "./flow-tracker.ts";
 import { FragmentTable } from "./fragments.ts";
 import { GroRun } from "./gro-run.ts";
 import { IcmpRelate } from "./icmp-relate.ts";
@@ -38,7 +38,9 @@ import type { PeerRow, Tables } from "./tables.ts";
 export interface Said {
   icmpErrorsSent: number;
   resetsSent: number;
+  /** Refusals that a limit held back, those of packets that are too big apart. */
   refusalsLimited: number;
+  tooBigLimited: number;
 }
 
 /** What became of packets and datagrams that came in; those that are missing were dropped. */
@@ -60,6 +62,8 @@ export interface ForwarderParts {
   health: PeerHealth;
   /** Of the tasks, for those schedulers that ask. */
   load: Load;
+  /** Of one endpoint. */
+  newFlowsPerSecond: number;
   random: () => number;
 }
 
@@ -72,7 +76,7 @@ export class Forwarder {
   readonly #decision: Decision;
   readonly #tracker: FlowTracker;
   readonly #egress: Egress;
-  readonly #fragments = new FragmentTable();
+  readonly #fragments: FragmentTable;
   readonly #relate: IcmpRelate;
   readonly #fit: Fit;
   readonly #external: ExternalFrames;
@@ -90,7 +94,8 @@ export class Forwarder {
   /** Beside names. */
   #answered = 0;
 
-  constructor({ memory, sum, device, underlay, tables, flows, health, load, random }: ForwarderParts) {
+  constructor(parts: ForwarderParts) {
+    const { memory, sum, device, underlay, tables, flows, health, load, newFlowsPerSecond, random } = parts;
     this.#u8 = memory.u8;
     this.#tables = tables;
     this.#flows = flows;
@@ -110,9 +115,11 @@ export class Forwarder {
     const egress = this.#egress;
     const check = new FlowCheck(flows, tables, health);
     this.#resets = new Resets({ memory, sum, tables, flows, egress });
-    this.#refusals = new Refusals({ memory, sum, tables, egress, resets: this.#resets });
+    this.#refusals = new Refusals({ memory, sum, tables, egress, resets: this.#resets, seed: seedOf(random) });
+    this.#fragments = new FragmentTable(seedOf(random));
     this.reaper = new FlowReaper(flows, check, this.#resets);
-    this.#tracker = new FlowTracker({ flows, tables, health, check, reaper: this.reaper, random });
+    const { reaper } = this;
+    this.#tracker = new FlowTracker({ flows, tables, health, check, reaper, newFlowsPerSecond, random });
     this.#relate = new IcmpRelate({ sum, tables, flows, decision: this.#decision });
     this.#fit = new Fit(flows, tables, health);
     this.#external = new ExternalFrames(memory.u8, tables, health);
@@ -129,8 +136,8 @@ export class Forwarder {
 
   /** What the agent has said itself. */
   get said(): Said {
-    const { sent, limited } = this.#refusals;
-    return { icmpErrorsSent: sent, resetsSent: this.#resets.sent, refusalsLimited: limited };
+    const { sent, limited, tooBigLimited } = this.#refusals;
+    return { icmpErrorsSent: sent, resetsSent: this.#resets.sent, refusalsLimited: limited, tooBigLimited };
   }
 
   get packets(): PacketCounts {
@@ -139,9 +146,14 @@ export class Forwarder {
     return { taken: this.#taken, forwarded: this.#egress.packets - own, answered };
   }
 
-  /** Unreplied flows that made room in a full table. */
+  /** Flows that made room for others. */
   get evictedFlows(): number {
     return this.#tracker.evictedFlows;
+  }
+
+  /** Datagrams whose fragments had not all come when others took their place. */
+  get displacedFragments(): number {
+    return this.#fragments.displaced;
   }
 
   traffic(vtep: Ipv4): Traffic {
@@ -287,7 +299,7 @@ export class Forwarder {
   #carry(zone: number, from: Ipv4, gso: Gso, gsoBytes: number): Drop {
     const packet = this.#packet;
     if (packet.fragment) {
-      const misplaced = this.#fragments.place(packet, zone, this.#seconds);
+      const misplaced = this.#fragments.find(packet, zone, this.#seconds);
       if (misplaced !== Drop.None) return misplaced;
     }
     if (packet.icmpError) return this.#carryError(zone, from);
@@ -310,6 +322,7 @@ export class Forwarder {
       if (obstacle !== Drop.None) return this.#refuse(obstacle, zone, from, this.#fit.mtu);
       if (bytes > this.#fit.mtu) mtu = this.#fit.mtu;
     }
+    if (packet.fragment && !packet.laterFragment) this.#fragments.remember(packet, zone, this.#seconds);
     this.#tracker.track(entry, packet, this.#seconds);
     return this.#route(entry, gso, gsoBytes, mtu);
   }

@@ -1,15 +1,18 @@
 // Which ports the later fragments of a datagram belong to: the first one has them, and all go where it went. Nothing is
 // reassembled here. A later fragment that comes before the first is dropped, not held: one datagram's fragments travel
 // in one queue and from one outer port, in order, so that a first one that is not there yet was lost, and the datagram
-// with it.
-// BOUNDED: SETS * WAYS datagrams, the oldest of a set making room; keyed by zone, protocol, addresses and id.
+// with it. A datagram has a place from when its first fragment was let pass.
+// BOUNDED: SETS * WAYS datagrams, the oldest of a set making room: a source's own, when it has a quarter of the set; keyed
+// by zone, protocol, addresses and id.
 import { get16 } from "../lib/bytes.ts";
+import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
 
-const SETS = 512;
-const WAYS = 4;
+const SETS = 128;
+const WAYS = 32;
+const MOST_OF_A_SOURCE = WAYS / 4;
 /** RFC 791 section 3.2 and Linux's ipfrag_time: nobody waits longer for the rest. */
 const LIFETIME_SECONDS = 30;
 const MAX_PACKET_BYTES = 65535;
@@ -25,31 +28,45 @@ const WORDS = 6;
 
 export class FragmentTable {
   readonly #words = new Int32Array(SETS * WAYS * WORDS);
+  readonly #seed: number;
+  /** Datagrams that others displaced while the rest of them might still have come. */
+  displaced = 0;
 
-  /**
-   * Gives a later fragment the ports of its first one, and remembers those of a first one. Hot path: must not
-   * allocate.
-   */
-  place(packet: Packet, zone: number, seconds: number): Drop {
+  /** `seed` keys the hash, so that nobody outside can choose colliding datagrams. */
+  constructor(seed: number) {
+    this.#seed = seed;
+  }
+
+  /** Gives a later fragment the ports of its first one. Hot path: must not allocate. */
+  find(packet: Packet, zone: number, seconds: number): Drop {
     if (isBroken(packet)) return Drop.BadFragment;
+    if (!packet.laterFragment) return Drop.None;
     const zoneWord = (zone << 8) | packet.protocol;
     const id = get16(packet.u8, packet.at + ip.ID_AT);
-    const set = setOf(zoneWord, packet.source, packet.destination, id) * WAYS * WORDS;
-    let at = this.#find(set, zoneWord, packet, id);
     const words = this.#words;
-    if (packet.laterFragment) {
-      if (at < 0 || seconds - words[at + SEEN]! > LIFETIME_SECONDS) return Drop.FragmentWithoutFirst;
-      packet.ports = words[at + PORTS]!;
-      return Drop.None;
+    const at = this.#find(this.#setOf(zoneWord, packet.source, packet.destination, id), zoneWord, packet, id);
+    if (at < 0 || seconds - words[at + SEEN]! > LIFETIME_SECONDS) return Drop.FragmentWithoutFirst;
+    packet.ports = words[at + PORTS]!;
+    return Drop.None;
+  }
+
+  /** Remembers the ports of a first fragment that passes, which are as they came. Hot path: must not allocate. */
+  remember(packet: Packet, zone: number, seconds: number): void {
+    const zoneWord = (zone << 8) | packet.protocol;
+    const id = get16(packet.u8, packet.at + ip.ID_AT);
+    const set = this.#setOf(zoneWord, packet.source, packet.destination, id);
+    const words = this.#words;
+    let at = this.#find(set, zoneWord, packet, id);
+    if (at < 0) {
+      at = this.#placeFor(set, packet.source);
+      if (words[at + SOURCE] !== 0 && seconds - words[at + SEEN]! <= LIFETIME_SECONDS) this.displaced++;
     }
-    if (at < 0) at = this.#oldestOf(set);
     words[at + ZONE] = zoneWord;
     words[at + SOURCE] = packet.source;
     words[at + DESTINATION] = packet.destination;
     words[at + ID] = id;
     words[at + PORTS] = packet.ports;
     words[at + SEEN] = seconds;
-    return Drop.None;
   }
 
   #find(set: number, zoneWord: number, packet: Packet, id: number): number {
@@ -66,13 +83,25 @@ export class FragmentTable {
     return -1;
   }
 
-  #oldestOf(set: number): number {
+  /** The oldest place of the set, or of the source, when it has as many as it may. */
+  #placeFor(set: number, source: Ipv4): number {
     const words = this.#words;
     let oldest = set;
-    for (let at = set + WORDS; at < set + WAYS * WORDS; at += WORDS) {
+    let own = -1;
+    let owned = 0;
+    for (let at = set; at < set + WAYS * WORDS; at += WORDS) {
       if (words[at + SEEN]! < words[oldest + SEEN]!) oldest = at;
+      if (words[at + SOURCE] !== source) continue;
+      owned++;
+      if (own < 0 || words[at + SEEN]! < words[own + SEEN]!) own = at;
     }
-    return oldest;
+    return owned >= MOST_OF_A_SOURCE ? own : oldest;
+  }
+
+  #setOf(zoneWord: number, source: Ipv4, destination: Ipv4, id: number): number {
+    let h = Math.imul(source ^ Math.imul(destination ^ this.#seed, 0x9e3779b1), 0x85ebca6b);
+    h = Math.imul(h ^ (h >>> 15) ^ zoneWord ^ (id << 16), 0xc2b2ae35);
+    return ((h >>> 16) & (SETS - 1)) * WAYS * WORDS;
   }
 }
 
@@ -82,10 +111,4 @@ function isBroken(packet: Packet): boolean {
   if (packet.icmpError || packet.partialChecksum) return true;
   if (offset === 8 && packet.protocol === ip.Protocol.Tcp) return true;
   return packet.length + offset > MAX_PACKET_BYTES;
-}
-
-function setOf(zoneWord: number, source: number, destination: number, id: number): number {
-  let h = Math.imul(source ^ Math.imul(destination, 0x9e3779b1), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 15) ^ zoneWord ^ (id << 16), 0xc2b2ae35);
-  return (h >>> 16) & (SETS - 1);
 }

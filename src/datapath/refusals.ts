@@ -13,14 +13,19 @@ import { DEVICE } from "./decision.ts";
 import type { Egress } from "./egress.ts";
 import { OwnPackets } from "./own-packets.ts";
 import type { Resets } from "./resets.ts";
+import { SourceBuckets } from "./source-buckets.ts";
 import type { Tables } from "./tables.ts";
 import { TokenBucket } from "./token-bucket.ts";
 
 /** RFC 1812 section 4.3.2.3: as much of the packet as fits. */
 const ERROR_BYTES = 576;
 const ERROR_HEADER_BYTES = ip.IPV4_BYTES + icmp.ICMP_BYTES;
-/** RFC 1812 section 4.3.2.8: limited, so that a flood is not answered by another. */
-const REFUSALS_PER_SECOND = 1000;
+/**
+ * RFC 1812 section 4.3.2.8: limited, so that a flood is not answered by another; each sender for itself, so that a flood silences
+ * nobody else. Senders outside may have made-up addresses: all of them together have a limit besides.
+ */
+const REFUSALS_PER_SOURCE = 200;
+const REFUSALS_OUTSIDE = 1000;
 /** RFC 1812 section 4.3.2.5: precedence INTERNETWORK CONTROL. */
 const TOS = 0xc0;
 
@@ -44,13 +49,21 @@ export interface RefusalsParts {
   tables: Tables;
   egress: Egress;
   resets: Resets;
+  seed: number;
+}
+
+/** What holds back refusals of one kind. */
+interface Limit {
+  readonly sources: SourceBuckets;
+  readonly outside: TokenBucket;
 }
 
 export class Refusals {
   /** ICMP errors sent. */
   sent = 0;
-  /** Refusals that the limit held back. */
+  /** Refusals that a limit held back, those of packets that are too big apart. */
   limited = 0;
+  tooBigLimited = 0;
   readonly #u8: Uint8Array;
   readonly #sum: Sum;
   readonly #tables: Tables;
@@ -58,9 +71,13 @@ export class Refusals {
   readonly #resets: Resets;
   readonly #slots: OwnPackets;
   readonly #error: Packet;
-  readonly #bucket = new TokenBucket(REFUSALS_PER_SECOND);
+  /** "Fragmentation needed" has its own: without it large packets vanish. */
+  readonly #tooBig: Limit;
+  readonly #others: Limit;
 
-  constructor({ memory, sum, tables, egress, resets }: RefusalsParts) {
+  constructor({ memory, sum, tables, egress, resets, seed }: RefusalsParts) {
+    this.#tooBig = limitOf(seed);
+    this.#others = limitOf(seed);
     this.#u8 = memory.u8;
     this.#sum = sum;
     this.#tables = tables;
@@ -77,13 +94,19 @@ export class Refusals {
   tell(packet: Packet, drop: Drop, from: Ipv4, vni: number, seconds: number, mtu = 0): void {
     const message = MESSAGES[drop]!;
     if (message === 0 || !mayBeToldAbout(packet)) return;
-    if (!this.#bucket.take(seconds)) {
-      this.limited++;
+    if (!this.#take(drop === Drop.TooBig ? this.#tooBig : this.#others, packet.source, seconds)) {
+      if (drop === Drop.TooBig) this.tooBigLimited++;
+      else this.limited++;
       return;
     }
     const isClosed = drop === Drop.NoService || drop === Drop.NoTask;
     if (isClosed && packet.protocol === ip.Protocol.Tcp) this.#resets.segment(packet, from, vni);
     else this.#sendError(packet, message, mtu, from, vni);
+  }
+
+  #take({ sources, outside }: Limit, source: Ipv4, seconds: number): boolean {
+    if (!sources.take(source, seconds)) return false;
+    return this.#tables.endpoints.has(source) || outside.take(seconds);
   }
 
   #sendError(packet: Packet, message: number, mtu: number, from: Ipv4, vni: number): void {
@@ -114,6 +137,10 @@ export class Refusals {
     if (network !== undefined) return network.gateway;
     return from === DEVICE && vips.has(packet.destination) ? packet.destination : node.ingress;
   }
+}
+
+function limitOf(seed: number): Limit {
+  return { sources: new SourceBuckets(REFUSALS_PER_SOURCE, seed), outside: new TokenBucket(REFUSALS_OUTSIDE) };
 }
 
 /** RFC 1122 section 3.2.2: not an ICMP error, a later fragment, or what has no single sender or receiver. */

@@ -44,6 +44,9 @@ export const Drop = {
   // Something else ran out of it before us.
   UnderlayOverrun: 35,
   DeviceOverrun: 36,
+  // A holder has taken its share.
+  FlowShareTaken: 37,
+  TooManyNewFlows: 38,
 } as const;
 export type Drop = (typeof Drop)[keyof typeof Drop];
 

@@ -20,7 +20,7 @@ test("a minimal file gets every default", (t) => {
     socket: "/run/overlayd/overlayd.sock",
     device: "overlay0",
     log: { level: "info" },
-    datapath: { underlay: "auto", priority: 10, flows: 262_144 },
+    datapath: { underlay: "auto", priority: 10, flows: 262_144, newFlowsPerSecond: 20_000 },
     docker: { socket: "/var/run/docker.sock" },
     dns: { forward: {}, domain: "overlay" },
   });
@@ -38,7 +38,7 @@ dataDir: /data
 socket: /tmp/o.sock
 device: ov0
 log: { level: debug }
-datapath: { workers: 2, underlay: dgram, spinMicros: 30, priority: 0, flows: 4096, flowFile: /dev/shm/flows }
+datapath: { workers: 2, underlay: dgram, spinMicros: 30, priority: 0, flows: 4096, newFlowsPerSecond: 500, flowFile: /dev/shm/flows }
 docker: { socket: /tmp/docker.sock }
 dns:
   resolvers: [10.0.0.53, "10.0.0.54:5353", "2001:db8::53", "[::1]:5353", "fe80::1%eth0"]
@@ -56,7 +56,10 @@ dns:
     socket: "/tmp/o.sock",
     device: "ov0",
     log: { level: "debug" },
-    datapath: { workers: 2, underlay: "dgram", spinMicros: 30, priority: 0, flows: 4096, flowFile: "/dev/shm/flows" },
+    datapath: {
+      ...{ workers: 2, underlay: "dgram", spinMicros: 30, priority: 0, flows: 4096 },
+      ...{ newFlowsPerSecond: 500, flowFile: "/dev/shm/flows" },
+    },
     docker: { socket: "/tmp/docker.sock" },
     dns: {
       resolvers: ["10.0.0.53", "10.0.0.54:5353", "2001:db8::53", "[::1]:5353", "fe80::1%eth0"],

@@ -69,6 +69,7 @@ const engines = [A, B].map((vtep, i) => {
     isFirst: true,
     now: () => 1000,
     random: seededRandom(i),
+    newFlowsPerSecond: 2 * NEW_FLOWS,
   });
   engine.apply(diffTables(new Map(), rowsOf(rowsFor(CLUSTER, vtep))));
   return engine;

@@ -58,7 +58,7 @@ function add(number: number): void {
   table.lock();
   if (findOriginal(table, flow) < 0) {
     if (insert(table, flow) < 0) {
-      const oldest = table.oldestUnreplied();
+      const oldest = table.firstToGo(0);
       if (oldest >= 0) {
         table.removeLocked(oldest);
         report.removed++;

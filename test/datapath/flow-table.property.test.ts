@@ -61,7 +61,7 @@ function compare({ entries, unreplied }: Model, table: FlowTable): void {
     check(entry === undefined || isWhole(table, entry, keys), `flow ${keys.number} is whole`);
   }
   const oldest = unreplied[0] === undefined ? -1 : entries.get(unreplied[0])!;
-  check(table.oldestUnreplied() === oldest, "the oldest unreplied flow");
+  check(table.firstToGo(0) === oldest, "the oldest unreplied flow");
 }
 
 type Step = fc.Command<Model, Real>;
@@ -106,7 +106,7 @@ const replyStep = (keys: FlowKeys): Step =>
   });
 
 const evictStep = step("evict", (model, { table }) => {
-  const entry = table.oldestUnreplied();
+  const entry = table.firstToGo(0);
   if (entry < 0) return;
   table.removeLocked(entry);
   forget(model, model.unreplied[0]!);
@@ -201,7 +201,7 @@ test("a table that was cut off in the middle of a change is adopted whole, witho
         if (entry >= 0) live.add(keys);
       }
       for (const keys of live) adopted.remove(findOriginal(adopted, keys), adopted.foundVersion);
-      check(adopted.size === 0 && adopted.oldestUnreplied() === -1, "it is empty in the end");
+      check(adopted.size === 0 && adopted.firstToGo(0) === -1, "it is empty in the end");
     },
   );
   t.notThrows(() => fc.assert(property, { numRuns: 500 }));

@@ -56,16 +56,16 @@ test("a full table takes no more until a flow is removed", (t) => {
 
 test("the oldest unreplied flow is the one to evict", (t) => {
   const table = tableOf(8);
-  t.is(table.oldestUnreplied(), -1);
+  t.is(table.firstToGo(0), -1);
   const [first, second, third] = [1, 2, 3].map((number) => insert(table, flowKeys(number)));
   insert(table, flowKeys(4), FlowState.Established);
-  t.is(table.oldestUnreplied(), first!);
+  t.is(table.firstToGo(0), first!);
   table.changeState(first! + 1, table.versionOf(first!), FlowState.Replied, 120);
-  t.is(table.oldestUnreplied(), second!);
+  t.is(table.firstToGo(0), second!);
   table.removeLocked(second!);
-  t.is(table.oldestUnreplied(), third!);
+  t.is(table.firstToGo(0), third!);
   table.removeLocked(third!);
-  t.is(table.oldestUnreplied(), -1);
+  t.is(table.firstToGo(0), -1);
 });
 
 test("a change of state that is not a reply's leaves the flow to be evicted", (t) => {
@@ -74,7 +74,7 @@ test("a change of state that is not a reply's leaves the flow to be evicted", (t
   table.changeState(entry, table.versionOf(entry), FlowState.Closed, 10);
   t.is(table.stateOf(entry), FlowState.Closed);
   t.is(table.timeoutOf(entry), 10);
-  t.is(table.oldestUnreplied(), entry);
+  t.is(table.firstToGo(0), entry);
 });
 
 test("a flow that was removed is not current, and nobody's removal takes its successor", (t) => {

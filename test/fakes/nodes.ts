@@ -55,6 +55,7 @@ export interface FakeNodesOptions {
   flowCapacity?: number;
   join?: boolean;
   maxSegments?: number;
+  newFlowsPerSecond?: number;
 }
 
 /** Nodes with the VTEPs 192.0.2.11, .12 and so on. */
@@ -101,7 +102,7 @@ function fakeNode(
   vtep: string,
   seed: number,
   flows: FlowTable,
-  { join = false, maxSegments = 128 }: FakeNodesOptions,
+  { join = false, maxSegments = 128, newFlowsPerSecond = 1_000_000 }: FakeNodesOptions,
 ): FakeNode {
   const memory = new PacketMemory(ENGINE_MEMORY_BYTES);
   const device = new InProcessDevice(memory);
@@ -114,6 +115,7 @@ function fakeNode(
     isFirst: true,
     now: () => clock.monotonic(),
     random: seededRandom(seed + 1),
+    newFlowsPerSecond,
   });
   let rows: TableRows = new Map();
   return {
