@@ -5,20 +5,18 @@ import { readSnapshot, writeSnapshot } from "../../src/cluster/snapshot-file.ts"
 import { CannotLeadError } from "../../src/cluster/store.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
+import { waitFor } from "../system/command.ts";
 import type { SimulatedNode } from "./simulated-node.ts";
 import { createSearch, World } from "./world.ts";
 
 /** The node's snapshot on disk, once all that it was told is there: writing takes real time. */
 async function onDisk({ session, snapshotPath }: SimulatedNode): Promise<unknown> {
-  for (const deadline = Date.now() + 30_000; Date.now() < deadline; ) {
-    const text = await readFile(snapshotPath, "utf8").catch(() => "");
-    if (text !== "") {
-      const { state } = JSON.parse(text.slice(text.indexOf("\n"))) as { state: { revision: number } };
-      if (state.revision === session.state!.revision) return state;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  throw new Error("not in time: the snapshot on disk");
+  const read = async (): Promise<object | false> => {
+    const text = await readFile(snapshotPath, "utf8");
+    const { state } = JSON.parse(text.slice(text.indexOf("\n"))) as { state: { revision: number } };
+    return state.revision === session.state!.revision && state;
+  };
+  return waitFor(read, { what: "the snapshot on disk" });
 }
 
 /** The nodes have no leader for two minutes, though one answers, and all is as it was. */

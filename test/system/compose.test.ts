@@ -59,7 +59,7 @@ const checks: [line: RegExp, check: Check][] = [
     /^up -d --force-recreate node1/,
     async (t) => {
       const isWhole = async () => (await tasks().catch(() => [])).length === 3 && (await tasks("node2")).length === 3;
-      await waitFor(isWhole, { what: "the cluster to be there again", deadlineMs: 120_000 });
+      await waitFor(isWhole, { what: "the cluster to be there again" });
       const nodes = JSON.parse(await compose.must("exec", "node2", "overlayctl", "node", "ls", "--json")) as NodeView[];
       t.deepEqual(
         nodes.map(({ name }) => name),
