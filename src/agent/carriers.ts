@@ -14,7 +14,7 @@ import { mtuOf } from "../linux/interfaces.ts";
 import { checkNftables, NftablesMesh } from "../mesh/nftables-mesh.ts";
 import type { Config } from "./config.ts";
 import { DataPath } from "./datapath.ts";
-import { places } from "./places.ts";
+import { prepareFlowFile } from "./flow-file.ts";
 import { ResolvConf } from "./resolv-conf.ts";
 import type { Stops } from "./stops.ts";
 
@@ -77,7 +77,7 @@ function startDataPath({ config, log, address, onFailure }: CarriersOptions): Pr
     address,
     port: config.vxlan.port,
     pool: cidr(config.pool),
-    flowFile: places(config).flows,
+    flowFile: prepareFlowFile(config, log),
     flowCapacity: datapath.flows,
     underlay: datapath.underlay,
     spinMicros: datapath.spinMicros ?? DEFAULT_SPIN_MICROS,

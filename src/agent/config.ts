@@ -135,7 +135,7 @@ const ConfigFile = z
           .min(100, "at least 100 a second are needed")
           .max(10_000_000, "at most 10000000 a second are counted")
           .default(DEFAULT_NEW_FLOWS_PER_SECOND),
-        /** Where the flow table is. Left out: in /dev/shm when there is room, else in dataDir. */
+        /** Where the flow table is. Left out: in /run/overlayd or /dev/shm/overlayd, on tmpfs with room, else in dataDir. */
         flowFile: AbsolutePath.optional(),
       })
       .prefault({}),

@@ -15,6 +15,7 @@ import { ProcessRuntime } from "../runtime/process.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
 import type { Config } from "./config.ts";
 import { readDirectoryId } from "./directory-id.ts";
+import { removeFlowFile } from "./flow-file.ts";
 import { places } from "./places.ts";
 
 /**
@@ -42,7 +43,7 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
       () => new ForwardPolicy({ log, device }).close(),
       () => new NftablesMesh({ log, clock: systemClock }).remove(),
       () => new Links({ log, clock: systemClock, device }).removeAll(),
-      () => rm(where.flows, { force: true }),
+      async () => removeFlowFile(config),
     ]);
   } finally {
     clearInterval(alive);

@@ -1,19 +1,23 @@
 // A file of fixed size mapped into memory and shared: what outlives the process that wrote it. It is allocated in full
 // and its length checked before it is mapped, for touching a hole on a full disk, or beyond the end, is SIGBUS.
+import { randomUUID } from "node:crypto";
 import {
   closeSync,
   constants,
+  copyFileSync,
+  existsSync,
   fstatSync,
+  lstatSync,
   openSync,
   readdirSync,
   renameSync,
-  rmSync,
+  type Stats,
   statfsSync,
   unlinkSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { type Clock, systemClock } from "../lib/clock.ts";
-import { PlatformError } from "../lib/errors.ts";
+import { messageOf, PlatformError } from "../lib/errors.ts";
 import { type Log, silentLog } from "../lib/log.ts";
 import * as libc from "./libc.ts";
 
@@ -22,6 +26,12 @@ const PROT_WRITE = 2;
 const MAP_SHARED = 1;
 const TMPFS_MAGIC = 0x01021994;
 const RAMFS_MAGIC = 0x858458f6;
+const PERMISSIONS = 0o7777;
+const OWNER_ONLY = 0o600;
+/** What open() says of links, sockets and directories. */
+const NO_REGULAR_FILE = ["ELOOP", "ENXIO", "EISDIR"];
+const DAMAGED = ".damaged-";
+const UNFINISHED = ".new";
 
 export interface SharedFile {
   /** Where it is mapped: other threads of this process see it there by mappedBuffer(). */
@@ -40,8 +50,8 @@ export interface SharedFileOptions {
 }
 
 /**
- * Maps `path`, `bytes` long. A file of another size is renamed to `path.damaged-TIME`, the one set aside last being
- * kept, and a new one made. Throws PlatformError when there is no room.
+ * Maps `path`, `bytes` long. A file that another user may have written is removed and made anew. One of another size is
+ * renamed to `path.damaged-TIME`, the one set aside last being kept. Throws PlatformError when there is no room.
  */
 export function openSharedFile(path: string, bytes: number, options: SharedFileOptions = {}): SharedFile {
   const { log = silentLog, clock = systemClock } = options;
@@ -68,19 +78,15 @@ export function mappedBuffer(address: number, bytes: number): ArrayBuffer {
   return libc.bufferAt(address, bytes);
 }
 
+/** undefined: there is none that may be used. */
 function openExisting(path: string, bytes: number, log: Log, clock: Clock): number | undefined {
-  let fd: number;
-  try {
-    fd = openSync(path, constants.O_RDWR);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
+  const fd = openOwn(path, log);
+  if (fd === undefined) return undefined;
   const { size } = fstatSync(fd);
   if (size === bytes) return fd;
   closeSync(fd);
-  removeSetAside(path);
-  const aside = `${path}.damaged-${clock.now()}`;
+  removeBeside(path, DAMAGED);
+  const aside = `${path}${DAMAGED}${clock.now()}`;
   renameSync(path, aside);
   log.warn("a shared file has the wrong size; it is set aside and made anew", {
     path: aside,
@@ -89,17 +95,52 @@ function openExisting(path: string, bytes: number, log: Log, clock: Clock): numb
   return undefined;
 }
 
-function removeSetAside(path: string): void {
-  const prefix = `${basename(path)}.damaged-`;
+/**
+ * Opens a file that only this user can have written. Another is removed, and logged: whoever made it could write what
+ * is read, or cut it short, which is SIGBUS. undefined: there is none now.
+ */
+function openOwn(path: string, log: Log): number | undefined {
+  let fd: number | undefined;
+  let fault: string | undefined;
+  try {
+    // Of a pipe it would wait for the other end.
+    fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    fault = faultOf(fstatSync(fd));
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return undefined;
+    if (code === undefined || !NO_REGULAR_FILE.includes(code)) throw error;
+    fault = code === "ELOOP" ? "it is a symbolic link" : "it is no regular file";
+  }
+  if (fault === undefined) return fd;
+  if (fd !== undefined) closeSync(fd);
+  moveAway(path);
+  log.warn("a shared file was not this agent's own; it is removed and made anew", { path, reason: fault });
+  return undefined;
+}
+
+/** Why others may have written it, or may still write it. */
+function faultOf(stats: Stats): string | undefined {
+  if (!stats.isFile()) return "it is no regular file";
+  if (stats.uid !== process.geteuid!()) return `it belongs to user ${stats.uid}`;
+  if ((stats.mode & PERMISSIONS) !== OWNER_ONLY) return `its mode is ${(stats.mode & PERMISSIONS).toString(8)}`;
+  return stats.nlink === 1 ? undefined : `it has ${stats.nlink} names`;
+}
+
+/** Those that are called as `path` with `suffix` and more. */
+function removeBeside(path: string, suffix: string): void {
+  if (!existsSync(dirname(path))) return;
+  const prefix = `${basename(path)}${suffix}`;
   for (const name of readdirSync(dirname(path))) {
-    if (name.startsWith(prefix)) rmSync(join(dirname(path), name));
+    if (name.startsWith(prefix)) moveAway(join(dirname(path), name));
   }
 }
 
-/** Made under another name first, so that under its own it is always whole. */
+/** Made under a name that nobody can foresee first, so that under its own it is always whole. */
 function create(path: string, bytes: number): number {
-  const unfinished = `${path}.new`;
-  const fd = openSync(unfinished, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC, 0o600);
+  removeBeside(path, UNFINISHED); // of an agent that was killed
+  const unfinished = `${path}${UNFINISHED}-${randomUUID()}`;
+  const fd = openSync(unfinished, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, OWNER_ONLY);
   try {
     allocate(fd, path, bytes);
     renameSync(unfinished, path);
@@ -109,6 +150,45 @@ function create(path: string, bytes: number): number {
     throw error;
   }
   return fd;
+}
+
+/** Moves the file `from` to `to`, across file systems too, unless there is one already: then `from` is removed. */
+export function bringOver(from: string, to: string, log: Log): void {
+  let fd: number | undefined;
+  try {
+    fd = openOwn(from, log);
+    if (fd === undefined) return;
+    if (!existsSync(to)) {
+      const unfinished = `${to}${UNFINISHED}-${randomUUID()}`;
+      copyFileSync(`/proc/self/fd/${fd}`, unfinished, constants.COPYFILE_EXCL);
+      renameSync(unfinished, to);
+    }
+  } catch (error) {
+    log.warn("the flows of an older version could not be taken over", { path: from, reason: messageOf(error) });
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+    removeSharedFile(from);
+  }
+}
+
+/** With all that was set aside or left unfinished beside it. */
+export function removeSharedFile(path: string): void {
+  for (const suffix of [DAMAGED, UNFINISHED]) removeBeside(path, suffix);
+  moveAway(path);
+}
+
+/**
+ * Removes what is there. A directory gets another name, because its contents may be another user's, who may exchange
+ * them for links at any moment. False: it is something else by now.
+ */
+export function moveAway(path: string): boolean {
+  try {
+    if (lstatSync(path).isDirectory()) renameSync(path, `${path}.foreign-${randomUUID()}`);
+    else unlinkSync(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function allocate(fd: number, path: string, bytes: number): void {

@@ -1,10 +1,25 @@
 // A mapped file outlives who wrote it, and a broken one is found before it is mapped.
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import {
+  chmodSync,
+  chownSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { createLog } from "../../src/lib/log.ts";
-import { openSharedFile } from "../../src/linux/shared-file.ts";
+import { createLog, type Log, silentLog } from "../../src/lib/log.ts";
+import { bringOver, openSharedFile } from "../../src/linux/shared-file.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 
 const BYTES = 8192;
@@ -47,7 +62,7 @@ for (const [title, size] of [
   test(`a file that is ${title} is set aside, and a new one made`, (t) => {
     const directory = temporary(t);
     const path = join(directory, "flows");
-    writeFileSync(path, Buffer.alloc(BYTES, "x"));
+    writeFileSync(path, Buffer.alloc(BYTES, "x"), { mode: 0o600 });
     truncateSync(path, size);
     const lines: string[] = [];
     const log = createLog("warn", { write: (line) => lines.push(line) });
@@ -65,7 +80,7 @@ test("of the files set aside only the last is kept", (t) => {
   const directory = temporary(t);
   const path = join(directory, "flows");
   for (const time of [1000, 2000]) {
-    writeFileSync(path, "cut short");
+    writeFileSync(path, "cut short", { mode: 0o600 });
     openSharedFile(path, BYTES, { clock: new VirtualClock(time) }).close();
   }
   t.deepEqual(readdirSync(directory).sort(), ["flows", "flows.damaged-2000"]);
@@ -73,13 +88,95 @@ test("of the files set aside only the last is kept", (t) => {
 
 test("a file with a hole is filled before it is mapped", (t) => {
   const path = join(temporary(t), "flows");
-  writeFileSync(path, "");
+  writeFileSync(path, "", { mode: 0o600 });
   truncateSync(path, BYTES);
   const file = openSharedFile(path, BYTES);
   t.false(file.fresh);
   t.true(statSync(path).blocks * 512 >= BYTES);
   file.close();
 });
+
+const NOBODY = 65534;
+const whole = { mode: 0o600 };
+/** What another user may have put where the file is to be. `elsewhere` is a file that must not be touched. */
+const foreign: [title: string, put: (path: string, elsewhere: string) => void, reason: RegExp][] = [
+  ["a symbolic link", (path, elsewhere) => symlinkSync(elsewhere, path), /symbolic link/],
+  ["another name of a file", (path, elsewhere) => linkSync(elsewhere, path), /it has 2 names/],
+  ["a file that others may write", (path) => writeMode(path, 0o666), /its mode is 666/],
+  ["a file that others may read", (path) => writeMode(path, 0o640), /its mode is 640/],
+  ["a pipe", (path) => void execFileSync("mkfifo", [path]), /no regular file/],
+  ["a directory", (path) => mkdirSync(path), /no regular file/],
+];
+if (process.geteuid!() === 0)
+  foreign.push(["another user's file", (path) => chownSync(writeMode(path, 0o600), NOBODY, NOBODY), /to user 65534/]);
+
+function writeMode(path: string, mode: number): string {
+  writeFileSync(path, Buffer.alloc(BYTES, "x"));
+  chmodSync(path, mode);
+  return path;
+}
+
+function logInto(lines: string[]): Log {
+  return createLog("warn", { write: (line) => lines.push(line) });
+}
+
+for (const [title, put, reason] of foreign) {
+  test(`${title} is not mapped: it is removed, which the log says, and the file made anew`, (t) => {
+    const directory = temporary(t);
+    const elsewhere = join(directory, "elsewhere");
+    writeFileSync(elsewhere, Buffer.alloc(BYTES, "e"), whole);
+    const path = join(directory, "flows");
+    put(path, elsewhere);
+    const lines: string[] = [];
+    const file = openSharedFile(path, BYTES, { log: logInto(lines) });
+    t.true(file.fresh);
+    new Uint8Array(file.buffer).fill(1);
+    file.close();
+    t.true(readFileSync(elsewhere).equals(Buffer.alloc(BYTES, "e")));
+    t.like(lstatSync(path), { size: BYTES, uid: process.geteuid!(), nlink: 1, mode: 0o100600 });
+    t.regex(lines.join(""), reason);
+  });
+}
+
+test("what a killed agent left unfinished goes, and a link of that name is not followed", (t) => {
+  const directory = temporary(t);
+  const path = join(directory, "flows");
+  writeFileSync(join(directory, "elsewhere"), "kept");
+  symlinkSync(join(directory, "elsewhere"), `${path}.new`);
+  writeFileSync(`${path}.new-1`, "unfinished");
+  openSharedFile(path, BYTES).close();
+  t.deepEqual(readdirSync(directory).sort(), ["elsewhere", "flows"]);
+  t.is(readFileSync(join(directory, "elsewhere"), "utf8"), "kept");
+});
+
+test("a file is brought over from where it was, with what is in it, and nothing is left there", (t) => {
+  const [before, after] = [temporary(t), temporary(t)];
+  const [from, to] = [join(before, "flows"), join(after, "flows")];
+  writeFileSync(from, Buffer.alloc(BYTES, "x"), whole);
+  writeFileSync(`${from}.damaged-7`, "");
+  bringOver(from, to, silentLog);
+  t.true(readFileSync(to).equals(Buffer.alloc(BYTES, "x")));
+  t.is(statSync(to).mode, 0o100600);
+  t.deepEqual(readdirSync(before), []);
+  bringOver(from, to, silentLog);
+  writeFileSync(from, "older", whole);
+  bringOver(from, to, silentLog);
+  t.is(statSync(to).size, BYTES);
+  t.deepEqual([readdirSync(before), readdirSync(after)], [[], ["flows"]]);
+});
+
+for (const [title, put] of foreign) {
+  test(`${title} is not brought over, and keeps no agent from starting`, (t) => {
+    const directory = temporary(t);
+    const [from, elsewhere] = [join(directory, "flows"), join(directory, "elsewhere")];
+    writeFileSync(elsewhere, "kept", whole);
+    put(from, elsewhere);
+    bringOver(from, join(directory, "new"), silentLog);
+    const left = readdirSync(directory).filter((name) => !name.startsWith("flows.foreign-"));
+    t.deepEqual(left, ["elsewhere"]);
+    t.is(readFileSync(elsewhere, "utf8"), "kept");
+  });
+}
 
 test("a directory that is missing is named", (t) => {
   const path = join(temporary(t), "absent", "flows");

@@ -1,6 +1,7 @@
 // The agent as a process: it refuses what it cannot use, stops, is killed, comes back, and cleans up.
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { flowFilesOf } from "../../src/agent/flow-file.ts";
 import type { FlowView, PeerView } from "../../src/api/schema.ts";
 import { Background, dig, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
@@ -373,7 +374,14 @@ systemTest(
 systemTest("`overlayd down` removes links, routes, rules, tables and tasks", async (t) => {
   const [, , node3] = lab().nodes;
   await node3!.stopAgent();
+  const flows = flowFilesOf(join(lab().directory, "node3", "data"));
+  t.is(flows.filter((path) => existsSync(path)).length, 1);
+  for (const path of flows.slice(-2)) writeFileSync(path, "", { mode: 0o600 }); // as versions before left them
   await node3!.exec(["overlayd", "down", "--config", node3!.configPath]);
+  t.deepEqual(
+    flows.filter((path) => existsSync(path)),
+    [],
+  );
   const shown = async (...argv: string[]) => (await node3!.tryExec(argv)).stdout;
   t.notRegex(await shown("ip", "-o", "link"), /overlay0|: ov/);
   t.notRegex(await shown("ip", "rule"), /4790/);

@@ -561,7 +561,7 @@ export const scenarios: Record<string, () => void | Promise<void>> = {
       const refused = { name: "PlatformError", message: /no room for .*flows, 1048576 bytes.*ENOSPC.*df -h/ };
       assert.throws(() => openSharedFile(path, 1 << 20), refused);
       assert.deepEqual(readdirSync(directory), []);
-      writeFileSync(path, "");
+      writeFileSync(path, "", { mode: 0o600 });
       truncateSync(path, 1 << 20); // of the right size, but a hole: touching it would be SIGBUS
       assert.throws(() => openSharedFile(path, 1 << 20), refused);
       assert.equal(statSync(path).size, 1 << 20);

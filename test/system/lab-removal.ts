@@ -2,7 +2,7 @@
 // Nothing is removed that cannot be told to be the lab's own.
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { flowFileInSharedMemory } from "../../src/agent/places.ts";
+import { removeFlowFile } from "../../src/agent/flow-file.ts";
 import { run, tryRun, waitFor } from "./command.ts";
 
 export interface LabNames {
@@ -25,9 +25,9 @@ export async function removeLab({ prefix, nodeNames, directory }: LabNames): Pro
     else if (own) await removeNamespace(name);
   }
   for (const host of hosts) await removeNamespace(host);
-  // Flow tables are in shared memory, and told by the agents' data directories.
+  // Flow tables are in memory, and told by the agents' data directories.
   for (const name of existsSync(directory) ? readdirSync(directory) : [])
-    rmSync(flowFileInSharedMemory(join(directory, name, "data")), { force: true });
+    removeFlowFile({ dataDir: join(directory, name, "data"), datapath: {} });
   rmSync(directory, { recursive: true, force: true });
 }
 

@@ -1,0 +1,113 @@
+// Where the flow table's file is: on tmpfs, for a disk would write every change back, and in a directory where root
+// alone makes files, for whoever makes the file could rewrite every translation.
+import { createHash } from "node:crypto";
+import { chmodSync, existsSync, lstatSync, mkdirSync, rmdirSync, statfsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { FlowTable } from "../datapath/flow-table.ts";
+import { PlatformError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import { bringOver, moveAway, removeSharedFile } from "../linux/shared-file.ts";
+import type { Config } from "./config.ts";
+
+const TMPFS_MAGIC = 0x01021994;
+const GROUP_OR_OTHERS_WRITE = 0o022;
+/** Another user may make the directory again in the moment in which his own is moved away. */
+const TRIES = 10;
+
+/** The directories that may be used, the best first. The first also has the API's socket. */
+const DIRECTORIES = [
+  { path: "/run/overlayd", mode: 0o755 },
+  { path: "/dev/shm/overlayd", mode: 0o700 },
+];
+/** Where older versions had it. */
+const SHARED_MEMORY = "/dev/shm";
+
+/** What tells where flows may be. */
+export type FlowPlace = Pick<Config, "dataDir"> & { datapath: Pick<Config["datapath"], "flowFile"> };
+
+/**
+ * Its path, in a directory that is there and that no other user writes to, unless the configuration names the file.
+ * Takes over the file that an older version left in shared memory. Throws PlatformError.
+ */
+export function prepareFlowFile(config: Config, log: Log): string {
+  const { dataDir, datapath } = config;
+  if (datapath.flowFile !== undefined) return datapath.flowFile;
+  const bytes = FlowTable.bytesFor(datapath.flows);
+  const directory = DIRECTORIES.find(({ path }) => isOnTmpfs(dirname(path)) && hasRoom(path, dataDir, bytes));
+  if (directory === undefined) mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  else makeOwnDirectory(directory.path, directory.mode, log);
+  const path = directory === undefined ? join(dataDir, "flows") : join(directory.path, nameFor(dataDir));
+  bringOver(olderFile(dataDir), path, log);
+  return path;
+}
+
+/** Removes the flows, wherever this version or an older one put them, and the directory of its own that is then empty. */
+export function removeFlowFile({ dataDir, datapath: { flowFile } }: FlowPlace): void {
+  for (const path of flowFilesOf(dataDir)) removeSharedFile(path);
+  if (flowFile !== undefined) removeSharedFile(flowFile);
+  for (const { path } of DIRECTORIES) removeIfEmpty(path);
+}
+
+/** All places where flows of the agent with this data directory may be. */
+export function flowFilesOf(dataDir: string): string[] {
+  return [...DIRECTORIES.map(({ path }) => join(path, nameFor(dataDir))), join(dataDir, "flows"), olderFile(dataDir)];
+}
+
+/** Told by the data directory, for several nodes may share a machine. */
+function nameFor(dataDir: string): string {
+  return `${createHash("sha256").update(dataDir).digest("hex").slice(0, 12)}.flows`;
+}
+
+function olderFile(dataDir: string): string {
+  return join(SHARED_MEMORY, `overlayd-${nameFor(dataDir)}`);
+}
+
+function isOnTmpfs(path: string): boolean {
+  try {
+    return statfsSync(path).type === TMPFS_MAGIC;
+  } catch {
+    return false; // no such place here
+  }
+}
+
+/** The file that is there already has its room. */
+function hasRoom(directory: string, dataDir: string, bytes: number): boolean {
+  if (existsSync(join(directory, nameFor(dataDir)))) return true;
+  const { bavail, bsize } = statfsSync(dirname(directory));
+  return bavail * bsize > 2 * bytes;
+}
+
+/**
+ * Makes `path`, or sees that it is a directory of this user's to which no other user writes. What another user put there
+ * is moved away, and logged. Throws PlatformError when that does not help.
+ */
+export function makeOwnDirectory(path: string, mode: number, log: Log): void {
+  for (let round = 0; round < TRIES; round++) {
+    try {
+      mkdirSync(path, { mode });
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    }
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found === undefined) continue;
+    if (found.isDirectory() && found.uid === process.geteuid!()) {
+      if ((found.mode & GROUP_OR_OTHERS_WRITE) !== 0) chmodSync(path, mode);
+      return;
+    }
+    if (!moveAway(path)) continue;
+    log.warn("another user's file was where this agent keeps its flows; it is moved away", {
+      path,
+      reason: `it belonged to user ${found.uid}`,
+    });
+  }
+  throw new PlatformError(`another user makes ${path} again and again`, `ls -ld ${path}`);
+}
+
+function removeIfEmpty(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch {
+    // Another node's files are in it, or the API's socket, or there is none.
+  }
+}
