@@ -16,6 +16,7 @@ import { createBackend } from "./backend.ts";
 import { startCarriers } from "./carriers.ts";
 import type { SessionAddress } from "./compile-denied.ts";
 import type { Config } from "./config.ts";
+import type { NodeNaming } from "./container-naming.ts";
 import { directoryId } from "./directory-id.ts";
 import { LetGo } from "./let-go.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
@@ -83,7 +84,8 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     startCarriers({ config, log, stops, address, mtu, onFailure }),
     session.readDisk(),
   ]);
-  const { links, adoptsLinks, check, dataPath, mesh, dns } = carriers;
+  const { links, adoptsLinks, check, dataPath, mesh, dns, resolvConf } = carriers;
+  const naming = (): NodeNaming => ({ domain: config.dns.domain, resolver: resolvConf.content });
   const taskSandboxes = new Sandboxes({ node: node.name, kind: "task" });
   const runSandboxes = new Sandboxes({ node: node.name, kind: "run" });
   const engine = new Engine(config.docker.socket);
@@ -164,6 +166,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
       update: (state) => names.update(state),
       listen: (addresses) => dns.listen(addresses),
     },
+    naming,
     tasks,
     observed: (facts) => session.reportFacts(facts),
     applied: (revision) => session.reportApplied(revision),
@@ -184,6 +187,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   const attachments = new Attachments({
     ...guests,
     nodeName: node.name,
+    domain: config.dns.domain,
     engine,
     watch,
     letGo: await LetGo.open(places(config).letGo, log),
@@ -201,7 +205,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   const whyNotLeading = isManager
     ? await (await import("./lead.ts")).leadIfPossible({ config, log, stops, newEpoch })
     : undefined;
-  const sandboxes = new RunSandboxes({ ...guests, directory: places(config).run, sandboxes: runSandboxes });
+  const sandboxes = new RunSandboxes({ ...guests, directory: places(config).run, sandboxes: runSandboxes, naming });
   await sandboxes.start();
   stops.push(() => sandboxes.stop());
 

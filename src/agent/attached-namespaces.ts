@@ -3,8 +3,9 @@ import { access, readFile } from "node:fs/promises";
 import { run } from "../lib/command.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { formatResolvConf, parseResolvConf, type Resolver, withNdots } from "../lib/resolv-conf.ts";
 import type { Container } from "../runtime/engine.ts";
-import { writeResolver } from "../runtime/resolver-file.ts";
+import { changeResolver } from "../runtime/resolver-file.ts";
 import type { Sandboxes } from "../runtime/sandbox.ts";
 import { namespaceOf } from "./attached-rows.ts";
 
@@ -47,8 +48,8 @@ export interface Namespaces {
     subject: string,
     addresses: ReadonlySet<string>,
   ): { netns: string; links: ReadonlyMap<string, string> } | undefined;
-  /** Has a container without another network ask the gateway for names. */
-  pointResolver(container: Container, gateway: string): Promise<void>;
+  /** Has a container without another network ask the gateway for names, those of `search` first. */
+  pointResolver(container: Container, gateway: string, search: readonly string[]): Promise<void>;
 }
 
 export class AttachedNamespaces implements Namespaces {
@@ -133,12 +134,12 @@ export class AttachedNamespaces implements Namespaces {
     return { netns, links };
   }
 
-  async pointResolver(container: Container, gateway: string): Promise<void> {
+  async pointResolver(container: Container, gateway: string, search: readonly string[]): Promise<void> {
     const bound = this.#bound.get(container.id);
     if (bound === undefined || bound.resolver === gateway || container.networkMode !== "none") return;
     bound.resolver = gateway;
     try {
-      await writeResolver(container.pid, `nameserver ${gateway}\noptions ndots:0\n`);
+      await changeResolver(container.pid, (text) => pointed(parseResolvConf(text), gateway, search));
     } catch (error) {
       this.#log.warn("a container's resolv.conf cannot be written: start it with --dns and the network's gateway", {
         endpoint: container.name,
@@ -151,6 +152,15 @@ export class AttachedNamespaces implements Namespaces {
   #bind(subject: string, netns: string, pid: number, present: Bound["present"]): void {
     this.#bound.set(subject, { netns, pid, present, links: new Map(), resolver: null });
   }
+}
+
+/** The search domains and options that Docker gave it stay. */
+function pointed(before: Resolver, gateway: string, search: readonly string[]): string {
+  return formatResolvConf({
+    nameservers: [gateway],
+    search: [...new Set([...search, ...before.search])],
+    options: withNdots(before.options),
+  });
 }
 
 function nameFor(address: string, present: Bound["present"], taken: ReadonlySet<string>): string {

@@ -6,6 +6,7 @@ import type { Container } from "../runtime/engine.ts";
 import { untilListening } from "../runtime/listening.ts";
 import type { Namespaces } from "./attached-namespaces.ts";
 import { type AttachedRow, namespaceOf } from "./attached-rows.ts";
+import { searchOf } from "./container-naming.ts";
 import { containerStatus, type Seen, seen } from "./container-status.ts";
 
 /** So long after the start a silent engine is taken to be away. */
@@ -13,6 +14,8 @@ const ENGINE_MS = 2000;
 
 export interface AttachmentObserverParts {
   clock: Clock;
+  /** Of every name of the overlay. */
+  domain: string;
   containers: ContainerList;
   namespaces: Namespaces;
   state(): State | undefined;
@@ -54,8 +57,11 @@ export class AttachmentObserver {
       return true;
     }
     await namespaces.bindContainer(container);
-    const gateway = state()?.networks.get(row.links[0]?.networkId ?? "")?.gateway;
-    if (gateway !== undefined) await namespaces.pointResolver(container, gateway);
+    const networks = row.links.flatMap(({ networkId }) => state()?.networks.get(networkId) ?? []);
+    const gateway = networks[0]?.gateway;
+    if (gateway !== undefined) {
+      await namespaces.pointResolver(container, gateway, searchOf(networks, this.#parts.domain, []));
+    }
     return true;
   }
 

@@ -25,6 +25,8 @@ const COMPOSE_SERVICE = "com.docker.compose.service";
 
 export interface AttachmentsParts {
   nodeName: string;
+  /** Of every name of the overlay. */
+  domain: string;
   log: Log;
   clock: Clock;
   engine: Pick<Engine, "container" | "containers">;
@@ -68,10 +70,10 @@ export class Attachments {
     );
     const matters = (id: string, labels: Container["labels"]) => asksFor(labels) !== undefined || this.#isAttached(id);
     this.#containers = new ContainerList({ engine, watch, log, matters, changed });
-    const { state, nodeId, problemOf, report } = parts;
+    const { domain, state, nodeId, problemOf, report } = parts;
     const [containers, namespaces] = [this.#containers, this.#namespaces];
     this.#observer = new AttachmentObserver(
-      { clock, containers, namespaces, state, nodeId, problemOf, report },
+      { clock, domain, containers, namespaces, state, nodeId, problemOf, report },
       changed,
     );
     this.#lookLater();

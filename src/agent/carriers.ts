@@ -31,6 +31,8 @@ export interface Carriers {
   dataPath: DataPath;
   mesh: NftablesMesh;
   dns: DnsServer;
+  /** The node's own. */
+  resolvConf: ResolvConf;
 }
 
 export interface CarriersOptions {
@@ -66,8 +68,10 @@ export async function startCarriers(options: CarriersOptions): Promise<Carriers>
   stops.push(() => dataPath.stop());
   const mesh = new NftablesMesh({ log, clock: systemClock });
   stops.push(() => mesh.close());
-  const dns = startDns(config, log, stops, (answer) => dataPath.addAnswer(answer));
-  return { links, adoptsLinks, check: adoptsLinks ? prepare : async () => {}, dataPath, mesh, dns };
+  const resolvConf = new ResolvConf(systemClock);
+  stops.push(() => resolvConf.stop());
+  const dns = startDns(config, resolvConf, log, stops, (answer) => dataPath.addAnswer(answer));
+  return { links, adoptsLinks, check: adoptsLinks ? prepare : async () => {}, dataPath, mesh, dns, resolvConf };
 }
 
 function startDataPath({ config, log, address, onFailure }: CarriersOptions): Promise<DataPath> {
@@ -105,10 +109,14 @@ function mostQuestions(log: Log): number {
   return most;
 }
 
-function startDns(config: Config, log: Log, stops: Stops, onLasting: (answer: LastingAnswer) => void): DnsServer {
+function startDns(
+  config: Config,
+  resolvConf: ResolvConf,
+  log: Log,
+  stops: Stops,
+  onLasting: (answer: LastingAnswer) => void,
+): DnsServer {
   const clock = systemClock;
-  const resolvConf = new ResolvConf(clock);
-  stops.push(() => resolvConf.stop());
   const { resolvers = resolvConf.resolvers, forward, domain } = config.dns;
   const names = compileNames(emptyState(), { pool: config.pool, domain });
   const dns = new DnsServer({ clock, log, names, resolvers, forward, onLasting, mostUnderWay: mostQuestions(log) });

@@ -1,8 +1,9 @@
-// The node's own resolvers, from resolv.conf(5). It is written in place, replaced, or a link that is moved: to read it
+// The node's own resolvers, search domains and options, from resolv.conf(5). It is written in place, replaced, or a link that is moved: to read it
 // every so often is the one way that sees all of that.
 import { readFileSync } from "node:fs";
-import { nameserversOf } from "../dns/upstream.ts";
+import { isIP } from "node:net";
 import type { Clock, Timer } from "../lib/clock.ts";
+import { parseResolvConf, type Resolver } from "../lib/resolv-conf.ts";
 
 const PATH = "/etc/resolv.conf";
 const EVERY_MS = 2000;
@@ -10,28 +11,33 @@ const EVERY_MS = 2000;
 export class ResolvConf {
   readonly #clock: Clock;
   readonly #path: string;
-  #resolvers: readonly string[];
+  #content: Resolver;
   #timer: Timer | undefined;
 
   constructor(clock: Clock, path = PATH) {
     this.#clock = clock;
     this.#path = path;
     // Without the file the local host would be asked, where nobody but us would answer.
-    this.#resolvers = this.#read() ?? [];
+    this.#content = this.#read() ?? { nameservers: [], search: [], options: [] };
   }
 
   get resolvers(): readonly string[] {
-    return this.#resolvers;
+    return this.#content.nameservers;
+  }
+
+  /** As it is now; as it was last, while there is no file. */
+  get content(): Resolver {
+    this.#content = { ...(this.#read() ?? this.#content), nameservers: this.#content.nameservers };
+    return this.#content;
   }
 
   /** Calls with the new ones whenever they are others than before. A file that is gone changes nothing. */
   watch(onChange: (resolvers: readonly string[]) => void): void {
     this.#timer = this.#clock.after(EVERY_MS, () => {
-      const found = this.#read() ?? this.#resolvers;
-      if (found.join() !== this.#resolvers.join()) {
-        this.#resolvers = found;
-        onChange(found);
-      }
+      const before = this.#content.nameservers;
+      this.#content = this.#read() ?? this.#content;
+      const found = this.#content.nameservers;
+      if (found.join() !== before.join()) onChange(found);
       this.watch(onChange);
     });
   }
@@ -40,9 +46,10 @@ export class ResolvConf {
     this.#timer?.cancel();
   }
 
-  #read(): string[] | undefined {
+  #read(): Resolver | undefined {
     try {
-      return nameserversOf(readFileSync(this.#path, "utf8"));
+      const content = parseResolvConf(readFileSync(this.#path, "utf8"));
+      return { ...content, nameservers: content.nameservers.filter((server) => isIP(server) !== 0) };
     } catch {
       return undefined;
     }

@@ -3,12 +3,15 @@
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { OpenSandbox, SandboxView } from "../api/schema.ts";
+import { check } from "../cluster/check.ts";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
+import { Naming } from "../cluster/naming.ts";
 import type { State } from "../cluster/schema.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { Sandboxes } from "../runtime/sandbox.ts";
+import { containerNaming, type NodeNaming } from "./container-naming.ts";
 import { processStart } from "./process-start.ts";
 
 const COLLECT_EVERY_MS = 5000;
@@ -21,6 +24,8 @@ export interface RunSandboxesParts {
   sandboxes: Sandboxes;
   state(): State | undefined;
   nodeId(): string | undefined;
+  /** As of now: the node's own resolv.conf may change. */
+  naming(): NodeNaming;
   execute(command: CommandInput): Promise<CommandResult>;
   /** Links what there is to link; resolves when it is done. */
   relink(): Promise<void>;
@@ -56,22 +61,29 @@ export class RunSandboxes {
   }
 
   /** Throws UserError. */
-  async open({ network, name, pid }: OpenSandbox): Promise<SandboxView> {
+  async open({ network, name, pid, naming: asked }: OpenSandbox): Promise<SandboxView> {
     const { execute, sandboxes, relink, problemOf } = this.#parts;
     const node = this.#parts.nodeId();
     const start = await processStart(pid);
     if (node === undefined) throw new UserError(503, "this node is not part of a cluster yet");
     if (start === undefined) throw new UserError(400, `there is no process ${pid}`, { field: "pid" });
-    const { id } = await execute({ type: "endpoint.create", node, network, name });
+    const naming = asked === undefined ? undefined : check(Naming, asked);
+    const hostname = naming?.hostname ?? null;
+    if (hostname?.includes("{{")) {
+      throw new UserError(400, "hostname: only a service's tasks have placeholders filled in", { field: "hostname" });
+    }
+    const dnsServers = naming?.dns.servers ?? [];
+    const { id } = await execute({ type: "endpoint.create", node, network, name, dnsServers });
     this.#opening.add(id);
     try {
       const state = this.#parts.state();
       const endpoint = state?.endpoints.get(id);
-      const gateway = state?.networks.get(endpoint?.networkId ?? "")?.gateway;
-      if (endpoint === undefined || gateway === undefined)
+      const row = state?.networks.get(endpoint?.networkId ?? "");
+      if (endpoint === undefined || row === undefined)
         throw new UserError(503, "the new endpoint has not reached this node yet: try again");
       await writeFile(this.#file(id), JSON.stringify({ pid, start } satisfies Owner));
-      const netns = await sandboxes.create(id, [gateway]);
+      const made = containerNaming(naming, hostname, [row], this.#parts.naming());
+      const netns = await sandboxes.create(id, made, endpoint.address);
       await relink();
       const problem = problemOf(endpoint.address);
       if (problem !== undefined) throw new UserError(503, `the sandbox cannot be linked: ${problem}`);

@@ -13,6 +13,7 @@ import type { DesiredTask } from "../runtime/supervisor.ts";
 import type { SessionAddress } from "./compile-denied.ts";
 import { compileMesh } from "./compile-mesh.ts";
 import { compileTables } from "./compile-tables.ts";
+import { containerNaming, hostnameOf, type NodeNaming } from "./container-naming.ts";
 import { Latest } from "./latest.ts";
 import { stillTrue } from "./still-true.ts";
 
@@ -53,6 +54,8 @@ export interface SyncParts {
   /** Answers which ports are left to processes of the node. */
   mesh: { apply(desired: DesiredMesh): Promise<HeldPort[]> };
   dns: { update(state: State): void; listen(addresses: readonly string[]): Promise<void> };
+  /** As of now: the node's own resolv.conf may change. */
+  naming(): NodeNaming;
   tasks: { apply(tasks: readonly DesiredTask[]): void; removeOthers(): void };
   observed(facts: { heldPorts?: HeldPort[]; addresses?: string[] }): void;
   /** `revision` is in force. */
@@ -171,7 +174,7 @@ export class Sync {
     const nodeId = this.#parts.nodeId();
     const state = this.#state;
     if (state === undefined || nodeId === undefined) return;
-    this.#parts.tasks.apply(tasksOf(state, nodeId));
+    this.#parts.tasks.apply(tasksOf(state, nodeId, this.#parts.naming()));
     if (this.#isHeard) this.#parts.tasks.removeOthers();
     const facts = { nodeId, device, pool, meshOn };
     this.#leavePorts(await this.#parts.mesh.apply(compileMesh(state, facts)));
@@ -241,20 +244,21 @@ function networksOf(state: State, task: Task): string[] {
   return order.filter((networkId) => task.addresses[networkId] !== undefined);
 }
 
-function tasksOf(state: State, nodeId: string): DesiredTask[] {
+function tasksOf(state: State, nodeId: string, naming: NodeNaming): DesiredTask[] {
   const tasks: DesiredTask[] = [];
   for (const task of state.tasks.values()) {
     const service = state.services.get(task.serviceId);
     if (task.nodeId !== nodeId || task.attachment !== null) continue;
     const [first = ""] = networksOf(state, task);
-    const gateway = state.networks.get(first)?.gateway;
+    const networks = networksOf(state, task).flatMap((id) => state.networks.get(id) ?? []);
+    const hostname = service === undefined ? null : hostnameOf(service, task, state.nodes.get(nodeId));
     tasks.push({
       id: task.id,
       name: `${service?.name ?? "?"}.${task.slot}`,
       // Of a service that was removed: the task is only to be stopped.
       workload: service?.workload ?? null,
       address: task.addresses[first] ?? null,
-      nameservers: gateway === undefined ? [] : [gateway],
+      naming: containerNaming(service?.workload?.naming, hostname, networks, naming),
       ports: service?.ports.filter(({ protocol }) => protocol === "tcp").map(({ target }) => target) ?? [],
       desired: service === undefined ? "shutdown" : task.desired,
     });

@@ -1,6 +1,7 @@
 // What the local API takes and answers. Bodies are checked here for their form only: the leader judges what they ask.
 import { z } from "zod";
 import type { Balancing } from "../cluster/balancing.ts";
+import type { NamingInput } from "../cluster/naming.ts";
 import type { Workload, WorkloadInput } from "../cluster/workload.ts";
 import { list, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_NETWORKS, MAX_NODES, MAX_PORTS, map, text } from "../lib/bounds.ts";
 
@@ -77,6 +78,10 @@ export const OpenSandbox = z.strictObject({
   network: Text,
   name: Text.nullable(),
   pid: z.int().min(1),
+  /** What it is called, and where it looks for names. */
+  naming: z
+    .custom<NamingInput>((value) => typeof value === "object" && value !== null, "an object is needed")
+    .optional(),
 });
 export type OpenSandbox = z.infer<typeof OpenSandbox>;
 

@@ -4,31 +4,44 @@ import { constants } from "node:os";
 import type { Command } from "commander";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import { type Context, ExitStatus } from "./context.ts";
+import { addNamingOptions, type NamingOptions, namingOf } from "./naming-options.ts";
 
 const FORWARDED: readonly NodeJS.Signals[] = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2"];
 /** A terminal sends these to the command itself. */
 const FROM_TERMINAL: readonly NodeJS.Signals[] = ["SIGINT", "SIGQUIT"];
 
+interface RunOptions extends NamingOptions {
+  network: string;
+  name?: string;
+}
+
 export function addRunCommand(program: Command, context: Context): void {
-  program
+  const command = program
     .command("run <command...>")
     .description("run a command attached to a network")
     .option("--network <network>", "the network to attach it to", "default")
     .option("--name <name>", "its name in DNS")
-    .passThroughOptions()
-    .action(async (command: string[], { network, name }: { network: string; name?: string }) => {
-      const sandbox = await context.api().openSandbox({ network, name: name ?? null, pid: process.pid });
-      let status: number;
-      try {
-        status = await runIn(sandbox.netns, command);
-      } finally {
-        await context
-          .api()
-          .closeSandbox(sandbox.id)
-          .catch((error: unknown) => context.err(`overlayctl: the sandbox stays behind: ${messageOf(error)}\n`));
-      }
-      if (status !== 0) throw new ExitStatus(status);
-    });
+    .passThroughOptions();
+  addNamingOptions(command).action(async (words: string[], options: RunOptions) => {
+    const { network, name = null, hostname } = options;
+    const naming = namingOf(options);
+    const sandbox = await context.api().openSandbox({ network, name, pid: process.pid, naming });
+    let status: number;
+    try {
+      status = await runIn(sandbox.netns, hostname === undefined ? words : underHostname(hostname, words));
+    } finally {
+      await context
+        .api()
+        .closeSandbox(sandbox.id)
+        .catch((error: unknown) => context.err(`overlayctl: the sandbox stays behind: ${messageOf(error)}\n`));
+    }
+    if (status !== 0) throw new ExitStatus(status);
+  });
+}
+
+/** argv that runs `argv` under another hostname, in a UTS namespace of its own. */
+function underHostname(hostname: string, argv: readonly string[]): string[] {
+  return ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', hostname, ...argv];
 }
 
 /** Runs to its end. The status is a shell's: the command's own, 128 and the signal, 127 when there is no such command. */

@@ -16,10 +16,12 @@ import {
 } from "./arguments.ts";
 import { bytes, commandLine, cpus, label, type MountWords, mount, variablesFile } from "./container-arguments.ts";
 import type { Context } from "./context.ts";
+import { addNamingOptions, host, type NamingOptions, type NamingWords, namingOf } from "./naming-options.ts";
 import { addWaitOptions, converge, type WaitOptions } from "./service-wait.ts";
 import { printWarnings } from "./service-warnings.ts";
 
-interface CreateOptions extends WaitOptions {
+interface CreateOptions extends WaitOptions, NamingOptions {
+  host?: NamingOptions["addHost"];
   name: string;
   runtime?: "docker" | "process";
   replicas?: number;
@@ -156,6 +158,7 @@ export function addServiceCreate(service: Command, context: Context): void {
     .option("--with-registry-auth", "let the nodes pull the image with this user's credentials")
     .addHelpText("after", HELP)
     .passThroughOptions();
+  addNamingOptions(create).option("--host <host:ip>", "as --add-host", collect(host));
   addWaitOptions(create);
   let isAfterDashes = false;
   // What commander hands to the action does not tell `-- COMMAND` from `COMMAND`.
@@ -207,6 +210,7 @@ function processOf(command: string[], options: CreateOptions): CreateService["wo
     env: envOf(options),
     workdir: options.workdir,
     stopGracePeriodMs: options.stopGracePeriod,
+    naming: namingFor(options),
   };
 }
 
@@ -225,9 +229,17 @@ function containerOf([image, ...command]: string[], options: CreateOptions): Cre
     cpus: options.limitCpu,
     init: options.init,
     stopGracePeriodMs: options.stopGracePeriod,
+    naming: namingFor(options),
     capAdd: options.capAdd,
     registryAuth: options.withRegistryAuth && registryAuthFor(image!, process.env),
   };
+}
+
+/** Docker's `service create` calls --add-host --host. */
+function namingFor(options: CreateOptions): NamingWords | undefined {
+  const { addHost = [], host: more = [] } = options;
+  const all = [...addHost, ...more];
+  return namingOf({ ...options, ...(all.length > 0 && { addHost: all }) });
 }
 
 /** What is said on the command line wins over files. */

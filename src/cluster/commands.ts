@@ -12,6 +12,7 @@ import {
   text,
 } from "../lib/bounds.ts";
 import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
+import { Dns } from "./naming.ts";
 import {
   Address,
   Alias,
@@ -109,6 +110,7 @@ export const Command = z.discriminatedUnion("type", [
     network: Word,
     name: DottedName.nullable().default(null),
     address: Address.optional(),
+    dnsServers: Dns.shape.servers,
   }),
   z.object({ type: z.literal("endpoint.remove"), id: Word }),
   /** An address of a host behind a VTEP that is no node. */

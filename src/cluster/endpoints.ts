@@ -7,7 +7,8 @@ import { findByName } from "./lookup.ts";
 import { type Attachment, INGRESS_NETWORK, type Network, type State } from "./schema.ts";
 import type { Draft } from "./state.ts";
 
-type Create = Omit<Extract<Command, { type: "endpoint.create" }>, "type">;
+type Asked = Omit<Extract<Command, { type: "endpoint.create" }>, "type">;
+type Create = Omit<Asked, "dnsServers"> & Partial<Pick<Asked, "dnsServers">>;
 
 export function createEndpoint(
   draft: Draft,
@@ -16,7 +17,7 @@ export function createEndpoint(
   now: number,
   newId: () => string,
 ): string {
-  const { name } = command;
+  const { name, dnsServers = [] } = command;
   const aliases = attachment?.aliases ?? [];
   const node = draft.state.nodes.get(command.node);
   if (node === undefined) throw new UserError(404, `there is no node of id '${command.node}'`);
@@ -28,7 +29,8 @@ export function createEndpoint(
       ? allocateAddress(draft, network, holder)
       : takeAddress(draft, network, command.address, holder);
   const place = { nodeId: node.id, networkId: network.id, address, external: null };
-  draft.put("endpoints", { id, name, ...place, attachment, createdAt: now });
+  const dns = dnsServers.length === 0 ? {} : { dnsServers };
+  draft.put("endpoints", { id, name, ...place, attachment, ...dns, createdAt: now });
   return id;
 }
 

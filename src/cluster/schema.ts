@@ -5,6 +5,7 @@ import { z } from "zod";
 import { firstOf, MAX_REASON, MAX_WORD, text, words } from "../lib/bounds.ts";
 import { parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
+import { Dns } from "./naming.ts";
 import { Workload } from "./workload.ts";
 
 export const Id = z
@@ -220,6 +221,8 @@ export const Endpoint = z.object({
   attachment: Attachment.nullable(),
   /** Not null: it is behind a VTEP that is no node. */
   external: External.nullable().default(null),
+  /** Asked instead of its node's resolvers for names that are not the overlay's. */
+  dnsServers: Dns.shape.servers.optional(),
   createdAt: Millis,
 });
 export type Endpoint = z.infer<typeof Endpoint>;

@@ -1,6 +1,7 @@
 // What a service's tasks run: a command as a process of the node, or containers of an image.
 import { z } from "zod";
 import { list, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_PATH, MAX_WORD, map, text } from "../lib/bounds.ts";
+import { Naming } from "./naming.ts";
 
 /** The reference grammar of the OCI distribution specification: [HOST[:PORT]/]PATH[:TAG][@DIGEST]. */
 const IMAGE =
@@ -29,6 +30,7 @@ export const ProcessWorkload = z.strictObject({
   env: Env.default({}),
   workdir: AbsolutePath.nullable().default(null),
   stopGracePeriodMs: StopGracePeriod,
+  naming: Naming.optional(),
 });
 export type ProcessWorkload = z.infer<typeof ProcessWorkload>;
 
@@ -74,6 +76,7 @@ export const ContainerWorkload = z.strictObject({
   init: z.boolean().default(false),
   stopGracePeriodMs: StopGracePeriod,
   capAdd: list(text(MAX_WORD).regex(/^[A-Za-z_]+$/, "not the name of a capability"), 100).default([]),
+  naming: Naming.optional(),
   /** What pulls the image with, as X-Registry-Auth has it; null: what the node's own Docker configuration says. Secret: see secrets.ts. */
   registryAuth: text(MAX_ARGUMENT).nullable().default(null),
 });

@@ -32,10 +32,20 @@ const EMPTY: Entry = {
   failureMs: 0,
 };
 
+export interface CacheLimits {
+  readonly entries: number;
+  readonly bytes: number;
+}
+
 export class ResponseCache {
-  // BOUNDED: by MAX_ENTRIES and MAX_BYTES, least recently used out first; keyed by question and DNSSEC wishes.
+  readonly #limits: CacheLimits;
+  // BOUNDED: by #limits, least recently used out first; keyed by question and DNSSEC wishes.
   readonly #entries = new Map<string, Entry>();
   #bytes = 0;
+
+  constructor(limits: CacheLimits = { entries: MAX_ENTRIES, bytes: MAX_BYTES }) {
+    this.#limits = limits;
+  }
 
   put(key: string, response: Response, nowMs: number): void {
     const ttlMs = Math.min(response.ttlSeconds, MAX_TTL_SECONDS) * 1000;
@@ -76,7 +86,7 @@ export class ResponseCache {
     this.#remove(key);
     this.#entries.set(key, entry);
     this.#bytes += costOf(entry);
-    while (this.#entries.size > MAX_ENTRIES || this.#bytes > MAX_BYTES) {
+    while (this.#entries.size > this.#limits.entries || this.#bytes > this.#limits.bytes) {
       this.#remove(this.#entries.keys().next().value!);
     }
   }

@@ -88,6 +88,7 @@ class Building {
   readonly #networksById: ReadonlyMap<string, NetworkBuilding>;
   readonly #networksByAddress = new Map<Ipv4, readonly NetworkNames[]>();
   readonly #nameByAddress = new Map<Ipv4, ReverseName>();
+  readonly #serversByAddress = new Map<Ipv4, readonly string[]>();
   readonly #tasksByService: ReadonlyMap<string, Task[]>;
   readonly #unreachable: ReadonlySet<string>;
 
@@ -218,6 +219,14 @@ class Building {
       own.sort(byName);
       for (const address of Object.values(addresses)) this.#networksByAddress.set(ipv4(address), own);
     }
+    for (const { serviceId, addresses } of this.#state.tasks.values())
+      this.#addServers(this.#state.services.get(serviceId)?.workload?.naming?.dns.servers, Object.values(addresses));
+    for (const { dnsServers, address } of this.#state.endpoints.values()) this.#addServers(dnsServers, [address]);
+  }
+
+  #addServers(servers: readonly string[] | undefined, addresses: readonly string[]): void {
+    if (servers === undefined || servers.length === 0) return;
+    for (const address of addresses) this.#serversByAddress.set(ipv4(address), servers);
   }
 
   /** An address of a node: from there every network's names are seen. */
@@ -242,7 +251,9 @@ class Building {
   }
 
   finish(options: NamesOptions): Names {
-    return new Names(options, this.#state.revision >>> 0, this.#networks, this.#networksByAddress, this.#nameByAddress);
+    const serial = this.#state.revision >>> 0;
+    const byAddress = [this.#networksByAddress, this.#nameByAddress, this.#serversByAddress] as const;
+    return new Names(options, serial, this.#networks, ...byAddress);
   }
 }
 

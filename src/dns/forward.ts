@@ -6,7 +6,7 @@ import { ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import type { Random } from "../lib/random.ts";
 import { type AskTools, askUpstreams } from "./ask.ts";
-import { ResponseCache } from "./cache.ts";
+import { type CacheLimits, ResponseCache } from "./cache.ts";
 import { type Answer, codeOnly, Flag, type Query, Rcode } from "./codec.ts";
 import { FairQueue } from "./fair-queue.ts";
 import type { Asker } from "./names.ts";
@@ -17,6 +17,9 @@ import { parseUpstream, type Upstream } from "./upstream.ts";
 const STALE_WAIT_MS = 1_800;
 /** How long a question waits for its turn: below the 5 s that clients wait for its answer. */
 const PATIENCE_MS = 4_000;
+/** Sets of resolvers that services or containers have of their own, and what is kept of each one's answers. */
+const MOST_OWN_SETS = 64;
+const OWN_SET_LIMITS = { entries: 1_000, bytes: 2 * 1024 * 1024 };
 /** Of questions for others, what is not in the cache. Each that is under way takes a descriptor. */
 export const MOST_UNDER_WAY = 8_192;
 const LIMITS = {
@@ -56,20 +59,27 @@ export interface ForwardStats {
 
 /** What is kept and what is asked of one set of resolvers. Those of another network may answer otherwise. */
 class Known {
-  readonly cache = new ResponseCache();
+  resolvers: readonly Upstream[];
+  readonly cache: ResponseCache;
   // BOUNDED: by MOST_UNDER_WAY; keyed by question. Clients that ask the same meanwhile wait for the same, so a loop
   // through a resolver that asks us again ends here.
   readonly pending = new Map<string, Promise<Response | undefined>>();
+
+  constructor(resolvers: readonly Upstream[], limits?: CacheLimits) {
+    this.resolvers = resolvers;
+    this.cache = new ResponseCache(limits);
+  }
 }
 
 export class Forwarder {
   readonly #options: ForwardOptions;
   // BOUNDED: by the configuration; keyed by domain.
   readonly #routes = new Map<string, readonly Upstream[]>();
-  #resolvers: readonly Upstream[];
-  #known = new Known();
+  #known: Known;
   /** Whose answers are in `#known`. */
   #knownOf: string;
+  // BOUNDED: by MOST_OWN_SETS, least recently used out first; keyed by the resolvers that containers have of their own.
+  readonly #ownSets = new Map<string, Known>();
   readonly #queue: FairQueue;
   readonly #tools: AskTools;
   readonly #counters = { cacheHits: 0, staleAnswers: 0, sentUpstream: 0, upstreamFailures: 0 };
@@ -79,8 +89,8 @@ export class Forwarder {
     this.#options = options;
     this.#tools = { ...options, counters: this.#counters };
     this.#queue = new FairQueue(options.clock, { underWay: options.mostUnderWay ?? MOST_UNDER_WAY, ...LIMITS });
-    this.#resolvers = upstreams("dns.resolvers", options.resolvers);
-    this.#knownOf = setOf(this.#resolvers);
+    this.#known = new Known(upstreams("dns.resolvers", options.resolvers));
+    this.#knownOf = setOf(this.#known.resolvers);
     for (const [domain, servers] of Object.entries(options.forward)) {
       this.#routes.set(domain, upstreams(`dns.forward.${domain}`, servers));
     }
@@ -92,16 +102,17 @@ export class Forwarder {
 
   /** Forgets what others than these have answered. Without any, a node that lost its network has stale answers yet. */
   setResolvers(resolvers: readonly string[]): void {
-    this.#resolvers = upstreams("dns.resolvers", resolvers);
-    const set = setOf(this.#resolvers);
-    if (set === "" || set === this.#knownOf) return;
-    this.#knownOf = set;
-    this.#known = new Known();
+    const found = upstreams("dns.resolvers", resolvers);
+    const set = setOf(found);
+    if (set !== "" && set !== this.#knownOf) {
+      this.#knownOf = set;
+      this.#known = new Known(found);
+    } else this.#known.resolvers = found;
   }
 
-  /** Whether a domain is configured that `name` is of. */
-  hasRoute(name: string): boolean {
-    return this.#routeOf(name) !== undefined;
+  /** Whether a domain is configured that `name` is of. A container with resolvers of its own has no others. */
+  hasRoute(name: string, { servers = [] }: Pick<Asker, "servers">): boolean {
+    return servers.length === 0 && this.#routeOf(name) !== undefined;
   }
 
   resolve(query: Query, asker: Asker): Answer | Promise<Answer> {
@@ -109,25 +120,36 @@ export class Forwarder {
     if ((query.flags & Flag.RD) === 0) return codeOnly(Rcode.Refused);
     const key = `${query.name} ${query.type} ${query.flags & (Flag.AD | Flag.CD)} ${query.edns?.dnssecOk ?? false}`;
     const nowMs = this.#options.clock.monotonic();
-    const cached = this.#known.cache.fresh(key, nowMs);
+    const known = this.#knownTo(asker);
+    const cached = known.cache.fresh(key, nowMs);
     if (cached !== undefined) {
       this.#counters.cacheHits++;
       return { kind: "message", message: cached };
     }
-    if (this.#known.cache.hasFailed(key, nowMs)) return this.#staleOrFailure(key);
-    return this.#ask(key, query, asker);
+    if (known.cache.hasFailed(key, nowMs)) return this.#staleOrFailure(known, key);
+    return this.#ask(known, key, query, asker);
   }
 
-  async #ask(key: string, query: Query, asker: Asker): Promise<Answer> {
+  /** Resolvers of its own are told apart from the node's, and so are their answers. */
+  #knownTo({ servers = [] }: Asker): Known {
+    if (servers.length === 0) return this.#known;
+    const key = servers.join(" ");
+    const known = this.#ownSets.get(key) ?? new Known(upstreams("dns", servers), OWN_SET_LIMITS);
+    this.#ownSets.delete(key);
+    this.#ownSets.set(key, known);
+    if (this.#ownSets.size > MOST_OWN_SETS) this.#ownSets.delete(this.#ownSets.keys().next().value!);
+    return known;
+  }
+
+  async #ask(known: Known, key: string, query: Query, asker: Asker): Promise<Answer> {
     const { clock } = this.#options;
-    const known = this.#known;
     const startMs = clock.monotonic();
-    const candidates = this.#candidates(query, asker);
+    const candidates = this.#candidates(known, query, asker);
     const isHopeful = candidates.some((upstream) => upstream.isHeard(startMs)); // before one of them is tried
     const asking = this.#queue.run(asker.address, PATIENCE_MS, () => this.#fetch(known, key, query, candidates));
     const hasStale = known.cache.stale(key, startMs) !== undefined;
     const message = await (hasStale ? within(clock, isHopeful ? STALE_WAIT_MS : 0, asking) : asking);
-    return message === undefined ? this.#staleOrFailure(key) : { kind: "message", message };
+    return message === undefined ? this.#staleOrFailure(known, key) : { kind: "message", message };
   }
 
   /** The answer, of the cache when it came there while the question waited for its turn. */
@@ -154,15 +176,16 @@ export class Forwarder {
     return (await pending)?.message;
   }
 
-  #staleOrFailure(key: string): Answer {
-    const stale = this.#known.cache.stale(key, this.#options.clock.monotonic());
+  #staleOrFailure(known: Known, key: string): Answer {
+    const stale = known.cache.stale(key, this.#options.clock.monotonic());
     if (stale === undefined) return codeOnly(Rcode.ServFail);
     this.#counters.staleAnswers++;
     return { kind: "message", message: stale };
   }
 
-  #candidates(query: Query, asker: Asker): Upstream[] {
-    return (this.#routeOf(query.name) ?? this.#resolvers).filter(
+  #candidates(known: Known, query: Query, asker: Asker): Upstream[] {
+    const route = this.hasRoute(query.name, asker) ? this.#routeOf(query.name) : undefined;
+    return (route ?? known.resolvers).filter(
       // A resolv.conf that names us would send every query round in a circle.
       ({ address }) => !isIPv4(address) || !asker.names.isGateway(ipv4(address)),
     );

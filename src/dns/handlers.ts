@@ -18,7 +18,7 @@ export function createHandlers(random: Random, forwarder: Forwarder): Handler[] 
     answerParent,
     denyDomain,
     answerReverse,
-    (query, asker) => (forwarder.hasRoute(query.name) ? forwarder.resolve(query, asker) : undefined),
+    (query, asker) => (forwarder.hasRoute(query.name, asker) ? forwarder.resolve(query, asker) : undefined),
     denyOwnForms,
     (query, asker) => forwarder.resolve(query, asker),
   ];

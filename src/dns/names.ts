@@ -56,6 +56,8 @@ export interface Found {
 
 /** Who asks. */
 export interface Asker {
+  /** Asked for it instead of the node's resolvers; none: those. */
+  readonly servers?: readonly string[];
   readonly address: Ipv4;
   /** The gateway asked. */
   readonly via: Ipv4;
@@ -86,6 +88,8 @@ export class Names {
   readonly #networksByAddress: ReadonlyMap<Ipv4, readonly NetworkNames[]>;
   // BOUNDED: by the state's addresses; keyed by address.
   readonly #nameByAddress: ReadonlyMap<Ipv4, ReverseName>;
+  // BOUNDED: by the state's tasks and endpoints; keyed by address.
+  readonly #serversByAddress: ReadonlyMap<Ipv4, readonly string[]>;
   // BOUNDED: by the networks; keyed by the gateway asked.
   readonly #allByGateway = new Map<Ipv4, readonly NetworkNames[]>();
 
@@ -95,6 +99,7 @@ export class Names {
     networks: readonly NetworkNames[],
     networksByAddress: ReadonlyMap<Ipv4, readonly NetworkNames[]>,
     nameByAddress: ReadonlyMap<Ipv4, ReverseName>,
+    serversByAddress: ReadonlyMap<Ipv4, readonly string[]> = new Map(),
   ) {
     this.domain = options.domain.toLowerCase();
     this.nameserver = `ns.${this.domain}`;
@@ -104,6 +109,7 @@ export class Names {
     this.#pool = cidr(options.pool);
     this.#networksByAddress = networksByAddress;
     this.#nameByAddress = nameByAddress;
+    this.#serversByAddress = serversByAddress;
     for (const { gateway } of networks) this.#allByGateway.set(gateway, inOrder(networks, gateway));
   }
 
@@ -119,6 +125,11 @@ export class Names {
     // Not in the snapshot yet, or beyond a VTEP that is no node: the data path let it in on the network it is of.
     const network = this.networks.find(({ subnet }) => contains(subnet, address));
     return network === undefined ? undefined : [network];
+  }
+
+  /** The resolvers of its own that a container has. */
+  serversOf(address: Ipv4): readonly string[] {
+    return this.#serversByAddress.get(address) ?? [];
   }
 
   #all(gateway: Ipv4): readonly NetworkNames[] {

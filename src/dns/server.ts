@@ -225,7 +225,9 @@ export class DnsServer {
     };
     // A stranger gets nothing, so that nobody uses us to reach others.
     const answer =
-      networks === undefined ? codeOnly(Rcode.Refused) : this.#answer(query, { address: source, via, names, networks });
+      networks === undefined
+        ? codeOnly(Rcode.Refused)
+        : this.#answer(query, { address: source, via, names, networks, servers: names.serversOf(source) });
     if (answer instanceof Promise) void answer.then(respond);
     else respond(answer);
     return true;

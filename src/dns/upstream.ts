@@ -82,13 +82,3 @@ export function parseUpstream(text: string): Upstream | undefined {
   if (isIP(address) !== (match?.[1] === undefined ? 4 : 6) || port < 1 || port > 65535) return undefined;
   return new Upstream(address, port);
 }
-
-/** The name servers of a resolv.conf(5) text, in its order. */
-export function nameserversOf(resolvConf: string): string[] {
-  const servers: string[] = [];
-  for (const line of resolvConf.split("\n")) {
-    const match = /^nameserver[ \t]+(\S+)/.exec(line);
-    if (match !== null && isIP(match[1]!) !== 0) servers.push(match[1]!);
-  }
-  return servers;
-}

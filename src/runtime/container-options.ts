@@ -37,7 +37,9 @@ export function isOwn(labels: Readonly<Record<string, string>>): boolean {
 type Options = Docker.ContainerCreateOptions;
 
 export function pauseOptions(spec: TaskSpec<ContainerWorkload>, node: OwnNode): Options {
-  const hostname = spec.name.slice(0, HOSTNAME_MAX_CHARS);
+  const { hosts, resolver } = spec.naming;
+  const hostname = spec.naming.hostname ?? spec.name.slice(0, HOSTNAME_MAX_CHARS);
+  const own = spec.address === null ? [] : [{ name: hostname, address: spec.address }];
   return {
     name: `${spec.name}.${spec.id}.pause`,
     Image: PAUSE_IMAGE,
@@ -45,9 +47,11 @@ export function pauseOptions(spec: TaskSpec<ContainerWorkload>, node: OwnNode): 
     Labels: ownLabels(spec.id, node, "pause"),
     HostConfig: {
       NetworkMode: "none",
-      Dns: [...spec.nameservers],
-      DnsOptions: ["ndots:0"],
-      ExtraHosts: spec.address === null ? [] : [`${hostname}:${spec.address}`],
+      Dns: [...resolver.nameservers],
+      // None at all would be the node's own.
+      DnsSearch: resolver.search.length === 0 ? ["."] : [...resolver.search],
+      DnsOptions: [...resolver.options],
+      ExtraHosts: [...own, ...hosts].map(({ name, address }) => `${name}:${address}`),
       RestartPolicy: { Name: "no" },
       ReadonlyRootfs: true,
       CapDrop: ["ALL"],

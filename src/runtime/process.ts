@@ -12,6 +12,7 @@ import type { Log } from "../lib/log.ts";
 import { findExecutable } from "./find-executable.ts";
 import { untilListening } from "./listening.ts";
 import { readTail } from "./log-file.ts";
+import { underHostname } from "./naming.ts";
 import { RejectedError, type Running, type Runtime, type TaskId, type TaskSpec } from "./runtime.ts";
 import type { Sandboxes } from "./sandbox.ts";
 import { shim } from "./shim.ts";
@@ -50,11 +51,11 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
     this.#path = path;
   }
 
-  prepare({ id, nameservers }: TaskSpec<ProcessWorkload>): Promise<string> {
-    return this.#sandboxes.create(id, nameservers);
+  prepare({ id, naming, address }: TaskSpec<ProcessWorkload>): Promise<string> {
+    return this.#sandboxes.create(id, naming, address);
   }
 
-  async start({ id, name, workload, ports }: TaskSpec<ProcessWorkload>): Promise<Running> {
+  async start({ id, name, workload, naming, ports }: TaskSpec<ProcessWorkload>): Promise<Running> {
     const { command, env, workdir } = workload;
     const cwd = workdir ?? "/";
     const path = env.PATH ?? this.#path;
@@ -63,10 +64,13 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
     await this.#sandboxes.clear(id);
     const directory = this.#directoryOf(id);
     const logFrom = await directory.begin();
-    const task = shim(directory.path, command, { PATH: path, HOME: "/", HOSTNAME: name, ...env });
-    const argv = ["netns", "exec", this.#sandboxes.nameOf(id), ...task.argv];
-    const ip = await findExecutable("ip", systemEnv().PATH!, "/");
-    if (ip === undefined) throw new PlatformError("'ip' is not installed", "apt-get install iproute2");
+    const task = shim(directory.path, command, { PATH: path, HOME: "/", HOSTNAME: naming.hostname ?? name, ...env });
+    const ip = await programOf("ip", "iproute2");
+    const inner =
+      naming.hostname === null
+        ? task.argv
+        : underHostname(await programOf("unshare", "util-linux"), naming.hostname, task.argv);
+    const argv = ["netns", "exec", this.#sandboxes.nameOf(id), ...inner];
     const log = await open(directory.log, "a");
     try {
       const child = spawn(ip, argv, { cwd, detached: true, stdio: ["ignore", log.fd, log.fd], env: task.env });
@@ -170,4 +174,11 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
       await delay(this.#clock, LOOK_MS);
     }
   }
+}
+
+/** Its path. Throws PlatformError. */
+async function programOf(name: string, debianPackage: string): Promise<string> {
+  const path = await findExecutable(name, systemEnv().PATH!, "/");
+  if (path === undefined) throw new PlatformError(`'${name}' is not installed`, `apt-get install ${debianPackage}`);
+  return path;
 }

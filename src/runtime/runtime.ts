@@ -2,6 +2,7 @@
 import type { Readable } from "node:stream";
 import type { LogQuery } from "../cluster/protocol.ts";
 import type { Workload } from "../cluster/workload.ts";
+import type { ContainerNaming } from "./naming.ts";
 
 export interface TaskSpec<W = Workload> {
   readonly id: string;
@@ -10,8 +11,7 @@ export interface TaskSpec<W = Workload> {
   readonly workload: W;
   /** Of its first network; null while it has none. */
   readonly address: string | null;
-  /** For its resolv.conf. */
-  readonly nameservers: readonly string[];
+  readonly naming: ContainerNaming;
   /** TCP ports that its service publishes: it is ready when it listens on one of them. */
   readonly ports: readonly number[];
 }

@@ -1,7 +1,8 @@
 // Named network namespaces, each with a resolv.conf of its own. They outlive the agent.
-import { access, mkdir, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { access, readdir, rm, stat } from "node:fs/promises";
 import { CommandError, run } from "../lib/command.ts";
 import { PlatformError } from "../lib/errors.ts";
+import { type ContainerNaming, writeEtc } from "./naming.ts";
 
 const NETNS = "/run/netns";
 /** `ip netns exec` binds what is here over /etc. */
@@ -36,8 +37,11 @@ export class Sandboxes {
     }
   }
 
-  /** Makes it, or brings one that is there up to date. Returns its name. Throws PlatformError. */
-  async create(id: string, nameservers: readonly string[]): Promise<string> {
+  /**
+   * Makes it, or brings one that is there up to date. `address`: of what is to run in it. Returns its name. Throws
+   * PlatformError.
+   */
+  async create(id: string, naming: ContainerNaming, address: string | null): Promise<string> {
     const name = this.nameOf(id);
     try {
       if (!(await isNamespace(name))) {
@@ -46,9 +50,7 @@ export class Sandboxes {
         await run(["ip", "netns", "add", name]);
       }
       await run(["ip", "-n", name, "link", "set", "dev", "lo", "up"]);
-      await mkdir(`${ETC_NETNS}/${name}`, { recursive: true });
-      const lines = [...nameservers.map((address) => `nameserver ${address}`), "options ndots:0", ""];
-      await writeFile(`${ETC_NETNS}/${name}/resolv.conf`, lines.join("\n"));
+      await writeEtc(`${ETC_NETNS}/${name}`, naming, address);
     } catch (error) {
       if (error instanceof PlatformError) throw error;
       throw new PlatformError(`network namespace '${name}' cannot be made`, `ip netns add ${name}`, { cause: error });

@@ -56,7 +56,8 @@ class FakeNamespaces implements Namespaces {
     if (!this.bound.has(subject)) return undefined;
     return { netns: subject.slice(0, 4), links: new Map([...addresses].map((address, i) => [address, `eth${i}`])) };
   }
-  pointResolver = async ({ id }: Container, gateway: string) => void this.resolvers.set(id, gateway);
+  pointResolver = async ({ id }: Container, gateway: string, search: readonly string[]) =>
+    void this.resolvers.set(id, [gateway, ...search].join(" "));
 }
 
 async function world(t: ExecutionContext) {
@@ -74,6 +75,7 @@ async function world(t: ExecutionContext) {
     new Attachments({
       letGo: await LetGo.open(join(directory, "detached.json"), silentLog),
       nodeName: "node1",
+      domain: "overlay",
       log: silentLog,
       clock: cluster.clock,
       engine: {
@@ -129,7 +131,7 @@ test("a container that starts with labels is attached, linked, and asks the gate
   t.is(row?.attachment?.name, "c-a");
   t.is(stateOf(row!.id), "running");
   t.deepEqual(attachments.sandboxes().get(row!.id), { netns: "aaaa", ifnames: ["eth0"] });
-  t.is(namespaces.resolvers.get("a".repeat(64)), "10.192.32.1");
+  t.is(namespaces.resolvers.get("a".repeat(64)), "10.192.32.1 web.overlay");
 });
 
 test("without labels of ours, with another node's, or started by an agent it is left alone", async (t) => {

@@ -24,16 +24,24 @@ interface AskOptions {
   client?: string;
   type?: "A" | "TXT";
   recursion?: boolean;
+  /** Of the client's own. */
+  servers?: string[];
   /** Moves time while waiting. */
   clock?: VirtualClock;
 }
 
 export async function ask(forwarder: Forwarder, name: string, options: AskOptions = {}) {
-  const { client = "10.192.16.31", type = "A", recursion = true, clock } = options;
+  const { client = "10.192.16.31", type = "A", recursion = true, servers = [], clock } = options;
   const flags = recursion ? 0x0100 : 0;
   const query = parseQuery(encode({ type: "query", id: 99, flags, questions: [{ type, name }] }))!;
   const networks = names.networksOf(ipv4(client), ipv4("10.192.16.1"))!;
-  const answer = forwarder.resolve(query, { address: ipv4(client), via: ipv4("10.192.16.1"), names, networks });
+  const answer = forwarder.resolve(query, {
+    address: ipv4(client),
+    via: ipv4("10.192.16.1"),
+    names,
+    networks,
+    servers,
+  });
   const settled = clock === undefined ? await answer : await whileTimePasses(clock, answer);
   return decode(encodeResponse(query, settled, TCP_BYTES)) as DecodedPacket & { rcode: string };
 }

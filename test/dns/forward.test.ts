@@ -156,11 +156,40 @@ test("a domain is asked of its own resolvers, the longest that fits, and nobody 
     ["example", "203.0.113.1"],
   ];
   for (const [name, expected] of rows) t.is(addressOf(await ask(forwarder, name)), expected, name);
-  t.true(forwarder.hasRoute("x.corp.example"));
-  t.true(forwarder.hasRoute("x\\.y.corp.example"));
-  t.false(forwarder.hasRoute("x\\.corp.example"), "its first label is `x.corp`");
-  t.true(forwarder.hasRoute("x\\\\.corp.example"));
-  t.false(forwarder.hasRoute("x.example"));
+  t.true(forwarder.hasRoute("x.corp.example", {}));
+  t.true(forwarder.hasRoute("x\\.y.corp.example", {}));
+  t.false(forwarder.hasRoute("x\\.corp.example", {}), "its first label is `x.corp`");
+  t.true(forwarder.hasRoute("x\\\\.corp.example", {}));
+  t.false(forwarder.hasRoute("x.example", {}));
+});
+
+test("a container's own resolvers are asked for it and for nobody else, and what each said is kept apart", async (t) => {
+  const [world, corp, own] = await Promise.all(
+    ["203.0.113.1", "203.0.113.2", "203.0.113.3"].map((address) => upstream(t, answering(address))),
+  );
+  const port = Number(own!.text.split(":")[1]);
+  const servers = [`127.0.0.1:${port}`];
+  const { forwarder } = forwarderTo([world!.text], { "corp.example": [corp!.text] });
+  for (let i = 0; i < 2; i++) {
+    t.is(addressOf(await ask(forwarder, "example.org")), "203.0.113.1");
+    t.is(addressOf(await ask(forwarder, "example.org", { servers })), "203.0.113.3");
+    t.is(addressOf(await ask(forwarder, "a.corp.example")), "203.0.113.2");
+    t.is(addressOf(await ask(forwarder, "a.corp.example", { servers })), "203.0.113.3");
+  }
+  t.deepEqual(own!.asked, ["udp example.org A", "udp a.corp.example A"]);
+  t.false(forwarder.hasRoute("a.corp.example", { servers }));
+});
+
+test("of the resolvers that containers have of their own 64 sets are remembered, those that were asked last", async (t) => {
+  const own = await upstream(t, answering("203.0.113.3"));
+  const { forwarder } = forwarderTo([]);
+  const servers = (i: number) => [own.text, `192.0.2.${i}`];
+  for (let i = 0; i <= 64; i++) await ask(forwarder, "example.org", { servers: servers(i) });
+  t.is(own.asked.length, 65);
+  await ask(forwarder, "example.org", { servers: servers(64) });
+  t.is(own.asked.length, 65);
+  await ask(forwarder, "example.org", { servers: servers(0) });
+  t.is(own.asked.length, 66);
 });
 
 test("without recursion desired nothing is said of what others asked", async (t) => {

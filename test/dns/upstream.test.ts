@@ -1,6 +1,6 @@
 // How resolvers are written, and when they are down.
 import test from "ava";
-import { nameserversOf, parseUpstream, Upstream } from "../../src/dns/upstream.ts";
+import { parseUpstream, Upstream } from "../../src/dns/upstream.ts";
 import { ConfigError } from "../../src/lib/errors.ts";
 import { forwarderTo } from "./ask-forwarder.ts";
 
@@ -28,12 +28,6 @@ for (const [text, expected] of resolvers) {
     }
   });
 }
-
-test("a resolv.conf gives its name servers in order", (t) => {
-  const text =
-    "# a comment\nnameserver 192.0.2.1\nsearch example.org\n nameserver 9.9.9.9\nnameserver\tfe80::1%eth0\nnameserver x\n";
-  t.deepEqual(nameserversOf(text), ["192.0.2.1", "fe80::1%eth0"]);
-});
 
 test("each failure makes the pause longer, up to half a minute, and an answer ends it", (t) => {
   const upstream = new Upstream("192.0.2.53", 53);

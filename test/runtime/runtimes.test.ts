@@ -13,7 +13,14 @@ function setUp(hasDocker = true) {
 }
 
 function spec(workload: Workload | null) {
-  return { id: "a", name: "web.1", workload, address: null, nameservers: [], ports: [] };
+  return {
+    id: "a",
+    name: "web.1",
+    workload,
+    address: null,
+    naming: { hostname: null, hosts: [], resolver: { nameservers: [], search: [], options: [] } },
+    ports: [],
+  };
 }
 
 const preparation = { progress: () => {}, signal: new AbortController().signal };

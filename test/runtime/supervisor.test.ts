@@ -15,7 +15,7 @@ function task(id: string, desired: DesiredTask["desired"] = "running"): DesiredT
     name: `web.${id}`,
     workload: { runtime: "process", command: ["true"], env: {}, workdir: null, stopGracePeriodMs: 10_000 },
     address: "10.192.16.9",
-    nameservers: ["10.192.16.1"],
+    naming: { hostname: null, hosts: [], resolver: { nameservers: ["10.192.16.1"], search: [], options: ["ndots:0"] } },
     ports: [],
     desired,
   };

@@ -91,7 +91,11 @@ async function setUp(t: ExecutionContext): Promise<World> {
       id: newId(),
       name: "web.1",
       address: "10.192.16.9",
-      nameservers: ["10.192.16.1"],
+      naming: {
+        hostname: null,
+        hosts: [],
+        resolver: { nameservers: ["10.192.16.1"], search: [], options: ["ndots:0"] },
+      },
       ports: [],
       workload: ContainerWorkload.parse({ runtime: "docker", image: BASE_IMAGE, ...workload }),
     }),

@@ -1,6 +1,6 @@
 // runtime/ with real processes: started, watched, adopted by a second agent, stopped, and nothing left.
 import { existsSync } from "node:fs";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
@@ -8,6 +8,7 @@ import type { ProcessWorkload } from "../../src/cluster/workload.ts";
 import { type Clock, systemClock } from "../../src/lib/clock.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
+import type { ContainerNaming } from "../../src/runtime/naming.ts";
 import { ProcessRuntime } from "../../src/runtime/process.ts";
 import { RejectedError, type TaskSpec } from "../../src/runtime/runtime.ts";
 import { Sandboxes } from "../../src/runtime/sandbox.ts";
@@ -64,12 +65,18 @@ async function setUp(t: ExecutionContext): Promise<World> {
       name: "web.1",
       workload: { runtime: "process", env: {}, workdir: null, stopGracePeriodMs: 10_000, ...process },
       address: "10.192.16.9",
-      nameservers: ["10.192.16.1"],
+      naming: NAMING,
       ports: [],
     }),
     log: (spec) => run(["cat", join(directory, spec.id, "log")]),
   };
 }
+
+const NAMING: ContainerNaming = {
+  hostname: null,
+  hosts: [],
+  resolver: { nameservers: ["10.192.16.1"], search: [], options: ["ndots:0"] },
+};
 
 const sh = (script: string) => ["/bin/sh", "-c", script];
 
@@ -89,6 +96,42 @@ systemTest("a task has a namespace, a resolver and an environment of its own", a
     "nameserver 10.192.16.1\noptions ndots:0\na = b web.1 \ndiscovery.type=single\n/usr\nall\ndefault\nlo\n",
   );
 });
+
+systemTest(
+  "a task has the hostname, hosts, search domains and options that are asked for, and the node keeps its own",
+  async (t) => {
+    const { agent, spec, log } = await setUp(t);
+    const runtime = agent();
+    const script = `cat /etc/resolv.conf; uname -n; echo $HOSTNAME; head -n 3 /etc/hosts; grep -c localhost /etc/hosts; cat /etc/hostname 2>/dev/null || uname -n`;
+    const naming: ContainerNaming = {
+      hostname: "db-1",
+      hosts: [
+        { name: "legacy", address: "192.0.2.7" },
+        { name: "six", address: "2001:db8::1" },
+      ],
+      resolver: {
+        nameservers: ["10.192.16.1"],
+        search: ["web.overlay", "corp.example"],
+        options: ["rotate", "ndots:2"],
+      },
+    };
+    const before = [await readFile("/etc/hosts", "utf8"), await run(["uname", "-n"])];
+    const task = { ...spec({ command: sh(script) }), naming };
+    await runtime.prepare(task);
+    const running = await runtime.start(task);
+    t.deepEqual(await running.exited, { exitCode: 0, error: null });
+    t.regex(
+      await log(task),
+      /^nameserver 10\.192\.16\.1\nsearch web\.overlay corp\.example\noptions rotate ndots:2\ndb-1\ndb-1\n10\.192\.16\.9\tdb-1\n192\.0\.2\.7\tlegacy\n2001:db8::1\tsix\n[1-9]\d*\ndb-1\n$/,
+    );
+    t.deepEqual([await readFile("/etc/hosts", "utf8"), await run(["uname", "-n"])], before);
+    // The same sandbox for a task that asks for none of it.
+    await runtime.prepare({ ...task, naming: NAMING });
+    const plain = await runtime.start({ ...task, naming: NAMING });
+    await plain.exited;
+    t.regex(await log(task), new RegExp(`ndots:0\n${before[1]!.trim()}\n`));
+  },
+);
 
 const ENDS: [title: string, command: string[], expected: { exitCode: number | null; error: string | null }][] = [
   [
@@ -221,7 +264,7 @@ systemTest("what is not among the tasks is removed, with its processes, files an
     await first.prepare(task);
     await first.start(task);
   }
-  await sandboxes.create(newId(), []);
+  await sandboxes.create(newId(), NAMING, null);
   first.close();
   const second = agent();
   await second.prune(() => [kept.id]);
@@ -235,8 +278,8 @@ systemTest("sandboxes of `run` and of other nodes are not taken for tasks'", asy
   const own = new Sandboxes({ node: `t${process.pid}`, kind: "run" });
   const id = newId();
   t.teardown(() => own.remove(id));
-  t.is(await own.create(id, ["10.192.16.1"]), own.nameOf(id));
-  t.is(await own.create(id, ["10.192.16.1"]), own.nameOf(id), "twice is no error");
+  t.is(await own.create(id, NAMING, null), own.nameOf(id));
+  t.is(await own.create(id, NAMING, null), own.nameOf(id), "twice is no error");
   t.deepEqual(await own.list(), [own.nameOf(id)]);
   await sandboxes.prune(() => []);
   t.true(await own.exists(id));

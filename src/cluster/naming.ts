@@ -1,0 +1,93 @@
+// How a container is called, and where it looks for names: its hostname, lines of its /etc/hosts, its resolv.conf.
+import { isIP } from "node:net";
+import { z } from "zod";
+
+const LABELS = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
+/** What a name server cannot be: the container's own host, or many. */
+const NO_SERVER = /^(0|127|22[4-9]|23\d|24\d|25[0-5])\.|^(::|::1|ff[0-9a-f]{2}:.*|fe[89ab][0-9a-f]:.*)$/i;
+/** For the address of the container's gateway, where it reaches its node. */
+export const HOST_GATEWAY = "host-gateway";
+
+/** What stands in a hostname for something of the task, in Docker Swarm's form, by what it stands for. */
+const PLACEHOLDER = /\{\{\s*\.(\w+\.\w+)\s*\}\}/g;
+const PLACEHOLDERS = [
+  "Node.Hostname",
+  "Node.ID",
+  "Service.Name",
+  "Service.ID",
+  "Task.Name",
+  "Task.ID",
+  "Task.Slot",
+] as const;
+export type Placeholder = (typeof PLACEHOLDERS)[number];
+
+/** sethostname(2) takes one more. */
+const HOSTNAME_MAX_CHARS = 63;
+
+const Hostname = z
+  .string()
+  .max(255, "a hostname has at most 63 characters")
+  .superRefine((text, context) => {
+    const sample = text.replace(PLACEHOLDER, (whole, word) => (PLACEHOLDERS.includes(word) ? "x" : whole));
+    const unknown = /\{\{.*?\}\}|\{\{.*|.*\}\}/.exec(sample)?.[0];
+    if (unknown !== undefined) {
+      const known = PLACEHOLDERS.map((word) => `{{.${word}}}`).join(", ");
+      context.addIssue(`'${unknown}' is not filled in: ${known} are`);
+    } else if (sample.length > HOSTNAME_MAX_CHARS) context.addIssue("a hostname has at most 63 characters");
+    else if (!LABELS.test(sample)) context.addIssue("a hostname has letters, digits, '-', '_' and dots between them");
+  });
+
+const Host = z.strictObject({
+  name: z.string().max(253, "a host's name has at most 253 characters").regex(LABELS, "not a host's name"),
+  address: z
+    .string()
+    .refine((text) => isIP(text) !== 0 || text === HOST_GATEWAY, `not an IP address, nor '${HOST_GATEWAY}'`),
+});
+
+const Server = z
+  .string()
+  .refine((text) => isIP(text) !== 0, "a name server is an IP address")
+  .refine(
+    (text) => !NO_SERVER.test(text),
+    "no name server has this address: the node asks it for the container, so that it is no loopback or link-local one",
+  );
+
+const SearchDomain = z
+  .string()
+  .max(253, "a search domain has at most 253 characters")
+  .transform((text) => text.replace(/(?<=.)\.$/, ""))
+  .refine((text) => LABELS.test(text), "not a domain; '.' alone is for none");
+
+/** resolv.conf(5) has a list; what a resolver does not know it ignores. */
+const Option = z
+  .string()
+  .max(64, "an option has at most 64 characters")
+  .regex(/^[a-z0-9_-]+(:\d+)?$/i, "an option is a word such as rotate, or one with a number such as ndots:2");
+
+export const Dns = z.strictObject({
+  /** Asked instead of the node's resolvers. */
+  servers: z.array(Server).max(8, "at most 8 name servers").default([]),
+  /** null: the node's. None: not even the overlay's own. */
+  search: z.array(SearchDomain).max(32, "at most 32 search domains").nullable().default(null),
+  /** null: the node's. */
+  options: z.array(Option).max(16, "at most 16 options").nullable().default(null),
+});
+export type Dns = z.infer<typeof Dns>;
+
+export const Naming = z.strictObject({
+  /** With placeholders; null: what the runtime gives. */
+  hostname: Hostname.nullable().default(null),
+  /** Lines of /etc/hosts. */
+  hosts: z.array(Host).max(100, "at most 100 hosts").default([]),
+  dns: Dns.default({ servers: [], search: null, options: null }),
+});
+/** As checked. */
+export type Naming = z.infer<typeof Naming>;
+/** As a caller may write it, defaults left out. */
+export type NamingInput = z.input<typeof Naming>;
+
+/** A hostname with its placeholders filled in, cut to what a host can be called. */
+export function fillIn(hostname: string, values: Readonly<Record<Placeholder, string>>): string {
+  const filled = hostname.replace(PLACEHOLDER, (_, word: Placeholder) => values[word]);
+  return filled.slice(0, HOSTNAME_MAX_CHARS).replace(/[.-]+$/, "");
+}

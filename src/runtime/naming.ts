@@ -1,0 +1,55 @@
+// What a container is called and where it looks for names, ready to be written into its /etc.
+import { access, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { formatResolvConf, type Resolver } from "../lib/resolv-conf.ts";
+
+export interface ContainerNaming {
+  /** null: as the runtime has it. */
+  readonly hostname: string | null;
+  readonly hosts: readonly { readonly name: string; readonly address: string }[];
+  readonly resolver: Resolver;
+}
+
+const NODE_ETC = "/etc";
+
+/** Writes the files of `directory`, which are to be bound over those of the node's /etc. `address`: the container's own. */
+export async function writeEtc(directory: string, naming: ContainerNaming, address: string | null): Promise<void> {
+  const { hostname, hosts, resolver } = naming;
+  await mkdir(directory, { recursive: true });
+  await writeFile(join(directory, "resolv.conf"), formatResolvConf(resolver));
+  const own = hostname === null || address === null ? [] : [{ name: hostname, address }];
+  const lines = [...own, ...hosts].map((host) => `${host.address}\t${host.name}\n`);
+  // What is asked for goes first: of several lines with a name programs take the first.
+  const node = lines.length === 0 ? undefined : await textOf(join(NODE_ETC, "hosts"));
+  await put(join(directory, "hosts"), node === undefined ? undefined : lines.join("") + node);
+  const canBind = hostname !== null && (await exists(join(NODE_ETC, "hostname")));
+  await put(join(directory, "hostname"), canBind ? `${hostname}\n` : undefined);
+}
+
+/** argv that runs `argv` under another hostname, in a UTS namespace of its own. `unshare`: unshare(1)'s path. */
+export function underHostname(unshare: string, hostname: string, argv: readonly string[]): string[] {
+  const script = 'PATH=/usr/sbin:/usr/bin:/sbin:/bin hostname "$0" && exec "$@"';
+  return [unshare, "--uts", "/bin/sh", "-c", script, hostname, ...argv];
+}
+
+async function put(path: string, text: string | undefined): Promise<void> {
+  if (text === undefined) await rm(path, { force: true });
+  else await writeFile(path, text);
+}
+
+async function textOf(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, "utf8");
+  } catch {
+    return undefined; // nothing to bind over
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
