@@ -41,11 +41,13 @@ const Host = z.strictObject({
   name: z.string().max(253, "a host's name has at most 253 characters").regex(LABELS, "not a host's name"),
   address: z
     .string()
+    .max(64, "not an IP address")
     .refine((text) => isIP(text) !== 0 || text === HOST_GATEWAY, `not an IP address, nor '${HOST_GATEWAY}'`),
 });
 
 const Server = z
   .string()
+  .max(64, "a name server is an IP address")
   .refine((text) => isIP(text) !== 0, "a name server is an IP address")
   .refine(
     (text) => !NO_SERVER.test(text),

@@ -138,6 +138,31 @@ engineTest("a task finds names, variables, user and files as it was described", 
   t.regex(log, /\n10\.192\.16\.9\tweb\.1\nweb\.1\n\/usr\n65534\na = b\nlo\n$/);
 });
 
+engineTest("a task has the hostname, hosts, search domains and options that are asked for", async (t) => {
+  const { agent, spec, preparation } = await setUp(t);
+  const script = "cat /etc/resolv.conf /etc/hosts; hostname";
+  const hosts = [
+    { name: "legacy", address: "192.0.2.7" },
+    { name: "six", address: "2001:db8::1" },
+  ];
+  const search = ["web.overlay", "corp.example"];
+  const resolver = { nameservers: ["10.192.16.1"], search, options: ["rotate", "ndots:2"] };
+  for (const [naming, expected] of [
+    [
+      { hostname: "db-1", hosts, resolver },
+      /search web\.overlay corp\.example\noptions rotate ndots:2\n[^]*\n192\.0\.2\.7\tlegacy\n2001:db8::1\tsix\n[^]*db-1\n$/,
+    ],
+    // Without search domains it has none, not the machine's.
+    [{ hostname: null, hosts: [], resolver: { ...resolver, search: [] } }, /^nameserver 10\.192\.16\.1\noptions/],
+  ] as const) {
+    const task = { ...spec({ entrypoint: ["sh", "-c"], command: [script] }), naming };
+    const runtime = agent();
+    await runtime.prepare(task, preparation);
+    await (await runtime.start(task)).exited;
+    t.regex(await text((await runtime.logs(task, ALL))!), expected);
+  }
+});
+
 engineTest("limits, labels, capabilities and init reach the container", async (t) => {
   const { agent, spec, preparation, containers } = await setUp(t);
   const task = spec({
