@@ -48,24 +48,26 @@ interface Place {
   limit?: Limit;
 }
 
-const PRIORITY: Given = { nice: NICE, sessionNice: NICE };
+/** What the agents give themselves by their configuration's default. */
+const PRIORITY: Given = { nice: NICE, sessionNice: NICE, sliceMicros: SHORT_SLICE_MICROS };
 const OWN = ["datapath.priority: 10", PRIORITY] as const;
 const ORDINARY = ["as ordinary programs", {}] as const;
-const THREAD_ALONE = ["nice -10, not their sessions", { nice: NICE }] as const;
-const SHORT_SLICES = ["slices of 0.1 ms", { sliceMicros: SHORT_SLICE_MICROS }] as const;
+const NICE_VALUES = ["nice -10 alone", { nice: NICE, sessionNice: NICE }] as const;
+const THREADS_ALONE = ["nice -10 alone, not their sessions", { nice: NICE }] as const;
+const SHORT_SLICES = ["slices of 0.1 ms alone", { sliceMicros: SHORT_SLICE_MICROS }] as const;
 const ROUND_ROBIN = ["SCHED_RR", { roundRobin: true }] as const;
-const WEIGHED = ["nice -10, and 8 times the weight", { nice: NICE, weight: HEAVY }] as const;
+const WEIGHED = ["datapath.priority: 10, and 8 times the weight", { ...PRIORITY, weight: HEAVY }] as const;
 
 const PLACES: readonly Place[] = [
   {
     title: "loops in sessions of their own",
-    givens: [OWN, ORDINARY, THREAD_ALONE, SHORT_SLICES, ROUND_ROBIN],
+    givens: [OWN, ORDINARY, NICE_VALUES, THREADS_ALONE, SHORT_SLICES, ROUND_ROBIN],
     limit: LIMITS.besideLoops,
   },
   {
     title: "loops in a cgroup",
     loopsGroup: "bench-loops",
-    givens: [OWN, ORDINARY, THREAD_ALONE, SHORT_SLICES, ROUND_ROBIN],
+    givens: [OWN, ORDINARY, NICE_VALUES, SHORT_SLICES, ROUND_ROBIN],
     limit: LIMITS.besideLoops,
   },
   {

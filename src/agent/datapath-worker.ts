@@ -15,11 +15,14 @@ import { bootNumber } from "../linux/boot.ts";
 import { type LinkSender, openLinkSender } from "../linux/link-sender.ts";
 import { Poller, wakePoller } from "../linux/poll.ts";
 import { mappedBuffer } from "../linux/shared-file.ts";
-import { nameThread, raiseThread } from "../linux/thread-priority.ts";
+import { nameThread, raiseThread, shortenSlices } from "../linux/thread-priority.ts";
 import { openTun } from "../linux/tun.ts";
 import { openUdpUnderlay } from "../linux/udp-underlay.ts";
 import { PacketMemory } from "../packet/memory.ts";
 import type { WorkerCommand, WorkerMessage, WorkerRequest, WorkerResults, WorkerSetup } from "./datapath-protocol.ts";
+
+/** The shortest that the kernel gives: no step of the loop takes longer unless packets wait. */
+const SLICE_MICROS = 100;
 
 const port = parentPort!;
 const say = (message: WorkerMessage): void => port.postMessage(message);
@@ -87,10 +90,11 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
   port.close();
 }
 
-/** Why this thread has not the priority that is asked for; null when it has. */
+/** Why this thread has not the nice value that is asked for; null when it has. Short slices need no privilege. */
 function raise({ priority }: WorkerSetup): string | null {
   if (priority === 0) return null;
   try {
+    shortenSlices(SLICE_MICROS);
     raiseThread(-priority);
     return null;
   } catch (error) {

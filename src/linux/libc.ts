@@ -84,6 +84,15 @@ export const setrlimit = libc.func("int setrlimit(int, void*)") as (resource: nu
 export const schedYield = libc.func("int sched_yield(void)") as () => number;
 export const eventfd = libc.func("int eventfd(uint, int)") as (initial: number, flags: number) => number;
 
+/** By its number, for older C libraries have no function for it. The number is that of this machine's architecture. */
+const SCHED_SETATTR: Readonly<Record<string, number>> = { x64: 314, arm64: 274 };
+const schedSetattrFunction = libc.func("syscall", "int", ["long", "int", "void*", "uint"]);
+/** sched_setattr(2) with no flags; `tid` 0 is the calling thread. undefined on architectures whose number is not here. */
+export const schedSetattr = (tid: number, attributes: Uint8Array): number | undefined => {
+  const number = SCHED_SETATTR[process.arch];
+  return number === undefined ? undefined : schedSetattrFunction(number, tid, attributes, 0);
+};
+
 /** Returns the error number itself; errno() is not set. */
 export const posixFallocate = libc.func("int posix_fallocate(int, int64_t, int64_t)") as (
   fd: number,

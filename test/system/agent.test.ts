@@ -1,5 +1,6 @@
 // The agent as a process: it refuses what it cannot use, stops, is killed, comes back, and cleans up.
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { release } from "node:os";
 import { join } from "node:path";
 import { flowFilesOf } from "../../src/agent/flow-file.ts";
 import type { FlowView, PeerView } from "../../src/api/schema.ts";
@@ -11,6 +12,10 @@ import { program, systemTest, useLab } from "./system-test.ts";
 const MEGABYTES = 50e6;
 /** In /proc/PID/stat, of the fields after the command's closing parenthesis. */
 const NICE = 16;
+const SLICE = 100_000;
+/** Threads choose their slices since Linux 6.12. */
+const [major, minor] = release().split(".").map(Number);
+const takesSlices = major! > 6 || (major === 6 && minor! >= 12);
 
 const lab = useLab({ prefix: "agt", nodes: 3 }, async ({ nodes: [node1] }) => {
   await node1!.ctl("network", "create", "web");
@@ -182,6 +187,8 @@ async function bytesCarried(node: LabNode, service: string): Promise<number> {
 interface ThreadPriority {
   name: string;
   nice: number;
+  /** In nanoseconds; undefined where the kernel does not say. */
+  slice: number | undefined;
 }
 
 /** Of the threads of a node's agent, by number. */
@@ -190,7 +197,13 @@ function threadsOf(node: LabNode): ThreadPriority[] {
   return readdirSync(tasks).map((tid) => {
     const stat = readFileSync(join(tasks, tid, "stat"), "utf8");
     const end = stat.lastIndexOf(")");
-    return { name: stat.slice(stat.indexOf("(") + 1, end), nice: Number(stat.slice(end + 2).split(" ")[NICE]) };
+    const sched = join(tasks, tid, "sched");
+    const slice = existsSync(sched) ? /^se\.slice\s*:\s*(\d+)/m.exec(readFileSync(sched, "utf8"))?.[1] : undefined;
+    return {
+      name: stat.slice(stat.indexOf("(") + 1, end),
+      nice: Number(stat.slice(end + 2).split(" ")[NICE]),
+      slice: slice === undefined ? undefined : Number(slice),
+    };
   });
 }
 
@@ -208,6 +221,7 @@ systemTest("the data path's threads, and the session of their own, go before ord
   const workers = threads.filter(({ name }) => name.startsWith("datapath-"));
   t.true(workers.length > 0);
   t.true(workers.every(({ nice }) => nice === -10));
+  if (takesSlices) t.true(workers.every(({ slice }) => slice === SLICE));
   t.true(
     threads.every(({ name, nice }) => nice === (name.startsWith("datapath-") ? -10 : 0)),
     "and no other thread",
@@ -224,6 +238,12 @@ systemTest("an agent that may not go before others says so, and carries packets 
   const log = await restartUnder(node2!, "setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice");
   t.regex(log, /EACCES.*does not go before other programs: give the agent CAP_SYS_NICE/);
   t.true(threadsOf(node2!).every(({ nice }) => nice === 0));
+  const unraised = threadsOf(node2!).filter(({ name }) => name.startsWith("datapath-"));
+  if (takesSlices)
+    t.true(
+      unraised.every(({ slice }) => slice === SLICE),
+      "short slices need no privilege",
+    );
   t.true(await answers(node2!));
   // Its nice value counts, and is not made worse, where an operator has raised it by other means.
   await restartUnder(node2!, "nice", "-n", "-15");
