@@ -67,7 +67,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 async function start({ config, log, newEpoch = false, onLeave, onFailure }: AgentOptions, stops: Stops): Promise<void> {
   const clock = systemClock;
   const { device, pool, node } = config;
-  const lock = lockDevice(device);
+  const lock = lockDevice(device, log);
   stops.push(() => lock.release());
   const { address, overlayMtu } = await findUnderlayLink(node.address);
   const mtu = config.vxlan.mtu ?? overlayMtu;

@@ -24,7 +24,7 @@ import { places } from "./places.ts";
  */
 export async function takeDown(config: Config, log: Log): Promise<void> {
   const { device, node } = config;
-  const lock = lockDevice(device);
+  const lock = lockDevice(device, log);
   const alive = setInterval(() => {}, 60_000); // the clock's timers do not keep the process
   try {
     const where = places(config);

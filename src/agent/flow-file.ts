@@ -1,18 +1,15 @@
 // Where the flow table's file is: on tmpfs, for a disk would write every change back, and in a directory where root
 // alone makes files, for whoever makes the file could rewrite every translation.
 import { createHash } from "node:crypto";
-import { chmodSync, existsSync, lstatSync, mkdirSync, rmdirSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, rmdirSync, statfsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { FlowTable } from "../datapath/flow-table.ts";
-import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import { bringOver, moveAway, removeSharedFile } from "../linux/shared-file.ts";
+import { makeOwnDirectory } from "../linux/own-directory.ts";
+import { bringOver, removeSharedFile } from "../linux/shared-file.ts";
 import type { Config } from "./config.ts";
 
 const TMPFS_MAGIC = 0x01021994;
-const GROUP_OR_OTHERS_WRITE = 0o022;
-/** Another user may make the directory again in the moment in which his own is moved away. */
-const TRIES = 10;
 
 /** The directories that may be used, the best first. The first also has the API's socket. */
 const DIRECTORIES = [
@@ -75,33 +72,6 @@ function hasRoom(directory: string, dataDir: string, bytes: number): boolean {
   if (existsSync(join(directory, nameFor(dataDir)))) return true;
   const { bavail, bsize } = statfsSync(dirname(directory));
   return bavail * bsize > 2 * bytes;
-}
-
-/**
- * Makes `path`, or sees that it is a directory of this user's to which no other user writes. What another user put there
- * is moved away, and logged. Throws PlatformError when that does not help.
- */
-export function makeOwnDirectory(path: string, mode: number, log: Log): void {
-  for (let round = 0; round < TRIES; round++) {
-    try {
-      mkdirSync(path, { mode });
-      return;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    }
-    const found = lstatSync(path, { throwIfNoEntry: false });
-    if (found === undefined) continue;
-    if (found.isDirectory() && found.uid === process.geteuid!()) {
-      if ((found.mode & GROUP_OR_OTHERS_WRITE) !== 0) chmodSync(path, mode);
-      return;
-    }
-    if (!moveAway(path)) continue;
-    log.warn("another user's file was where this agent keeps its flows; it is moved away", {
-      path,
-      reason: `it belonged to user ${found.uid}`,
-    });
-  }
-  throw new PlatformError(`another user makes ${path} again and again`, `ls -ld ${path}`);
 }
 
 function removeIfEmpty(path: string): void {

@@ -23,6 +23,12 @@ export const socket = libc.func("int socket(int, int, int)") as (
 export const close = libc.func("int close(int)") as (fd: number) => number;
 export const bind = libc.func("int bind(int, void*, uint)") as (fd: number, name: Uint8Array, bytes: number) => number;
 export const listen = libc.func("int listen(int, int)") as (fd: number, backlog: number) => number;
+export const accept = libc.func("int accept(int, uintptr_t, uintptr_t)") as (
+  fd: number,
+  address: number,
+  bytes: number,
+) => number;
+export const flock = libc.func("int flock(int, int)") as (fd: number, operation: number) => number;
 export const connect = libc.func("int connect(int, void*, uint)") as (
   fd: number,
   name: Uint8Array,

@@ -1,7 +1,12 @@
-// A lock on a device: an abstract Unix socket, whose names each network namespace has for itself, as it has its
-// devices. The kernel lets a second process attach to a TUN silently; this refuses it. Gone with its process.
+// A lock on a device of this network namespace. The kernel lets a second process attach to a TUN silently; this refuses
+// it. Two guards, both gone with their process: flock(2) on a file, which agents of one mount namespace see, and an
+// abstract Unix socket, which agents of one network namespace see, containers on the host's network among them.
+// Any user may take the socket's name, so one that is not this user's is no lock.
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { PlatformError } from "../lib/errors.ts";
+import { type Log, silentLog } from "../lib/log.ts";
 import * as libc from "./libc.ts";
+import { makeOwnDirectory } from "./own-directory.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -10,32 +15,105 @@ const SOCK_NONBLOCK = 0x800;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const UCRED_BYTES = 12; // pid, uid, gid
-/** So many refused processes learn our pid: their connections are never accepted. */
-const REFUSALS = 128;
+const LOCK_EX_NB = 2 | 4;
+/** Connections by which other processes learn our pid and user. They are taken off the queue each DRAIN_MS. */
+const ASKERS = 128;
+const DRAIN_MS = 500;
+/** An owner that has its name and does not listen yet, or whose queue is full, is asked again: for three seconds. */
+const TRIES = 60;
+const TRY_MS = 50;
+const DIRECTORY = "/run/overlayd";
 
 export interface DeviceLock {
   release(): void;
 }
 
 /** Takes the lock for as long as this process lives or until release(). Throws PlatformError naming who holds it. */
-export function lockDevice(device: string): DeviceLock {
-  const fd = libc.checked("socket", libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+export function lockDevice(device: string, log: Log = silentLog): DeviceLock {
+  const file = lockFile(device, log);
   try {
-    const name = socketName(device);
-    if (libc.bind(fd, name, name.length) < 0) {
-      if (libc.errno() !== libc.Errno.AddressInUse) throw libc.syscallError("bind");
-      throw heldBy(device, holder(name));
-    }
-    libc.checked("listen", libc.listen(fd, REFUSALS)); // records our pid for whoever connects
+    const socket = holdName(device, log);
+    return {
+      release() {
+        socket?.release();
+        file.release();
+      },
+    };
   } catch (error) {
-    libc.close(fd);
+    file.release();
     throw error;
   }
+}
+
+/** The network namespace is in its name: each has its own devices. */
+function lockFile(device: string, log: Log): DeviceLock {
+  makeOwnDirectory(DIRECTORY, 0o755, log);
+  const path = `${DIRECTORY}/${device}-${statSync("/proc/self/ns/net").ino}.lock`;
+  for (;;) {
+    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+    if (libc.flock(fd, LOCK_EX_NB) < 0) {
+      const holder = Number.parseInt(readFileSync(fd, "utf8"), 10) || 0;
+      closeSync(fd);
+      throw heldBy(device, holder, `lslocks | grep ${path}`);
+    }
+    // The one who had it before may have removed it after it was opened here: then it locks out nobody.
+    if (statSync(path, { throwIfNoEntry: false })?.ino !== fstatSync(fd).ino) {
+      closeSync(fd);
+      continue;
+    }
+    writeFileSync(fd, `${process.pid}\n`);
+    return {
+      release() {
+        unlinkSync(path);
+        closeSync(fd);
+      },
+    };
+  }
+}
+
+/** undefined: another user has the name, so that the file alone is the lock. */
+function holdName(device: string, log: Log): DeviceLock | undefined {
+  const name = socketName(device);
+  for (let round = 0; ; round++) {
+    const fd = openSocket();
+    if (libc.bind(fd, name, name.length) === 0) return listenOn(fd);
+    const isTaken = libc.errno() === libc.Errno.AddressInUse;
+    const error = libc.syscallError("bind");
+    libc.close(fd);
+    if (!isTaken) throw error;
+    const owner = ownerOf(name);
+    if (owner?.user === process.geteuid!()) throw heldBy(device, owner.pid, `ss -xlp | grep overlayd:${device}`);
+    if (owner !== undefined || round === TRIES) {
+      log.warn("another user has taken the name of this agent's lock; agents in other containers are not kept out", {
+        link: device,
+        reason: owner === undefined ? "the owner of its socket cannot be told" : `user ${owner.user}`,
+      });
+      return undefined;
+    }
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, TRY_MS);
+  }
+}
+
+function listenOn(fd: number): DeviceLock {
+  libc.listen(fd, ASKERS); // records our pid and user for whoever connects
+  const drain = setInterval(() => {
+    for (let i = 0; i < ASKERS; i++) {
+      const asker = libc.accept(fd, 0, 0);
+      if (asker < 0) return;
+      libc.close(asker);
+    }
+  }, DRAIN_MS);
+  drain.unref();
   return {
     release() {
+      clearInterval(drain);
       libc.close(fd);
     },
   };
+}
+
+function openSocket(): number {
+  return libc.checked("socket", libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 function socketName(device: string): Uint8Array {
@@ -43,21 +121,21 @@ function socketName(device: string): Uint8Array {
   return Buffer.concat([Uint8Array.of(AF_UNIX, 0), path]);
 }
 
-function heldBy(device: string, pid: number): PlatformError {
+function heldBy(device: string, pid: number, mend: string): PlatformError {
   const who = pid === 0 ? "another process" : `process ${pid}`;
-  const mend = pid === 0 ? `ss -xlp | grep overlayd:${device}` : `ps -fp ${pid}`;
-  return new PlatformError(`another agent, ${who}, serves ${device} in this network namespace`, mend);
+  const text = `another agent, ${who}, serves ${device} in this network namespace`;
+  return new PlatformError(text, pid === 0 ? mend : `ps -fp ${pid}`);
 }
 
-/** The pid of the lock's holder; 0 when it went meanwhile or is not to be seen from our pid namespace. */
-function holder(name: Uint8Array): number {
-  const fd = libc.checked("socket", libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+/** Of the socket with this name; its pid is 0 in another pid namespace. undefined: it went meanwhile, or does not tell. */
+function ownerOf(name: Uint8Array): { pid: number; user: number } | undefined {
+  const fd = openSocket();
   try {
-    if (libc.connect(fd, name, name.length) < 0) return 0;
+    if (libc.connect(fd, name, name.length) < 0) return undefined;
     const credentials = Buffer.alloc(UCRED_BYTES);
     const length = Buffer.from(Uint32Array.of(UCRED_BYTES).buffer);
-    if (libc.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length) < 0) return 0;
-    return credentials.readInt32LE(0);
+    if (libc.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length) < 0) return undefined;
+    return { pid: credentials.readInt32LE(0), user: credentials.readInt32LE(4) };
   } finally {
     libc.close(fd);
   }

@@ -7,7 +7,6 @@ import {
   copyFileSync,
   existsSync,
   fstatSync,
-  lstatSync,
   openSync,
   readdirSync,
   renameSync,
@@ -20,6 +19,7 @@ import { type Clock, systemClock } from "../lib/clock.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import { type Log, silentLog } from "../lib/log.ts";
 import * as libc from "./libc.ts";
+import { moveAway } from "./own-directory.ts";
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
@@ -175,20 +175,6 @@ export function bringOver(from: string, to: string, log: Log): void {
 export function removeSharedFile(path: string): void {
   for (const suffix of [DAMAGED, UNFINISHED]) removeBeside(path, suffix);
   moveAway(path);
-}
-
-/**
- * Removes what is there. A directory gets another name, because its contents may be another user's, who may exchange
- * them for links at any moment. False: it is something else by now.
- */
-export function moveAway(path: string): boolean {
-  try {
-    if (lstatSync(path).isDirectory()) renameSync(path, `${path}.foreign-${randomUUID()}`);
-    else unlinkSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function allocate(fd: number, path: string, bytes: number): void {

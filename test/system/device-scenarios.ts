@@ -1,10 +1,12 @@
 // What a TUN and its neighbours must do, each run by devices.test.ts in a process, a mount namespace and an empty
 // network namespace of its own: `unshare --net --mount node device-scenarios.js TITLE`.
 import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readdirSync, rmdirSync, statSync, truncateSync, writeFileSync, writevSync } from "node:fs";
 import { constants, release, tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { DeviceBatch, DeviceQueue, Gso, UnderlayQueue } from "../../src/datapath/batch.ts";
@@ -14,7 +16,7 @@ import { diffTables, rowsOf } from "../../src/datapath/tables.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { createLog } from "../../src/lib/log.ts";
 import { deviceOverruns } from "../../src/links/overruns.ts";
-import { pointerTo, read } from "../../src/linux/libc.ts";
+import * as libc from "../../src/linux/libc.ts";
 import { type LinkSender, openLinkSender } from "../../src/linux/link-sender.ts";
 import { lockDevice } from "../../src/linux/lock.ts";
 import { MessageList } from "../../src/linux/message-list.ts";
@@ -146,7 +148,7 @@ class HostSocket {
 
   receive(): Uint8Array {
     assert.notEqual(this.#poller.wait(DEADLINE_MS), 0, "no datagram arrived");
-    const bytes = read(this.#fd, pointerTo(memory, this.#buffer), 65536);
+    const bytes = libc.read(this.#fd, libc.pointerTo(memory, this.#buffer), 65536);
     return memory.u8.slice(this.#buffer, this.#buffer + bytes);
   }
 }
@@ -227,6 +229,39 @@ export const scenarios: Record<string, () => void | Promise<void>> = {
     assert.match(openElsewhere("tun1"), /^opened/);
     device.close();
     assert.match(openElsewhere("tun0"), /^opened/);
+  },
+
+  "agents that see other files, as in two containers on the host's network, exclude each other"() {
+    openTun("tun0", memory);
+    const apart = ["--mount", "sh", "-c", `mount -t tmpfs none /run; exec ${process.execPath} ${self} --open tun0`];
+    const { stdout, stderr } = spawnSync("unshare", apart, { encoding: "utf8" });
+    assert.match(stdout + stderr, new RegExp(`process ${process.pid}, serves tun0`));
+  },
+
+  async "another user who has the lock's name, listens or not, keeps no agent from the device, nor lets two have it"() {
+    for (const how of ["listening", "bound", "full"]) {
+      const squatter = spawn(process.execPath, [self, "--squat", "tun0", how], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      await once(squatter.stdout, "data");
+      const device = openTun("tun0", memory);
+      assert.match(openElsewhere("tun0"), new RegExp(`process ${process.pid}, serves tun0`));
+      device.close();
+      squatter.kill("SIGKILL");
+      await once(squatter, "exit");
+    }
+  },
+
+  async "however many agents were refused, the next is refused"() {
+    openTun("tun0", memory);
+    const name = Buffer.from("\x01\0\0overlayd:tun0", "latin1");
+    for (let i = 0; i < 400; i++) {
+      const asker = libc.socket(1, 0x801, 0);
+      libc.connect(asker, name, name.length);
+      libc.close(asker);
+      if (i % 100 === 99) await delay(600);
+    }
+    assert.match(openElsewhere("tun0"), new RegExp(`process ${process.pid}, serves tun0`));
   },
 
   "the lock is of this network namespace: elsewhere the same name is free"() {
@@ -690,8 +725,23 @@ function kernelTakes(fd: number, packet: Uint8Array): boolean {
   }
 }
 
+/** Becomes another user, takes the name of the device's lock and keeps it. */
+function squat(device: string, how: string): void {
+  process.setgroups!([]);
+  process.setgid!(65534);
+  process.setuid!(65534);
+  const name = Buffer.from(`\x01\0\0overlayd:${device}`, "latin1");
+  const fd = libc.checked("socket", libc.socket(1, 1, 0));
+  libc.checked("bind", libc.bind(fd, name, name.length));
+  if (how !== "bound") libc.checked("listen", libc.listen(fd, how === "full" ? 0 : 128));
+  if (how === "full") libc.checked("connect", libc.connect(libc.socket(1, 1, 0), name, name.length));
+  console.log("squats");
+  setInterval(() => {}, 60_000);
+}
+
 const [role, name] = process.argv.slice(2);
-if (role === "--open") {
+if (role === "--squat") squat(name!, process.argv[4]!);
+else if (role === "--open") {
   openTun(name!, memory);
   console.log("opened");
 } else if (role !== undefined && process.argv[1] === self) {

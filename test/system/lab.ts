@@ -182,7 +182,8 @@ export async function createLab(options: LabOptions): Promise<Lab> {
   };
   await removeLab(names);
   const bin = join(names.directory, "bin");
-  mkdirSync(bin, { recursive: true });
+  mkdirSync(names.directory); // refused when another user has made it meanwhile
+  mkdirSync(bin);
   writeCommand(join(bin, "overlayd"), join(BUILD, "src/agent/main.js"));
   writeCommand(join(bin, "overlayctl"), join(BUILD, "src/cli/main.js"));
 

@@ -1,4 +1,4 @@
-// The directory of the flows: another user cannot have it first.
+// A directory in a place where all users may make files: none of them can have it first.
 import {
   chmodSync,
   chownSync,
@@ -13,8 +13,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { makeOwnDirectory } from "../../src/agent/flow-file.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { makeOwnDirectory } from "../../src/linux/own-directory.ts";
 
 const NOBODY = 65534;
 
@@ -44,7 +44,7 @@ if (process.geteuid!() === 0)
 
 for (const [title, put] of rows) {
   test(`where there is ${title} a directory is made or taken to which no other user writes`, (t) => {
-    const base = mkdtempSync(join(tmpdir(), "overlayd-flow-file-"));
+    const base = mkdtempSync(join(tmpdir(), "overlayd-own-directory-"));
     t.teardown(() => rmSync(base, { recursive: true }));
     const elsewhere = join(base, "elsewhere");
     mkdirSync(elsewhere);

@@ -1,0 +1,52 @@
+// A directory in a place where other users may make files, such as /dev/shm: made or taken only when it is this user's.
+import { randomUUID } from "node:crypto";
+import { chmodSync, lstatSync, mkdirSync, renameSync, unlinkSync } from "node:fs";
+import { PlatformError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+
+const GROUP_OR_OTHERS_WRITE = 0o022;
+/** Another user may put something there again in the moment in which what was there is moved away. */
+const TRIES = 10;
+
+/**
+ * Makes `path`, or sees that it is a directory of this user's to which no other user writes. What another user put there
+ * is moved away, and logged. Throws PlatformError when that does not help.
+ */
+export function makeOwnDirectory(path: string, mode: number, log: Log): void {
+  for (let round = 0; round < TRIES; round++) {
+    try {
+      mkdirSync(path, { mode });
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") {
+        throw new PlatformError(`${path} cannot be made`, `ls -ld ${path}`, { cause: error });
+      }
+    }
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found === undefined) continue;
+    if (found.isDirectory() && found.uid === process.geteuid!()) {
+      if ((found.mode & GROUP_OR_OTHERS_WRITE) !== 0) chmodSync(path, mode);
+      return;
+    }
+    if (!moveAway(path)) continue;
+    log.warn("another user's file was where this agent has its directory; it is moved away", {
+      path,
+      reason: `it belonged to user ${found.uid}`,
+    });
+  }
+  throw new PlatformError(`another user makes ${path} again and again`, `ls -ld ${path}`);
+}
+
+/**
+ * Removes what is there. A directory gets another name, because its contents may be another user's, who may exchange
+ * them for links at any moment. False: it is something else by now.
+ */
+export function moveAway(path: string): boolean {
+  try {
+    if (lstatSync(path).isDirectory()) renameSync(path, `${path}.foreign-${randomUUID()}`);
+    else unlinkSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
