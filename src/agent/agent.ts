@@ -224,6 +224,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     whyNotLeading,
     session,
     dataPath,
+    mesh,
     dns,
     sandboxes,
     logs,

@@ -8,6 +8,8 @@ import type { ProbeView } from "../datapath/probes.ts";
 import type { DnsServer } from "../dns/server.ts";
 import { UserError } from "../lib/errors.ts";
 import { formatIpv4 } from "../lib/ip.ts";
+import type { DropCounts } from "../mesh/kernel-drops.ts";
+import type { NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DROP_NAMES } from "../packet/drop.ts";
 import type { Attachments } from "./attachments.ts";
 import type { DataPath } from "./datapath.ts";
@@ -27,6 +29,7 @@ export interface BackendParts {
   whyNotLeading: string | undefined;
   session: Session;
   dataPath: DataPath;
+  mesh: Pick<NftablesMesh, "drops">;
   dns: DnsServer;
   sandboxes: RunSandboxes;
   attachments: Attachments;
@@ -41,6 +44,7 @@ export function createBackend({
   whyNotLeading,
   session,
   dataPath,
+  mesh,
   dns,
   sandboxes,
   attachments,
@@ -67,7 +71,7 @@ export function createBackend({
     execute: (command) => session.execute(command),
     waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
     peers: async () => peerViews(state(), ownName(), await dataPath.report()),
-    stats: async () => statsView(await dataPath.fullReport(), dns),
+    stats: async () => statsView(await dataPath.fullReport(), await mesh.drops(), dns),
     flows: async (filter) => {
       const isAll = filter.service === undefined && filter.endpoint === undefined;
       return flowViews(state(), ownName(), dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);
@@ -151,7 +155,7 @@ function reasonOf(peer: ProbeView, port: number, isReady: boolean): string | nul
   return `no probe from it ${since}, and no session: its agent or the machine is down`;
 }
 
-function statsView(report: EngineReport, dns: DnsServer): StatsView {
+function statsView(report: EngineReport, kernelDrops: DropCounts, dns: DnsServer): StatsView {
   const { answersByRcode, ...counters } = dns.stats();
   const { drops, flows, flowCapacity, evictedFlows, displacedFragments, said, traffic, namesAnswered } = report;
   const total = (key: "rxPackets" | "txPackets" | "rxBytes" | "txBytes"): number =>
@@ -169,7 +173,10 @@ function statsView(report: EngineReport, dns: DnsServer): StatsView {
       namesAnswered,
       ...said,
     },
-    drops: Object.fromEntries(DROP_NAMES.slice(1).map((reason) => [reason, drops[reason] ?? 0])),
+    drops: {
+      ...Object.fromEntries(DROP_NAMES.slice(1).map((reason) => [reason, drops[reason] ?? 0])),
+      ...kernelDrops,
+    },
     dns: {
       ...counters,
       queries: counters.queries + namesAnswered,

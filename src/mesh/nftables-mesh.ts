@@ -6,6 +6,7 @@ import { messageOf, PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { type Watch, watchOutput } from "../lib/watch-output.ts";
 import { HeldPorts } from "./held-ports.ts";
+import { addDrops, type DropCounts, readKernelDrops } from "./kernel-drops.ts";
 import type { DesiredMesh, MeshPort } from "./mesh.ts";
 import { ruleset } from "./nftables.ts";
 
@@ -34,6 +35,8 @@ export class NftablesMesh {
   #turn: Promise<unknown> = Promise.resolve();
   #watch: Watch | undefined;
   #saidConntrack = false;
+  /** What tables before this one have stopped: their counters went with them. */
+  #dropped: DropCounts = {};
 
   constructor({ log, clock, table = "overlayd" }: NftablesMeshOptions) {
     this.#log = log;
@@ -51,6 +54,11 @@ export class NftablesMesh {
       await this.#put(desired, held);
       return held;
     });
+  }
+
+  /** Packets that the table has stopped since the agent started, and of its first table before, by reason. */
+  drops(): Promise<DropCounts> {
+    return this.#inTurn(async () => addDrops(this.#dropped, await readKernelDrops(this.#table)));
   }
 
   /** From now on puts back at once what another program removes. */
@@ -88,6 +96,7 @@ export class NftablesMesh {
     const text = ruleset(this.#table, desired, held);
     const known = this.#applied?.text === text ? this.#applied.listing : undefined;
     if (known !== undefined && (await this.#listing()) === known) return;
+    this.#dropped = addDrops(this.#dropped, await readKernelDrops(this.#table));
     await nft(["-f", "-"], text);
     // Who came while somebody had taken the rules away met none of them.
     const old = known === undefined ? this.#applied : undefined;

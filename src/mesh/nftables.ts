@@ -2,6 +2,7 @@
 import type { HeldPort, Protocol } from "../cluster/schema.ts";
 import { formatCidr } from "../lib/ip.ts";
 import { EVERY_ADDRESS } from "./held-ports.ts";
+import { KERNEL_DROPS } from "./kernel-drops.ts";
 import type { DesiredMesh, MeshPort } from "./mesh.ts";
 
 const PROTOCOLS = ["tcp", "udp"] as const;
@@ -17,6 +18,7 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     `add table ip ${name}`,
     `delete table ip ${name}`,
     `table ip ${name} {`,
+    ...Object.values(KERNEL_DROPS).map((counter) => `  counter ${counter} { }`),
     ...collection("set vips", "ipv4_addr", [...new Set(desired.ports.map(({ vip }) => vip))].toSorted()),
     ...PROTOCOLS.flatMap((protocol) => collections(protocol, desired.ports, held)),
     ...chain("published", [
@@ -30,12 +32,14 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     ...chain("raw", [
       "type filter hook prerouting priority raw; policy accept;",
       // Only the filter's redirection leads out of a container; what is left over on its link stops here.
-      `iifname "${vethPrefix}*" drop`,
+      `iifname "${vethPrefix}*" ${drop("leftover")}`,
       // Overlay addresses come out of the TUN, or from the node itself.
-      `iifname != { "lo", ${tun} } ip saddr ${pool} drop`,
+      `iifname != { "lo", ${tun} } ip saddr ${pool} ${drop("forged")}`,
       ...(internal.length === 0
         ? []
-        : [`iifname ${tun} ip saddr { ${internal.map(formatCidr).join(", ")} } ip daddr != ${pool} drop`]),
+        : [
+            `iifname ${tun} ip saddr { ${internal.map(formatCidr).join(", ")} } ip daddr != ${pool} ${drop("internal")}`,
+          ]),
       // The data path tracks these; a second entry here would call half of each local flow invalid.
       `iifname ${tun} ip daddr ${pool} fib daddr type != local notrack`,
       // Between nodes there is nothing to translate; an entry would cost every datagram a look-up.
@@ -52,10 +56,13 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     ...chain("output", ["type nat hook output priority -100; policy accept;", "jump published"]),
     // A reply is never the first packet of a connection, unless somebody made the kernel forget that: as one it would
     // go out with the VIP as its source, and stand in the way of the client's next packet.
-    ...chain("input", ["type nat hook input priority 100; policy accept;", `iifname ${tun} ip saddr @vips drop`]),
+    ...chain("input", [
+      "type nat hook input priority 100; policy accept;",
+      `iifname ${tun} ip saddr @vips ${drop("stray")}`,
+    ]),
     ...chain("postrouting", [
       "type nat hook postrouting priority srcnat; policy accept;",
-      `iifname ${tun} ip saddr @vips drop`,
+      `iifname ${tun} ip saddr @vips ${drop("stray")}`,
       `iifname ${tun} ip saddr ${pool} ip daddr != ${pool} oifname != ${tun} masquerade`,
       ...(ingressAddress === null ? [] : [`oifname ${tun} ip saddr 127.0.0.0/8 snat to ${ingressAddress}`]),
     ]),
@@ -90,6 +97,9 @@ function collections(protocol: Protocol, ports: readonly MeshPort[], held: reado
 function isHeld({ port, protocol }: MeshPort, held: readonly HeldPort[]): boolean {
   return held.some((other) => other.port === port && other.protocol === protocol && other.address === EVERY_ADDRESS);
 }
+
+/** Every packet that stops here is counted, with its reason. */
+const drop = (reason: keyof typeof KERNEL_DROPS): string => `counter name ${KERNEL_DROPS[reason]} drop`;
 
 function collection(name: string, type: string, elements: readonly string[]): string[] {
   return [

@@ -33,15 +33,15 @@ const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected
   ["the gateway's own ports are never translated", {}, "ip daddr 10.192.0.0/10 return", true],
   ["loopback clients get the node's address", {}, "127.0.0.0/8 snat to 10.192.0.2", true],
   ["without an address of the node nothing is translated to it", { ingressAddress: null }, "snat", false],
-  ["without internal networks there is no rule for them", {}, "daddr != 10.192.0.0/10 drop", false],
+  ["without internal networks there is no rule for them", {}, "name internal_way_out", false],
   [
     "internal networks do not get out",
     { internal: [cidr("10.192.48.0/20"), cidr("10.192.64.0/20")] },
-    'iifname "overlay0" ip saddr { 10.192.48.0/20, 10.192.64.0/20 } ip daddr != 10.192.0.0/10 drop',
+    'iifname "overlay0" ip saddr { 10.192.48.0/20, 10.192.64.0/20 } ip daddr != 10.192.0.0/10 counter name internal_way_out drop',
     true,
   ],
-  ["what a container's link leaves over is dropped", {}, 'iifname "ovl*" drop', true],
-  ["a forged overlay source is dropped", {}, 'iifname != { "lo", "overlay0" } ip saddr 10.192.0.0/10 drop', true],
+  ["what a container's link leaves over is dropped", {}, 'iifname "ovl*" counter name container_leftover drop', true],
+  ["a forged overlay source is dropped", {}, "ip saddr 10.192.0.0/10 counter name forged_pool_source drop", true],
   [
     "questions to a gateway's DNS are not tracked",
     {},
@@ -58,6 +58,13 @@ const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected
   ],
   ["an empty map has no elements", { ports: [] }, "elements", false],
 ];
+test("whatever stops here is counted, with its reason", (t) => {
+  const text = ruleset("overlayd", { ...DESIRED, internal: [cidr("10.192.48.0/20")] }, []);
+  const drops = text.match(/.* drop$/gm) ?? [];
+  t.is(drops.length, 5);
+  for (const rule of drops) t.regex(rule, / counter name [a-z_]+ drop$/);
+});
+
 for (const [title, change, line, expected] of ROWS) {
   test(title, (t) => {
     t.is(ruleset("overlayd", { ...DESIRED, ...change }, []).includes(line), expected);

@@ -56,6 +56,22 @@ systemTest("a container does not reach the gateway of another network", async (t
   t.not((await node1!.container("red", ["dig", "+tries=1", "+time=1", `@${gateway}`, "blue"])).status, 0);
 });
 
+systemTest(
+  "what a container sends from an address that is not its own stops on its link, and is counted",
+  async (t) => {
+    const [node1] = lab().nodes;
+    const stopped = async (): Promise<number> => {
+      const { drops } = await node1!.ctlJson<StatsView>("stats", "--all");
+      return drops["container-leftover"]!;
+    };
+    const before = await stopped();
+    const target = addressOf((await runningTasks(node1!, "red"))[0]!);
+    const forge = `ip address add 198.51.100.66/32 dev eth0; ping -c3 -i0.2 -W1 -I 198.51.100.66 ${target}`;
+    t.not((await node1!.container("red", ["sh", "-c", forge])).status, 0);
+    t.true((await stopped()) >= before + 3);
+  },
+);
+
 systemTest("a container of an open network reaches the world outside through its node", async (t) => {
   for (const node of lab().nodes) {
     for (const target of [CLIENT_ADDRESS, OUTSIDE_ADDRESS]) {
