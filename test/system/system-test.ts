@@ -42,7 +42,8 @@ export function program(
     | "ask-train"
     | "ask-many"
     | "resolver"
-    | "attach-queue",
+    | "attach-queue"
+    | "flood",
   ...argv: (string | number)[]
 ): string[] {
   const path = fileURLToPath(new URL(`./programs/${name}.js`, import.meta.url));
