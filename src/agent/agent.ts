@@ -1,5 +1,4 @@
 // The agent: its parts, wired, in the order in which they start and stop.
-import { mkdir } from "node:fs/promises";
 import type { State } from "../cluster/schema.ts";
 import { Session } from "../cluster/session.ts";
 import { delay, systemClock } from "../lib/clock.ts";
@@ -21,6 +20,7 @@ import { directoryId } from "./directory-id.ts";
 import { LetGo } from "./let-go.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
 import { NamesInForce } from "./names-in-force.ts";
+import { ownDirectory } from "./own-directory.ts";
 import { places } from "./places.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
 import { SpareMemory } from "./spare-memory.ts";
@@ -71,7 +71,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   stops.push(() => lock.release());
   const { address, overlayMtu } = await findUnderlayLink(node.address);
   const mtu = config.vxlan.mtu ?? overlayMtu;
-  await mkdir(config.dataDir, { recursive: true, mode: 0o700 });
+  await ownDirectory(config.dataDir, log);
   const isManager = config.cluster.listen !== undefined;
   if (newEpoch && !isManager) {
     throw new PlatformError(
@@ -112,13 +112,13 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   const refresh = (): void => {
     const { state, nodeId } = session;
     if (state === undefined || nodeId === undefined) return;
-    statuses.expect(observedIds(state, nodeId));
+    statuses.expect(observedIds(state, nodeId), state.statuses);
     sync.update(statuses.overlay(state), session.isHeard);
     if (!hasResumed) return;
     attachments.changed();
     spareMemory.changed();
   };
-  const statuses = new TaskStatuses({ report: (rows) => session.reportStatuses(rows), changed: refresh });
+  const statuses = new TaskStatuses({ clock, report: (rows) => session.reportStatuses(rows), changed: refresh });
   const runtime = createRuntimes({
     config,
     log,

@@ -56,5 +56,6 @@ export type WorkerMessage =
   /** First, once: the loop runs. `eventFd` ends its wait; `unraised` says why the thread has not the priority asked for. */
   | { type: "ready"; eventFd: number; underlay: "batched" | "dgram"; notes: string[]; unraised: string | null }
   | { type: "result"; id: number; value: WorkerResults[keyof WorkerResults] }
+  | { type: "refused"; id: number; message: string }
   | { type: "health"; report: HealthReport }
   | { type: "failed"; message: string; mend: string | null };

@@ -52,8 +52,8 @@ export class DataPathThread {
     if (this.#ended !== undefined) return Promise.reject(this.#ended);
     return new Promise((resolve, reject) => {
       const id = this.#nextId++;
+      this.#worker.postMessage({ id, command } satisfies WorkerRequest); // throws what cannot be sent
       this.#pending.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, command } satisfies WorkerRequest);
       Atomics.add(this.#posted, 0, 1);
       wakePoller(this.#eventFd);
     });
@@ -86,7 +86,10 @@ export class DataPathThread {
       this.#worker.on("message", (message: WorkerMessage) => {
         if (message.type === "failed") {
           fail(message.mend === null ? new Error(message.message) : new PlatformError(message.message, message.mend));
-        } else if (message.type === "result") this.#settle(message.id, message.value);
+        } else if (message.type === "result")
+          this.#settle(message.id, ({ resolve }) => resolve(message.value as never));
+        else if (message.type === "refused")
+          this.#settle(message.id, ({ reject }) => reject(new Error(`a worker of the data path: ${message.message}`)));
         else if (message.type === "health") this.onHealth(message.report);
         else {
           this.#eventFd = message.eventFd;
@@ -102,9 +105,9 @@ export class DataPathThread {
     });
   }
 
-  #settle(id: number, value: unknown): void {
+  #settle(id: number, settle: (pending: Pending) => void): void {
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
-    pending?.resolve(value as never);
+    if (pending !== undefined) settle(pending);
   }
 }

@@ -74,7 +74,7 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
       if (received === undefined) return true;
       taken++;
       const { id, command } = received.message;
-      say({ type: "result", id, value: carryOut(engine, command) });
+      say(answer(engine, id, command));
       if (command.type === "stop") return false;
     }
   };
@@ -133,6 +133,15 @@ async function openUnderlay(setup: WorkerSetup, memory: PacketMemory, notes: str
     }
   }
   return { underlay: await openDgramUnderlay(memory, options), kind: "dgram" };
+}
+
+/** A command that fails is refused, and the packets go on. */
+function answer(engine: Engine, id: number, command: WorkerCommand): WorkerMessage {
+  try {
+    return { type: "result", id, value: carryOut(engine, command) };
+  } catch (error) {
+    return { type: "refused", id, message: messageOf(error) };
+  }
 }
 
 function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof WorkerResults] {

@@ -7,7 +7,7 @@ import { FlowTable } from "../datapath/flow-table.ts";
 import { fits, type KnownAnswer } from "../datapath/known-answers.ts";
 import { countLiveFlows } from "../datapath/live-flows.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
-import { diffTables, endpointKey, type TableRows } from "../datapath/tables.ts";
+import { endpointKey, type TableRows } from "../datapath/tables.ts";
 import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Ipv4 } from "../lib/ip.ts";
@@ -18,6 +18,7 @@ import { raiseSession } from "../linux/thread-priority.ts";
 import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import type { WorkerSetup } from "./datapath-protocol.ts";
 import { DataPathThread } from "./datapath-thread.ts";
+import { TablesInForce } from "./tables-in-force.ts";
 
 export interface DataPathOptions extends Omit<WorkerSetup, "posted" | "index" | "flowAddress"> {
   /** The file that the flow table is mapped from. */
@@ -33,7 +34,7 @@ export class DataPath {
   readonly #flowFile: SharedFile;
   /** Looked through by this thread: a worker carries no packet while it looks. undefined: not mapped. */
   #flows: FlowTable | undefined;
-  #rows: TableRows = new Map();
+  readonly #tables = new TablesInForce(this.#threads);
   /** Called when the health of a peer has changed. */
   onHealth: (report: HealthReport) => void = () => {};
 
@@ -73,16 +74,13 @@ export class DataPath {
   }
 
   /** Puts exactly these rows in force; resolves when they are, in every worker. */
-  async apply(rows: TableRows): Promise<void> {
-    const diff = diffTables(this.#rows, rows);
-    this.#rows = rows;
-    if (diff.put.length === 0 && diff.delete.length === 0) return;
-    await Promise.all(this.#threads.map((thread) => thread.ask({ type: "apply", diff })));
+  apply(rows: TableRows): Promise<void> {
+    return this.#tables.apply(rows);
   }
 
   /** What the node's DNS server answers until forgetAnswers(). What no worker would give is not passed on. */
   addAnswer(answer: KnownAnswer): void {
-    const client = this.#rows.get(endpointKey(answer.client));
+    const client = this.#tables.rows?.get(endpointKey(answer.client));
     if (client?.kind !== "endpoint" || client.vtep !== DEVICE || !fits(answer)) return;
     for (const thread of this.#threads) thread.tell({ type: "addAnswer", answer });
   }

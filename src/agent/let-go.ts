@@ -45,7 +45,7 @@ export class LetGo {
   }
 
   async #write(): Promise<void> {
-    await writeFile(`${this.#path}.new`, JSON.stringify(Object.fromEntries(this.#startedAt)));
+    await writeFile(`${this.#path}.new`, JSON.stringify(Object.fromEntries(this.#startedAt)), { mode: 0o600 });
     await rename(`${this.#path}.new`, this.#path);
   }
 }

@@ -6,7 +6,7 @@ import type { OpenSandbox, SandboxView } from "../api/schema.ts";
 import { check } from "../cluster/check.ts";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import { Naming } from "../cluster/naming.ts";
-import type { State } from "../cluster/schema.ts";
+import { Id, type State } from "../cluster/schema.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -37,6 +37,8 @@ interface Owner {
   /** In clock ticks since the machine started: a pid alone may be somebody else's by now. */
   start: number;
 }
+
+const isId = (word: string): boolean => Id.safeParse(word).success;
 
 export class RunSandboxes {
   readonly #parts: RunSandboxesParts;
@@ -81,7 +83,7 @@ export class RunSandboxes {
       const row = state?.networks.get(endpoint?.networkId ?? "");
       if (endpoint === undefined || row === undefined)
         throw new UserError(503, "the new endpoint has not reached this node yet: try again");
-      await writeFile(this.#file(id), JSON.stringify({ pid, start } satisfies Owner));
+      await writeFile(this.#file(id), JSON.stringify({ pid, start } satisfies Owner), { mode: 0o600 });
       const made = containerNaming(naming, hostname, [row], this.#parts.naming());
       const netns = await sandboxes.create(id, made, endpoint.address);
       await relink();
@@ -98,6 +100,7 @@ export class RunSandboxes {
 
   /** Resolves also when there is no such sandbox any more. */
   async close(id: string): Promise<void> {
+    if (!isId(id)) throw new UserError(400, `'${id}' is not an id`); // it becomes part of paths
     const endpoint = this.#parts.state()?.endpoints.get(id);
     await this.#parts.sandboxes.remove(id);
     await rm(this.#file(id), { force: true });
@@ -120,7 +123,7 @@ export class RunSandboxes {
   async #collect(): Promise<void> {
     const state = this.#parts.state();
     const nodeId = this.#parts.nodeId();
-    const ids = new Set(await readdir(this.#parts.directory));
+    const ids = new Set((await readdir(this.#parts.directory)).filter(isId));
     for (const { id, nodeId: at, attachment } of state?.endpoints.values() ?? []) {
       if (at === nodeId && attachment === null) ids.add(id);
     }

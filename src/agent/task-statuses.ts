@@ -2,9 +2,17 @@
 // sees, at once, so that no new flow reaches a task that has just ended here.
 import type { State, TaskStatus } from "../cluster/schema.ts";
 import { applyChanges } from "../cluster/state.ts";
+import type { Clock, Timer } from "../lib/clock.ts";
+
+/** One task that cannot be looked at keeps the statuses of the others back for so long. */
+const LOOK_MS = 3000;
 
 export interface TaskStatusesParts {
-  /** All statuses, when the first look at every task is done and then at each change. */
+  clock: Clock;
+  /**
+   * All statuses, when the first look at every task is done, or has taken too long, and then at each change. Of a task that
+   * was not looked at yet it is the status that the cluster knows.
+   */
   report(statuses: readonly TaskStatus[]): void;
   /** A status changed. */
   changed(): void;
@@ -16,14 +24,23 @@ export class TaskStatuses {
   readonly #statuses = new Map<string, TaskStatus>();
   /** Tasks that were not looked at yet; undefined until they are known. Until then the leader is told nothing: it would take what is missing for gone. */
   #unseen: Set<string> | undefined;
+  /** Of the cluster. */
+  #known: ReadonlyMap<string, TaskStatus> = new Map();
+  #isLate = false;
+  #timer: Timer | undefined;
 
   constructor(parts: TaskStatusesParts) {
     this.#parts = parts;
   }
 
   /** The node's tasks and attached endpoints, at every new state. */
-  expect(taskIds: ReadonlySet<string>): void {
+  expect(taskIds: ReadonlySet<string>, known: ReadonlyMap<string, TaskStatus>): void {
     const isFirst = this.#unseen === undefined;
+    this.#known = known;
+    this.#timer ??= this.#parts.clock.after(LOOK_MS, () => {
+      this.#isLate = true;
+      this.#report();
+    });
     this.#unseen ??= new Set([...taskIds].filter((id) => !this.#statuses.has(id)));
     for (const id of this.#unseen) if (!taskIds.has(id)) this.#unseen.delete(id);
     let isLess = false;
@@ -48,7 +65,13 @@ export class TaskStatuses {
     return applyChanges(state, changes, state.revision);
   }
 
+  stop(): void {
+    this.#timer?.cancel();
+  }
+
   #report(): void {
-    if (this.#unseen?.size === 0) this.#parts.report([...this.#statuses.values()]);
+    if (this.#unseen === undefined || (this.#unseen.size > 0 && !this.#isLate)) return;
+    const unseen = [...this.#unseen].flatMap((id) => this.#known.get(id) ?? []);
+    this.#parts.report([...this.#statuses.values(), ...unseen]);
   }
 }

@@ -8,6 +8,9 @@ import { list, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_NETWORKS, MAX_NODES, MAX_PORTS, 
 /** The leader, who knows what it is for, has closer bounds. */
 const Text = text(MAX_ARGUMENT);
 
+/** Of what a path names by its id alone. */
+export const ResourceId = z.string().regex(/^[0-9a-z]{25}$/, "not an id");
+
 export const CreateNetwork = z.strictObject({
   name: Text,
   subnet: Text.optional(),

@@ -1,8 +1,8 @@
 // The local HTTP API's server: a unix socket that only its owner may open.
-import { lstatSync, mkdirSync, unlinkSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, unlinkSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { connect } from "node:net";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import fastify from "fastify";
 import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -10,8 +10,7 @@ import type { Backend } from "./backend.ts";
 import { addRoutes } from "./routes.ts";
 import type { Failure } from "./schema.ts";
 
-/** umask for the socket: mode 0600. */
-const OWNER_ONLY = 0o177;
+const OWNER_ONLY = 0o600;
 
 export interface ApiServer {
   /** Ends open requests and removes the socket. */
@@ -42,9 +41,10 @@ export async function serveApi(
   addRoutes(app, backend);
   await app.ready();
   await clearSocket(socketPath);
-  await listen(server!, socketPath);
+  await listenFor(server!, socketPath);
   return {
     async close() {
+      rmSync(socketPath, { force: true });
       const closed = new Promise((resolve) => server!.close(resolve));
       server!.closeAllConnections();
       await closed;
@@ -97,15 +97,25 @@ function answers(path: string): Promise<boolean> {
   });
 }
 
+/** Bound where its owner alone gets, and moved once it is the owner's alone: there is no moment in which others may connect. */
+async function listenFor(server: Server, path: string): Promise<void> {
+  const directory = mkdtempSync(join(dirname(path), ".new-"));
+  try {
+    const socket = join(directory, "s");
+    await listen(server, socket);
+    chmodSync(socket, OWNER_ONLY);
+    renameSync(socket, path);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
 function listen(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", (cause) =>
       reject(new PlatformError(`cannot listen on ${path}: ${cause.message}`, `ls -ld ${dirname(path)}`, { cause })),
     );
     server.once("listening", resolve);
-    // The socket is bound inside listen(), so nobody else's file is made under this mask.
-    const before = process.umask(OWNER_ONLY);
     server.listen(path);
-    process.umask(before);
   });
 }

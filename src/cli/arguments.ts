@@ -30,7 +30,7 @@ export function variable(text: string, environment: NodeJS.ProcessEnv): [key: st
   const equals = text.indexOf("=");
   const key = equals < 0 ? text : text.slice(0, equals);
   if (key === "") throw new InvalidArgumentError("write KEY=VALUE");
-  const value = equals < 0 ? environment[key] : text.slice(equals + 1);
+  const value = equals < 0 ? (Object.hasOwn(environment, key) ? environment[key] : undefined) : text.slice(equals + 1);
   return value === undefined ? [] : [[key, value]];
 }
 

@@ -33,7 +33,8 @@ export function mount(text: string): MountWords[] {
   const fields = new Map<string, string>();
   for (const part of text.split(",")) {
     const [word = "", ...rest] = part.split("=");
-    const name = MOUNT_FIELDS[word.toLowerCase()];
+    const key = word.toLowerCase();
+    const name = Object.hasOwn(MOUNT_FIELDS, key) ? MOUNT_FIELDS[key] : undefined;
     if (name === undefined)
       throw new InvalidArgumentError(`'${word}' is not known${didYouMean(word, Object.keys(MOUNT_FIELDS))}`);
     if (rest.length === 0 && name !== "readonly")

@@ -2,6 +2,7 @@
 import { type Command, Option } from "commander";
 import type { ApiClient } from "../api/client.ts";
 import { messageOf } from "../lib/errors.ts";
+import { printableJson } from "./printable.ts";
 
 export interface Context {
   api(): ApiClient;
@@ -66,6 +67,6 @@ export async function inspect<T>(
       found.push(await get(name));
     });
   } finally {
-    context.out(`${JSON.stringify(found, null, 2)}\n`);
+    context.out(`${printableJson(found)}\n`);
   }
 }

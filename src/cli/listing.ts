@@ -3,6 +3,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { didYouMean } from "../lib/nearest.ts";
 import type { Context } from "./context.ts";
+import { printableJson } from "./printable.ts";
 import { type Column, formatTable } from "./table.ts";
 
 export interface ListingOptions {
@@ -110,6 +111,6 @@ export function printListing<T>(
         .map((id) => `${id}\n`)
         .join(""),
     );
-  else if (isJson(options)) context.out(`${JSON.stringify(rows, null, 2)}\n`);
+  else if (isJson(options)) context.out(`${printableJson(rows)}\n`);
   else context.out(formatTable(listing.columns, rows));
 }

@@ -6,6 +6,7 @@ import { ApiClient } from "../api/client.ts";
 import { systemClock } from "../lib/clock.ts";
 import { type Context, ExitStatus } from "./context.ts";
 import { messageInOptions } from "./option-names.ts";
+import { printable } from "./printable.ts";
 import { createProgram } from "./program.ts";
 
 const INTERRUPTED = 130;
@@ -17,7 +18,7 @@ let client: ApiClient;
 const context: Context = {
   api: () => client,
   out: (text) => void process.stdout.write(text),
-  err: (text) => void process.stderr.write(text),
+  err: (text) => void process.stderr.write(printable(text)),
   columns: () => (process.stdout.isTTY ? process.stdout.columns || DEFAULT_COLUMNS : undefined),
   now: systemClock.now,
   monotonic: systemClock.monotonic,

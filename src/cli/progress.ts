@@ -2,6 +2,7 @@
 import type { ProgressView, TaskView } from "../api/schema.ts";
 import { UserError } from "../lib/errors.ts";
 import type { Context } from "./context.ts";
+import { printable } from "./printable.ts";
 
 const POLL_MS = 200;
 /** How long one call waits for the applied barrier. */
@@ -85,14 +86,14 @@ function isUp({ state, nodeReady }: TaskView): boolean {
 }
 
 function failureLine({ name, state, error }: TaskView): string {
-  return `${name}: ${state}: ${error}`;
+  return printable(`${name}: ${state}: ${error}`);
 }
 
 function taskLine(task: TaskView | undefined): string {
   if (task === undefined) return "new";
   const state = task.state.padEnd(STATE_WIDTH);
-  if (task.error !== null && task.state !== "running") return `${state} ${task.error}`;
-  if (task.message !== null) return `${state} ${task.message}`;
+  if (task.error !== null && task.state !== "running") return printable(`${state} ${task.error}`);
+  if (task.message !== null) return printable(`${state} ${task.message}`);
   const step = STEPS[task.state];
   return step === undefined ? state.trimEnd() : `${state} ${bar(step / LAST_STEP)}`;
 }

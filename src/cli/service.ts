@@ -93,7 +93,7 @@ const SERVICE_FILTERS: Filters<ServiceView> = {
   mode: oneOf(["replicated", "attached"], (row) => row.mode),
   label: ({ labels }, value) => {
     const [key = "", ...rest] = value.split("=");
-    return rest.length === 0 ? key in labels : labels[key] === rest.join("=");
+    return rest.length === 0 ? Object.hasOwn(labels, key) : labels[key] === rest.join("=");
   },
 };
 

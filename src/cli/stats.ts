@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import type { StatsView } from "../api/schema.ts";
 import type { Context } from "./context.ts";
 import { addListingOptions, type Filters, isJson, type ListingOptions, oneOf, passing } from "./listing.ts";
+import { printableJson } from "./printable.ts";
 import { CLEAR_SCREEN, formatTable } from "./table.ts";
 
 const SAMPLE_MS = 1000;
@@ -31,7 +32,7 @@ export function addStatsCommand(program: Command, context: Context): void {
         const stats = chosen({ ...now.stats, rates: ratesOf(before, now) }, options);
         before = now;
         if (options.watch === true && context.columns() !== undefined) context.out(CLEAR_SCREEN);
-        context.out(isJson(options) ? `${JSON.stringify(stats, null, 2)}\n` : statsTable(stats, options.all === true));
+        context.out(isJson(options) ? `${printableJson(stats)}\n` : statsTable(stats, options.all === true));
         if (options.watch !== true) return;
       }
     });

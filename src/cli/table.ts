@@ -1,5 +1,7 @@
 // Tables as Docker prints them: cells padded to the widest and three more, at least ten wide.
 
+import { printable } from "./printable.ts";
+
 /** Cursor home, clear to the end of the screen (ECMA-48 CUP and ED): before a table that is shown anew. */
 export const CLEAR_SCREEN = "\x1b[H\x1b[J";
 
@@ -30,5 +32,5 @@ export function formatTable<T>(columns: readonly Column<T>[], rows: readonly T[]
 }
 
 function oneLine(text: string): string {
-  return text.replace(/\s*\n\s*/g, " ").trimEnd();
+  return printable(text.replace(/\s*\r?\n\s*/g, " ")).trimEnd();
 }

@@ -19,6 +19,7 @@ import { check } from "./check.ts";
 import type { CommandInput } from "./commands.ts";
 import type { Leader, SessionSink } from "./leader.ts";
 import type { LogQuery, LogRefusal, Report, SessionRequest, StreamMessage } from "./protocol.ts";
+import { Id } from "./schema.ts";
 import { CLUSTER_HEADER } from "./transport.ts";
 
 export interface SessionServerOptions {
@@ -114,6 +115,10 @@ function limitBodies(server: FastifyInstance, timeoutMs: number): void {
 }
 
 function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
+  // Whatever a path names here is an id.
+  server.addHook("preValidation", async ({ params }) => {
+    for (const id of Object.values(params ?? {})) check(Id, id);
+  });
   server.post("/v1/sessions", async (request, reply) => {
     const sink = new NdjsonSink(reply.raw, log);
     const sessionId = await leader.openSession(request.body as SessionRequest, sink);

@@ -140,6 +140,8 @@ export type TableRows = ReadonlyMap<string, TableRow>;
 export interface TableDiff {
   put: TableRow[];
   delete: string[];
+  /** What is put is all: every other row goes. */
+  isWhole?: true;
 }
 
 export function rowKey(row: TableRow): string {
@@ -168,6 +170,11 @@ export function diffTables(before: TableRows, after: TableRows): TableDiff {
   }
   for (const key of before.keys()) if (!after.has(key)) diff.delete.push(key);
   return diff;
+}
+
+/** What makes whatever there is into `rows`. */
+export function wholeOf(rows: TableRows): TableDiff {
+  return { put: [...rows.values()], delete: [], isWhole: true };
 }
 
 /** The rows, as a worker looks them up. Only apply() writes. */
@@ -210,7 +217,7 @@ export class Tables {
 
   apply(diff: TableDiff): void {
     this.epoch = (this.epoch + 1) | 0;
-    for (const key of diff.delete) {
+    for (const key of diff.isWhole === true ? [...this.#rows.keys()] : diff.delete) {
       const row = this.#rows.get(key);
       this.#rows.delete(key);
       if (row !== undefined) this.#forget(row);

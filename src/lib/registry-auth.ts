@@ -31,7 +31,8 @@ export function registryAuthFor(image: string, environment: NodeJS.ProcessEnv): 
   const config = readConfig(path);
   const registry = registryOf(image);
   const serveraddress = registry === "docker.io" ? DOCKER_HUB : registry;
-  const helper = config.credHelpers?.[serveraddress];
+  const helpers = config.credHelpers ?? {};
+  const helper = Object.hasOwn(helpers, serveraddress) ? helpers[serveraddress] : undefined;
   const key = Object.keys(config.auths ?? {}).find((name) => hostOf(name) === hostOf(serveraddress));
   const entry = key === undefined ? undefined : config.auths![key]!;
   if (helper !== undefined || (entry !== undefined && isEmpty(entry))) {

@@ -2,7 +2,7 @@
 import { type Readable, Transform, type TransformCallback } from "node:stream";
 import { text } from "node:stream/consumers";
 import type { LogQuery } from "../cluster/protocol.ts";
-import { type Container, type Engine, EngineError } from "./engine.ts";
+import type { Container, Engine } from "./engine.ts";
 import { LAST_LINES } from "./exit.ts";
 
 /** A byte of stream, three of nothing, four of length. */
@@ -21,12 +21,7 @@ export async function readLog(
     ...(tail === null ? {} : { tail }),
     ...(since === null ? {} : { since: (since / 1000).toFixed(3) }),
   };
-  let frames: Readable;
-  try {
-    frames = await streamOf(engine, id, query);
-  } catch (cause) {
-    throw new EngineError("docker logs", cause);
-  }
+  const frames = await engine.call("docker logs", () => streamOf(engine, id, query));
   if (hasTerminal) return frames;
   const content = new FrameContent();
   frames.on("error", (error) => content.destroy(error));
@@ -48,7 +43,11 @@ function streamOf({ docker }: Engine, id: string, query: object): Promise<Readab
 
 /** The end of it, for the reason of its end. */
 export async function tailOf(engine: Engine, container: Container): Promise<string> {
-  return text(await readLog(engine, container, { follow: false, tail: LAST_LINES, since: null }));
+  return engine.call("docker logs", async (late) => {
+    const log = await readLog(engine, container, { follow: false, tail: LAST_LINES, since: null });
+    late.addEventListener("abort", () => log.destroy());
+    return text(log);
+  });
 }
 
 /** Frames in, their bytes out. */

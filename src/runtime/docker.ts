@@ -211,8 +211,8 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
   async #list(labels: readonly string[]): Promise<Docker.ContainerInfo[]> {
     const own = [NODE_ID_LABEL, TASK_LABEL, ROLE_LABEL];
     const node = this.#options.node();
-    const rows = await this.#call("docker ps", () =>
-      this.#engine.docker.listContainers({ all: true, filters: { label: [...own, ...labels] } }),
+    const rows = await this.#engine.call("docker ps", (abortSignal) =>
+      this.#engine.docker.listContainers({ all: true, filters: { label: [...own, ...labels] }, abortSignal }),
     );
     return rows
       .filter(({ Labels }) => isOf(node, Labels))
@@ -228,9 +228,9 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
   async #run(options: Docker.ContainerCreateOptions): Promise<Container> {
     let id: string | undefined;
     try {
-      const created = await this.#call("docker create", () => this.#engine.docker.createContainer(options));
+      const created = await this.#engine.call("docker create", () => this.#engine.docker.createContainer(options));
       id = created.id;
-      await this.#call("docker start", () => created.start());
+      await this.#engine.call("docker start", () => created.start());
     } catch (error) {
       if (id !== undefined) await this.#removeContainer(id).catch(() => {}); // the first reason is the one that tells
       if (error instanceof EngineError && error.status !== undefined)
@@ -259,18 +259,10 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
   /** With its anonymous volumes. One that is gone is no error. */
   async #removeContainer(id: string): Promise<void> {
     try {
-      await this.#call("docker rm", () => this.#engine.docker.getContainer(id).remove({ force: true, v: true }));
+      await this.#engine.call("docker rm", () => this.#engine.docker.getContainer(id).remove({ force: true, v: true }));
     } catch (error) {
       // 409: somebody removes it just now.
       if (!(error instanceof EngineError && (error.status === 404 || error.status === 409))) throw error;
-    }
-  }
-
-  async #call<T>(what: string, call: () => Promise<T>): Promise<T> {
-    try {
-      return await call();
-    } catch (cause) {
-      throw new EngineError(what, cause);
     }
   }
 

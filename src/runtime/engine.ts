@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import type Docker from "dockerode";
+import { withDeadline } from "../lib/deadline.ts";
 import { messageOf } from "../lib/errors.ts";
 
 const require = createRequire(import.meta.url);
@@ -22,6 +23,14 @@ export class EngineError extends Error {
     super(`${what}: ${said.trim()}`, { cause });
     this.status = statusCode;
   }
+}
+
+/** An engine that hangs takes connections and never answers. */
+const ANSWER_MS = 10_000;
+
+export interface EngineOptions {
+  /** How long a call may take. */
+  answerMs?: number;
 }
 
 export interface Container {
@@ -61,8 +70,23 @@ export class Engine {
   readonly socketPath: string;
   #docker: Docker | undefined;
 
-  constructor(socketPath = ENGINE_SOCKET) {
+  readonly #answerMs: number;
+
+  constructor(socketPath = ENGINE_SOCKET, { answerMs = ANSWER_MS }: EngineOptions = {}) {
     this.socketPath = socketPath;
+    this.#answerMs = answerMs;
+  }
+
+  /**
+   * A call of dockerode, which has `moreMs` beyond what an answer may take. Throws EngineError, without a status when there
+   * was no answer in time.
+   */
+  async call<T>(what: string, call: (signal: AbortSignal) => Promise<T>, moreMs = 0): Promise<T> {
+    try {
+      return await withDeadline(this.#answerMs + moreMs, call);
+    } catch (cause) {
+      throw new EngineError(what, cause);
+    }
   }
 
   /** dockerode itself, for what this class does not say. It takes 20 MB, which a node without Docker is spared. */
@@ -80,7 +104,7 @@ export class Engine {
   async answers(): Promise<boolean> {
     if (!this.isThere) return false;
     try {
-      await this.docker.ping();
+      await this.call("docker ping", () => this.docker.ping());
       return true;
     } catch {
       return false;
@@ -90,10 +114,10 @@ export class Engine {
   /** By id, the beginning of one, or name; undefined when there is none. Throws EngineError. */
   async container(reference: string): Promise<Container | undefined> {
     try {
-      return readContainer(await this.docker.getContainer(reference).inspect());
-    } catch (cause) {
-      const error = new EngineError(`docker inspect ${reference}`, cause);
-      if (error.status === 404) return undefined;
+      const inspect = (abortSignal: AbortSignal) => this.docker.getContainer(reference).inspect({ abortSignal });
+      return readContainer(await this.call(`docker inspect ${reference}`, inspect));
+    } catch (error) {
+      if (error instanceof EngineError && error.status === 404) return undefined;
       throw error;
     }
   }
@@ -101,21 +125,18 @@ export class Engine {
   /** Asks it to end, and after `graceMs` makes it. One that does not run or is gone is no error. Throws EngineError. */
   async stop(id: string, graceMs: number): Promise<void> {
     try {
-      await this.docker.getContainer(id).stop({ t: Math.ceil(graceMs / 1000) });
-    } catch (cause) {
-      const error = new EngineError("docker stop", cause);
-      if (error.status !== 304 && error.status !== 404) throw error;
+      const t = Math.ceil(graceMs / 1000);
+      const stop = (abortSignal: AbortSignal) => this.docker.getContainer(id).stop({ t, abortSignal });
+      await this.call("docker stop", stop, t * 1000);
+    } catch (error) {
+      if (!(error instanceof EngineError && (error.status === 304 || error.status === 404))) throw error;
     }
   }
 
   /** All containers, those that are stopped too. Throws EngineError. */
   async containers(): Promise<Pick<Container, "id" | "name" | "labels">[]> {
-    try {
-      const rows = await this.docker.listContainers({ all: true });
-      return rows.map(({ Id, Names, Labels }) => ({ id: Id, name: nameIn(Names), labels: Labels }));
-    } catch (cause) {
-      throw new EngineError("docker ps", cause);
-    }
+    const rows = await this.call("docker ps", (abortSignal) => this.docker.listContainers({ all: true, abortSignal }));
+    return rows.map(({ Id, Names, Labels }) => ({ id: Id, name: nameIn(Names), labels: Labels }));
   }
 
   /**
@@ -126,10 +147,13 @@ export class Engine {
     let stream: Readable;
     if (!this.isThere) throw new EngineError("docker events", new Error(`no ${this.socketPath}`));
     try {
-      stream = (await this.docker.getEvents({ filters: { type: ["container"] }, abortSignal: signal })) as Readable;
-    } catch (cause) {
+      stream = await this.call("docker events", async (late) => {
+        const abortSignal = AbortSignal.any([signal, late]);
+        return (await this.docker.getEvents({ filters: { type: ["container"] }, abortSignal })) as Readable;
+      });
+    } catch (error) {
       if (signal.aborted) return;
-      throw new EngineError("docker events", cause);
+      throw error;
     }
     stream.on("error", () => {}); // the loop below ends with it
     onOpen();

@@ -40,21 +40,19 @@ const PROGRAMS: Partial<Record<NodeJS.Architecture, { machine: number; code: str
 export async function ensurePauseImage(engine: Engine, architecture = process.arch): Promise<void> {
   const { docker } = engine;
   try {
-    await docker.getImage(PAUSE_IMAGE).inspect();
+    await engine.call("docker image inspect", () => docker.getImage(PAUSE_IMAGE).inspect());
     return;
   } catch (error) {
-    if ((error as { statusCode?: number }).statusCode !== 404) throw new EngineError("docker image inspect", error);
+    if (!(error instanceof EngineError && error.status === 404)) throw error;
   }
   const [repo, tag] = PAUSE_IMAGE.split(":");
-  try {
+  await engine.call("docker import", async () => {
     const file = Readable.from([archive("pause", pauseProgram(architecture))]);
     const answer = await docker.importImage(file, { repo, tag, changes: 'ENTRYPOINT ["/pause"]' });
     await new Promise((resolve, reject) => {
       docker.modem.followProgress(answer, (error) => (error === null ? resolve(undefined) : reject(error)));
     });
-  } catch (cause) {
-    throw new EngineError("docker import", cause);
-  }
+  });
 }
 
 /** An executable without a section, a library or a symbol. The first process of a container only gets signals that it asks for. */

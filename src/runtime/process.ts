@@ -71,7 +71,7 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
         ? task.argv
         : underHostname(await programOf("unshare", "util-linux"), naming.hostname, task.argv);
     const argv = ["netns", "exec", this.#sandboxes.nameOf(id), ...inner];
-    const log = await open(directory.log, "a");
+    const log = await open(directory.log, "a", 0o600);
     try {
       const child = spawn(ip, argv, { cwd, detached: true, stdio: ["ignore", log.fd, log.fd], env: task.env });
       await this.#begun(child, directory, logFrom);

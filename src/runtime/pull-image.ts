@@ -1,9 +1,15 @@
 // Pulls a task's image when the engine does not have it, and tells how far it is.
+import type { Readable } from "node:stream";
 import type { ContainerWorkload } from "../cluster/workload.ts";
 import type { Clock } from "../lib/clock.ts";
 import { registryAuthFor } from "../lib/registry-auth.ts";
 import { type Engine, EngineError } from "./engine.ts";
 import { type Preparation, RejectedError } from "./runtime.ts";
+
+/** The engine answers once its registry has. */
+const REGISTRY_MS = 120_000;
+/** A pull that says nothing for so long goes on no more; a large layer says how far it is each second. */
+const IDLE_MS = 120_000;
 
 /** Everybody in the cluster hears of progress. */
 const TELL_MS = 1000;
@@ -38,7 +44,15 @@ export async function ensureImage(
   const base64 = workload.registryAuth ?? registryAuthFor(image, environment);
   const answer = await begin(engine, image, base64, signal);
   await new Promise<void>((resolve, reject) => {
+    const late = Object.assign(new Error(`nothing was heard of it for ${IDLE_MS / 1000} s`), { code: "ETIMEDOUT" });
+    const isIdle = (): void => void (answer as Readable).destroy(late);
+    let idle = clock.after(IDLE_MS, isIdle);
+    answer.on("data", () => {
+      idle.cancel();
+      idle = clock.after(IDLE_MS, isIdle);
+    });
     const finished = (cause: NodeJS.ErrnoException | null): void => {
+      idle.cancel();
       if (cause === null) resolve();
       else reject(pullError(image, cause));
     };
@@ -53,27 +67,36 @@ function pullError(image: string, cause: NodeJS.ErrnoException): Error {
 }
 
 async function begin(
-  { docker }: Engine,
+  engine: Engine,
   image: string,
   base64: string | null,
   abortSignal: AbortSignal,
 ): Promise<NodeJS.ReadableStream> {
   try {
-    return await docker.pull(image, { abortSignal, ...(base64 === null ? {} : { authconfig: { base64 } }) });
-  } catch (cause) {
-    const error = new EngineError(`image ${image} cannot be pulled`, cause);
-    if (error.status === undefined) throw error;
-    throw new RejectedError(error.message, { cause });
+    const what = `image ${image} cannot be pulled`;
+    return await engine.call(
+      what,
+      (late) => {
+        const signal = AbortSignal.any([abortSignal, late]);
+        return engine.docker.pull(image, {
+          abortSignal: signal,
+          ...(base64 === null ? {} : { authconfig: { base64 } }),
+        });
+      },
+      REGISTRY_MS,
+    );
+  } catch (error) {
+    if (!(error instanceof EngineError) || error.status === undefined) throw error;
+    throw new RejectedError(error.message, { cause: error });
   }
 }
 
-async function hasImage({ docker }: Engine, image: string): Promise<boolean> {
+async function hasImage(engine: Engine, image: string): Promise<boolean> {
   try {
-    await docker.getImage(image).inspect();
+    await engine.call(`docker image inspect ${image}`, () => engine.docker.getImage(image).inspect());
     return true;
-  } catch (cause) {
-    const error = new EngineError(`docker image inspect ${image}`, cause);
-    if (error.status === 404) return false;
+  } catch (error) {
+    if (error instanceof EngineError && error.status === 404) return false;
     throw error;
   }
 }

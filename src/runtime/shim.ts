@@ -13,11 +13,13 @@ trap : HUP INT TERM
 exec 3>&2 2>/dev/null
 (exec setsid /bin/sh -c '
   IFS= read -r stat < "/proc/$$/stat"
-  printf "%s\\n" "$stat" > "$0/pid.new" && mv "$0/pid.new" "$0/pid" || exit
+  (umask 077; printf "%s\\n" "$stat" > "$0/pid.new") && mv "$0/pid.new" "$0/pid" || exit
   PATH=$1; shift
   exec /usr/bin/env -- "$@"
 ' "$directory" "$path" "$@") 2>&3 3>&-
-printf "%s\\n" "$?" > "$directory/exit.new"
+status=$?
+umask 077
+printf "%s\\n" "$status" > "$directory/exit.new"
 mv "$directory/exit.new" "$directory/exit"
 `;
 

@@ -36,7 +36,7 @@ export class TaskDirectory {
 
   /** Makes it ready for a new run: what the last one said about itself goes, its log stays. Returns the log's size. */
   async begin(): Promise<number> {
-    await mkdir(this.path, { recursive: true });
+    await mkdir(this.path, { recursive: true, mode: 0o700 });
     await rm(join(this.path, "pid"), { force: true });
     await rm(join(this.path, "exit"), { force: true });
     return this.logBytes();

@@ -12,6 +12,8 @@ import { isAlive, type ProcessId } from "./task-directory.ts";
 
 /** Events tell of the end; this is for when nobody is there to send them. */
 const POLL_MS = 1000;
+/** What Docker gets to say how a process ended that is gone. */
+const SAY_MS = 3000;
 const MAX_OUTPUT_CHARS = 300;
 
 export interface WatchedContainerOptions {
@@ -41,6 +43,8 @@ export class WatchedContainer implements Running {
   /** What runs now; the next look waits for it. */
   #turn: Promise<void> = Promise.resolve();
   #closed = false;
+  /** Its process was seen to be gone. */
+  #goneSince: number | undefined;
 
   constructor(options: WatchedContainerOptions) {
     const { container, clock, ports, process } = options;
@@ -102,10 +106,16 @@ export class WatchedContainer implements Running {
   }
 
   async #lookAtProcess(): Promise<void> {
-    const { process, watch } = this.#options;
+    const { process, watch, clock } = this.#options;
     if (process === undefined || (await isAlive(process))) return;
-    if (watch.isUp) await this.look();
-    else if (!this.#closed) this.#end({ exitCode: null, error: "it ended while Docker was away" });
+    if (this.#closed) return;
+    this.#goneSince ??= clock.monotonic();
+    if (watch.isUp) {
+      void this.look();
+      if (clock.monotonic() - this.#goneSince < SAY_MS) return;
+    }
+    const error = watch.isUp ? "it ended, and Docker does not say how" : "it ended while Docker was away";
+    this.#end({ exitCode: null, error });
   }
 
   async #look(): Promise<void> {

@@ -7,6 +7,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import test from "ava";
 import { ApiClient } from "../../src/api/client.ts";
+import { LogFilter } from "../../src/api/schema.ts";
 import { serveApi } from "../../src/api/server.ts";
 import { PlatformError, UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
@@ -292,3 +293,13 @@ test("something else on the socket is told apart", async (t) => {
   t.teardown(() => server.close());
   await t.throwsAsync(new ApiClient(socketPath).status(), { message: /is not overlayd/ });
 });
+
+for (const id of ["../../../../etc/passwd", "..", "x", "A".repeat(25)]) {
+  test(`a sandbox or task named '${id}' is refused before anything is looked for`, async (t) => {
+    const backend = search();
+    const api = new ApiClient(await served(t, backend));
+    await t.throwsAsync(api.closeSandbox(id), { message: /not an id/ });
+    await t.throwsAsync(api.taskLog(id, LogFilter.parse({})), { message: /not an id/ });
+    t.deepEqual(backend.closed, []);
+  });
+}

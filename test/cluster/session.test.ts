@@ -157,13 +157,21 @@ const badRequests: { what: string; path: string; method?: string; body?: string;
   { what: "a command of no known type", path: "/v1/commands", body: '{"type":"x"}', code: 400, field: "type" },
   { what: "an identity without an address", path: "/v1/sessions", body: '{"name":"n"}', code: 400, field: "address" },
   { what: "an empty body", path: "/v1/sessions", code: 400 },
+  { what: "a task that is no id", path: "/v1/tasks/..%2f..%2fetc%2fpasswd/log", body: "{}", code: 400 },
+  { what: "a session that is no id", path: "/v1/sessions/..%2fx/report", body: "{}", code: 400 },
   {
     what: "a report to a session that is over",
-    path: "/v1/sessions/x/report",
+    path: `/v1/sessions/${"x".repeat(25)}/report`,
     body: '{"statuses":[],"full":true,"gone":[],"applied":0}',
     code: 404,
   },
-  { what: "a report that is none", path: "/v1/sessions/x/report", body: "{}", code: 400, field: "statuses" },
+  {
+    what: "a report that is none",
+    path: `/v1/sessions/${"x".repeat(25)}/report`,
+    body: "{}",
+    code: 400,
+    field: "statuses",
+  },
   {
     what: "a barrier without a revision",
     path: "/v1/applied?timeoutMs=1",

@@ -1,7 +1,8 @@
 // A pull as the engine tells it, line by line: what is said of its progress, and who is to blame when it fails.
+import { PassThrough } from "node:stream";
 import test from "ava";
 import { ContainerWorkload } from "../../src/cluster/workload.ts";
-import { type Engine, EngineError } from "../../src/runtime/engine.ts";
+import { Engine, EngineError } from "../../src/runtime/engine.ts";
 import { ensureImage } from "../../src/runtime/pull-image.ts";
 import { RejectedError } from "../../src/runtime/runtime.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
@@ -14,10 +15,15 @@ function engineThat(pull: (finished: Finished, told: Told) => void): Engine {
   const missing = Object.assign(new Error("no such image"), { statusCode: 404 });
   const docker = {
     getImage: () => ({ inspect: () => Promise.reject(missing) }),
-    pull: async () => ({}),
-    modem: { followProgress: (_: object, finished: Finished, told: Told) => pull(finished, told) },
+    pull: async () => new PassThrough(),
+    modem: {
+      followProgress(answer: PassThrough, finished: Finished, told: Told) {
+        answer.on("error", finished);
+        pull(finished, told);
+      },
+    },
   };
-  return { docker } as unknown as Engine;
+  return Object.defineProperty(new Engine("/none"), "docker", { value: docker });
 }
 
 async function pulled(engine: Engine, clock = new VirtualClock()): Promise<string[]> {
@@ -75,4 +81,20 @@ test("what the registry refuses is the service's fault, an engine that ends is n
   const ended = engineThat((finished) => finished(Object.assign(new Error("aborted"), { code: "ECONNRESET" })));
   const error = await t.throwsAsync(pulled(ended), { instanceOf: EngineError });
   t.is((error as EngineError).status, undefined);
+});
+
+test("a pull that is not heard of for two minutes has failed, by no fault of the service", async (t) => {
+  const clock = new VirtualClock();
+  const pull = t.throwsAsync(
+    pulled(
+      engineThat(() => {}),
+      clock,
+    ),
+    { instanceOf: EngineError },
+  );
+  for (let i = 0; i < 13; i++) {
+    await new Promise((resolve) => setImmediate(resolve));
+    await clock.advance(10_000);
+  }
+  t.regex((await pull)!.message, /nothing was heard of it for 120 s/);
 });

@@ -1,5 +1,5 @@
 // runtime/ with real processes: started, watched, adopted by a second agent, stopped, and nothing left.
-import { existsSync } from "node:fs";
+import { existsSync, rmSync, statSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -253,6 +253,21 @@ systemTest("what a task left running is gone before it starts again", async (t) 
   await (await runtime.start(task)).exited;
   await waitFor(() => !existsSync(`/proc/${stray}`), { what: "the stray child to be gone" });
   t.pass();
+});
+
+systemTest("a task's files are for root alone; what the task makes has the rights that it asks for", async (t) => {
+  const { agent, spec, directory, log } = await setUp(t);
+  const runtime = agent();
+  const made = join(directory, "made");
+  const task = spec({ command: sh(`umask; touch ${made}; exit 0`) });
+  await runtime.prepare(task);
+  await (await runtime.start(task)).exited;
+  const own = join(directory, task.id);
+  for (const name of ["pid", "exit", "log"]) t.is(statSync(join(own, name)).mode & 0o077, 0, name);
+  t.is(statSync(own).mode & 0o777, 0o700);
+  t.is(Number.parseInt((await log(task)).trim(), 8), process.umask());
+  t.is(statSync(made).mode & 0o777, 0o666 & ~process.umask());
+  rmSync(made);
 });
 
 systemTest("what is not among the tasks is removed, with its processes, files and namespace", async (t) => {

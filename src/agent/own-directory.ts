@@ -1,0 +1,20 @@
+// The data directory is for root alone: tasks' logs, credentials of registries and the cluster's state are in it.
+import { chmod, lstat, mkdir, realpath } from "node:fs/promises";
+import { PlatformError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+
+const OWNER_ONLY = 0o700;
+const OTHERS = 0o077;
+
+/** Makes it, or takes the rights of others off one that is there. Throws PlatformError when another user has it. */
+export async function ownDirectory(path: string, log: Log): Promise<void> {
+  await mkdir(path, { recursive: true, mode: OWNER_ONLY });
+  const real = await realpath(path); // an operator may have put a link there
+  const { uid, mode } = await lstat(real);
+  if (uid !== process.geteuid?.()) {
+    throw new PlatformError(`the data directory '${path}' belongs to user ${uid}`, `chown root:root ${real}`);
+  }
+  if ((mode & OTHERS) === 0) return;
+  await chmod(real, OWNER_ONLY);
+  log.warn("the data directory was open to other users, and is no more", { path });
+}

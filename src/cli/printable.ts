@@ -1,0 +1,17 @@
+// Text of tasks, labels and errors for a person's terminal, which would obey the control characters in it.
+
+/** C0 but for newlines, DEL and C1: ECMA-48. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const CONTROLS = /[\x00-\x09\x0b-\x1f\x7f-\x9f]/g;
+const REPLACEMENT = "\ufffd";
+
+/** With each control character replaced; a tab becomes a blank. Newlines stay. */
+export function printable(text: string): string {
+  return text.replace(CONTROLS, (character) => (character === "\t" ? " " : REPLACEMENT));
+}
+
+/** Indented; JSON itself escapes C0 alone. */
+export function printableJson(value: unknown): string {
+  const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return JSON.stringify(value, null, 2).replace(/[\x7f-\x9f]/g, escaped);
+}

@@ -1,0 +1,21 @@
+// The data directory is for its owner alone, whoever made it.
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "ava";
+import { ownDirectory } from "../../src/agent/own-directory.ts";
+import { silentLog } from "../../src/lib/log.ts";
+
+const modeOf = (path: string): number => statSync(path).mode & 0o777;
+
+test("a data directory that was open to others is no more, and one that is made never was", async (t) => {
+  const parent = mkdtempSync(join(tmpdir(), "overlayd-test-"));
+  t.teardown(() => rmSync(parent, { recursive: true }));
+  const open = join(parent, "open");
+  mkdirSync(open);
+  chmodSync(open, 0o755);
+  await ownDirectory(open, silentLog);
+  t.is(modeOf(open), 0o700);
+  await ownDirectory(join(parent, "made", "below"), silentLog);
+  t.is(modeOf(join(parent, "made", "below")), 0o700);
+});
