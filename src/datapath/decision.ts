@@ -38,6 +38,7 @@ export class Decision {
     this.#seconds = seconds;
     this.#passUnchanged(packet);
     const { source, destination } = packet;
+    if (isForMany(destination)) return Drop.Multicast;
     if (isNeverADestination(destination)) return Drop.BadDestination;
     const endpoint = this.#tables.endpoints.get(source);
     if (endpoint !== undefined) {
@@ -58,6 +59,7 @@ export class Decision {
     this.#passUnchanged(packet);
     this.vni = vni;
     const { source, destination } = packet;
+    if (isForMany(destination)) return Drop.Multicast;
     if (isNeverADestination(destination)) return Drop.BadDestination;
     const tables = this.#tables;
     const endpoint = tables.endpoints.get(source);
@@ -98,7 +100,8 @@ export class Decision {
   #fromEndpoint(packet: Packet, network: NetworkRow): Drop {
     const tables = this.#tables;
     const { destination } = packet;
-    if (isBroadcastOf(destination, network)) return Drop.BadDestination;
+    if (isLastOf(destination, network)) return Drop.Multicast;
+    if (destination === network.base) return Drop.BadDestination; // RFC 1122 section 3.3.6
     const vip = tables.vips.get(destination);
     if (vip !== undefined) return vip.vni === network.vni ? this.#balance(packet, vip) : Drop.NotAllowed;
     if (tables.inPool(destination) && destination !== network.gateway)
@@ -225,13 +228,18 @@ function targetPort(vip: VipRow, protocol: number, published: number): number {
   return protocol === 1 ? published : -1;
 }
 
-/** This network 0/8, loopback 127/8, multicast 224/4, reserved 240/4 and broadcast: RFC 6890, RFC 1112. */
-function isNeverADestination(ip: Ipv4): boolean {
-  const first = ip >>> 24;
-  return first === 0 || first === 127 || first >= 224;
+/** Multicast 224/4 and limited broadcast: RFC 1112, RFC 919. */
+function isForMany(ip: Ipv4): boolean {
+  return ip >>> 28 === 14 || ip === -1;
 }
 
-/** Of the network's own subnet: its first (RFC 1122 section 3.3.6) and last address. */
-function isBroadcastOf(ip: Ipv4, { base, mask }: NetworkRow): boolean {
-  return (ip & mask) === base && (ip === base || ip === (base | ~mask));
+/** This network 0/8, loopback 127/8 and reserved 240/4: RFC 6890. */
+function isNeverADestination(ip: Ipv4): boolean {
+  const first = ip >>> 24;
+  return first === 0 || first === 127 || first >= 240;
+}
+
+/** Of the network's own subnet: its last address is for all of it, RFC 919. */
+function isLastOf(ip: Ipv4, { base, mask }: NetworkRow): boolean {
+  return ip === (base | ~mask);
 }

@@ -47,6 +47,8 @@ export const Drop = {
   // A holder has taken its share.
   FlowShareTaken: 37,
   TooManyNewFlows: 38,
+  // To many at once, which the overlay does not carry.
+  Multicast: 39,
 } as const;
 export type Drop = (typeof Drop)[keyof typeof Drop];
 

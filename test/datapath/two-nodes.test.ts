@@ -114,13 +114,20 @@ const ROWS: Row[] = [
     packet: { source: "10.192.32.99", destination: "10.192.32.10" },
     drop: "spoofed-source",
   },
-  ...["127.0.0.1", "0.0.0.1", "224.0.0.251", "255.255.255.255", "10.192.47.255", "10.192.32.0"].map(
-    (destination): Row => ({
-      name: `an endpoint's packet to ${destination} is dropped`,
-      from: 0,
-      packet: { source: "10.192.32.10", destination, protocol: "udp" },
-      drop: "bad-destination",
-    }),
+  ...(
+    [
+      ["bad-destination", ["127.0.0.1", "0.0.0.1", "240.0.0.1", "10.192.32.0"]],
+      ["multicast", ["224.0.0.251", "239.255.255.250", "255.255.255.255", "10.192.47.255"]],
+    ] as const
+  ).flatMap(([drop, destinations]) =>
+    destinations.map(
+      (destination): Row => ({
+        name: `an endpoint's packet to ${destination} is dropped as ${drop}`,
+        from: 0,
+        packet: { source: "10.192.32.10", destination, protocol: "udp" },
+        drop,
+      }),
+    ),
   ),
   {
     name: "a VIP without tasks is no task",

@@ -150,7 +150,7 @@ engineTest("a task has the hostname, hosts, search domains and options that are 
   for (const [naming, expected] of [
     [
       { hostname: "db-1", hosts, resolver },
-      /search web\.overlay corp\.example\noptions rotate ndots:2\n[\s\S]*\n192\.0\.2\.7\tlegacy\n2001:db8::1\tsix\n[\s\S]*db-1\n$/,
+      /^search web\.overlay corp\.example\nnameserver 10\.192\.16\.1\noptions rotate ndots:2\n[\s\S]*\n192\.0\.2\.7\tlegacy\n2001:db8::1\tsix\n[\s\S]*db-1\n$/,
     ],
     // Without search domains it has none, not the machine's.
     [{ hostname: null, hosts: [], resolver: { ...resolver, search: [] } }, /^nameserver 10\.192\.16\.1\noptions/],
