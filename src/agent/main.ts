@@ -57,8 +57,21 @@ async function guarded(path: string, work: (config: Config) => Promise<void>): P
 
 async function runAgent(config: Config, newEpoch: boolean): Promise<void> {
   const log = createLog(config.log.level).with({ agent: config.node.name });
+  let signal: string | undefined;
+  let isStarting = true;
+  let tell: (reason: string) => void = () => {};
+  for (const name of ["SIGTERM", "SIGINT"]) {
+    process.once(name, () => {
+      if (isStarting) process.exit(EXIT_FAILED); // nothing is half done that the next start would not mend
+      signal ??= name;
+      tell(name);
+    });
+  }
   for (let isFirst = true; ; isFirst = false) {
-    const { promise: told, resolve: tell } = whenTold();
+    const whenTold = new Promise<string>((resolve) => {
+      tell = resolve;
+    });
+    isStarting = true;
     const agent: Agent = await startAgent({
       config,
       log,
@@ -66,23 +79,15 @@ async function runAgent(config: Config, newEpoch: boolean): Promise<void> {
       onLeave: () => tell(LEAVE),
       onFailure: (error) => fail(`the data path failed, nothing is carried: ${messageOf(error)}`, EXIT_FAILED),
     });
-    for (const name of ["SIGTERM", "SIGINT"]) process.once(name, () => tell(name));
-    const reason = await told;
+    isStarting = false;
+    const reason = await whenTold;
     if (reason === LEAVE) log.warn("leaves its cluster: ends its tasks, and removes links, rules, flows and snapshot");
     else log.info("stopping; links and flows stay for the next start", { reason });
     await agent.stop();
     if (reason !== LEAVE) process.exit(0);
     await leaveCluster(config, log);
+    if (signal !== undefined) process.exit(0);
   }
-}
-
-/** A signal's name, or LEAVE. */
-function whenTold(): { promise: Promise<string>; resolve: (reason: string) => void } {
-  let resolve: (reason: string) => void = () => {};
-  const promise = new Promise<string>((settle) => {
-    resolve = settle;
-  });
-  return { promise, resolve };
 }
 
 function fail(message: string, status: number): never {
