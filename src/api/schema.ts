@@ -9,7 +9,10 @@ import { list, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_NETWORKS, MAX_NODES, MAX_PORTS, 
 const Text = text(MAX_ARGUMENT);
 
 /** Of what a path names by its id alone. */
-export const ResourceId = z.string().regex(/^[0-9a-z]{25}$/, "not an id");
+export const ResourceId = z
+  .string()
+  .max(25, "not an id")
+  .regex(/^[0-9a-z]{25}$/, "not an id");
 
 export const CreateNetwork = z.strictObject({
   name: Text,
