@@ -4,7 +4,7 @@ import { release } from "node:os";
 import { join } from "node:path";
 import { flowFilesOf } from "../../src/agent/flow-file.ts";
 import type { FlowView, PeerView } from "../../src/api/schema.ts";
-import { Background, dig, waitFor } from "./command.ts";
+import { Background, dig, TRY_MS, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
 import { addressOf, namespaceOf, runningTasks, untilRunning } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
@@ -35,7 +35,7 @@ function inContainer(node: LabNode, argv: readonly string[]): Background {
 }
 
 async function answers(node: LabNode, host = "echo"): Promise<boolean> {
-  const { status } = await node.container("web", program("ask", "tcp", host, 7, 6));
+  const { status } = await node.container("web", program("ask", "tcp", host, 7, 6, TRY_MS));
   return status === 0;
 }
 
@@ -283,7 +283,7 @@ systemTest(
 
     t.is((await inTask(...program("ask", "tcp", onNode3, 7, 3))).status, 0);
     t.regex((await inTask(...dig("+short", "echo"))).stdout, /^10\./);
-    await waitFor(async () => (await inTask(...program("ask", "tcp", "echo", 7, 6))).status === 0, {
+    await waitFor(async () => (await inTask(...program("ask", "tcp", "echo", 7, 6, TRY_MS))).status === 0, {
       what: "the service to be balanced over the nodes that are left",
     });
     t.is((await lab().client.tryExec(program("ask", "tcp", node3!.address, 7000, 4))).status, 0);
@@ -293,7 +293,7 @@ systemTest(
 
     await node2!.stopAgent();
     await node2!.startAgent();
-    await waitFor(async () => (await inTask(...program("ask", "tcp", "echo", 7, 6))).status === 0, {
+    await waitFor(async () => (await inTask(...program("ask", "tcp", "echo", 7, 6, TRY_MS))).status === 0, {
       what: "the service to answer from the snapshot",
     });
     t.is(await toNode3.end("SIGTERM"), 0, toNode3.output);
