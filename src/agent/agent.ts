@@ -4,6 +4,7 @@ import { Session } from "../cluster/session.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { LocalAddresses } from "../links/local-addresses.ts";
 import { lockDevice } from "../linux/lock.ts";
 import { ForwardPolicy } from "../mesh/forward-policy.ts";
 import { Engine } from "../runtime/engine.ts";
@@ -29,7 +30,7 @@ import { type Sandbox, Sync } from "./sync.ts";
 import { TaskLogs } from "./task-log.ts";
 import { TaskStatuses } from "./task-statuses.ts";
 import { createRuntimes, Tasks } from "./tasks.ts";
-import { findUnderlayLink, hostAddresses } from "./underlay-link.ts";
+import { findUnderlayLink } from "./underlay-link.ts";
 
 /** Whether forwarded traffic passes is looked at so often. */
 const FORWARDING_MS = 30_000;
@@ -70,6 +71,8 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   const lock = lockDevice(device, log);
   stops.push(() => lock.release());
   const { address, overlayMtu } = await findUnderlayLink(node.address);
+  const localAddresses = new LocalAddresses({ log, clock, device });
+  stops.push(() => localAddresses.close());
   const mtu = config.vxlan.mtu ?? overlayMtu;
   await ownDirectory(config.dataDir, log);
   const isManager = config.cluster.listen !== undefined;
@@ -154,7 +157,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     managers: () => managers.addresses(),
     adoptsLinks,
     nodeId: () => session.nodeId,
-    hostAddresses: () => hostAddresses(device),
+    hostAddresses: () => localAddresses.addresses,
     sandboxes: async () => {
       const made = await madeSandboxes(session.state, taskSandboxes, runSandboxes);
       return new Map([...made, ...attachments.sandboxes()]);
@@ -216,6 +219,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   await session.start();
   stops.push(() => session.stop());
   links.watch();
+  localAddresses.watch(() => sync.addressesChanged());
   mesh.watch();
   watch.start();
   const backend = createBackend({

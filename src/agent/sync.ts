@@ -46,7 +46,7 @@ export interface SyncParts {
   /** Links and addresses of an agent before are there: names are answered before they are looked at. */
   adoptsLinks: boolean;
   nodeId(): string | undefined;
-  hostAddresses(): string[];
+  hostAddresses(): readonly string[];
   /** Network namespaces of this node's containers, by the id of their task or endpoint. */
   sandboxes(): Promise<ReadonlyMap<string, Sandbox>>;
   dataPath: { apply(rows: TableRows): Promise<void> };
@@ -121,6 +121,11 @@ export class Sync {
     return this.#linking.settled();
   }
 
+  /** The node's own addresses are others than before. */
+  addressesChanged(): void {
+    this.#forwarding.ask();
+  }
+
   /** Why an endpoint of this node could not be linked. */
   problemOf(address: string): string | undefined {
     return this.#problems.get(address);
@@ -141,7 +146,7 @@ export class Sync {
     dns.update(this.#state);
     const heldPorts = this.#heldPorts;
     const addresses = hostAddresses();
-    this.#parts.observed({ addresses });
+    this.#parts.observed({ addresses: [...addresses] });
     const isProvisional = this.#isProvisional;
     const managers = this.#parts.managers();
     const own = { nodeId, pool, mtu, meshOn, nodeServices, managers, heldPorts, hostAddresses: addresses };

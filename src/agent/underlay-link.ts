@@ -55,14 +55,3 @@ async function defaultRouteDevice(): Promise<string | undefined> {
   }[];
   return routes[0]?.dev;
 }
-
-/** IPv4 addresses of the node's own links, those of the overlay's device and loopback left out. */
-export function hostAddresses(overlayDevice: string): string[] {
-  return Object.entries(networkInterfaces()).flatMap(([name, addresses]) =>
-    name === overlayDevice
-      ? []
-      : (addresses ?? [])
-          .filter(({ family, internal }) => family === "IPv4" && !internal)
-          .map(({ address }) => address),
-  );
-}

@@ -1,21 +1,20 @@
 // The routing mesh in the kernel: one table, replaced in one transaction, looked after between changes.
-import type { HeldPort } from "../cluster/schema.ts";
+import type { HeldPort, Protocol } from "../cluster/schema.ts";
 import type { Clock } from "../lib/clock.ts";
-import { CommandError, run } from "../lib/command.ts";
-import { messageOf, PlatformError } from "../lib/errors.ts";
+import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { type Watch, watchOutput } from "../lib/watch-output.ts";
+import { conntrackDrops, endStaleTcpFlows, endUdpFlows } from "./conntrack.ts";
+import { timeoutRuleset } from "./conntrack-timeouts.ts";
 import { HeldPorts } from "./held-ports.ts";
-import { addDrops, type DropCounts, readKernelDrops } from "./kernel-drops.ts";
+import { KeptTable, nft } from "./kept-table.ts";
+import { addDrops, type DropCounts, KERNEL_DROPS } from "./kernel-drops.ts";
 import type { DesiredMesh, MeshPort } from "./mesh.ts";
 import { ruleset } from "./nftables.ts";
 
 interface Applied {
   desired: DesiredMesh;
   held: readonly HeldPort[];
-  text: string;
-  /** The table as the kernel lists it. */
-  listing: string | undefined;
 }
 
 export interface NftablesMeshOptions {
@@ -28,7 +27,9 @@ export interface NftablesMeshOptions {
 export class NftablesMesh {
   readonly #log: Log;
   readonly #clock: Clock;
-  readonly #table: string;
+  readonly #table: KeptTable;
+  /** Made once, and hardly ever again: connections lose their time-outs with it. */
+  readonly #timeouts: KeptTable;
   readonly #held = new HeldPorts();
   #applied: Applied | undefined;
   /** What runs now; the next waits for it. */
@@ -41,7 +42,8 @@ export class NftablesMesh {
   constructor({ log, clock, table = "overlayd" }: NftablesMeshOptions) {
     this.#log = log;
     this.#clock = clock;
-    this.#table = table;
+    this.#table = new KeptTable(table);
+    this.#timeouts = new KeptTable(`${table}_timeouts`);
   }
 
   /**
@@ -56,11 +58,6 @@ export class NftablesMesh {
     });
   }
 
-  /** Packets that the table has stopped since the agent started, and of its first table before, by reason. */
-  drops(): Promise<DropCounts> {
-    return this.#inTurn(async () => addDrops(this.#dropped, await readKernelDrops(this.#table)));
-  }
-
   /** From now on puts back at once what another program removes. */
   watch(): void {
     this.#watch = watchOutput({
@@ -68,7 +65,7 @@ export class NftablesMesh {
       clock: this.#clock,
       monitors: [["nft", "monitor"]],
       what: "rules of nftables",
-      isOurs: changesOf(this.#table),
+      isOurs: changesOf(this.#table.name),
       onChange: () => void this.#inTurn(() => this.#restore()),
     });
   }
@@ -82,8 +79,27 @@ export class NftablesMesh {
   remove(): Promise<void> {
     return this.#inTurn(async () => {
       this.#applied = undefined;
-      await nft(["-f", "-"], `add table ip ${this.#table}\ndelete table ip ${this.#table}\n`);
+      await this.#table.remove();
+      await this.#timeouts.remove();
     });
+  }
+
+  /**
+   * Packets that the table has stopped since the agent started, and its first table before, and those for which the kernel had
+   * no room in its tracking of connections; by reason.
+   */
+  drops(): Promise<DropCounts> {
+    return this.#inTurn(async () => ({
+      ...addDrops(this.#dropped, await this.#counted()),
+      ...(await conntrackDrops()),
+    }));
+  }
+
+  /** What the table that is in force has stopped, by the names that a person reads. */
+  async #counted(): Promise<DropCounts> {
+    const counters = await this.#table.counters();
+    const names = Object.values(KERNEL_DROPS);
+    return Object.fromEntries(names.map((name) => [name.replaceAll("_", "-"), counters.get(name) ?? 0]));
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -93,76 +109,52 @@ export class NftablesMesh {
   }
 
   async #put(desired: DesiredMesh, held: readonly HeldPort[]): Promise<void> {
-    const text = ruleset(this.#table, desired, held);
-    const known = this.#applied?.text === text ? this.#applied.listing : undefined;
-    if (known !== undefined && (await this.#listing()) === known) return;
-    this.#dropped = addDrops(this.#dropped, await readKernelDrops(this.#table));
-    await nft(["-f", "-"], text);
-    // Who came while somebody had taken the rules away met none of them.
-    const old = known === undefined ? this.#applied : undefined;
-    const before = udpEntrances(old?.desired.ports ?? [], old?.held ?? []);
-    // The same text makes the same listing; what is listed now may have been changed again already.
-    this.#applied = { desired, held, text, listing: known ?? (await this.#listing()) };
-    await this.#forgetFlows(differing(before, udpEntrances(desired.ports, held)));
+    await this.#timeouts.put(timeoutRuleset(this.#timeouts.name, desired.pool, desired.device));
+    const put = await this.#table.put(ruleset(this.#table.name, desired, held), async () => {
+      this.#dropped = addDrops(this.#dropped, await this.#counted());
+    });
+    if (put === "same") return;
+    // Flows that began while another process had taken the rules away met none of them.
+    const before = put === "changed" ? this.#applied : undefined;
+    this.#applied = { desired, held };
+    await this.#endFlows(before, this.#applied);
   }
 
   /** Never rejects: apply() is tried again. */
   async #restore(): Promise<void> {
     if (this.#applied === undefined) return;
-    const { desired, held, listing } = this.#applied;
+    const { desired, held } = this.#applied;
     try {
-      if ((await this.#listing()) === listing) return;
-      this.#log.warn("somebody changed overlayd's table in nftables: it is put back", {
-        reason: `table ip ${this.#table}`,
+      if ((await this.#table.isWhole()) && (await this.#timeouts.isWhole())) return;
+      this.#log.warn("another program changed overlayd's tables in nftables: they are put back", {
+        reason: `tables ip ${this.#table.name} and ${this.#timeouts.name}`,
       });
       await this.#put(desired, held);
     } catch (error) {
-      this.#log.error("the table in nftables cannot be put back yet", { reason: messageOf(error) });
-    }
-  }
-
-  /** undefined: there is no such table. */
-  async #listing(): Promise<string | undefined> {
-    try {
-      return await run(["nft", "--stateless", "list", "table", "ip", this.#table]);
-    } catch (error) {
-      if (error instanceof CommandError) return undefined;
-      throw error;
+      this.#log.error("the tables in nftables cannot be put back yet", { reason: messageOf(error) });
     }
   }
 
   /**
-   * A UDP client that sends without a pause keeps the translation, or the lack of one, that its first packet met.
-   * conntrack(8) ends that; without it the client has to pause for 30 seconds.
+   * A client that goes on from the same source port keeps the translation, or the lack of one, that its first packet met.
+   * conntrack(8) ends that; without it a UDP client has to pause, and a TCP client to wait for the end of the entry.
    */
-  async #forgetFlows(ports: ReadonlySet<number>): Promise<void> {
-    if (ports.size === 0) return;
+  async #endFlows(before: Applied | undefined, { desired, held }: Applied): Promise<void> {
+    const changed = (protocol: Protocol): Set<number> =>
+      differing(
+        entrances(protocol, before?.desired.ports ?? [], before?.held ?? []),
+        entrances(protocol, desired.ports, held),
+      );
+    const [udp, tcp] = [changed("udp"), changed("tcp")];
     try {
-      await forgetFlows(ports);
+      if (udp.size > 0) await endUdpFlows(udp);
+      if (tcp.size > 0) await endStaleTcpFlows(tcp, desired.ports, desired.pool);
     } catch (error) {
       if (this.#saidConntrack) return;
       this.#saidConntrack = true;
-      this.#log.warn("UDP clients that already send to a port notice a change of it only after a pause", {
+      this.#log.warn("clients that already use a port notice a change of it only after a pause", {
         reason: messageOf(error),
       });
-    }
-  }
-}
-
-/** Ends the UDP flows to these ports. `conntrack` stands in for the program in tests. */
-export async function forgetFlows(
-  ports: ReadonlySet<number>,
-  conntrack: typeof run = (argv) => run(["conntrack", ...argv]),
-): Promise<void> {
-  const listing = await conntrack(["-L", "-p", "udp"]);
-  const used = new Set([...listing.matchAll(/^udp .*? dport=(\d+)/gm)].map(([, port]) => Number(port)));
-  for (const port of ports) {
-    if (!used.has(port)) continue;
-    try {
-      await conntrack(["-D", "-p", "udp", "--dport", String(port)]);
-    } catch (error) {
-      // The flow has ended meanwhile.
-      if (!(error instanceof CommandError) || error.exitCode !== 1) throw error;
     }
   }
 }
@@ -181,13 +173,18 @@ export function changesOf(table: string): (line: string) => boolean {
   };
 }
 
-/** Where each published UDP port leads, in words that differ when that does. */
-export function udpEntrances(ports: readonly MeshPort[], held: readonly HeldPort[]): Map<number, string> {
-  const entrances = new Map<number, string>();
-  const add = (port: number, word: string) => entrances.set(port, `${entrances.get(port) ?? ""} ${word}`);
-  for (const { protocol, port, vip, address } of ports) if (protocol === "udp") add(port, `${address}>${vip}`);
-  for (const { protocol, port, address } of held) if (protocol === "udp") add(port, `not ${address}`);
-  return entrances;
+/** Where each published port of a protocol leads, in words that differ when that does. */
+export function entrances(
+  protocol: Protocol,
+  ports: readonly MeshPort[],
+  held: readonly HeldPort[],
+): Map<number, string> {
+  const words = new Map<number, string>();
+  const add = (port: number, word: string) => words.set(port, `${words.get(port) ?? ""} ${word}`);
+  for (const { port, vip, address } of ports.filter((other) => other.protocol === protocol))
+    add(port, `${address}>${vip}`);
+  for (const { port, address } of held.filter((other) => other.protocol === protocol)) add(port, `not ${address}`);
+  return words;
 }
 
 /** Ports that lead elsewhere than before. */
@@ -198,14 +195,4 @@ export function differing(before: ReadonlyMap<number, string>, after: ReadonlyMa
 /** Throws PlatformError where nft is missing or may not be used: without its guards no node is safe. */
 export async function checkNftables(): Promise<void> {
   await nft(["list", "tables"]);
-}
-
-async function nft(args: readonly string[], input = ""): Promise<string> {
-  try {
-    return await run(["nft", ...args], input);
-  } catch (error) {
-    if (!(error instanceof CommandError)) throw error;
-    const mend = /not permitted/.test(error.stderr) ? "run overlayd as root" : "nft list ruleset; modprobe nf_tables";
-    throw new PlatformError(`nftables refused: ${error.stderr.trim() || error.message}`, mend, { cause: error });
-  }
 }

@@ -14,6 +14,16 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
   const vxlan = `udp dport { ${vxlanPorts.join(", ")} }`;
   const pool = formatCidr(desired.pool);
   const tun = `"${device}"`;
+  const exceptions = [
+    // Or the gateways' own ports, such as DNS, would be taken away.
+    `ip daddr ${pool} return`,
+    "fib daddr type != local return",
+    ...PROTOCOLS.map((protocol) => `ip daddr . ${protocol} dport @${protocol}_held return`),
+  ];
+  const leading = (statement: string): string[] => [
+    ...PROTOCOLS.map((protocol) => `${statement} ip daddr . ${protocol} dport map @${protocol}_addresses`),
+    ...PROTOCOLS.map((protocol) => `${statement} ${protocol} dport map @${protocol}_ports`),
+  ];
   return [
     `add table ip ${name}`,
     `delete table ip ${name}`,
@@ -21,14 +31,10 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     ...Object.values(KERNEL_DROPS).map((counter) => `  counter ${counter} { }`),
     ...collection("set vips", "ipv4_addr", [...new Set(desired.ports.map(({ vip }) => vip))].toSorted()),
     ...PROTOCOLS.flatMap((protocol) => collections(protocol, desired.ports, held)),
-    ...chain("published", [
-      // Or the gateways' own ports, such as DNS, would be taken away.
-      `ip daddr ${pool} return`,
-      "fib daddr type != local return",
-      ...PROTOCOLS.map((protocol) => `ip daddr . ${protocol} dport @${protocol}_held return`),
-      ...PROTOCOLS.map((protocol) => `dnat to ip daddr . ${protocol} dport map @${protocol}_addresses`),
-      ...PROTOCOLS.map((protocol) => `dnat to ${protocol} dport map @${protocol}_ports`),
-    ]),
+    ...chain("published", [...exceptions, ...leading("dnat to")]),
+    // What conntrack finds no place for in its connection it does not translate either, and the node's own stack would answer it
+    // with a reset. It goes where its connection goes: the task answers as RFC 9293 section 3.10.7.4 has it.
+    ...chain("untracked", ["ct state != invalid return", ...exceptions, ...leading("ip daddr set")]),
     ...chain("raw", [
       "type filter hook prerouting priority raw; policy accept;",
       // Only the filter's redirection leads out of a container; what is left over on its link stops here.
@@ -59,6 +65,22 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     ...chain("input", [
       "type nat hook input priority 100; policy accept;",
       `iifname ${tun} ip saddr @vips ${drop("stray")}`,
+    ]),
+    ...chain("invalid", ["type filter hook prerouting priority mangle; policy accept;", "jump untracked"]),
+    ...chain("invalid_own", ["type route hook output priority mangle; policy accept;", "jump untracked"]),
+    ...chain("invalid_replies", [
+      "type filter hook input priority filter; policy accept;",
+      `iifname ${tun} ct state invalid ip saddr @vips ${drop("untranslated")}`,
+    ]),
+    ...chain("invalid_from_own", [
+      "type filter hook postrouting priority mangle; policy accept;",
+      ...(ingressAddress === null
+        ? []
+        : [`oifname ${tun} ct state invalid ip saddr 127.0.0.0/8 ip saddr set ${ingressAddress}`]),
+    ]),
+    ...chain("leaving", [
+      "type filter hook postrouting priority srcnat + 1; policy accept;",
+      `iifname ${tun} ip saddr ${pool} ip daddr != ${pool} ${drop("untranslated")}`,
     ]),
     ...chain("postrouting", [
       "type nat hook postrouting priority srcnat; policy accept;",

@@ -1,6 +1,6 @@
 // The routing mesh: a published port is answered on every node, and the task sees who asked.
-import { curl, waitFor } from "./command.ts";
-import { CLIENT_ADDRESS } from "./lab.ts";
+import { curl, TRY_MS, waitFor } from "./command.ts";
+import { CLIENT_ADDRESS, type LabNode } from "./lab.ts";
 import { networkOf, nodeView } from "./listings.ts";
 import { program, systemTest, useLab } from "./system-test.ts";
 
@@ -58,6 +58,32 @@ systemTest("a container reaches a published port on its gateway and on another n
     const { status, stderr } = await node1!.container("web", program("ask", "tcp", target, 7000, 4));
     t.is(status, 0, `${target}: ${stderr}`);
   }
+});
+
+systemTest("an address on lo is the node's own, from the moment it is there to the moment it goes", async (t) => {
+  const [node1] = lab().nodes;
+  const address = "198.51.100.77";
+  const connect = (
+    port: number,
+  ): string => `const s = require("net").connect(${port}, "${address}", () => process.exit(0));
+    s.on("error", () => process.exit(1)); setTimeout(() => process.exit(1), ${TRY_MS})`;
+  const asks = async (node: LabNode, port: number): Promise<boolean> =>
+    (await node.container("web", [process.execPath, "-e", connect(port)])).status === 0;
+  const warnings = async (): Promise<string> => {
+    const { stdout, stderr } = await node1!.tryExec(["overlayctl", "service", "ps", "on-lo"]);
+    return stdout + stderr;
+  };
+  t.false(await asks(node1!, 7000));
+  await node1!.exec(["ip", "address", "add", `${address}/32`, "dev", "lo"]);
+  await waitFor(() => asks(node1!, 7000), { what: "a container to be answered there" });
+  const published = ["service", "create", "--name", "on-lo", "--network", "web", "-p", `${address}:7100:7`];
+  const { stdout, stderr } = await node1!.tryExec(["overlayctl", ...published, "--", ...program("echo-server", 7)]);
+  t.notRegex(`${stdout}${stderr}`, /nobody answers/);
+  t.true(await asks(node1!, 7100));
+  t.notRegex(await warnings(), /nobody answers/);
+  await node1!.exec(["ip", "address", "del", `${address}/32`, "dev", "lo"]);
+  await waitFor(async () => /nobody answers/.test(await warnings()), { what: "nobody to answer there" });
+  await node1!.ctl("service", "rm", "on-lo");
 });
 
 systemTest("a large page arrives whole at a client outside", async (t) => {

@@ -3,48 +3,14 @@ import { spawn } from "node:child_process";
 import type { ExecutionContext } from "ava";
 import { cidr } from "../../src/lib/ip.ts";
 import { DEADLINE_MS, TRY_MS, tryRun, waitFor } from "./command.ts";
-import { type Driver, Kernel } from "./kernel.ts";
+import type { Kernel } from "./kernel.ts";
+import { DESIRED, setUpMesh, VIP } from "./mesh-kernel.ts";
 import { systemTest } from "./system-test.ts";
-
-const VIP = "10.192.0.7";
-const DESIRED = {
-  pool: cidr("10.192.0.0/10"),
-  device: "overlay0",
-  vethPrefix: "ovl",
-  vxlanPorts: [4789],
-  ingressAddress: "10.192.0.2",
-  internal: [],
-  ports: [{ protocol: "tcp", port: 9200, vip: VIP, address: null }],
-};
 
 /** Answers each connection with the client's address. */
 const SERVER = `require("net").createServer((s) => s.end(s.remoteAddress)).listen(9200, "0.0.0.0")`;
 
-async function setUp(t: ExecutionContext): Promise<{ kernel: Kernel; driver: Driver }> {
-  const kernel = await Kernel.create(t, "node", "client", "task");
-  const commands: [string, string][] = [
-    ["node", `ip link add under type veth peer name eth0 netns ${kernel.netns("client")}`],
-    ["node", `ip link add overlay0 type veth peer name eth0 netns ${kernel.netns("task")}`],
-    ["node", "ip addr add 192.0.2.11/24 dev under"],
-    ["node", "ip addr add 10.192.0.2/32 dev overlay0"],
-    ["node", "ip link set under up"],
-    ["node", "ip link set overlay0 up"],
-    ["node", "ip route add 10.192.0.0/10 dev overlay0 src 10.192.0.2"],
-    ["node", "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.overlay0.route_localnet=1"],
-    ["client", "ip addr add 192.0.2.100/24 dev eth0"],
-    ["client", "ip link set eth0 up"],
-    ["client", "ip route add 10.192.0.0/10 via 192.0.2.11"],
-    ["task", `ip addr add ${VIP}/10 dev eth0`],
-    ["task", "ip link set eth0 up"],
-    ["task", "ip route add default via 10.192.0.2"],
-  ];
-  for (const [name, command] of commands) await kernel.sh(name, command);
-  const [file, ...args] = kernel.in("task", process.execPath, "-e", SERVER);
-  const server = spawn(file!, args, { stdio: "ignore" });
-  t.teardown(() => server.kill("SIGKILL"));
-  await waitFor(async () => (await kernel.sh("task", "ss -ltn")).includes(":9200"), { what: "the server" });
-  return { kernel, driver: kernel.driver("node") };
-}
+const setUp = (t: ExecutionContext) => setUpMesh(t, SERVER);
 
 /** The address that the task sees; "" when there is no answer. */
 async function ask(kernel: Kernel, from: string, address: string): Promise<string> {

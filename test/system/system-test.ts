@@ -34,6 +34,7 @@ export function useLab(options: LabOptions, prepare?: (lab: Lab) => Promise<void
 export function program(
   name:
     | "echo-server"
+    | "half-closed"
     | "ask"
     | "talk"
     | "watch-name"

@@ -20,6 +20,7 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   "mesh.apply": mesh.apply.bind(mesh),
   "mesh.watch": mesh.watch.bind(mesh),
   "mesh.remove": mesh.remove.bind(mesh),
+  "mesh.drops": mesh.drops.bind(mesh),
 };
 
 for await (const line of createInterface({ input: process.stdin })) {
