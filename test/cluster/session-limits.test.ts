@@ -32,6 +32,7 @@ async function serve(timeoutMs: number) {
   const open = async (): Promise<Socket> => {
     const socket = connect(server.port, "127.0.0.1");
     await once(socket, "connect");
+    socket.on("error", () => {}); // the server may end it at any time
     return socket;
   };
   return { cluster, server, open, address: `127.0.0.1:${server.port}` };
