@@ -1,4 +1,5 @@
 // A snapshot of the cluster, as one node's entrance for clients from outside needs it.
+import { networkInterfaces } from "node:os";
 import type { PublishedPort, State } from "../cluster/schema.ts";
 import { cidr } from "../lib/ip.ts";
 import { VETH_PREFIX } from "../links/desired.ts";
@@ -10,10 +11,18 @@ export interface MeshFacts {
   pool: string;
   /** Whether this node answers published ports. */
   meshOn: boolean;
+  /** On `lo`, besides 127.0.0.0/8. */
+  loopbackAddresses: readonly string[];
+}
+
+/** Those of this node's `lo` that other machines may know it by. */
+export function loopbackAddresses(): string[] {
+  const found = (networkInterfaces().lo ?? []).filter(({ family }) => family === "IPv4").map(({ address }) => address);
+  return found.filter((address) => !address.startsWith("127."));
 }
 
 export function compileMesh(state: State, facts: MeshFacts): DesiredMesh {
-  const { nodeId, device, pool, meshOn } = facts;
+  const { nodeId, device, pool, meshOn, loopbackAddresses } = facts;
   const networks = [...state.networks.values()];
   return {
     pool: cidr(pool),
@@ -22,11 +31,11 @@ export function compileMesh(state: State, facts: MeshFacts): DesiredMesh {
     vxlanPorts: [...new Set([...state.nodes.values()].map(({ vxlanPort }) => vxlanPort))].sort((a, b) => a - b),
     ingressAddress: state.nodes.get(nodeId)?.ingressAddress ?? null,
     internal: networks.filter(({ internal }) => internal).map(({ subnet }) => cidr(subnet)),
-    ports: meshOn ? portsOf(state, nodeId) : [],
+    ports: meshOn ? portsOf(state, nodeId, loopbackAddresses) : [],
   };
 }
 
-function portsOf(state: State, nodeId: string): MeshPort[] {
+function portsOf(state: State, nodeId: string, loopbackAddresses: readonly string[]): MeshPort[] {
   const hosted = new Set(
     [...state.tasks.values()]
       .filter((task) => task.nodeId === nodeId && state.statuses.get(task.id)?.state === "running")
@@ -39,7 +48,8 @@ function portsOf(state: State, nodeId: string): MeshPort[] {
     };
     return ports.flatMap(({ protocol, published, mode, address }) => {
       const vip = vipOf(mode);
-      return vip === null ? [] : [{ protocol, port: published, vip, address }];
+      const onEveryLink = address === null || loopbackAddresses.includes(address);
+      return vip === null ? [] : [{ protocol, port: published, vip, address, onEveryLink }];
     });
   });
 }

@@ -11,7 +11,7 @@ import type { Problems } from "../links/links.ts";
 import type { DesiredMesh } from "../mesh/mesh.ts";
 import type { DesiredTask } from "../runtime/supervisor.ts";
 import type { SessionAddress } from "./compile-denied.ts";
-import { compileMesh } from "./compile-mesh.ts";
+import { compileMesh, loopbackAddresses } from "./compile-mesh.ts";
 import { compileTables } from "./compile-tables.ts";
 import { containerNaming, hostnameOf, type NodeNaming } from "./container-naming.ts";
 import { Latest } from "./latest.ts";
@@ -181,7 +181,7 @@ export class Sync {
     if (state === undefined || nodeId === undefined) return;
     this.#parts.tasks.apply(tasksOf(state, nodeId, this.#parts.naming()));
     if (this.#isHeard) this.#parts.tasks.removeOthers();
-    const facts = { nodeId, device, pool, meshOn };
+    const facts = { nodeId, device, pool, meshOn, loopbackAddresses: loopbackAddresses() };
     this.#leavePorts(await this.#parts.mesh.apply(compileMesh(state, facts)));
     await this.#linking.settled();
     await this.#forwarding.settled();

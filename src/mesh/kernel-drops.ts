@@ -6,6 +6,8 @@ export const KERNEL_DROPS = {
   leftover: "container_leftover",
   /** From outside with a source of the pool. */
   forged: "forged_pool_source",
+  /** From another link to an address of the pool, or to one that is published on its own link only. */
+  routed: "routed_from_outside",
   /** From a network without a way out, to the outside. */
   internal: "internal_way_out",
   /** A reply that would begin a connection of its own. */

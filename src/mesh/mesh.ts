@@ -10,6 +10,8 @@ export interface MeshPort {
   readonly vip: string;
   /** Of this node, on which it answers; null: all. */
   readonly address: string | null;
+  /** Whether links may be asked for it that do not have that address: it is on `lo`, or all are meant. */
+  readonly onEveryLink: boolean;
 }
 
 export interface DesiredMesh {

@@ -41,6 +41,13 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
       `iifname "${vethPrefix}*" ${drop("leftover")}`,
       // Overlay addresses come out of the TUN, or from the node itself.
       `iifname != { "lo", ${tun} } ip saddr ${pool} ${drop("forged")}`,
+      // No host of the LAN has business with them: it could route them here, past what a port is published for.
+      `iifname != { "lo", ${tun} } ip daddr ${pool} ${drop("routed")}`,
+      // Such a host could also route an address of another link here, or 127.0.0.1, and reach what is published there only.
+      ...PROTOCOLS.map(
+        (protocol) =>
+          `iifname != { "lo", ${tun} } ip daddr . ${protocol} dport @${protocol}_bound fib daddr . iif type != local ${drop("routed")}`,
+      ),
       ...(internal.length === 0
         ? []
         : [
@@ -97,6 +104,9 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
 function collections(protocol: Protocol, ports: readonly MeshPort[], held: readonly HeldPort[]): string[] {
   const own = ports.filter((port) => port.protocol === protocol && !isHeld(port, held)).sort((a, b) => a.port - b.port);
   const partlyHeld = held.filter((port) => port.protocol === protocol && port.address !== EVERY_ADDRESS);
+  const isHeldThere = (port: MeshPort): boolean =>
+    partlyHeld.some((other) => other.port === port.port && other.address === port.address);
+  const bound = own.filter((port) => port.address !== null && !port.onEveryLink && !isHeldThere(port));
   return [
     ...collection(
       `map ${protocol}_ports`,
@@ -112,6 +122,11 @@ function collections(protocol: Protocol, ports: readonly MeshPort[], held: reado
       `set ${protocol}_held`,
       "ipv4_addr . inet_service",
       partlyHeld.map(({ port, address }) => `${address} . ${port}`),
+    ),
+    ...collection(
+      `set ${protocol}_bound`,
+      "ipv4_addr . inet_service",
+      bound.map(({ port, address }) => `${address} . ${port}`),
     ),
   ];
 }

@@ -10,6 +10,7 @@ const port = (number: number, address: string | null = null): MeshPort => ({
   port: number,
   vip: "10.192.0.9",
   address,
+  onEveryLink: false,
 });
 
 const tcp = (address: string, port: number): Listener => ({ protocol: "tcp", address, port });

@@ -6,7 +6,7 @@ import { ruleset } from "../../src/mesh/nftables.ts";
 import { changesOf, differing, entrances } from "../../src/mesh/nftables-mesh.ts";
 
 function port(protocol: MeshPort["protocol"], number: number, vip: string, address: string | null = null): MeshPort {
-  return { protocol, port: number, vip, address };
+  return { protocol, port: number, vip, address, onEveryLink: false };
 }
 
 const DESIRED: DesiredMesh = {
@@ -39,6 +39,12 @@ const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected
     'iifname "overlay0" ip saddr { 10.192.48.0/20, 10.192.64.0/20 } ip daddr != 10.192.0.0/10 counter name internal_way_out drop',
     true,
   ],
+  [
+    "an overlay address from another link is dropped",
+    {},
+    'iifname != { "lo", "overlay0" } ip daddr 10.192.0.0/10 counter name routed_from_outside drop',
+    true,
+  ],
   ["what a container's link leaves over is dropped", {}, 'iifname "ovl*" counter name container_leftover drop', true],
   ["a forged overlay source is dropped", {}, "ip saddr 10.192.0.0/10 counter name forged_pool_source drop", true],
   [
@@ -60,7 +66,7 @@ const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected
 test("whatever stops here is counted, with its reason", (t) => {
   const text = ruleset("overlayd", { ...DESIRED, internal: [cidr("10.192.48.0/20")] }, []);
   const drops = text.match(/.* drop$/gm) ?? [];
-  t.is(drops.length, 7);
+  t.is(drops.length, 10);
   for (const rule of drops) t.regex(rule, / counter name [a-z_]+ drop$/);
 });
 
@@ -74,6 +80,18 @@ test("a port on one address is in a map of its own", (t) => {
   const text = ruleset("overlayd", { ...DESIRED, ports: [port("tcp", 80, "10.192.0.9", "192.0.2.11")] }, []);
   t.regex(text, /map tcp_addresses \{\s+type [^\n]+\s+elements = \{ 192\.0\.2\.11 \. 80 : 10\.192\.0\.9 \}/);
   t.regex(text, /map tcp_ports \{\s+type [^\n]+\s+\}/);
+});
+
+test("a port on one address is for the link that has it, unless the address is on lo or a process has the port", (t) => {
+  const ports = [
+    port("tcp", 80, "10.192.0.9", "192.0.2.11"),
+    port("tcp", 81, "10.192.0.9", "127.0.0.1"),
+    { ...port("tcp", 82, "10.192.0.9", "198.51.100.7"), onEveryLink: true },
+    port("tcp", 83, "10.192.0.9", "192.0.2.11"),
+  ];
+  const held = [{ port: 83, protocol: "tcp" as const, address: "192.0.2.11" }];
+  const text = ruleset("overlayd", { ...DESIRED, ports }, held);
+  t.regex(text, /set tcp_bound \{[^}]+elements = \{ 192\.0\.2\.11 \. 80, 127\.0\.0\.1 \. 81 \}/);
 });
 
 test("a port that a process has everywhere is left out, one that it has on an address is excepted there", (t) => {

@@ -1,5 +1,5 @@
 // What must not pass: between networks, out of an internal network, and to what is the node's alone.
-import type { StatsView } from "../../src/api/schema.ts";
+import type { ServiceView, StatsView } from "../../src/api/schema.ts";
 import { frame } from "../fakes/frames.ts";
 import { ipPacket, SYN } from "../fakes/ip-packets.ts";
 import { Background, curlBriefly, dig, IN_VAIN_MS, ping, pingInVain, TRY_MS, waitFor } from "./command.ts";
@@ -203,6 +203,38 @@ systemTest("a packet with a source that is not the container's own goes nowhere"
     t.not((await inTask(...pingInVain((await vipOf(node1!, "red"))!, "-I", spoofed))).status, 0, spoofed);
     await inTask("ip", "address", "del", `${spoofed}/32`, "dev", "lo");
   }
+});
+
+systemTest("a host of the LAN reaches nothing of the overlay by routing its addresses to a node", async (t) => {
+  const [node1] = lab().nodes;
+  const { client } = lab();
+  await node1!.ctl(
+    ...[
+      "service",
+      "create",
+      "--name",
+      "own",
+      "-p",
+      "127.0.0.1:7070:7",
+      "-p",
+      "7071:7",
+      "--",
+      ...program("echo-server", 7),
+    ],
+  );
+  const [service] = await node1!.ctlJson<ServiceView[]>("service", "inspect", "own");
+  await client.exec(["ip", "route", "add", "10.192.0.0/10", "via", node1!.address]);
+  t.is((await client.tryExec(program("ask", "tcp", node1!.address, 7071, 1))).status, 0);
+  t.is((await node1!.tryExec(program("ask", "tcp", "127.0.0.1", 7070, 1))).status, 0);
+  const before = (await dropsOf(node1!))["routed-from-outside"]!;
+  const { gateway } = await networkOf(node1!, "red");
+  const [task] = (await runningTasks(node1!, "own")).map(addressOf);
+  for (const port of [7070, 7071])
+    t.not((await client.tryExec(program("ask", "tcp", service!.meshVip!, port, 1), { timeoutMs: 3000 })).status, 0);
+  t.not((await client.tryExec(program("ask", "tcp", task!, 7, 1), { timeoutMs: 3000 })).status, 0);
+  t.not((await client.tryExec(["ping", "-c1", "-W1", gateway])).status, 0);
+  t.not((await client.tryExec(["dig", "+time=1", "+tries=1", `@${gateway}`, "red"])).status, 0);
+  t.true((await dropsOf(node1!))["routed-from-outside"]! > before, "it did not come that far");
 });
 
 systemTest("a connection into another network is counted as not allowed", async (t) => {

@@ -14,7 +14,7 @@ export const DESIRED = {
   vxlanPorts: [4789],
   ingressAddress: "10.192.0.2",
   internal: [],
-  ports: [{ protocol: "tcp", port: 9200, vip: VIP, address: null }],
+  ports: [{ protocol: "tcp", port: 9200, vip: VIP, address: null, onEveryLink: true }],
 };
 
 /** `server` is the task's program, for `node -e`: it listens on TCP port 9200. */

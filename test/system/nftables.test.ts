@@ -7,14 +7,16 @@ import type { Kernel } from "./kernel.ts";
 import { DESIRED, setUpMesh, VIP } from "./mesh-kernel.ts";
 import { systemTest } from "./system-test.ts";
 
+/** What is to be dropped is waited for so long. */
+const REFUSED_MS = 2000;
 /** Answers each connection with the client's address. */
 const SERVER = `require("net").createServer((s) => s.end(s.remoteAddress)).listen(9200, "0.0.0.0")`;
 
 const setUp = (t: ExecutionContext) => setUpMesh(t, SERVER);
 
 /** The address that the task sees; "" when there is no answer. */
-async function ask(kernel: Kernel, from: string, address: string): Promise<string> {
-  const script = `const s = require("net").connect(9200, "${address}"); s.setTimeout(${TRY_MS}, () => s.destroy());
+async function ask(kernel: Kernel, from: string, address: string, tryMs = TRY_MS): Promise<string> {
+  const script = `const s = require("net").connect(9200, "${address}"); s.setTimeout(${tryMs}, () => s.destroy());
     s.on("error", () => {}); s.pipe(process.stdout)`;
   return (await tryRun(kernel.in(from, process.execPath, "-e", script))).stdout;
 }
@@ -46,6 +48,59 @@ systemTest("an overlay source from the underlay is dropped", async (t) => {
   await kernel.exec("client", process.execPath, "-e", script);
   t.is(await seen(), 1);
 });
+
+systemTest("a host of the LAN that routes addresses of the overlay to the node reaches none of them", async (t) => {
+  const { kernel, driver } = await setUp(t);
+  t.is(await ask(kernel, "client", VIP), "192.0.2.100", "without the table it passes");
+  await driver.call("mesh.apply", DESIRED);
+  t.is(await ask(kernel, "client", VIP, REFUSED_MS), "");
+  t.is(await ask(kernel, "client", "192.0.2.11"), "192.0.2.100");
+});
+
+systemTest(
+  "a port on one address is not reached through another link, whatever a host of the LAN routes there",
+  async (t) => {
+    const { kernel, driver } = await setUp(t);
+    const [inner, virtual] = ["198.18.0.1", "198.18.7.7"];
+    for (const [name, command] of [
+      ["node", "ip link add inner type veth peer name outer"],
+      ["node", `ip addr add ${inner}/24 dev inner`],
+      ["node", `ip addr add ${virtual}/32 dev lo`],
+      ["node", "ip link set inner up"],
+      ["node", "ip link set outer up"],
+      ["node", "sysctl -qw net.ipv4.conf.all.route_localnet=1"], // as a Kubernetes node may have it
+      ["client", `ip route add ${inner} via 192.0.2.11`],
+      ["client", `ip route add ${virtual} via 192.0.2.11`],
+      ["client", "sysctl -qw net.ipv4.conf.all.route_localnet=1"],
+      ["client", "ip link set lo up"],
+      ["client", "ip route del local 127.0.0.0/8 dev lo table local"],
+      ["client", "ip route del local 127.0.0.1 dev lo table local"],
+      ["client", "ip route add 127.0.0.1 via 192.0.2.11 src 192.0.2.100"],
+    ] as const)
+      await kernel.sh(name, command);
+    const everywhere = { protocol: "tcp", port: 9200, vip: VIP, address: null, onEveryLink: true };
+    const published = (...ports: object[]) => driver.call("mesh.apply", { ...DESIRED, ports });
+    await kernel.sh("task", "nft add table ip seen");
+    await kernel.exec("task", "nft", "add chain ip seen in { type filter hook prerouting priority raw; }");
+    await kernel.exec("task", "nft", "add rule ip seen in tcp dport 9200 counter");
+    const seen = async () => Number(/packets (\d+)/.exec(await kernel.sh("task", "nft list table ip seen"))?.[1]);
+    /** Whether anything of it comes as far as the task, answered or not. */
+    const reaches = async (address: string) => {
+      const before = await seen();
+      await ask(kernel, "client", address, REFUSED_MS);
+      return (await seen()) > before;
+    };
+    await published(everywhere);
+    for (const address of [inner, virtual, "127.0.0.1"])
+      t.true(await reaches(address), `${address}, when on all addresses`);
+    const on = (address: string, onEveryLink: boolean) => ({ ...everywhere, address, onEveryLink });
+    await published(on(inner, false), on("127.0.0.1", false), on(virtual, true));
+    for (const address of [inner, "127.0.0.1"]) t.false(await reaches(address), address);
+    t.is(await ask(kernel, "client", virtual), "192.0.2.100", "an address of lo is no link's own");
+    t.is(await ask(kernel, "node", inner), inner);
+    t.is(await ask(kernel, "node", "127.0.0.1"), "10.192.0.2");
+  },
+);
 
 systemTest("the same again leaves the table alone; a table that was flushed comes back", async (t) => {
   const { kernel, driver } = await setUp(t);
