@@ -10,7 +10,7 @@ import type { MeshPort } from "../../src/mesh/mesh.ts";
 const POOL = cidr("10.192.0.0/10");
 
 function port(protocol: MeshPort["protocol"], number: number, vip: string, address: string | null = null): MeshPort {
-  return { protocol, port: number, vip, address };
+  return { protocol, port: number, vip, address, onEveryLink: address === null };
 }
 
 test("a flow that ends while flows are ended does not keep the others", async (t) => {
