@@ -10,7 +10,6 @@ import { cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { Links } from "../links/links.ts";
 import { raiseDescriptorLimit } from "../linux/descriptor-limit.ts";
-import { mtuOf } from "../linux/interfaces.ts";
 import { checkNftables, NftablesMesh } from "../mesh/nftables-mesh.ts";
 import type { Config } from "./config.ts";
 import { DataPath } from "./datapath.ts";
@@ -48,8 +47,8 @@ export interface CarriersOptions {
 }
 
 /**
- * Where the TUN is there from before, no process is waited for: what the machine must have was there then, and check()
- * looks again. Throws PlatformError when the machine lacks something.
+ * Where the TUN is there from before, no process but the one that looks at it is waited for: what the machine must have was
+ * there then, and check() looks again. Throws PlatformError when the machine lacks something.
  */
 export async function startCarriers(options: CarriersOptions): Promise<Carriers> {
   const { config, log, stops, mtu } = options;
@@ -59,7 +58,7 @@ export async function startCarriers(options: CarriersOptions): Promise<Carriers>
     await checkNftables();
     await links.prepare(cidr(config.pool), mtu);
   };
-  const adoptsLinks = mtuOf(config.device) !== undefined;
+  const adoptsLinks = await links.isAdoptable();
   if (!adoptsLinks) await prepare();
   const dataPath = await startDataPath(options).catch(async (error: unknown) => {
     if (adoptsLinks) await prepare(); // it says better what is wrong with the device

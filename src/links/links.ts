@@ -8,7 +8,7 @@ import { type DesiredEndpoint, type DesiredLinks, noLinks, vethName } from "./de
 import { diff, diffDevice, firstOf, type Plan, type Step } from "./diff.ts";
 import { ipBatch, ipBatchApart, platformError, type Refusal, tcBatch } from "./iproute.ts";
 import { checkPlatform, checkPool, checkTrafficControl } from "./platform.ts";
-import { type ActualLinks, type Link, readLinks } from "./read.ts";
+import { type ActualLinks, type Link, readDevice, readLinks } from "./read.ts";
 import { removeLinks } from "./remove.ts";
 import { moveReversePathFilter, writeSysctl } from "./sysctl.ts";
 import { watchLinks } from "./watch.ts";
@@ -41,6 +41,12 @@ export class Links {
     this.#log = log;
     this.#clock = clock;
     this.#device = device;
+  }
+
+  /** Whether a TUN is there from before that no user has been able to open. One process: what follows can do without. */
+  async isAdoptable(): Promise<boolean> {
+    const device = await readDevice(this.#device);
+    return device?.adoptable === true && device.hasOwner;
   }
 
   /** Checks the machine, and makes or adopts the TUN. Throws PlatformError. */

@@ -43,6 +43,12 @@ export interface ActualLinks {
   containers: Map<string, Container | null>;
 }
 
+/** The TUN as it is; undefined when there is no link of that name. */
+export async function readDevice(device: string): Promise<Link | undefined> {
+  const [addr] = await ipQuery(null, ["addr show"]);
+  return readAddresses(addr as AddrJson[]).links.get(device);
+}
+
 /** Looks also into the containers of those endpoints for which `inside`, given the host end that they have, says so. */
 export async function readLinks(
   desired: DesiredLinks,
