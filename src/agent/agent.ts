@@ -157,7 +157,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     managers: () => managers.addresses(),
     adoptsLinks,
     nodeId: () => session.nodeId,
-    hostAddresses: () => localAddresses.addresses,
+    hostAddresses: () => localAddresses.all,
     sandboxes: async () => {
       const made = await madeSandboxes(session.state, taskSandboxes, runSandboxes);
       return new Map([...made, ...attachments.sandboxes()]);

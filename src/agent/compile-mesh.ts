@@ -1,5 +1,4 @@
 // A snapshot of the cluster, as one node's entrance for clients from outside needs it.
-import { networkInterfaces } from "node:os";
 import type { PublishedPort, State } from "../cluster/schema.ts";
 import { cidr } from "../lib/ip.ts";
 import { VETH_PREFIX } from "../links/desired.ts";
@@ -13,12 +12,6 @@ export interface MeshFacts {
   meshOn: boolean;
   /** On `lo`, besides 127.0.0.0/8. */
   loopbackAddresses: readonly string[];
-}
-
-/** Those of this node's `lo` that other machines may know it by. */
-export function loopbackAddresses(): string[] {
-  const found = (networkInterfaces().lo ?? []).filter(({ family }) => family === "IPv4").map(({ address }) => address);
-  return found.filter((address) => !address.startsWith("127."));
 }
 
 export function compileMesh(state: State, facts: MeshFacts): DesiredMesh {

@@ -8,10 +8,11 @@ import { cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import type { DesiredEndpoint, DesiredLinks } from "../links/desired.ts";
 import type { Problems } from "../links/links.ts";
+import type { LocalAddress } from "../links/local-addresses.ts";
 import type { DesiredMesh } from "../mesh/mesh.ts";
 import type { DesiredTask } from "../runtime/supervisor.ts";
 import type { SessionAddress } from "./compile-denied.ts";
-import { compileMesh, loopbackAddresses } from "./compile-mesh.ts";
+import { compileMesh } from "./compile-mesh.ts";
 import { compileTables } from "./compile-tables.ts";
 import { containerNaming, hostnameOf, type NodeNaming } from "./container-naming.ts";
 import { Latest } from "./latest.ts";
@@ -46,13 +47,13 @@ export interface SyncParts {
   /** Links and addresses of an agent before are there: names are answered before they are looked at. */
   adoptsLinks: boolean;
   nodeId(): string | undefined;
-  hostAddresses(): readonly string[];
+  hostAddresses(): readonly LocalAddress[];
   /** Network namespaces of this node's containers, by the id of their task or endpoint. */
   sandboxes(): Promise<ReadonlyMap<string, Sandbox>>;
   dataPath: { apply(rows: TableRows): Promise<void> };
   links: { apply(desired: DesiredLinks): Promise<Problems> };
   /** Answers which ports are left to processes of the node. */
-  mesh: { apply(desired: DesiredMesh): Promise<HeldPort[]> };
+  mesh: { apply(desired: DesiredMesh): Promise<HeldPort[]>; isThere(): Promise<boolean> };
   dns: { update(state: State): void; listen(addresses: readonly string[]): Promise<void> };
   /** As of now: the node's own resolv.conf may change. */
   naming(): NodeNaming;
@@ -90,6 +91,7 @@ export class Sync {
     this.#unheard = parts.clock.after(UNHEARD_MS, () => {
       this.#isProvisional = false;
       this.#forwarding.ask();
+      if (this.#hasBegun) this.#rest.ask();
     });
   }
 
@@ -124,6 +126,7 @@ export class Sync {
   /** The node's own addresses are others than before. */
   addressesChanged(): void {
     this.#forwarding.ask();
+    if (this.#hasBegun) this.#rest.ask();
   }
 
   /** Why an endpoint of this node could not be linked. */
@@ -145,8 +148,8 @@ export class Sync {
     if (this.#state === undefined || nodeId === undefined) return;
     dns.update(this.#state);
     const heldPorts = this.#heldPorts;
-    const addresses = hostAddresses();
-    this.#parts.observed({ addresses: [...addresses] });
+    const addresses = hostAddresses().map(({ address }) => address);
+    this.#parts.observed({ addresses });
     const isProvisional = this.#isProvisional;
     const managers = this.#parts.managers();
     const own = { nodeId, pool, mtu, meshOn, nodeServices, managers, heldPorts, hostAddresses: addresses };
@@ -175,14 +178,16 @@ export class Sync {
 
   /** Tasks, whom a mesh that fails does not keep from starting, and the mesh; then all of it is in force. */
   async #setUp(): Promise<void> {
-    const { device, pool, meshOn } = this.#parts;
+    const { device, pool, meshOn, hostAddresses, mesh } = this.#parts;
     const nodeId = this.#parts.nodeId();
     const state = this.#state;
     if (state === undefined || nodeId === undefined) return;
     this.#parts.tasks.apply(tasksOf(state, nodeId, this.#parts.naming()));
     if (this.#isHeard) this.#parts.tasks.removeOthers();
-    const facts = { nodeId, device, pool, meshOn, loopbackAddresses: loopbackAddresses() };
-    this.#leavePorts(await this.#parts.mesh.apply(compileMesh(state, facts)));
+    const onLoopback = hostAddresses().filter((own) => own.onLoopback);
+    const facts = { nodeId, device, pool, meshOn, loopbackAddresses: onLoopback.map(({ address }) => address) };
+    // A snapshot from disk may lack the port that was published last: the table of the agent before has it.
+    if (!this.#isProvisional || !(await mesh.isThere())) this.#leavePorts(await mesh.apply(compileMesh(state, facts)));
     await this.#linking.settled();
     await this.#forwarding.settled();
     this.#parts.applied(state.revision);

@@ -1,6 +1,7 @@
 // The IPv4 addresses that the kernel takes for this node's own, as its table `local` has them: of links, of `lo`, whether a cable
 // is plugged in or not, from the moment that they are there to the moment that they go.
 import { networkInterfaces } from "node:os";
+import { isDeepStrictEqual } from "node:util";
 import type { Clock } from "../lib/clock.ts";
 import { run } from "../lib/command.ts";
 import { messageOf } from "../lib/errors.ts";
@@ -23,22 +24,33 @@ interface RouteJson {
   dev?: string;
 }
 
+export interface LocalAddress {
+  address: string;
+  /** Whether it is on `lo`, and so no link's own. */
+  onLoopback: boolean;
+}
+
 export class LocalAddresses {
   readonly #options: LocalAddressesOptions;
-  #addresses: readonly string[];
+  #all: readonly LocalAddress[];
   #watch: Watch | undefined;
 
   /** Begins with those of the links that run: watch() reads the kernel's table, which takes a process. */
   constructor(options: LocalAddressesOptions) {
     this.#options = options;
-    const links = Object.entries(networkInterfaces()).filter(([name]) => name !== options.device);
-    const all = links.flatMap(([, addresses = []]) => addresses.filter(({ family }) => family === "IPv4"));
-    this.#addresses = unique(all.map(({ address }) => address));
+    const links = Object.entries(networkInterfaces());
+    const found = links.flatMap(([label, addresses = []]) =>
+      // An address may have a label of its own, as eth0:1.
+      addresses
+        .filter(({ family }) => family === "IPv4")
+        .map(({ address }) => ({ address, device: label.split(":")[0]! })),
+    );
+    this.#all = ownOf(found, options.device);
   }
 
-  /** As last read, each once. */
-  get addresses(): readonly string[] {
-    return this.#addresses;
+  /** As last read, each once, in order. */
+  get all(): readonly LocalAddress[] {
+    return this.#all;
   }
 
   /** From now on they are the kernel's, and `onChange` is called whenever they have changed. */
@@ -70,19 +82,25 @@ export class LocalAddresses {
   /** Whether they are others than before. */
   async #read(): Promise<boolean> {
     const listing = await run(["ip", "-4", "-json", "route", "show", "table", "local", "type", "local"]);
-    const addresses = localAddressesIn(listing, this.#options.device);
-    const isNew = addresses.join() !== this.#addresses.join();
-    this.#addresses = addresses;
-    return isNew;
+    const before = this.#all;
+    this.#all = localAddressesIn(listing, this.#options.device);
+    return !isDeepStrictEqual(before, this.#all);
   }
 }
 
-/** Those of a listing of `ip -json route`. Loopback's 127/8 and other whole prefixes are no addresses that a client could know. */
-export function localAddressesIn(listing: string, device: string): string[] {
-  const routes = JSON.parse(listing || "[]") as RouteJson[];
-  return unique(routes.filter(({ dst, dev }) => dev !== device && !dst.includes("/")).map(({ dst }) => dst));
+/** Those of a listing of `ip -json route`. A prefix that is local as a whole, such as 127.0.0.0/8, is no address. */
+export function localAddressesIn(listing: string, device: string): LocalAddress[] {
+  const routes = (JSON.parse(listing || "[]") as RouteJson[]).filter(({ dst }) => !dst.includes("/"));
+  return ownOf(
+    routes.map(({ dst, dev = "" }) => ({ address: dst, device: dev })),
+    device,
+  );
 }
 
-function unique(addresses: readonly string[]): string[] {
-  return [...new Set(addresses.filter((address) => !address.startsWith("127.")))].toSorted();
+/** Without 127/8, which no client outside can know, and those of the overlay's device. */
+function ownOf(found: readonly { address: string; device: string }[], overlayDevice: string): LocalAddress[] {
+  const own = found.filter(({ address, device }) => device !== overlayDevice && !address.startsWith("127."));
+  const addresses = [...new Set(own.map(({ address }) => address))].toSorted();
+  const isOnLink = (address: string): boolean => own.some((one) => one.address === address && one.device !== "lo");
+  return addresses.map((address) => ({ address, onLoopback: !isOnLink(address) }));
 }

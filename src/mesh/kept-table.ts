@@ -28,6 +28,11 @@ export class KeptTable {
     return known === undefined ? "changed" : "restored";
   }
 
+  /** Whether the kernel has a table of that name, whoever put it. */
+  async isThere(): Promise<boolean> {
+    return (await this.#list()) !== undefined;
+  }
+
   /** Whether it is as it was put. */
   async isWhole(): Promise<boolean> {
     return this.#text === undefined || (await this.#list()) === this.#listing;

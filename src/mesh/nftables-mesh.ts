@@ -84,6 +84,11 @@ export class NftablesMesh {
     });
   }
 
+  /** Whether the kernel has the table, of this agent or one before. */
+  isThere(): Promise<boolean> {
+    return this.#inTurn(() => this.#table.isThere());
+  }
+
   /**
    * Packets that the table has stopped since the agent started, and its first table before, and those for which the kernel had
    * no room in its tracking of connections; by reason.

@@ -12,7 +12,10 @@ test("an address counts on whichever link it is, once; the overlay's own and who
     { dst: "10.192.0.2", dev: "overlay0" },
     { dst: "203.0.113.0/24", dev: "lo" },
   ];
-  t.deepEqual(localAddressesIn(JSON.stringify(listing), "overlay0"), ["192.0.2.11", "198.51.100.7"]);
+  t.deepEqual(localAddressesIn(JSON.stringify(listing), "overlay0"), [
+    { address: "192.0.2.11", onLoopback: false },
+    { address: "198.51.100.7", onLoopback: true },
+  ]);
 });
 
 test("a node without an address has none", (t) => t.deepEqual(localAddressesIn("", "overlay0"), []));
