@@ -1,6 +1,7 @@
 // How long the kernel tracks connections from and to the overlay: never shorter than the flow table keeps them, whatever the
-// machine's own settings are. A table of its own in nftables: the kernel takes a policy from its entries with the policy's
-// table, and the mesh's is replaced with every change of a port.
+// machine's own settings are. A table of its own in nftables: the kernel takes a policy from its entries when the policy goes,
+// and the mesh's table is replaced with every change of a port.
+import { createHash } from "node:crypto";
 import { TCP_TIMEOUT_SECONDS as TCP, UDP_TIMEOUT_SECONDS as UDP } from "../lib/flow-timeouts.ts";
 import { type Cidr, formatCidr } from "../lib/ip.ts";
 
@@ -26,38 +27,53 @@ export const CONNTRACK_TIMEOUT_SECONDS = {
 } as const;
 
 const PROTOCOLS = ["tcp", "udp"] as const;
+type TrackedProtocol = (typeof PROTOCOLS)[number];
 
-/** A whole transaction for `nft -f`. Policies are given to connections that begin: those that there are keep theirs. */
+/**
+ * A whole transaction for `nft -f`. Policies are given to connections that begin: those that there are keep theirs. It deletes no
+ * policy, and names each by what it says: put again by an agent that starts, the policies and what they were given to stay.
+ */
 export function timeoutRuleset(name: string, pool: Cidr, device: string): string {
   const overlay = formatCidr(pool);
   const give = (match: string): string[] =>
     PROTOCOLS.map(
-      (protocol) => `    ct state new ${match} meta l4proto ${protocol} ct timeout set "overlay_${protocol}"`,
+      (protocol) => `ct state new ${match} meta l4proto ${protocol} ct timeout set "${policyName(protocol)}"`,
     );
   return [
     `add table ip ${name}`,
-    `delete table ip ${name}`,
     `table ip ${name} {`,
     ...PROTOCOLS.flatMap((protocol) => [
-      `  ct timeout overlay_${protocol} {`,
+      `  ct timeout ${policyName(protocol)} {`,
       `    protocol ${protocol}`,
       "    l3proto ip",
-      `    policy = { ${Object.entries(CONNTRACK_TIMEOUT_SECONDS[protocol])
-        .map(([state, seconds]) => `${state} : ${seconds}`)
-        .join(", ")} }`,
+      `    policy = { ${policy(protocol)} }`,
       "  }",
     ]),
-    // Behind the translation to VIPs (priority dstnat), and before the entry is confirmed.
-    "  chain incoming {",
-    "    type filter hook prerouting priority dstnat + 10; policy accept;",
-    ...give(`ip daddr ${overlay}`),
-    ...give(`iifname "${device}" ip saddr ${overlay}`),
-    "  }",
-    "  chain own {",
-    "    type filter hook output priority -90; policy accept;",
-    ...give(`ip daddr ${overlay}`),
-    "  }",
     "}",
+    // Behind the translation to VIPs (priority dstnat), and before the entry is confirmed.
+    ...chain(name, "incoming", "hook prerouting priority dstnat + 10", [
+      ...give(`ip daddr ${overlay}`),
+      ...give(`iifname "${device}" ip saddr ${overlay}`),
+    ]),
+    ...chain(name, "own", "hook output priority -90", give(`ip daddr ${overlay}`)),
     "",
   ].join("\n");
+}
+
+function chain(table: string, name: string, hook: string, rules: readonly string[]): string[] {
+  return [
+    `add chain ip ${table} ${name} { type filter ${hook}; policy accept; }`,
+    `flush chain ip ${table} ${name}`,
+    ...rules.map((rule) => `add rule ip ${table} ${name} ${rule}`),
+  ];
+}
+
+function policy(protocol: TrackedProtocol): string {
+  return Object.entries(CONNTRACK_TIMEOUT_SECONDS[protocol])
+    .map(([state, seconds]) => `${state} : ${seconds}`)
+    .join(", ");
+}
+
+function policyName(protocol: TrackedProtocol): string {
+  return `${protocol}_${createHash("sha256").update(policy(protocol)).digest("hex").slice(0, 8)}`;
 }

@@ -28,7 +28,7 @@ export class NftablesMesh {
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #table: KeptTable;
-  /** Made once, and hardly ever again: connections lose their time-outs with it. */
+  /** Never deleted while it is wanted: connections would lose their time-outs with it. */
   readonly #timeouts: KeptTable;
   readonly #held = new HeldPorts();
   #applied: Applied | undefined;

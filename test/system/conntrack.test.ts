@@ -181,6 +181,11 @@ systemTest(
     client.tell("say two");
     await client.heard("echo two");
     await inState("ESTABLISHED", TCP_TIMEOUT_SECONDS.Established);
+    // As an agent that starts again: it knows of no table, and puts all of them.
+    await kernel.driver("node").call("mesh.apply", { ...DESIRED, ports });
+    client.tell("say three");
+    await client.heard("echo three");
+    await inState("ESTABLISHED", TCP_TIMEOUT_SECONDS.Established);
     client.tell("end");
     await inState("CLOSE_WAIT", TCP_TIMEOUT_SECONDS.CloseWait);
     const udp = `const s = require("dgram").createSocket("udp4"); s.send("x", 9200, "192.0.2.11", () => s.close())`;
