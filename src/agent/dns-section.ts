@@ -1,19 +1,23 @@
 // The configuration's `dns`: the overlay's own domain, and who answers all other names.
 import { z } from "zod";
 import { parseUpstream } from "../dns/upstream.ts";
+import { isLinkLocal, isLoopback, isUnicast } from "../lib/unicast.ts";
 
 /** RFC 6761 and RFC 7686: names that no resolver is asked for. */
 const SPECIAL_DOMAINS = /(^|\.)(localhost|invalid|onion)$/i;
 const REVERSE_DOMAINS = /(^|\.)(in-addr|ip6)\.arpa$/i;
 
-/** fe80::/10, RFC 4291 section 2.5.6. */
-const LINK_LOCAL = /^\[?fe[89ab]/i;
-
 /** As written; see parseUpstream(). */
 const Resolver = z
   .string()
   .refine((text) => parseUpstream(text) !== undefined, "a resolver is ADDRESS, IPV4:PORT or [IPV6]:PORT")
-  .refine((text) => !LINK_LOCAL.test(text) || text.includes("%"), "a link-local address needs its link: fe80::1%eth0");
+  .superRefine((text, context) => {
+    const address = parseUpstream(text)?.address;
+    if (address === undefined || isUnicast(address) || isLoopback(address)) return;
+    if (!isLinkLocal(address))
+      context.addIssue("no resolver has this address: it is no one host's, or IPv4's in IPv6's form");
+    else if (!text.includes("%")) context.addIssue("a link-local address needs its link: fe80::1%eth0");
+  });
 
 /** Under which every name of the overlay is found too. */
 const Domain = z

@@ -1,10 +1,9 @@
 // How a container is called, and where it looks for names: its hostname, lines of its /etc/hosts, its resolv.conf.
 import { isIP } from "node:net";
 import { z } from "zod";
+import { isUnicast } from "../lib/unicast.ts";
 
 const LABELS = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
-/** What a name server cannot be: the container's own host, or many. */
-const NO_SERVER = /^(0|127|22[4-9]|23\d|24\d|25[0-5])\.|^(::|::1|ff[0-9a-f]{2}:.*|fe[89ab][0-9a-f]:.*)$/i;
 /** For the address of the container's gateway, where it reaches its node. */
 export const HOST_GATEWAY = "host-gateway";
 
@@ -49,8 +48,9 @@ const Server = z
   .string()
   .max(64, "a name server is an IP address")
   .refine((text) => isIP(text) !== 0, "a name server is an IP address")
+  .refine((text) => !text.includes("%"), "a name server has no link after it: every node has its own")
   .refine(
-    (text) => !NO_SERVER.test(text),
+    (text) => isIP(text) === 0 || text.includes("%") || isUnicast(text),
     "no name server has this address: the node asks it for the container, so that it is no loopback or link-local one",
   );
 

@@ -41,7 +41,7 @@ log: { level: debug }
 datapath: { workers: 2, underlay: dgram, spinMicros: 30, priority: 0, flows: 4096, newFlowsPerSecond: 500, flowFile: /dev/shm/flows }
 docker: { socket: /tmp/docker.sock }
 dns:
-  resolvers: [10.0.0.53, "10.0.0.54:5353", "2001:db8::53", "[::1]:5353", "fe80::1%eth0"]
+  resolvers: [10.0.0.53, "10.0.0.54:5353", "2001:db8::53", "[::1]:5353", "fe80::1%eth0", "fe8::1"]
   forward: { corp.example: [10.0.0.55] }
   domain: Cluster.Example
 `);
@@ -62,7 +62,7 @@ dns:
     },
     docker: { socket: "/tmp/docker.sock" },
     dns: {
-      resolvers: ["10.0.0.53", "10.0.0.54:5353", "2001:db8::53", "[::1]:5353", "fe80::1%eth0"],
+      resolvers: ["10.0.0.53", "10.0.0.54:5353", "2001:db8::53", "[::1]:5353", "fe80::1%eth0", "fe8::1"],
       forward: { "corp.example": ["10.0.0.55"] },
       domain: "cluster.example",
     },
@@ -182,6 +182,24 @@ const mistakes: [name: string, yaml: string, line: number | undefined, says: str
     `${MINIMAL}dns: { resolvers: ["[::1]:0"] }`,
     3,
     /^dns\.resolvers\.0: .*\[IPV6\]:PORT/,
+  ],
+  [
+    "a resolver that is everybody",
+    `${MINIMAL}dns: { resolvers: ["0.0.0.0"] }`,
+    3,
+    /^dns\.resolvers\.0: .*no one host's/,
+  ],
+  [
+    "a resolver that is a group",
+    `${MINIMAL}dns: { resolvers: ["[ff02::fb]:5353"] }`,
+    3,
+    /^dns\.resolvers\.0: .*no one host's/,
+  ],
+  [
+    "a gateway in another form",
+    `${MINIMAL}dns: { resolvers: ["::ffff:10.192.0.1"] }`,
+    3,
+    /^dns\.resolvers\.0: .*IPv6's form/,
   ],
   ["a resolver on no link", `${MINIMAL}dns: { resolvers: ["fe80::53"] }`, 3, /^dns\.resolvers\.0: .*needs its link/],
   ["a domain with an underscore", `${MINIMAL}dns: { domain: my_net }`, 3, /^dns\.domain: .*a domain is labels/],
