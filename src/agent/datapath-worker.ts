@@ -59,8 +59,8 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
     isFirst,
     now: machineMonotonic,
     random: systemRandom,
-    // A container's flows are spread over the queues of the device, and so over the workers.
-    newFlowsPerSecond: Math.ceil(setup.newFlowsPerSecond / setup.workers),
+    newFlowsPerSecond: setup.newFlowsPerSecond,
+    workers: setup.workers,
   });
   engine.onHealth = (report) => say({ type: "health", report });
   const poller = new Poller(memory, [device.fd, underlay.fd]);

@@ -38,8 +38,10 @@ export interface EngineParts {
   /** Milliseconds, monotonic since the machine started, so that flows keep their age over a restart. */
   now: () => number;
   random: () => number;
-  /** Of one endpoint, in this worker. */
+  /** Of one endpoint, in all workers together. */
   newFlowsPerSecond?: number;
+  /** How many share the flows: the flows of one sender are spread over them. */
+  workers?: number;
 }
 
 /** More than a busy reverse proxy makes. */
@@ -83,7 +85,7 @@ export class Engine {
   readonly #fromUnderlay: UnderlayBatch;
   readonly #now: () => number;
 
-  constructor({ memory, device, underlay, flows, isFirst, now, random, newFlowsPerSecond }: EngineParts) {
+  constructor({ memory, device, underlay, flows, isFirst, now, random, newFlowsPerSecond, workers }: EngineParts) {
     const sum = createSum(memory);
     const { tables } = this;
     this.#now = now;
@@ -105,6 +107,7 @@ export class Engine {
       health,
       load: this.#census,
       newFlowsPerSecond: newFlowsPerSecond ?? DEFAULT_NEW_FLOWS_PER_SECOND,
+      workers: workers ?? 1,
       random,
     });
     this.#sweeper = isFirst ? new FlowSweeper(flows, this.#forwarder.reaper) : undefined;

@@ -62,8 +62,10 @@ export interface ForwarderParts {
   health: PeerHealth;
   /** Of the tasks, for those schedulers that ask. */
   load: Load;
-  /** Of one endpoint. */
+  /** Of one endpoint, in all workers together. */
   newFlowsPerSecond: number;
+  /** How many share what one sender may take. */
+  workers: number;
   random: () => number;
 }
 
@@ -95,7 +97,8 @@ export class Forwarder {
   #answered = 0;
 
   constructor(parts: ForwarderParts) {
-    const { memory, sum, device, underlay, tables, flows, health, load, newFlowsPerSecond, random } = parts;
+    const { memory, sum, device, underlay, tables, flows, health, load, workers, random } = parts;
+    const newFlowsPerSecond = Math.ceil(parts.newFlowsPerSecond / workers);
     this.#u8 = memory.u8;
     this.#tables = tables;
     this.#flows = flows;
@@ -115,7 +118,8 @@ export class Forwarder {
     const egress = this.#egress;
     const check = new FlowCheck(flows, tables, health);
     this.#resets = new Resets({ memory, sum, tables, flows, egress });
-    this.#refusals = new Refusals({ memory, sum, tables, egress, resets: this.#resets, seed: seedOf(random) });
+    const seed = seedOf(random);
+    this.#refusals = new Refusals({ memory, sum, tables, egress, resets: this.#resets, seed, workers });
     this.#fragments = new FragmentTable(seedOf(random));
     this.reaper = new FlowReaper(flows, check, this.#resets);
     const { reaper } = this;

@@ -23,6 +23,7 @@ const ERROR_HEADER_BYTES = ip.IPV4_BYTES + icmp.ICMP_BYTES;
 /**
  * RFC 1812 section 4.3.2.8: limited, so that a flood is not answered by another; each sender for itself, so that a flood silences
  * nobody else. Senders outside may have made-up addresses: all of them together have a limit besides.
+ * These are of the node: each worker has its part.
  */
 const REFUSALS_PER_SOURCE = 200;
 const REFUSALS_OUTSIDE = 1000;
@@ -50,6 +51,8 @@ export interface RefusalsParts {
   egress: Egress;
   resets: Resets;
   seed: number;
+  /** How many workers share the limits. */
+  workers: number;
 }
 
 /** What holds back refusals of one kind. */
@@ -75,9 +78,9 @@ export class Refusals {
   readonly #tooBig: Limit;
   readonly #others: Limit;
 
-  constructor({ memory, sum, tables, egress, resets, seed }: RefusalsParts) {
-    this.#tooBig = limitOf(seed);
-    this.#others = limitOf(seed);
+  constructor({ memory, sum, tables, egress, resets, seed, workers }: RefusalsParts) {
+    this.#tooBig = limitOf(seed, workers);
+    this.#others = limitOf(seed, workers);
     this.#u8 = memory.u8;
     this.#sum = sum;
     this.#tables = tables;
@@ -139,8 +142,11 @@ export class Refusals {
   }
 }
 
-function limitOf(seed: number): Limit {
-  return { sources: new SourceBuckets(REFUSALS_PER_SOURCE, seed), outside: new TokenBucket(REFUSALS_OUTSIDE) };
+function limitOf(seed: number, workers: number): Limit {
+  return {
+    sources: new SourceBuckets(Math.ceil(REFUSALS_PER_SOURCE / workers), seed),
+    outside: new TokenBucket(Math.ceil(REFUSALS_OUTSIDE / workers)),
+  };
 }
 
 /** RFC 1122 section 3.2.2: not an ICMP error, a later fragment, or what has no single sender or receiver. */

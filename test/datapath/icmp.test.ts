@@ -309,6 +309,21 @@ test("a flood of refusals is limited, and what was held back is counted", async 
   t.is(ask(1), 1);
 });
 
+test("one of four workers has a quarter of the limits of refusals: a flow for each port of a sender may be in each", async (t) => {
+  const fake = await cluster({ workers: 4 });
+  const ask = (source: string, i: number) =>
+    send(fake, 0, { source, destination: "10.192.32.99", sourcePort: i }).out[0]!.length;
+  let told = 0;
+  for (let i = 0; i < 100; i++) told += ask(CLIENT_A, i);
+  t.is(told, 50);
+  const outside = (i: number) =>
+    send(fake, 0, { source: `203.0.113.${i % 250}`, destination: MESH_VIP, protocol: "udp", destinationPort: 5 })
+      .out[0]!;
+  told = 0;
+  for (let i = 0; i < 500; i++) told += outside(i).length;
+  t.is(told, 250);
+});
+
 test("a container's flood of refusals silences neither another container's nor its own of packets that are too big", async (t) => {
   const fake = await cluster();
   for (let i = 0; i < 1500; i++) send(fake, 0, { source: CLIENT_A, destination: "10.192.32.99", sourcePort: i });

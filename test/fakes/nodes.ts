@@ -56,6 +56,8 @@ export interface FakeNodesOptions {
   join?: boolean;
   maxSegments?: number;
   newFlowsPerSecond?: number;
+  /** Each node is one of so many workers. */
+  workers?: number;
 }
 
 /** Nodes with the VTEPs 192.0.2.11, .12 and so on. */
@@ -102,7 +104,7 @@ function fakeNode(
   vtep: string,
   seed: number,
   flows: FlowTable,
-  { join = false, maxSegments = 128, newFlowsPerSecond = 1_000_000 }: FakeNodesOptions,
+  { join = false, maxSegments = 128, newFlowsPerSecond = 1_000_000, workers = 1 }: FakeNodesOptions,
 ): FakeNode {
   const memory = new PacketMemory(ENGINE_MEMORY_BYTES);
   const device = new InProcessDevice(memory);
@@ -116,6 +118,7 @@ function fakeNode(
     now: () => clock.monotonic(),
     random: seededRandom(seed + 1),
     newFlowsPerSecond,
+    workers,
   });
   let rows: TableRows = new Map();
   return {
