@@ -11,7 +11,6 @@ import {
 } from "../cluster/schema.ts";
 import {
   type EndpointRow,
-  type HeldPortRow,
   type Mac,
   type Port,
   type PortMapping,
@@ -22,6 +21,7 @@ import {
 import { cidr, type Ipv4, ipv4, maskOf } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import { deniedRows, type SessionAddress } from "./compile-denied.ts";
+import { heldPortRows } from "./compile-held.ts";
 
 /** What the node knows of itself and the snapshot does not say. */
 export interface NodeFacts {
@@ -58,7 +58,7 @@ export function compileTables(state: State, facts: NodeFacts): TableRows {
       poolMask: maskOf(pool.bits),
       hostAddresses: facts.hostAddresses.map(ipv4),
       mesh: facts.meshOn,
-      heldPorts: heldPortsOf(state, facts),
+      heldPorts: heldPortRows(state, facts),
       nodeServices: facts.nodeServices,
       mtu: facts.mtu,
       isProvisional: facts.isProvisional,
@@ -81,24 +81,6 @@ export function compileTables(state: State, facts: NodeFacts): TableRows {
   addVips(rows, state, node.id, ingress.vni);
   rows.push(...deniedRows(state, facts));
   return rowsOf(rows);
-}
-
-/** Own ones that are held on every address are on address 0, others' on the address that this node knows of them. */
-function heldPortsOf(state: State, { nodeId, heldPorts: own, hostAddresses }: NodeFacts): HeldPortRow[] {
-  const row = ({ port, protocol }: HeldPort, address: string) => ({
-    protocol: numberOf(protocol),
-    port,
-    address: ipv4(address),
-  });
-  const others = [...state.nodes.values()].filter(({ id }) => id !== nodeId);
-  // Such as a bridge's, which many machines have: here it is this node's.
-  const isElsewhere = ({ address }: HeldPort): boolean => !hostAddresses.includes(address);
-  return [
-    ...own.map((held) => row(held, held.address)),
-    ...others.flatMap(({ heldPorts, address }) =>
-      heldPorts.filter(isElsewhere).map((held) => row(held, held.address === "0.0.0.0" ? address : held.address)),
-    ),
-  ];
 }
 
 function addEndpoints(rows: TableRow[], state: State, ownId: string): void {

@@ -1,10 +1,13 @@
 // What nodes and clients send has bounds: every string, list and map of it, however deep.
 import test from "ava";
 import { z } from "zod";
+import { compileTables } from "../../src/agent/compile-tables.ts";
 import * as api from "../../src/api/schema.ts";
 import { Command } from "../../src/cluster/commands.ts";
 import { LogQuery, LogRefusal, Report, SessionRequest } from "../../src/cluster/protocol.ts";
+import type { NodeRow } from "../../src/datapath/tables.ts";
 import { words } from "../../src/lib/bounds.ts";
+import { ipv4 } from "../../src/lib/ip.ts";
 import { Cluster } from "./cluster-fixture.ts";
 
 function hasMaximum({ _zod: { def } }: z.ZodString | z.ZodArray): boolean {
@@ -105,3 +108,34 @@ test("a node holds ports on its own addresses alone, which are no other node's",
     ["0.0.0.0", "192.0.2.11", "172.17.0.1"],
   );
 });
+
+const MANAGEMENT = "198.51.100.1";
+const HELD_ELSEWHERE: [title: string, onNode1: string[], onNode2: string[], isHeld: boolean][] = [
+  ["the only node that has the address holds it", [MANAGEMENT], [], true],
+  ["a node says that another node's second address is its own", [], [MANAGEMENT], false],
+  ["every node that has an anycast address holds it", [MANAGEMENT], [MANAGEMENT], true],
+  ["one of them holds it on every address", [MANAGEMENT], ["0.0.0.0"], true],
+  ["one of them holds it elsewhere", [MANAGEMENT], ["192.0.2.12"], false],
+];
+for (const [title, onNode1, onNode2, isHeld] of HELD_ELSEWHERE) {
+  test(`a port on an address is ${isHeld ? "" : "not "}held for other nodes: ${title}`, async (t) => {
+    const cluster = await Cluster.start(3);
+    const holders = title.startsWith("the only") ? [onNode1] : [onNode1, onNode2];
+    for (const [i, held] of holders.entries()) {
+      const session = await cluster.leader.openSession(cluster.nodes[i]!.identity, { send: () => {}, close: () => {} });
+      await cluster.leader.report(session, {
+        ...{ statuses: [], full: true, gone: [], applied: 0, addresses: [MANAGEMENT] },
+        heldPorts: held.map((address) => ({ port: 9200, protocol: "tcp", address })),
+      });
+    }
+    const rows = compileTables(cluster.leader.state, {
+      ...{ nodeId: cluster.node("node3").id, pool: "10.192.0.0/10", hostAddresses: ["192.0.2.13"], mtu: 1450 },
+      ...{ meshOn: true, heldPorts: [], managers: [], nodeServices: true, isProvisional: false },
+    });
+    const [node] = [...rows.values()].filter((row) => row.kind === "node") as NodeRow[];
+    t.is(
+      node!.heldPorts.some(({ address, port }) => address === ipv4(MANAGEMENT) && port === 9200),
+      isHeld,
+    );
+  });
+}
