@@ -318,7 +318,7 @@ const wrongCalls: [when: string, argv: string[], says: RegExp][] = [
     ["attach", "LOOSE", "--network", "web", "--ip", "TAKEN"],
     /in use by endpoint 'att-client'/,
   ],
-  ["the name is illegal", ["attach", "LOOSE", "--network", "web", "--name", "a_b"], /a name has letters/],
+  ["the name is illegal", ["attach", "LOOSE", "--network", "web", "--name", "a-"], /a name has letters/],
   ["a port has no service", ["attach", "LOOSE", "--network", "web", "-p", "80:80"], /needs a service/],
   ["it is not attached", ["detach", "LOOSE"], /'att-loose' is not attached on this node/],
 ];

@@ -150,12 +150,13 @@ systemTest("a node sees the names of all networks", async (t) => {
   }
 });
 
-systemTest("who is neither container nor node is refused", async (t) => {
+systemTest("a host of the LAN that routes a gateway to a node has no answer of its DNS", async (t) => {
   const { client, nodes } = lab();
   const { gateway } = await known();
   await client.exec(["ip", "route", "replace", `${gateway}/32`, "via", nodes[0]!.address]);
   for (const name of ["search", "example.org"]) {
-    t.regex(await client.exec(digArgv(`@${gateway}`, name)), /status: REFUSED/, CLIENT_ADDRESS);
+    const { status, stdout } = await client.tryExec(digArgv("+time=1", `@${gateway}`, name));
+    t.not(status, 0, `${CLIENT_ADDRESS}: ${stdout}`);
   }
 });
 

@@ -24,6 +24,7 @@ test.serial.before(async () => {
   if (whyNoEngine() !== undefined) return;
   rmSync(door.path, { force: true });
   await door.open();
+  for (const node of ["dksn1", "dksn2"]) await removeContainers(node); // what a run that was killed has left
   lab = await createLab({
     prefix: "dks",
     nodes: 2,
