@@ -36,6 +36,8 @@ import type { Sandboxes } from "./sandbox.ts";
 import { processIdOf, startedAtOf } from "./task-directory.ts";
 import { WatchedContainer } from "./watched-container.ts";
 
+/** HTTP's status: a container's name is taken, or the container is being removed. */
+const CONFLICT = 409;
 /** What prune gives a task that nobody wants before it ends it. */
 const PRUNE_GRACE_MS = 2000;
 
@@ -228,18 +230,37 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
   async #run(options: Docker.ContainerCreateOptions): Promise<Container> {
     let id: string | undefined;
     try {
-      const created = await this.#engine.call("docker create", () => this.#engine.docker.createContainer(options));
+      const created = await this.#create(options);
       id = created.id;
       await this.#engine.call("docker start", () => created.start());
     } catch (error) {
       if (id !== undefined) await this.#removeContainer(id).catch(() => {}); // the first reason is the one that tells
-      if (error instanceof EngineError && error.status !== undefined)
+      if (error instanceof EngineError && error.status !== undefined && error.status !== CONFLICT)
         throw new RejectedError(error.message, { cause: error });
       throw error;
     }
     const container = await this.#engine.container(id);
     if (container === undefined) throw new Error("its container was removed while it started");
     return container;
+  }
+
+  /** A name has the task's id in it, so that a container that has the name already is one of an earlier try. */
+  async #create(options: Docker.ContainerCreateOptions): Promise<Docker.Container> {
+    const create = (): Promise<Docker.Container> =>
+      this.#engine.call("docker create", (late) => {
+        const answer = this.#engine.docker.createContainer(options);
+        // The engine goes on with a call after its deadline: what comes of it then is not wanted.
+        answer.then(({ id }) => (late.aborted ? this.#removeContainer(id) : undefined)).catch(() => {});
+        return answer;
+      });
+    try {
+      return await create();
+    } catch (error) {
+      if (!(error instanceof EngineError && error.status === CONFLICT)) throw error;
+      const earlier = await this.#engine.container(options.name!);
+      if (earlier !== undefined && isOf(this.#options.node(), earlier.labels)) await this.#removeContainer(earlier.id);
+      return create();
+    }
   }
 
   async #watch(
@@ -261,8 +282,8 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     try {
       await this.#engine.call("docker rm", () => this.#engine.docker.getContainer(id).remove({ force: true, v: true }));
     } catch (error) {
-      // 409: somebody removes it just now.
-      if (!(error instanceof EngineError && (error.status === 404 || error.status === 409))) throw error;
+      // A conflict: another call removes it just now.
+      if (!(error instanceof EngineError && (error.status === 404 || error.status === CONFLICT))) throw error;
     }
   }
 
