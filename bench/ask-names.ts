@@ -11,7 +11,7 @@ let last: number | undefined;
 let longestMs = 0;
 
 const socket = createSocket("udp4");
-socket.on("error", () => {}); // while nobody listens there
+socket.on("error", () => {}); // while no process listens there
 socket.on("message", () => {
   const now = performance.now();
   if (last === undefined) console.log("asking");

@@ -49,7 +49,7 @@ export class Background {
     return this.#output;
   }
 
-  /** Tells it to end; what it wrote. Throws when it failed. */
+  /** Tells it to end, and returns what it wrote. Throws when it failed. */
   interrupt(signal: "SIGINT" | "SIGTERM" = "SIGINT"): Promise<string> {
     this.#child.kill(signal);
     return this.output();

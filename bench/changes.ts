@@ -47,7 +47,7 @@ export function changeExperiments(overlay: Overlay): Experiment[] {
         () => nodeIsLost(node1, node2),
       ),
       before: async () => {
-        // A task that is nobody's last one: the last stays in the answers while its node is not given up.
+        // A task whose service has another one: the last task stays in the answers until the leader gives its node up.
         const spread = ["--replicas", "2", "--network", NETWORK, "--", "sleep", "infinity"];
         await node1.ctl("service", "create", "--name", PAIR, ...spread);
       },
@@ -78,7 +78,7 @@ interface Answer {
   addresses: readonly string[];
 }
 
-/** Answers for a name on a node's gateway, since it was asked for again and again. */
+/** The answers of a node's gateway for one name, from the first of many questions on. */
 class Watch {
   readonly #asker: Background;
 
@@ -91,7 +91,7 @@ class Watch {
     this.#asker = asker;
   }
 
-  /** The first answer since `from` that has the address, or has it not. */
+  /** The first answer since `from` that has the address or, as asked, lacks it. */
   until(address: string, has: boolean, from = 0): Promise<Answer> {
     const isIt = ({ at, addresses }: Answer): boolean => at >= from && addresses.includes(address) === has;
     return waitFor(() => this.#answers().find(isIt), { what: `answers ${has ? "with" : "without"} ${address}` });

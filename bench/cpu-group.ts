@@ -11,8 +11,8 @@ export class CpuGroup {
   readonly #isFirstVersion: boolean;
 
   /**
-   * With `pids` in it, each with all of its threads; children that they start later are in it too. Throws where there is
-   * no cgroup controller for processor time.
+   * Makes a group and moves `pids` into it, each with all of its threads; children that they start later are in it too.
+   * Throws where there is no cgroup controller for processor time.
    */
   constructor(name: string, pids: readonly number[]) {
     this.#isFirstVersion = existsSync(join(VERSION_1, "cpu.shares"));
@@ -23,7 +23,7 @@ export class CpuGroup {
     for (const pid of pids) writeFileSync(join(this.#path, "cgroup.procs"), `${pid}`);
   }
 
-  /** 1 is what every group has from the start. */
+  /** Sets the group's weight; 1 is what every group has from the start. */
   weigh(factor: number): void {
     const [file, ordinary] = this.#isFirstVersion ? (["cpu.shares", 1024] as const) : (["cpu.weight", 100] as const);
     writeFileSync(join(this.#path, file), `${ordinary * factor}`);

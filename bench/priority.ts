@@ -1,5 +1,6 @@
-// Requests to the other node and back beside busy loops, by what the data path's threads and their session are given:
-// what `datapath.priority` gives, nothing, and what else the kernel has; and what the loops have left.
+// Times of requests to the other node and back beside busy loops, and the processor time that the loops keep. The rows
+// differ in what the data path's threads and their session are given: what `datapath.priority` gives, nothing, and what
+// else the kernel has.
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { run } from "../test/system/command.ts";
 import { BusyLoops } from "./busy-loops.ts";
@@ -18,7 +19,7 @@ const REQUESTS = 8000;
 const QUICK_REQUESTS = 1500;
 const NICE = -10;
 const SHORT_SLICE_MICROS = 100;
-/** As `docker run --cpu-shares 8192`, or `CPUWeight=800`. */
+/** The weight that `docker run --cpu-shares 8192` or `CPUWeight=800` gives. */
 const HEAVY = 8;
 
 export interface PriorityBed {
@@ -28,20 +29,20 @@ export interface PriorityBed {
   options: BenchOptions;
 }
 
-/** What the agents are given; what is left out is an ordinary program's. */
+/** What the agents are given; where a field is left out, they are as ordinary programs. */
 interface Given {
   nice?: number;
-  /** Of the agents' sessions. */
+  /** The nice value of the agents' sessions. */
   sessionNice?: number;
   roundRobin?: boolean;
   sliceMicros?: number;
-  /** Of the agents' cgroup. */
+  /** The weight of the agents' cgroup. */
   weight?: number;
 }
 
 interface Place {
   title: string;
-  /** Cgroups that the loops and the agents are put into; left out: they stay where they are. */
+  /** The cgroups that the loops and the agents are put into. Without it they stay where they are. */
   loopsGroup?: string;
   agentsGroup?: string;
   givens: readonly (readonly [name: string, given: Given])[];
@@ -74,7 +75,7 @@ const PLACES: readonly Place[] = [
     title: "loops in a cgroup, the agents in another as in containers",
     loopsGroup: "bench-loops",
     agentsGroup: "bench-agents",
-    // Without SCHED_RR: a new cgroup has no time for it, and the kernel refuses it.
+    // SCHED_RR is left out: a new cgroup has no time for it, and the kernel refuses it.
     givens: [OWN, ORDINARY, WEIGHED, SHORT_SLICES],
   },
 ];

@@ -12,7 +12,7 @@ import { NETWORK, type Overlay } from "./overlay.ts";
 
 const PING_SECONDS = "0.01";
 const ASK_NAMES = fileURLToPath(new URL("./ask-names.js", import.meta.url));
-/** Packets go on for so long after the agent answers again. */
+/** How long pings and questions go on after the agent answers again. */
 const AFTER_MS = 1000;
 
 export function restartExperiments(overlay: Overlay): Experiment[] {
@@ -45,7 +45,7 @@ function restartExperiment(
   };
 }
 
-/** Of the first node, which leads. Throws when a link was made anew. */
+/** Kills and starts the agent of the first node, which leads. Throws when a link was made anew. */
 async function restart({ lab, direct }: Overlay): Promise<Sample> {
   const node = lab.nodes[0] as LabNode;
   const { gateway } = await networkOf(node, NETWORK);
@@ -60,12 +60,12 @@ async function restart({ lab, direct }: Overlay): Promise<Sample> {
   return { "without forwarding": pinged, "without names": asked };
 }
 
-/** Names and indices. */
+/** The names and indices of the links. */
 function linksOf(node: LabNode): Promise<string> {
   return node.exec(["sh", "-c", "ip -o link | cut -d: -f1,2"]);
 }
 
-/** Returns what ends them, which answers the longest time between two answers, in seconds. */
+/** Starts pings. The function that it returns ends them and returns the longest time between two answers, in seconds. */
 async function startPings(from: LabHost, to: string): Promise<() => Promise<number>> {
   const ping = await Background.start(from, ["ping", "-n", "-D", "-i", PING_SECONDS, to], /time=/);
   return async () => {

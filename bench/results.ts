@@ -11,7 +11,7 @@ export interface Machine {
   memoryGigabytes: number;
   kernel: string;
   node: string;
-  /** What one costs: of it depends how far user space is behind the kernel. */
+  /** What one system call costs. How far user space is behind the kernel depends on it. */
   systemCallNanoseconds: number;
 }
 
@@ -44,7 +44,7 @@ export function describeMachine(): Machine {
   };
 }
 
-/** Of getppid(2), which does nothing, called from JavaScript. */
+/** What getppid(2), which does nothing, costs when JavaScript calls it. */
 function systemCallNanoseconds(): number {
   const calls = 200_000;
   const began = performance.now();

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 const LOOPS = 4;
 const MOST_MINUTES = 60;
-/** Ends by itself when the process that it is given is gone: nothing that is killed leaves a loop behind. */
+/** A loop that ends by itself when the process that it is given is gone: a killed run leaves no loop behind. */
 const LOOP = 'while kill -0 "$1" 2>/dev/null; do i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done; done';
 
 /** Starts a loop in a session of its own (setsid(2)). */

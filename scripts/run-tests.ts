@@ -6,7 +6,7 @@ import { constants } from "node:os";
 import { createInterface } from "node:readline";
 import { TapReader } from "./tap.ts";
 
-/** Longer than Ava waits for a test (ava.config.js): what hangs so that Ava itself does, CI should hear of. */
+/** Longer than Ava waits for a test (ava.config.js). When Ava itself hangs, this ends the run, so that CI hears of it. */
 const SILENCE_MS = 25 * 60_000;
 const inCi = process.env.CI === "true";
 const tally = { passed: 0, failed: 0, skipped: 0 };

@@ -1,4 +1,4 @@
-// What docs/security.md promises has its test: each that it names is there, by the words of its title.
+// Each test that docs/security.md names exists, with the words that it quotes in its title.
 import { existsSync, readFileSync } from "node:fs";
 import test from "ava";
 

@@ -34,7 +34,7 @@ import { findUnderlayLink } from "./underlay-link.ts";
 
 /** Whether forwarded traffic passes is looked at so often. */
 const FORWARDING_MS = 30_000;
-/** What keeps packets from going on as before is told and tried again; the rest of the agent starts meanwhile. */
+/** Starts what carries packets. A fault there is logged and tried again; the rest of the agent starts meanwhile. */
 const RESUME_MS = 2000;
 
 export interface Agent {
@@ -45,9 +45,9 @@ export interface Agent {
 export interface AgentOptions {
   config: Config;
   log: Log;
-  /** The manager's store is a backup that was put back. */
+  /** Whether the manager's store is a backup that was put back. */
   newEpoch?: boolean;
-  /** `overlayctl leave`: the agent is to be stopped, all of the cluster taken away, and started again. */
+  /** Called for `overlayctl leave`: stops the agent, takes away all that the node has of the cluster, and starts the agent again. */
   onLeave: () => void;
   /** The data path failed while it ran: nothing is carried any more. */
   onFailure: (error: Error) => void;
@@ -110,7 +110,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
 
   const spareMemory = new SpareMemory(clock);
   stops.push(() => spareMemory.stop());
-  /** What there was before the start goes on; all else comes after. */
+  /** Keeps what was there before the start going; all else comes after. */
   let hasResumed = false;
   const refresh = (): void => {
     const { state, nodeId } = session;

@@ -48,7 +48,7 @@ export interface Namespaces {
     subject: string,
     addresses: ReadonlySet<string>,
   ): { netns: string; links: ReadonlyMap<string, string> } | undefined;
-  /** Has a container without another network ask the gateway for names, those of `search` first. */
+  /** Makes a container without another network ask the gateway for names, under the domains of `search` first. */
   pointResolver(container: Container, gateway: string, search: readonly string[]): Promise<void>;
 }
 

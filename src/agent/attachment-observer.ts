@@ -14,7 +14,7 @@ const ENGINE_MS = 2000;
 
 export interface AttachmentObserverParts {
   clock: Clock;
-  /** Of every name of the overlay. */
+  /** The domain of every name of the overlay. */
   domain: string;
   containers: ContainerList;
   namespaces: Namespaces;

@@ -25,7 +25,7 @@ const COMPOSE_SERVICE = "com.docker.compose.service";
 
 export interface AttachmentsParts {
   nodeName: string;
-  /** Of every name of the overlay. */
+  /** The domain of every name of the overlay. */
   domain: string;
   log: Log;
   clock: Clock;
@@ -262,7 +262,7 @@ export class Attachments {
     if (!this.#isAttached(subject)) await this.#namespaces.unbind(subject);
   }
 
-  /** Names that an agent before left. All that could want one has been heard: the engine's list, and a leader. */
+  /** Removes names that an earlier agent left. Both that could want one have been heard: the engine's list, and a leader. */
   async #prune(): Promise<void> {
     const running = this.#containers.all.filter(({ isRunning }) => isRunning);
     await this.#namespaces.unbindOthers(new Set(running.map(({ id }) => id)));

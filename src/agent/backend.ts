@@ -23,9 +23,9 @@ const MOST_FLOWS = 100_000;
 
 export interface BackendParts {
   nodeName: string;
-  /** This node is the manager that writes. */
+  /** Whether this node is the manager that writes. */
   isLeading: boolean;
-  /** Of a manager that cannot lead. */
+  /** Why this node's manager cannot lead; undefined when it can, or when the node is no manager. */
   whyNotLeading: string | undefined;
   session: Session;
   dataPath: DataPath;
@@ -52,7 +52,7 @@ export function createBackend({
   leave,
 }: BackendParts): Backend {
   const state = (): State => session.requireState();
-  /** As the cluster has it; as configured while it does not. */
+  /** This node's name in the cluster; the configured name until the cluster has one. */
   const ownName = (): string => session.state?.nodes.get(session.nodeId ?? "")?.name ?? nodeName;
   return {
     get nodeName() {
@@ -85,7 +85,7 @@ export function createBackend({
   };
 }
 
-/** Throws UserError 409 with what would be lost. */
+/** Throws UserError 409 that says what would be lost. */
 function requireLeavable(session: Session, isLeading: boolean, force: boolean): void {
   const { state, nodeId } = session;
   if (isLeading) {

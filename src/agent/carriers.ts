@@ -23,9 +23,9 @@ const DESCRIPTORS = 65_536;
 
 export interface Carriers {
   links: Links;
-  /** The links of an agent before are there, unless somebody took them away meanwhile. */
+  /** Whether an earlier agent left links here. Another process may have removed them since. */
   adoptsLinks: boolean;
-  /** Looks at what could wait until packets go on as before. Throws PlatformError when the machine lacks something. */
+  /** Checks the machine for what can wait until packets go on. Throws PlatformError when the machine lacks something. */
   check(): Promise<void>;
   dataPath: DataPath;
   mesh: NftablesMesh;
@@ -47,8 +47,8 @@ export interface CarriersOptions {
 }
 
 /**
- * Where the TUN is there from before, no process but the one that looks at it is waited for: what the machine must have was
- * there then, and check() looks again. Throws PlatformError when the machine lacks something.
+ * Where an earlier agent left the TUN, this waits for no process but the one that looks at the TUN: what the machine must
+ * have was there then, and check() looks again. Throws PlatformError when the machine lacks something.
  */
 export async function startCarriers(options: CarriersOptions): Promise<Carriers> {
   const { config, log, stops, mtu } = options;
@@ -97,7 +97,7 @@ function defaultWorkers(): number {
   return Math.max(1, Math.min(Math.floor(availableParallelism() / 2), MOST_DEFAULT_WORKERS));
 }
 
-/** Half of what may be open at most: sockets of clients, links and tasks' logs want the rest. */
+/** Half of the files that may be open: sockets of clients, links and tasks' logs need the rest. */
 function mostQuestions(log: Log): number {
   const files = raiseDescriptorLimit(DESCRIPTORS);
   const most = Math.min(MOST_UNDER_WAY, Math.floor(files / 2));

@@ -13,7 +13,7 @@ export interface SessionAddress {
 }
 
 export interface DeniedFacts {
-  /** Of this node's own links: it may have told nobody of them yet. */
+  /** Addresses of this node's own links, which the cluster may not have heard of yet. */
   hostAddresses: readonly string[];
   /** Where this node finds managers, as its configuration says. */
   managers: readonly SessionAddress[];
@@ -50,7 +50,7 @@ export function deniedRows(state: State, { hostAddresses, managers }: DeniedFact
   }));
 }
 
-/** That managers listen on. Where one has not said, as none of an earlier version does, what this node is configured with. */
+/** The ports that managers listen on. For a manager that has not said, as with earlier versions, the ports in this node's configuration. */
 function sessionPorts(state: State, configured: readonly SessionAddress[]): Set<number> {
   const managers = [...state.nodes.values()].filter(({ manager }) => manager);
   const told = managers.flatMap(({ listen }) => (listen === null ? [] : [listen.port]));

@@ -10,7 +10,7 @@ export interface MeshFacts {
   pool: string;
   /** Whether this node answers published ports. */
   meshOn: boolean;
-  /** On `lo`, besides 127.0.0.0/8. */
+  /** Addresses on `lo`, besides 127.0.0.0/8. */
   loopbackAddresses: readonly string[];
 }
 

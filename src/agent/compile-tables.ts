@@ -101,7 +101,7 @@ function addEndpoints(rows: TableRow[], state: State, ownId: string): void {
     if (nodeId !== null) add(address, networkId, nodeId);
 }
 
-/** Of a task from when it is placed: another node may send it clients a moment before this one hears that it runs. */
+/** The ports that a task's service publishes, from when the task is placed: another node may send it clients before this node hears that it runs. */
 function asPublished(service: Service): Partial<EndpointRow> {
   const published: Port[] = mappings(service, "ingress").map(({ protocol, target }) => ({ protocol, port: target }));
   return {

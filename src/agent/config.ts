@@ -74,7 +74,7 @@ const NodeSection = z.strictObject({
 const ClusterSection = z
   .strictObject({
     listen: SessionAddress.optional(),
-    /** Of a manager: where nodes reach it, if not at `listen`. */
+    /** Where nodes reach this manager, if not at `listen`. */
     advertise: SessionAddress.optional(),
     managers: z.array(Manager).default([]),
     sessionTimeout: Duration.refine((ms) => ms >= 1000, "at least 1s is needed").default(15_000),
@@ -135,7 +135,7 @@ const ConfigFile = z
           .min(100, "at least 100 a second are needed")
           .max(10_000_000, "at most 10000000 a second are counted")
           .default(DEFAULT_NEW_FLOWS_PER_SECOND),
-        /** Where the flow table is. Left out: in /run/overlayd or /dev/shm/overlayd, on tmpfs with room, else in dataDir. */
+        /** The flow table's file. By default it is in /run/overlayd or /dev/shm/overlayd, on tmpfs with room, else in dataDir. */
         flowFile: AbsolutePath.optional(),
       })
       .prefault({}),

@@ -1,4 +1,4 @@
-// What a container of this node is called and where it looks for names: what was asked for it, the overlay's own, the node's.
+// What a container of this node is called and where it looks for names: from its options, the overlay and the node.
 import { type Dns, fillIn, HOST_GATEWAY, type Naming } from "../cluster/naming.ts";
 import type { Network, Node, Service, Task } from "../cluster/schema.ts";
 import { type Resolver, withNdots } from "../lib/resolv-conf.ts";
@@ -6,7 +6,7 @@ import type { ContainerNaming } from "../runtime/naming.ts";
 
 /** What is the same for all containers of the node. */
 export interface NodeNaming {
-  /** Under which every name of the overlay is found. */
+  /** The domain under which every name of the overlay is found. */
   readonly domain: string;
   /** The node's own resolv.conf. */
   readonly resolver: Resolver;
@@ -42,7 +42,7 @@ export function searchOf(networks: readonly Network[], domain: string, others: r
   return [...new Set([...networks.map(({ name }) => `${name}.${domain}`.toLowerCase()), ...others])];
 }
 
-/** What a task is to be called; null: as its runtime has it. */
+/** The hostname of a task; null: the one that its runtime gives. */
 export function hostnameOf(service: Service, task: Task, node: Node | undefined): string | null {
   const hostname = service.workload?.naming?.hostname ?? null;
   if (hostname === null) return null;

@@ -18,9 +18,9 @@ export interface WorkerSetup {
   flowCapacity: number;
   underlay: "auto" | "batched" | "dgram";
   spinMicros: number;
-  /** Of one endpoint, over all workers. */
+  /** How many flows one endpoint may begin each second, over all workers. */
   newFlowsPerSecond: number;
-  /** How far it goes before ordinary programs, 0 to 20. */
+  /** How far the threads go before ordinary programs, 0 to 20. */
   priority: number;
   /** Of how many this one is which, from 0. The first opens the flow table, the others join it. */
   index: number;

@@ -52,7 +52,7 @@ export class DataPathThread {
     if (this.#ended !== undefined) return Promise.reject(this.#ended);
     return new Promise((resolve, reject) => {
       const id = this.#nextId++;
-      this.#worker.postMessage({ id, command } satisfies WorkerRequest); // throws what cannot be sent
+      this.#worker.postMessage({ id, command } satisfies WorkerRequest); // throws when it cannot be sent
       this.#pending.set(id, { resolve, reject });
       Atomics.add(this.#posted, 0, 1);
       wakePoller(this.#eventFd);

@@ -21,7 +21,7 @@ import { openUdpUnderlay } from "../linux/udp-underlay.ts";
 import { PacketMemory } from "../packet/memory.ts";
 import type { WorkerCommand, WorkerMessage, WorkerRequest, WorkerResults, WorkerSetup } from "./datapath-protocol.ts";
 
-/** The shortest that the kernel gives: no step of the loop takes longer unless packets wait. */
+/** The shortest slice that the kernel gives: no step of the loop takes longer unless packets wait. */
 const SLICE_MICROS = 100;
 
 const port = parentPort!;

@@ -94,7 +94,7 @@ export class DataPath {
     return reports.reduce(merge);
   }
 
-  /** As report(), with what the kernel dropped before the workers saw it. */
+  /** The same as report(), and what the kernel dropped before the workers saw it. */
   async fullReport(): Promise<EngineReport> {
     const [report, overruns] = await Promise.all([this.report(), deviceOverruns(this.#device)]);
     return { ...report, drops: { ...report.drops, [DROP_NAMES[Drop.DeviceOverrun]!]: overruns } };

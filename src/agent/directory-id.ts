@@ -6,7 +6,7 @@ import { Id } from "../cluster/schema.ts";
 import { PlatformError } from "../lib/errors.ts";
 import { newId } from "../lib/random.ts";
 
-/** undefined: no agent has run from it yet. Throws PlatformError when it is none. */
+/** Reads the id; undefined: no agent has run from this directory yet. Throws PlatformError when the file holds no id. */
 export async function readDirectoryId(path: string): Promise<string | undefined> {
   let text: string;
   try {
@@ -21,7 +21,7 @@ export async function readDirectoryId(path: string): Promise<string | undefined>
   throw new PlatformError(`${path} does not hold the id of the data directory`, mend);
 }
 
-/** As above; made when there is none. It is durable, and only its owner may read it. */
+/** Reads the id, or makes one when there is none. It is durable, and only its owner may read it. */
 export async function directoryId(path: string): Promise<string> {
   const known = await readDirectoryId(path);
   if (known !== undefined) return known;

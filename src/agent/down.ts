@@ -51,7 +51,7 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
   }
 }
 
-/** As takeDown, and the node forgets the cluster: it can join another one then. A manager's store stays. */
+/** Does what takeDown does, and forgets the cluster, so that the node can join another one. A manager's store stays. */
 export async function leaveCluster(config: Config, log: Log): Promise<void> {
   await takeDown(config, log);
   const { snapshot, letGo } = places(config);

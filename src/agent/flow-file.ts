@@ -1,5 +1,5 @@
-// Where the flow table's file is: on tmpfs, for a disk would write every change back, and in a directory where root
-// alone makes files, for whoever makes the file could rewrite every translation.
+// Where the flow table's file is: on tmpfs, because a disk would write every change back, and in a directory where root
+// alone makes files, because a user who made the file could rewrite every translation.
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, rmdirSync, statfsSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -16,14 +16,14 @@ const DIRECTORIES = [
   { path: "/run/overlayd", mode: 0o755 },
   { path: "/dev/shm/overlayd", mode: 0o700 },
 ];
-/** Where older versions had it. */
+/** The directory where older versions had the file. */
 const SHARED_MEMORY = "/dev/shm";
 
-/** What tells where flows may be. */
+/** The configuration that decides where flows may be. */
 export type FlowPlace = Pick<Config, "dataDir"> & { datapath: Pick<Config["datapath"], "flowFile"> };
 
 /**
- * Its path, in a directory that is there and that no other user writes to, unless the configuration names the file.
+ * The file's path, in a directory that exists and that no other user writes to, unless the configuration names the file.
  * Takes over the file that an older version left in shared memory. Throws PlatformError.
  */
 export function prepareFlowFile(config: Config, log: Log): string {
@@ -50,7 +50,7 @@ export function flowFilesOf(dataDir: string): string[] {
   return [...DIRECTORIES.map(({ path }) => join(path, nameFor(dataDir))), join(dataDir, "flows"), olderFile(dataDir)];
 }
 
-/** Told by the data directory, for several nodes may share a machine. */
+/** The file's name, from the data directory, because several nodes may share a machine. */
 function nameFor(dataDir: string): string {
   return `${createHash("sha256").update(dataDir).digest("hex").slice(0, 12)}.flows`;
 }

@@ -26,7 +26,7 @@ export class Latest {
     this.#failed = failed;
   }
 
-  /** Has one more run begin. `settled` waits for it, where a caller must. */
+  /** Begins one more run. A caller that must wait for it awaits `settled`. */
   ask(): void {
     this.#asked++;
     this.#running ??= this.#run();

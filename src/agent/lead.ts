@@ -17,13 +17,13 @@ export interface LeadOptions {
   config: Config;
   log: Log;
   stops: Stops;
-  /** As `overlayd --new-epoch`. */
+  /** Whether `overlayd --new-epoch` was given. */
   newEpoch: boolean;
 }
 
 /**
- * A store that is damaged, or not that of this node's cluster, keeps the node from leading, and not from carrying what it
- * carries: answers why then.
+ * Begins to lead, and returns undefined. A store that is damaged, or not that of this node's cluster, keeps the node from
+ * leading but not from carrying packets: then this returns the reason.
  */
 export async function leadIfPossible(options: LeadOptions): Promise<string | undefined> {
   try {

@@ -5,7 +5,7 @@ import type { Clock, Timer } from "../lib/clock.ts";
 import { parseIpv4 } from "../lib/ip.ts";
 import type { SessionAddress } from "./compile-denied.ts";
 
-/** Names may come to mean other addresses. */
+/** How often names are resolved again, because they may come to mean other addresses. */
 const REFRESH_MS = 30_000;
 
 export interface ManagerAddressesParts {

@@ -25,7 +25,7 @@ export class ResolvConf {
     return this.#content.nameservers;
   }
 
-  /** As it is now; as it was last, while there is no file. */
+  /** The file's content now; while there is no file, its last content. */
   get content(): Resolver {
     this.#content = { ...(this.#read() ?? this.#content), nameservers: this.#content.nameservers };
     return this.#content;

@@ -24,7 +24,7 @@ export interface RunSandboxesParts {
   sandboxes: Sandboxes;
   state(): State | undefined;
   nodeId(): string | undefined;
-  /** As of now: the node's own resolv.conf may change. */
+  /** The node's naming now: its own resolv.conf may change. */
   naming(): NodeNaming;
   execute(command: CommandInput): Promise<CommandResult>;
   /** Links what there is to link; resolves when it is done. */

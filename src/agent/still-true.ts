@@ -1,8 +1,8 @@
-// What of the tables that are in force is still true when newer ones cannot be put in force: nothing is sent to an
-// address that has been released since, and that another container may have by now.
+// The rows in force that are still true when newer tables cannot be put in force: nothing is sent to an address that has
+// been released since, because another container may have it by now.
 import { endpointKey, type TableRow, type TableRows, type VipRow } from "../datapath/tables.ts";
 
-/** Pure; rows are compared as `diffTables` does where they name who has an address. */
+/** A pure function. Rows that say which endpoint has an address are compared as `diffTables` compares them. */
 export function stillTrue(inForce: TableRows, newest: TableRows): TableRows {
   const kept = new Map<string, TableRow>();
   for (const [key, row] of inForce) {

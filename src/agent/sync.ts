@@ -22,7 +22,7 @@ import { stillTrue } from "./still-true.ts";
 const REFRESH_MS = 30_000;
 /** While processes have published ports: one that ends gives its port to the mesh. */
 const HELD_MS = 2000;
-/** Without a leader's word for so long the snapshot on disk counts as what the cluster wants of flows. */
+/** When the agent has heard no leader for this time, the snapshot on disk counts as what the cluster wants of flows. */
 const UNHEARD_MS = 15_000;
 
 export interface Sandbox {

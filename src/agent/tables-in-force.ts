@@ -1,5 +1,5 @@
 // What all data-path workers have in force: rows count once every worker has said so, and after a failure everything is
-// sent again, for nobody can tell what a worker has then.
+// sent again, because the agent cannot know what a worker has then.
 import { diffTables, type TableDiff, type TableRows, wholeOf } from "../datapath/tables.ts";
 
 interface TableWorker {
@@ -15,7 +15,7 @@ export class TablesInForce {
     this.#workers = workers;
   }
 
-  /** undefined while they change, and after a failure. */
+  /** The rows in force; undefined while they change, and after a failure. */
   get rows(): TableRows | undefined {
     return this.#rows;
   }

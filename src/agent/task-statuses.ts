@@ -4,14 +4,14 @@ import type { State, TaskStatus } from "../cluster/schema.ts";
 import { applyChanges } from "../cluster/state.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 
-/** One task that cannot be looked at keeps the statuses of the others back for so long. */
+/** How long one task that the agent cannot look at holds back the statuses of the others. */
 const LOOK_MS = 3000;
 
 export interface TaskStatusesParts {
   clock: Clock;
   /**
-   * All statuses, when the first look at every task is done, or has taken too long, and then at each change. Of a task that
-   * was not looked at yet it is the status that the cluster knows.
+   * Reports all statuses when the first look at every task is done or has taken too long, and then at each change. A task
+   * that the agent has not looked at yet keeps the status that the cluster knows.
    */
   report(statuses: readonly TaskStatus[]): void;
   /** A status changed. */
@@ -24,7 +24,7 @@ export class TaskStatuses {
   readonly #statuses = new Map<string, TaskStatus>();
   /** Tasks that were not looked at yet; undefined until they are known. Until then the leader is told nothing: it would take what is missing for gone. */
   #unseen: Set<string> | undefined;
-  /** Of the cluster. */
+  /** The statuses that the cluster knows. */
   #known: ReadonlyMap<string, TaskStatus> = new Map();
   #isLate = false;
   #timer: Timer | undefined;

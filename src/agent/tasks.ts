@@ -23,7 +23,7 @@ export interface RuntimesOptions {
   config: Config;
   log: Log;
   session: Session;
-  /** Of the data directory. */
+  /** The id of the data directory. */
   directoryId: string;
   sandboxes: Sandboxes;
   engine: Engine;

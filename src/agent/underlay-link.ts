@@ -22,7 +22,7 @@ export async function findUnderlayLink(configured: string | undefined): Promise<
   return (configured === undefined ? undefined : runningLink(configured)) ?? askForLink(configured);
 }
 
-/** Without a process, for an agent that is started again. undefined: no link that runs has the address. */
+/** Finds the link without starting a process, for an agent that is started again. undefined: no running link has the address. */
 function runningLink(address: string): UnderlayLink | undefined {
   for (const [label, addresses = []] of Object.entries(networkInterfaces())) {
     if (!addresses.some((own) => own.address === address)) continue;

@@ -20,7 +20,7 @@ export interface Backend {
   readonly nodeName: string;
   /** This node's snapshot of the cluster. Throws UserError 503 while it has none yet. */
   state(): State;
-  /** The leading node's name as far as known, whether this node has a session with it, and if not, why. */
+  /** The leading node's name if it is known, whether this node has a session with it, and if not, why. */
   leader(): { name: string | null; connected: boolean; problem: string | null };
   /** Begins to forget the cluster, with all that this node has of it. Throws UserError 409 unless it is `force`d. */
   leave(force: boolean): void;

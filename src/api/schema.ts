@@ -5,10 +5,10 @@ import type { NamingInput } from "../cluster/naming.ts";
 import type { Workload, WorkloadInput } from "../cluster/workload.ts";
 import { list, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_NETWORKS, MAX_NODES, MAX_PORTS, map, text } from "../lib/bounds.ts";
 
-/** The leader, who knows what it is for, has closer bounds. */
+/** The leader checks closer bounds for each field. */
 const Text = text(MAX_ARGUMENT);
 
-/** Of what a path names by its id alone. */
+/** The id of a resource that a path names by id alone. */
 export const ResourceId = z
   .string()
   .max(25, "not an id")
@@ -73,7 +73,7 @@ export type AddExternal = z.infer<typeof AddExternal>;
 
 export const ScaleService = z.strictObject({ replicas: z.number() });
 
-/** `force`: also when the node has tasks, or no leader could give its state back. */
+/** `force` makes the node leave even when it has tasks, or when no leader could give its state back. */
 export const Leave = z.strictObject({ force: z.boolean().default(false) });
 export type Leave = z.input<typeof Leave>;
 
@@ -263,8 +263,8 @@ export interface NodeView {
   availability: "active" | "drain";
   state: "ready" | "down";
   /**
-   * Of one that is ready: `behind` and `stuck` have not put the newest state in force for one and ten minutes; `silent`
-   * has no session, and most others have none either.
+   * The leader's judgement of a ready node. `behind` and `stuck`: for one or ten minutes it has not put the newest state in
+   * force. `silent`: it has no session, and neither have most other nodes.
    */
   health: "well" | "behind" | "stuck" | "silent";
   /** Whether it answers published ports. */

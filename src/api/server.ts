@@ -97,7 +97,7 @@ function answers(path: string): Promise<boolean> {
   });
 }
 
-/** Bound where its owner alone gets, and moved once it is the owner's alone: there is no moment in which others may connect. */
+/** Binds the socket in a directory that its owner alone can enter, then moves it: at no moment can another user connect. */
 async function listenFor(server: Server, path: string): Promise<void> {
   const directory = mkdtempSync(join(dirname(path), ".new-"));
   try {

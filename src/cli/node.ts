@@ -82,7 +82,7 @@ const NODES: Listing<NodeView> = {
   ],
 };
 
-/** A node that is ready may still be behind with its state, or silent while the leader judges nobody. */
+/** The STATUS column. A node that is ready may still be behind with its state, or silent while the leader judges no node. */
 function statusOf({ state, health }: NodeView): string {
   return capital(state === "ready" && health !== "well" ? health : state);
 }

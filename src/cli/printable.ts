@@ -5,7 +5,7 @@
 const CONTROLS = /[\x00-\x09\x0b-\x1f\x7f-\x9f]/g;
 const REPLACEMENT = "\ufffd";
 
-/** With each control character replaced; a tab becomes a blank. Newlines stay. */
+/** Replaces each control character; a tab becomes a blank. Newlines stay. */
 export function printable(text: string): string {
   return text.replace(CONTROLS, (character) => (character === "\t" ? " " : REPLACEMENT));
 }

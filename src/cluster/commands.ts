@@ -46,7 +46,7 @@ const ServiceNetwork = z.union([
   Word.transform((name) => ({ name, aliases: [] })),
   z.object({ name: Word, aliases: z.array(Alias).max(MAX_ALIASES, "at most 100 aliases").default([]) }),
 ]);
-/** There was a mesh in user space that needed it. A request of an older overlayctl may still say `false`. */
+/** Earlier versions needed it for a mesh in user space. An older overlayctl may still send `false`. */
 const NO_PROXY_PROTOCOL =
   "there is no PROXY protocol any more, and none is needed: through the mesh a task sees the client's own address, TCP and " +
   "UDP; leave the option out, and let the task expect no header";

@@ -1,5 +1,5 @@
-// How long tasks have drained, by this leader's monotonic clock: wall clocks are set forward and back, and those of two
-// managers differ. A new leader begins anew with each task.
+// How long tasks have drained, by this leader's monotonic clock: operators set wall clocks forward and back, and those of
+// two managers differ. A new leader begins to count again for each task.
 import type { Clock } from "../lib/clock.ts";
 import type { State, Task } from "./schema.ts";
 
@@ -12,7 +12,7 @@ export class DrainClock {
     this.#clock = clock;
   }
 
-  /** Milliseconds since this leader first saw the task drain; each call but the first takes longer. */
+  /** Milliseconds since this leader first saw the task drain; 0 at the first call. */
   elapsedMs({ id, drain }: Task): number {
     const now = this.#clock.monotonic();
     const known = this.#begun.get(id);

@@ -1,11 +1,11 @@
-// Names on one network. A service and an endpoint have theirs alone; an alias may be shared by several, and is no
-// service's or endpoint's name, for one of the two would never be found.
+// Names on one network. The name of a service or an endpoint is its own. Several may share an alias, but no alias is also
+// the name of a service or endpoint, because one of the two would never be found.
 import { UserError } from "../lib/errors.ts";
 import { sameName } from "./lookup.ts";
 import type { Network, Service, State } from "./schema.ts";
 
 export interface WantedNames {
-  /** Of a service or endpoint; null: it has none. */
+  /** The name of the service or endpoint; null: it has none. */
   name: string | null;
   aliases: readonly string[];
 }

@@ -3,7 +3,7 @@ import type { Clock } from "../lib/clock.ts";
 
 /** The node is shown as behind, and gets no new tasks. */
 export const BEHIND_MS = 60_000;
-/** Nobody waits for the node any more, see `Leader.#appliedEverywhere`. */
+/** After this time the leader does not wait for the node any more, see `Leader.#appliedEverywhere`. */
 export const STUCK_MS = 600_000;
 
 export class Lag {
@@ -15,7 +15,7 @@ export class Lag {
     this.#clock = clock;
   }
 
-  /** To be called for each ready node, several times a minute: it has `applied` in force, and `newest` is the state. */
+  /** Call it for each ready node, several times a minute. `applied` is the revision that the node has in force, `newest` that of the state. */
   note(nodeId: string, applied: number, newest: number): void {
     const missing = this.#missing.get(nodeId);
     if (applied >= newest) this.#missing.delete(nodeId);

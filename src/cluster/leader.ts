@@ -67,7 +67,7 @@ interface NodeSession {
   id: string;
   nodeId: string;
   sink: SessionSink;
-  /** Of the newest report. */
+  /** The number of the newest report. */
   seq: number;
   isRefusalLogged: boolean;
   /** The highest revision in force in the node's data path; 0 until it has told this session. */
@@ -76,7 +76,7 @@ interface NodeSession {
   reported: boolean;
 }
 
-/** Of one session: it counts in the transaction, and is kept with the commit. */
+/** News of one session, which counts within the transaction and is kept when it commits. */
 interface News extends Pick<NodeSession, "seq" | "applied" | "reported"> {
   sessionId: string | undefined;
 }
@@ -143,7 +143,7 @@ export class Leader {
     const loaded = await this.#store.load();
     this.#state = { ...loaded, cluster: this.#identityOf(loaded) };
     this.#checkPool();
-    // What is known already is not written again: a full disk keeps nobody from leading.
+    // An identity that the store has already is not written again: a full disk keeps no manager from leading.
     if (!isDeepStrictEqual(this.#state.cluster, loaded.cluster)) await this.#store.identify(this.#state.cluster!);
     this.#liveness = new Liveness(this.#clock, this.#config.livenessMs);
     this.#refusal = undefined;
@@ -158,7 +158,7 @@ export class Leader {
     this.#scheduleBeat();
   }
 
-  /** Throws UserError 503 when it leads another cluster than the one that is asked. */
+  /** Throws UserError 503 when this leader leads another cluster than the request names. */
   requireCluster(id: string): void {
     const own = this.#state.cluster?.id;
     if (own !== id) throw new UserError(503, `it leads another cluster (${own}) than that of this node (${id})`);
@@ -216,7 +216,7 @@ export class Leader {
   /** Throws UserError 404 when the session is over: the node begins a new one then. */
   async report(sessionId: string, input: ReportInput): Promise<void> {
     const session = this.#sessions.get(sessionId);
-    // Also with a report that is not understood: the node lives.
+    // A report that the leader does not understand counts too: the node lives.
     if (session !== undefined) this.#liveness.heard(session.nodeId);
     const report = check(Report, input);
     this.#requireSession(sessionId);
@@ -259,7 +259,7 @@ export class Leader {
     return this.#logs.ask(session, node.name, taskId, query);
   }
 
-  /** A log that the session's node was asked for. Throws UserError 404 when nobody waits for it. */
+  /** Takes a log that the leader asked the session's node for. Throws UserError 404 when no client waits for it. */
   bringLog(sessionId: string, requestId: string, log: Readable): void {
     this.#logs.bring(sessionId, requestId, log);
   }
@@ -270,7 +270,7 @@ export class Leader {
     this.#logs.refuse(sessionId, requestId, new UserError(code, message));
   }
 
-  /** Of other nodes' tasks, or under an id that the node had before. */
+  /** Counts statuses that were refused: of other nodes' tasks, or under an id that the node had before. */
   #countRefused(session: NodeSession, count: number): void {
     if (count === 0) return;
     this.#refusedStatuses += count;
@@ -349,7 +349,7 @@ export class Leader {
     return session.id === news?.sessionId ? news.applied : session.applied;
   }
 
-  /** Nodes that have not put in force what they were told, and those that are silent while nobody is judged. */
+  /** Finds nodes that have not put in force what they were told, and those that are silent while the leader judges no node. */
   #judgeHealth(draft: Draft, news?: News): void {
     for (const node of readyNodes(draft.state)) {
       this.#lag.note(node.id, this.#appliedBy(node.id, news), this.#state.revision);
@@ -400,7 +400,7 @@ export class Leader {
     return knownOf(this.#state)!;
   }
 
-  /** Of a state that was loaded: its own, or that of a new cluster when all is empty. */
+  /** The identity of the state that was loaded, or of a new cluster when there is no state. */
   #identityOf(state: State): ClusterIdentity {
     const { known, newEpoch = false } = this.#config;
     const stored = knownOf(state);

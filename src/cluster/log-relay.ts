@@ -13,7 +13,7 @@ const MAX_WAITING = 1000;
 const BEGIN_MS = 10_000;
 
 interface Waiting {
-  /** The session that was asked: nobody else can bring it. */
+  /** The session that was asked: no other can bring the log. */
   sessionId: string;
   resolve(log: Readable): void;
   reject(error: UserError): void;
@@ -37,7 +37,7 @@ export class LogRelay {
     this.#newId = newId;
   }
 
-  /** `session` is that of the task's node, named `node`. Throws UserError. */
+  /** Asks for a log. `session` is that of the task's node, named `node`. Throws UserError. */
   ask(session: LogSource, node: string, taskId: string, query: LogQuery): Promise<Readable> {
     if (this.#waiting.size >= MAX_WAITING) throw new UserError(503, "too many logs are asked for at once; try again");
     const requestId = this.#newId();
@@ -51,19 +51,19 @@ export class LogRelay {
     });
   }
 
-  /** The node brings it. Throws UserError 404 when nobody waits for it from that session. */
+  /** Takes the log from its node. Throws UserError 404 when no client waits for it from that session. */
   bring(sessionId: string, requestId: string, log: Readable): void {
     this.#take(sessionId, requestId).resolve(log);
   }
 
-  /** The node says why it cannot. Throws UserError 404 when nobody waits for it from that session. */
+  /** Takes the node's reason for bringing none. Throws UserError 404 when no client waits for it from that session. */
   refuse(sessionId: string, requestId: string, reason: UserError): void {
     this.#take(sessionId, requestId).reject(reason);
   }
 
   #take(sessionId: string, requestId: string): Waiting {
     const waiting = this.#waiting.get(requestId);
-    if (waiting?.sessionId !== sessionId) throw new UserError(404, "nobody waits for this log");
+    if (waiting?.sessionId !== sessionId) throw new UserError(404, "no client waits for this log");
     this.#waiting.delete(requestId);
     waiting.timer.cancel();
     return waiting;

@@ -4,10 +4,10 @@ import { z } from "zod";
 import { isUnicast } from "../lib/unicast.ts";
 
 const LABELS = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
-/** For the address of the container's gateway, where it reaches its node. */
+/** The word that stands for the address of the container's gateway, where it reaches its node. */
 export const HOST_GATEWAY = "host-gateway";
 
-/** What stands in a hostname for something of the task, in Docker Swarm's form, by what it stands for. */
+/** Placeholders in a hostname, in Docker Swarm's form, by the field of the task that each stands for. */
 const PLACEHOLDER = /\{\{\s*\.(\w+\.\w+)\s*\}\}/g;
 const PLACEHOLDERS = [
   "Node.Hostname",
@@ -20,7 +20,7 @@ const PLACEHOLDERS = [
 ] as const;
 export type Placeholder = (typeof PLACEHOLDERS)[number];
 
-/** sethostname(2) takes one more. */
+/** One less than sethostname(2) takes. */
 const HOSTNAME_MAX_CHARS = 63;
 
 const Hostname = z
@@ -60,16 +60,16 @@ const SearchDomain = z
   .transform((text) => text.replace(/(?<=.)\.$/, ""))
   .refine((text) => LABELS.test(text), "not a domain; '.' alone is for none");
 
-/** resolv.conf(5) has a list; what a resolver does not know it ignores. */
+/** An option of resolv.conf(5), which lists them; a resolver ignores options that it does not know. */
 const Option = z
   .string()
   .max(64, "an option has at most 64 characters")
   .regex(/^[a-z0-9_-]+(:\d+)?$/i, "an option is a word such as rotate, or one with a number such as ndots:2");
 
 export const Dns = z.strictObject({
-  /** Asked instead of the node's resolvers. */
+  /** Name servers that the node asks instead of its own resolvers. */
   servers: z.array(Server).max(8, "at most 8 name servers").default([]),
-  /** null: the node's. None: not even the overlay's own. */
+  /** Search domains; null: the node's. An empty list: not even the overlay's own. */
   search: z.array(SearchDomain).max(32, "at most 32 search domains").nullable().default(null),
   /** null: the node's. */
   options: z.array(Option).max(16, "at most 16 options").nullable().default(null),
@@ -77,15 +77,15 @@ export const Dns = z.strictObject({
 export type Dns = z.infer<typeof Dns>;
 
 export const Naming = z.strictObject({
-  /** With placeholders; null: what the runtime gives. */
+  /** The hostname, which may have placeholders; null: the runtime gives one. */
   hostname: Hostname.nullable().default(null),
   /** Lines of /etc/hosts. */
   hosts: z.array(Host).max(100, "at most 100 hosts").default([]),
   dns: Dns.default({ servers: [], search: null, options: null }),
 });
-/** As checked. */
+/** The naming options, checked. */
 export type Naming = z.infer<typeof Naming>;
-/** As a caller may write it, defaults left out. */
+/** The naming options as a caller may write them, with defaults left out. */
 export type NamingInput = z.input<typeof Naming>;
 
 /** A hostname with its placeholders filled in, cut to what a host can be called. */

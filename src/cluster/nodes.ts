@@ -32,7 +32,7 @@ export function registerNode(draft: Draft, identity: NodeIdentity, context: Node
   return node;
 }
 
-/** Takes over what the node observed of its tasks. Answers how many statuses it did not take: of tasks that are not the node's. */
+/** Takes over what the node observed of its tasks. Returns how many statuses it refused because the tasks are not the node's. */
 export function applyReport(draft: Draft, nodeId: string, report: Report): number {
   const { statuses, full, gone, docker } = report;
   const node = draft.state.nodes.get(nodeId);
@@ -60,8 +60,8 @@ export function applyReport(draft: Draft, nodeId: string, report: Report): numbe
 }
 
 /**
- * A node is believed what it says of its own addresses: none of them is another node's VTEP, and it holds ports on these
- * alone. Else it could keep containers everywhere from ports that other nodes answer.
+ * The part of what a node says of its own addresses that the leader believes: no address is another node's VTEP, and the
+ * node holds ports on its own addresses alone. Otherwise it could keep all containers from ports that other nodes answer.
  */
 function ownOnly(
   { nodes }: State,

@@ -20,7 +20,7 @@ export type NodeIdentity = z.infer<typeof NodeIdentity>;
 
 /** How a node asks for a session. */
 export const SessionRequest = NodeIdentity.extend({
-  /** The state that the node goes by; null: it has none yet. */
+  /** The identity of the state that the node follows; null: it has none yet. */
   known: KnownState.nullable().default(null),
 });
 export type SessionRequest = z.input<typeof SessionRequest>;
@@ -45,7 +45,7 @@ export type LogRefusal = z.infer<typeof LogRefusal>;
 
 /** One line of the leader's stream. The first is `session`, the second a `snapshot`; then as things happen. */
 export type StreamMessage =
-  /** `livenessMs`: after so much silence either side gives the other up. `state`: what the snapshot will be of. */
+  /** `livenessMs`: after that much silence either side gives the other up. `state`: the identity of the state in the snapshot. */
   | { type: "session"; sessionId: string; nodeId: string; livenessMs: number; state: KnownState }
   | { type: "snapshot"; state: StateJson }
   | { type: "changes"; revision: number; changes: Change[] }
@@ -71,7 +71,7 @@ export type StreamLine = z.infer<typeof StreamLine>;
 
 /** What a node tells of itself; sent at each news, and often enough to show that it lives. */
 export const Report = z.object({
-  /** Counted up by the node, from 1; 0: it does not count. */
+  /** The report's number, which the node counts up from 1; 0: it does not count. */
   seq: z.int().min(0).default(0),
   /** Statuses that are new or changed; all of them when `full`. */
   statuses: list(TaskStatus, 100_000),

@@ -34,7 +34,7 @@ export class Reporter {
   #statuses: ReadonlyMap<string, TaskStatus> | undefined;
   #facts = NO_FACTS;
   #applied = 0;
-  /** Of the report that was sent last. */
+  /** The number of the report that was sent last. */
   #seq = 0;
   #acknowledged = NOTHING;
   #link: ReportLink | undefined;

@@ -27,7 +27,7 @@ export function requireUnreserved(command: Command, domain: string): void {
   }
 }
 
-/** The command, without what Docker calls its container when that is reserved: then it is not found by it. */
+/** The command without the name that Docker gives its container, when that name is reserved: the container is not found by it. */
 export function withoutReserved(command: Command, domain: string): Command {
   if (command.type !== "attach") return command;
   const isFree = (name: string) => faultOf(name, domain) === undefined && !(name.includes(".") && NUMBER.test(name));

@@ -259,7 +259,7 @@ function satisfies(node: Node, constraint: string): boolean {
   return sameName(node.name, name!) === (operator === "==");
 }
 
-/** Counts and not names: it is on each task that waits, and told to every node. */
+/** The reason has counts instead of names: each waiting task carries it, and every node gets it. */
 function whyNowhere(state: State, service: Service): string {
   if (state.nodes.size === 0) return "no node has joined";
   const reasons = [...state.nodes.values()]

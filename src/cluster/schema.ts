@@ -1,6 +1,6 @@
 // The cluster's state as rows of JSON, checked with zod. Desired rows have one writer, the leader; a status row says
-// what one node observed of one task, and only that node reports it. Bounds of what a client asks for are in commands.ts:
-// a row that was kept once must load for ever.
+// what one node observed of one task, and only that node reports it. Bounds on what a client asks for are in commands.ts,
+// not here: a row that was stored once must load for ever.
 import { z } from "zod";
 import { firstOf, MAX_REASON, MAX_WORD, text, words } from "../lib/bounds.ts";
 import { parseCidr, parseIpv4 } from "../lib/ip.ts";
@@ -12,7 +12,7 @@ export const Id = z
   .string()
   .max(25, "not an id")
   .regex(/^[0-9a-z]{25}$/, "not an id");
-/** Of a service or node: one label in DNS, as Docker takes it. Without dots, for SERVICE.SLOT is a task. */
+/** The name of a service or node: one label in DNS, as Docker takes it. It has no dots, because SERVICE.SLOT is a task. */
 export const Name = z
   .string()
   .max(63, "a name has at most 63 characters")
@@ -21,7 +21,7 @@ export const Name = z
     "a name has letters, digits, '-' and '_', and begins and ends with a letter or digit",
   );
 const LABELS = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
-/** Of a network or container: one label or several, as Docker takes it. */
+/** The name of a network or container: one label or several, as Docker takes it. */
 export const DottedName = z
   .string()
   .max(63, "a name has at most 63 characters")
@@ -75,9 +75,9 @@ export const Node = z.object({
   /** Its own address on the ingress network. */
   ingressAddress: Address,
   manager: z.boolean(),
-  /** Of a manager: where it listens; null: it has not said, as those of earlier versions do not. */
+  /** Where the manager on this node listens; null: there is none, or it has not said, as with earlier versions. */
   listen: SessionAddress.nullable().default(null),
-  /** Of a manager: where nodes reach it, if not there. */
+  /** Where nodes reach the manager on this node, if not at `listen`. */
   advertise: SessionAddress.nullable().default(null),
   /** Whether it answers published ports. */
   mesh: z.boolean().default(true),
@@ -85,8 +85,8 @@ export const Node = z.object({
   /** The leader's judgement of the node's session. A node that is down is set aside, not deleted. */
   state: z.enum(["ready", "down"]),
   /**
-   * The leader's judgement of a node that is ready. `behind`: for a minute it has not put in force what it was told;
-   * `stuck`: for ten. `silent`: its session is lost, as those of most nodes, so that none of them is judged.
+   * The leader's judgement of a ready node. `behind`: for a minute it has not put in force what it was told; `stuck`: for
+   * ten minutes. `silent`: its session is lost, but most nodes have lost theirs, so the leader judges none of them.
    */
   health: z.enum(["well", "behind", "stuck", "silent"]).default("well"),
   /** As the node itself reports. */
@@ -173,7 +173,7 @@ export const Attachment = z.object({
   image: words(MAX_IMAGE).nullable(),
   /** Names in DNS besides its own. */
   aliases: z.array(Alias),
-  /** Names that its container has anyway: found where nothing else has them. */
+  /** Names that its container has anyway. Each is found only where nothing else has that name. */
   hostNames: z.array(Alias).default([]),
 });
 export type Attachment = z.infer<typeof Attachment>;
@@ -221,7 +221,7 @@ export const Endpoint = z.object({
   attachment: Attachment.nullable(),
   /** Not null: it is behind a VTEP that is no node. */
   external: External.nullable().default(null),
-  /** Asked instead of its node's resolvers for names that are not the overlay's. */
+  /** Name servers that its node asks instead of its own resolvers for names that are not the overlay's. */
   dnsServers: Dns.shape.servers.optional(),
   createdAt: Millis,
 });

@@ -42,11 +42,11 @@ const MAX_BODY_BYTES = 16 * 1024 * 1024;
 
 /** A node on a slow line needs some seconds for a large report. */
 const REQUEST_TIMEOUT_MS = 30_000;
-/** Between two requests of a connection: longer than a node's beat. */
+/** How long a connection may be idle between two requests: longer than a node's beat. */
 const KEEP_ALIVE_MS = 72_000;
-/** Of all hosts. A node has two or three. */
+/** How many connections all hosts together may have. A node has two or three. */
 const MAX_CONNECTIONS = 8192;
-/** Of one address. Logs that are followed have one each. */
+/** How many connections one address may have. Each log that a client follows takes one. */
 const MAX_CONNECTIONS_OF_ONE = 1024;
 
 const BYTES = "application/octet-stream";
@@ -79,7 +79,7 @@ export async function serveSessions(
   return { port: boundPort, close: () => server.close() };
 }
 
-/** Whoever connects and does not ask, or does so all too often, takes no room from others. */
+/** Ends connections of hosts that send no request or connect too often, so that they take no room from others. */
 function limitConnections(server: Server, timeoutMs: number): void {
   server.headersTimeout = timeoutMs;
   server.keepAliveTimeout = KEEP_ALIVE_MS;
@@ -99,7 +99,7 @@ function limitConnections(server: Server, timeoutMs: number): void {
   });
 }
 
-/** A body that is read whole has to come in time. The server's own limit would end logs, which come as they are written. */
+/** Ends a request whose body does not come in time. The server's own limit would also end logs, which come as they are written. */
 function limitBodies(server: FastifyInstance, timeoutMs: number): void {
   const timers = new WeakMap<FastifyRequest, NodeJS.Timeout>();
   server.addHook("onRequest", async (request) => {
@@ -115,7 +115,7 @@ function limitBodies(server: FastifyInstance, timeoutMs: number): void {
 }
 
 function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
-  // Whatever a path names here is an id.
+  // A path here names ids only.
   server.addHook("preValidation", async ({ params }) => {
     for (const id of Object.values(params ?? {})) check(Id, id);
   });

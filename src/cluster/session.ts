@@ -276,7 +276,7 @@ export class Session {
     this.#reporter.attach({
       send: async (report) => {
         await this.#transport.report(manager, sessionId, report);
-        this.#attempts = 0; // a node that can listen and not report comes back more and more seldom
+        this.#attempts = 0; // a node that can listen but not report tries again less and less often
       },
       beatMs: livenessMs / BEATS_PER_PERIOD,
       failed: (error) => {

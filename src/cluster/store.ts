@@ -23,7 +23,7 @@ export interface Store {
   close(): Promise<void>;
 }
 
-/** The node cannot lead until a person has decided; it may go on without leading. */
+/** The error of a node that cannot lead until an operator has decided; it may go on without leading. */
 export class CannotLeadError extends PlatformError {
   override name = "CannotLeadError";
 }

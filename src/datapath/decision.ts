@@ -79,8 +79,8 @@ export class Decision {
   }
 
   /**
-   * From a VTEP that may know no other node than this one: to all of its network, on every node, and no further. Never back to where
-   * it came from; a node that gets it from here delivers it, and forwards nothing.
+   * Decides for a packet of a VTEP that may know no other node than this one: it reaches all of its network, on every node, and
+   * nothing else. It never goes back where it came from; a node that gets it from here delivers it, and forwards nothing.
    */
   #fromExternal(packet: Packet, network: NetworkRow, vtep: Ipv4): Drop {
     if ((packet.destination & network.mask) !== network.base) return Drop.NoRoute;
@@ -118,7 +118,7 @@ export class Decision {
     return isOwn && !tables.node.nodeServices ? Drop.NotAllowed : Drop.None;
   }
 
-  /** What a gateway is there for: the overlay's DNS, whichever service publishes that port, and the answer to a ping. */
+  /** Whether the packet is for what every gateway serves: the overlay's DNS, the port of any published service, or a ping. */
   #isForGateway(packet: Packet, network: NetworkRow): boolean {
     const { protocol } = packet;
     if (packet.destination !== network.gateway) return false;
@@ -127,8 +127,8 @@ export class Decision {
   }
 
   /**
-   * By the ingress network come clients of published ports, with addresses of the outside, of other networks and of
-   * nodes: they reach what is published, and nothing else. Nodes also ping each other.
+   * Decides for a packet on the ingress network. Clients of published ports come by it, with addresses of the outside, of
+   * other networks and of nodes: they reach what is published, and nothing else. Nodes also ping each other.
    */
   #fromIngress(packet: Packet, vtep: Ipv4): Drop {
     const tables = this.#tables;
@@ -151,7 +151,7 @@ export class Decision {
     return vip.vni === this.#tables.node.ingressVni ? this.#balance(packet, vip) : Drop.NotAllowed;
   }
 
-  /** From the node itself: to its own endpoints, and otherwise to what is published; other nodes it may ping. */
+  /** Decides for a packet of the node itself, which reaches its own endpoints, published ports of others, and other nodes by ping. */
   #fromHost(packet: Packet): Drop {
     const tables = this.#tables;
     const { destination } = packet;
@@ -239,7 +239,7 @@ function isNeverADestination(ip: Ipv4): boolean {
   return first === 0 || first === 127 || first >= 240;
 }
 
-/** Of the network's own subnet: its last address is for all of it, RFC 919. */
+/** Whether the address is the last of the network's subnet, which stands for all of the network, RFC 919. */
 function isLastOf(ip: Ipv4, { base, mask }: NetworkRow): boolean {
   return ip === (base | ~mask);
 }

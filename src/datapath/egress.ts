@@ -42,7 +42,7 @@ export class Egress {
   readonly #toUnderlay = new UnderlayQueue(QUEUE_MESSAGES, QUEUE_SLICES);
   readonly #encapsulator: Encapsulator;
   readonly #coalescer: Coalescer;
-  /** Packets that were queued, also those that were refused then. */
+  /** Packets that were queued, with those that the device or underlay refused afterwards. */
   packets = 0;
   readonly #trafficByVtep = new Map<Ipv4, Traffic>(); // BOUNDED: by the peers; keyed by VTEP
 

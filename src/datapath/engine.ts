@@ -38,13 +38,13 @@ export interface EngineParts {
   /** Milliseconds, monotonic since the machine started, so that flows keep their age over a restart. */
   now: () => number;
   random: () => number;
-  /** Of one endpoint, in all workers together. */
+  /** How many flows one endpoint may begin each second, in all workers together. */
   newFlowsPerSecond?: number;
-  /** How many share the flows: the flows of one sender are spread over them. */
+  /** How many workers share the flows: the flows of one sender are spread over them. */
   workers?: number;
 }
 
-/** More than a busy reverse proxy makes. */
+/** More flows a second than a busy reverse proxy makes. */
 export const DEFAULT_NEW_FLOWS_PER_SECOND = 20_000;
 
 /** What a person may want to know of the data path. */
@@ -175,7 +175,7 @@ export class Engine {
     };
   }
 
-  /** The forwarder's, and what was lost before it or after. */
+  /** The forwarder's drops, and packets that were lost before or after it. */
   #drops(): Record<string, number> {
     const { unreadable } = this.#device;
     const { receiveDrops, failedLater } = this.#underlay;

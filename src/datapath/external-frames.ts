@@ -13,7 +13,7 @@ import { isSuperPacket } from "./super-packet.ts";
 import type { PeerRow, Tables } from "./tables.ts";
 
 export class ExternalFrames {
-  /** Of the packet that take() took last: a super-packet, and the payload of its segments. */
+  /** The kind of super-packet that take() took last; `gsoBytes` is the payload of each segment. */
   gso: Gso = Gso.None;
   gsoBytes = 0;
   readonly #u8: Uint8Array;
@@ -36,8 +36,8 @@ export class ExternalFrames {
   }
 
   /**
-   * Verifies the transport checksum, which no outer one vouches for; of a fragment only its receiver can. `cut`: what the kernel
-   * says of the segments inside, or 0.
+   * Verifies the transport checksum, which no outer one vouches for. Only the receiver can verify that of a fragment. `cut`: what
+   * the kernel says of the segments inside, or 0.
    */
   take(packet: Packet, cut: number): Drop {
     this.gso = Gso.None;
@@ -51,7 +51,7 @@ export class ExternalFrames {
     return isSuperPacket(packet, this.gso, this.gsoBytes) ? Drop.None : Drop.BadSuperPacket;
   }
 
-  /** Of TCP no size comes along: segments that fit will do. */
+  /** The payload of each segment. With TCP the kernel tells no size: any segments that fit will do. */
   #segmentBytes(packet: Packet, cut: number): number {
     if (packet.protocol !== ip.Protocol.Tcp) return cut;
     const mtu = Math.min(this.#tables.node.mtu, this.#health.smallestMtu);
@@ -59,8 +59,8 @@ export class ExternalFrames {
   }
 
   /**
-   * Turns the question in the datagram at `at` into its answer: for every address of the network, which RFC 7348 section 4.1 leaves to
-   * us, for the VTEP may know no other node. Not for what is behind that VTEP itself.
+   * Turns the ARP request in the datagram at `at` into its answer. It answers for every address of the network (RFC 7348 section 4.1
+   * leaves that open), because the VTEP may know no other node, but not for addresses behind that VTEP itself.
    */
   answerArp(at: number, length: number, network: number, peer: PeerRow): Drop {
     const u8 = this.#u8;

@@ -27,7 +27,7 @@ export class FlowCheck {
   /** Whether both ends are still where the flow has them, and its task still the service's. */
   isBorneOut(entry: number): boolean {
     const flows = this.#flows;
-    if (!this.#tables.areWhole) return true; // the agent has just started: what it does not know may be right
+    if (!this.#tables.areWhole) return true; // the agent has just started, and may lack the rows of this flow
     const original = entry & ~1;
     const server = flows.sourceOf(original + 1);
     const vtep = flows.toOf(original);

@@ -30,9 +30,9 @@ export const CREATED = 26;
 export const NEWER = 27; // the next newer flow + 1 of a holder's list, or the next free one
 export const OLDER = 28;
 export const VERSION = 29;
-// Only in the reply entry: the flow's own too.
+// These words of the reply entry are the flow's own too.
 export const HOLDER = 24;
-// In both again.
+// Both entries have these words.
 export const LATE_END = 30;
 export const LATE_KIND = 31;
 
@@ -82,7 +82,7 @@ export class FlowEntries {
   protected setState(entry: number, state: FlowState, fins: number): void {
     this.words[(entry & ~1) * ENTRY_WORDS + FLOW_STATE] = (fins << FINS_SHIFT) | state;
   }
-  /** Whose share of the table the flow takes, as FlowTracker names it. */
+  /** The holder in whose share of the table the flow is, as FlowTracker names it. */
   holderOf(entry: number): number {
     return this.words[(entry | 1) * ENTRY_WORDS + HOLDER]!;
   }
@@ -174,14 +174,14 @@ export class FlowEntries {
   setNextSequence(entry: number, sequence: number): void {
     this.words[entry * ENTRY_WORDS + NEXT_SEQUENCE] = sequence;
   }
-  /** Of TCP: up to where the other side has acknowledged what this direction sent. */
+  /** The TCP sequence number up to which the other side has acknowledged what this direction sent. */
   acknowledgedOf(entry: number): number {
     return this.words[entry * ENTRY_WORDS + ACKNOWLEDGED]!;
   }
   setAcknowledged(entry: number, sequence: number): void {
     this.words[entry * ENTRY_WORDS + ACKNOWLEDGED] = sequence;
   }
-  /** Of TCP: the end of the last segment that came out of turn in this direction, and what it was. */
+  /** The end of the last TCP segment that came out of turn in this direction; lateKindOf() says what it was. */
   lateEndOf(entry: number): number {
     return this.words[entry * ENTRY_WORDS + LATE_END]!;
   }

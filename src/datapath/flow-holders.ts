@@ -1,7 +1,7 @@
 // How many flows of a table each holder has, and which of them may go for another of its own: the unanswered ones, and
 // those that end. In the table's memory, so that all workers see one count; changed under its lock.
-// BOUNDED: by the table's capacity; keyed by the holder's hash. Two holders in one bucket (at a quarter as many buckets as
-// flows, and with a seed that nobody outside knows, a rare thing) share what is one's.
+// BOUNDED: by the table's capacity; keyed by the holder's hash. Two holders in one bucket share the part of one. That is
+// rare: there are a quarter as many buckets as flows, and no sender knows the seed.
 import { ENTRY_WORDS, FlowState, NEWER, OLDER } from "./flow-entries.ts";
 
 /** Flows that may go, the unanswered first. */
@@ -9,20 +9,20 @@ export const Expendable = { None: -1, Unanswered: 0, Ending: 1 } as const;
 export type Expendable = (typeof Expendable)[keyof typeof Expendable];
 
 /**
- * While more than an eighth of the table is free, nobody is limited. That eighth is for all holders in equal parts: one that has
- * less than its part always finds room, whatever the others do. With few holders a part is not larger than a sixteenth of it.
+ * While more than an eighth of the table is free, no holder is limited. The last eighth is for all holders in equal parts: a holder
+ * that has less than its part always finds room, whatever the others do. With few holders a part is at most a sixteenth of it.
  */
 const PART_FOR_ALL = 1 / 8;
 const LEAST_HOLDERS = 16;
 const FLOWS_PER_BUCKET = 4;
 const LEAST_BUCKETS = 4;
 
-// Words of a bucket: how many flows, and + 2 * Expendable the oldest and newest of a list, + 1; 0: none.
+// Words of a bucket: the number of flows, then for each list (at 2 * Expendable) its oldest and newest flow + 1; 0: none.
 const COUNT = 0;
 const OLDEST = 1;
 const NEWEST = 2;
 const BUCKET_WORDS = 5;
-/** Behind the buckets: how many have flows. */
+/** The words behind the buckets: one, the number of buckets that have flows. */
 const TAIL_WORDS = 1;
 
 export class FlowHolders {
@@ -56,13 +56,13 @@ export class FlowHolders {
     return this.#words[this.#bucket(hash) + COUNT]! >= Math.max(1, part);
   }
 
-  /** A flow of the holder is in the table. */
+  /** Counts a flow of the holder that the table takes. */
   add(flow: number, hash: number, state: FlowState): void {
     if (this.#words[this.#bucket(hash) + COUNT]!++ === 0) this.#words[this.#busyAt]!++;
     this.#append(flow, hash, expendableIn(state));
   }
 
-  /** It goes, and was in this state. */
+  /** Takes off a flow that leaves the table, and was in this state. */
   remove(flow: number, hash: number, state: FlowState): void {
     if (--this.#words[this.#bucket(hash) + COUNT]! === 0) this.#words[this.#busyAt]!--;
     this.#take(flow, hash, expendableIn(state));
@@ -76,12 +76,12 @@ export class FlowHolders {
     this.#append(flow, hash, to);
   }
 
-  /** The flow of the holder that goes first; -1 when it has none that may. */
+  /** The flow of the holder that goes first; -1 when none of its flows may go. */
   firstToGo(hash: number): number {
     return this.#firstOf(this.#bucket(hash));
   }
 
-  /** As firstToGo(), of the largest holder that has one: it looks at every holder, and is for a table that is full. */
+  /** The flow that firstToGo() gives for the largest holder that has one. It looks at every holder: only a full table calls it. */
   firstOfLargest(): number {
     const words = this.#words;
     let largest = 0;

@@ -34,8 +34,8 @@ export function nextState(state: FlowState, isReply: boolean): FlowState {
 }
 
 /**
- * The state of a TCP flow after a segment that counts and is no reset. `fins` is of the sides that have sent their FIN, this
- * segment's among them: 1, 2, or 3 for both; `isOutstanding`, whether either side has sent what is not acknowledged.
+ * The state of a TCP flow after a segment that counts and is no reset. `fins` says which sides have sent their FIN, in this
+ * segment or before: 1, 2, or 3 for both. `isOutstanding` says whether either side has sent data that is not acknowledged.
  */
 export function nextTcpState(
   state: FlowState,
@@ -60,7 +60,7 @@ export function timeoutSeconds(state: FlowState, protocol: number): number {
   return protocol === ip.Protocol.Icmp ? ICMP_TIMEOUT_SECONDS : OTHER_TIMEOUT_SECONDS;
 }
 
-/** Whether the flow ends: nobody is served by it any more. */
+/** Whether the flow ends: it carries nothing more for either side. */
 export function isClosing(state: FlowState): boolean {
   return state >= FlowState.LastAck;
 }

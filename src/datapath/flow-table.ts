@@ -208,7 +208,7 @@ export class FlowTable extends FlowEntries {
     return originalOf(this.#holders.firstToGo(this.#hashOfHolder(holder)));
   }
 
-  /** As firstToGo(), of the largest holder that has one. Under the lock. */
+  /** The flow that firstToGo() gives for the largest holder that has one. Under the lock. */
   firstOfLargest(): number {
     return originalOf(this.#holders.firstOfLargest());
   }

@@ -34,12 +34,12 @@ export interface FlowTrackerParts {
   health: PeerHealth;
   check: FlowCheck;
   reaper: FlowReaper;
-  /** Each holder's, in this worker. */
+  /** How many flows each holder may begin each second in this worker. */
   newFlowsPerSecond: number;
   random: () => number;
 }
 
-/** A number that nobody outside knows. */
+/** A number that no sender knows. */
 export function seedOf(random: () => number): number {
   return Math.floor(random() * 2 ** 32) | 0;
 }
@@ -112,9 +112,9 @@ export class FlowTracker {
   }
 
   /**
-   * Whether the sender may have moved to `from`: a client from outside, and what is behind a VTEP that runs no agent, may come in
-   * through another node than before; an endpoint of a node is where it is. A segment that is not in turn is not the
-   * client's; of what has no sequence numbers nobody can tell.
+   * Whether the sender may have moved to `from`. A client from outside, and a host behind a VTEP that runs no agent, may come in
+   * through another node than before; an endpoint of a node stays where it is. A TCP segment that is not in turn does not
+   * count as the client's. Packets without sequence numbers are taken as they come.
    */
   #mayMove(entry: number, from: Ipv4, packet: Packet): boolean {
     const tables = this.#tables;
@@ -170,8 +170,8 @@ export class FlowTracker {
   }
 
   /**
-   * Whose share of the table a new flow takes: its client's, where that is an endpoint. Of clients outside it is the server's, apart
-   * from what the server itself opens: neither keeps the other from the table.
+   * The holder in whose share of the table a new flow goes: its client, if that is an endpoint. Flows of clients outside go in a
+   * share of the server, apart from the flows that the server itself opens, so that neither keeps the other from the table.
    */
   #holderOf(client: Ipv4, server: Ipv4): number {
     const { endpoints } = this.#tables;

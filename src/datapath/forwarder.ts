@@ -48,7 +48,7 @@ export interface PacketCounts {
   taken: number;
   /** Sent on. */
   forwarded: number;
-  /** Taken by the agent itself: ARP, names that were asked for, probes. */
+  /** Packets that the agent itself took: ARP, questions for names, probes. */
   answered: number;
 }
 
@@ -62,9 +62,9 @@ export interface ForwarderParts {
   health: PeerHealth;
   /** Of the tasks, for those schedulers that ask. */
   load: Load;
-  /** Of one endpoint, in all workers together. */
+  /** How many flows one endpoint may begin each second, in all workers together. */
   newFlowsPerSecond: number;
-  /** How many share what one sender may take. */
+  /** How many workers share what one sender may take. */
   workers: number;
   random: () => number;
 }
@@ -93,7 +93,7 @@ export class Forwarder {
   readonly #drops = new Float64Array(DROP_NAMES.length);
   #seconds = 0;
   #taken = 0;
-  /** Beside names. */
+  /** Packets that the agent answered, except for names. */
   #answered = 0;
 
   constructor(parts: ForwarderParts) {
@@ -254,7 +254,7 @@ export class Forwarder {
     return true;
   }
 
-  /** `cut`: the datagram's bytes, or of a super-frame its segments'. */
+  /** `cut`: the bytes of the datagram, or of each segment of a super-frame. */
   #inboundFrame(at: number, length: number, vtep: Ipv4, outerTos: number, cut: number): Drop {
     const u8 = this.#u8;
     const peer = this.#tables.peers.get(vtep);

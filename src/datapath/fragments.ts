@@ -32,7 +32,7 @@ export class FragmentTable {
   /** Datagrams that others displaced while the rest of them might still have come. */
   displaced = 0;
 
-  /** `seed` keys the hash, so that nobody outside can choose colliding datagrams. */
+  /** `seed` keys the hash, so that no sender can choose colliding datagrams. */
   constructor(seed: number) {
     this.#seed = seed;
   }
@@ -83,7 +83,7 @@ export class FragmentTable {
     return -1;
   }
 
-  /** The oldest place of the set, or of the source, when it has as many as it may. */
+  /** The oldest place of the set; when the source has as many places as it may, the oldest of the source. */
   #placeFor(set: number, source: Ipv4): number {
     const words = this.#words;
     let oldest = set;

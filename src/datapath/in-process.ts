@@ -115,7 +115,7 @@ export interface Datagram {
   readonly toPort: number;
   readonly tos: number;
   readonly payload: Uint8Array;
-  /** Of a super-packet that comes in one piece: its segments' size, as a kernel tells it. */
+  /** The size of the segments of a super-packet that comes in one piece, as a kernel tells it. */
   readonly segmentBytes?: number;
 }
 

@@ -30,9 +30,9 @@ export interface Device {
   readonly fd: number;
   /** Fills `batch` from its start with what waits, never blocks; returns how many. */
   read(batch: DeviceBatch): number;
-  /** Writes and clears the queue. Returns how many packets were refused, those of a super-packet each; the rest went out. */
+  /** Writes and clears the queue. Returns how many packets were refused; each packet of a super-packet counts. The rest went out. */
   write(queue: DeviceQueue): number;
-  /** Packets that read() has taken and could not give. */
+  /** Packets that read() took from the kernel and could not return. */
   readonly unreadable: number;
   close(): void;
 }
@@ -43,7 +43,7 @@ export interface Underlay {
   /** As Device.fd. */
   readonly fd: number;
   receive(batch: UnderlayBatch): number;
-  /** As Device.write(), in datagrams. */
+  /** Does what Device.write() does, with datagrams. */
   send(queue: UnderlayQueue): number;
   /** Datagrams that were lost because nothing received them in time. */
   readonly receiveDrops: number;

@@ -162,8 +162,8 @@ export class Probes implements PeerHealth {
     for (const session of this.#sessionsByVtep.values()) {
       if (session.state >= BfdState.Init && now - session.receivedMs > session.detectionMs) {
         this.#become(session, BfdState.Down, Diagnostic.TimeExpired);
-        // RFC 5880 section 6.8.1. The peer that we do not hear may hear us, and has been told by its name; one that has begun anew
-        // is told without.
+        // RFC 5880 section 6.8.1. A peer that we do not hear may hear us: it was told under its own discriminator. A peer that has
+        // begun anew is told without one.
         session.remoteDiscriminator = 0;
         session.remoteMinRxMs = 0;
         session.nextSendMs = now;
@@ -208,10 +208,10 @@ export class Probes implements PeerHealth {
   }
 
   /**
-   * A packet that does not name our discriminator, which only the peer knows: it may be from a peer that begins anew, or be forged.
-   * Of what it says nothing is believed: while Up, a peer that has begun anew falls silent under its old
-   * name within the detection time. Before, it is answered, by the name that it gives itself: only the peer gets the answer, and can
-   * prove by ours that it did.
+   * Takes a packet that does not name our discriminator, which only the peer knows: it may come from a peer that begins anew, or be
+   * forged. The node believes nothing that it says. While Up, it is ignored: a peer that has begun anew falls silent under its old
+   * discriminator within the detection time. In other states it is answered under the discriminator that it gives: only the real
+   * peer gets the answer, and proves that by naming ours.
    */
   #hearStranger(session: Session, discriminator: number, state: BfdState): void {
     if (session.state === BfdState.Up || state !== BfdState.Down) return;

@@ -21,9 +21,9 @@ import { TokenBucket } from "./token-bucket.ts";
 const ERROR_BYTES = 576;
 const ERROR_HEADER_BYTES = ip.IPV4_BYTES + icmp.ICMP_BYTES;
 /**
- * RFC 1812 section 4.3.2.8: limited, so that a flood is not answered by another; each sender for itself, so that a flood silences
- * nobody else. Senders outside may have made-up addresses: all of them together have a limit besides.
- * These are of the node: each worker has its part.
+ * Refusals are limited (RFC 1812 section 4.3.2.8), so that one flood does not cause another. Each sender has a limit of its own, so
+ * that its flood silences no other sender. Senders outside may make up addresses, so all of them together have a limit too.
+ * The limits are the node's: each worker has its part of them.
  */
 const REFUSALS_PER_SOURCE = 200;
 const REFUSALS_OUTSIDE = 1000;
@@ -55,7 +55,7 @@ export interface RefusalsParts {
   workers: number;
 }
 
-/** What holds back refusals of one kind. */
+/** The limits of refusals of one kind. */
 interface Limit {
   readonly sources: SourceBuckets;
   readonly outside: TokenBucket;
@@ -74,7 +74,7 @@ export class Refusals {
   readonly #resets: Resets;
   readonly #slots: OwnPackets;
   readonly #error: Packet;
-  /** "Fragmentation needed" has its own: without it large packets vanish. */
+  /** The limit of "fragmentation needed", which has its own because large packets vanish without it. */
   readonly #tooBig: Limit;
   readonly #others: Limit;
 

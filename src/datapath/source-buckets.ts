@@ -1,6 +1,6 @@
-// A token bucket (RFC 2697 without colours) for each source: so many a second, and no more than that at once.
-// BOUNDED: SETS * WAYS sources, the one that asked least recently making room in its set, with a full bucket when it comes
-// back: a limit holds while fewer are busy than there are places. Keyed by the source's address.
+// A token bucket (RFC 2697 without colours) for each source: it fills with `perSecond` tokens a second, and holds no more.
+// BOUNDED: SETS * WAYS sources; the source that asked least recently makes room in its set, and has a full bucket when it
+// comes back. So a limit holds while fewer sources are busy than there are places. Keyed by the source's address.
 const SETS = 256;
 const WAYS = 8;
 
@@ -15,7 +15,7 @@ export class SourceBuckets {
   readonly #seed: number;
   readonly #words = new Int32Array(SETS * WAYS * WORDS);
 
-  /** `seed` keys the hash, so that nobody outside can choose colliding sources. */
+  /** `seed` keys the hash, so that no sender can choose colliding sources. */
   constructor(perSecond: number, seed: number) {
     this.#perSecond = perSecond;
     this.#seed = seed;

@@ -27,7 +27,7 @@ export interface EndpointRow {
   mac?: Mac;
   /** Clients from outside its network show themselves to it as its gateway; left out: as they are. */
   sourceNat?: true;
-  /** Its own ports that every node publishes: what the ingress network may bring it; left out: none. */
+  /** The endpoint's ports that every node publishes, which the ingress network may reach. Without it there are none. */
   published?: readonly Port[];
 }
 
@@ -121,7 +121,7 @@ export interface NodeRow {
   nodeServices: boolean;
   /** Bytes an IP packet of the overlay may have. */
   mtu: number;
-  /** The rows may lack what was made last: no flow ends because of what they do not say. */
+  /** Whether the rows may lack what was made last: then no flow ends because of a row that is missing. */
   isProvisional: boolean;
 }
 
@@ -140,7 +140,7 @@ export type TableRows = ReadonlyMap<string, TableRow>;
 export interface TableDiff {
   put: TableRow[];
   delete: string[];
-  /** What is put is all: every other row goes. */
+  /** Whether `put` has all rows: every other row goes. */
   isWhole?: true;
 }
 
@@ -172,7 +172,7 @@ export function diffTables(before: TableRows, after: TableRows): TableDiff {
   return diff;
 }
 
-/** What makes whatever there is into `rows`. */
+/** The change that makes any tables into `rows`. */
 export function wholeOf(rows: TableRows): TableDiff {
   return { put: [...rows.values()], delete: [], isWhole: true };
 }
@@ -291,8 +291,8 @@ export class Tables {
   }
 
   /**
-   * Whether the endpoint's packets may come from `vtep`: the one that it is behind, or, of an external one, also the node that its
-   * VTEP knows, which forwards them.
+   * Whether the endpoint's packets may come from `vtep`. It is the VTEP that the endpoint is behind; for an external endpoint it is
+   * also the node that its VTEP knows, which forwards them.
    */
   mayComeFrom(endpoint: EndpointRow, vtep: Ipv4): boolean {
     return endpoint.vtep === vtep || (this.isExternal(endpoint) && this.peers.get(vtep)?.agent === true);

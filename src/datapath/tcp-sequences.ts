@@ -1,17 +1,17 @@
-// Which TCP segments move a flow's state: those whose numbers its two ends would take. Whoever can only send in one
-// direction, and sees nothing of the other, then neither ends a connection nor takes its place (RFC 5961).
+// Which TCP segments move a flow's state: those whose numbers its two ends would take. So a host that can only send in one
+// direction, and sees nothing of the other, cannot end a connection or take its place (RFC 5961).
 //
-// Of each direction the table knows what was sent up to where, and what its receiver has acknowledged. A segment is in
-// turn when it begins between the two. One that is not passes as it is, its receiver judges it (a challenge ACK of it
-// passes back, RFC 5961 section 3.2), and counts from the moment that the receiver has acknowledged exactly its end: so after
-// segments that were lost before they came here, and for a SYN whose sender has forgotten the connection that we know.
-// A number that is 0 is not known: it is learned from the next segment.
+// The table keeps two numbers for each direction: the end of what was sent, and what its receiver has acknowledged. A segment
+// is in turn when it begins between the two. A segment out of turn passes as it is, and its receiver judges it: a challenge ACK
+// of the receiver passes back (RFC 5961 section 3.2). The segment counts once the receiver has acknowledged exactly its end.
+// That happens after earlier segments were lost on the way here, and for a SYN whose sender has forgotten the connection.
+// The number 0 means "not known": the next segment sets it.
 import type { Packet } from "../packet/packet.ts";
 import { acknowledgment, Flag, occupied, sequence } from "../packet/tcp.ts";
 import { FlowState } from "./flow-entries.ts";
 import type { FlowTable } from "./flow-table.ts";
 
-/** RFC 7323 section 2.3: no more is ever sent and not acknowledged. */
+/** The most bytes that are ever sent and not acknowledged, RFC 7323 section 2.3. */
 const LARGEST_WINDOW = 2 ** 30;
 
 /** What a segment does to its flow: bits of judge(). */
@@ -116,14 +116,14 @@ export class TcpSequences {
   #isReset(entry: number, start: number, hasAck: boolean, ack: number, state: FlowState): boolean {
     const flows = this.#flows;
     const isReply = (entry & 1) === 1;
-    // RFC 9293 section 3.10.7.3: who has not heard of the other side's numbers goes by its own.
+    // RFC 9293 section 3.10.7.3: a side that does not know the other side's numbers checks its own, which the reset acknowledges.
     if (isReply && state === FlowState.SynSent) return hasAck && this.#takesAcknowledgment(entry ^ 1, ack, state);
     if (isReply && state === FlowState.SynReceived && hasAck && ack === flows.nextSequenceOf(entry ^ 1)) return true;
     const next = flows.nextSequenceOf(entry);
     return next !== 0 && (start === next || start === flows.acknowledgedOf(entry));
   }
 
-  /** Whether it acknowledges nothing that was never sent; of a first SYN, that it acknowledges the SYN itself. */
+  /** Whether all that it acknowledges was sent. In answer to a first SYN it must acknowledge the SYN itself. */
   #takesAcknowledgment(other: number, ack: number, state: FlowState): boolean {
     const flows = this.#flows;
     const sent = flows.nextSequenceOf(other);
@@ -133,7 +133,7 @@ export class TcpSequences {
     return ((sent - ack) | 0) >= 0;
   }
 
-  /** Notes what is acknowledged of the other direction; whether it was that direction's last, which we took for late. */
+  /** Notes what is acknowledged of the other direction. Returns whether it was that direction's last segment, noted as late. */
   #acknowledged(other: number, ack: number): boolean {
     const flows = this.#flows;
     const sent = flows.nextSequenceOf(other);
@@ -166,7 +166,7 @@ export class TcpSequences {
     const flows = this.#flows;
     if (((end - flows.nextSequenceOf(entry)) | 0) <= 0) return; // a retransmission
     flows.setNextSequence(entry, end);
-    // Of a direction whose acknowledgments go another way.
+    // This direction's acknowledgments may go another way, unseen.
     if (((end - flows.acknowledgedOf(entry)) | 0) > LARGEST_WINDOW)
       flows.setAcknowledged(entry, (end - LARGEST_WINDOW) | 0);
   }

@@ -39,7 +39,7 @@ export interface CacheLimits {
 
 export class ResponseCache {
   readonly #limits: CacheLimits;
-  // BOUNDED: by #limits, least recently used out first; keyed by question and DNSSEC wishes.
+  // BOUNDED: by #limits, where the least recently used goes first; keyed by question and DNSSEC wishes.
   readonly #entries = new Map<string, Entry>();
   #bytes = 0;
 

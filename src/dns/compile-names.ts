@@ -12,7 +12,7 @@ import {
 } from "./names.ts";
 
 const NO_PORTS: Ports = new Set();
-/** RFC 1035 section 2.3.4: 255 bytes, of which text shows two less. */
+/** The longest name as text: two less than the 255 bytes of RFC 1035 section 2.3.4. */
 const MAX_NAME_CHARS = 253;
 const DEFAULTS: NamesOptions = { domain: "overlay", ttlSeconds: 5, pool: "10.192.0.0/10" };
 
@@ -45,7 +45,7 @@ export function compileNames(
   return building.finish(chosen);
 }
 
-/** The first that is not too long with network and domain is its name in reverse: its own, Docker's, or its id's. */
+/** Names for the reverse lookup, the best first: its own, Docker's, its id's. The first that is not too long with network and domain is taken. */
 function namesOf(endpoint: Endpoint): string[] {
   const { name, attachment } = endpoint;
   const names = [...(name === null ? [] : [name]), ...namesOfAttachment(attachment)];

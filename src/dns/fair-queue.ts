@@ -1,4 +1,4 @@
-// Questions that are asked of others: so many under way at once. What is over waits, and the clients that wait take turns.
+// Questions that the agent forwards: a limited number is under way at once. The others wait, and the clients that wait take turns.
 import type { Clock, Timer } from "../lib/clock.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { RateLimit } from "./rate-limit.ts";
@@ -35,12 +35,12 @@ export class FairQueue {
     this.#rate = new RateLimit(limits.startedPerSecondAndClient);
   }
 
-  /** `waited`: how many had to wait for their turn; `limited`: how many did not get one in time, or no place to wait. */
+  /** `waited`: how many questions had to wait for their turn; `limited`: how many got no turn in time, or no place to wait. */
   stats(): { readonly waited: number; readonly limited: number } {
     return { ...this.#counters };
   }
 
-  /** Calls `ask` when it is the client's turn; undefined when that is not within `patienceMs`. */
+  /** Calls `ask` when it is the client's turn. Returns undefined when that takes longer than `patienceMs`. */
   async run<T>(client: Ipv4, patienceMs: number, ask: () => Promise<T>): Promise<T | undefined> {
     if (!this.#mayStart(client) && !(await this.#turn(client, patienceMs))) {
       this.#counters.limited++;
@@ -54,7 +54,7 @@ export class FairQueue {
     }
   }
 
-  /** Takes a place for what is to start now, when there is one. */
+  /** Takes a place for a question of the client that is to start now, if one is free. */
   #mayStart(client: Ipv4): boolean {
     if (!this.#underWay.hasRoomFor(client)) return false;
     const nowMs = this.#clock.monotonic();
@@ -69,7 +69,7 @@ export class FairQueue {
     return true;
   }
 
-  /** Waits until a place was taken for the client; false when there is none in time. */
+  /** Waits until a place is taken for the client. Returns false when there is none in time. */
   #turn(client: Ipv4, patienceMs: number): Promise<boolean> {
     if (!this.#waiting.hasRoomFor(client)) return Promise.resolve(false);
     this.#waiting.take(client);

@@ -20,7 +20,7 @@ const PATIENCE_MS = 4_000;
 /** Sets of resolvers that services or containers have of their own, and what is kept of each one's answers. */
 const MOST_OWN_SETS = 64;
 const OWN_SET_LIMITS = { entries: 1_000, bytes: 2 * 1024 * 1024 };
-/** Of questions for others, what is not in the cache. Each that is under way takes a descriptor. */
+/** How many forwarded questions may be under way on a node. Each takes a descriptor; answers of the cache take none. */
 export const MOST_UNDER_WAY = 8_192;
 const LIMITS = {
   underWayPerClient: 1_024,
@@ -53,7 +53,7 @@ export interface ForwardStats {
   readonly upstreamFailures: number;
   /** Queries that had to wait for their turn, because the client or the node had too many under way. */
   readonly waited: number;
-  /** Of these, those that had none in time, and those that found no place to wait. */
+  /** Queries that got no turn in time, or found no place to wait. */
   readonly limited: number;
 }
 
@@ -110,7 +110,7 @@ export class Forwarder {
     } else this.#known.resolvers = found;
   }
 
-  /** Whether a domain is configured that `name` is of. A container with resolvers of its own has no others. */
+  /** Whether `name` is under a domain that the configuration forwards. A container with its own resolvers uses no others. */
   hasRoute(name: string, { servers = [] }: Pick<Asker, "servers">): boolean {
     return servers.length === 0 && this.#routeOf(name) !== undefined;
   }
@@ -130,7 +130,7 @@ export class Forwarder {
     return this.#ask(known, key, query, asker);
   }
 
-  /** Resolvers of its own are told apart from the node's, and so are their answers. */
+  /** What is known of the resolvers that this client uses: its own are kept apart from the node's, and so are their answers. */
   #knownTo({ servers = [] }: Asker): Known {
     if (servers.length === 0) return this.#known;
     const key = servers.join(" ");
@@ -152,7 +152,7 @@ export class Forwarder {
     return message === undefined ? this.#staleOrFailure(known, key) : { kind: "message", message };
   }
 
-  /** The answer, of the cache when it came there while the question waited for its turn. */
+  /** The answer. It comes from the cache if it got there while the question waited for its turn. */
   async #fetch(
     { cache, pending: allPending }: Known,
     key: string,

@@ -18,7 +18,7 @@ export interface ListenerOptions {
   readonly clock: Clock;
   receiveUdp(message: Buffer, source: Ipv4, reply: (response: Buffer) => void): void;
   receiveTcp(source: Ipv4, ...message: Parameters<Receive>): ReturnType<Receive>;
-  /** A connection was turned away, or one was ended for another client's first. */
+  /** Called when a connection is turned away, or ended to make room for another client's first one. */
   onLimited(): void;
   /** The sockets are of no more use; the listener is closed. */
   onError(error: Error): void;
@@ -119,7 +119,7 @@ export class Listener {
     socket.on("close", () => this.#forget(connection));
   }
 
-  /** Makes room for a client that has no connection: the one that has most loses what it used least lately. */
+  /** Makes room for a client that has no connection: the client that has most loses the one that is idle longest. */
   #endLongestIdle(): boolean {
     const largest = this.#shares.largest();
     if (largest === undefined || largest.places < 2) return false;

@@ -45,7 +45,7 @@ export interface NetworkNames {
   readonly qualified: ReadonlyMap<string, NameEntry>;
   /** What is no name itself, with names below it: `1` of `search.1`. */
   readonly parents: ReadonlySet<string>;
-  /** As parents, but only before `.<network>` or `.<domain>`, for alone they are the outside's: `example` of `db.example`. */
+  /** Parents that exist only before `.<network>` or `.<domain>`, because alone they belong to the outside: `example` of `db.example`. */
   readonly qualifiedParents: ReadonlySet<string>;
 }
 
@@ -56,7 +56,7 @@ export interface Found {
 
 /** Who asks. */
 export interface Asker {
-  /** Asked for it instead of the node's resolvers; none: those. */
+  /** Resolvers that are asked for this client instead of the node's; empty: the node's. */
   readonly servers?: readonly string[];
   readonly address: Ipv4;
   /** The gateway asked. */
@@ -127,7 +127,7 @@ export class Names {
     return network === undefined ? undefined : [network];
   }
 
-  /** The resolvers of its own that a container has. */
+  /** The container's own resolvers. */
   serversOf(address: Ipv4): readonly string[] {
     return this.#serversByAddress.get(address) ?? [];
   }
@@ -194,7 +194,7 @@ function inOrder(networks: readonly NetworkNames[], gateway: Ipv4): readonly Net
   return asked === undefined ? networks : [asked, ...networks.filter((network) => network !== asked)];
 }
 
-/** What stands before `.<network>`; undefined: `name` does not end so. */
+/** The part of `name` before `.<network>`; undefined: `name` does not end so. */
 export function beforeNetwork(name: string, network: NetworkNames): string | undefined {
   const dot = name.length - network.name.length - 1;
   return dot > 0 && name[dot] === "." && name.endsWith(network.name) ? name.slice(0, dot) : undefined;
@@ -204,7 +204,7 @@ function isParentOn(network: NetworkNames, relative: string, isQualified: boolea
   return network.parents.has(relative) || (isQualified && network.qualifiedParents.has(relative));
 }
 
-/** What ends in a network's name first: an alias such as `search.web` takes no name of the cluster's. */
+/** Looks first for names that end in a network's name: an alias such as `search.web` takes no name of the cluster. */
 function findRelative(name: string, networks: readonly NetworkNames[]): Found | undefined {
   for (const network of networks) {
     const before = beforeNetwork(name, network);

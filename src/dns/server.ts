@@ -18,7 +18,7 @@ const LONGEST_RETRY_MS = 5_000;
 /** All strangers together: their addresses may be forged, and a refusal a blow at whose they are. */
 const REFUSALS_PER_SECOND = 100;
 const ANY_STRANGER = 0;
-/** Of a client over UDP: what is beyond costs hardly more than to be read, for all clients of a gateway share its socket. */
+/** How many UDP datagrams of one client are handled. The rest are only read, because all clients of a gateway share its socket. */
 const DATAGRAMS_PER_SECOND = 10_000;
 /** Of a client over TCP, in long answers: a short question has thousands of records written. */
 const RECORDS_PER_SECOND = 100_000;
@@ -36,7 +36,7 @@ export interface DnsServerOptions {
   readonly resolvers?: readonly string[];
   /** Domain to the resolvers that know it. */
   readonly forward?: Readonly<Record<string, readonly string[]>>;
-  /** Of questions for others. */
+  /** How many forwarded questions may be under way. */
   readonly mostUnderWay?: number;
   /** Over UDP the same question of the same client has this answer until the next update(). */
   readonly onLasting?: (answer: LastingAnswer) => void;
@@ -49,7 +49,7 @@ export interface DnsStats extends ForwardStats {
   /** Of the queries, those that could not be read, answered or not. */
   readonly malformed: number;
   readonly connectionsLimited: number;
-  /** Queries that got no answer: of strangers beyond what is refused, and of clients beyond 10,000 a second. */
+  /** Queries that got no answer: those of strangers beyond the refusals a second, and those of clients beyond 10,000 a second. */
   readonly ignored: number;
 }
 

@@ -1,5 +1,5 @@
-// Places that clients share. Each may hold as many as are free: one greedy client takes half of them at most, and n of
-// them come to 1/(n + 1) each, with as many left for the next.
+// Places that clients share. A client may hold at most as many as are free. So one greedy client takes at most half of the
+// places, and n greedy clients take 1/(n + 1) each, with as many left for the next client.
 import type { Ipv4 } from "../lib/ip.ts";
 
 export class Shares {
@@ -9,7 +9,7 @@ export class Shares {
   // BOUNDED: by the places; keyed by the client's address.
   readonly #takenByClient = new Map<Ipv4, number>();
 
-  /** `perClient`: what one client may hold however many are free. */
+  /** `perClient`: the most that one client may hold, however many are free. */
   constructor(places: number, perClient: number) {
     this.#places = places;
     this.#perClient = perClient;
@@ -33,7 +33,7 @@ export class Shares {
     this.#takenByClient.set(client, this.of(client) + 1);
   }
 
-  /** Gives one back that the client took. */
+  /** Gives back a place that the client took. */
   give(client: Ipv4): void {
     this.#taken--;
     const left = this.of(client) - 1;

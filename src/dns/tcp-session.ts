@@ -41,7 +41,7 @@ export class TcpSession {
     socket.on("close", () => this.#idle.cancel());
   }
 
-  /** When it began or its last question came, on the monotonic clock. */
+  /** The time of its last question, or of its beginning, on the monotonic clock. */
   get activeMs(): number {
     return this.#activeMs;
   }

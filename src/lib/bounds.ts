@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { shortened } from "./shortened.ts";
 
-/** What a client names or gives; longer is refused. */
+/** Text that a client sends; longer text is refused. */
 export function text(max: number): z.ZodString {
   return z.string().max(max, `at most ${max} characters`);
 }
@@ -18,26 +18,26 @@ export function map<K extends z.ZodString, V extends z.ZodType>(key: K, value: V
   });
 }
 
-/** What a node says in its own words; longer is cut off, for what else it says counts. */
+/** Free text of a node; longer text is cut off, because the rest of its report counts. */
 export function words(max: number) {
   return z.string().transform((said) => shortened(said, max));
 }
 
-/** As `words`. */
+/** A list of which the first `max` items are kept. As with `words`, longer lists are cut off. */
 export function firstOf<T extends z.ZodType>(item: T, max: number) {
   return z.array(item).transform((items) => items.slice(0, max));
 }
 
 /** Characters of a name, an id or the beginning of one. */
 export const MAX_WORD = 255;
-/** Characters of why something is as it is. */
+/** Characters of a reason. */
 export const MAX_REASON = 1000;
-/** As PATH_MAX of Linux. */
+/** The PATH_MAX of Linux. */
 export const MAX_PATH = 4096;
-/** As MAX_ARG_STRLEN of Linux. */
+/** The MAX_ARG_STRLEN of Linux. */
 export const MAX_ARGUMENT = 131_072;
 export const MAX_ARGUMENTS = 10_000;
-/** A service may publish ranges. */
+/** Ports of a service, which may publish ranges. */
 export const MAX_PORTS = 65_536;
 export const MAX_NETWORKS = 64;
 export const MAX_ALIASES = 100;

@@ -26,7 +26,7 @@ export const systemClock: Clock = {
 /** Milliseconds from the machine's start to this process's monotonic zero. */
 const processStartMs = processStart();
 
-/** Of some readings of both clocks the one that took least: the process may be held up between the two. */
+/** The process's start. It reads both clocks several times and keeps the quickest reading: the kernel may pause the process between the two. */
 function processStart(): number {
   let best = { tookMs: Number.POSITIVE_INFINITY, startMs: 0 };
   for (let i = 0; i < 10; i++) {

@@ -3,7 +3,7 @@ export class DeadlineError extends Error {
   override name = "DeadlineError";
 }
 
-/** What `call` resolves to. Rejects with DeadlineError after `ms`, and aborts the signal that `call` was given. */
+/** Resolves to the result of `call`. Rejects with DeadlineError after `ms`, and aborts the signal that `call` was given. */
 export async function withDeadline<T>(ms: number, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const abort = new AbortController();
   let timer: NodeJS.Timeout | undefined;
@@ -14,7 +14,7 @@ export async function withDeadline<T>(ms: number, call: (signal: AbortSignal) =>
     }, ms);
   });
   const answer = call(abort.signal);
-  answer.catch(() => {}); // after the deadline nobody waits for it
+  answer.catch(() => {}); // after the deadline no caller waits for it
   try {
     return await Promise.race([answer, late]);
   } finally {

@@ -1,4 +1,4 @@
-// The text of resolv.conf(5): what of it matters to others, read and written.
+// Reads and writes the text of resolv.conf(5): name servers, search domains and options.
 
 export interface Resolver {
   readonly nameservers: readonly string[];
@@ -6,7 +6,7 @@ export interface Resolver {
   readonly options: readonly string[];
 }
 
-/** Of several `search` and `domain` lines the last holds; options add up. Name servers as written. */
+/** Reads the text. The last `search` or `domain` line counts; options add up. Name servers stay as they are written. */
 export function parseResolvConf(text: string): Resolver {
   const nameservers: string[] = [];
   let search: string[] = [];
@@ -28,7 +28,7 @@ export function formatResolvConf({ nameservers, search, options }: Resolver): st
   return `${lines.join("\n")}\n`;
 }
 
-/** As Docker has it: names are asked for as they are before search domains are tried, where nobody says otherwise. */
+/** The options with Docker's default, `ndots:0`, unless they have `ndots`: a name is asked for as it is before search domains are tried. */
 export function withNdots(options: readonly string[]): string[] {
   return options.some((option) => option.startsWith("ndots:")) ? [...options] : [...options, "ndots:0"];
 }

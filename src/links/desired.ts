@@ -23,8 +23,8 @@ export interface DesiredLinks {
   readonly gateways: readonly string[];
   readonly endpoints: readonly DesiredEndpoint[];
   /**
-   * Addresses whose links stay where they are, though no endpoint says where that is: their containers have not been
-   * found yet. "all": the cluster has not said yet what it wants, so nothing that is there is removed.
+   * Addresses whose links stay in their namespaces, though no endpoint names those: their containers have not been found
+   * yet. "all": the cluster has not said yet what it wants, so no link is removed.
    */
   readonly held: readonly string[] | "all";
 }

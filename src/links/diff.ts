@@ -98,15 +98,15 @@ export function diffDevice(
   { device, mtu }: DesiredLinks,
   actual: Link | undefined,
 ): Record<"remove" | "make" | "shape", Step[]> {
-  // Without an owner any user of the node could attach a queue to it: read packets, and send as any container. It has
-  // none yet while it is made, so it is made where no user is, and brought here.
+  // Without an owner any user of the node could attach a queue to the TUN, read packets, and send as any container. A new TUN
+  // has no owner for a moment, so it is made in a network namespace that no user is in, and moved here.
   const make = [
     { line: `tuntap add dev ${device} mode tun multi_queue user 0 group 0` },
     { line: `link set dev ${device} netns ${process.pid}` },
   ];
   const shape = { line: `link set dev ${device} mtu ${mtu} up` };
   if (actual === undefined) return { remove: [], make, shape: [shape] };
-  // As older versions made it. It is made anew, for a queue that a user has attached stays attached.
+  // An older version made this TUN. It is made anew, because a queue that a user has attached stays attached.
   if (actual.adoptable && !actual.hasOwner) return { remove: [{ line: `link del ${device}` }], make, shape: [shape] };
   if (actual.adoptable) return { remove: [], make: [], shape: actual.up && actual.mtu === mtu ? [] : [shape] };
   throw new PlatformError(`'${device}' exists and is no persistent multi-queue TUN`, `ip link del ${device}`);
@@ -144,7 +144,7 @@ function diffVeths(plan: Plan, desired: DesiredLinks, actual: ActualLinks): Map<
   return kept;
 }
 
-/** Host ends that stay unless a link that is wanted needs their place. */
+/** The host ends that stay unless a wanted link needs their place. */
 function heldNames({ held }: DesiredLinks, { veths }: ActualLinks): ReadonlySet<string> {
   return new Set(held === "all" ? veths.keys() : held.map(vethName));
 }
@@ -208,7 +208,7 @@ function diffFacts(plan: Plan, desired: DesiredLinks, actual: ActualLinks, kept:
     const present: Facts = new Map();
     for (const [key, text] of actual.facts[object]) {
       const veth = vethIn(text);
-      // What belongs to a host end that goes, goes with it; what belongs to one that is held stays.
+      // The kernel removes what belongs to a host end together with it; what belongs to a held host end stays.
       if (veth !== undefined && actual.veths.has(veth) && !kept.has(veth)) continue;
       present.set(key, text);
       if (!wanted[object].has(key) && desired.held !== "all") plan.links.push({ line: `${object} del ${text}` });

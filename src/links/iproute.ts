@@ -32,7 +32,7 @@ export function ipBatch(netns: string | null, lines: readonly string[]): Promise
   return batch([...ipArgv(netns), "-force", "-batch", "-"], lines);
 }
 
-/** As ipBatch(), in a network namespace that is made for it and goes with it. */
+/** Does what ipBatch() does, in a network namespace that is made for it and ends with it. */
 export function ipBatchApart(lines: readonly string[]): Promise<Refusal[]> {
   return batch(["unshare", "--net", "ip", "-force", "-batch", "-"], lines);
 }

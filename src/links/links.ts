@@ -43,7 +43,7 @@ export class Links {
     this.#device = device;
   }
 
-  /** Whether a TUN is there from before that no user has been able to open. One process: what follows can do without. */
+  /** Whether an earlier agent left a TUN that no user has been able to open. It starts one process, which saves later ones. */
   async isAdoptable(): Promise<boolean> {
     const device = await readDevice(this.#device);
     return device?.adoptable === true && device.hasOwner;

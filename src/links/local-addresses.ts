@@ -1,5 +1,5 @@
-// The IPv4 addresses that the kernel takes for this node's own, as its table `local` has them: of links, of `lo`, whether a cable
-// is plugged in or not, from the moment that they are there to the moment that they go.
+// The IPv4 addresses that the kernel takes for this node's own, from its table `local`: those of links, with a carrier or without,
+// and those of `lo`. They are followed as they come and go.
 import { networkInterfaces } from "node:os";
 import { isDeepStrictEqual } from "node:util";
 import type { Clock } from "../lib/clock.ts";
@@ -14,12 +14,12 @@ const IS_LOCAL_ROUTE = /\blocal\b.*\btable local\b/;
 export interface LocalAddressesOptions {
   log: Log;
   clock: Clock;
-  /** The TUN's name. The gateways and the node's address on the overlay, which are its, are left out. */
+  /** The TUN's name. Its own addresses, the gateways and the node's address on the overlay, are left out. */
   device: string;
 }
 
 interface RouteJson {
-  /** An address, or a prefix all of whose addresses are local, such as 127.0.0.0/8. */
+  /** An address, or a prefix such as 127.0.0.0/8 in which all addresses are local. */
   dst: string;
   dev?: string;
 }
@@ -35,7 +35,7 @@ export class LocalAddresses {
   #all: readonly LocalAddress[];
   #watch: Watch | undefined;
 
-  /** Begins with those of the links that run: watch() reads the kernel's table, which takes a process. */
+  /** Begins with the addresses of the links that run. Later watch() reads the kernel's table, which takes a process. */
   constructor(options: LocalAddressesOptions) {
     this.#options = options;
     const links = Object.entries(networkInterfaces());
@@ -48,12 +48,12 @@ export class LocalAddresses {
     this.#all = ownOf(found, options.device);
   }
 
-  /** As last read, each once, in order. */
+  /** The addresses as last read, each once, in order. */
   get all(): readonly LocalAddress[] {
     return this.#all;
   }
 
-  /** From now on they are the kernel's, and `onChange` is called whenever they have changed. */
+  /** Follows the kernel's table from now on, and calls `onChange` whenever the addresses have changed. */
   watch(onChange: () => void): void {
     const { log, clock } = this.#options;
     let reading: Promise<void> = Promise.resolve();
@@ -79,7 +79,7 @@ export class LocalAddresses {
     this.#watch?.close();
   }
 
-  /** Whether they are others than before. */
+  /** Takes the addresses that were found. Returns whether they differ from those before. */
   async #read(): Promise<boolean> {
     const listing = await run(["ip", "-4", "-json", "route", "show", "table", "local", "type", "local"]);
     const before = this.#all;
@@ -88,7 +88,7 @@ export class LocalAddresses {
   }
 }
 
-/** Those of a listing of `ip -json route`. A prefix that is local as a whole, such as 127.0.0.0/8, is no address. */
+/** The addresses in a listing of `ip -json route`. A prefix that is local as a whole, such as 127.0.0.0/8, is no address. */
 export function localAddressesIn(listing: string, device: string): LocalAddress[] {
   const routes = (JSON.parse(listing || "[]") as RouteJson[]).filter(({ dst }) => !dst.includes("/"));
   return ownOf(
@@ -97,7 +97,7 @@ export function localAddressesIn(listing: string, device: string): LocalAddress[
   );
 }
 
-/** Without 127/8, which no client outside can know, and those of the overlay's device. */
+/** Leaves out 127/8, which no client outside can reach, and the addresses of the overlay's device. */
 function ownOf(found: readonly { address: string; device: string }[], overlayDevice: string): LocalAddress[] {
   const own = found.filter(({ address, device }) => device !== overlayDevice && !address.startsWith("127."));
   const addresses = [...new Set(own.map(({ address }) => address))].toSorted();

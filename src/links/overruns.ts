@@ -6,7 +6,7 @@ interface LinkStatistics {
   stats64: { tx: { dropped: number } };
 }
 
-/** Since the device was made: nothing read them in time, or the agent was away. Throws PlatformError. */
+/** Packets lost since the device was made, because the agent did not read them in time or was away. Throws PlatformError. */
 export async function deviceOverruns(device: string): Promise<number> {
   try {
     const [link] = JSON.parse(

@@ -20,7 +20,7 @@ export interface Link {
   peerIndex: number | undefined;
   /** Of a TUN: made for several queues, and to stay. */
   adoptable: boolean;
-  /** Of a TUN: it has a user and a group, so that no others may attach to it. */
+  /** Whether it is a TUN that has a user and a group, so that no other user may attach to it. */
   hasOwner: boolean;
 }
 
@@ -43,7 +43,7 @@ export interface ActualLinks {
   containers: Map<string, Container | null>;
 }
 
-/** The TUN as it is; undefined when there is no link of that name. */
+/** Reads the TUN; undefined when there is no link of that name. */
 export async function readDevice(device: string): Promise<Link | undefined> {
   const [addr] = await ipQuery(null, ["addr show"]);
   return readAddresses(addr as AddrJson[]).links.get(device);

@@ -8,7 +8,7 @@ const SIOCGIFMTU = 0x8921;
 const IFNAME_BYTES = 16;
 const IFREQ_BYTES = 40;
 
-/** Its MTU; undefined when there is no such interface. */
+/** The interface's MTU; undefined when there is no such interface. */
 export function mtuOf(name: string): number | undefined {
   const request = Buffer.alloc(IFREQ_BYTES);
   if (Buffer.byteLength(name) >= IFNAME_BYTES) return undefined;

@@ -90,7 +90,7 @@ export const setrlimit = libc.func("int setrlimit(int, void*)") as (resource: nu
 export const schedYield = libc.func("int sched_yield(void)") as () => number;
 export const eventfd = libc.func("int eventfd(uint, int)") as (initial: number, flags: number) => number;
 
-/** By its number, for older C libraries have no function for it. The number is that of this machine's architecture. */
+/** The number of sched_setattr(2) on each architecture: older C libraries have no function for it. */
 const SCHED_SETATTR: Readonly<Record<string, number>> = { x64: 314, arm64: 274 };
 const schedSetattrFunction = libc.func("syscall", "int", ["long", "int", "void*", "uint"]);
 /** sched_setattr(2) with no flags; `tid` 0 is the calling thread. undefined on architectures whose number is not here. */

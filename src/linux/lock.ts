@@ -19,7 +19,7 @@ const LOCK_EX_NB = 2 | 4;
 /** Connections by which other processes learn our pid and user. They are taken off the queue each DRAIN_MS. */
 const ASKERS = 128;
 const DRAIN_MS = 500;
-/** An owner that has its name and does not listen yet, or whose queue is full, is asked again: for three seconds. */
+/** An owner that does not listen yet, or whose queue is full, is asked again for three seconds. */
 const TRIES = 60;
 const TRY_MS = 50;
 const DIRECTORY = "/run/overlayd";
@@ -45,7 +45,7 @@ export function lockDevice(device: string, log: Log = silentLog): DeviceLock {
   }
 }
 
-/** The network namespace is in its name: each has its own devices. */
+/** The file's name has the network namespace in it, because each has its own devices. */
 function lockFile(device: string, log: Log): DeviceLock {
   makeOwnDirectory(DIRECTORY, 0o755, log);
   const path = `${DIRECTORY}/${device}-${statSync("/proc/self/ns/net").ino}.lock`;
@@ -56,7 +56,7 @@ function lockFile(device: string, log: Log): DeviceLock {
       closeSync(fd);
       throw heldBy(device, holder, `lslocks | grep ${path}`);
     }
-    // The one who had it before may have removed it after it was opened here: then it locks out nobody.
+    // The agent that had the lock may have removed the file after it was opened here: then the file locks no agent out.
     if (statSync(path, { throwIfNoEntry: false })?.ino !== fstatSync(fd).ino) {
       closeSync(fd);
       continue;
@@ -71,7 +71,7 @@ function lockFile(device: string, log: Log): DeviceLock {
   }
 }
 
-/** undefined: another user has the name, so that the file alone is the lock. */
+/** Takes the socket's name. undefined: another user has it, so that the file alone is the lock. */
 function holdName(device: string, log: Log): DeviceLock | undefined {
   const name = socketName(device);
   for (let round = 0; ; round++) {
@@ -95,7 +95,7 @@ function holdName(device: string, log: Log): DeviceLock | undefined {
 }
 
 function listenOn(fd: number): DeviceLock {
-  libc.listen(fd, ASKERS); // records our pid and user for whoever connects
+  libc.listen(fd, ASKERS); // the kernel records our pid and user for a process that connects
   const drain = setInterval(() => {
     for (let i = 0; i < ASKERS; i++) {
       const asker = libc.accept(fd, 0, 0);
@@ -127,7 +127,7 @@ function heldBy(device: string, pid: number, mend: string): PlatformError {
   return new PlatformError(text, pid === 0 ? mend : `ps -fp ${pid}`);
 }
 
-/** Of the socket with this name; its pid is 0 in another pid namespace. undefined: it went meanwhile, or does not tell. */
+/** The owner of the socket with this name; its pid is 0 in another pid namespace. undefined: it went meanwhile, or does not answer. */
 function ownerOf(name: Uint8Array): { pid: number; user: number } | undefined {
   const fd = openSocket();
   try {

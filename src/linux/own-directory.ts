@@ -5,7 +5,7 @@ import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 
 const GROUP_OR_OTHERS_WRITE = 0o022;
-/** Another user may put something there again in the moment in which what was there is moved away. */
+/** How often it is tried: another user may put something there again right after the file before was moved away. */
 const TRIES = 10;
 
 /**
@@ -38,8 +38,8 @@ export function makeOwnDirectory(path: string, mode: number, log: Log): void {
 }
 
 /**
- * Removes what is there. A directory gets another name, because its contents may be another user's, who may exchange
- * them for links at any moment. False: it is something else by now.
+ * Removes what is there. A directory gets another name instead, because another user may own its contents and exchange
+ * them for links at any moment. Returns false when something else is there by now.
  */
 export function moveAway(path: string): boolean {
   try {

@@ -28,7 +28,7 @@ const TMPFS_MAGIC = 0x01021994;
 const RAMFS_MAGIC = 0x858458f6;
 const PERMISSIONS = 0o7777;
 const OWNER_ONLY = 0o600;
-/** What open() says of links, sockets and directories. */
+/** The errors of open() for links, sockets and directories. */
 const NO_REGULAR_FILE = ["ELOOP", "ENXIO", "EISDIR"];
 const DAMAGED = ".damaged-";
 const UNFINISHED = ".new";
@@ -78,7 +78,7 @@ export function mappedBuffer(address: number, bytes: number): ArrayBuffer {
   return libc.bufferAt(address, bytes);
 }
 
-/** undefined: there is none that may be used. */
+/** Opens the file and maps it. undefined: there is none that may be used. */
 function openExisting(path: string, bytes: number, log: Log, clock: Clock): number | undefined {
   const fd = openOwn(path, log);
   if (fd === undefined) return undefined;
@@ -96,14 +96,14 @@ function openExisting(path: string, bytes: number, log: Log, clock: Clock): numb
 }
 
 /**
- * Opens a file that only this user can have written. Another is removed, and logged: whoever made it could write what
- * is read, or cut it short, which is SIGBUS. undefined: there is none now.
+ * Opens a file that only this user can have written. Any other file is removed, and logged: the user who made it could
+ * write into it, or cut it short, which ends this process with SIGBUS. undefined: there is no file now.
  */
 function openOwn(path: string, log: Log): number | undefined {
   let fd: number | undefined;
   let fault: string | undefined;
   try {
-    // Of a pipe it would wait for the other end.
+    // Without O_NONBLOCK, opening a pipe would wait for its other end.
     fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     fault = faultOf(fstatSync(fd));
   } catch (error) {
@@ -119,7 +119,7 @@ function openOwn(path: string, log: Log): number | undefined {
   return undefined;
 }
 
-/** Why others may have written it, or may still write it. */
+/** Why another user may have written the file, or may still write it. */
 function faultOf(stats: Stats): string | undefined {
   if (!stats.isFile()) return "it is no regular file";
   if (stats.uid !== process.geteuid!()) return `it belongs to user ${stats.uid}`;
@@ -127,7 +127,7 @@ function faultOf(stats: Stats): string | undefined {
   return stats.nlink === 1 ? undefined : `it has ${stats.nlink} names`;
 }
 
-/** Those that are called as `path` with `suffix` and more. */
+/** Moves away the files whose names begin with `path` and `suffix`. */
 function removeBeside(path: string, suffix: string): void {
   if (!existsSync(dirname(path))) return;
   const prefix = `${basename(path)}${suffix}`;
@@ -136,9 +136,9 @@ function removeBeside(path: string, suffix: string): void {
   }
 }
 
-/** Made under a name that nobody can foresee first, so that under its own it is always whole. */
+/** Makes the file under a name that no other user can foresee, then renames it, so that under its own name it is always whole. */
 function create(path: string, bytes: number): number {
-  removeBeside(path, UNFINISHED); // of an agent that was killed
+  removeBeside(path, UNFINISHED); // files of an agent that was killed
   const unfinished = `${path}${UNFINISHED}-${randomUUID()}`;
   const fd = openSync(unfinished, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, OWNER_ONLY);
   try {
@@ -171,7 +171,7 @@ export function bringOver(from: string, to: string, log: Log): void {
   }
 }
 
-/** With all that was set aside or left unfinished beside it. */
+/** Removes the file, and all that was set aside or left unfinished beside it. */
 export function removeSharedFile(path: string): void {
   for (const suffix of [DAMAGED, UNFINISHED]) removeBeside(path, suffix);
   moveAway(path);

@@ -1,17 +1,17 @@
-// How threads go before ordinary programs: the nice values of a thread, which on Linux are its own (setpriority(2)), and of
-// a session, where the scheduler shares the processors by sessions first (autogroup, sched(7)), say how much time they
-// get; slices say how soon.
+// How threads go before ordinary programs. The nice value of a thread, which on Linux is its own (setpriority(2)), and that of
+// its session, where the scheduler shares the processors by sessions first (autogroup, sched(7)), decide how much time it gets.
+// Its slice decides how soon.
 import { readFileSync, writeFileSync } from "node:fs";
 import { getPriority, setPriority } from "node:os";
 import * as libc from "./libc.ts";
 
 const AUTOGROUPS_ON = "/proc/sys/kernel/sched_autogroup_enabled";
 const OWN_AUTOGROUP = "/proc/self/autogroup";
-/** struct sched_attr as it was first: size, policy, flags, nice, priority, runtime, deadline, period. */
+/** The first version of struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period. */
 const SCHED_ATTR_BYTES = 48;
 const NICE_AT = 16;
 const RUNTIME_AT = 24;
-/** In /proc/PID/stat, of the fields after the command's closing parenthesis. */
+/** Index of the session in /proc/PID/stat, among the fields after the command's closing parenthesis. */
 const SESSION = 3;
 
 /** Names the calling thread, as ps(1) and top(1) show it; the kernel keeps 15 bytes. */
@@ -25,8 +25,8 @@ export function raiseThread(nice: number): void {
 }
 
 /**
- * Gives the calling thread slices of `micros`, 100 to 100,000: since Linux 6.12 who asks for a short one is run the sooner
- * after it was woken, and has no more time in all. Older kernels take no notice. Throws where the kernel refuses.
+ * Gives the calling thread slices of `micros`, 100 to 100,000. Since Linux 6.12 a thread with a short slice runs sooner after
+ * it was woken, and gets no more time in all. Older kernels take no notice. Throws where the kernel refuses.
  */
 export function shortenSlices(micros: number): void {
   const attributes = new DataView(new ArrayBuffer(SCHED_ATTR_BYTES));
@@ -37,8 +37,8 @@ export function shortenSlices(micros: number): void {
 }
 
 /**
- * Gives this process's session this nice value among sessions, if it is not better off. Returns why not, in words: the
- * session is not the process's own, or there is nothing to be set. Throws where the kernel refuses.
+ * Gives this process's session this nice value among sessions, if it is not better off. Returns the reason when it does
+ * not: the session is not the process's own, or the kernel has no such value. Throws where the kernel refuses.
  */
 export function raiseSession(nice: number): string | undefined {
   if (readOptional(AUTOGROUPS_ON)?.trim() !== "1") return "the kernel does not share time by sessions";
@@ -48,7 +48,7 @@ export function raiseSession(nice: number): string | undefined {
   return undefined;
 }
 
-/** Of the text of /proc/PID/stat: the process that leads the session. */
+/** The process that leads the session, from the text of /proc/PID/stat. */
 function sessionOf(stat: string): number {
   return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[SESSION]);
 }

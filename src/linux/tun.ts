@@ -178,7 +178,7 @@ export class LinuxDevice implements Device {
     for (let message = 0; message < queue.messages; message++) {
       if (virtio.virtioFault(this.#memory, queue, message) !== virtio.VirtioFault.None) {
         this.faults++;
-        refused++; // what it says of its segments is not to be believed
+        refused++; // what it says of its segments cannot be true
       } else if (!this.#links?.add(queue, message) && !this.#writeMessage(queue, message))
         refused += queue.packetsOf(message);
     }

@@ -132,7 +132,7 @@ export class LinuxUnderlay implements Underlay {
   oversize = 0;
   /** Messages with more slices or segments than the kernel takes. */
   malformed = 0;
-  /** Datagrams that failed, by error number; EMSGSIZE too. */
+  /** Datagrams that failed, by error number, EMSGSIZE among them. */
   readonly sendErrors = new Uint32Array(libc.ERRNO_LIMIT);
   readonly #senders: Int32Array;
   readonly #outgoing: MessageList;
@@ -140,10 +140,10 @@ export class LinuxUnderlay implements Underlay {
   /** Of the chunk being sent: where each source port's messages begin, and the messages in that order. */
   readonly #bucketStart = new Int32Array(SOURCES + 1);
   readonly #order = new Int32Array(MAX_MESSAGES);
-  /** Of each outgoing message: how many of the queue's it is, and how many datagrams. */
+  /** How many of the queue's messages each outgoing message joins; #datagrams has how many datagrams it is. */
   readonly #joined = new Int32Array(MAX_MESSAGES);
   readonly #datagrams = new Int32Array(MAX_MESSAGES);
-  /** Errors come at once. */
+  /** Always 0: errors of a socket come at once. */
   readonly failedLater = 0;
 
   constructor(

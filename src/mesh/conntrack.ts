@@ -4,7 +4,7 @@ import { CommandError, run } from "../lib/command.ts";
 import { type Cidr, contains, ipv4 } from "../lib/ip.ts";
 import type { MeshPort } from "./mesh.ts";
 
-/** A line for each processor, of hexadecimal counters; of this process's network namespace. */
+/** The kernel's counters in this process's network namespace: a line of hexadecimal numbers for each processor. */
 const STATISTICS_PATH = "/proc/self/net/stat/nf_conntrack";
 
 type Conntrack = (argv: readonly string[]) => Promise<string>;
@@ -19,9 +19,9 @@ export async function endUdpFlows(ports: ReadonlySet<number>, conntrack: Conntra
 }
 
 /**
- * Ends the TCP entries of these ports that lead to a VIP which the port does not lead to any more: a client that uses its source
- * port again would be sent there. Entries that lead where the port leads stay, with their connections, and so do those of ports
- * that lead nowhere: resets for their clients go through them.
+ * Ends TCP entries of these ports that lead to a VIP to which the port does not lead any more: a client that uses its source port
+ * again would be sent there. Entries that lead where the port leads stay, with their connections. Entries of ports that lead
+ * nowhere stay too: resets for their clients go through them.
  */
 export async function endStaleTcpFlows(
   ports: ReadonlySet<number>,
@@ -46,7 +46,7 @@ export async function endStaleTcpFlows(
     await end(conntrack, ["-p", "tcp", "--orig-port-dst", String(port), "--reply-src", vip]);
 }
 
-/** The port that each client asked, and who answers it: the first destination and the second source of an entry. */
+/** The port that each client asked, and the server that answers it: the first destination and the second source of an entry. */
 function tcpTranslations(listing: string): [port: number, server: string][] {
   const entries = listing.matchAll(/^tcp .*? dport=(\d+) .*?src=([\d.]+) dst=/gm);
   return [...entries].map(([, port, server]) => [Number(port), server!]);
@@ -62,8 +62,9 @@ async function end(conntrack: Conntrack, filter: readonly string[]): Promise<voi
 }
 
 /**
- * Packets that the kernel dropped because its table of connections was full, and connections that had no answer yet and made
- * room for others. The table is the whole node's: other programs' packets count too. Empty where the kernel does not tell.
+ * Counts packets that the kernel dropped because its table of connections was full, and connections without an answer that
+ * made room for others. All programs of the node share the table, so their packets count too. Empty where the kernel has no
+ * such counters.
  */
 export async function conntrackDrops(): Promise<Record<string, number>> {
   try {

@@ -1,22 +1,22 @@
 // Packets that the table's guards stop in the kernel, before the data path could count them: a counter for each reason.
 
-/** As nftables names its counters. */
+/** The names of the counters in nftables. */
 export const KERNEL_DROPS = {
-  /** Left over on a container's link: not from its own address, or not IPv4. */
+  /** A container sent it from an address that is not its own, or it is not IPv4. */
   leftover: "container_leftover",
-  /** From outside with a source of the pool. */
+  /** It came from outside with a source in the pool. */
   forged: "forged_pool_source",
-  /** From another link to an address of the pool, or to one that is published on its own link only. */
+  /** It came by another link for an address of the pool, or for one that is published on its own link only. */
   routed: "routed_from_outside",
-  /** From a network without a way out, to the outside. */
+  /** A container of a network without a way out sent it to the outside. */
   internal: "internal_way_out",
-  /** A reply that would begin a connection of its own. */
+  /** It is a reply that would begin a connection of its own. */
   stray: "stray_reply",
   /** It would leave the overlay with an inner address as its source: it belongs to no connection that is translated. */
   untranslated: "untranslated_source",
 } as const;
 
-/** Packets by the names that a person reads. */
+/** Packets by the names that an operator reads. */
 export type DropCounts = Record<string, number>;
 
 export function addDrops(one: DropCounts, other: DropCounts): DropCounts {

@@ -10,7 +10,7 @@ export interface MeshPort {
   readonly vip: string;
   /** Of this node, on which it answers; null: all. */
   readonly address: string | null;
-  /** Whether links may be asked for it that do not have that address: it is on `lo`, or all are meant. */
+  /** Whether the port is answered on links that do not have that address: the address is on `lo`, or it is null. */
   readonly onEveryLink: boolean;
 }
 

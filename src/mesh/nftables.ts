@@ -15,7 +15,7 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
   const pool = formatCidr(desired.pool);
   const tun = `"${device}"`;
   const exceptions = [
-    // Or the gateways' own ports, such as DNS, would be taken away.
+    // Otherwise a published port would take the gateways' own ports, such as DNS, away.
     `ip daddr ${pool} return`,
     "fib daddr type != local return",
     ...PROTOCOLS.map((protocol) => `ip daddr . ${protocol} dport @${protocol}_held return`),
@@ -32,8 +32,8 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     ...collection("set vips", "ipv4_addr", [...new Set(desired.ports.map(({ vip }) => vip))].toSorted()),
     ...PROTOCOLS.flatMap((protocol) => collections(protocol, desired.ports, held)),
     ...chain("published", [...exceptions, ...leading("dnat to")]),
-    // What conntrack finds no place for in its connection it does not translate either, and the node's own stack would answer it
-    // with a reset. It goes where its connection goes: the task answers as RFC 9293 section 3.10.7.4 has it.
+    // When a segment has no place in its connection, conntrack does not translate it, and the node's own stack would answer it
+    // with a reset. So it is sent where its connection goes, and the task answers it (RFC 9293 section 3.10.7.4).
     ...chain("untracked", ["ct state != invalid return", ...exceptions, ...leading("ip daddr set")]),
     ...chain("raw", [
       "type filter hook prerouting priority raw; policy accept;",
@@ -41,7 +41,7 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
       `iifname "${vethPrefix}*" ${drop("leftover")}`,
       // Overlay addresses come out of the TUN, or from the node itself.
       `iifname != { "lo", ${tun} } ip saddr ${pool} ${drop("forged")}`,
-      // No host of the LAN has business with them: it could route them here, past what a port is published for.
+      // A host of the LAN could route addresses of the pool here, and reach what no port is published for.
       `iifname != { "lo", ${tun} } ip daddr ${pool} ${drop("routed")}`,
       // Such a host could also route an address of another link here, or 127.0.0.1, and reach what is published there only.
       ...PROTOCOLS.map(

@@ -41,13 +41,13 @@ export const Drop = {
   BadFragment: 32,
   TtlExpired: 33,
   BadSuperPacket: 34,
-  // Something else ran out of it before us.
+  // The kernel dropped it before the agent saw it.
   UnderlayOverrun: 35,
   DeviceOverrun: 36,
-  // A holder has taken its share.
+  // The packet's holder has its share of the flow table.
   FlowShareTaken: 37,
   TooManyNewFlows: 38,
-  // To many at once, which the overlay does not carry.
+  // Multicast and broadcast, which the overlay does not carry.
   Multicast: 39,
 } as const;
 export type Drop = (typeof Drop)[keyof typeof Drop];

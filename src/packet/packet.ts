@@ -133,8 +133,8 @@ export class Packet {
   }
 
   /**
-   * Whether the transport checksum field holds the pseudo-header's sum alone: the sender's kernel left the rest to a network card, and
-   * none was on the way (between two virtual links). Not for fragments.
+   * Whether the transport checksum field holds the pseudo-header's sum alone: the sender's kernel left the rest to a network card, but
+   * there was none on the way, which went by virtual links only. Not for fragments.
    */
   transportChecksumIsPartial(): boolean {
     const { u8, transport, protocol } = this;

@@ -17,7 +17,7 @@ const HOSTNAME_MAX_CHARS = 63;
 
 /** The node whose agent starts them. */
 export interface OwnNode {
-  /** That of its data directory, which stays the same when the cluster forgets the node. */
+  /** The id of its data directory, which stays the same when the cluster forgets the node. */
   id: string;
   name: string;
   /** The id of its row in the cluster, which agents of earlier versions used for a label; undefined while it has none. */
@@ -48,7 +48,7 @@ export function pauseOptions(spec: TaskSpec<ContainerWorkload>, node: OwnNode): 
     HostConfig: {
       NetworkMode: "none",
       Dns: [...resolver.nameservers],
-      // None at all would be the node's own.
+      // Without any, Docker would give the node's own.
       DnsSearch: resolver.search.length === 0 ? ["."] : [...resolver.search],
       DnsOptions: [...resolver.options],
       ExtraHosts: [...own, ...hosts].map(({ name, address }) => `${name}:${address}`),

@@ -42,7 +42,7 @@ const CONFLICT = 409;
 const PRUNE_GRACE_MS = 2000;
 
 export interface DockerRuntimeOptions {
-  /** Whose containers they are. */
+  /** The node that the containers belong to. */
   node: () => OwnNode;
   engine: Engine;
   /** Started and stopped by whoever made it. */

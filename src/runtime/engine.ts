@@ -25,7 +25,7 @@ export class EngineError extends Error {
   }
 }
 
-/** An engine that hangs takes connections and never answers. */
+/** How long an answer may take: an engine that hangs takes connections and never answers. */
 const ANSWER_MS = 10_000;
 
 export interface EngineOptions {
@@ -78,8 +78,8 @@ export class Engine {
   }
 
   /**
-   * A call of dockerode, which has `moreMs` beyond what an answer may take. Throws EngineError, without a status when there
-   * was no answer in time.
+   * Makes a call of dockerode, which may take `moreMs` longer than other answers. Throws EngineError, without a status when
+   * no answer came in time.
    */
   async call<T>(what: string, call: (signal: AbortSignal) => Promise<T>, moreMs = 0): Promise<T> {
     try {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { formatResolvConf, type Resolver } from "../lib/resolv-conf.ts";
 
 export interface ContainerNaming {
-  /** null: as the runtime has it. */
+  /** The hostname; null: the one that the runtime gives. */
   readonly hostname: string | null;
   readonly hosts: readonly { readonly name: string; readonly address: string }[];
   readonly resolver: Resolver;
@@ -12,14 +12,14 @@ export interface ContainerNaming {
 
 const NODE_ETC = "/etc";
 
-/** Writes the files of `directory`, which are to be bound over those of the node's /etc. `address`: the container's own. */
+/** Writes files into `directory` that are to be bound over those of the node's /etc. `address`: the container's own. */
 export async function writeEtc(directory: string, naming: ContainerNaming, address: string | null): Promise<void> {
   const { hostname, hosts, resolver } = naming;
   await mkdir(directory, { recursive: true });
   await writeFile(join(directory, "resolv.conf"), formatResolvConf(resolver));
   const own = hostname === null || address === null ? [] : [{ name: hostname, address }];
   const lines = [...own, ...hosts].map((host) => `${host.address}\t${host.name}\n`);
-  // What is asked for goes first: of several lines with a name programs take the first.
+  // The lines that the service asks for go first: when several lines have a name, programs take the first.
   const node = lines.length === 0 ? undefined : await textOf(join(NODE_ETC, "hosts"));
   await put(join(directory, "hosts"), node === undefined ? undefined : lines.join("") + node);
   const canBind = hostname !== null && (await exists(join(NODE_ETC, "hostname")));

@@ -176,7 +176,7 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
   }
 }
 
-/** Its path. Throws PlatformError. */
+/** The path of the program. Throws PlatformError. */
 async function programOf(name: string, debianPackage: string): Promise<string> {
   const path = await findExecutable(name, systemEnv().PATH!, "/");
   if (path === undefined) throw new PlatformError(`'${name}' is not installed`, `apt-get install ${debianPackage}`);

@@ -6,9 +6,9 @@ import { registryAuthFor } from "../lib/registry-auth.ts";
 import { type Engine, EngineError } from "./engine.ts";
 import { type Preparation, RejectedError } from "./runtime.ts";
 
-/** The engine answers once its registry has. */
+/** How long the engine may take to answer: it answers once its registry has. */
 const REGISTRY_MS = 120_000;
-/** A pull that says nothing for so long goes on no more; a large layer says how far it is each second. */
+/** After this silence of the engine the agent gives a pull up. During a large layer the engine tells its progress each second. */
 const IDLE_MS = 120_000;
 
 /** Everybody in the cluster hears of progress. */

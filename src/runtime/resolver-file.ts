@@ -4,7 +4,7 @@ import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants;
-/** A container may have put anything there. */
+/** The most that is read: a container may have put anything there. */
 const MOST_BYTES = 64 * 1024;
 
 /**

@@ -38,8 +38,8 @@ export class Sandboxes {
   }
 
   /**
-   * Makes it, or brings one that is there up to date. `address`: of what is to run in it. Returns its name. Throws
-   * PlatformError.
+   * Makes the sandbox, or brings an existing one up to date. `address`: the address of the process that is to run in it.
+   * Returns its name. Throws PlatformError.
    */
   async create(id: string, naming: ContainerNaming, address: string | null): Promise<string> {
     const name = this.nameOf(id);

@@ -22,7 +22,7 @@ export class Supervisor {
     this.#options = options;
   }
 
-  /** All tasks of this node, as far as they are known. */
+  /** All tasks of this node that are known. */
   apply(tasks: readonly DesiredTask[]): void {
     this.#desired = new Map(tasks.map((task) => [task.id, task]));
     for (const task of tasks) {
@@ -36,7 +36,7 @@ export class Supervisor {
     }
   }
 
-  /** Removes what runs here from before and is none of the desired tasks, which must be all that the cluster wants. */
+  /** Ends tasks of earlier agents that are not among the desired ones, which must be all that the cluster wants. */
   removeOthers(): void {
     if (this.#isPruned) return;
     this.#isPruned = true;

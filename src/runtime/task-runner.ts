@@ -24,7 +24,7 @@ export interface TaskRunnerOptions {
   runtime: AnyRuntime;
   clock: Clock;
   log: Log;
-  /** The node's id as of now. */
+  /** The node's id now. */
   nodeId: () => string;
   /** Links the task's network namespace. Called before each start and each adoption: it must not mind twice. */
   attach(task: AnyTask, netns: string): Promise<void>;

@@ -12,7 +12,7 @@ import { isAlive, type ProcessId } from "./task-directory.ts";
 
 /** Events tell of the end; this is for when nobody is there to send them. */
 const POLL_MS = 1000;
-/** What Docker gets to say how a process ended that is gone. */
+/** How long Docker has to say how a process ended that is gone. */
 const SAY_MS = 3000;
 const MAX_OUTPUT_CHARS = 300;
 
@@ -43,7 +43,7 @@ export class WatchedContainer implements Running {
   /** What runs now; the next look waits for it. */
   #turn: Promise<void> = Promise.resolve();
   #closed = false;
-  /** Its process was seen to be gone. */
+  /** When its process was first seen to be gone. */
   #goneSince: number | undefined;
 
   constructor(options: WatchedContainerOptions) {

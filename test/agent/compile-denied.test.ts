@@ -1,4 +1,4 @@
-// Which ports no container reaches: wherever a manager answers, and every VXLAN port.
+// Ports that no container reaches: each port where a manager answers, and every VXLAN port.
 import test from "ava";
 import { deniedRows } from "../../src/agent/compile-denied.ts";
 import { ManagerAddresses } from "../../src/agent/manager-addresses.ts";

@@ -1,4 +1,4 @@
-// What a container's /etc says: what was asked for, the overlay's own, the node's.
+// What a container's /etc says: from its options, the overlay and the node.
 import test from "ava";
 import { containerNaming, hostnameOf, type NodeNaming } from "../../src/agent/container-naming.ts";
 import { Naming, type NamingInput } from "../../src/cluster/naming.ts";

@@ -1,4 +1,4 @@
-// The data directory is for its owner alone, whoever made it.
+// The data directory is for its owner alone, whichever user made it.
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-// A node whose data path takes no new tables sends nothing to what others may have by now.
+// A node whose data path takes no new tables sends nothing to addresses that other containers may have by now.
 import test from "ava";
 import { stillTrue } from "../../src/agent/still-true.ts";
 import { rowsOf, type TableRow, type TableRows } from "../../src/datapath/tables.ts";

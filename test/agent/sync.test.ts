@@ -1,4 +1,4 @@
-// What an agent before left in force is put in force anew only when all that could want it was heard.
+// What an earlier agent left in force is replaced only when the agent has heard a leader and the engine.
 import test from "ava";
 import { Sync, type SyncParts } from "../../src/agent/sync.ts";
 import { emptyState } from "../../src/cluster/state.ts";

@@ -1,4 +1,4 @@
-// Rows for the data path's workers, one of which refuses: nothing counts as in force that is not.
+// Rows for the data path's workers when one worker refuses them: rows count as in force only in all workers.
 import test from "ava";
 import { TablesInForce } from "../../src/agent/tables-in-force.ts";
 import { rowsOf, type TableDiff, type TableRow, Tables } from "../../src/datapath/tables.ts";

@@ -1,4 +1,4 @@
-// What is told to the leader, and when: all of it at once, but not only when the last task could be looked at.
+// What the agent tells the leader, and when: all statuses at once, without waiting for a task that it cannot look at.
 import test from "ava";
 import { TaskStatuses } from "../../src/agent/task-statuses.ts";
 import type { TaskStatus } from "../../src/cluster/schema.ts";

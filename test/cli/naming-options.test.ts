@@ -1,4 +1,4 @@
-// --hostname, --add-host, --dns and so on: what is typed, and what is asked for.
+// --hostname, --add-host, --dns and so on: what an operator types, and what the request then has.
 
 import test from "ava";
 import { Command, InvalidArgumentError } from "commander";

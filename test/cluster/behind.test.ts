@@ -11,7 +11,7 @@ const create: CommandInput = {
 };
 const scale = (replicas: number): CommandInput => ({ type: "service.scale", name: "s", replicas });
 
-/** Lets time pass while node3 tells of its tasks and applies nothing, and the others do as they are told. */
+/** Lets time pass while node3 reports its tasks but applies nothing, and the other nodes apply everything. */
 async function passBehind(cluster: Cluster, ms: number): Promise<void> {
   for (let passed = 0; passed < ms; passed += 3000) {
     await cluster.clock.advance(3000);

@@ -1,4 +1,4 @@
-// What nodes and clients send has bounds: every string, list and map of it, however deep.
+// Every string, list and map that nodes and clients send has a bound, however deep it is.
 import test from "ava";
 import { z } from "zod";
 import { compileTables } from "../../src/agent/compile-tables.ts";
@@ -14,7 +14,7 @@ function hasMaximum({ _zod: { def } }: z.ZodString | z.ZodArray): boolean {
   return (def.checks ?? []).some((check) => check._zod.def.check === "max_length");
 }
 
-/** Paths of what has no bound. A transformation bounds what comes out: see `words`. */
+/** The paths of fields without a bound. A transformation bounds what comes out: see `words`. */
 function unbounded(schema: z.ZodType, path: string): string[] {
   if (schema instanceof z.ZodString) {
     return hasMaximum(schema) ? [] : [path];
@@ -42,7 +42,7 @@ function unbounded(schema: z.ZodType, path: string): string[] {
   if (schema instanceof z.ZodPipe) {
     const { in: from, out } = schema._zod.def;
     if (!(out instanceof z.ZodTransform)) return [from, out].flatMap((part) => unbounded(part as z.ZodType, path));
-    // Cut off: the items still have to have bounds.
+    // The list is cut off; its items still need bounds.
     if (from instanceof z.ZodString) return [];
     return unbounded(from as z.ZodType, path).filter((where) => where !== `${path}[]`);
   }

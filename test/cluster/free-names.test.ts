@@ -1,4 +1,4 @@
-// Names on one network: whichever comes first, the other is refused.
+// Names on one network: the second service or container with a name is refused, in either order.
 import test from "ava";
 import type { CommandInput } from "../../src/cluster/commands.ts";
 import { Cluster } from "./cluster-fixture.ts";
@@ -7,7 +7,7 @@ const workload = { runtime: "process" as const, command: ["true"] };
 const A = "a".repeat(64);
 const attached = { type: "attach", subject: A, subjectName: "c", network: "web" } as const;
 
-/** How a container, service or host comes to be found as `db`; the second time under other letters' cases. */
+/** The ways in which a container, service or host is found as `db`; the second time with capitals. */
 const kinds: { what: string; isAlias?: boolean; take(name: string, node: string): CommandInput }[] = [
   {
     what: "a service's name",

@@ -1,4 +1,4 @@
-// What can be asked for a container's hostname, hosts and resolv.conf.
+// The options for a container's hostname, hosts and resolv.conf.
 import test from "ava";
 import { fillIn, Naming, type NamingInput } from "../../src/cluster/naming.ts";
 

@@ -1,4 +1,4 @@
-// The session server against whoever reaches its port: connections that say nothing, bodies that never end, logs that
+// The session server against a host that reaches its port: connections that say nothing, bodies that never end, logs that
 // were asked of another node.
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
@@ -98,8 +98,10 @@ test("a log is brought by the session that was asked, and by no other", async (t
   const request = asked.find((message) => message.type === "log")!;
   const requestId = request.type === "log" ? request.requestId : "";
   const forged = () => cluster.leader.bringLog(other, requestId, Readable.from(["forged"]));
-  t.throws(forged, { message: /nobody waits/ });
-  t.throws(() => cluster.leader.refuseLog(other, requestId, { code: 404, message: "forged" }), { message: /nobody/ });
+  t.throws(forged, { message: /no client waits/ });
+  t.throws(() => cluster.leader.refuseLog(other, requestId, { code: 404, message: "forged" }), {
+    message: /no client/,
+  });
   cluster.leader.bringLog(own, requestId, Readable.from(["true"]));
   t.is(await text(await reading), "true");
 });

@@ -42,7 +42,7 @@ interface Arrival {
   segmentBytes?: number;
 }
 
-/** A node, the first unless told, receives a datagram; what comes of it. */
+/** A node, by default the first, receives a datagram. Returns what comes of it. */
 function receive(fake: FakeNodes, payload: Uint8Array, { from = VTEP, to = A, segmentBytes }: Arrival = {}): Exchange {
   const datagram = { from: ipv4(from), fromPort: 50_000, to: ipv4(to), toPort: 4789, tos: 0, payload };
   return exchange(fake, () => fake.wire.carry(segmentBytes === undefined ? datagram : { ...datagram, segmentBytes }));
@@ -192,7 +192,7 @@ test("its ARP is answered for every address of its network, and for none of its 
 
 // Through the one node that the VTEP knows.
 
-/** From the external endpoint, by way of the first node; back, from a task. */
+/** The external endpoint sends to a task by way of the first node, and the task answers. */
 function talk(fake: FakeNodes, sent: Datagram[]) {
   const out = (fields: Partial<Fields>) =>
     receive(fake, web(ipPacket({ source: EXTERNAL, destination: TASK_B, sourcePort: 5000, ...fields })));

@@ -25,7 +25,7 @@ export interface HammerReport {
   torn: number;
 }
 
-/** Of each kind of use, before a report says anything. */
+/** How many uses of each kind a report needs to say anything. */
 const ENOUGH = 100;
 
 const { path, capacity, numbers, seed, milliseconds } = workerData as HammerOptions;

@@ -5,7 +5,7 @@ import { ipv4 } from "../../src/lib/ip.ts";
 import { fakeNodes, rowsFor } from "../fakes/nodes.ts";
 import { A, B, CLUSTER } from "../fakes/two-nodes.ts";
 
-/** Of a probe's datagram: VXLAN, Ethernet, IPv4 and UDP come before. */
+/** Offset of BFD in a probe's datagram, behind VXLAN, Ethernet, IPv4 and UDP. */
 const BFD_AT = 50;
 const STATE_AT = BFD_AT + 1;
 const YOURS_AT = BFD_AT + 8;

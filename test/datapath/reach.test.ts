@@ -15,7 +15,7 @@ const PUBLISHED_TASK = "10.192.32.10"; // port 80, as 9201
 const UNPUBLISHED_TASK = "10.192.32.11";
 const MANAGEMENT = "172.16.0.11";
 
-/** Node A with other rows in the place of those with their keys, or besides. */
+/** Node A, where these rows replace those with the same keys, or are added. */
 function change(fake: FakeNodes, ...changed: TableRow[]): void {
   const keys = new Set(changed.map(rowKey));
   fake.nodes[0]!.apply([...rowsFor(CLUSTER, A).filter((row) => !keys.has(rowKey(row))), ...changed]);

@@ -9,7 +9,7 @@ const FRIEND = "10.192.32.20"; // on the other node, of the same attacker
 const WELL_BEHAVED = "10.192.32.11";
 const SERVER = "198.51.100.7";
 const CAPACITY = 4096;
-/** Nobody is limited before so many. */
+/** How many flows the table takes before any holder is limited. */
 const UNLIMITED = (CAPACITY * 7) / 8;
 /** What each of up to 16 containers always gets. */
 const PART = CAPACITY / 8 / 16;

@@ -1,5 +1,5 @@
-// What ends a TCP flow, and what takes its place: only segments that its ends would take. An attacker here can send in the
-// client's name, and sees nothing of the connection.
+// Only segments that its ends would take end a TCP flow or take its place. The attacker here can send in the client's name,
+// but sees nothing of the connection.
 import test from "ava";
 import { ACK, FIN, type Fields, PSH, RST, SYN } from "../fakes/ip-packets.ts";
 import type { FakeNodes } from "../fakes/nodes.ts";
@@ -11,7 +11,7 @@ const MESH_VIP = "10.192.0.100";
 const TASK = "10.192.32.20";
 const PORT = 5000;
 
-/** Of both sides: the number of the SYN. */
+/** The sequence numbers of the two sides' SYNs. */
 const CLIENT_ISS = 1000;
 const SERVER_ISS = 0xffff_fff0; // numbers wrap round on the way
 
@@ -48,7 +48,7 @@ class Connection {
     return send(this.fake, 1, reply).out[0]!;
   }
 
-  /** Of the flow on each node. */
+  /** The state of the flow on each node. */
   get states(): (string | undefined)[] {
     return this.fake.nodes.map((node) => node.flows().find(({ protocol }) => protocol === "tcp")?.state);
   }

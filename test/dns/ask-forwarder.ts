@@ -24,7 +24,7 @@ interface AskOptions {
   client?: string;
   type?: "A" | "TXT";
   recursion?: boolean;
-  /** Of the client's own. */
+  /** The client's own resolvers. */
   servers?: string[];
   /** Moves time while waiting. */
   clock?: VirtualClock;
@@ -53,7 +53,7 @@ async function whileTimePasses(clock: VirtualClock, answer: Answer | Promise<Ans
   });
   while (settled === undefined) {
     await clock.advance(50);
-    // The sockets' time is real, and both ends are here: 50 ms of the clock's must not be over before they had their turns.
+    // The sockets' time is real, and both ends are in this process: they need their turns before 50 ms of the clock's time pass.
     await realTime(2);
     for (let turn = 0; turn < TURNS; turn++) await setImmediate();
   }

@@ -73,7 +73,7 @@ const rows: [asker: string, name: string, type: string, expected: string][] = [
   [shell, "corp.example", "A", "forwarded"],
   [shell, "www.corp.example", "A", "forwarded"],
   [shell, "a.db.corp.example", "A", "forwarded"],
-  // under the domain nobody else has names: what is above it there exists, RFC 8020
+  // no other server has names under the domain: the names above this one exist there, RFC 8020
   [shell, "corp.example.web.overlay", "A", "NOERROR SOA of overlay"],
   [shell, "example.overlay", "A", "NOERROR SOA of overlay"],
   [shell, "other.example.overlay", "A", "NXDOMAIN SOA of overlay"],

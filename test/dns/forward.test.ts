@@ -98,7 +98,7 @@ test("the same question is asked once while it is under way, so a loop through a
   t.is(server.asked.length, 1);
 });
 
-/** A forwarder to several resolvers, each for a domain of its own: the receive buffer of one would not hold a thousand. */
+/** A forwarder to several resolvers, each for a domain of its own: one receive buffer would not hold a thousand questions. */
 async function forwarderToMany(t: ExecutionContext, behaviour: Behaviour) {
   const servers = await Promise.all(Array.from({ length: 10 }, () => upstream(t, behaviour)));
   const routes = Object.fromEntries(servers.map(({ text }, i) => [`d${i}.example`, [text]]));

@@ -12,14 +12,14 @@ export class MemoryStore implements Store {
   /** Refuses commits while set. */
   full = false;
 
-  /** A backup of what it has now. */
+  /** Makes a backup of what the store has now. */
   copy(): MemoryStore {
     const copy = new MemoryStore();
     copy.#state = this.#state;
     return copy;
   }
 
-  /** As it was written before clusters had ids. */
+  /** Makes the store as it was before clusters had ids. */
   forgetIdentity(): void {
     this.#state = { ...this.#state, cluster: null };
   }

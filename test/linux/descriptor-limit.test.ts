@@ -4,7 +4,7 @@ import test from "ava";
 
 const MODULE = new URL("../../src/linux/descriptor-limit.js", import.meta.url);
 
-/** In a process that may open `hard` files: what it says after asking for `wanted`, and what the kernel says. */
+/** Raises the limit to `wanted` in a process that may open `hard` files. Returns what that process says, and what the kernel says. */
 function raisedIn(hard: number, wanted: number): [said: number, soft: number] {
   const script = `
     const { raiseDescriptorLimit } = await import("${MODULE}");

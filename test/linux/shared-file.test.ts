@@ -98,7 +98,7 @@ test("a file with a hole is filled before it is mapped", (t) => {
 
 const NOBODY = 65534;
 const whole = { mode: 0o600 };
-/** What another user may have put where the file is to be. `elsewhere` is a file that must not be touched. */
+/** What another user may have put in the file's place. `elsewhere` is a file that must not be touched. */
 const foreign: [title: string, put: (path: string, elsewhere: string) => void, reason: RegExp][] = [
   ["a symbolic link", (path, elsewhere) => symlinkSync(elsewhere, path), /symbolic link/],
   ["another name of a file", (path, elsewhere) => linkSync(elsewhere, path), /it has 2 names/],

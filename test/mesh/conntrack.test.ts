@@ -1,4 +1,4 @@
-// Which of the kernel's entries end, what it says that it dropped, and that none of its time-outs is shorter than ours.
+// The kernel's entries that end, its counters of drops, and that none of its time-outs is shorter than ours.
 import test from "ava";
 import { CommandError } from "../../src/lib/command.ts";
 import { TCP_TIMEOUT_SECONDS as TCP, UDP_TIMEOUT_SECONDS as UDP } from "../../src/lib/flow-timeouts.ts";
@@ -74,7 +74,7 @@ test("drops are the sum over the processors, of columns found by their names", (
 });
 
 const { tcp, udp } = CONNTRACK_TIMEOUT_SECONDS;
-/** A state of the flow table, and those that nf_conntrack may have the same connection in meanwhile. */
+/** A state of the flow table, and the states that nf_conntrack may have for the same connection. */
 const PAIRS: [state: string, ours: number, theirs: Record<string, number>][] = [
   ["SynSent", TCP.SynSent, { syn_sent: tcp.syn_sent }],
   ["SynReceived", TCP.SynReceived, { syn_recv: tcp.syn_recv }],

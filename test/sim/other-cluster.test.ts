@@ -1,4 +1,4 @@
-// Managers whose state is not what comes after that of the nodes: an empty disk, a backup, another cluster's store.
+// Managers with a state that does not follow that of the nodes: an empty disk, a backup, another cluster's store.
 import { readFile } from "node:fs/promises";
 import test, { type ExecutionContext } from "ava";
 import { readSnapshot, writeSnapshot } from "../../src/cluster/snapshot-file.ts";
@@ -60,7 +60,7 @@ test("nodes do not rely on the leader to refuse them", async (t) => {
   await world.stopLeader();
   world.store = new MemoryStore();
   await world.lead();
-  // A leader that does not ask what a node knows, as one of an earlier version.
+  // A leader of an earlier version, which does not ask what a node knows.
   const { leader } = world;
   const open = leader!.openSession.bind(leader);
   leader!.openSession = ({ known: _, ...request }, sink) => open(request, sink);

@@ -52,7 +52,7 @@ export class World {
     this.leader = undefined;
   }
 
-  /** Lets time pass until it is so; a minute of the clock's time at most. */
+  /** Lets time pass until the condition holds, for at most a minute of the clock's time. */
   async until(what: string, isSo: () => boolean): Promise<void> {
     for (let i = 0; i < 600; i++) {
       if (isSo()) return;

@@ -10,7 +10,7 @@ import { addressOf, namespaceOf, runningTasks, untilRunning } from "./listings.t
 import { program, systemTest, useLab } from "./system-test.ts";
 
 const MEGABYTES = 50e6;
-/** In /proc/PID/stat, of the fields after the command's closing parenthesis. */
+/** Index of the nice value in /proc/PID/stat, among the fields after the command's closing parenthesis. */
 const NICE = 16;
 const SLICE = 100_000;
 /** Threads choose their slices since Linux 6.12. */
@@ -95,7 +95,7 @@ systemTest(
   },
 );
 
-/** Without one program of /usr/sbin, for all that is started after it. */
+/** Hides one program of /usr/sbin from all that is started after it. */
 const without = (program: string, place: string): string =>
   `mkdir -p ${place} && mount --bind /usr/sbin ${place} && mount -t tmpfs none /usr/sbin && ` +
   `ln -s ${place}/* /usr/sbin/ && rm /usr/sbin/${program}`;
@@ -187,11 +187,11 @@ async function bytesCarried(node: LabNode, service: string): Promise<number> {
 interface ThreadPriority {
   name: string;
   nice: number;
-  /** In nanoseconds; undefined where the kernel does not say. */
+  /** The slice in nanoseconds; undefined where the kernel does not say. */
   slice: number | undefined;
 }
 
-/** Of the threads of a node's agent, by number. */
+/** The priorities of the threads of a node's agent, by thread number. */
 function threadsOf(node: LabNode): ThreadPriority[] {
   const tasks = `/proc/${node.agentPid}/task`;
   return readdirSync(tasks).map((tid) => {
@@ -207,7 +207,7 @@ function threadsOf(node: LabNode): ThreadPriority[] {
   });
 }
 
-/** Starts the agent as `argv` in front of it has it. */
+/** Starts the agent by `argv`, which stands in front of its own command. */
 async function restartUnder(node: LabNode, ...argv: string[]): Promise<string> {
   const before = readFileSync(node.logPath, "utf8").length;
   await node.stopAgent();

@@ -62,7 +62,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   return stdout;
 }
 
-/** argv of a ping whose first answer is waited for; options as of ping(8), which may ask more than once. */
+/** argv of a ping that waits for its first answer; options as of ping(8), which may ask more than once. */
 export function ping(target: string, ...options: string[]): string[] {
   return ["ping", "-c1", "-W", seconds(DEADLINE_MS), ...options, target];
 }
@@ -72,12 +72,12 @@ export function pingInVain(target: string, ...options: string[]): string[] {
   return ["ping", "-c1", "-W", seconds(IN_VAIN_MS), ...options, target];
 }
 
-/** argv of a question that is asked once, whose answer is waited for. */
+/** argv of one DNS question that waits for its answer. */
 export function dig(...words: string[]): string[] {
   return ["dig", "+tries=1", `+time=${seconds(DEADLINE_MS)}`, ...words];
 }
 
-/** argv of a request whose answer is waited for. */
+/** argv of a request that waits for its answer. */
 export function curl(...words: string[]): string[] {
   return ["curl", "-s", "-m", seconds(DEADLINE_MS), ...words];
 }

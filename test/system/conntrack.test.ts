@@ -20,7 +20,7 @@ const setUp = (t: ExecutionContext) => setUpMesh(t, SERVER);
 
 type Drops = Record<string, number>;
 
-/** A line a connection: sends lines and gathers what is printed. */
+/** Holds one connection: sends lines and gathers what is printed. */
 class Talk {
   readonly lines: string[] = [];
   readonly #child: ChildProcess;
@@ -97,7 +97,7 @@ for (const [who, from, address] of [
     const taskStrays = await countStrays(kernel, "task");
     const client = talk(t, kernel, from, address);
     await client.heard("connected");
-    // Of the node's own segments the number is changed before its conntrack sees them.
+    // The node's own segments get another number before its conntrack sees them.
     await misplaceTwoSegments(kernel, from, "dport", from === "node" ? "output priority raw" : undefined);
     client.tell("say one");
     await client.heard("echo one"); // TCP has sent it again

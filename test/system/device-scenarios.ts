@@ -648,7 +648,7 @@ export const scenarios: Record<string, () => void | Promise<void>> = {
   },
 };
 
-/** What a whole data path takes from the kernel, and the kernel drops before it does, is all that was sent to it. */
+/** The packets that a whole data path takes, and those that the kernel drops before, are all that were sent to it. */
 async function balance(): Promise<void> {
   const own = new PacketMemory(ENGINE_MEMORY_BYTES);
   ip("link", "set", "lo", "up");
@@ -672,7 +672,7 @@ async function balance(): Promise<void> {
       more = engine.carried;
     }
   };
-  // From the host: half to an endpoint, half to nobody; more than the device's queue holds.
+  // The host sends half to an endpoint and half to an address without one: more than the device's queue holds.
   const host = new HostSocket("10.192.0.2");
   const before = transmitted("tun0");
   for (let i = 0; i < 3000; i++) host.send(new Uint8Array(100), i % 2 === 0 ? "10.192.32.20" : "10.192.32.99", 9);
@@ -683,7 +683,7 @@ async function balance(): Promise<void> {
   assert.equal(transmitted("tun0").packets - before.packets, fromHost.packets.taken);
   assert.equal(fromHost.packets.taken + overruns, 3000);
   assert.ok((fromHost.drops["no-route"] ?? 0) > 0);
-  // From the wire: more than the socket's buffer holds; the kernel tells how many it lost with the datagram after them.
+  // The wire brings more than the socket's buffer holds; the kernel tells how many it lost with the next datagram.
   const peer = new HostSocket("127.0.0.2");
   const datagrams = 40_000;
   for (let i = 0; i < datagrams; i++) peer.send(new Uint8Array(1000), "127.0.0.1", underlay.port);

@@ -1,5 +1,5 @@
-// Names, asked with dig by containers of two nodes: every kind of record, what is whose to see, and that an
-// answer follows a task.
+// Containers of two nodes ask for names with dig: every kind of record, which names each network sees, and that an answer
+// follows a task.
 import type { StatsView, TaskView } from "../../src/api/schema.ts";
 import { Background, DEADLINE_MS, dig as digArgv, type Finished, waitFor } from "./command.ts";
 import { CLIENT_ADDRESS, LabHost, type LabNode } from "./lab.ts";
@@ -9,7 +9,7 @@ import { program, systemTest, useLab } from "./system-test.ts";
 const DOMAIN = "cluster.test";
 const MANY = 80;
 const MANY_MS = 5 * DEADLINE_MS;
-/** So that a lost node leaves the answers by what other nodes see of it, not because the leader gives it up. */
+/** Long, so that a lost node leaves the answers because other nodes do not hear it, not because the leader gives it up. */
 const SESSION_TIMEOUT = "1h";
 
 const lab = useLab(

@@ -152,7 +152,7 @@ engineTest("a task has the hostname, hosts, search domains and options that are 
       { hostname: "db-1", hosts, resolver },
       /^search web\.overlay corp\.example\nnameserver 10\.192\.16\.1\noptions rotate ndots:2\n[\s\S]*\n192\.0\.2\.7\tlegacy\n2001:db8::1\tsix\n[\s\S]*db-1\n$/,
     ],
-    // Without search domains it has none, not the machine's.
+    // A container without search domains has none, not the machine's.
     [{ hostname: null, hosts: [], resolver: { ...resolver, search: [] } }, /^nameserver 10\.192\.16\.1\noptions/],
   ] as const) {
     const task = { ...spec({ entrypoint: ["sh", "-c"], command: [script] }), naming };

@@ -95,7 +95,7 @@ systemTest("names are found in every way that programs ask for them", async (t) 
   for (const name of ["stack_web.web", "STACK_web.web.overlay", "db.corp.example", "db.corp.example.web.overlay"]) {
     t.is(await ask(name), vip, name);
   }
-  // Tried under search domains first, of which the overlay's own go before others: the resolver has all names.
+  // The client tries the name under search domains first, the overlay's own before others. The resolver outside has all names.
   t.is(await ask("stack_web", "--dns-option", "ndots:5", "--dns-search", "corp.example"), vip);
   t.is(await ask("elsewhere", "--dns-search", "corp.example"), CORP);
 });

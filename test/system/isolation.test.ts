@@ -9,7 +9,7 @@ import { program, systemTest, useLab } from "./system-test.ts";
 
 const SERVICES = { red: "red", blue: "blue", closed: "vault" };
 
-/** Of the first node's second link, as a network for management would give it. */
+/** The address of the first node's second link, such as a management network's. */
 const MANAGEMENT_ADDRESS = "198.18.0.11";
 /** Leads to the first node's sessions by address translation. */
 const ADVERTISED = { host: "203.0.113.5", port: 8377 };
@@ -158,7 +158,7 @@ systemTest("a node reaches by the ingress network only what is published, whiche
   t.is((await ask("127.0.0.1", 7020)).status, 0, "localhost:PORT");
   t.is((await ask(shown, 7)).status, 0, "the published task");
   t.not((await ask(hidden, 7)).status, 0, "a task that publishes nothing");
-  // A client outside has any address: node2's agent would not send this one, but whoever forges its VTEP does.
+  // A client outside has any address: node2's agent would not send this packet, but a host that forges its VTEP does.
   const packet = ipPacket({ source: "198.51.100.66", destination: hidden, destinationPort: 7, flags: SYN });
   const { vni } = await networkOf(node1!, "ingress");
   const datagram = Buffer.from(frame(packet, { vni })).toString("hex");

@@ -1,5 +1,5 @@
-// A Linux vxlan device as peer, as it is made: the kernel speaks RFC 7348 with all of our network through one node, both ways. It is
-// on the same machine, behind a veth, so that nobody makes the checksums and segments that it leaves to a network card.
+// A Linux vxlan device as peer, with its default settings: the kernel speaks RFC 7348 with all of our network through one node, both
+// ways. It is on the same machine, behind a veth, so no network card makes the checksums and segments that it leaves to one.
 import { ipv4, macOf } from "../../src/lib/ip.ts";
 import { Background, curl, DEADLINE_MS, dig, ping, pingInVain, waitFor } from "./command.ts";
 import type { LabHost } from "./lab.ts";
@@ -11,7 +11,7 @@ const OWN_MAC = "02:1b:21:0a:0b:0c";
 
 let vtep: LabHost;
 let ownAddress: string;
-/** Of the task on the node that the VTEP knows, and of the one on the other node. */
+/** The address of the task on the node that the VTEP knows; `farAddress` is that of the task on the other node. */
 let taskAddress: string;
 let farAddress: string;
 

@@ -7,7 +7,7 @@ import type { Kernel } from "./kernel.ts";
 import { DESIRED, setUpMesh, VIP } from "./mesh-kernel.ts";
 import { systemTest } from "./system-test.ts";
 
-/** What is to be dropped is waited for so long. */
+/** How long a test looks for a packet that must be dropped. */
 const REFUSED_MS = 2000;
 /** Answers each connection with the client's address. */
 const SERVER = `require("net").createServer((s) => s.end(s.remoteAddress)).listen(9200, "0.0.0.0")`;
@@ -84,7 +84,7 @@ systemTest(
     await kernel.exec("task", "nft", "add chain ip seen in { type filter hook prerouting priority raw; }");
     await kernel.exec("task", "nft", "add rule ip seen in tcp dport 9200 counter");
     const seen = async () => Number(/packets (\d+)/.exec(await kernel.sh("task", "nft list table ip seen"))?.[1]);
-    /** Whether anything of it comes as far as the task, answered or not. */
+    /** Whether any packet of it reaches the task, answered or not. */
     const reaches = async (address: string) => {
       const before = await seen();
       await ask(kernel, "client", address, REFUSED_MS);

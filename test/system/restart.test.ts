@@ -1,5 +1,5 @@
-// An agent that is killed or stopped and started again: what it finds it keeps. Connections of containers of every kind
-// go on, over the links that they had.
+// An agent that is killed or stopped and started again keeps what it finds. Connections of containers of every kind go on,
+// over the links that they had.
 import { copyFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
@@ -22,7 +22,7 @@ const NAMESPACES = [`${PREFIX}-net-a`, `${PREFIX}-net-b`];
 const LABELLED = [`${PREFIX}-lab-a`, `${PREFIX}-lab-b`];
 
 const door = new EngineDoor(`/tmp/overlayd-test-${PREFIX}-door.sock`);
-/** Addresses of node 2's containers: what each is to its address. */
+/** The addresses of node 2's containers, by what each is. */
 const servers = new Map<string, string>();
 
 useEngine();
@@ -153,7 +153,7 @@ engineTest("with an old snapshot, no leader and a Docker that hangs, nothing tha
   await door.hang();
   copyFileSync(`${snapshotOf(node2!)}.old`, snapshotOf(node2!));
   await node2!.startAgent();
-  // The agent looks for what nobody wants every five seconds, and waits ten for Docker.
+  // Every five seconds the agent looks for links that are not wanted, and it waits ten seconds for Docker.
   await waitFor(() => /Docker does not answer/.test(node2!.logTail(200)), { what: "Docker to be missed" });
   t.deepEqual(await hostEnds(node2!), before);
   t.is(await run(["ls", "/run/netns"]), tasks);

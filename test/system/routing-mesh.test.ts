@@ -178,7 +178,7 @@ async function answeredAgain(client: Background): Promise<void> {
   await waitFor(() => answers() > before + 5, { what: "new answers" });
 }
 
-systemTest("a UDP client is answered again after somebody took away rules and the kernel's flows", async (t) => {
+systemTest("a UDP client is answered again after another program took away rules and the kernel's flows", async (t) => {
   const [node1, , node3] = lab().nodes;
   await node1!.ctl("service", "create", "--name", "echo", "-p", "5300:7/udp", "--", ...program("echo-server", 7));
   const client = chatter(lab().client, node3!.address, 5300);
@@ -201,7 +201,7 @@ systemTest("a UDP client is answered again after somebody took away rules and th
   await node1!.ctl("service", "rm", "echo");
 });
 
-systemTest("a UDP port that a process gives up goes to the mesh, for who sends all the while too", async (t) => {
+systemTest("a UDP port that a process gives up goes to the mesh, also for a client that never pauses", async (t) => {
   const [node1, , node3] = lab().nodes;
   const server = `require("dgram").createSocket("udp4").bind(5301, () => console.log("holds"))`;
   const holder = new Background(node3!.inside([process.execPath, "-e", server]));
