@@ -17,11 +17,11 @@ import { startCarriers } from "./carriers.ts";
 import type { SessionAddress } from "./compile-denied.ts";
 import type { Config } from "./config.ts";
 import type { NodeNaming } from "./container-naming.ts";
+import { ownDataDirectory } from "./data-directory.ts";
 import { directoryId } from "./directory-id.ts";
 import { LetGo } from "./let-go.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
 import { NamesInForce } from "./names-in-force.ts";
-import { ownDirectory } from "./own-directory.ts";
 import { places } from "./places.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
 import { SpareMemory } from "./spare-memory.ts";
@@ -74,7 +74,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   const localAddresses = new LocalAddresses({ log, clock, device });
   stops.push(() => localAddresses.close());
   const mtu = config.vxlan.mtu ?? overlayMtu;
-  await ownDirectory(config.dataDir, log);
+  await ownDataDirectory(config.dataDir, log);
   const isManager = config.cluster.listen !== undefined;
   if (newEpoch && !isManager) {
     throw new PlatformError(

@@ -1,7 +1,8 @@
 // The network namespaces of attached containers: named so that links can be made in them, and which link is whose.
-import { access, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { run } from "../lib/command.ts";
 import { messageOf } from "../lib/errors.ts";
+import { exists } from "../lib/exists.ts";
 import type { Log } from "../lib/log.ts";
 import { formatResolvConf, parseResolvConf, type Resolver, withNdots } from "../lib/resolv-conf.ts";
 import type { Container } from "../runtime/engine.ts";
@@ -63,13 +64,8 @@ export class AttachedNamespaces implements Namespaces {
     this.#log = log;
   }
 
-  async exists(name: string): Promise<boolean> {
-    try {
-      await access(`/run/netns/${name}`);
-      return true;
-    } catch {
-      return false;
-    }
+  exists(name: string): Promise<boolean> {
+    return exists(`/run/netns/${name}`);
   }
 
   async bindContainer({ id, pid }: Container): Promise<void> {

@@ -178,7 +178,7 @@ export function parseConfig(text: string): Config {
   const value = withoutEmpty(document.toJS() ?? {}, ConfigFile);
   const result = ConfigFile.safeParse(value);
   if (result.success) return result.data;
-  const { path, message } = describeIssue(firstOf(result.error.issues), value);
+  const { path, message } = describeIssue(firstIssueOf(result.error.issues), value);
   throw new ConfigError(path.join(".") || "file", message, { line: lineOf(document, lines, path) });
 }
 
@@ -199,7 +199,7 @@ export function describeConfigError(path: string, error: ConfigError): string {
 }
 
 /** A field that is not known explains one that is missing, so it comes first. */
-function firstOf(issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue {
+function firstIssueOf(issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue {
   return issues.find((issue) => issue.code === "unrecognized_keys") ?? issues[0]!;
 }
 

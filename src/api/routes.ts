@@ -2,6 +2,7 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { z } from "zod";
 import type { CommandInput } from "../cluster/commands.ts";
+import { Id } from "../lib/bounds.ts";
 import { UserError } from "../lib/errors.ts";
 import { VERSION } from "../lib/version.ts";
 import type { Backend } from "./backend.ts";
@@ -16,7 +17,6 @@ import {
   Leave,
   LogFilter,
   OpenSandbox,
-  ResourceId,
   ScaleService,
   SetAvailability,
   type StatusView,
@@ -104,7 +104,7 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
     return tasksOf(state, get(state, "services", named(request)));
   });
   app.get("/v1/tasks/:name/log", async (request, reply) => {
-    const log = await backend.taskLog(parse(ResourceId, named(request)), parse(LogFilter, request.query));
+    const log = await backend.taskLog(parse(Id, named(request)), parse(LogFilter, request.query));
     return reply.type("application/octet-stream").send(log);
   });
   app.get("/v1/services/:name/progress", (request) => {
@@ -158,7 +158,7 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
 
   app.post("/v1/sandboxes", (request) => backend.openSandbox(parse(OpenSandbox, request.body)));
   app.delete("/v1/sandboxes/:name", async (request) => {
-    await backend.closeSandbox(parse(ResourceId, named(request)));
+    await backend.closeSandbox(parse(Id, named(request)));
     return {};
   });
 }

@@ -8,12 +8,6 @@ import { list, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_NETWORKS, MAX_NODES, MAX_PORTS, 
 /** The leader checks closer bounds for each field. */
 const Text = text(MAX_ARGUMENT);
 
-/** The id of a resource that a path names by id alone. */
-export const ResourceId = z
-  .string()
-  .max(25, "not an id")
-  .regex(/^[0-9a-z]{25}$/, "not an id");
-
 export const CreateNetwork = z.strictObject({
   name: Text,
   subnet: Text.optional(),

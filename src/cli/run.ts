@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import type { Command } from "commander";
 import { messageOf, PlatformError } from "../lib/errors.ts";
+import { underHostname } from "../lib/under-hostname.ts";
 import { type Context, ExitStatus } from "./context.ts";
 import { addNamingOptions, type NamingOptions, namingOf } from "./naming-options.ts";
 
@@ -28,7 +29,7 @@ export function addRunCommand(program: Command, context: Context): void {
     const sandbox = await context.api().openSandbox({ network, name, pid: process.pid, naming });
     let status: number;
     try {
-      status = await runIn(sandbox.netns, hostname === undefined ? words : underHostname(hostname, words));
+      status = await runIn(sandbox.netns, hostname === undefined ? words : underHostname("unshare", hostname, words));
     } finally {
       await context
         .api()
@@ -37,11 +38,6 @@ export function addRunCommand(program: Command, context: Context): void {
     }
     if (status !== 0) throw new ExitStatus(status);
   });
-}
-
-/** argv that runs `argv` under another hostname, in a UTS namespace of its own. */
-function underHostname(hostname: string, argv: readonly string[]): string[] {
-  return ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', hostname, ...argv];
 }
 
 /** Runs to its end. The status is a shell's: the command's own, 128 and the signal, 127 when there is no such command. */

@@ -3,7 +3,8 @@ import { isIP } from "node:net";
 import { z } from "zod";
 import { isUnicast } from "../lib/unicast.ts";
 
-const LABELS = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
+/** One label of a name in DNS or several, with the `_` that Docker takes too. */
+export const LABELS = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
 /** The word that stands for the address of the container's gateway, where it reaches its node. */
 export const HOST_GATEWAY = "host-gateway";
 

@@ -1,5 +1,6 @@
 // Makes the tasks match the services: as many as asked, spread over the nodes that can take them. Level-triggered: it
 // looks at the state alone, so that it can run after any event and finds nothing to do when all is well.
+import { MAX_REASON } from "../lib/bounds.ts";
 import { UserError } from "../lib/errors.ts";
 import { shortened } from "../lib/shortened.ts";
 import { allocateAddress, releaseAddress } from "./ipam.ts";
@@ -24,9 +25,6 @@ export interface SchedulerContext {
 const DRAIN_DEADLINE_MS = 30_000;
 /** So long it waits for that one to run, once it has a place: it may have an image to pull. */
 const SUCCESSOR_DEADLINE_MS = 600_000;
-
-/** Characters. */
-const MAX_REASON = 500;
 
 /** A process may be there in these states. */
 const ALIVE: ReadonlySet<TaskState> = new Set(["pending", "preparing", "starting", "running"]);

@@ -2,16 +2,14 @@
 // what one node observed of one task, and only that node reports it. Bounds on what a client asks for are in commands.ts,
 // not here: a row that was stored once must load for ever.
 import { z } from "zod";
-import { firstOf, MAX_REASON, MAX_WORD, text, words } from "../lib/bounds.ts";
+import { firstOf, Id, MAX_REASON, MAX_WORD, text, words } from "../lib/bounds.ts";
 import { parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
-import { Dns } from "./naming.ts";
+import { Dns, LABELS } from "./naming.ts";
 import { Workload } from "./workload.ts";
 
-export const Id = z
-  .string()
-  .max(25, "not an id")
-  .regex(/^[0-9a-z]{25}$/, "not an id");
+export { Id };
+
 /** The name of a service or node: one label in DNS, as Docker takes it. It has no dots, because SERVICE.SLOT is a task. */
 export const Name = z
   .string()
@@ -20,7 +18,6 @@ export const Name = z
     /^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$/i,
     "a name has letters, digits, '-' and '_', and begins and ends with a letter or digit",
   );
-const LABELS = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
 /** The name of a network or container: one label or several, as Docker takes it. */
 export const DottedName = z
   .string()

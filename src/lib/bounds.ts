@@ -2,6 +2,12 @@
 import { z } from "zod";
 import { shortened } from "./shortened.ts";
 
+/** The id of a row of the cluster's state, or of a sandbox. */
+export const Id = z
+  .string()
+  .max(25, "not an id")
+  .regex(/^[0-9a-z]{25}$/, "not an id");
+
 /** Text that a client sends; longer text is refused. */
 export function text(max: number): z.ZodString {
   return z.string().max(max, `at most ${max} characters`);

@@ -39,7 +39,7 @@ export interface Plan {
 }
 
 /** What would be done first; undefined when nothing is to do. */
-export function firstOf({ links, device, sysctls, filters, facts, containers }: Plan): string | undefined {
+export function firstStepOf({ links, device, sysctls, filters, facts, containers }: Plan): string | undefined {
   const step = links[0] ?? device[0] ?? filters[0] ?? facts[0] ?? [...containers.values()][0]?.[0];
   return step?.line ?? [...sysctls.keys()][0];
 }

@@ -5,7 +5,7 @@ import type { Cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import type { Watch } from "../lib/watch-output.ts";
 import { type DesiredEndpoint, type DesiredLinks, noLinks, vethName } from "./desired.ts";
-import { diff, diffDevice, firstOf, type Plan, type Step } from "./diff.ts";
+import { diff, diffDevice, firstStepOf, type Plan, type Step } from "./diff.ts";
 import { ipBatch, ipBatchApart, platformError, type Refusal, tcBatch } from "./iproute.ts";
 import { checkPlatform, checkPool, checkTrafficControl } from "./platform.ts";
 import { type ActualLinks, type Link, readDevice, readLinks } from "./read.ts";
@@ -111,7 +111,7 @@ export class Links {
       const actual = await readLinks(desired, (endpoint, veth) => !this.#isVerified(endpoint, veth));
       const plan = diff(tried, actual);
       for (const [address, reason] of plan.problems) problems.set(address, reason);
-      const first = firstOf(plan);
+      const first = firstStepOf(plan);
       if (first === undefined) {
         this.#remember(tried, actual);
         return problems;

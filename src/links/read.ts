@@ -1,6 +1,6 @@
 // What the kernel holds now, as far as it is ours: three processes for the node, one for each container looked into.
-import { access } from "node:fs/promises";
 import { CommandError, run } from "../lib/command.ts";
+import { exists } from "../lib/exists.ts";
 import { type DesiredEndpoint, type DesiredLinks, isVethName, TABLE, vethName } from "./desired.ts";
 import { desiredSysctls } from "./diff.ts";
 import { addAddress, addNeighbour, addRoute, addRule, emptyFacts, type FactSet } from "./facts.ts";
@@ -238,13 +238,4 @@ async function readContainer(netns: string): Promise<Container | null> {
   for (const entry of rule as RuleJson[]) readRule(facts, entry);
   for (const entry of neigh as NeighJson[]) readNeighbour(facts, entry);
   return { links, facts };
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,6 +1,7 @@
 // What a container is called and where it looks for names, ready to be written into its /etc.
-import { access, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { exists } from "../lib/exists.ts";
 import { formatResolvConf, type Resolver } from "../lib/resolv-conf.ts";
 
 export interface ContainerNaming {
@@ -26,12 +27,6 @@ export async function writeEtc(directory: string, naming: ContainerNaming, addre
   await put(join(directory, "hostname"), canBind ? `${hostname}\n` : undefined);
 }
 
-/** argv that runs `argv` under another hostname, in a UTS namespace of its own. `unshare`: unshare(1)'s path. */
-export function underHostname(unshare: string, hostname: string, argv: readonly string[]): string[] {
-  const script = 'PATH=/usr/sbin:/usr/bin:/sbin:/bin hostname "$0" && exec "$@"';
-  return [unshare, "--uts", "/bin/sh", "-c", script, hostname, ...argv];
-}
-
 async function put(path: string, text: string | undefined): Promise<void> {
   if (text === undefined) await rm(path, { force: true });
   else await writeFile(path, text);
@@ -42,14 +37,5 @@ async function textOf(path: string): Promise<string | undefined> {
     return await readFile(path, "utf8");
   } catch {
     return undefined; // nothing to bind over
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch {
-    return false;
   }
 }

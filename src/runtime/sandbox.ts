@@ -1,7 +1,8 @@
 // Named network namespaces, each with a resolv.conf of its own. They outlive the agent.
-import { access, readdir, rm, stat } from "node:fs/promises";
+import { readdir, rm, stat } from "node:fs/promises";
 import { CommandError, run } from "../lib/command.ts";
 import { PlatformError } from "../lib/errors.ts";
+import { exists } from "../lib/exists.ts";
 import { type ContainerNaming, writeEtc } from "./naming.ts";
 
 const NETNS = "/run/netns";
@@ -28,13 +29,8 @@ export class Sandboxes {
     return this.#prefix + id.slice(0, ID_CHARS);
   }
 
-  async exists(id: string): Promise<boolean> {
-    try {
-      await access(`${NETNS}/${this.nameOf(id)}`);
-      return true;
-    } catch {
-      return false;
-    }
+  exists(id: string): Promise<boolean> {
+    return exists(`${NETNS}/${this.nameOf(id)}`);
   }
 
   /**

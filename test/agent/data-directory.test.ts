@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { ownDirectory } from "../../src/agent/own-directory.ts";
+import { ownDataDirectory } from "../../src/agent/data-directory.ts";
 import { silentLog } from "../../src/lib/log.ts";
 
 const modeOf = (path: string): number => statSync(path).mode & 0o777;
@@ -14,8 +14,8 @@ test("a data directory that was open to others is no more, and one that is made 
   const open = join(parent, "open");
   mkdirSync(open);
   chmodSync(open, 0o755);
-  await ownDirectory(open, silentLog);
+  await ownDataDirectory(open, silentLog);
   t.is(modeOf(open), 0o700);
-  await ownDirectory(join(parent, "made", "below"), silentLog);
+  await ownDataDirectory(join(parent, "made", "below"), silentLog);
   t.is(modeOf(join(parent, "made", "below")), 0o700);
 });

@@ -7,7 +7,7 @@ const OWNER_ONLY = 0o700;
 const OTHERS = 0o077;
 
 /** Makes it, or takes the rights of others off one that is there. Throws PlatformError when another user has it. */
-export async function ownDirectory(path: string, log: Log): Promise<void> {
+export async function ownDataDirectory(path: string, log: Log): Promise<void> {
   await mkdir(path, { recursive: true, mode: OWNER_ONLY });
   const real = await realpath(path); // an operator may have put a link there
   const { uid, mode } = await lstat(real);
