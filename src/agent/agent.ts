@@ -122,6 +122,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     spareMemory.changed();
   };
   const statuses = new TaskStatuses({ clock, report: (rows) => session.reportStatuses(rows), changed: refresh });
+  stops.push(() => statuses.stop());
   const runtime = createRuntimes({
     config,
     log,

@@ -123,7 +123,7 @@ const ConfigFile = z
         spinMicros: z.int().min(0, "0 to 1000 microseconds").max(1000, "0 to 1000 microseconds").optional(),
         /** How far the threads go before ordinary programs: the nice value, less its sign. */
         priority: z.int().min(0, "0 to 20").max(20, "0 to 20").default(10),
-        /** How many flows the table holds, 256 bytes each. */
+        /** How many flows the table holds, 277 bytes each. */
         flows: z
           .int()
           .min(1024, "at least 1024 flows are needed")

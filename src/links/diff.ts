@@ -106,8 +106,9 @@ export function diffDevice(
   ];
   const shape = { line: `link set dev ${device} mtu ${mtu} up` };
   if (actual === undefined) return { remove: [], make, shape: [shape] };
-  // An older version made this TUN. It is made anew, because a queue that a user has attached stays attached.
-  if (actual.adoptable && !actual.hasOwner) return { remove: [{ line: `link del ${device}` }], make, shape: [shape] };
+  // An older version made this TUN, or an operator made it for another user. It is made anew, because a queue that a user
+  // has attached stays attached.
+  if (actual.adoptable && !actual.isRoots) return { remove: [{ line: `link del ${device}` }], make, shape: [shape] };
   if (actual.adoptable) return { remove: [], make: [], shape: actual.up && actual.mtu === mtu ? [] : [shape] };
   throw new PlatformError(`'${device}' exists and is no persistent multi-queue TUN`, `ip link del ${device}`);
 }

@@ -46,7 +46,7 @@ export class Links {
   /** Whether an earlier agent left a TUN that no user has been able to open. It starts one process, which saves later ones. */
   async isAdoptable(): Promise<boolean> {
     const device = await readDevice(this.#device);
-    return device?.adoptable === true && device.hasOwner;
+    return device?.adoptable === true && device.isRoots;
   }
 
   /** Checks the machine, and makes or adopts the TUN. Throws PlatformError. */

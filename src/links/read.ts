@@ -20,8 +20,8 @@ export interface Link {
   peerIndex: number | undefined;
   /** Of a TUN: made for several queues, and to stay. */
   adoptable: boolean;
-  /** Whether it is a TUN that has a user and a group, so that no other user may attach to it. */
-  hasOwner: boolean;
+  /** Whether it is a TUN whose user and group are root, so that no other user may attach to it. */
+  isRoots: boolean;
 }
 
 export interface Container {
@@ -88,7 +88,7 @@ export async function readHostRoutes(device: string): Promise<{ dst: string; tex
     }));
 }
 
-interface AddrJson {
+export interface AddrJson {
   ifindex: number;
   ifname: string;
   flags: string[];
@@ -98,7 +98,13 @@ interface AddrJson {
   gso_max_size?: number;
   linkinfo?: {
     info_kind?: string;
-    info_data?: { type?: string; multi_queue?: boolean; persist?: boolean; user?: string; group?: string };
+    info_data?: {
+      type?: string;
+      multi_queue?: boolean;
+      persist?: boolean;
+      user?: string | number;
+      group?: string | number;
+    };
   };
   addr_info?: { family: string; local: string; prefixlen: number }[];
 }
@@ -128,7 +134,7 @@ interface NeighJson {
   lladdr?: string;
 }
 
-function readAddresses(rows: AddrJson[]) {
+export function readAddresses(rows: AddrJson[]) {
   const links = new Map<string, Link>();
   const addresses: { name: string; address: string }[] = [];
   for (const row of rows) {
@@ -143,13 +149,18 @@ function readAddresses(rows: AddrJson[]) {
       gsoMaxBytes: row.gso_max_size ?? 0,
       peerIndex: row.link_index,
       adoptable: tun?.type === "tun" && tun.multi_queue === true && tun.persist === true,
-      hasOwner: tun?.user !== undefined && tun.group !== undefined,
+      isRoots: isRoot(tun?.user) && isRoot(tun?.group),
     });
     for (const { family, local, prefixlen } of row.addr_info ?? []) {
       if (family === "inet") addresses.push({ name: row.ifname, address: `${local}/${prefixlen}` });
     }
   }
   return { links, addresses };
+}
+
+/** ip gives a number where the machine has no name for it. */
+function isRoot(id: string | number | undefined): boolean {
+  return id === "root" || id === 0;
 }
 
 function readRoute(facts: FactSet, route: RouteJson, table: string | null): void {

@@ -44,3 +44,13 @@ test("a task that cannot be looked at does not hold the others back, and is told
   statuses.set(status("hung", 10));
   t.deepEqual(told, [status("a", 9), status("hung", 10)]);
 });
+
+test("after the stop the deadline of the first look tells nothing", async (t) => {
+  const clock = new VirtualClock();
+  const told: (readonly TaskStatus[])[] = [];
+  const statuses = new TaskStatuses({ clock, report: (rows) => void told.push(rows), changed: () => {} });
+  statuses.expect(new Set(["hung"]), new Map());
+  statuses.stop();
+  await clock.advance(10_000);
+  t.deepEqual(told, []);
+});

@@ -1,4 +1,5 @@
 // The flow table by rows: versions, states, eviction, counters, and what is refused.
+import { readFileSync } from "node:fs";
 import test from "ava";
 import { FlowState } from "../../src/datapath/flow-entries.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
@@ -207,4 +208,11 @@ test("flows of an earlier run of the machine are not taken up: its clock has beg
   t.is(FlowTable.open(buffer, 4, SEED, -7).size, 1);
   t.is(FlowTable.open(buffer, 4, SEED, 8).size, 0);
   t.is(FlowTable.join(buffer, 4).size, 0);
+});
+
+test("a flow takes as much memory as the example of a configuration says", (t) => {
+  const [, bytes] = /^ *flows:.*; (\d+) bytes of memory each/m.exec(
+    readFileSync("configs/overlayd.example.yaml", "utf8"),
+  )!;
+  for (const flows of [1024, 262_144, 4_194_304]) t.is(Math.round(FlowTable.bytesFor(flows) / flows), Number(bytes));
 });

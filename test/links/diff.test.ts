@@ -29,7 +29,7 @@ function link(overrides: Partial<Link>): Link {
     mac: HOST_MAC,
     peerIndex: undefined,
     adoptable: false,
-    hasOwner: false,
+    isRoots: false,
     ...shape,
     ...overrides,
   };
@@ -60,7 +60,7 @@ function kernel(desired: DesiredLinks): ActualLinks {
     }),
   );
   return {
-    device: link({ kind: "tun", adoptable: true, hasOwner: true }),
+    device: link({ kind: "tun", adoptable: true, isRoots: true }),
     veths: new Map(hosts),
     facts: nodeFacts(desired),
     filters: new Map(endpoints.map(({ address }) => [vethName(address), filterOf(address, device)])),
@@ -90,7 +90,7 @@ test("a kernel that is right is left alone", (t) => {
 });
 
 test("a TUN without an owner, which any user may attach to, is made anew", (t) => {
-  const device = { ...kernel(DESIRED).device!, hasOwner: false };
+  const device = { ...kernel(DESIRED).device!, isRoots: false };
   t.deepEqual(commands(DESIRED, { ...kernel(DESIRED), device }), [
     "link del overlay0",
     "tuntap add dev overlay0 mode tun multi_queue user 0 group 0",
