@@ -91,10 +91,10 @@ function requireLeavable(session: Session, isLeading: boolean, force: boolean): 
   if (isLeading) {
     throw new UserError(
       409,
-      "this node leads the cluster, which ends with its store: have the other nodes leave first, then stop this agent, run 'overlayd down' and remove its data directory",
+      "this node leads the cluster, which ends with its store: first run 'overlayctl leave' on the other nodes, then stop this agent, run 'overlayd down' and remove its data directory",
     );
   }
-  if (state === undefined) throw new UserError(409, "this node is of no cluster");
+  if (state === undefined) throw new UserError(409, "this node belongs to no cluster");
   if (force) return;
   const tasks = [...state.tasks.values()].filter((task) => task.nodeId === nodeId).length;
   const endpoints = [...state.endpoints.values()].filter((endpoint) => endpoint.nodeId === nodeId).length;

@@ -103,7 +103,7 @@ function mostQuestions(log: Log): number {
   const most = Math.min(MOST_UNDER_WAY, Math.floor(files / 2));
   if (most < MOST_UNDER_WAY)
     log.warn(
-      `the agent may open ${files} files only, so that no more than ${most} questions of containers for names of the outside are under way at once, the others wait: start it with LimitNOFILE=${DESCRIPTORS}, or after \`ulimit -n ${DESCRIPTORS}\``,
+      `the agent may open only ${files} files, so it forwards at most ${most} DNS questions of containers at once, and the others wait: start it with LimitNOFILE=${DESCRIPTORS}, or after \`ulimit -n ${DESCRIPTORS}\``,
     );
   return most;
 }

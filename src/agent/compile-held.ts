@@ -21,7 +21,7 @@ const EVERY_ADDRESS = "0.0.0.0";
  */
 export function heldPortRows(state: State, { nodeId, heldPorts: own, hostAddresses }: HeldFacts): HeldPortRow[] {
   const others = [...state.nodes.values()].filter(({ id }) => id !== nodeId);
-  // Such as a bridge's, which many machines have: here it is this node's.
+  // An address such as a bridge's, which many machines have: here it is this node's.
   const isElsewhere = ({ address }: HeldPort): boolean => !hostAddresses.includes(address);
   const nodesByAddress = nodesOf(others);
   const held = new Set(others.flatMap(({ id, heldPorts }) => heldPorts.map((port) => keyOf(id, port))));

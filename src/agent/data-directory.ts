@@ -16,5 +16,5 @@ export async function ownDataDirectory(path: string, log: Log): Promise<void> {
   }
   if ((mode & OTHERS) === 0) return;
   await chmod(real, OWNER_ONLY);
-  log.warn("the data directory was open to other users, and is no more", { path });
+  log.warn("the data directory was open to other users; it is closed to them now", { path });
 }

@@ -17,7 +17,7 @@ export async function readDirectoryId(path: string): Promise<string | undefined>
   }
   const { success, data } = Id.safeParse(text.trim());
   if (success) return data;
-  const mend = `docker ps -a --filter label=overlayd.node-id; write the id of this node's containers there, or remove the file`;
+  const mend = `docker ps -a --filter label=overlayd.node-id; write the id from the labels of this node's containers into the file, or remove the file`;
   throw new PlatformError(`${path} does not hold the id of the data directory`, mend);
 }
 

@@ -25,7 +25,7 @@ program
   .requiredOption("--config <file>", "the configuration file, YAML")
   .option(
     "--new-epoch",
-    "of a manager whose store was restored from a backup, once: nodes take it though it is older than what they have; what was changed since the backup is undone",
+    "for one start of a manager whose store was restored from a backup: nodes take its state although theirs is newer, and changes since the backup are undone",
   )
   .action(({ config, newEpoch = false }: { config: string; newEpoch?: boolean }) =>
     guarded(config, (loaded) => runAgent(loaded, newEpoch)),
@@ -81,7 +81,8 @@ async function runAgent(config: Config, newEpoch: boolean): Promise<void> {
     });
     isStarting = false;
     const reason = await whenTold;
-    if (reason === LEAVE) log.warn("leaves its cluster: ends its tasks, and removes links, rules, flows and snapshot");
+    if (reason === LEAVE)
+      log.warn("this node leaves its cluster: its tasks end, and its links, rules, flows and snapshot are removed");
     else log.info("stopping; links and flows stay for the next start", { reason });
     await agent.stop();
     if (reason !== LEAVE) process.exit(0);

@@ -72,7 +72,7 @@ export class RunSandboxes {
     const naming = asked === undefined ? undefined : check(Naming, asked);
     const hostname = naming?.hostname ?? null;
     if (hostname?.includes("{{")) {
-      throw new UserError(400, "hostname: only a service's tasks have placeholders filled in", { field: "hostname" });
+      throw new UserError(400, "hostname: placeholders are for a service's tasks only", { field: "hostname" });
     }
     const dnsServers = naming?.dns.servers ?? [];
     const { id } = await execute({ type: "endpoint.create", node, network, name, dnsServers });

@@ -16,10 +16,10 @@ export interface NamingOptions {
 
 export function addNamingOptions(command: Command): Command {
   return command
-    .option("--hostname <name>", "what it is called")
-    .option("--add-host <host:ip>", "a line in its /etc/hosts; the address may be host-gateway", collect(host))
+    .option("--hostname <name>", "hostname of each container")
+    .option("--add-host <host:ip>", "add a line to its /etc/hosts; the address may be host-gateway", collect(host))
     .option("--dns <address>", "ask this name server for names that are not the overlay's", collect(words))
-    .option("--dns-search <domain>", "a search domain instead of the node's; . alone for none", collect(words))
+    .option("--dns-search <domain>", "a search domain instead of the node's; '.' alone: none", collect(words))
     .option("--dns-option <option>", "an option of resolv.conf instead of the node's, such as ndots:2", collect(words));
 }
 

@@ -91,7 +91,7 @@ export function addServiceCreate(service: Command, context: Context): void {
       collect(publishedPorts),
     )
     .option("--ingress-source-nat", "tasks see their gateway as the client from outside: for those routed elsewhere")
-    .addOption(new Option("--proxy-protocol", "is refused, with what to do instead").hideHelp())
+    .addOption(new Option("--proxy-protocol", "refused; the message says what to do instead").hideHelp())
     .option(
       "--stop-grace <duration>",
       "what connections get to end before their task is stopped (default: 10s)",

@@ -24,7 +24,7 @@ export function derivedIdentity({ networks }: Pick<State, "networks">): ClusterI
 /** Why `offered` is not what comes after `known`; undefined when it may be. The offered revision is not in the text: it moves. */
 export function whyNotNext(known: KnownState, offered: KnownState): string | undefined {
   if (offered.id !== known.id) {
-    return `it leads another cluster (${offered.id}) than that of this node (${known.id}); 'overlayctl leave' on the node has it join that one`;
+    return `it leads another cluster (${offered.id}) than that of this node (${known.id}); run 'overlayctl leave' on the node to join that one`;
   }
   const isOlder = offered.epoch < known.epoch || (offered.epoch === known.epoch && offered.revision < known.revision);
   if (!isOlder) return undefined;

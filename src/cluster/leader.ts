@@ -85,7 +85,7 @@ const MAX_QUEUED = 10_000;
 const MAX_FOREIGN = 1000;
 /** What a person may do about a store that is not the node's. */
 const RESTORE =
-  "put a backup of the store back and start once with 'overlayd --new-epoch', or 'overlayctl leave --force' to forget the node's cluster";
+  "put a backup of the store back and start once with 'overlayd --new-epoch', or run 'overlayctl leave --force' to forget the node's cluster";
 
 export class Leader {
   readonly #store: Store;
@@ -277,7 +277,7 @@ export class Leader {
     if (session.isRefusalLogged) return;
     session.isRefusalLogged = true;
     const node = this.#state.nodes.get(session.nodeId)?.name ?? session.nodeId;
-    this.#log.warn("a node tells of tasks that are not its own; that is not taken over", { node, count });
+    this.#log.warn("a node reports statuses of tasks that are not its own; they are refused", { node, count });
   }
 
   /** `news`: what `work` knows of one session that counts now, and is kept when all is committed. */
@@ -393,7 +393,7 @@ export class Leader {
   #logForeign(node: string, reason: string): void {
     if (this.#foreign.get(node) === reason || this.#foreign.size >= MAX_FOREIGN) return;
     this.#foreign.set(node, reason);
-    this.#log.warn("a node does not take this manager for its leader", { node, reason });
+    this.#log.warn("a node does not accept this manager as its leader", { node, reason });
   }
 
   #known(): KnownState {
@@ -407,21 +407,21 @@ export class Leader {
     if (stored === undefined) {
       if (newEpoch) throw new PlatformError("the store is empty: a new epoch is for one that was restored", RESTORE);
       if (known === undefined) return { id: this.#newId(), epoch: 1 };
-      throw new CannotLeadError(`the store is empty, and this node is of cluster ${known.id}`, RESTORE);
+      throw new CannotLeadError(`the store is empty, but this node is of cluster ${known.id}`, RESTORE);
     }
     if (known !== undefined && known.id !== stored.id) {
-      const which = `the store is of cluster ${stored.id}, and this node of cluster ${known.id}`;
+      const which = `the store is of cluster ${stored.id}, but this node is of cluster ${known.id}`;
       throw new CannotLeadError(which, RESTORE);
     }
     if (newEpoch) {
       // Higher than that of an earlier restore, which the backup and this node may know nothing of.
       const seconds = Math.floor(this.#clock.now() / 1000);
       const epoch = Math.max(stored.epoch, known?.epoch ?? 0, seconds) + 1;
-      this.#log.warn("begins a new epoch: nodes take this state though it may be older than theirs", { count: epoch });
+      this.#log.warn("this manager begins a new epoch: nodes take its state even if theirs is newer", { count: epoch });
       return { id: stored.id, epoch };
     }
     const refusal = known === undefined ? undefined : whyNotNext(known, stored);
-    if (refusal !== undefined) throw new CannotLeadError(`of the store: ${refusal}`, RESTORE);
+    if (refusal !== undefined) throw new CannotLeadError(`the store cannot be used: ${refusal}`, RESTORE);
     return { id: stored.id, epoch: stored.epoch };
   }
 

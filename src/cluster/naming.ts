@@ -32,7 +32,7 @@ const Hostname = z
     const unknown = /\{\{.*?\}\}|\{\{.*|.*\}\}/.exec(sample)?.[0];
     if (unknown !== undefined) {
       const known = PLACEHOLDERS.map((word) => `{{.${word}}}`).join(", ");
-      context.addIssue(`'${unknown}' is not filled in: ${known} are`);
+      context.addIssue(`'${unknown}' is no placeholder; the placeholders are ${known}`);
     } else if (sample.length > HOSTNAME_MAX_CHARS) context.addIssue("a hostname has at most 63 characters");
     else if (!LABELS.test(sample)) context.addIssue("a hostname has letters, digits, '-', '_' and dots between them");
   });

@@ -4,12 +4,12 @@ import type { Command } from "./commands.ts";
 
 /** By name, what it is in DNS. */
 const RESERVED: ReadonlyMap<string, string> = new Map([
-  ["tasks", "a service's tasks are named with it"],
-  ["ns", "it is the name server's"],
-  ["arpa", "it is what addresses are named with"], // RFC 3172
-  ["localhost", "it is every host's own"], // RFC 6761 section 6.3
-  ["invalid", "it is no name anywhere"], // RFC 6761 section 6.4
-  ["onion", "it is Tor's"], // RFC 7686
+  ["tasks", "the names of a service's tasks begin with it"],
+  ["ns", "it is the name of the name server"],
+  ["arpa", "the reverse names of addresses end with it"], // RFC 3172
+  ["localhost", "every host has it for itself"], // RFC 6761 section 6.3
+  ["invalid", "no host may have it"], // RFC 6761 section 6.4
+  ["onion", "it belongs to Tor"], // RFC 7686
 ]);
 /** Those that reserve all names under them too. */
 const TOP_LEVEL: ReadonlySet<string> = new Set(["arpa", "localhost", "invalid", "onion"]);
@@ -23,7 +23,9 @@ export function requireUnreserved(command: Command, domain: string): void {
     const fault = faultOf(name, domain);
     if (fault !== undefined) throw new UserError(400, fault, { field });
     if (NUMBER.test(name) && command.type !== "network.create")
-      throw new UserError(400, `'${name}' is found by nobody: programs read it as an address, or as a task`, { field });
+      throw new UserError(400, `no program would find '${name}': programs read it as an address, or as a task`, {
+        field,
+      });
   }
 }
 
@@ -39,13 +41,13 @@ function faultOf(name: string, domain: string): string | undefined {
   const labels = lower.split(".");
   const last = labels.at(-1)!;
   const isUnder = (other: string) => lower === other || lower.endsWith(`.${other}`);
-  const own = isUnder(domain.toLowerCase()) ? "it is of the cluster's domain" : undefined;
+  const own = isUnder(domain.toLowerCase()) ? "it is in the cluster's domain" : undefined;
   const reason = own ?? RESERVED.get(lower) ?? (TOP_LEVEL.has(last) ? RESERVED.get(last) : undefined);
   if (reason !== undefined) return `'${name}' is a name of DNS itself: ${reason}`;
   if (labels.length === 1) return undefined;
   if (labels[0] === "tasks") return `'${name}' is a name of DNS itself: ${RESERVED.get("tasks")}`;
   return lower.startsWith("_")
-    ? `'${name}' is a name of DNS itself: a service's ports are named so (RFC 2782)`
+    ? `'${name}' is a name of DNS itself: the names of a service's ports begin like it (RFC 2782)`
     : undefined;
 }
 

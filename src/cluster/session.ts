@@ -266,7 +266,7 @@ export class Session {
     end: (error: unknown) => void,
   ): void {
     const [known, offered] = [this.#state && knownOf(this.#state), knownOf(state)];
-    const refusal = known && (offered === undefined ? "its state is of no cluster" : whyNotNext(known, offered));
+    const refusal = known && (offered === undefined ? "its state belongs to no cluster" : whyNotNext(known, offered));
     if (refusal !== undefined) throw new Error(refusal);
     this.#log.info("has a session with the leader", { address: manager, revision: state.revision });
     this.#nodeId = nodeId;

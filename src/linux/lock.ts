@@ -86,7 +86,7 @@ function holdName(device: string, log: Log): DeviceLock | undefined {
     if (owner !== undefined || round === TRIES) {
       log.warn("another user has taken the name of this agent's lock; agents in other containers are not kept out", {
         link: device,
-        reason: owner === undefined ? "the owner of its socket cannot be told" : `user ${owner.user}`,
+        reason: owner === undefined ? "the owner of its socket is not known" : `user ${owner.user}`,
       });
       return undefined;
     }

@@ -34,7 +34,7 @@ export function makeOwnDirectory(path: string, mode: number, log: Log): void {
       reason: `it belonged to user ${found.uid}`,
     });
   }
-  throw new PlatformError(`another user makes ${path} again and again`, `ls -ld ${path}`);
+  throw new PlatformError(`another user makes ${path} again each time that it is moved away`, `ls -ld ${path}`);
 }
 
 /**

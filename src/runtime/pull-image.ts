@@ -44,7 +44,9 @@ export async function ensureImage(
   const base64 = workload.registryAuth ?? registryAuthFor(image, environment);
   const answer = await begin(engine, image, base64, signal);
   await new Promise<void>((resolve, reject) => {
-    const late = Object.assign(new Error(`nothing was heard of it for ${IDLE_MS / 1000} s`), { code: "ETIMEDOUT" });
+    const late = Object.assign(new Error(`the engine reported no progress for ${IDLE_MS / 1000} s`), {
+      code: "ETIMEDOUT",
+    });
     const isIdle = (): void => void (answer as Readable).destroy(late);
     let idle = clock.after(IDLE_MS, isIdle);
     answer.on("data", () => {

@@ -15,11 +15,11 @@ const rows: [title: string, naming: NamingInput, fault: RegExp | undefined][] = 
   [
     "a placeholder that is not filled in",
     { hostname: "{{.Service.Labels}}" },
-    /'\{\{\.Service\.Labels\}\}' is not filled in: \{\{\.Node\.Hostname\}\}, /,
+    /'\{\{\.Service\.Labels\}\}' is no placeholder; the placeholders are \{\{\.Node\.Hostname\}\}, /,
   ],
-  ["a placeholder of an object's own", { hostname: "{{.constructor.name}}" }, /is not filled in/],
-  ["an open placeholder", { hostname: "a{{.Task.Slot" }, /'\{\{\.Task\.Slot' is not filled in/],
-  ["a function in a placeholder", { hostname: '{{index .Service.Labels "x"}}' }, /is not filled in/],
+  ["a placeholder of an object's own", { hostname: "{{.constructor.name}}" }, /is no placeholder/],
+  ["an open placeholder", { hostname: "a{{.Task.Slot" }, /'\{\{\.Task\.Slot' is no placeholder/],
+  ["a function in a placeholder", { hostname: '{{index .Service.Labels "x"}}' }, /is no placeholder/],
   [
     "hosts",
     {

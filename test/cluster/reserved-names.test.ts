@@ -28,7 +28,7 @@ const rows: [title: string, command: CommandInput, field: string | undefined][] 
   ["an alias under in-addr.arpa", { ...attach, aliases: ["2.16.192.10.in-addr.arpa"] }, "aliases"],
   ["a container under onion", { ...attach, name: "a.onion" }, "name"],
   ["an alias with dots", { ...attach, aliases: ["db.corp.example", "tasks-db.corp", "_odd"] }, undefined],
-  ["a container that somebody named so in Docker", { ...attach, hostNames: ["ns"] }, undefined],
+  ["a container that an operator named so in Docker", { ...attach, hostNames: ["ns"] }, undefined],
   ["another domain's name", { ...service, name: "overlay" }, undefined],
   ["a name of JavaScript's", { ...service, name: "constructor" }, undefined],
   ["what exists is removed", { type: "service.remove", name: "tasks" }, undefined],
@@ -112,6 +112,6 @@ for (const [title, input, fault] of docker) {
 test("the leader refuses them", async (t) => {
   const { leader } = await Cluster.start(1);
   await t.throwsAsync(leader.execute({ ...service, name: "overlay" }), {
-    message: "'overlay' is a name of DNS itself: it is of the cluster's domain",
+    message: "'overlay' is a name of DNS itself: it is in the cluster's domain",
   });
 });

@@ -96,5 +96,5 @@ test("a pull that is not heard of for two minutes has failed, by no fault of the
     await new Promise((resolve) => setImmediate(resolve));
     await clock.advance(10_000);
   }
-  t.regex((await pull)!.message, /nothing was heard of it for 120 s/);
+  t.regex((await pull)!.message, /the engine reported no progress for 120 s/);
 });

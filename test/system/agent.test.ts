@@ -380,7 +380,7 @@ systemTest(
     renameSync(`${data}.aside`, data);
     renameSync(join(data, "store"), join(data, "store.aside"));
     await node1!.startAgent();
-    t.regex((await node1!.shell("overlayctl node ls")).stderr, /the store is empty, and this node is of cluster/);
+    t.regex((await node1!.shell("overlayctl node ls")).stderr, /the store is empty, but this node is of cluster/);
     await node1!.stopAgent();
     rmSync(join(data, "store"), { recursive: true });
     renameSync(join(data, "store.aside"), join(data, "store"));

@@ -126,7 +126,7 @@ systemTest("a task has the name, hosts and search domains that its service was c
 
 systemTest("what cannot be a hostname, a host or a name server is refused in the words of the options", async (t) => {
   const rows: [options: string, fault: RegExp][] = [
-    ["--hostname {{.Service.Labels}}", /--hostname: '\{\{\.Service\.Labels\}\}' is not filled in/],
+    ["--hostname {{.Service.Labels}}", /--hostname: '\{\{\.Service\.Labels\}\}' is no placeholder/],
     ["--add-host db", /--add-host.*write HOST:ADDRESS or HOST=ADDRESS/s],
     ["--add-host db:db2", /--add-host: .*not an IP address, nor 'host-gateway'/],
     ["--dns 127.0.0.1", /--dns: no name server has this address/],
