@@ -1,3 +1,4 @@
+// Whether a path is there.
 import { access } from "node:fs/promises";
 
 /** Whether this process finds something at `path`. */

@@ -1,3 +1,5 @@
+// How a command is run under another hostname, with unshare(1).
+
 /**
  * argv that runs `argv` under another hostname, in a UTS namespace of its own. `unshare`: unshare(1)'s path. hostname(1) is
  * the machine's own, whatever PATH the command has.
