@@ -6,7 +6,7 @@ import { Protocol } from "../packet/ipv4.ts";
 
 export interface HeldFacts {
   nodeId: string;
-  /** Of this node's own links. */
+  /** The addresses of this node's own links. */
   hostAddresses: readonly string[];
   /** Its own. */
   heldPorts: readonly HeldPort[];

@@ -5,10 +5,10 @@ import { RateLimit } from "./rate-limit.ts";
 import { Shares } from "./shares.ts";
 
 export interface FairQueueLimits {
-  /** Of the node. */
+  /** How many questions of the node may be under way. */
   readonly underWay: number;
   readonly underWayPerClient: number;
-  /** Of the node. */
+  /** How many questions of the node may wait. */
   readonly waiting: number;
   readonly waitingPerClient: number;
   readonly startedPerSecondAndClient: number;

@@ -29,7 +29,7 @@ export function words(max: number) {
   return z.string().transform((said) => shortened(said, max));
 }
 
-/** A list of which the first `max` items are kept. As with `words`, longer lists are cut off. */
+/** A list that keeps its first `max` items; a longer list is cut off. */
 export function firstOf<T extends z.ZodType>(item: T, max: number) {
   return z.array(item).transform((items) => items.slice(0, max));
 }

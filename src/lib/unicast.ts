@@ -26,7 +26,7 @@ export function isUnicast(address: string): boolean {
   return !isIn(special, address) && !isLinkLocal(address) && !isIpv4InIpv6(address);
 }
 
-/** Of IPv6: it means a host only together with its link. */
+/** Whether it is a link-local IPv6 address, which means a host only together with its link. */
 export function isLinkLocal(address: string): boolean {
   return isIn(linkLocal, address);
 }
