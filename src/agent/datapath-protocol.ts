@@ -25,6 +25,8 @@ export interface WorkerSetup {
   /** Of how many this one is which, from 0. The first opens the flow table, the others join it. */
   index: number;
   workers: number;
+  /** Of the TUN, a worker. Where the kernel has no program for them, the first worker has one, and so have the others. */
+  lanes: number;
   /** One int32: how many commands were posted. A worker that is not blocked looks here. */
   posted: SharedArrayBuffer;
 }
@@ -54,7 +56,14 @@ export interface WorkerResults {
 
 export type WorkerMessage =
   /** First, once: the loop runs. `eventFd` ends its wait; `unraised` says why the thread has not the priority asked for. */
-  | { type: "ready"; eventFd: number; underlay: "batched" | "dgram"; notes: string[]; unraised: string | null }
+  | {
+      type: "ready";
+      eventFd: number;
+      underlay: "batched" | "dgram";
+      lanes: number;
+      notes: string[];
+      unraised: string | null;
+    }
   | { type: "result"; id: number; value: WorkerResults[keyof WorkerResults] }
   | { type: "refused"; id: number; message: string }
   | { type: "health"; report: HealthReport }

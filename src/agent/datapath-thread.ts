@@ -22,6 +22,8 @@ export class DataPathThread {
   underlay: "batched" | "dgram" = "batched";
   /** Why it has not the priority that was asked for; null when it has. */
   unraised: string | null = null;
+  /** That it reads. */
+  lanes = 1;
   #eventFd = -1;
   #nextId = 1;
   #ended: Error | undefined;
@@ -94,6 +96,7 @@ export class DataPathThread {
         else {
           this.#eventFd = message.eventFd;
           this.underlay = message.underlay;
+          this.lanes = message.lanes;
           this.unraised = message.unraised;
           for (const note of message.notes) log.warn(note);
           isReady = true;

@@ -1,5 +1,5 @@
 // The worker thread of a data path: opens device and underlay, and runs the loop until it is told to stop. It blocks in
-// poll(2), so commands are fetched, not delivered.
+// epoll_wait(2), so commands are fetched, not delivered.
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { openDgramUnderlay } from "../datapath/dgram-underlay.ts";
 import { ENGINE_MEMORY_BYTES, Engine } from "../datapath/engine.ts";
@@ -44,10 +44,19 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
     notes.push(`its thread has no name of its own (${messageOf(error)})`);
   }
   const links = openLinks(setup, memory, notes);
-  const device = openTun(setup.device, memory, { locked: true, ...(links && { links }) });
+  const isFirst = setup.index === 0;
+  const device = openTun(setup.device, memory, {
+    ...{ locked: true, lanes: setup.lanes },
+    ...(isFirst && { chooseFor: setup.workers }),
+    ...(links && { links }),
+  });
+  if (device.unsorted !== null) {
+    notes.push(
+      `a container that floods takes other containers' packets with it, for lack of lanes (${device.unsorted})`,
+    );
+  }
   if (!device.offloads.tcp) notes.push("the TUN takes no TCP super-packets (TSO): transfers are slow");
   const { underlay, kind } = await openUnderlay(setup, memory, notes);
-  const isFirst = setup.index === 0;
   const flows = isFirst
     ? FlowTable.open(flowMemory, flowCapacity, Math.floor(systemRandom() * 2 ** 32), bootNumber())
     : FlowTable.join(flowMemory, flowCapacity);
@@ -63,7 +72,7 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
     workers: setup.workers,
   });
   engine.onHealth = (report) => say({ type: "health", report });
-  const poller = new Poller(memory, [device.fd, underlay.fd]);
+  const poller = new Poller(memory, [underlay.fd, ...device.fds]);
   const posted = new Int32Array(setup.posted);
   let taken = 0;
   /** Cheap when there is nothing: it is called between any two steps. */
@@ -78,8 +87,10 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
       if (command.type === "stop") return false;
     }
   };
-  say({ type: "ready", eventFd: poller.eventFd, underlay: kind, notes, unraised: raise(setup) });
-  const loop = { engine, commands, now: machineMonotonic, spinMs: setup.spinMicros / 1000 };
+  const lanes = device.fds.length;
+  say({ type: "ready", eventFd: poller.eventFd, underlay: kind, lanes, notes, unraised: raise(setup) });
+  const look = (): number => poller.look();
+  const loop = { engine, commands, look, now: machineMonotonic, spinMs: setup.spinMicros / 1000 };
   if (kind === "batched") runLoop({ ...loop, wait: (timeoutMs) => poller.wait(timeoutMs) });
   else {
     underlay.onReadable = () => wakePoller(poller.eventFd);

@@ -13,6 +13,7 @@ import { messageOf } from "../lib/errors.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { deviceOverruns } from "../links/overruns.ts";
+import { LANES } from "../linux/lanes.ts";
 import { openSharedFile, type SharedFile } from "../linux/shared-file.ts";
 import { raiseSession } from "../linux/thread-priority.ts";
 import { DROP_NAMES, Drop } from "../packet/drop.ts";
@@ -20,7 +21,7 @@ import type { WorkerSetup } from "./datapath-protocol.ts";
 import { DataPathThread } from "./datapath-thread.ts";
 import { TablesInForce } from "./tables-in-force.ts";
 
-export interface DataPathOptions extends Omit<WorkerSetup, "posted" | "index" | "flowAddress"> {
+export interface DataPathOptions extends Omit<WorkerSetup, "posted" | "index" | "lanes" | "flowAddress"> {
   /** The file that the flow table is mapped from. */
   flowFile: string;
   log: Log;
@@ -49,17 +50,17 @@ export class DataPath {
   static async start({ log, onFailure, flowFile, ...setup }: DataPathOptions): Promise<DataPath> {
     const flows = openSharedFile(flowFile, FlowTable.bytesFor(setup.flowCapacity), { log });
     const dataPath = new DataPath(flows, setup.device);
-    const start = async (index: number): Promise<DataPathThread> => {
-      const thread = await DataPathThread.start({ ...setup, flowAddress: flows.address, index }, log, onFailure);
+    const start = async (index: number, lanes: number): Promise<DataPathThread> => {
+      const thread = await DataPathThread.start({ ...setup, flowAddress: flows.address, index, lanes }, log, onFailure);
       dataPath.#threads.push(thread);
       return thread;
     };
     try {
-      const first = await start(0); // it makes or takes up the flow table that the others join
+      const first = await start(0, LANES); // it makes or takes up the flow table that the others join
       dataPath.#flows = FlowTable.join(flows.buffer, setup.flowCapacity);
       // One socket of the portable underlay takes everything.
       const workers = first.underlay === "dgram" ? 1 : setup.workers;
-      for (let index = 1; index < workers; index++) await start(index);
+      for (let index = 1; index < workers; index++) await start(index, first.lanes);
       first.onHealth = (report) => {
         for (const thread of dataPath.#threads.slice(1)) thread.tell({ type: "health", report });
         dataPath.onHealth(report);

@@ -12,7 +12,7 @@ import type { FlowTable } from "./flow-table.ts";
 import { Forwarder, type PacketCounts, type Said } from "./forwarder.ts";
 import type { KnownAnswer } from "./known-answers.ts";
 import { type HealthReport, ToldHealth } from "./peer-health.ts";
-import type { Device, Underlay } from "./ports.ts";
+import { type Device, MAX_LANES, type Underlay } from "./ports.ts";
 import { Probes, type ProbeView } from "./probes.ts";
 import { type TableDiff, Tables } from "./tables.ts";
 
@@ -22,8 +22,10 @@ const TICK_MS = 100;
 /** While there are flows to look at again: packets go between two looks. */
 const BUSY_TICK_MS = 1;
 
-/** Where packets come from, as bits of a set. */
-export const Side = { Device: 1, Underlay: 2, Both: 3 } as const;
+const LANES = (1 << MAX_LANES) - 1;
+const LANES_AT = 1;
+/** Where packets come from, as bits of a set: the underlay, then each lane of the device. */
+export const Side = { Underlay: 1, Device: LANES << LANES_AT, Both: 1 | (LANES << LANES_AT) } as const;
 
 /** Packet memory that an engine and its device and underlay take. */
 export const ENGINE_MEMORY_BYTES = 16 << 20;
@@ -128,15 +130,15 @@ export class Engine {
     this.tick();
   }
 
-  /** Carries a batch from each of `sides`. Returns those that may have more. Hot path: must not allocate. */
+  /** Carries a batch from each of `sides`, the lanes sharing theirs. Returns those that may have more. Hot path: must not allocate. */
   step(sides: number): number {
     const seconds = Math.floor(this.#now() / 1000);
     let more = 0;
     this.carried = 0;
     if ((sides & Side.Device) !== 0) {
-      const packets = this.#device.read(this.#fromDevice);
+      const packets = this.#device.read(this.#fromDevice, sides >> LANES_AT);
       if (packets > 0) this.#forwarder.outbound(this.#fromDevice, seconds);
-      if (packets === DEVICE_PACKETS) more |= Side.Device;
+      more |= this.#device.unread << LANES_AT;
       this.carried += packets;
     }
     if ((sides & Side.Underlay) !== 0) {

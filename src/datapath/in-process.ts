@@ -25,11 +25,12 @@ export interface DevicePacket {
 }
 
 export class InProcessDevice implements Device {
-  readonly fd = -1;
+  readonly fds = [-1];
   readonly offloads: DeviceOffloads;
   /** Called when there is something to read. */
   onReadable: (() => void) | undefined;
   readonly unreadable = 0;
+  unread = 0;
   /** Refuses every message, as a kernel without room does. */
   isFull = false;
   /** Packets injected while the queue was full. */
@@ -73,6 +74,7 @@ export class InProcessDevice implements Device {
       batch.needsChecksum[i] = needsChecksum ? 1 : 0;
     });
     batch.count = packets.length;
+    this.unread = this.#injected.length > 0 ? 1 : 0;
     return packets.length;
   }
 

@@ -18,6 +18,8 @@ export interface LoopParts<Waited> {
    * Side's bits.
    */
   wait(timeoutMs: number): Waited;
+  /** Which sides are ready now. The loop asks when a step has left something, so that each side has its turn. */
+  look(): number;
   /** Carries out waiting commands; false ends the loop. Called between two steps, so it must be cheap. */
   commands(): boolean;
   now(): number;
@@ -26,7 +28,7 @@ export interface LoopParts<Waited> {
 }
 
 /** Blocks its thread. Runs until a command ends it. */
-export function runLoop({ engine, wait, commands, now, spinMs }: LoopParts<number>): void {
+export function runLoop({ engine, wait, look, commands, now, spinMs }: LoopParts<number>): void {
   let ready: number = Side.Both;
   let tickMs = now();
   let workMs = 0;
@@ -34,7 +36,8 @@ export function runLoop({ engine, wait, commands, now, spinMs }: LoopParts<numbe
   let awakeMs = 0;
   while (commands()) {
     const worked = ready !== 0;
-    if (worked) ready = engine.step(ready);
+    if (worked && engine.step(ready) !== 0) ready = look() & Side.Both;
+    else ready = 0;
     const time = now();
     if (worked) {
       if (time - workMs < spinMs * FAR_APART) awakeMs = spinMs;
@@ -46,14 +49,21 @@ export function runLoop({ engine, wait, commands, now, spinMs }: LoopParts<numbe
   }
 }
 
-/** Lets its thread's event loop run between two steps, for an underlay that lives there. */
-export async function runYieldingLoop({ engine, wait, commands, now }: LoopParts<Promise<number>>): Promise<void> {
+/** Lets its thread's event loop run between two steps, for an underlay that lives there and so is looked at each time. */
+export async function runYieldingLoop({
+  engine,
+  wait,
+  look,
+  commands,
+  now,
+}: LoopParts<Promise<number>>): Promise<void> {
+  let ready: number = Side.Both;
   let tickMs = now();
   while (commands()) {
-    const more = engine.step(Side.Both);
+    const more = engine.step(ready | Side.Underlay);
     const time = now();
     if (time >= tickMs) tickMs = time + engine.tick();
     if (more !== 0) await new Promise((resolve) => setImmediate(resolve));
-    else await wait(Math.max(1, Math.ceil(tickMs - time)));
+    ready = (more !== 0 ? look() : await wait(Math.max(1, Math.ceil(tickMs - time)))) & Side.Both;
   }
 }

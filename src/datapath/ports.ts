@@ -8,6 +8,9 @@ import type { DeviceBatch, DeviceQueue, UnderlayBatch, UnderlayQueue } from "./b
  */
 export const SOURCE_PORTS = 4;
 
+/** Most lanes of a device. */
+export const MAX_LANES = 8;
+
 /** What the platform does for us. A limit of 1 means: not at all. */
 export interface UnderlayOffloads {
   /** Most datagrams that one message may be cut into. */
@@ -26,10 +29,18 @@ export interface DeviceOffloads {
 /** Where the overlay's packets come from and go to: a TUN. */
 export interface Device {
   readonly offloads: DeviceOffloads;
-  /** For poll(2); -1: an implementation's `onReadable` is called when there is something to read. */
-  readonly fd: number;
-  /** Fills `batch` from its start with what waits, never blocks; returns how many. */
-  read(batch: DeviceBatch): number;
+  /**
+   * The descriptors to wait for, one a lane. A lane is a queue for the packets of some containers; there are at most
+   * MAX_LANES. -1: the implementation calls `onReadable` when there is something to read.
+   */
+  readonly fds: readonly number[];
+  /**
+   * Fills `batch` from its start with what waits, never blocks; returns how many. `lanes` has a bit for each lane to
+   * read; lanes that have more than the batch holds share it.
+   */
+  read(batch: DeviceBatch, lanes: number): number;
+  /** Lanes that the last read() took their whole share from, so that they may have more, as bits. */
+  readonly unread: number;
   /** Writes and clears the queue. Returns how many packets were refused; each packet of a super-packet counts. The rest went out. */
   write(queue: DeviceQueue): number;
   /** Packets that read() took from the kernel and could not return. */
@@ -40,7 +51,7 @@ export interface Device {
 /** What carries datagrams to other nodes: UDP. */
 export interface Underlay {
   readonly offloads: UnderlayOffloads;
-  /** As Device.fd. */
+  /** One descriptor, as those in Device.fds. */
   readonly fd: number;
   receive(batch: UnderlayBatch): number;
   /** Does what Device.write() does, with datagrams. */

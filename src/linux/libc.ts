@@ -77,12 +77,26 @@ export const sendmmsg = libc.func("int sendmmsg(int, uintptr_t, uint, int)") as 
   count: number,
   flags: number,
 ) => number;
-const pollFunction = libc.func("int poll(uintptr_t, ulong, int)");
-export const poll = pollFunction as (fds: bigint, count: number, timeoutMs: number) => number;
+/** epoll_create1(2). */
+export const epollCreate = libc.func("epoll_create1", "int", ["int"]) as (flags: number) => number;
+export const epollCtl = libc.func("int epoll_ctl(int, int, int, void*)") as (
+  epoll: number,
+  operation: number,
+  fd: number,
+  event: Uint8Array,
+) => number;
+const epollWaitFunction = libc.func("int epoll_wait(int, uintptr_t, int, int)");
+export const epollWait = epollWaitFunction as (
+  epoll: number,
+  events: bigint,
+  most: number,
+  timeoutMs: number,
+) => number;
 /** In a thread of its own, so that this thread's event loop goes on. */
-export const pollAsync = promisify(pollFunction.async) as (
-  fds: bigint,
-  count: number,
+export const epollWaitAsync = promisify(epollWaitFunction.async) as (
+  epoll: number,
+  events: bigint,
+  most: number,
   timeoutMs: number,
 ) => Promise<number>;
 export const getrlimit = libc.func("int getrlimit(int, void*)") as (resource: number, limit: Uint8Array) => number;
@@ -90,6 +104,7 @@ export const setrlimit = libc.func("int setrlimit(int, void*)") as (resource: nu
 export const schedYield = libc.func("int sched_yield(void)") as () => number;
 export const eventfd = libc.func("int eventfd(uint, int)") as (initial: number, flags: number) => number;
 
+const NO_SYSCALL = -1; // ENOSYS
 /** The number of sched_setattr(2) on each architecture: older C libraries have no function for it. */
 const SCHED_SETATTR: Readonly<Record<string, number>> = { x64: 314, arm64: 274 };
 const schedSetattrFunction = libc.func("syscall", "int", ["long", "int", "void*", "uint"]);
@@ -98,6 +113,12 @@ export const schedSetattr = (tid: number, attributes: Uint8Array): number | unde
   const number = SCHED_SETATTR[process.arch];
   return number === undefined ? undefined : schedSetattrFunction(number, tid, attributes, 0);
 };
+
+const BPF: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
+const bpfFunction = libc.func("syscall", "int", ["long", "int", "void*", "uint"]);
+/** bpf(2). Fails on architectures whose number is not here, as a kernel without it does. */
+export const bpf = (command: number, attributes: Uint8Array): number =>
+  bpfFunction(BPF[process.arch] ?? NO_SYSCALL, command, attributes, attributes.length);
 
 /** Returns the error number itself; errno() is not set. */
 export const posixFallocate = libc.func("int posix_fallocate(int, int64_t, int64_t)") as (

@@ -1,4 +1,5 @@
-// A TUN as the data path's Device: one queue, a virtio-net header on each packet, offloads where the kernel has them.
+// A TUN as the data path's Device: a worker's queues, a virtio-net header on each packet, offloads where the kernel has
+// them.
 // The facts are the kernel's Documentation/networking/tuntap.rst, include/uapi/linux/if_tun.h and virtio_net.h.
 import { closeSync, constants, openSync } from "node:fs";
 import type { DeviceBatch, DeviceQueue } from "../datapath/batch.ts";
@@ -9,6 +10,7 @@ import { createSum, type Sum } from "../packet/checksum.ts";
 import { headerLength } from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import * as virtio from "../packet/virtio-net.ts";
+import { chooseLanes } from "./lanes.ts";
 import * as libc from "./libc.ts";
 import type { LinkSender } from "./link-sender.ts";
 import { type DeviceLock, lockDevice } from "./lock.ts";
@@ -40,11 +42,19 @@ const OFFLOAD_STEPS: readonly number[] = [
 ];
 
 const MAX_PACKET_BYTES = 65535;
+const ALL_LANES = ~0;
 const READ_BYTES = virtio.VIRTIO_NET_BYTES + MAX_PACKET_BYTES;
 
 export interface TunOptions {
   /** This process holds the device's lock already: another of its workers opened a queue, or it called lockDevice(). */
   locked?: boolean;
+  /** So many queues are opened, which count as lanes; 1 by default. */
+  lanes?: number;
+  /**
+   * chooseLanes() for so many workers, before there are lanes. Where the kernel refuses, one queue is opened and
+   * `unsorted` says why.
+   */
+  chooseFor?: number;
   /** Values for TUNSETOFFLOAD, tried in turn; the last must be one that every kernel takes. */
   offloadSteps?: readonly number[];
   /** What it has a link for goes that way, not through the device. It is closed with the device. */
@@ -57,15 +67,38 @@ export interface TunOptions {
  */
 export function openTun(name: string, memory: PacketMemory, options: TunOptions = {}): LinuxDevice {
   const lock = options.locked ? undefined : lockDevice(name);
-  let fd = -1;
+  const fds: number[] = [];
   try {
-    fd = openControl();
-    attach(fd, name);
-    const taken = setOffload(fd, options.offloadSteps ?? OFFLOAD_STEPS);
-    return new LinuxDevice(name, memory, fd, taken, lock, options.links);
+    fds.push(openQueue(name));
+    const taken = setOffload(fds[0]!, options.offloadSteps ?? OFFLOAD_STEPS);
+    const unsorted = options.chooseFor === undefined ? null : tryChoose(memory, fds[0]!, options.chooseFor);
+    const lanes = unsorted === null ? (options.lanes ?? 1) : 1;
+    while (fds.length < lanes) fds.push(openQueue(name));
+    return new LinuxDevice(name, memory, fds, taken, unsorted, lock, options.links);
   } catch (error) {
-    if (fd >= 0) closeSync(fd);
+    for (const fd of fds) closeSync(fd);
     lock?.release();
+    throw error;
+  }
+}
+
+/** Why the kernel takes no program that chooses lanes; null when it has taken it. */
+function tryChoose(memory: PacketMemory, fd: number, workers: number): string | null {
+  try {
+    chooseLanes(memory, fd, workers);
+    return null;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+function openQueue(name: string): number {
+  const fd = openControl();
+  try {
+    attach(fd, name);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
     throw error;
   }
 }
@@ -106,14 +139,19 @@ function setOffload(fd: number, steps: readonly number[]): number {
 
 export class LinuxDevice implements Device {
   readonly name: string;
-  readonly fd: number;
+  readonly fds: readonly number[];
   readonly offloads: DeviceOffloads;
+  unread = 0;
+  /** Why containers share one lane, when there were to be more; else null. */
+  readonly unsorted: string | null;
   /** Messages that virtioFault() found broken. */
   faults = 0;
   /** Messages that the kernel refused, by error number. */
   readonly writeErrors = new Uint32Array(libc.ERRNO_LIMIT);
   /** Packets with a GSO type that was not asked for. */
   unreadable = 0;
+  /** What is written goes by the first queue. */
+  readonly #fd: number;
   readonly #memory: PacketMemory;
   readonly #lock: DeviceLock | undefined;
   readonly #links: LinkSender | undefined;
@@ -129,13 +167,16 @@ export class LinuxDevice implements Device {
   constructor(
     name: string,
     memory: PacketMemory,
-    fd: number,
+    fds: readonly number[],
     offload: number,
+    unsorted: string | null,
     lock: DeviceLock | undefined,
     links: LinkSender | undefined,
   ) {
     this.name = name;
-    this.fd = fd;
+    this.fds = fds;
+    this.unsorted = unsorted;
+    this.#fd = fds[0]!;
     this.offloads = {
       checksum: (offload & Offload.Checksum) !== 0,
       tcp: (offload & Offload.Tso4) !== 0,
@@ -153,11 +194,28 @@ export class LinuxDevice implements Device {
   }
 
   /** As Device.read(). Throws PlatformError when the device was removed. Hot path: must not allocate. */
-  read(batch: DeviceBatch): number {
+  read(batch: DeviceBatch, lanes = ALL_LANES): number {
     if (batch !== this.#batch) this.#aim(batch);
+    let left = 0;
+    for (let lane = 0; lane < this.fds.length; lane++) left += (lanes >> lane) & 1;
     let count = 0;
-    while (count < batch.capacity) {
-      const bytes = libc.read(this.fd, this.#readPointers[count]!, READ_BYTES);
+    let unread = 0;
+    for (let lane = 0; left > 0; lane++) {
+      if (((lanes >> lane) & 1) === 0) continue;
+      const limit = count + Math.ceil((batch.capacity - count) / left--); // what others leave of theirs is in it
+      count = this.#readLane(batch, count, limit, this.fds[lane]!);
+      if (count === limit) unread |= 1 << lane;
+    }
+    this.unread = unread;
+    batch.count = count;
+    return count;
+  }
+
+  /** Fills the batch from `first` to `limit`, and returns how far it came. */
+  #readLane(batch: DeviceBatch, first: number, limit: number, fd: number): number {
+    let count = first;
+    while (count < limit) {
+      const bytes = libc.read(fd, this.#readPointers[count]!, READ_BYTES);
       if (bytes < 0) {
         const errno = libc.errno();
         if (errno === libc.Errno.Again) break;
@@ -168,7 +226,6 @@ export class LinuxDevice implements Device {
       if (this.#decodeHeader(batch, count, batch.offset[count]! - virtio.VIRTIO_NET_BYTES)) count++;
       else this.unreadable++;
     }
-    batch.count = count;
     return count;
   }
 
@@ -198,9 +255,9 @@ export class LinuxDevice implements Device {
     return refused;
   }
 
-  /** Detaches this queue; the device stays. */
+  /** Detaches these queues; the device stays. */
   close(): void {
-    closeSync(this.fd);
+    for (const fd of this.fds) closeSync(fd);
     this.#links?.close();
     this.#lock?.release();
   }
@@ -248,7 +305,7 @@ export class LinuxDevice implements Device {
       const at = this.#iovecs + (i + 1) * libc.IOVEC_BYTES;
       libc.putIovec(i32, at, this.#base, queue.sliceOffset[first + i]!, queue.sliceLength[first + i]!);
     }
-    if (libc.writev(this.fd, this.#iovecsPointer, slices + 1) >= 0) return true;
+    if (libc.writev(this.#fd, this.#iovecsPointer, slices + 1) >= 0) return true;
     const errno = libc.errno();
     if (errno === libc.Errno.BadFileDescriptorState) throw this.#gone(errno);
     this.writeErrors[errno]!++;

@@ -18,6 +18,7 @@ function waits(
   const start = now;
   runLoop({
     engine: { step: () => 0, tick: () => TICK_MS },
+    look: () => 0,
     now: () => now,
     commands: () => now - start < endMs,
     spinMs,
@@ -58,4 +59,24 @@ for (const [name, spinMs, arrivals, looks] of ROWS) {
 test("what others run for while it looks is not counted: it looks as often as when none run", (t) => {
   const { looked } = waits(0.1, [10, 10.5], { lookMs: 1 });
   t.true(looked >= 19 && looked <= 21, `${looked} looks`);
+});
+
+test("a side that always has more keeps no other from its turn", (t) => {
+  const stepped: number[] = [];
+  const others = [Side.Device, Side.Device | Side.Underlay, Side.Device];
+  runLoop({
+    engine: {
+      step: (sides) => {
+        stepped.push(sides);
+        return Side.Device;
+      },
+      tick: () => TICK_MS,
+    },
+    now: () => 1000,
+    commands: () => stepped.length < 4,
+    spinMs: 0,
+    wait: () => 0,
+    look: () => others[stepped.length - 1]!,
+  });
+  t.deepEqual(stepped, [Side.Both, Side.Device, Side.Both, Side.Device]);
 });

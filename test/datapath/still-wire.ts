@@ -15,8 +15,9 @@ const HELD_MESSAGES = 256;
 
 /** Gives the same packets whenever it is armed. */
 export class StillDevice implements Device {
-  readonly fd = -1;
+  readonly fds = [-1];
   readonly unreadable = 0;
+  readonly unread = 0;
   readonly offloads = { tcp: true, udp: true, checksum: true };
   /** Bytes that came out. */
   readonly writtenBytes = new Float64Array(1);

@@ -20,8 +20,10 @@ test("the bits say which descriptors are ready, and one below zero never is", (t
   underlay.send(queue);
   t.is(poller.wait(DEADLINE_MS), 0b10);
   t.is(poller.wait(0), 0b10);
+  t.is(poller.look(), 0b10);
   underlay.receive(new UnderlayBatch(memory, 1));
   t.is(poller.wait(0), 0);
+  t.is(poller.look(), 0);
   poller.close();
   underlay.close();
 });

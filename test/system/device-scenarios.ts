@@ -16,6 +16,7 @@ import { diffTables, rowsOf } from "../../src/datapath/tables.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { createLog } from "../../src/lib/log.ts";
 import { deviceOverruns } from "../../src/links/overruns.ts";
+import { LANES } from "../../src/linux/lanes.ts";
 import * as libc from "../../src/linux/libc.ts";
 import { type LinkSender, openLinkSender } from "../../src/linux/link-sender.ts";
 import { lockDevice } from "../../src/linux/lock.ts";
@@ -30,6 +31,7 @@ import { VIRTIO_NET_BYTES } from "../../src/packet/virtio-net.ts";
 import { unaccounted } from "../fakes/balance.ts";
 import { brokenMessages } from "../fakes/broken-messages.ts";
 import { ACK, onesSum, tcpPacket, udpPacket } from "../fakes/ip-packets.ts";
+import { laneOf } from "../fakes/lanes.ts";
 import { rowsFor } from "../fakes/nodes.ts";
 import { DEADLINE_MS } from "./command.ts";
 
@@ -111,7 +113,7 @@ function writeDatagram(device: LinuxDevice, destinationPort: number, bytes = 5, 
 
 /** Waits for one packet to read, and returns its bytes. */
 function readOne(device: LinuxDevice): Uint8Array {
-  const poller = new Poller(memory, [device.fd]);
+  const poller = new Poller(memory, device.fds);
   while (device.read(batch) === 0) assert.notEqual(poller.wait(DEADLINE_MS), 0, "nothing to read");
   poller.close();
   return memory.u8.slice(batch.offset[0]!, batch.offset[0]! + batch.length[0]!);
@@ -396,7 +398,7 @@ export const scenarios: Record<string, () => void | Promise<void>> = {
     const taken = brokenMessages.filter(({ packet, finish }) => {
       slice(packet);
       finish(queue);
-      const took = kernelTakes(device.fd, packet);
+      const took = kernelTakes(device.fds[0]!, packet);
       queue.clear();
       return took;
     });
@@ -460,7 +462,7 @@ export const scenarios: Record<string, () => void | Promise<void>> = {
 
   "a device that was removed says so"() {
     const device = openUp();
-    const poller = new Poller(memory, [device.fd]);
+    const poller = new Poller(memory, device.fds);
     ip("link", "delete", "tun0");
     assert.equal(poller.wait(DEADLINE_MS), 1);
     assert.throws(() => device.read(batch), { name: "PlatformError", message: /tun0 is gone/ });
@@ -555,6 +557,104 @@ export const scenarios: Record<string, () => void | Promise<void>> = {
     assert.equal(device.read(batch), 1);
     assert.equal(memory.u8[batch.offset[0]! + 28], batch.capacity);
     assert.equal(device.read(batch), 0);
+  },
+
+  "what one container sends fills only its own lane, whichever worker it comes to"() {
+    const workers = 2;
+    const first = openUp("tun0", `${HOST}/24`, { lanes: LANES, chooseFor: workers });
+    assert.equal(first.unsorted, null);
+    const second = openTun("tun0", memory, { lanes: LANES, locked: true });
+    const addresses = Array.from({ length: 40 }, (_, i) => `10.9.0.${i + 1}`);
+    for (const address of addresses.slice(1)) ip("address", "add", `${address}/24`, "dev", "tun0");
+    const used = new Set<number>();
+    for (const address of addresses) {
+      const host = new HostSocket(address);
+      const expected = laneOf(ipv4(address));
+      used.add(expected);
+      let ofFirst = 0;
+      for (let port = 1; port <= 200; port++) host.send(Uint8Array.of(1), "10.9.0.200", port);
+      for (const device of [first, second]) {
+        for (const [lane] of device.fds.entries()) {
+          let count = 0;
+          while (device.read(batch, 1 << lane) > 0) count += batch.count;
+          if (lane !== expected) assert.equal(count, 0, `${address}: ${count} packets in lane ${lane}`);
+          if (lane === expected && device === first) ofFirst = count;
+          if (lane === expected && device === second) assert.equal(ofFirst + count, 200);
+        }
+      }
+      assert.ok(ofFirst > 50 && ofFirst < 150, `${address}: ${ofFirst} of 200 to the first worker`);
+    }
+    assert.equal(used.size, LANES);
+  },
+
+  "both directions of a flow come to one worker, and fragments by their addresses"() {
+    const first = openUp("tun0", `${HOST}/24`, { lanes: LANES, chooseFor: 2 });
+    const second = openTun("tun0", memory, { lanes: LANES, locked: true });
+    setSysctl("ipv4/ip_forward");
+    setSysctl("ipv4/conf/all/rp_filter", 0);
+    setSysctl("ipv4/conf/tun0/rp_filter", 0);
+    setSysctl("ipv4/conf/all/send_redirects", 0);
+    setSysctl("ipv4/conf/tun0/send_redirects", 0);
+    const workerOf = (fields: Parameters<typeof udpPacket>[0]): boolean => {
+      slice(udpPacket({ ttl: 9, ...fields }));
+      queue.finish();
+      assert.equal(first.write(queue), 0); // the host sends it on through the same device
+      const [byFirst, bySecond] = [first.read(batch), second.read(batch)];
+      assert.equal(byFirst + bySecond, 1);
+      return byFirst === 1;
+    };
+    const [one, other] = ["10.9.0.77", "10.9.0.99"];
+    const ofFirst: boolean[] = [];
+    for (let port = 1; port <= 40; port++) {
+      const there = workerOf({ source: one, destination: other, sourcePort: port, destinationPort: 80 });
+      const back = workerOf({ source: other, destination: one, sourcePort: 80, destinationPort: port });
+      assert.equal(there, back);
+      ofFirst.push(there);
+    }
+    assert.ok(ofFirst.includes(true) && ofFirst.includes(false));
+    const fragments = Array.from({ length: 40 }, (_, i) =>
+      workerOf({ source: one, destination: other, sourcePort: i + 1, fragment: 0x2000, payload: new Uint8Array(8) }),
+    );
+    assert.equal(new Set(fragments).size, 1);
+  },
+
+  "a full lane takes its part of a batch, and no packet of another lane is lost"() {
+    const device = openUp("tun0", `${HOST}/24`, { lanes: LANES, chooseFor: 1 });
+    const greedy = new HostSocket(HOST);
+    ip("address", "add", `${OTHER}/24`, "dev", "tun0");
+    const modest = new HostSocket(OTHER);
+    assert.notEqual(laneOf(ipv4(HOST)), laneOf(ipv4(OTHER)));
+    const { dropped } = transmitted("tun0");
+    for (let i = 0; i < 3000; i++) greedy.send(Uint8Array.of(1), "10.9.0.200", 9);
+    assert.ok(transmitted("tun0").dropped - dropped > 2000, "the lane of the first is full");
+    for (let i = 0; i < 400; i++) modest.send(Uint8Array.of(2), "10.9.0.200", 9);
+    const poller = new Poller(memory, device.fds);
+    const ready = poller.look();
+    assert.equal(ready, (1 << laneOf(ipv4(HOST))) | (1 << laneOf(ipv4(OTHER))));
+    let answered = 0;
+    for (let reads = 0; reads < 400 / (batch.capacity / 2); reads++) {
+      assert.equal(device.read(batch, ready), batch.capacity);
+      assert.equal(device.unread, ready);
+      for (let i = 0; i < batch.count; i++) if (memory.u8[batch.offset[i]! + 28] === 2) answered++;
+    }
+    assert.equal(answered, 400);
+    assert.equal(poller.look(), 1 << laneOf(ipv4(HOST)));
+    poller.close();
+  },
+
+  "a kernel that takes no program has one queue, also where an agent before has left one"() {
+    openTun("tun0", memory, { lanes: LANES, chooseFor: 1 }).close();
+    const refuse = ["setpriv", "--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin"];
+    const { stdout, stderr } = spawnSync(refuse[0]!, [...refuse.slice(1), process.execPath, self, "--lanes", "tun0"], {
+      encoding: "utf8",
+    });
+    assert.match(stdout, /^1 bpf: .*EPERM/, stderr);
+    const first = openUp();
+    const second = openTun("tun0", memory, { locked: true });
+    const host = new HostSocket();
+    for (let port = 1; port <= 40; port++) host.send(Uint8Array.of(1), OTHER, port);
+    assert.ok(first.read(batch) > 0, "the kernel spreads a container's flows by itself again");
+    assert.ok(second.read(batch) > 0);
   },
 
   "a hundred thousand packets written and read make no garbage"() {
@@ -744,6 +844,9 @@ if (role === "--squat") squat(name!, process.argv[4]!);
 else if (role === "--open") {
   openTun(name!, memory);
   console.log("opened");
+} else if (role === "--lanes") {
+  const { fds, unsorted } = openTun(name!, memory, { lanes: LANES, chooseFor: 1 });
+  console.log(fds.length, unsorted);
 } else if (role !== undefined && process.argv[1] === self) {
   await scenarios[role]!();
 }
