@@ -1,4 +1,4 @@
-// One table in nftables: replaced as a whole, in one transaction, and told from what another process made of it.
+// One table in nftables: put in one transaction, and told from what another process made of it.
 import { CommandError, run } from "../lib/command.ts";
 import { PlatformError } from "../lib/errors.ts";
 
@@ -16,7 +16,7 @@ export class KeptTable {
     this.name = name;
   }
 
-  /** Puts the text in force where it is not. `replacing` is awaited before the table is replaced. Throws PlatformError. */
+  /** Puts the text in force where it is not; `replacing` is awaited before. Throws PlatformError. */
   async put(text: string, replacing: () => Promise<void> = async () => {}): Promise<Put> {
     const known = this.#text === text ? this.#listing : undefined;
     if (known !== undefined && (await this.#list()) === known) return "same";
