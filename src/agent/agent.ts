@@ -1,6 +1,10 @@
 // The agent: its parts, wired, in the order in which they start and stop.
+
+import { Attachments } from "../attach/attachments.ts";
+import type { NodeNaming } from "../attach/container-naming.ts";
+import { LetGo } from "../attach/detached.ts";
+import { AttachedNamespaces } from "../attach/namespaces.ts";
 import type { State } from "../cluster/schema.ts";
-import { Session } from "../cluster/session.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -10,19 +14,16 @@ import { ForwardPolicy } from "../mesh/forward-policy.ts";
 import { Engine } from "../runtime/engine.ts";
 import { EngineWatch } from "../runtime/engine-watch.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
-import { AttachedNamespaces } from "./attached-namespaces.ts";
-import { Attachments } from "./attachments.ts";
+import { Session } from "../session/session.ts";
 import { createBackend } from "./backend.ts";
 import { startCarriers } from "./carriers.ts";
 import type { SessionAddress } from "./compile-denied.ts";
 import type { Config } from "./config.ts";
-import type { NodeNaming } from "./container-naming.ts";
 import { ownDataDirectory } from "./data-directory.ts";
 import { directoryId } from "./directory-id.ts";
-import { LetGo } from "./let-go.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
 import { NamesInForce } from "./names-in-force.ts";
-import { places } from "./places.ts";
+import { places } from "./paths.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
 import { SpareMemory } from "./spare-memory.ts";
 import { Stops } from "./stops.ts";
@@ -207,7 +208,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   hasResumed = true;
   sync.begin();
   const whyNotLeading = isManager
-    ? await (await import("./lead.ts")).leadIfPossible({ config, log, stops, newEpoch })
+    ? await (await import("./manager.ts")).leadIfPossible({ config, log, stops, newEpoch })
     : undefined;
   const sandboxes = new RunSandboxes({ ...guests, directory: places(config).run, sandboxes: runSandboxes, naming });
   await sandboxes.start();

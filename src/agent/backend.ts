@@ -1,8 +1,9 @@
 // What the local API is told: the agent's parts, put into a person's words.
 import type { Backend } from "../api/backend.ts";
 import type { EndpointView, PeerView, StatsView } from "../api/schema.ts";
+import type { Attachments } from "../attach/attachments.ts";
+import type { Refusal } from "../attach/rejected.ts";
 import type { State } from "../cluster/schema.ts";
-import type { Session } from "../cluster/session.ts";
 import type { EngineReport } from "../datapath/engine.ts";
 import type { ProbeView } from "../datapath/probes.ts";
 import type { DnsServer } from "../dns/server.ts";
@@ -11,10 +12,9 @@ import { formatIpv4 } from "../lib/ip.ts";
 import type { DropCounts } from "../mesh/kernel-drops.ts";
 import type { NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DROP_NAMES } from "../packet/drop.ts";
-import type { Attachments } from "./attachments.ts";
-import type { DataPath } from "./datapath.ts";
+import type { Session } from "../session/session.ts";
+import type { DataPath } from "../worker/data-path.ts";
 import { flowViews } from "./flow-views.ts";
-import type { Refusal } from "./refusals.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
 import type { TaskLogs } from "./task-log.ts";
 

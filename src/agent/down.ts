@@ -1,6 +1,5 @@
 // `overlayd down`: takes away everything that an agent left in place so that the next one could adopt it.
 import { rm } from "node:fs/promises";
-import { readSnapshot } from "../cluster/snapshot-file.ts";
 import { allOf } from "../lib/all-of.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
@@ -13,10 +12,11 @@ import { Engine } from "../runtime/engine.ts";
 import { EngineWatch } from "../runtime/engine-watch.ts";
 import { ProcessRuntime } from "../runtime/process.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
+import { readSnapshot } from "../session/snapshot-file.ts";
 import type { Config } from "./config.ts";
 import { readDirectoryId } from "./directory-id.ts";
 import { removeFlowFile } from "./flow-file.ts";
-import { places } from "./places.ts";
+import { places } from "./paths.ts";
 
 /**
  * Ends the node's tasks, and removes their namespaces, links, rules, the TUN and the flows. What the node knows of the

@@ -3,6 +3,7 @@
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { OpenSandbox, SandboxView } from "../api/schema.ts";
+import { containerNaming, type NodeNaming } from "../attach/container-naming.ts";
 import { check } from "../cluster/check.ts";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import { Naming } from "../cluster/naming.ts";
@@ -11,7 +12,6 @@ import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { Sandboxes } from "../runtime/sandbox.ts";
-import { containerNaming, type NodeNaming } from "./container-naming.ts";
 import { processStart } from "./process-start.ts";
 
 const COLLECT_EVERY_MS = 5000;

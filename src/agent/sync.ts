@@ -1,11 +1,14 @@
 // Puts snapshots in force on this node: data path and names at once, then links, mesh and tasks. Always the newest; what
 // came meanwhile is skipped, for every part takes desired state and not events.
+
+import { containerNaming, hostnameOf, type NodeNaming } from "../attach/container-naming.ts";
 import { type HeldPort, INGRESS_NETWORK, type State, type Task } from "../cluster/schema.ts";
 import type { TableRows } from "../datapath/tables.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import { cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
+import { ReconcileLoop } from "../lib/reconcile-loop.ts";
 import type { DesiredEndpoint, DesiredLinks } from "../links/desired.ts";
 import type { Problems } from "../links/links.ts";
 import type { LocalAddress } from "../links/local-addresses.ts";
@@ -14,8 +17,6 @@ import type { DesiredTask } from "../runtime/supervisor.ts";
 import type { SessionAddress } from "./compile-denied.ts";
 import { compileMesh } from "./compile-mesh.ts";
 import { compileTables } from "./compile-tables.ts";
-import { containerNaming, hostnameOf, type NodeNaming } from "./container-naming.ts";
-import { Latest } from "./latest.ts";
 import { stillTrue } from "./still-true.ts";
 
 /** Links and rules are watched; settings under /proc/sys, the node's addresses and ports of processes are not. */
@@ -65,9 +66,9 @@ export interface SyncParts {
 
 export class Sync {
   readonly #parts: SyncParts;
-  readonly #forwarding: Latest;
-  readonly #linking: Latest;
-  readonly #rest: Latest;
+  readonly #forwarding: ReconcileLoop;
+  readonly #linking: ReconcileLoop;
+  readonly #rest: ReconcileLoop;
   #state: State | undefined;
   #hasBegun = false;
   #isHeard = false;
@@ -85,9 +86,9 @@ export class Sync {
     const failed = (error: unknown): void => {
       parts.log.error("the newest state is not in force on this node; trying again", { reason: messageOf(error) });
     };
-    this.#forwarding = new Latest(parts.clock, () => this.#forward(), failed);
-    this.#linking = new Latest(parts.clock, () => this.#link(), failed);
-    this.#rest = new Latest(parts.clock, () => this.#setUp(), failed);
+    this.#forwarding = new ReconcileLoop(parts.clock, () => this.#forward(), failed);
+    this.#linking = new ReconcileLoop(parts.clock, () => this.#link(), failed);
+    this.#rest = new ReconcileLoop(parts.clock, () => this.#setUp(), failed);
     this.#unheard = parts.clock.after(UNHEARD_MS, () => {
       this.#isProvisional = false;
       this.#forwarding.ask();

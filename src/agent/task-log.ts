@@ -1,8 +1,8 @@
 // Logs of tasks: of this node's own, whoever started them, and of others by way of the leader.
 import type { Readable } from "node:stream";
+import { namespaceOf } from "../attach/rows.ts";
 import type { LogQuery } from "../cluster/protocol.ts";
 import type { State, Task } from "../cluster/schema.ts";
-import type { Session } from "../cluster/session.ts";
 import type { Clock } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -11,7 +11,7 @@ import { type Engine, EngineError } from "../runtime/engine.ts";
 import { followLog } from "../runtime/followed-log.ts";
 import { AwayError, RejectedError } from "../runtime/runtime.ts";
 import type { AnyRuntime } from "../runtime/runtimes.ts";
-import { namespaceOf } from "./attached-rows.ts";
+import type { Session } from "../session/session.ts";
 
 export interface TaskLogsParts {
   session: Pick<Session, "requireState" | "nodeId" | "readLog">;

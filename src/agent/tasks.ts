@@ -1,6 +1,5 @@
 // The node's tasks: the runtimes that run them, and the supervisor that makes them what the state says.
 import type { TaskStatus } from "../cluster/schema.ts";
-import type { Session } from "../cluster/session.ts";
 import { emptyState } from "../cluster/state.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Ipv4 } from "../lib/ip.ts";
@@ -12,8 +11,9 @@ import { ProcessRuntime } from "../runtime/process.ts";
 import { Runtimes } from "../runtime/runtimes.ts";
 import type { Sandboxes } from "../runtime/sandbox.ts";
 import { type DesiredTask, Supervisor } from "../runtime/supervisor.ts";
+import type { Session } from "../session/session.ts";
 import type { Config } from "./config.ts";
-import { places } from "./places.ts";
+import { places } from "./paths.ts";
 import type { Sync } from "./sync.ts";
 import { drainTask } from "./task-drain.ts";
 

@@ -94,3 +94,6 @@ export type ReportInput = z.input<typeof Report>;
 
 /** The stream goes on for ever, so this many silent beats are one liveness period. */
 export const BEATS_PER_PERIOD = 5;
+
+/** Names the cluster that a request is meant for: a leader of another one refuses it. */
+export const CLUSTER_HEADER = "overlayd-cluster";

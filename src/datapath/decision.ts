@@ -5,8 +5,8 @@ import { Drop } from "../packet/drop.ts";
 import { Type } from "../packet/icmp.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
+import { DNS_PORT } from "./answer-cache.ts";
 import type { Balancer } from "./balancer.ts";
-import { DNS_PORT } from "./known-answers.ts";
 import type { EndpointRow, NetworkRow, Tables, VipRow } from "./tables.ts";
 
 /** Where packets come from and go to when it is not a peer's VTEP: the device. */

@@ -8,7 +8,7 @@ import { LogQuery, LogRefusal, Report, SessionRequest } from "../../src/cluster/
 import type { NodeRow } from "../../src/datapath/tables.ts";
 import { words } from "../../src/lib/bounds.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
-import { Cluster } from "./cluster-fixture.ts";
+import { Cluster } from "../leader/cluster-fixture.ts";
 
 function hasMaximum({ _zod: { def } }: z.ZodString | z.ZodArray): boolean {
   return (def.checks ?? []).some((check) => check._zod.def.check === "max_length");

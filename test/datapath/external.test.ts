@@ -2,10 +2,10 @@
 // knows, and send what a kernel's vxlan device sends.
 import test from "ava";
 import { Gso } from "../../src/datapath/batch.ts";
-import type { Datagram } from "../../src/datapath/in-process.ts";
 import type { TableRow } from "../../src/datapath/tables.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { arpRequest, destinationMacOf, type FrameFields, frame } from "../fakes/frames.ts";
+import type { Datagram } from "../fakes/in-process.ts";
 import { ACK, completed, describe, type Fields, fragmentsOf, ipPacket, joined, SYN } from "../fakes/ip-packets.ts";
 import { type FakeNodes, fakeNodes, INGRESS_VNI, rowsFor } from "../fakes/nodes.ts";
 import { A, B, brief, CLUSTER, DB, type Exchange, exchange, send, WEB } from "../fakes/two-nodes.ts";

@@ -1,10 +1,10 @@
 // The device and the wire that tests stand on: that they refuse what a kernel refuses, and lose what they are told to.
 import test from "ava";
 import { DeviceBatch, DeviceQueue, Gso, UnderlayBatch, UnderlayQueue } from "../../src/datapath/batch.ts";
-import { type Datagram, InProcessDevice, InProcessNetwork } from "../../src/datapath/in-process.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { brokenMessages } from "../fakes/broken-messages.ts";
+import { type Datagram, InProcessDevice, InProcessNetwork } from "../fakes/in-process.ts";
 import { tcpPacket, udpPacket } from "../fakes/ip-packets.ts";
 
 const ALICE = ipv4("192.0.2.11");

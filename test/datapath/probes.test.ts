@@ -1,7 +1,7 @@
 // Probes that are forged, or come from a peer that has begun anew: what a node believes of its peers.
 import test from "ava";
-import type { Datagram } from "../../src/datapath/in-process.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
+import type { Datagram } from "../fakes/in-process.ts";
 import { fakeNodes, rowsFor } from "../fakes/nodes.ts";
 import { A, B, CLUSTER } from "../fakes/two-nodes.ts";
 

@@ -3,11 +3,11 @@ import { setImmediate } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import { UnderlayBatch, UnderlayQueue } from "../../src/datapath/batch.ts";
 import { openDgramUnderlay } from "../../src/datapath/dgram-underlay.ts";
-import { InProcessNetwork } from "../../src/datapath/in-process.ts";
 import { SOURCE_PORTS, type Underlay } from "../../src/datapath/ports.ts";
 import { type Ipv4, ipv4 } from "../../src/lib/ip.ts";
 import { openUdpUnderlay } from "../../src/linux/udp-underlay.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
+import { InProcessNetwork } from "../fakes/in-process.ts";
 import { DEADLINE_MS } from "../system/command.ts";
 
 const ALICE = ipv4("127.0.0.1");

@@ -2,10 +2,10 @@
 import test from "ava";
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
-import { InProcessDevice, InProcessNetwork } from "../../src/datapath/in-process.ts";
 import { diffTables, rowsOf, type TableRow } from "../../src/datapath/tables.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
+import { InProcessDevice, InProcessNetwork } from "../fakes/in-process.ts";
 import { ACK, describe, type Fields, ipPacket, SYN } from "../fakes/ip-packets.ts";
 import { rowsFor } from "../fakes/nodes.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";

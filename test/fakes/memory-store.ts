@@ -3,7 +3,7 @@
 import { derivedIdentity } from "../../src/cluster/identity.ts";
 import type { Change, ClusterIdentity, State } from "../../src/cluster/schema.ts";
 import { applyChanges, emptyState } from "../../src/cluster/state.ts";
-import type { Leadership, Store } from "../../src/cluster/store.ts";
+import type { Leadership, Store } from "../../src/leader/store.ts";
 import { UserError } from "../../src/lib/errors.ts";
 
 export class MemoryStore implements Store {

@@ -1,8 +1,8 @@
 // The control plane's wire in memory: managers by name, nodes that can be cut off, everything through JSON.
 import type { CommandInput, CommandResult } from "../../src/cluster/commands.ts";
-import type { Leader } from "../../src/cluster/leader.ts";
 import type { Report, SessionRequest, StreamMessage } from "../../src/cluster/protocol.ts";
-import { type Transport, UnreachableError } from "../../src/cluster/transport.ts";
+import type { Leader } from "../../src/leader/leader.ts";
+import { type Transport, UnreachableError } from "../../src/session/transport.ts";
 
 export class MemoryWire {
   readonly #leaders = new Map<string, Leader>();

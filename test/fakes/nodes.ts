@@ -3,12 +3,6 @@ import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts"
 import { type FlowRow, listFlows } from "../../src/datapath/flow-list.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import {
-  type DevicePacket,
-  InProcessDevice,
-  InProcessNetwork,
-  type InProcessUnderlay,
-} from "../../src/datapath/in-process.ts";
-import {
   type Balancing,
   diffTables,
   type Port,
@@ -19,6 +13,7 @@ import {
 import { cidr, ipv4, maskOf } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { unaccounted } from "./balance.ts";
+import { type DevicePacket, InProcessDevice, InProcessNetwork, type InProcessUnderlay } from "./in-process.ts";
 import { seededRandom } from "./seeded-random.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 

@@ -1,5 +1,5 @@
 // Two nodes, two networks and some services, for rows of packets.
-import type { DevicePacket } from "../../src/datapath/in-process.ts";
+import type { DevicePacket } from "./in-process.ts";
 import { type Described, describe, type Fields, ipPacket } from "./ip-packets.ts";
 import { type Cluster, type FakeNodes, type FakeNodesOptions, fakeNodes, rowsFor } from "./nodes.ts";
 

@@ -1,9 +1,9 @@
 // Managers with a state that does not follow that of the nodes: an empty disk, a backup, another cluster's store.
 import { readFile } from "node:fs/promises";
 import test, { type ExecutionContext } from "ava";
-import { readSnapshot, writeSnapshot } from "../../src/cluster/snapshot-file.ts";
-import { CannotLeadError } from "../../src/cluster/store.ts";
+import { CannotLeadError } from "../../src/leader/store.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { readSnapshot, writeSnapshot } from "../../src/session/snapshot-file.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { waitFor } from "../system/command.ts";
 import type { SimulatedNode } from "./simulated-node.ts";

@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { NodeIdentity } from "../../src/cluster/protocol.ts";
 import type { State, TaskStatus } from "../../src/cluster/schema.ts";
-import { Session } from "../../src/cluster/session.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import type { Random } from "../../src/lib/random.ts";
+import { Session } from "../../src/session/session.ts";
 import type { MemoryWire } from "../fakes/memory-transport.ts";
 
 export interface SimulatedWorld {

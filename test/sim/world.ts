@@ -1,12 +1,12 @@
 // A leader and three agents' sessions in one process, on a wire in memory and a virtual clock.
 import type { CommandInput } from "../../src/cluster/commands.ts";
-import { Leader, type LeaderConfig } from "../../src/cluster/leader.ts";
+import { Leader, type LeaderConfig } from "../../src/leader/leader.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { countingIds } from "../cluster/ids.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { MemoryWire } from "../fakes/memory-transport.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { countingIds } from "../leader/ids.ts";
 import { SimulatedNode } from "./simulated-node.ts";
 
 export const MANAGER = "192.0.2.11:2377";

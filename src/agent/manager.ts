@@ -1,0 +1,65 @@
+// What a manager runs besides: the store, the leader, and the leader's HTTP face.
+import { join } from "node:path";
+import { knownOf } from "../cluster/identity.ts";
+import { openEmbeddedStore } from "../leader/embedded-store.ts";
+import { Leader } from "../leader/leader.ts";
+import { serveSessions } from "../leader/server.ts";
+import { CannotLeadError } from "../leader/store.ts";
+import { systemClock } from "../lib/clock.ts";
+import type { Log } from "../lib/log.ts";
+import { newId } from "../lib/random.ts";
+import { readSnapshot } from "../session/snapshot-file.ts";
+import type { Config } from "./config.ts";
+import { places } from "./paths.ts";
+import type { Stops } from "./stops.ts";
+
+export interface LeadOptions {
+  config: Config;
+  log: Log;
+  stops: Stops;
+  /** Whether `overlayd --new-epoch` was given. */
+  newEpoch: boolean;
+}
+
+/**
+ * Begins to lead, and returns undefined. A store that is damaged, or not that of this node's cluster, keeps the node from
+ * leading but not from carrying packets: then this returns the reason.
+ */
+export async function leadIfPossible(options: LeadOptions): Promise<string | undefined> {
+  try {
+    await lead(options);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof CannotLeadError)) throw error;
+    options.log.error("this node does not lead, and runs from its snapshot", { reason: error.message });
+    return error.message;
+  }
+}
+
+async function lead({ config, log, stops, newEpoch }: LeadOptions): Promise<void> {
+  const listen = config.cluster.listen!;
+  const store = await openEmbeddedStore(join(config.dataDir, "store"));
+  stops.push(() => store.close());
+  const snapshot = await readSnapshot(places(config).snapshot, log);
+  const leader = new Leader({
+    store,
+    clock: systemClock,
+    log,
+    newId,
+    config: {
+      pool: config.pool,
+      livenessMs: config.cluster.sessionTimeoutMs,
+      domain: config.dns.domain,
+      known: snapshot && knownOf(snapshot.state),
+      newEpoch,
+      reservedPorts: [
+        { port: listen.port, protocol: "tcp", owner: "the cluster's sessions" },
+        { port: config.vxlan.port, protocol: "udp", owner: "VXLAN" },
+      ],
+    },
+  });
+  await leader.start();
+  const server = await serveSessions(leader, { ...listen, log });
+  stops.push(() => server.close());
+  stops.push(() => leader.stop());
+}

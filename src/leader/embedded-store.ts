@@ -1,0 +1,195 @@
+// The store of a cluster with one manager: LMDB on its disk, one synchronous transaction a commit. Rows are JSON under
+// KIND/KEY; the head row carries the revision and how many rows there are.
+import { mkdir, rename, statfs, truncate } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { open, type RootDatabase } from "lmdb";
+import { derivedIdentity } from "../cluster/identity.ts";
+import type { Change, ClusterIdentity, State } from "../cluster/schema.ts";
+import { applyChanges, emptyState, parseChanges } from "../cluster/state.ts";
+import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
+import { lockDirectory, type Unlock } from "./directory-lock.ts";
+import { bytesInUse, fileLength } from "./lmdb-file.ts";
+import { CannotLeadError, type Leadership, type Store } from "./store.ts";
+
+const FILE_NAME = "state.mdb";
+const HEAD_KEY = "head";
+/** A put copies the pages from the root to its leaf; trees of this size are not deeper. */
+const BYTES_PER_PUT = 4 * 4096;
+/** What stays free besides, for the free list and the head row. */
+const RESERVE_BYTES = 128 * 1024;
+
+interface Head {
+  revision: number;
+  rows: number;
+  /** Left out by stores that were made before clusters had ids. */
+  cluster?: ClusterIdentity;
+}
+
+/**
+ * Opens the store in `directory`, which is made when missing. Throws PlatformError when another process has it, and
+ * DamagedStoreError when the file is damaged: that is set aside then, and stays there until a person has decided.
+ */
+export async function openEmbeddedStore(directory: string): Promise<Store> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const unlock = await lockDirectory(directory);
+  try {
+    return new EmbeddedStore(directory, unlock, await openChecked(join(directory, FILE_NAME)));
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}
+
+class EmbeddedStore implements Store {
+  readonly #directory: string;
+  readonly #unlock: Unlock;
+  readonly #db: RootDatabase<string, string>;
+  #head: Head;
+
+  constructor(directory: string, unlock: Unlock, db: RootDatabase<string, string>) {
+    this.#directory = directory;
+    this.#unlock = unlock;
+    this.#db = db;
+    this.#head = readHead(db);
+  }
+
+  async campaign(): Promise<Leadership> {
+    return { lost: new AbortController().signal };
+  }
+
+  async load(): Promise<State> {
+    return readState(this.#db);
+  }
+
+  async commit(changes: readonly Change[], revision: number): Promise<void> {
+    await this.#requireRoom(changes);
+    const head = { ...this.#head, revision };
+    this.#write(head, () => {
+      for (const { kind, key, row } of changes) {
+        const path = `${kind}/${key}`;
+        const existed = this.#db.doesExist(path);
+        if (row === null) this.#db.removeSync(path);
+        else this.#db.putSync(path, JSON.stringify(row));
+        head.rows += Number(row !== null) - Number(existed);
+      }
+    });
+  }
+
+  async identify(cluster: ClusterIdentity): Promise<void> {
+    await this.#requireRoom([]);
+    this.#write({ ...this.#head, cluster }, () => {});
+  }
+
+  /** One transaction; `put` may still change the head, which is written last. */
+  #write(head: Head, put: () => void): void {
+    try {
+      this.#db.transactionSync(() => {
+        put();
+        this.#db.putSync(HEAD_KEY, JSON.stringify(head));
+      });
+    } catch (error) {
+      throw new UserError(507, `the store in ${this.#directory} cannot write: ${messageOf(error)}`, { cause: error });
+    }
+    this.#head = head;
+  }
+
+  async close(): Promise<void> {
+    await this.#db.close();
+    await this.#unlock();
+  }
+
+  async #requireRoom(changes: readonly Change[]): Promise<void> {
+    const rowBytes = changes.reduce((sum, { row }) => sum + (row === null ? 0 : JSON.stringify(row).length), 0);
+    const needed = RESERVE_BYTES + rowBytes + changes.length * BYTES_PER_PUT;
+    const free = await freeBytes(this.#directory);
+    if (free >= needed) return;
+    throw new UserError(
+      507,
+      `the disk of ${this.#directory} is full: ${free} bytes are free and the change needs ${needed}; nothing was changed`,
+    );
+  }
+}
+
+/** A file system without a size of its own says 0 blocks; there LMDB's own error has to do. */
+async function freeBytes(directory: string): Promise<number> {
+  const { blocks, bavail, bsize } = await statfs(directory);
+  return blocks === 0 ? Number.POSITIVE_INFINITY : bavail * bsize;
+}
+
+async function openChecked(path: string): Promise<RootDatabase<string, string>> {
+  const aside = `${path}.damaged`;
+  if ((await fileLength(path)) === undefined && (await fileLength(aside)) !== undefined) {
+    throw damaged(`the store ${path} was found damaged and set aside as ${aside}`, path, aside);
+  }
+  let db: RootDatabase<string, string> | undefined;
+  try {
+    await restoreLength(path);
+    db = open({ path, noSubdir: true, encoding: "string", overlappingSync: false });
+    verify(db, (await freeBytes(dirname(path))) >= RESERVE_BYTES);
+    return db;
+  } catch (error) {
+    await db?.close();
+    if (isSystemError(error))
+      throw new PlatformError(`the store ${path} cannot be opened: ${messageOf(error)}`, `ls -l ${path}; df ${path}`, {
+        cause: error,
+      });
+    await rename(path, aside);
+    throw damaged(
+      `the store ${path} is damaged and was set aside as ${aside}: ${messageOf(error)}`,
+      path,
+      aside,
+      error,
+    );
+  }
+}
+
+export class DamagedStoreError extends CannotLeadError {
+  override name = "DamagedStoreError";
+}
+
+function damaged(what: string, path: string, aside: string, cause?: unknown): DamagedStoreError {
+  const mend = `put a backup at ${path}, or remove ${aside} to begin with an empty cluster`;
+  return new DamagedStoreError(what, mend, { cause });
+}
+
+/**
+ * A page beyond the file's end is SIGBUS once mapped, so the file is first made as long as its header says. LMDB may
+ * leave unused pages at the end unwritten; if the missing ones were in use, `verify` finds zeros instead.
+ */
+async function restoreLength(path: string): Promise<void> {
+  const length = await fileLength(path);
+  if (length === undefined) return;
+  const needed = await bytesInUse(path);
+  if (length < needed) await truncate(path, needed);
+}
+
+/** Errors of the system carry its errno; LMDB's own, and those of what the file holds, do not. */
+function isSystemError(error: unknown): boolean {
+  const code = (error as { code?: unknown }).code;
+  return typeof code === "string" || (typeof code === "number" && code > 0);
+}
+
+/** Reads every row and, with room, writes once: then both of LMDB's trees have been walked. Throws what is wrong. */
+function verify(db: RootDatabase<string, string>, withWrite: boolean): void {
+  const head = readHead(db);
+  readState(db);
+  if (withWrite) db.transactionSync(() => db.putSync(HEAD_KEY, JSON.stringify(head)));
+}
+
+function readHead(db: RootDatabase<string, string>): Head {
+  const text = db.get(HEAD_KEY);
+  return text === undefined ? { revision: 0, rows: 0 } : (JSON.parse(text) as Head);
+}
+
+function readState(db: RootDatabase<string, string>): State {
+  const head = readHead(db);
+  const lines: unknown[] = [];
+  for (const { key, value } of db.getRange()) {
+    if (key === HEAD_KEY) continue;
+    const slash = key.indexOf("/");
+    lines.push({ kind: key.slice(0, slash), key: key.slice(slash + 1), row: JSON.parse(value) });
+  }
+  if (lines.length !== head.rows) throw new Error(`it should have ${head.rows} rows and has ${lines.length}`);
+  const state = applyChanges(emptyState(), parseChanges(lines), head.revision);
+  return { ...state, cluster: head.cluster ?? derivedIdentity(state) };
+}

@@ -1,0 +1,140 @@
+// Subnets, VNIs and addresses. Whatever was released is held back until every live node has applied that, and what is
+// handed out next moves on with the revision, so that an address rests for long before somebody else has it.
+
+import type { Allocation, Network, State } from "../cluster/schema.ts";
+import type { Draft } from "../cluster/state.ts";
+import { UserError } from "../lib/errors.ts";
+import { type Cidr, cidr, contains, formatCidr, formatIpv4, type Ipv4, ipv4, overlaps, sizeOf } from "../lib/ip.ts";
+
+export type Holder = Allocation["holder"];
+
+export const NETWORK_BITS = 20;
+/** A subnet has its network, gateway and broadcast address, and some for endpoints. */
+export const MAX_SUBNET_BITS = 29;
+const FIRST_VNI = 4096;
+const VNI_COUNT = 0x1000000 - FIRST_VNI;
+/** Endpoints start behind the network address and the gateway. */
+const FIRST_OFFSET = 2;
+
+export function gatewayOf(subnet: Cidr): Ipv4 {
+  return (subnet.base + 1) | 0;
+}
+
+/** Gives `holder` a free address of the network. Throws UserError 409 when there is none. */
+export function allocateAddress(draft: Draft, network: Network, holder: Holder): string {
+  const subnet = cidr(network.subnet);
+  const count = sizeOf(subnet) - FIRST_OFFSET - 1;
+  for (let i = 0; i < count; i++) {
+    const offset = FIRST_OFFSET + ((draft.revision + i) % count);
+    const address = formatIpv4((subnet.base + offset) | 0);
+    if (draft.state.allocations.has(address)) continue;
+    hold(draft, network, address, holder);
+    return address;
+  }
+  throw new UserError(409, `network '${network.name}' (${network.subnet}) has no free address`);
+}
+
+/** Gives `holder` the address it asks for. Throws UserError 400 and 409. */
+export function takeAddress(draft: Draft, network: Network, address: string, holder: Holder): string {
+  const subnet = cidr(network.subnet);
+  const offset = (ipv4(address) - subnet.base) >>> 0;
+  if (!contains(subnet, ipv4(address))) {
+    throw new UserError(400, `${address} is not in ${network.subnet} of network '${network.name}'`, {
+      field: "address",
+    });
+  }
+  if (offset < FIRST_OFFSET || offset === sizeOf(subnet) - 1) {
+    throw new UserError(400, `${address} is the network, gateway or broadcast address of '${network.name}'`, {
+      field: "address",
+    });
+  }
+  const taken = draft.state.allocations.get(address);
+  if (taken !== undefined) throw new UserError(409, `${address} is ${describe(draft.state, taken)}`);
+  hold(draft, network, address, holder);
+  return address;
+}
+
+/** Records the gateway as the network's own. */
+export function holdGateway(draft: Draft, network: Network): void {
+  hold(draft, network, network.gateway, { kind: "network", id: network.id });
+}
+
+/** The address is free again once `freeReleased` sees that every live node has applied the draft's revision. */
+export function releaseAddress(draft: Draft, address: string): void {
+  const allocation = draft.state.allocations.get(address);
+  if (allocation !== undefined) draft.put("allocations", { ...allocation, releasedAt: draft.revision });
+}
+
+/** Frees what was released at `appliedRevision` or before. */
+export function freeReleased(draft: Draft, appliedRevision: number): void {
+  for (const { address, releasedAt } of draft.state.allocations.values()) {
+    if (releasedAt !== null && releasedAt <= appliedRevision) draft.remove("allocations", address);
+  }
+}
+
+/** The pool's first /20 that overlaps nothing. Throws UserError 409 when the pool is used up. */
+export function cutSubnet(state: State, pool: Cidr): Cidr {
+  const taken = takenSubnets(state);
+  const step = 2 ** (32 - NETWORK_BITS);
+  for (let offset = 0; offset < sizeOf(pool); offset += step) {
+    const candidate = { base: (pool.base + offset) | 0, bits: NETWORK_BITS };
+    if (!taken.some(({ subnet }) => overlaps(subnet, candidate))) return candidate;
+  }
+  throw new UserError(409, `the pool ${formatCidr(pool)} has no free /${NETWORK_BITS} left for a network`);
+}
+
+/** Throws UserError 400 and 409 when a network cannot have `subnet`. */
+export function checkSubnet(state: State, pool: Cidr, subnet: Cidr): void {
+  const text = formatCidr(subnet);
+  if (subnet.bits > MAX_SUBNET_BITS) {
+    throw new UserError(400, `${text} is too small: a subnet is /${MAX_SUBNET_BITS} or larger`, { field: "subnet" });
+  }
+  if (subnet.bits < pool.bits || !contains(pool, subnet.base)) {
+    throw new UserError(400, `${text} is not in the pool ${formatCidr(pool)}`, { field: "subnet" });
+  }
+  const taken = takenSubnets(state).find((other) => overlaps(other.subnet, subnet));
+  if (taken !== undefined) throw new UserError(409, `${text} overlaps ${formatCidr(taken.subnet)} of ${taken.owner}`);
+}
+
+/** A VNI that no network has; the next draft's search starts one further, so that a VNI rests too. */
+export function freeVni(draft: Draft): number {
+  const used = new Set([...draft.state.networks.values()].map(({ vni }) => vni));
+  for (let i = 0; i <= used.size; i++) {
+    const vni = FIRST_VNI + ((draft.revision + i) % VNI_COUNT);
+    if (!used.has(vni)) return vni;
+  }
+  throw new UserError(409, "every VNI is in use");
+}
+
+function hold(draft: Draft, network: Network, address: string, holder: Holder): void {
+  draft.put("allocations", { address, networkId: network.id, holder, releasedAt: null });
+}
+
+/** The networks' subnets, and the addresses that removed networks still hold back. */
+function takenSubnets({ networks, allocations }: State): { subnet: Cidr; owner: string }[] {
+  const taken = [...networks.values()].map(({ name, subnet }) => ({
+    subnet: cidr(subnet),
+    owner: `network '${name}'`,
+  }));
+  for (const { address, networkId } of allocations.values()) {
+    if (!networks.has(networkId)) {
+      taken.push({ subnet: { base: ipv4(address), bits: 32 }, owner: "a network that is being removed" });
+    }
+  }
+  return taken;
+}
+
+function describe({ nodes, networks, services, tasks, endpoints }: State, allocation: Allocation): string {
+  const { kind, id } = allocation.holder;
+  if (allocation.releasedAt !== null) return "held back until every node knows that it was released";
+  if (kind === "network") return `the gateway of network '${networks.get(id)?.name}'`;
+  if (kind === "node") return `the address of node '${nodes.get(id)?.name}'`;
+  if (kind === "service") return `the VIP of service '${services.get(id)?.name}'`;
+  if (kind === "endpoint") {
+    const { name, attachment } = endpoints.get(id) ?? {};
+    return `in use by endpoint '${name ?? attachment?.name ?? id}'`;
+  }
+  const task = tasks.get(id);
+  const service = task === undefined ? undefined : services.get(task.serviceId);
+  return `in use by task '${service?.name ?? "(removed)"}.${task?.slot}'`;
+}

@@ -1,0 +1,178 @@
+// Nodes as the leader knows them: joining, coming back, being lost, drained and removed.
+
+import { findByName, sameName } from "../cluster/lookup.ts";
+import type { NodeIdentity, Report } from "../cluster/protocol.ts";
+import { INGRESS_NETWORK, type Node, type State, type Task } from "../cluster/schema.ts";
+import type { Draft } from "../cluster/state.ts";
+import { UserError } from "../lib/errors.ts";
+import { type Cidr, contains, formatCidr, ipv4 } from "../lib/ip.ts";
+import { removeEndpoint } from "./endpoints.ts";
+import { allocateAddress, releaseAddress } from "./ipam.ts";
+import { removeTask } from "./scheduler.ts";
+
+export interface NodeContext {
+  now: number;
+  newId: () => string;
+  pool: Cidr;
+  /** Whether the node's session has been silent for longer than the leader tolerates. */
+  silent: (nodeId: string) => boolean;
+}
+
+/**
+ * A node's session begins: it gets its row, and one that is known by its name gets its own back. Throws UserError 400
+ * and 409.
+ */
+export function registerNode(draft: Draft, identity: NodeIdentity, context: NodeContext): Node {
+  const known = [...draft.state.nodes.values()].find(({ name }) => sameName(name, identity.name));
+  checkIdentity(draft.state, identity, known, context);
+  if (known === undefined) return addNode(draft, identity, context);
+  // Its name may have other capitals than before: the host's are those that people see there.
+  const node: Node = { ...known, ...identity, state: "ready" };
+  if (JSON.stringify(node) !== JSON.stringify(known)) draft.put("nodes", node);
+  if (known.state === "down" && node.availability === "active") reviveTasks(draft, node);
+  return node;
+}
+
+/** Takes over what the node observed of its tasks. Returns how many statuses it refused because the tasks are not the node's. */
+export function applyReport(draft: Draft, nodeId: string, report: Report): number {
+  const { statuses, full, gone, docker } = report;
+  const node = draft.state.nodes.get(nodeId);
+  if (node !== undefined) {
+    const told: Node = { ...node, ...ownOnly(draft.state, node, report), docker: docker ?? node.docker };
+    if (JSON.stringify(told) !== JSON.stringify(node)) draft.put("nodes", told);
+  }
+  const told = new Set(statuses.map(({ taskId }) => taskId));
+  const forgotten = full
+    ? [...draft.state.statuses.values()].filter((status) => status.nodeId === nodeId && !told.has(status.taskId))
+    : [];
+  for (const taskId of [...gone, ...forgotten.map((status) => status.taskId)]) {
+    if (nodeOf(draft.state, taskId) === nodeId) draft.remove("statuses", taskId);
+  }
+  let refused = 0;
+  for (const status of statuses) {
+    const holder = nodeOf(draft.state, status.taskId);
+    const isOwn = status.nodeId === nodeId && holder === nodeId;
+    const before = draft.state.statuses.get(status.taskId);
+    // A task that is gone already is no mistake: the node has not heard of it yet.
+    if (!isOwn && (status.nodeId !== nodeId || holder !== undefined)) refused++;
+    if (isOwn && JSON.stringify(before) !== JSON.stringify(status)) draft.put("statuses", status);
+  }
+  return refused;
+}
+
+/**
+ * The part of what a node says of its own addresses that the leader believes: no address is another node's VTEP, and the
+ * node holds ports on its own addresses alone. Otherwise it could keep all containers from ports that other nodes answer.
+ */
+function ownOnly(
+  { nodes }: State,
+  { id, address: vtep }: Node,
+  { addresses, heldPorts }: Report,
+): Pick<Report, "addresses" | "heldPorts"> {
+  const others = new Set([...nodes.values()].filter((node) => node.id !== id).map(({ address }) => address));
+  const own = addresses.filter((address) => !others.has(address));
+  const isOwn = new Set([...own, vtep, "0.0.0.0", "127.0.0.1"]);
+  return { addresses: own, heldPorts: heldPorts.filter(({ address }) => isOwn.has(address)) };
+}
+
+/** Of a task or an endpoint. */
+function nodeOf({ tasks, endpoints }: State, id: string): string | null | undefined {
+  return tasks.get(id)?.nodeId ?? endpoints.get(id)?.nodeId;
+}
+
+export function setAvailability(draft: Draft, name: string, availability: Node["availability"]): string {
+  const node = findByName("node", draft.state.nodes, name);
+  if (node.availability !== availability) draft.put("nodes", { ...node, availability });
+  return node.id;
+}
+
+/** Forgets a node that is gone for good, with all that it holds. Throws UserError 409 while it is alive. */
+export function removeNode(draft: Draft, name: string, { silent }: NodeContext): string {
+  const node = findByName("node", draft.state.nodes, name);
+  if (node.state === "ready" && !silent(node.id)) {
+    throw new UserError(409, `node '${node.name}' is up: stop its agent first`);
+  }
+  for (const task of draft.state.tasks.values()) if (task.nodeId === node.id) removeTask(draft, task);
+  for (const endpoint of draft.state.endpoints.values()) {
+    if (endpoint.nodeId === node.id) removeEndpoint(draft, endpoint.id);
+  }
+  releaseAddress(draft, node.ingressAddress);
+  draft.remove("nodes", node.id);
+  return node.id;
+}
+
+function addNode(draft: Draft, identity: NodeIdentity, { now, newId }: NodeContext): Node {
+  const id = newId();
+  const ingress = findByName("network", draft.state.networks, INGRESS_NETWORK);
+  const ingressAddress = allocateAddress(draft, ingress, { kind: "node", id });
+  const node: Node = {
+    id,
+    ...identity,
+    ingressAddress,
+    availability: "active",
+    state: "ready",
+    health: "well",
+    heldPorts: [],
+    addresses: [],
+    docker: false,
+    createdAt: now,
+  };
+  draft.put("nodes", node);
+  return node;
+}
+
+function checkIdentity(state: State, identity: NodeIdentity, known: Node | undefined, context: NodeContext): void {
+  const { name, address, vxlanPort } = identity;
+  if (contains(context.pool, ipv4(address))) {
+    const pool = formatCidr(context.pool);
+    throw new UserError(400, `the node's address ${address} is in the overlay's pool ${pool}`, { field: "address" });
+  }
+  if (known !== undefined && known.address !== address && known.state === "ready" && !context.silent(known.id)) {
+    throw new UserError(409, `the name '${name}' is in use by the node at ${known.address}`, { field: "name" });
+  }
+  const external = [...state.endpoints.values()].find((endpoint) => endpoint.external?.vtep === address);
+  if (external !== undefined) {
+    const what = external.name ?? external.address;
+    throw new UserError(409, `the address ${address} is the VTEP of the external endpoint '${what}'`, {
+      field: "address",
+    });
+  }
+  const neighbour = [...state.nodes.values()].find((node) => node.address === address && node !== known);
+  if (neighbour !== undefined) {
+    throw new UserError(
+      409,
+      `the address ${address} is that of node '${neighbour.name}'; if that is gone, 'overlayctl node rm ${neighbour.name}' removes it`,
+      { field: "address" },
+    );
+  }
+  const claim = [...state.ports.values()].find(({ port, protocol }) => protocol === "udp" && port === vxlanPort);
+  if (claim !== undefined) {
+    const service = state.services.get(claim.serviceId)?.name;
+    throw new UserError(409, `the VXLAN port ${vxlanPort} is published by service '${service}'`, {
+      field: "vxlanPort",
+    });
+  }
+}
+
+/**
+ * The tasks that the node was given before it was lost are wanted again, where others stand in for them or are missing.
+ * The scheduler lets the stand-ins go when these run.
+ */
+function reviveTasks(draft: Draft, node: Node): void {
+  const newestFirst = [...draft.state.tasks.values()]
+    .filter(({ nodeId, desired }) => nodeId === node.id && desired === "shutdown")
+    .toSorted((a, b) => b.createdAt - a.createdAt);
+  for (const task of newestFirst) {
+    const service = draft.state.services.get(task.serviceId);
+    const lastState = draft.state.statuses.get(task.id)?.state;
+    if (service === undefined || lastState === "shutdown" || lastState === "complete") continue;
+    const wanted = [...draft.state.tasks.values()].filter(
+      ({ serviceId, desired }) => serviceId === service.id && desired === "running",
+    );
+    const standIns = wanted.filter(({ slot }) => slot === task.slot);
+    const isMissing = standIns.length === 0 && new Set(wanted.map(({ slot }) => slot)).size < service.replicas;
+    if (!isMissing && (standIns.length === 0 || standIns.some(({ nodeId }) => nodeId === node.id))) continue;
+    draft.put("tasks", { ...task, desired: "running", drain: null } satisfies Task);
+    for (const standIn of standIns) if (standIn.nodeId === null) removeTask(draft, standIn);
+  }
+}

@@ -1,0 +1,75 @@
+// Work that always starts from the newest state: one run at a time, and one more when it was asked for meanwhile. In a
+// burst of changes it rests after a run for as long as that took, so that half of the time is left to all else on this
+// thread.
+import { type Clock, delay } from "./clock.ts";
+
+const RETRY_MS = 1000;
+const LONGEST_REST_MS = 200;
+/** One change often brings another: so many runs in a row are a burst. */
+const BURST_RUNS = 3;
+
+export class ReconcileLoop {
+  readonly #clock: Clock;
+  readonly #work: () => Promise<void>;
+  readonly #failed: (error: unknown) => void;
+  #asked = 0;
+  #done = 0;
+  #running: Promise<void> | undefined;
+  #stopped = false;
+  // BOUNDED: by the callers that wait; all leave when a run is done.
+  readonly #waiting = new Set<() => void>();
+
+  /** `work` is tried again after a failure, which is told. */
+  constructor(clock: Clock, work: () => Promise<void>, failed: (error: unknown) => void) {
+    this.#clock = clock;
+    this.#work = work;
+    this.#failed = failed;
+  }
+
+  /** Begins one more run. A caller that must wait for it awaits `settled`. */
+  ask(): void {
+    this.#asked++;
+    this.#running ??= this.#run();
+  }
+
+  /** Resolves when everything that was asked for until now is done, or it was stopped. */
+  async settled(): Promise<void> {
+    const number = this.#asked;
+    while (this.#done < number && !this.#stopped) await new Promise<void>((resolve) => this.#waiting.add(resolve));
+  }
+
+  /** How many callers wait. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#wake();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    for (let runs = 1; this.#done < this.#asked && !this.#stopped; runs++) {
+      const number = this.#asked;
+      const began = this.#clock.monotonic();
+      try {
+        await this.#work();
+        this.#done = number;
+        this.#wake();
+        const tookMs = this.#clock.monotonic() - began;
+        if (this.#asked > number && runs >= BURST_RUNS) await delay(this.#clock, Math.min(tookMs, LONGEST_REST_MS));
+      } catch (error) {
+        if (this.#stopped) break;
+        this.#failed(error);
+        await delay(this.#clock, RETRY_MS);
+      }
+    }
+    this.#running = undefined; // here and not in a then(): whoever asks next must find it so
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting) resolve();
+    this.#waiting.clear();
+  }
+}

@@ -1,0 +1,174 @@
+// The main thread's handle on the data path: its workers, which are sent every change of the tables and asked for what
+// they know.
+
+import { fits, type KnownAnswer } from "../datapath/answer-cache.ts";
+import { DEVICE } from "../datapath/decision.ts";
+import type { EngineReport } from "../datapath/engine.ts";
+import { type FlowRow, listFlows } from "../datapath/flow-list.ts";
+import { FlowTable } from "../datapath/flow-table.ts";
+import { countLiveFlows } from "../datapath/live-flows.ts";
+import type { HealthReport } from "../datapath/peer-health.ts";
+import { endpointKey, type TableRows } from "../datapath/tables.ts";
+import { machineMonotonic } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
+import type { Ipv4 } from "../lib/ip.ts";
+import type { Log } from "../lib/log.ts";
+import { deviceOverruns } from "../links/overruns.ts";
+import { LANES } from "../linux/lanes.ts";
+import { openSharedFile, type SharedFile } from "../linux/shared-file.ts";
+import { raiseSession } from "../linux/thread-priority.ts";
+import { DROP_NAMES, Drop } from "../packet/drop.ts";
+import type { WorkerSetup } from "./protocol.ts";
+import { TablesInForce } from "./tables-in-force.ts";
+import { DataPathThread } from "./thread.ts";
+
+export interface DataPathOptions extends Omit<WorkerSetup, "posted" | "index" | "lanes" | "flowAddress"> {
+  /** The file that the flow table is mapped from. */
+  flowFile: string;
+  log: Log;
+  /** A worker ended though nobody asked it to: its flows are carried no more. */
+  onFailure: (error: Error) => void;
+}
+
+export class DataPath {
+  readonly #threads: DataPathThread[] = []; // BOUNDED: by the workers configured; the first probes the peers
+  /** Mapped once, for a process is charged for every mapping. */
+  readonly #flowFile: SharedFile;
+  /** Looked through by this thread: a worker carries no packet while it looks. undefined: not mapped. */
+  #flows: FlowTable | undefined;
+  readonly #tables = new TablesInForce(this.#threads);
+  /** Called when the health of a peer has changed. */
+  onHealth: (report: HealthReport) => void = () => {};
+
+  readonly #device: string;
+
+  private constructor(flowFile: SharedFile, device: string) {
+    this.#flowFile = flowFile;
+    this.#device = device;
+  }
+
+  /** Resolves when the workers run. Rejects with PlatformError when the platform refuses. */
+  static async start({ log, onFailure, flowFile, ...setup }: DataPathOptions): Promise<DataPath> {
+    const flows = openSharedFile(flowFile, FlowTable.bytesFor(setup.flowCapacity), { log });
+    const dataPath = new DataPath(flows, setup.device);
+    const start = async (index: number, lanes: number): Promise<DataPathThread> => {
+      const thread = await DataPathThread.start({ ...setup, flowAddress: flows.address, index, lanes }, log, onFailure);
+      dataPath.#threads.push(thread);
+      return thread;
+    };
+    try {
+      const first = await start(0, LANES); // it makes or takes up the flow table that the others join
+      dataPath.#flows = FlowTable.join(flows.buffer, setup.flowCapacity);
+      // One socket of the portable underlay takes everything.
+      const workers = first.underlay === "dgram" ? 1 : setup.workers;
+      for (let index = 1; index < workers; index++) await start(index, first.lanes);
+      first.onHealth = (report) => {
+        for (const thread of dataPath.#threads.slice(1)) thread.tell({ type: "health", report });
+        dataPath.onHealth(report);
+      };
+      log.info("the data path runs", { reason: `${first.underlay} underlay`, count: workers });
+      if (setup.priority > 0) raiseAll(setup.priority, first.unraised, log);
+      return dataPath;
+    } catch (error) {
+      await dataPath.stop();
+      throw error;
+    }
+  }
+
+  /** Puts exactly these rows in force; resolves when they are, in every worker. */
+  apply(rows: TableRows): Promise<void> {
+    return this.#tables.apply(rows);
+  }
+
+  /** What the node's DNS server answers until forgetAnswers(). What no worker would give is not passed on. */
+  addAnswer(answer: KnownAnswer): void {
+    const client = this.#tables.rows?.get(endpointKey(answer.client));
+    if (client?.kind !== "endpoint" || client.vtep !== DEVICE || !fits(answer)) return;
+    for (const thread of this.#threads) thread.tell({ type: "addAnswer", answer });
+  }
+
+  forgetAnswers(): void {
+    for (const thread of this.#threads) thread.tell({ type: "forgetAnswers" });
+  }
+
+  async report(): Promise<EngineReport> {
+    const reports = await Promise.all(this.#threads.map((thread) => thread.ask({ type: "report" })));
+    return reports.reduce(merge);
+  }
+
+  /** The same as report(), and what the kernel dropped before the workers saw it. */
+  async fullReport(): Promise<EngineReport> {
+    const [report, overruns] = await Promise.all([this.report(), deviceOverruns(this.#device)]);
+    return { ...report, drops: { ...report.drops, [DROP_NAMES[Drop.DeviceOverrun]!]: overruns } };
+  }
+
+  /** As listFlows(). */
+  flows(limit: number): FlowRow[] {
+    return this.#flows === undefined ? [] : listFlows(this.#flows, machineMonotonic() / 1000, limit);
+  }
+
+  /** How many flows go to one of these addresses, and are neither ending nor silent. */
+  liveFlows(servers: readonly Ipv4[]): number {
+    return this.#flows === undefined ? 0 : countLiveFlows(this.#flows, servers, machineMonotonic() / 1000);
+  }
+
+  /** The device and the flows stay, for the next start. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.stop()));
+    this.#flows = undefined;
+    this.#flowFile.close();
+  }
+}
+
+/**
+ * Raises the agent's session as its workers have raised themselves, and says how far that goes: where the scheduler shares
+ * time by sessions or cgroups first, a thread's own priority counts only within its own.
+ */
+function raiseAll(priority: number, unraised: string | null, log: Log): void {
+  if (unraised !== null) {
+    const mend = "give the agent CAP_SYS_NICE, or its cgroup more weight";
+    log.warn(`the data path does not go before other programs: ${mend}`, { reason: unraised });
+    return;
+  }
+  let session = "its session too";
+  try {
+    const why = raiseSession(-priority);
+    if (why !== undefined) session = `not its session: ${why}`;
+  } catch (error) {
+    session = `not its session: ${messageOf(error)}`;
+  }
+  log.info("the data path goes before ordinary programs", { reason: `nice -${priority}, ${session}` });
+}
+
+/** `first` with what another worker has counted. */
+function merge(first: EngineReport, other: EngineReport): EngineReport {
+  const drops = { ...first.drops };
+  for (const [reason, count] of Object.entries(other.drops)) drops[reason] = (drops[reason] ?? 0) + count;
+  const otherByVtep = new Map(other.traffic.map((traffic) => [traffic.vtep, traffic]));
+  const traffic = first.traffic.map((own) => {
+    const more = otherByVtep.get(own.vtep);
+    if (more === undefined) return own;
+    return {
+      vtep: own.vtep,
+      rxPackets: own.rxPackets + more.rxPackets,
+      txPackets: own.txPackets + more.txPackets,
+      rxBytes: own.rxBytes + more.rxBytes,
+      txBytes: own.txBytes + more.txBytes,
+    };
+  });
+  const said = {
+    icmpErrorsSent: first.said.icmpErrorsSent + other.said.icmpErrorsSent,
+    resetsSent: first.said.resetsSent + other.said.resetsSent,
+    refusalsLimited: first.said.refusalsLimited + other.said.refusalsLimited,
+    tooBigLimited: first.said.tooBigLimited + other.said.tooBigLimited,
+  };
+  const packets = {
+    taken: first.packets.taken + other.packets.taken,
+    forwarded: first.packets.forwarded + other.packets.forwarded,
+    answered: first.packets.answered + other.packets.answered,
+  };
+  const evictedFlows = first.evictedFlows + other.evictedFlows;
+  const displacedFragments = first.displacedFragments + other.displacedFragments;
+  const namesAnswered = first.namesAnswered + other.namesAnswered;
+  return { ...first, drops, packets, traffic, said, evictedFlows, displacedFragments, namesAnswered };
+}

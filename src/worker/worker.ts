@@ -1,0 +1,177 @@
+// The worker thread of a data path: opens device and underlay, and runs the loop until it is told to stop. It blocks in
+// epoll_wait(2), so commands are fetched, not delivered.
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { openDgramUnderlay } from "../datapath/dgram-underlay.ts";
+import { ENGINE_MEMORY_BYTES, Engine } from "../datapath/engine.ts";
+import { FlowTable } from "../datapath/flow-table.ts";
+import { runLoop, runYieldingLoop } from "../datapath/loop.ts";
+import type { Underlay } from "../datapath/ports.ts";
+import { machineMonotonic } from "../lib/clock.ts";
+import { messageOf, PlatformError } from "../lib/errors.ts";
+import { contains, formatIpv4, ipv4, macOf } from "../lib/ip.ts";
+import { systemRandom } from "../lib/random.ts";
+import { HOST_MAC, vethName } from "../links/desired.ts";
+import { bootNumber } from "../linux/boot.ts";
+import { type LinkSender, openLinkSender } from "../linux/link-sender.ts";
+import { Poller, wakePoller } from "../linux/poll.ts";
+import { mappedBuffer } from "../linux/shared-file.ts";
+import { nameThread, raiseThread, shortenSlices } from "../linux/thread-priority.ts";
+import { openTun } from "../linux/tun.ts";
+import { openUdpUnderlay } from "../linux/udp-underlay.ts";
+import { PacketMemory } from "../packet/memory.ts";
+import type { WorkerCommand, WorkerMessage, WorkerRequest, WorkerResults, WorkerSetup } from "./protocol.ts";
+
+/** The shortest slice that the kernel gives: no step of the loop takes longer unless packets wait. */
+const SLICE_MICROS = 100;
+
+const port = parentPort!;
+const say = (message: WorkerMessage): void => port.postMessage(message);
+
+try {
+  await serve(workerData as WorkerSetup, port);
+} catch (error) {
+  say({ type: "failed", message: messageOf(error), mend: error instanceof PlatformError ? error.mend : null });
+}
+
+async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
+  const memory = new PacketMemory(ENGINE_MEMORY_BYTES);
+  const { flowCapacity } = setup;
+  const flowMemory = mappedBuffer(setup.flowAddress, FlowTable.bytesFor(flowCapacity));
+  const notes: string[] = [];
+  try {
+    nameThread(`datapath-${setup.index}`);
+  } catch (error) {
+    notes.push(`its thread has no name of its own (${messageOf(error)})`);
+  }
+  const links = openLinks(setup, memory, notes);
+  const isFirst = setup.index === 0;
+  const device = openTun(setup.device, memory, {
+    ...{ locked: true, lanes: setup.lanes },
+    ...(isFirst && { chooseFor: setup.workers }),
+    ...(links && { links }),
+  });
+  if (device.unsorted !== null) {
+    notes.push(
+      `a container that floods takes other containers' packets with it, for lack of lanes (${device.unsorted})`,
+    );
+  }
+  if (!device.offloads.tcp) notes.push("the TUN takes no TCP super-packets (TSO): transfers are slow");
+  const { underlay, kind } = await openUnderlay(setup, memory, notes);
+  const flows = isFirst
+    ? FlowTable.open(flowMemory, flowCapacity, Math.floor(systemRandom() * 2 ** 32), bootNumber())
+    : FlowTable.join(flowMemory, flowCapacity);
+  const engine = new Engine({
+    memory,
+    device,
+    underlay,
+    flows,
+    isFirst,
+    now: machineMonotonic,
+    random: systemRandom,
+    newFlowsPerSecond: setup.newFlowsPerSecond,
+    workers: setup.workers,
+  });
+  engine.onHealth = (report) => say({ type: "health", report });
+  const poller = new Poller(memory, [underlay.fd, ...device.fds]);
+  const posted = new Int32Array(setup.posted);
+  let taken = 0;
+  /** Cheap when there is nothing: it is called between any two steps. */
+  const commands = (): boolean => {
+    if (Atomics.load(posted, 0) === taken) return true;
+    for (;;) {
+      const received = receiveMessageOnPort(port) as { message: WorkerRequest } | undefined;
+      if (received === undefined) return true;
+      taken++;
+      const { id, command } = received.message;
+      say(answer(engine, id, command));
+      if (command.type === "stop") return false;
+    }
+  };
+  const lanes = device.fds.length;
+  say({ type: "ready", eventFd: poller.eventFd, underlay: kind, lanes, notes, unraised: raise(setup) });
+  const look = (): number => poller.look();
+  const loop = { engine, commands, look, now: machineMonotonic, spinMs: setup.spinMicros / 1000 };
+  if (kind === "batched") runLoop({ ...loop, wait: (timeoutMs) => poller.wait(timeoutMs) });
+  else {
+    underlay.onReadable = () => wakePoller(poller.eventFd);
+    await runYieldingLoop({ ...loop, wait: (timeoutMs) => poller.waitAsync(timeoutMs) });
+  }
+  engine.close();
+  poller.close();
+  port.close();
+}
+
+/** Why this thread has not the nice value that is asked for; null when it has. Short slices need no privilege. */
+function raise({ priority }: WorkerSetup): string | null {
+  if (priority === 0) return null;
+  try {
+    shortenSlices(SLICE_MICROS);
+    raiseThread(-priority);
+    return null;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+function openLinks({ pool }: WorkerSetup, memory: PacketMemory, notes: string[]): LinkSender | undefined {
+  try {
+    return openLinkSender(memory, {
+      isOurs: (address) => contains(pool, address),
+      name: (address) => vethName(formatIpv4(address)),
+      mac: macOf,
+      source: HOST_MAC,
+      now: () => machineMonotonic() / 1000,
+    });
+  } catch (error) {
+    notes.push(`packets cannot be put on containers' links (${messageOf(error)}): the way by the TUN is slower`);
+    return undefined;
+  }
+}
+
+type OpenedUnderlay = { underlay: Underlay & { onReadable?: (() => void) | undefined }; kind: "batched" | "dgram" };
+
+async function openUnderlay(setup: WorkerSetup, memory: PacketMemory, notes: string[]): Promise<OpenedUnderlay> {
+  const options = { address: ipv4(setup.address), port: setup.port, workers: setup.index === 0 ? setup.workers : 1 };
+  if (setup.underlay !== "dgram") {
+    try {
+      const underlay = openUdpUnderlay(memory, options);
+      if (underlay.offloads.maxSegments === 1) notes.push("UDP_SEGMENT does not work here: transfers are slow");
+      return { underlay, kind: "batched" };
+    } catch (error) {
+      // A port that is taken is taken for both; what is left is a system call that is refused.
+      if (setup.underlay === "batched" || error instanceof PlatformError) throw error;
+      notes.push(`the batched underlay cannot be used (${messageOf(error)}): the portable one is slower`);
+    }
+  }
+  return { underlay: await openDgramUnderlay(memory, options), kind: "dgram" };
+}
+
+/** A command that fails is refused, and the packets go on. */
+function answer(engine: Engine, id: number, command: WorkerCommand): WorkerMessage {
+  try {
+    return { type: "result", id, value: carryOut(engine, command) };
+  } catch (error) {
+    return { type: "refused", id, message: messageOf(error) };
+  }
+}
+
+function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof WorkerResults] {
+  switch (command.type) {
+    case "apply":
+      engine.apply(command.diff);
+      return undefined;
+    case "health":
+      engine.tellHealth(command.report);
+      return undefined;
+    case "addAnswer":
+      engine.addAnswer(command.answer);
+      return undefined;
+    case "forgetAnswers":
+      engine.forgetAnswers();
+      return undefined;
+    case "report":
+      return engine.report();
+    case "stop":
+      return undefined;
+  }
+}

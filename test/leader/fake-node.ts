@@ -1,0 +1,84 @@
+// A node as the leader sees it, without a network: it keeps the state that the stream brings, and reports when told to.
+
+import type { NodeIdentity, StreamMessage } from "../../src/cluster/protocol.ts";
+import type { State, TaskState, TaskStatus } from "../../src/cluster/schema.ts";
+import { applyChanges, stateFromJson } from "../../src/cluster/state.ts";
+import type { Leader } from "../../src/leader/leader.ts";
+
+export function identityOf(i: number): NodeIdentity {
+  const address = `192.0.2.${10 + i}`;
+  const listen = i === 1 ? { address, port: 2377 } : null;
+  return { name: `node${i}`, address, vxlanPort: 4789, manager: i === 1, listen, advertise: null, mesh: true };
+}
+
+export class FakeNode {
+  readonly identity: NodeIdentity;
+  #leader: Leader | undefined;
+  #sessionId: string | undefined;
+  id: string | undefined;
+  /** As the stream brought it. */
+  state: State | undefined;
+  /** The state that its data path has. */
+  applied: State | undefined;
+
+  constructor(identity: NodeIdentity) {
+    this.identity = identity;
+  }
+
+  /** Throws what the leader throws. */
+  async join(leader: Leader): Promise<void> {
+    this.#leader = leader;
+    this.#sessionId = undefined;
+    const close = () => {
+      this.#sessionId = undefined;
+    };
+    this.#sessionId = await leader.openSession(this.identity, { send: (message) => this.#receive(message), close });
+  }
+
+  /** The session is gone and the node does not know it yet. */
+  lose(): void {
+    this.#sessionId = undefined;
+  }
+
+  get joined(): boolean {
+    return this.#sessionId !== undefined;
+  }
+
+  /** Has the newest state in force, but has not said so. */
+  apply(): void {
+    this.applied = this.state;
+  }
+
+  /** Tells the leader what it applied, and the state of its tasks as `stateOf` says. */
+  async report(stateOf: (taskId: string) => TaskState | undefined = () => undefined): Promise<void> {
+    if (this.#sessionId === undefined || this.state === undefined) return;
+    await this.#leader!.report(this.#sessionId, {
+      statuses: this.#statuses(stateOf),
+      full: true,
+      gone: [],
+      applied: this.applied?.revision ?? 0,
+    });
+  }
+
+  /** Runs what it should, stops what it should, and tells. */
+  async obey(): Promise<void> {
+    this.apply();
+    const { tasks } = this.state!;
+    await this.report((id) => (tasks.get(id)!.desired === "shutdown" ? "shutdown" : "running"));
+  }
+
+  #receive(message: StreamMessage): void {
+    if (message.type === "session") this.id = message.nodeId;
+    if (message.type === "snapshot") this.state = stateFromJson(JSON.parse(JSON.stringify(message.state)));
+    if (message.type === "changes") this.state = applyChanges(this.state!, message.changes, message.revision);
+  }
+
+  #statuses(stateOf: (taskId: string) => TaskState | undefined): TaskStatus[] {
+    const own = [...this.state!.tasks.values()].filter(({ nodeId }) => nodeId === this.id);
+    return own.flatMap(({ id }) => {
+      const state = stateOf(id);
+      const rest = { since: 0, error: null, exitCode: null, message: null, restarts: 0 };
+      return state === undefined ? [] : [{ taskId: id, nodeId: this.id!, state, ...rest }];
+    });
+  }
+}

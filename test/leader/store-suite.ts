@@ -1,0 +1,65 @@
+// What every store must do, whichever way it keeps things.
+import test from "ava";
+import type { Change } from "../../src/cluster/schema.ts";
+import { stateToJson } from "../../src/cluster/state.ts";
+import type { Store } from "../../src/leader/store.ts";
+import { networkRow, putNetwork } from "../cluster/rows.ts";
+
+/** One storage that can be closed and opened again. */
+export interface Storage {
+  open(): Promise<Store>;
+  remove(): Promise<void>;
+}
+
+export function storeSuite(name: string, makeStorage: () => Promise<Storage>): void {
+  test(`${name}: a new store is empty, at revision 0`, async (t) => {
+    const storage = await makeStorage();
+    const store = await storage.open();
+    await store.campaign();
+    const state = await store.load();
+    t.is(state.revision, 0);
+    t.is(state.networks.size, 0);
+    await store.close();
+    await storage.remove();
+  });
+
+  test(`${name}: what was committed is there after it was closed and opened`, async (t) => {
+    const storage = await makeStorage();
+    const store = await storage.open();
+    await store.campaign();
+    await store.commit([putNetwork(1), putNetwork(2)], 1);
+    await store.commit([{ kind: "networks", key: networkRow(1).id, row: null }], 2);
+    await store.commit([{ ...putNetwork(2), row: { ...networkRow(2), name: "renamed" } } as Change], 3);
+    await store.close();
+    const again = await storage.open();
+    await again.campaign();
+    const state = stateToJson(await again.load());
+    t.is(state.revision, 3);
+    t.deepEqual(state.networks, [{ ...networkRow(2), name: "renamed" }]);
+    await again.close();
+    await storage.remove();
+  });
+
+  test(`${name}: removing what is not there is no error`, async (t) => {
+    const storage = await makeStorage();
+    const store = await storage.open();
+    await store.campaign();
+    await store.commit([{ kind: "networks", key: "nothing", row: null }, putNetwork(1)], 1);
+    t.is((await store.load()).networks.size, 1);
+    await store.close();
+    await storage.remove();
+  });
+
+  test(`${name}: a thousand rows in one commit are all there`, async (t) => {
+    const storage = await makeStorage();
+    const store = await storage.open();
+    await store.campaign();
+    await store.commit(
+      Array.from({ length: 1000 }, (_, i) => putNetwork(i)),
+      1,
+    );
+    t.is((await store.load()).networks.size, 1000);
+    await store.close();
+    await storage.remove();
+  });
+}

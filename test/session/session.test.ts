@@ -1,0 +1,235 @@
+// Sessions over HTTP on loopback, with the embedded store beneath.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough, Readable } from "node:stream";
+import { text } from "node:stream/consumers";
+import test from "ava";
+import { openEmbeddedStore } from "../../src/leader/embedded-store.ts";
+import { Leader } from "../../src/leader/leader.ts";
+import { type SessionServer, serveSessions } from "../../src/leader/server.ts";
+import type { Store } from "../../src/leader/store.ts";
+import { systemClock } from "../../src/lib/clock.ts";
+import { UserError } from "../../src/lib/errors.ts";
+import { createLog, silentLog } from "../../src/lib/log.ts";
+import { newId } from "../../src/lib/random.ts";
+import { Session } from "../../src/session/session.ts";
+import { identityOf } from "../leader/fake-node.ts";
+import { DEADLINE_MS, waitFor } from "../system/command.ts";
+
+const until = (what: string, isSo: () => boolean): Promise<true | undefined> =>
+  waitFor(() => (isSo() ? true : undefined), { what });
+
+class Manager {
+  readonly directory: string;
+  port = 0;
+  leader!: Leader;
+  readonly logged: string[] = [];
+  #store!: Store;
+  #server!: SessionServer;
+
+  constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  static async start(): Promise<Manager> {
+    const manager = new Manager(await mkdtemp(join(tmpdir(), "overlayd-session-")));
+    await manager.start();
+    return manager;
+  }
+
+  get address(): string {
+    return `127.0.0.1:${this.port}`;
+  }
+
+  async start(): Promise<void> {
+    this.#store = await openEmbeddedStore(join(this.directory, "store"));
+    const config = { pool: "10.192.0.0/10", livenessMs: 15_000, reservedPorts: [], domain: "overlay" };
+    this.leader = new Leader({ store: this.#store, clock: systemClock, log: silentLog, newId, config });
+    await this.leader.start();
+    const log = createLog("info", { write: (line: string) => this.logged.push(line) });
+    this.#server = await serveSessions(this.leader, { host: "127.0.0.1", port: this.port, log });
+    this.port = this.#server.port;
+  }
+
+  async stop(): Promise<void> {
+    await this.leader.stop();
+    await this.#server.close();
+    await this.#store.close();
+  }
+
+  async session(i: number): Promise<Session> {
+    const snapshotPath = join(this.directory, `snapshot-${i}`);
+    const managers = [this.address];
+    const session = new Session({
+      identity: identityOf(i),
+      managers,
+      snapshotPath,
+      clock: systemClock,
+      log: silentLog,
+    });
+    session.onState(({ revision }) => session.reportApplied(revision));
+    session.reportStatuses([]);
+    await session.start();
+    return session;
+  }
+
+  async remove(sessions: Session[]): Promise<void> {
+    for (const session of sessions) await session.stop();
+    await this.stop();
+    await rm(this.directory, { recursive: true });
+  }
+}
+
+test("nodes join, a command from one arrives at both, and the barrier resolves", async (t) => {
+  const manager = await Manager.start();
+  const sessions = [await manager.session(1), await manager.session(2)];
+  await until("both are connected", () => sessions.every(({ connected }) => connected));
+  const { id, revision } = await sessions[1]!.execute({ type: "network.create", name: "web" });
+  t.is(sessions[1]!.state!.networks.get(id)!.name, "web");
+  await sessions[0]!.waitApplied(revision, DEADLINE_MS);
+  t.is(sessions[0]!.state!.networks.get(id)!.name, "web");
+  t.is(sessions[0]!.manager, manager.address);
+  t.regex(manager.logged.join(), /sessions are not encrypted/);
+  await manager.remove(sessions);
+});
+
+test("the leader's refusals arrive with their code and field", async (t) => {
+  const manager = await Manager.start();
+  const session = await manager.session(1);
+  await until("it is connected", () => session.connected);
+  const bad = await t.throwsAsync(session.execute({ type: "network.create", name: "a b" }), { instanceOf: UserError });
+  t.deepEqual([(bad as UserError).code, (bad as UserError).field], [400, "name"]);
+  const missing = await t.throwsAsync(session.execute({ type: "service.remove", name: "x" }), {
+    instanceOf: UserError,
+  });
+  t.deepEqual([(missing as UserError).code, missing!.message], [404, "there is no service 'x'"]);
+  await manager.remove([session]);
+});
+
+test("a leader that restarts has its sessions and all that was committed again", async (t) => {
+  const manager = await Manager.start();
+  const session = await manager.session(1);
+  await until("it is connected", () => session.connected);
+  await session.execute({ type: "network.create", name: "web" });
+  const before = session.state!;
+  await manager.stop();
+  await until("it is noticed", () => !session.connected);
+  const error = await t.throwsAsync(session.execute({ type: "network.create", name: "x" }), { instanceOf: UserError });
+  t.is((error as UserError).code, 503);
+  t.is(error!.message, `no leader answers (${manager.address}: ECONNREFUSED)`);
+  await manager.start();
+  await until("it is connected again", () => session.connected);
+  t.deepEqual(Object.fromEntries(session.state!.networks), Object.fromEntries(before.networks));
+  t.deepEqual(Object.fromEntries(manager.leader.state.nodes), Object.fromEntries(before.nodes));
+  await session.execute({ type: "network.create", name: "x" });
+  await manager.remove([session]);
+});
+
+test("a node starts from its snapshot when no leader answers, and not from another node's", async (t) => {
+  const manager = await Manager.start();
+  const first = await manager.session(1);
+  await until("it is connected", () => first.connected);
+  const { revision } = await first.execute({ type: "network.create", name: "web" });
+  await first.stop();
+  await manager.stop();
+  const again = await manager.session(1);
+  t.is(again.state!.revision, revision);
+  t.is(again.nodeId, first.nodeId);
+  t.false(again.connected);
+  await again.stop();
+  const snapshotPath = join(manager.directory, "snapshot-1");
+  const managers = [manager.address];
+  const capitals = { ...identityOf(1), name: "NODE1" };
+  const same = new Session({ identity: capitals, managers, snapshotPath, clock: systemClock, log: silentLog });
+  await same.start();
+  t.is(same.nodeId, first.nodeId);
+  await same.stop();
+  const other = new Session({ identity: identityOf(2), managers, snapshotPath, clock: systemClock, log: silentLog });
+  await other.start();
+  t.is(other.state, undefined);
+  await other.stop();
+  await rm(manager.directory, { recursive: true });
+});
+
+const badRequests: { what: string; path: string; method?: string; body?: string; code: number; field?: string }[] = [
+  { what: "a body that is no JSON", path: "/v1/commands", body: "{", code: 400 },
+  { what: "a command of no known type", path: "/v1/commands", body: '{"type":"x"}', code: 400, field: "type" },
+  { what: "an identity without an address", path: "/v1/sessions", body: '{"name":"n"}', code: 400, field: "address" },
+  { what: "an empty body", path: "/v1/sessions", code: 400 },
+  { what: "a task that is no id", path: "/v1/tasks/..%2f..%2fetc%2fpasswd/log", body: "{}", code: 400 },
+  { what: "a session that is no id", path: "/v1/sessions/..%2fx/report", body: "{}", code: 400 },
+  {
+    what: "a report to a session that is over",
+    path: `/v1/sessions/${"x".repeat(25)}/report`,
+    body: '{"statuses":[],"full":true,"gone":[],"applied":0}',
+    code: 404,
+  },
+  {
+    what: "a report that is none",
+    path: `/v1/sessions/${"x".repeat(25)}/report`,
+    body: "{}",
+    code: 400,
+    field: "statuses",
+  },
+  {
+    what: "a barrier without a revision",
+    path: "/v1/applied?timeoutMs=1",
+    method: "GET",
+    code: 400,
+    field: "revision",
+  },
+];
+
+test("a log comes from the task's node by way of the leader, until nobody reads it", async (t) => {
+  const manager = await Manager.start();
+  const [asking, node2] = [await manager.session(1), await manager.session(2)];
+  await until("both nodes to be known", () => asking.state?.nodes.size === 2);
+  const workload = { runtime: "process" as const, command: ["true"] };
+  const constraints = [`node.name==${identityOf(2).name}`];
+  await asking.execute({ type: "service.create", name: "web", workload, constraints });
+  await until("the task to be placed", () => [...asking.state!.tasks.values()].some(({ nodeId }) => nodeId !== null));
+  const [task] = [...asking.state!.tasks.values()];
+  const query = { follow: true, tail: 3, since: null };
+  await t.throwsAsync(asking.readLog(task!.id, query), { message: /does not show logs yet/ });
+
+  const asked: unknown[] = [];
+  const source = new PassThrough();
+  node2.serveLogs(async (id, query) => {
+    asked.push([id, query]);
+    return source;
+  });
+  source.write("one\n");
+  const log = await asking.readLog(task!.id, query);
+  t.deepEqual(asked, [[task!.id, query]]);
+  const chunks: string[] = [];
+  log.on("data", (chunk: Buffer) => chunks.push(chunk.toString()));
+  log.on("error", () => {});
+  await until("the first line", () => chunks.join("") === "one\n");
+  source.write("two\n");
+  await until("the second line", () => chunks.join("") === "one\ntwo\n");
+  log.destroy();
+  await until("the node to stop reading", () => source.destroyed);
+
+  node2.serveLogs(async () => Readable.from(["all of it\n"]));
+  t.is(await text(await asking.readLog(task!.id, query)), "all of it\n");
+  node2.serveLogs(async () => {
+    throw new UserError(400, "no times");
+  });
+  await t.throwsAsync(asking.readLog(task!.id, query), { message: "no times", code: 400 } as object);
+  await t.throwsAsync(asking.readLog(newId(), query), { message: /there is no task/ });
+  await node2.stop();
+  await t.throwsAsync(asking.readLog(task!.id, query), { message: /node 'node2' (cannot be asked|does not bring)/ });
+  await manager.remove([asking]);
+});
+
+test("bad requests are answered with the field that is wrong", async (t) => {
+  const manager = await Manager.start();
+  for (const { what, path, method = "POST", body, code, field } of badRequests) {
+    const headers = body === undefined ? undefined : { "content-type": "application/json" };
+    const response = await fetch(`http://${manager.address}${path}`, { method, body, headers } as RequestInit);
+    t.is(response.status, code, what);
+    t.is(((await response.json()) as { field?: string }).field, field, what);
+  }
+  await manager.remove([]);
+});
