@@ -20,7 +20,7 @@ export function isBeginningOf(word: string, id: string): boolean {
 
 /** The row with this name, id or beginning of an id that no other has. */
 export function find<K extends Named>(state: State, kind: K, word: string): RowOf<K> | undefined {
-  const rows = [...(state[kind] as ReadonlyMap<string, RowOf<K>>).values()];
+  const rows = [...(state[kind] as unknown as ReadonlyMap<string, RowOf<K>>).values()];
   const named = rows.find((row) => row.name === word || row.id === word);
   if (named !== undefined) return named;
   const begun = rows.filter((row) => isBeginningOf(word, row.id));

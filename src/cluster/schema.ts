@@ -6,6 +6,7 @@ import { firstOf, Id, MAX_REASON, MAX_WORD, text, words } from "../lib/bounds.ts
 import { parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
 import { Dns, LABELS } from "./naming.ts";
+import type { Rows } from "./tables.ts";
 import { Workload } from "./workload.ts";
 
 export { Id };
@@ -295,9 +296,9 @@ export type Change = { [K in Kind]: { kind: K; key: string; row: RowOf<K> | null
 export const ClusterIdentity = z.object({ id: Id, epoch: z.int().min(1) });
 export type ClusterIdentity = z.infer<typeof ClusterIdentity>;
 
-/** A snapshot. Readers never write to it; state.ts makes the next one. `cluster` is null in an empty one. */
+/** The state as readers see it: state.ts and tables.ts change it. `cluster` is null in an empty one. */
 export type State = { readonly revision: number; readonly cluster: ClusterIdentity | null } & {
-  readonly [K in Kind]: ReadonlyMap<string, RowOf<K>>;
+  readonly [K in Kind]: Rows<K>;
 };
 
 /** The networks that exist from the start. Nodes' own addresses and mesh VIPs are on `ingress`. */

@@ -1,68 +1,80 @@
 // Snapshots and changes: the one way in which a state becomes the next one, and how both look as JSON.
 import { z } from "zod";
 import { derivedIdentity } from "./identity.ts";
-import { claimKey } from "./port-claim.ts";
 import { type Change, ClusterIdentity, KINDS, type Kind, type RowOf, rowSchemas, type State } from "./schema.ts";
+import { keyOf, Overlay, Table } from "./tables.ts";
 
-type Tables = { -readonly [K in Kind]: Map<string, RowOf<K>> };
+/** A change that was applied, with the row that was there before it; undefined: there was none. */
+export type AppliedChange = { [K in Kind]: Extract<Change, { kind: K }> & { before: RowOf<K> | undefined } }[Kind];
 
-const keyOfRow: { [K in Kind]: (row: RowOf<K>) => string } = {
-  nodes: (node) => node.id,
-  networks: (network) => network.id,
-  services: (service) => service.id,
-  tasks: (task) => task.id,
-  endpoints: (endpoint) => endpoint.id,
-  allocations: (allocation) => allocation.address,
-  ports: claimKey,
-  statuses: (status) => status.taskId,
-};
+/** A state that is changed in place. Who reads it over an `await` may find it later than it was. */
+export class LiveState {
+  revision = 0;
+  cluster: ClusterIdentity | null = null;
+  readonly nodes = new Table("nodes");
+  readonly networks = new Table("networks");
+  readonly services = new Table("services");
+  readonly tasks = new Table("tasks");
+  readonly endpoints = new Table("endpoints");
+  readonly allocations = new Table("allocations");
+  readonly ports = new Table("ports");
+  readonly statuses = new Table("statuses");
 
-/** What keys a row in its table. */
-export function keyOf<K extends Kind>(kind: K, row: RowOf<K>): string {
-  return keyOfRow[kind](row);
-}
-
-export function emptyState(): State {
-  return { revision: 0, cluster: null, ...emptyTables() };
-}
-
-function emptyTables(): Tables {
-  return Object.fromEntries(KINDS.map((kind) => [kind, new Map()])) as unknown as Tables;
-}
-
-/** The state after `changes`, at `revision`. Tables that no change touches are shared with `state`. */
-export function applyChanges(state: State, changes: readonly Change[], revision: number): State {
-  const next: Record<string, unknown> = { ...state, revision };
-  const copied = new Set<Kind>();
-  for (const { kind, key, row } of changes) {
-    if (!copied.has(kind)) {
-      next[kind] = new Map(state[kind] as ReadonlyMap<string, unknown>);
-      copied.add(kind);
+  /** Returns the changes with what was there before; those that delete a row that is not there are left out. */
+  apply(changes: readonly Change[], revision: number): AppliedChange[] {
+    this.revision = revision;
+    const applied: AppliedChange[] = [];
+    for (const change of changes) {
+      const before = (this[change.kind] as Table<Kind>).set(change.key, change.row);
+      if (change.row !== null || before !== undefined) applied.push({ ...change, before } as AppliedChange);
     }
-    const table = next[kind] as Map<string, unknown>;
-    if (row === null) table.delete(key);
-    else table.set(key, row);
+    return applied;
   }
-  return next as State;
+
+  /** A state of its own with the same rows. */
+  copy(): LiveState {
+    const copy = new LiveState();
+    copy.cluster = this.cluster;
+    copy.apply(changesTo(this), this.revision);
+    return copy;
+  }
 }
 
-/** The next state in the making: reads see what was written, and nobody else does until it is committed. */
+export function emptyState(): LiveState {
+  return new LiveState();
+}
+
+/** Each row of the state as a change that puts it. */
+function changesTo(state: State): Change[] {
+  return KINDS.flatMap((kind) => [...state[kind]].map(([key, row]) => ({ kind, key, row }) as Change));
+}
+
+/** The state after `changes`, at `revision`, as a view over `state`, which must not change meanwhile. */
+export function applyChanges(state: State, changes: readonly Change[], revision: number): State {
+  const draft = new Draft(state, revision);
+  for (const { kind, key, row } of changes) {
+    if (row === null) draft.remove(kind, key);
+    else draft.put(kind, row);
+  }
+  return draft.state;
+}
+
+/** The next state in the making: its readers see what was written, and no other reader does until it is applied. */
 export class Draft {
   /** The revision at which the changes will be in the state. */
   readonly revision: number;
   readonly #base: State;
-  readonly #tables: State;
-  readonly #copied = new Set<Kind>();
+  readonly #tables: { [K in Kind]: Overlay<K> };
+  readonly state: State;
+  // BOUNDED: by what one turn of the leader changes; keyed by kind and key.
   readonly #changes = new Map<string, Change>();
 
-  constructor(state: State) {
-    this.revision = state.revision + 1;
+  constructor(state: State, revision = state.revision + 1) {
+    this.revision = revision;
     this.#base = state;
-    this.#tables = { ...state, revision: this.revision };
-  }
-
-  get state(): State {
-    return this.#tables;
+    const tables = KINDS.map((kind) => [kind, new Overlay(kind, state[kind])]);
+    this.#tables = Object.fromEntries(tables) as { [K in Kind]: Overlay<K> };
+    this.state = { revision, cluster: state.cluster, ...this.#tables };
   }
 
   get changes(): Change[] {
@@ -71,23 +83,26 @@ export class Draft {
 
   put<K extends Kind>(kind: K, row: RowOf<K>): void {
     const key = keyOf(kind, row);
-    this.#tableOf(kind).set(key, row);
+    (this.#tables[kind] as Overlay<K>).set(key, row);
     this.#changes.set(`${kind}/${key}`, { kind, key, row } as Change);
   }
 
   remove(kind: Kind, key: string): void {
-    if (!this.#tableOf(kind).delete(key)) return;
+    if (this.#tables[kind].set(key, null) === undefined) return;
     if (this.#base[kind].has(key)) this.#changes.set(`${kind}/${key}`, { kind, key, row: null });
     else this.#changes.delete(`${kind}/${key}`);
   }
 
-  #tableOf<K extends Kind>(kind: K): Map<string, RowOf<K>> {
-    const tables = this.#tables as unknown as Record<Kind, unknown>;
-    if (!this.#copied.has(kind)) {
-      tables[kind] = new Map(tables[kind] as ReadonlyMap<string, unknown>);
-      this.#copied.add(kind);
+  /** A draft over this one, at its revision: `absorb` takes its changes, and dropping it undoes them. */
+  nested(): Draft {
+    return new Draft(this.state, this.revision);
+  }
+
+  absorb(nested: Draft): void {
+    for (const { kind, key, row } of nested.changes) {
+      if (row === null) this.remove(kind, key);
+      else this.put(kind, row);
     }
-    return tables[kind] as Map<string, RowOf<K>>;
   }
 }
 
@@ -121,11 +136,13 @@ export function stateToJson(state: State): StateJson {
 }
 
 /** A state as it came from outside, checked. Throws ZodError. */
-export function stateFromJson(json: unknown): State {
+export function stateFromJson(json: unknown): LiveState {
   const { revision, cluster, ...tables } = StateJson.parse(json);
   const changes = KINDS.flatMap((kind) =>
     tables[kind].map((row) => ({ kind, key: keyOf(kind, row as RowOf<typeof kind>), row }) as Change),
   );
-  const state = applyChanges(emptyState(), changes, revision);
-  return { ...state, cluster: cluster ?? derivedIdentity(state) };
+  const state = emptyState();
+  state.apply(changes, revision);
+  state.cluster = cluster ?? derivedIdentity(state);
+  return state;
 }

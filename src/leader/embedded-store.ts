@@ -4,8 +4,8 @@ import { mkdir, rename, statfs, truncate } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { open, type RootDatabase } from "lmdb";
 import { derivedIdentity } from "../cluster/identity.ts";
-import type { Change, ClusterIdentity, State } from "../cluster/schema.ts";
-import { applyChanges, emptyState, parseChanges } from "../cluster/state.ts";
+import type { Change, ClusterIdentity } from "../cluster/schema.ts";
+import { emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
 import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
 import { lockDirectory, type Unlock } from "./directory-lock.ts";
 import { bytesInUse, fileLength } from "./lmdb-file.ts";
@@ -57,7 +57,7 @@ class EmbeddedStore implements Store {
     return { lost: new AbortController().signal };
   }
 
-  async load(): Promise<State> {
+  async load(): Promise<LiveState> {
     return readState(this.#db);
   }
 
@@ -181,7 +181,7 @@ function readHead(db: RootDatabase<string, string>): Head {
   return text === undefined ? { revision: 0, rows: 0 } : (JSON.parse(text) as Head);
 }
 
-function readState(db: RootDatabase<string, string>): State {
+function readState(db: RootDatabase<string, string>): LiveState {
   const head = readHead(db);
   const lines: unknown[] = [];
   for (const { key, value } of db.getRange()) {
@@ -190,6 +190,8 @@ function readState(db: RootDatabase<string, string>): State {
     lines.push({ kind: key.slice(0, slash), key: key.slice(slash + 1), row: JSON.parse(value) });
   }
   if (lines.length !== head.rows) throw new Error(`it should have ${head.rows} rows and has ${lines.length}`);
-  const state = applyChanges(emptyState(), parseChanges(lines), head.revision);
-  return { ...state, cluster: head.cluster ?? derivedIdentity(state) };
+  const state = emptyState();
+  state.apply(parseChanges(lines), head.revision);
+  state.cluster = head.cluster ?? derivedIdentity(state);
+  return state;
 }

@@ -15,7 +15,7 @@ import {
   type StreamMessage,
 } from "../cluster/protocol.ts";
 import type { ClusterIdentity, Node, State } from "../cluster/schema.ts";
-import { Draft, emptyState, stateToJson } from "../cluster/state.ts";
+import { Draft, emptyState, type LiveState, stateToJson } from "../cluster/state.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { ConfigError, messageOf, PlatformError, UserError } from "../lib/errors.ts";
 import { cidr, contains } from "../lib/ip.ts";
@@ -103,7 +103,7 @@ export class Leader {
   readonly #sessions = new Map<string, NodeSession>();
   // BOUNDED: by MAX_FOREIGN; keyed by node name. Why the node was refused last.
   readonly #foreign = new Map<string, string>();
-  #state: State = emptyState();
+  #state: LiveState = emptyState();
   /** Why nothing can be asked of it; undefined while it leads. */
   #refusal: string | undefined = "this manager has not started to lead";
   #turn: Promise<unknown> = Promise.resolve();
@@ -141,10 +141,12 @@ export class Leader {
   async start(): Promise<void> {
     const { lost } = await this.#store.campaign();
     const loaded = await this.#store.load();
-    this.#state = { ...loaded, cluster: this.#identityOf(loaded) };
+    const known = loaded.cluster;
+    loaded.cluster = this.#identityOf(loaded);
+    this.#state = loaded;
     this.#checkPool();
     // An identity that the store has already is not written again: a full disk keeps no manager from leading.
-    if (!isDeepStrictEqual(this.#state.cluster, loaded.cluster)) await this.#store.identify(this.#state.cluster!);
+    if (!isDeepStrictEqual(this.#state.cluster, known)) await this.#store.identify(this.#state.cluster!);
     this.#liveness = new Liveness(this.#clock, this.#config.livenessMs);
     this.#refusal = undefined;
     const stepDown = () => this.#stepDown(`this manager leads no longer: ${messageOf(lost.reason)}`);
@@ -315,7 +317,9 @@ export class Leader {
     if (changes.length === 0) return;
     await this.#store.commit(changes, revision);
     const view = new ChangeView(this.#state, draft.state, changes);
-    this.#state = draft.state;
+    const next = this.#state.copy();
+    next.apply(changes, revision);
+    this.#state = next;
     for (const { nodeId, sink } of this.#sessions.values())
       sink.send({ type: "changes", revision, changes: view.of(nodeId) });
   }

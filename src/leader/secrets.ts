@@ -1,12 +1,15 @@
 // What not every node may know: the registry credentials of a service are for the nodes that have tasks of it.
 import type { Change, Service, State } from "../cluster/schema.ts";
+import { applyChanges } from "../cluster/state.ts";
 
 /** The state as a node may see it. */
 export function stateFor(nodeId: string, state: State): State {
   const holders = holdersOf(state);
   if (holders.size === 0) return state;
-  const services = new Map([...state.services].map(([id, row]) => [id, rowFor(nodeId, row, holders)]));
-  return { ...state, services };
+  const changes = [...holders.keys()].map((key): Change => {
+    return { kind: "services", key, row: rowFor(nodeId, state.services.get(key)!, holders) };
+  });
+  return applyChanges(state, changes, state.revision);
 }
 
 /** What leads a node from what it may see of one state to what it may see of the next. */

@@ -1,7 +1,8 @@
 // Where the leader keeps the state. The leader is the only writer; a store that several managers share fences its
 // commits by leadership, and tells a leader when it is one no longer.
 
-import type { Change, ClusterIdentity, State } from "../cluster/schema.ts";
+import type { Change, ClusterIdentity } from "../cluster/schema.ts";
+import type { LiveState } from "../cluster/state.ts";
 import { PlatformError } from "../lib/errors.ts";
 
 export interface Leadership {
@@ -12,8 +13,8 @@ export interface Leadership {
 export interface Store {
   /** Resolves when this process leads. No other process leads until `close()`, or until leadership is lost. */
   campaign(): Promise<Leadership>;
-  /** The state of the last commit. To be called by the leader. */
-  load(): Promise<State>;
+  /** The state of the last commit, the caller's own. To be called by the leader. */
+  load(): Promise<LiveState>;
   /**
    * Keeps `changes` as `revision`, all or none, durable when it resolves. Throws UserError 507 when there is no room
    * and 503 when this process does not lead; then nothing has changed.

@@ -6,7 +6,7 @@ import { knownOf, whyNotNext } from "../cluster/identity.ts";
 import { sameName } from "../cluster/lookup.ts";
 import { BEATS_PER_PERIOD, type LogQuery, type NodeIdentity, StreamLine } from "../cluster/protocol.ts";
 import type { State, TaskStatus } from "../cluster/schema.ts";
-import { applyChanges, parseChanges, stateFromJson } from "../cluster/state.ts";
+import { type LiveState, parseChanges, stateFromJson } from "../cluster/state.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -48,7 +48,7 @@ export class Session {
   readonly #listeners = new Set<(state: State) => void>();
   // BOUNDED: by the managers configured; keyed by manager. Why the last attempt with it ended.
   readonly #failures = new Map<string, string>();
-  #state: State | undefined;
+  #state: LiveState | undefined;
   #nodeId: string | undefined;
   /** The manager that the session is with, once it has sent a snapshot. */
   #manager: string | undefined;
@@ -262,7 +262,7 @@ export class Session {
   #begin(
     manager: string,
     { sessionId, nodeId, livenessMs }: Extract<StreamLine, { type: "session" }>,
-    state: State,
+    state: LiveState,
     end: (error: unknown) => void,
   ): void {
     const [known, offered] = [this.#state && knownOf(this.#state), knownOf(state)];
@@ -293,7 +293,8 @@ export class Session {
     if (this.#manager === undefined || revision !== state.revision + 1) {
       throw new Error(`the stream goes from revision ${state.revision} to ${revision}`);
     }
-    const next = applyChanges(state, parseChanges(changes), revision);
+    const next = state.copy();
+    next.apply(parseChanges(changes), revision);
     this.#setState(next);
     this.#writer.write({ nodeId: this.#nodeId!, state: next });
   }
@@ -319,7 +320,7 @@ export class Session {
     return this.#state?.cluster?.id;
   }
 
-  #setState(state: State): void {
+  #setState(state: LiveState): void {
     this.#state = state;
     for (const listener of this.#listeners) listener(state);
   }

@@ -4,8 +4,8 @@ import { createHash } from "node:crypto";
 import { mkdir, open, readFile, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import { z } from "zod";
-import { Id, type State } from "../cluster/schema.ts";
-import { stateFromJson, stateToJson } from "../cluster/state.ts";
+import { Id } from "../cluster/schema.ts";
+import { type LiveState, stateFromJson, stateToJson } from "../cluster/state.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 
@@ -15,7 +15,7 @@ const Content = z.object({ nodeId: Id, state: z.unknown() });
 export interface Snapshot {
   /** The node that it was taken on. */
   nodeId: string;
-  state: State;
+  state: LiveState;
 }
 
 /** undefined when there is none. A damaged one is set aside as PATH.damaged, and logged. */

@@ -4,14 +4,14 @@ import { deniedRows } from "../../src/agent/compile-denied.ts";
 import { ManagerAddresses } from "../../src/agent/manager-addresses.ts";
 import { NodeIdentity } from "../../src/cluster/protocol.ts";
 import type { Node, State } from "../../src/cluster/schema.ts";
-import { emptyState } from "../../src/cluster/state.ts";
+import { applyChanges, emptyState } from "../../src/cluster/state.ts";
 import { formatIpv4 } from "../../src/lib/ip.ts";
 import { networkRow, nodeRow } from "../api/fake-backend.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 
 function stateOf(nodes: Node[]): State {
-  const networks = new Map([["web", networkRow("web")]]);
-  return { ...emptyState(), networks, nodes: new Map(nodes.map((node) => [node.id, node])) };
+  const rows = nodes.map((row) => ({ kind: "nodes" as const, key: row.id, row }));
+  return applyChanges(emptyState(), [{ kind: "networks", key: "web", row: networkRow("web") }, ...rows], 1);
 }
 
 /** "tcp/PORT" and "udp/PORT" by address. */

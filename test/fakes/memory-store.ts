@@ -1,13 +1,13 @@
 // A store in memory: what a Leader left in it, the next Leader finds.
 
 import { derivedIdentity } from "../../src/cluster/identity.ts";
-import type { Change, ClusterIdentity, State } from "../../src/cluster/schema.ts";
-import { applyChanges, emptyState } from "../../src/cluster/state.ts";
+import type { Change, ClusterIdentity } from "../../src/cluster/schema.ts";
+import { emptyState, type LiveState } from "../../src/cluster/state.ts";
 import type { Leadership, Store } from "../../src/leader/store.ts";
 import { UserError } from "../../src/lib/errors.ts";
 
 export class MemoryStore implements Store {
-  #state: State = emptyState();
+  #state = emptyState();
   #leader = new AbortController();
   /** Refuses commits while set. */
   full = false;
@@ -15,13 +15,13 @@ export class MemoryStore implements Store {
   /** Makes a backup of what the store has now. */
   copy(): MemoryStore {
     const copy = new MemoryStore();
-    copy.#state = this.#state;
+    copy.#state = this.#state.copy();
     return copy;
   }
 
   /** Makes the store as it was before clusters had ids. */
   forgetIdentity(): void {
-    this.#state = { ...this.#state, cluster: null };
+    this.#state.cluster = null;
   }
 
   /** Takes leadership from whoever has it. */
@@ -31,18 +31,20 @@ export class MemoryStore implements Store {
     return { lost: this.#leader.signal };
   }
 
-  async load(): Promise<State> {
-    return { ...this.#state, cluster: this.#state.cluster ?? derivedIdentity(this.#state) };
+  async load(): Promise<LiveState> {
+    const state = this.#state.copy();
+    state.cluster ??= derivedIdentity(state);
+    return state;
   }
 
   async commit(changes: readonly Change[], revision: number): Promise<void> {
     if (this.full) throw new UserError(507, "the store is full");
-    this.#state = applyChanges(this.#state, JSON.parse(JSON.stringify(changes)) as Change[], revision);
+    this.#state.apply(JSON.parse(JSON.stringify(changes)) as Change[], revision);
   }
 
   async identify(cluster: ClusterIdentity): Promise<void> {
     if (this.full) throw new UserError(507, "the store is full");
-    this.#state = { ...this.#state, cluster };
+    this.#state.cluster = cluster;
   }
 
   async close(): Promise<void> {}

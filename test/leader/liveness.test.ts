@@ -1,6 +1,7 @@
 // Nodes lost and found: what becomes of their tasks.
 import test from "ava";
 import type { CommandInput } from "../../src/cluster/commands.ts";
+import { stateToJson } from "../../src/cluster/state.ts";
 import { Cluster, LIVENESS_MS } from "./cluster-fixture.ts";
 import { FakeNode, identityOf } from "./fake-node.ts";
 
@@ -101,10 +102,10 @@ test("after a start nobody is judged for one period", async (t) => {
 test("a new leader has all of it from the store, and gives away no address while it knows of no node's progress", async (t) => {
   const cluster = await withService(3, 3);
   await cluster.leader.execute({ type: "service.remove", name: "s" });
-  const before = cluster.leader.state;
+  const before = stateToJson(cluster.leader.state);
   await cluster.leader.stop();
   await cluster.lead();
-  t.deepEqual(cluster.leader.state, before);
+  t.deepEqual(stateToJson(cluster.leader.state), before);
   for (const node of cluster.nodes) await node.join(cluster.leader);
   const held = () => [...cluster.leader.state.allocations.values()].filter(({ releasedAt }) => releasedAt !== null);
   t.true(held().length > 0);

@@ -107,7 +107,8 @@ test("stores and snapshots from before clusters had ids are of one cluster, and 
   for (const node of world.nodes) {
     await node.stop();
     const { nodeId, state } = (await readSnapshot(node.snapshotPath, silentLog))!;
-    await writeSnapshot(node.snapshotPath, { nodeId, state: { ...state, cluster: null } });
+    state.cluster = null;
+    await writeSnapshot(node.snapshotPath, { nodeId, state });
   }
   const { store } = world;
   store.forgetIdentity();

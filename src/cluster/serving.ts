@@ -1,0 +1,11 @@
+// Whether a task serves: the one answer by which the scheduler, virtual IPs, names and published ports go.
+import type { State, Task } from "./schema.ts";
+
+/**
+ * The task runs, as its own node says, and that node is ready. What the task is wanted for (`desired`) is another question.
+ */
+export function serves({ nodes, statuses }: State, { id, nodeId }: Task): boolean {
+  if (nodeId === null || nodes.get(nodeId)?.state !== "ready") return false;
+  const status = statuses.get(id);
+  return status?.state === "running" && status.nodeId === nodeId;
+}
