@@ -1,5 +1,5 @@
 // The house rules that a program can check: who may import whom (a table), and what every source file has.
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import test from "ava";
 
@@ -60,6 +60,7 @@ interface Import {
 const STATEMENT = /^\s*(import|export)\s+(type\s+(?=[{*\w]))?(?:[^'"`;]*?\bfrom\s*)?["']([^"']+)["']/gm;
 const DYNAMIC = /\b(?:import|require)\(\s*["']([^"']+)["']\s*\)/g;
 const WORKER = /new URL\(\s*["'](\.[^"']+\.[jt]s)["']/g;
+const WORKER_FILE = /new URL\(\s*["']([^"']+)\.[jt]s["'],\s*import\.meta\.url/g;
 
 function importsOf(source: string): Import[] {
   const statements = [...source.matchAll(STATEMENT)].map(([, , type, specifier]) => ({
@@ -125,6 +126,13 @@ test("folders import only what the design's table allows", (t) => {
     sources.flatMap(({ path, source }) => violationsOf(path, source)),
     [],
   );
+});
+
+test("every module that a thread is started with is there", (t) => {
+  const missing = sources.flatMap(({ path, source }) =>
+    [...source.matchAll(WORKER_FILE)].filter(([, name]) => !existsSync(join(path, "..", `${name}.ts`))),
+  );
+  t.deepEqual(missing, []);
 });
 
 test("every source file begins with a line that says what it is", (t) => {

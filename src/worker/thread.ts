@@ -35,7 +35,7 @@ export class DataPathThread {
     onFailure: (error: Error) => void,
   ): Promise<DataPathThread> {
     const posted = new SharedArrayBuffer(4);
-    const worker = new Worker(new URL("datapath-worker.js", import.meta.url), {
+    const worker = new Worker(new URL("worker.js", import.meta.url), {
       workerData: { ...setup, posted } satisfies WorkerSetup,
       // Its loop allocates next to nothing; room for the young would only be filled before it is swept.
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MBYTES },
