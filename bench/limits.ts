@@ -30,5 +30,6 @@ export const LIMITS = {
   portsPublished: seconds(3, 1),
   linkIsThere: seconds(0.5, 0.2),
   transferStalls: seconds(3, 1),
+  besideFlood: seconds(30, 5),
   besideLoops: atMost(0.75, 0.3),
 } as const satisfies Record<string, Limit>;

@@ -5,6 +5,7 @@ import { DnsServers, dnsExperiments } from "./dns.ts";
 import { documentResults } from "./document.ts";
 import { type Experiment, type Row, runExperiment } from "./experiment.ts";
 import { experimentsOf } from "./experiments.ts";
+import { greedyExperiments } from "./greedy.ts";
 import { Ingress, ingressExperiments } from "./ingress.ts";
 import { KernelVxlan } from "./kernel-vxlan.ts";
 import { Loaded } from "./loaded.ts";
@@ -111,7 +112,7 @@ async function setUp(options: BenchOptions): Promise<Experiment[]> {
     await warmUp(second, probes);
     experiments.push(...scaleExperiments({ overlay, loaded: new Loaded(second, probes), probes, options }));
   }
-  experiments.push(...restartExperiments(overlay), ...changeExperiments(overlay));
+  experiments.push(...restartExperiments(overlay), ...changeExperiments(overlay), ...greedyExperiments(overlay));
   experiments.push(...priorityExperiments({ overlay, kernel, probes, options }));
   return experiments.filter(({ group }) => options.groups.includes(group));
 }

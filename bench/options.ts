@@ -14,6 +14,7 @@ export const GROUPS = [
   "restart",
   "changes",
   "priority",
+  "greedy",
 ] as const;
 export type Group = (typeof GROUPS)[number];
 

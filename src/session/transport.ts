@@ -1,4 +1,4 @@
-// How a session reaches a manager: an interface, and its HTTP implementation. session-server.ts is the other end.
+// How a session reaches a manager: an interface, and its HTTP implementation. leader/server.ts is the other end.
 import { type ClientRequest, request as httpRequest } from "node:http";
 import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";

@@ -7,7 +7,8 @@ import type { FlowView, PeerView } from "../../src/api/schema.ts";
 import { Background, dig, TRY_MS, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
 import { addressOf, namespaceOf, runningTasks, untilRunning } from "./listings.ts";
-import { program, systemTest, useLab } from "./system-test.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
 
 const MEGABYTES = 50e6;
 /** Index of the nice value in /proc/PID/stat, among the fields after the command's closing parenthesis. */

@@ -8,7 +8,8 @@ import { TCP_TIMEOUT_SECONDS, UDP_TIMEOUT_SECONDS } from "../../src/lib/flow-tim
 import { run, waitFor } from "./command.ts";
 import type { Kernel } from "./kernel.ts";
 import { DESIRED, OTHER_VIP, setUpMesh, VIP } from "./mesh-kernel.ts";
-import { program, systemTest } from "./system-test.ts";
+import { program } from "./program.ts";
+import { systemTest } from "./system-test.ts";
 
 /** Repeats what it receives behind `echo`, also to a client that has closed its side. */
 const SERVER = `require("net").createServer({ allowHalfOpen: true }, (s) => {

@@ -4,7 +4,8 @@ import type { StatsView, TaskView } from "../../src/api/schema.ts";
 import { Background, DEADLINE_MS, dig as digArgv, type Finished, waitFor } from "./command.ts";
 import { CLIENT_ADDRESS, LabHost, type LabNode } from "./lab.ts";
 import { addressOf, namespaceOf, networkOf, processOf, runningTasks, untilRunning, vipOf } from "./listings.ts";
-import { program, systemTest, useLab } from "./system-test.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
 
 const DOMAIN = "cluster.test";
 const MANY = 80;

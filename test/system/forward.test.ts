@@ -3,7 +3,8 @@ import test from "ava";
 import type { StatsView } from "../../src/api/schema.ts";
 import { Background, dig as digArgv, waitFor } from "./command.ts";
 import { CLIENT_ADDRESS, type LabHost, OUTSIDE_ADDRESS } from "./lab.ts";
-import { program, systemTest, useLab } from "./system-test.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
 
 const WORLD = "203.0.113.1";
 const CORP = "203.0.113.2";

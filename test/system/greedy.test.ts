@@ -5,7 +5,8 @@ import { laneOf } from "../fakes/lanes.ts";
 import { Background, run, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
 import { addressOf, namespaceOf, networkOf, runningTasks, vipOf } from "./listings.ts";
-import { program, systemTest, useLab } from "./system-test.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
 
 const REQUESTS = 60;
 /** So many that a loss of one in a thousand is seen. */

@@ -5,7 +5,8 @@ import { ipPacket, SYN } from "../fakes/ip-packets.ts";
 import { Background, curlBriefly, dig, IN_VAIN_MS, ping, pingInVain, TRY_MS, waitFor } from "./command.ts";
 import { CLIENT_ADDRESS, type LabNode, OUTSIDE_ADDRESS } from "./lab.ts";
 import { addressOf, namespaceOf, networkOf, runningTasks, vipOf } from "./listings.ts";
-import { program, systemTest, useLab } from "./system-test.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
 
 const SERVICES = { red: "red", blue: "blue", closed: "vault" };
 

@@ -4,7 +4,8 @@ import { ipv4, macOf } from "../../src/lib/ip.ts";
 import { Background, curl, DEADLINE_MS, dig, ping, pingInVain, waitFor } from "./command.ts";
 import type { LabHost } from "./lab.ts";
 import { addressOf, networkOf, runningTasks, vipOf } from "./listings.ts";
-import { program, systemTest, useLab } from "./system-test.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
 
 /** Not the one that its address would make. */
 const OWN_MAC = "02:1b:21:0a:0b:0c";

@@ -2,7 +2,8 @@
 import { curl, TRY_MS, waitFor } from "./command.ts";
 import { CLIENT_ADDRESS, type LabNode } from "./lab.ts";
 import { networkOf, nodeView } from "./listings.ts";
-import { program, systemTest, useLab } from "./system-test.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
 
 const lab = useLab({ prefix: "msh", nodes: 3 }, async ({ nodes: [node1] }) => {
   await node1!.ctl("network", "create", "web");

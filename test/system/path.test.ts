@@ -2,7 +2,8 @@
 import type { PeerView } from "../../src/api/schema.ts";
 import { Background, DEADLINE_MS, ping, waitFor } from "./command.ts";
 import { addressOf, runningTasks, vipOf } from "./listings.ts";
-import { program, systemTest, useLab } from "./system-test.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
 
 const lab = useLab({ prefix: "pth", nodes: 2 }, async ({ nodes: [node1, node2] }) => {
   await node1!.ctl("network", "create", "web");

@@ -9,7 +9,8 @@ import { BASE_IMAGE, EngineDoor, whyNoEngine } from "./engine.ts";
 import { engineTest, useEngine } from "./engine-test.ts";
 import type { Lab, LabNode } from "./lab.ts";
 import { addressOf, untilRunning } from "./listings.ts";
-import { program, useLab } from "./system-test.ts";
+import { program } from "./program.ts";
+import { useLab } from "./system-test.ts";
 import { undoAfterAll } from "./undo.ts";
 
 const PREFIX = "rst";

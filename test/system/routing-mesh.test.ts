@@ -4,7 +4,8 @@ import type { RatedStats } from "../../src/cli/stats.ts";
 import { Background, curl, curlBriefly, waitFor } from "./command.ts";
 import { CLIENT_ADDRESS, type LabHost } from "./lab.ts";
 import { runningTasks, untilRunning } from "./listings.ts";
-import { program, systemTest, useLab } from "./system-test.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
 
 const lab = useLab({ prefix: "rme", nodes: 3 });
 

@@ -11,7 +11,8 @@ import {
   untilRunning,
   vipOf,
 } from "./listings.ts";
-import { program, systemTest, useLab } from "./system-test.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
 
 const lab = useLab({ prefix: "svc", nodes: 3 }, async ({ nodes: [node1] }) => {
   await node1!.ctl("network", "create", "web");

@@ -1,5 +1,4 @@
 // Declares a system test file: serial tests as root, on one lab that lasts for the file.
-import { fileURLToPath } from "node:url";
 import test, { type ExecutionContext } from "ava";
 import { createLab, type Lab, type LabOptions } from "./lab.ts";
 import { undoAfterAll } from "./undo.ts";
@@ -28,25 +27,4 @@ export function useLab(options: LabOptions, prepare?: (lab: Lab) => Promise<void
     if (lab === undefined) throw new Error("the lab is used before it is built");
     return lab;
   };
-}
-
-/** argv of one of the programs in programs/. */
-export function program(
-  name:
-    | "echo-server"
-    | "half-closed"
-    | "ask"
-    | "talk"
-    | "watch-name"
-    | "ask-at-once"
-    | "crash-and-return"
-    | "ask-train"
-    | "ask-many"
-    | "resolver"
-    | "attach-queue"
-    | "flood",
-  ...argv: (string | number)[]
-): string[] {
-  const path = fileURLToPath(new URL(`./programs/${name}.js`, import.meta.url));
-  return [process.execPath, path, ...argv.map(String)];
 }

@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import { Background, run, waitFor } from "./command.ts";
 import { addressOf, networkOf, runningTasks } from "./listings.ts";
-import { program, systemTest, useLab } from "./system-test.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
 
 const lab = useLab({ prefix: "vxl", nodes: 2 }, async ({ nodes: [node1] }) => {
   await node1!.ctl("network", "create", "web");
