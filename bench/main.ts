@@ -54,7 +54,7 @@ async function main(options: BenchOptions): Promise<number> {
       process.stdout.write(formatRows(measured));
       rows.push(...measured);
     } catch (error) {
-      failures.push({ experiment: experiment.title, reason: messageOf(error) });
+      failures.push({ group: experiment.group, experiment: experiment.title, reason: messageOf(error) });
       console.error(`could not be measured: ${messageOf(error)}`);
     }
   }

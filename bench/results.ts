@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
 import type { Row } from "./experiment.ts";
+import type { Group } from "./options.ts";
 
 const RESULTS = "bench/results.json";
 
@@ -17,6 +18,7 @@ export interface Machine {
 
 /** An experiment that gave no figures, and why. */
 export interface Failure {
+  group: Group;
   experiment: string;
   reason: string;
 }
@@ -30,6 +32,15 @@ export interface Results {
   datapath: Readonly<Record<string, number>>;
   rows: readonly Row[];
   failures: readonly Failure[];
+}
+
+/** The head line of a run: when and where it was made. */
+export function describeRun({ at, rounds, secondsEach, machine }: Omit<Results, "rows" | "failures">): string {
+  const { cpu, cores, memoryGigabytes, kernel, node, systemCallNanoseconds } = machine;
+  return (
+    `Measured ${at.slice(0, 10)} on ${cores} cores of ${cpu}, ${memoryGigabytes} GB, Linux ${kernel}, Node.js ${node}; ` +
+    `${rounds} rounds of ${secondsEach} s; a system call takes ${systemCallNanoseconds} ns from JavaScript.`
+  );
 }
 
 export function describeMachine(): Machine {

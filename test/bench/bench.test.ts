@@ -5,7 +5,7 @@ import { withFigures } from "../../bench/document.ts";
 import type { Row } from "../../bench/experiment.ts";
 import { GROUPS, parseOptions } from "../../bench/options.ts";
 import { formatMarkdown, formatRows } from "../../bench/report.ts";
-import type { Results } from "../../bench/results.ts";
+import type { Failure, Results } from "../../bench/results.ts";
 
 test("without arguments everything is measured, five rounds", (t) => {
   const { groups, rounds, peers, quick, profile } = parseOptions([]);
@@ -109,21 +109,36 @@ const RESULTS: Results = {
 const BEGIN = "<!-- figures: npm run bench -- --document -->";
 const END = "<!-- end of figures -->";
 
-test("the document's figures are replaced, and nothing else", (t) => {
-  const written = withFigures(`before\n${BEGIN}\nold\n${END}\nafter\n`, RESULTS);
-  t.true(written.startsWith(`before\n${BEGIN}\nMeasured 2026-01-02 on 2 cores of a CPU`));
-  t.true(written.endsWith(`\n${END}\nafter\n`));
+const pageOf = (...sections: string[]): string => `before\n${BEGIN}\n${sections.join("\n\n")}\n\n${END}\nafter\n`;
+
+test("the figures of a group are replaced, and the head line says when and where they were measured", (t) => {
+  const written = withFigures(pageOf("### tcp\nold"), RESULTS);
+  t.true(written.startsWith(`before\n${BEGIN}\n### tcp\nMeasured 2026-01-02 on 2 cores of a CPU`), written);
+  t.true(written.endsWith(`| met |\n\n${END}\nafter\n`), written);
   t.true(written.includes("5 rounds of 4 s; a system call takes 900 ns from JavaScript."));
   t.false(written.includes("old"));
   t.is(withFigures(written, RESULTS), written);
 });
 
-test("the document says what could not be measured", (t) => {
-  const failures = [{ experiment: "10000 services", reason: "only 3000 were created" }];
-  const written = withFigures(`${BEGIN}\n${END}`, { ...RESULTS, failures });
-  t.regex(written, /Not measured: 10000 services: only 3000 were created\n/);
+test("groups that were not measured keep their figures, and all stand in the order of the groups", (t) => {
+  const written = withFigures(pageOf("### changes\nolder", "### udp\nkept\n\n| a |"), RESULTS);
+  t.deepEqual(written.match(/^### .*$/gm), ["### tcp", "### udp", "### changes"]);
+  t.true(written.includes("### udp\nkept\n\n| a |\n\n### changes\nolder\n\n<!--"), written);
 });
 
-test("a document without its markers is left alone", (t) => {
-  t.throws(() => withFigures("text", RESULTS), { message: /lost its markers/ });
+test("the document says what could not be measured", (t) => {
+  const failures: Failure[] = [{ group: "scale", experiment: "10000 services", reason: "only 3000 were created" }];
+  const written = withFigures(pageOf("### scale\nold"), { ...RESULTS, rows: [], failures });
+  t.regex(written, /### scale\nMeasured .*\n\nNot measured: 10000 services: only 3000 were created\n\n<!--/);
 });
+
+const PAGES_REFUSED: [title: string, page: string, message: RegExp][] = [
+  ["without its markers", "text", /lost its markers/],
+  ["with a heading of no group", pageOf("### icmp\nold"), /'### icmp' is no group/],
+  ["with figures before the first heading", pageOf("| old |", "### tcp"), /do not begin with/],
+];
+for (const [title, page, message] of PAGES_REFUSED) {
+  test(`a document ${title} is left alone`, (t) => {
+    t.throws(() => withFigures(page, RESULTS), { message });
+  });
+}
