@@ -2,7 +2,7 @@
 // that reached a manager's sessions could change the cluster, and one that reached a VXLAN port would come from its
 // node's own VTEP, and be believed.
 import type { State } from "../cluster/schema.ts";
-import type { DeniedRow, Port } from "../datapath/tables.ts";
+import type { DeniedRow, Port } from "../datapath/rows.ts";
 import { ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
 

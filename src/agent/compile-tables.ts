@@ -17,7 +17,7 @@ import {
   rowsOf,
   type TableRow,
   type TableRows,
-} from "../datapath/tables.ts";
+} from "../datapath/rows.ts";
 import { cidr, type Ipv4, ipv4, maskOf } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import { deniedRows, type SessionAddress } from "./compile-denied.ts";

@@ -1,6 +1,6 @@
 // The rows in force that are still true when newer tables cannot be put in force: nothing is sent to an address that has
 // been released since, because another container may have it by now.
-import { endpointKey, type TableRow, type TableRows, type VipRow } from "../datapath/tables.ts";
+import { endpointKey, type TableRow, type TableRows, type VipRow } from "../datapath/rows.ts";
 
 /** A pure function. Rows that say which endpoint has an address are compared as `diffTables` compares them. */
 export function stillTrue(inForce: TableRows, newest: TableRows): TableRows {

@@ -3,7 +3,7 @@
 
 import { containerNaming, hostnameOf, type NodeNaming } from "../attach/container-naming.ts";
 import { type HeldPort, INGRESS_NETWORK, type State, type Task } from "../cluster/schema.ts";
-import type { TableRows } from "../datapath/tables.ts";
+import type { TableRows } from "../datapath/rows.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import { cidr } from "../lib/ip.ts";

@@ -4,11 +4,12 @@ import { Protocol } from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
 import { Flag } from "../packet/tcp.ts";
 import { AffinityTable } from "./affinity.ts";
+import { DEVICE, type VipRow } from "./rows.ts";
 import { createSchedulers } from "./schedulers/all.ts";
 import { clientHash, connectionHash } from "./schedulers/hash.ts";
 import { rendezvous } from "./schedulers/rendezvous.ts";
 import { Candidates, type Load } from "./schedulers/scheduler.ts";
-import type { Tables, VipRow } from "./tables.ts";
+import type { Tables } from "./tables.ts";
 
 /** Whether the peer at a VTEP answers probes, as this node's own probes say. */
 export type Reachable = (vtep: Ipv4) => boolean;
@@ -77,7 +78,7 @@ export class Balancer {
       if (balancing.weights[i] === 0) continue;
       const endpoint = this.#tables.endpoints.get(tasks[i]!);
       if (endpoint === undefined) continue;
-      const isLocal = endpoint.vtep === 0;
+      const isLocal = endpoint.vtep === DEVICE;
       if (localOnly && !isLocal) continue;
       if (reachableOnly && !isLocal && !this.#reachable(endpoint.vtep)) continue;
       candidates.add(i);

@@ -7,10 +7,8 @@ import { Protocol } from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
 import { DNS_PORT } from "./answer-cache.ts";
 import type { Balancer } from "./balancer.ts";
-import type { EndpointRow, NetworkRow, Tables, VipRow } from "./tables.ts";
-
-/** Where packets come from and go to when it is not a peer's VTEP: the device. */
-export const DEVICE = 0;
+import { DEVICE, type EndpointRow, type NetworkRow, type VipRow } from "./rows.ts";
+import type { Tables } from "./tables.ts";
 
 /** Decides, and keeps the last decision in its fields. Hot for new flows: must not allocate. */
 export class Decision {

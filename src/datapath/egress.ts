@@ -11,7 +11,8 @@ import { DeviceQueue, Gso, UnderlayQueue } from "./batch.ts";
 import { Coalescer } from "./coalesce.ts";
 import { Encapsulator } from "./encapsulate.ts";
 import type { Device, Underlay } from "./ports.ts";
-import type { PeerRow, Tables } from "./tables.ts";
+import type { PeerRow } from "./rows.ts";
+import type { Tables } from "./tables.ts";
 
 const QUEUE_MESSAGES = 256;
 const QUEUE_SLICES = 4096;

@@ -10,9 +10,10 @@ import * as udp from "../packet/udp.ts";
 import { VXLAN_BYTES, writeVxlan } from "../packet/vxlan.ts";
 import { Gso, type UnderlayQueue } from "./batch.ts";
 import { SOURCE_PORTS } from "./ports.ts";
+import type { PeerRow } from "./rows.ts";
 import { Segmenter } from "./segmenter.ts";
 import { MAX_SUPER_PACKET_BYTES } from "./super-packet.ts";
-import type { PeerRow, Tables } from "./tables.ts";
+import type { Tables } from "./tables.ts";
 
 /** Before the inner IP packet: VXLAN and Ethernet. */
 export const ENCAPSULATION_BYTES = VXLAN_BYTES + ETHERNET_BYTES;

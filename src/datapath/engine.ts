@@ -14,7 +14,8 @@ import { Forwarder, type PacketCounts, type Said } from "./forwarder.ts";
 import { type HealthReport, ToldHealth } from "./peer-health.ts";
 import { type Device, MAX_LANES, type Underlay } from "./ports.ts";
 import { Probes, type ProbeView } from "./probes.ts";
-import { type TableDiff, Tables } from "./tables.ts";
+import type { TableDiff } from "./rows.ts";
+import { Tables } from "./tables.ts";
 
 const DEVICE_PACKETS = 32;
 const UNDERLAY_MESSAGES = 16;

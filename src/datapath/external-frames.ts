@@ -9,8 +9,9 @@ import { VXLAN_BYTES } from "../packet/vxlan.ts";
 import { Gso } from "./batch.ts";
 import { ENCAPSULATION_BYTES } from "./encapsulate.ts";
 import type { PeerHealth } from "./peer-health.ts";
+import type { PeerRow } from "./rows.ts";
 import { isSuperPacket } from "./super-packet.ts";
-import type { PeerRow, Tables } from "./tables.ts";
+import type { Tables } from "./tables.ts";
 
 export class ExternalFrames {
   /** The kind of super-packet that take() took last; `gsoBytes` is the payload of each segment. */

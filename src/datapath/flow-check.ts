@@ -1,8 +1,8 @@
 // Whether a flow that was decided under earlier tables is one that today's would allow.
 import type { Ipv4 } from "../lib/ip.ts";
-import { DEVICE } from "./decision.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
+import { DEVICE } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 
 export class FlowCheck {

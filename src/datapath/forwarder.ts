@@ -13,7 +13,7 @@ import { hasVni, MANAGEMENT_VNI, VXLAN_BYTES, vni } from "../packet/vxlan.ts";
 import { DNS_PORT, KnownAnswers } from "./answer-cache.ts";
 import { Balancer } from "./balancer.ts";
 import { type DeviceBatch, Gso, type UnderlayBatch } from "./batch.ts";
-import { DEVICE, Decision } from "./decision.ts";
+import { Decision } from "./decision.ts";
 import { combineEcn } from "./ecn.ts";
 import { Egress, type Traffic } from "./egress.ts";
 import { ENCAPSULATION_BYTES } from "./encapsulate.ts";
@@ -30,9 +30,11 @@ import type { PeerHealth } from "./peer-health.ts";
 import type { Device, Underlay } from "./ports.ts";
 import { Refusals } from "./refusals.ts";
 import { Resets } from "./resets.ts";
+import type { PeerRow } from "./rows.ts";
+import { DEVICE } from "./rows.ts";
 import type { Load } from "./schedulers/scheduler.ts";
 import { isSuperPacket } from "./super-packet.ts";
-import type { PeerRow, Tables } from "./tables.ts";
+import type { Tables } from "./tables.ts";
 
 /** Counts of packets that the agent sent of its own, and of those that the rate limit held back. */
 export interface Said {

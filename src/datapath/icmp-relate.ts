@@ -10,8 +10,9 @@ import * as ip from "../packet/ipv4.ts";
 import { addressDelta, type Packet, portDelta, swapPorts } from "../packet/packet.ts";
 import * as tcp from "../packet/tcp.ts";
 import * as udp from "../packet/udp.ts";
-import { DEVICE, type Decision } from "./decision.ts";
+import type { Decision } from "./decision.ts";
 import type { FlowTable } from "./flow-table.ts";
+import { DEVICE } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 
 /** RFC 792: of the quoted packet's payload at least so much is there. */

@@ -4,9 +4,9 @@ import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
-import { DEVICE } from "./decision.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
+import { DEVICE } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 
 const NO_LIMIT = 65535;

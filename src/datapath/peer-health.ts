@@ -1,7 +1,8 @@
 // What a worker knows of the peers' health. The first worker asks them itself (probes.ts); the others are told.
 import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
-import type { PeerRow, Tables } from "./tables.ts";
+import type { PeerRow } from "./rows.ts";
+import type { Tables } from "./tables.ts";
 
 export interface PeerHealth {
   /** Whether new flows may go to the peer. */

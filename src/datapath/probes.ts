@@ -15,7 +15,8 @@ import { OwnPackets } from "./own-packets.ts";
 import { PathMtu } from "./path-mtu.ts";
 import type { HealthReport, PeerHealth } from "./peer-health.ts";
 import { FRAME_BYTES, isProbe, PACKET_BYTES, writeProbe } from "./probe-frame.ts";
-import type { PeerRow, Tables } from "./tables.ts";
+import type { PeerRow } from "./rows.ts";
+import type { Tables } from "./tables.ts";
 
 const INTERVAL_MS = 300;
 const MULTIPLIER = 3;

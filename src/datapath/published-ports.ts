@@ -1,7 +1,7 @@
 // Published ports as containers meet them: on their gateway, on this node's addresses and on other nodes'. From outside,
 // nftables brings clients to the same VIPs (src/mesh).
 import type { Ipv4 } from "../lib/ip.ts";
-import type { HeldPortRow, NodeRow, VipRow } from "./tables.ts";
+import type { HeldPortRow, NodeRow, VipRow } from "./rows.ts";
 
 interface Entrance {
   /** 0: every address. */

@@ -7,11 +7,11 @@ import type { PacketMemory } from "../packet/memory.ts";
 import { Packet, swapPorts } from "../packet/packet.ts";
 import * as tcp from "../packet/tcp.ts";
 import { Gso } from "./batch.ts";
-import { DEVICE } from "./decision.ts";
 import type { Egress } from "./egress.ts";
 import { FlowState } from "./flow-entries.ts";
 import type { FlowTable } from "./flow-table.ts";
 import { OwnPackets } from "./own-packets.ts";
+import { DEVICE } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 
 const RESET_BYTES = ip.IPV4_BYTES + tcp.TCP_BYTES;

@@ -2,13 +2,12 @@
 // they know.
 
 import { fits, type KnownAnswer } from "../datapath/answer-cache.ts";
-import { DEVICE } from "../datapath/decision.ts";
 import type { EngineReport } from "../datapath/engine.ts";
 import { type FlowRow, listFlows } from "../datapath/flow-list.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
 import { countLiveFlows } from "../datapath/live-flows.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
-import { endpointKey, type TableRows } from "../datapath/tables.ts";
+import { DEVICE, endpointKey, type TableRows } from "../datapath/rows.ts";
 import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Ipv4 } from "../lib/ip.ts";

@@ -3,7 +3,7 @@
 import type { KnownAnswer } from "../datapath/answer-cache.ts";
 import type { EngineReport } from "../datapath/engine.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
-import type { TableDiff } from "../datapath/tables.ts";
+import type { TableDiff } from "../datapath/rows.ts";
 import type { Cidr } from "../lib/ip.ts";
 
 /** How a worker is to be started. */

@@ -1,6 +1,6 @@
 // What all data-path workers have in force: rows count once every worker has said so, and after a failure everything is
 // sent again, because the agent cannot know what a worker has then.
-import { diffTables, type TableDiff, type TableRows, wholeOf } from "../datapath/tables.ts";
+import { diffTables, type TableDiff, type TableRows, wholeOf } from "../datapath/rows.ts";
 
 interface TableWorker {
   ask(command: { type: "apply"; diff: TableDiff }): Promise<unknown>;

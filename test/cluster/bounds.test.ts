@@ -5,7 +5,7 @@ import { compileTables } from "../../src/agent/compile-tables.ts";
 import * as api from "../../src/api/schema.ts";
 import { Command } from "../../src/cluster/commands.ts";
 import { LogQuery, LogRefusal, Report, SessionRequest } from "../../src/cluster/protocol.ts";
-import type { NodeRow } from "../../src/datapath/tables.ts";
+import type { NodeRow } from "../../src/datapath/rows.ts";
 import { words } from "../../src/lib/bounds.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { Cluster } from "../leader/cluster-fixture.ts";

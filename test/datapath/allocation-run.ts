@@ -2,7 +2,7 @@
 // many bytes of heap they took, as JSON. Nothing is collected in between, so that garbage counts too.
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
-import { diffTables, rowsOf } from "../../src/datapath/tables.ts";
+import { diffTables, rowsOf } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { ACK, type Fields, ipPacket } from "../fakes/ip-packets.ts";

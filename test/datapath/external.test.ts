@@ -2,7 +2,7 @@
 // knows, and send what a kernel's vxlan device sends.
 import test from "ava";
 import { Gso } from "../../src/datapath/batch.ts";
-import type { TableRow } from "../../src/datapath/tables.ts";
+import type { TableRow } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { arpRequest, destinationMacOf, type FrameFields, frame } from "../fakes/frames.ts";
 import type { Datagram } from "../fakes/in-process.ts";

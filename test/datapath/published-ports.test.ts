@@ -1,6 +1,6 @@
 // Published ports as containers meet them, and clients whose addresses tasks are not to see.
 import test from "ava";
-import type { TableRow } from "../../src/datapath/tables.ts";
+import type { TableRow } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import type { Fields } from "../fakes/ip-packets.ts";
 import { type FakeNodes, rowsFor } from "../fakes/nodes.ts";

@@ -1,7 +1,7 @@
 // What containers, nodes and forgers of either reach: the node's own services, managers, and what the ingress network
 // may bring.
 import test from "ava";
-import { rowKey, type TableRow } from "../../src/datapath/tables.ts";
+import { rowKey, type TableRow } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { frame } from "../fakes/frames.ts";
 import { ACK, type Described, type Fields, icmpError, ipPacket, RST, SYN } from "../fakes/ip-packets.ts";

@@ -1,6 +1,6 @@
 // Which task a new flow goes to: every scheduler, affinity, locality and weights, through whole data paths.
 import test from "ava";
-import type { Balancing } from "../../src/datapath/tables.ts";
+import type { Balancing } from "../../src/datapath/rows.ts";
 import { ACK, FIN, RST, SYN } from "../fakes/ip-packets.ts";
 import { type Cluster, type FakeNodes, fakeNodes, rowsFor } from "../fakes/nodes.ts";
 import { A, B, CLUSTER, send, WEB } from "../fakes/two-nodes.ts";

@@ -10,8 +10,8 @@ import {
   rowsOf,
   type TableRow,
   type TableRows,
-  Tables,
-} from "../../src/datapath/tables.ts";
+} from "../../src/datapath/rows.ts";
+import { Tables } from "../../src/datapath/tables.ts";
 import { ipv4, maskOf } from "../../src/lib/ip.ts";
 import { rowsFor } from "../fakes/nodes.ts";
 import { A, CLUSTER } from "../fakes/two-nodes.ts";

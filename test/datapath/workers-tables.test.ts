@@ -2,7 +2,7 @@
 import test from "ava";
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
-import { diffTables, rowsOf, type TableRow } from "../../src/datapath/tables.ts";
+import { diffTables, rowsOf, type TableRow } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { InProcessDevice, InProcessNetwork } from "../fakes/in-process.ts";

@@ -9,7 +9,7 @@ import {
   rowsOf,
   type TableRow,
   type TableRows,
-} from "../../src/datapath/tables.ts";
+} from "../../src/datapath/rows.ts";
 import { cidr, ipv4, maskOf } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { unaccounted } from "./balance.ts";

@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { Gso } from "../../src/datapath/batch.ts";
 import { Side } from "../../src/datapath/engine.ts";
-import type { TableRow } from "../../src/datapath/tables.ts";
+import type { TableRow } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { unaccounted } from "../fakes/balance.ts";
 import { arpRequest, frame } from "../fakes/frames.ts";

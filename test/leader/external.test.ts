@@ -2,7 +2,7 @@
 import test from "ava";
 import { compileTables } from "../../src/agent/compile-tables.ts";
 import type { CommandInput } from "../../src/cluster/commands.ts";
-import type { EndpointRow, PeerRow, VipRow } from "../../src/datapath/tables.ts";
+import type { EndpointRow, PeerRow, VipRow } from "../../src/datapath/rows.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { Cluster } from "./cluster-fixture.ts";

@@ -12,7 +12,7 @@ import fc from "fast-check";
 import { DeviceBatch, DeviceQueue, Gso, UnderlayQueue } from "../../src/datapath/batch.ts";
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
-import { diffTables, rowsOf } from "../../src/datapath/tables.ts";
+import { diffTables, rowsOf } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { createLog } from "../../src/lib/log.ts";
 import { deviceOverruns } from "../../src/links/overruns.ts";

@@ -1,6 +1,7 @@
 // Rows for the data path's workers when one worker refuses them: rows count as in force only in all workers.
 import test from "ava";
-import { rowsOf, type TableDiff, type TableRow, Tables } from "../../src/datapath/tables.ts";
+import { rowsOf, type TableDiff, type TableRow } from "../../src/datapath/rows.ts";
+import { Tables } from "../../src/datapath/tables.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { TablesInForce } from "../../src/worker/tables-in-force.ts";
 

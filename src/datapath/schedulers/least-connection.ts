@@ -1,5 +1,5 @@
 // Least connections: the task with the fewest flows for its weight; among equals, the one whose turn it is.
-import type { VipRow } from "../tables.ts";
+import type { VipRow } from "../rows.ts";
 import { RoundRobin } from "./round-robin.ts";
 import type { Candidates, Load, Scheduler } from "./scheduler.ts";
 

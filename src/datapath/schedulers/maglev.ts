@@ -2,7 +2,7 @@
 // permutations, in turns by weight. Every node and worker makes the same table, so that a connection goes to the same
 // task wherever its packets come in; one look whatever the number of tasks.
 import type { Packet } from "../../packet/packet.ts";
-import type { VipRow } from "../tables.ts";
+import type { VipRow } from "../rows.ts";
 import { connectionHash, mix } from "./hash.ts";
 import type { Candidates, Scheduler } from "./scheduler.ts";
 

@@ -1,6 +1,6 @@
 // Rendezvous hashing (Thaler and Ravishankar, 1998), weighted: the task whose hash with the key is best. A task that comes
 // or goes moves only the keys that it gains or loses.
-import type { VipRow } from "../tables.ts";
+import type { VipRow } from "../rows.ts";
 import { mix } from "./hash.ts";
 import type { Candidates } from "./scheduler.ts";
 

@@ -1,5 +1,5 @@
 // Round robin: the tasks in turn.
-import type { VipRow } from "../tables.ts";
+import type { VipRow } from "../rows.ts";
 import type { Candidates, Scheduler } from "./scheduler.ts";
 
 interface Turn {

@@ -2,7 +2,7 @@
 // allocate, but for what it keeps of a VIP. That hangs on the row, and goes when the row is replaced.
 import type { Ipv4 } from "../../lib/ip.ts";
 import type { Packet } from "../../packet/packet.ts";
-import type { VipRow } from "../tables.ts";
+import type { VipRow } from "../rows.ts";
 
 /** The tasks in question, by their place in the row's list. */
 export class Candidates {

@@ -1,6 +1,6 @@
 // Source hash: a client's connections go to one task, on whatever node they come in, while that task is there.
 import type { Packet } from "../../packet/packet.ts";
-import type { VipRow } from "../tables.ts";
+import type { VipRow } from "../rows.ts";
 import { clientHash } from "./hash.ts";
 import { rendezvous } from "./rendezvous.ts";
 import type { Candidates, Scheduler } from "./scheduler.ts";

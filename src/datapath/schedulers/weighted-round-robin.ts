@@ -1,6 +1,6 @@
 // Smooth weighted round robin, as nginx has it: in every round of the weights' sum each task gets its weight, spread
 // out rather than in a row.
-import type { VipRow } from "../tables.ts";
+import type { VipRow } from "../rows.ts";
 import type { Candidates, Scheduler } from "./scheduler.ts";
 
 export class WeightedRoundRobin implements Scheduler {
