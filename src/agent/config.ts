@@ -5,6 +5,7 @@ import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { Address, Name } from "../cluster/schema.ts";
 import { DEFAULT_NEW_FLOWS_PER_SECOND } from "../datapath/engine.ts";
+import { DURATION_EXAMPLES, parseDuration } from "../lib/duration.ts";
 import { ConfigError, messageOf } from "../lib/errors.ts";
 import { cidr, contains, overlaps, parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
@@ -18,7 +19,6 @@ const MAX_SOCKET_PATH_BYTES = 107;
 const MAX_POOL_BITS = 19;
 /** What is no unicast address of a network: this host, loopback, multicast and above (RFC 6890). */
 const UNUSABLE_POOLS = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"].map(cidr);
-const UNIT_MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
 const Port = z.int("not a port number").min(1, "a port is 1 to 65535").max(65535, "a port is 1 to 65535");
 const AbsolutePath = z.string().startsWith("/", "an absolute path is needed");
@@ -28,10 +28,11 @@ const SocketPath = AbsolutePath.refine(
 );
 
 /** "15s" as milliseconds. */
-const Duration = z
-  .string("a duration is a number and a unit: 500ms, 15s, 2m or 1h")
-  .regex(/^\d{1,9}(ms|s|m|h)$/, "a duration is a number and a unit: 500ms, 15s, 2m or 1h")
-  .transform((text) => Number.parseInt(text, 10) * UNIT_MS[text.replace(/^\d+/, "")]!);
+const Duration = z.string(`a duration is a number and a unit: ${DURATION_EXAMPLES}`).transform((text, context) => {
+  const ms = parseDuration(text);
+  if (ms === undefined) context.addIssue(`a duration is a number and a unit: ${DURATION_EXAMPLES}`);
+  return ms ?? z.NEVER;
+});
 
 /** "192.0.2.11:2377" where sessions are answered. */
 const SessionAddress = z.string().transform((text, context) => {

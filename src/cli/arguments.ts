@@ -2,10 +2,9 @@
 // InvalidArgumentError, which ends in a usage message.
 import { InvalidArgumentError } from "commander";
 import type { ServiceNetwork } from "../api/schema.ts";
+import { DURATION_EXAMPLES, parseDuration } from "../lib/duration.ts";
 import { messageOf } from "../lib/errors.ts";
 import { type PortWords, parsePublishedPorts } from "../lib/published-ports.ts";
-
-const UNIT_MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
 /** An option that may be given several times: adds to what was there. */
 export function collect<T>(read: (text: string) => T[]): (text: string, before: T[] | undefined) => T[] {
@@ -64,13 +63,9 @@ export function count(text: string): number {
 
 /** "30s" or "1m30s" as milliseconds; seconds without a unit. */
 export function duration(text: string): number {
-  if (/^\d{1,9}$/.test(text)) return Number(text) * UNIT_MS.s!;
-  if (!/^(\d{1,9}(ms|s|m|h))+$/.test(text))
-    throw new InvalidArgumentError("a number and a unit are needed: 500ms, 30s, 2m or 1h30m");
-  return [...text.matchAll(/(\d+)(ms|s|m|h)/g)].reduce(
-    (sum, [, number, unit]) => sum + Number(number) * UNIT_MS[unit!]!,
-    0,
-  );
+  const ms = parseDuration(/^\d+$/.test(text) ? `${text}s` : text);
+  if (ms === undefined) throw new InvalidArgumentError(`a number and a unit are needed: ${DURATION_EXAMPLES}`);
+  return ms;
 }
 
 /** "192.0.2.50:8472" */

@@ -1,6 +1,7 @@
 // Flows as the forwarder uses them: whether a found one may still be used, how a new one is written, what a packet
 // does to its state, and how its packets are translated.
 import type { Ipv4 } from "../lib/ip.ts";
+import { SourceRateLimit } from "../lib/rate-limit.ts";
 import { Drop } from "../packet/drop.ts";
 import * as ip from "../packet/ipv4.ts";
 import { addressDelta, type Packet, portDelta, swapPorts } from "../packet/packet.ts";
@@ -13,7 +14,6 @@ import { firstState, isOver, nextState, nextTcpState, timeoutSeconds } from "./f
 import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import { DEVICE } from "./rows.ts";
-import { SourceBuckets } from "./source-buckets.ts";
 import type { Tables } from "./tables.ts";
 import { Effect, TcpSequences } from "./tcp-sequences.ts";
 
@@ -53,7 +53,7 @@ export class FlowTracker {
   readonly #reaper: FlowReaper;
   readonly #random: () => number;
   readonly #sequences: TcpSequences;
-  readonly #newFlows: SourceBuckets;
+  readonly #newFlows: SourceRateLimit;
   /** Of the flow in hand. */
   #entry = 0;
   #version = 0;
@@ -73,7 +73,7 @@ export class FlowTracker {
     this.#reaper = reaper;
     this.#random = random;
     this.#sequences = new TcpSequences(flows);
-    this.#newFlows = new SourceBuckets(newFlowsPerSecond, seedOf(random));
+    this.#newFlows = new SourceRateLimit(newFlowsPerSecond, seedOf(random));
   }
 
   /**

@@ -2,6 +2,7 @@
 // reset. RFC 1122 section 3.2.2 and RFC 1812 section 4.3.2 say about what none may be sent.
 import { set16, set32 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
+import { RateLimit, SourceRateLimit } from "../lib/rate-limit.ts";
 import type { Sum } from "../packet/checksum.ts";
 import { Drop } from "../packet/drop.ts";
 import * as icmp from "../packet/icmp.ts";
@@ -13,9 +14,7 @@ import type { Egress } from "./egress.ts";
 import { OwnPackets } from "./own-packets.ts";
 import type { Resets } from "./resets.ts";
 import { DEVICE } from "./rows.ts";
-import { SourceBuckets } from "./source-buckets.ts";
 import type { Tables } from "./tables.ts";
-import { TokenBucket } from "./token-bucket.ts";
 
 /** RFC 1812 section 4.3.2.3: as much of the packet as fits. */
 const ERROR_BYTES = 576;
@@ -57,8 +56,8 @@ export interface RefusalsParts {
 
 /** The limits of refusals of one kind. */
 interface Limit {
-  readonly sources: SourceBuckets;
-  readonly outside: TokenBucket;
+  readonly sources: SourceRateLimit;
+  readonly outside: RateLimit;
 }
 
 export class Refusals {
@@ -144,8 +143,8 @@ export class Refusals {
 
 function limitOf(seed: number, workers: number): Limit {
   return {
-    sources: new SourceBuckets(Math.ceil(REFUSALS_PER_SOURCE / workers), seed),
-    outside: new TokenBucket(Math.ceil(REFUSALS_OUTSIDE / workers)),
+    sources: new SourceRateLimit(Math.ceil(REFUSALS_PER_SOURCE / workers), seed),
+    outside: new RateLimit(Math.ceil(REFUSALS_OUTSIDE / workers)),
   };
 }
 
