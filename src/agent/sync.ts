@@ -51,7 +51,7 @@ export interface SyncParts {
   hostAddresses(): readonly LocalAddress[];
   /** Network namespaces of this node's containers, by the id of their task or endpoint. */
   sandboxes(): Promise<ReadonlyMap<string, Sandbox>>;
-  dataPath: { apply(rows: TableRows): Promise<void> };
+  dataPath: { replaceBy(rows: TableRows): Promise<void> };
   links: { apply(desired: DesiredLinks): Promise<Problems> };
   /** Answers which ports are left to processes of the node. */
   mesh: { apply(desired: DesiredMesh): Promise<HeldPort[]>; isThere(): Promise<boolean> };
@@ -157,9 +157,9 @@ export class Sync {
     const facts = { ...own, isProvisional };
     const rows = compileTables(this.#state, facts);
     try {
-      await dataPath.apply(rows);
+      await dataPath.replaceBy(rows);
     } catch (error) {
-      await dataPath.apply(stillTrue(this.#rows, rows)).catch(() => undefined); // the first reason is the one that tells
+      await dataPath.replaceBy(stillTrue(this.#rows, rows)).catch(() => undefined); // the first reason is the one that tells
       throw error;
     }
     this.#rows = rows;

@@ -7,7 +7,7 @@ import { type FlowRow, listFlows } from "../datapath/flow-list.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
 import { countLiveFlows } from "../datapath/live-flows.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
-import { DEVICE, endpointKey, type TableRows } from "../datapath/rows.ts";
+import { DEVICE, endpointKey, type TableDiff, type TableRows } from "../datapath/rows.ts";
 import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Ipv4 } from "../lib/ip.ts";
@@ -74,9 +74,14 @@ export class DataPath {
     }
   }
 
+  /** As TablesInForce.apply(). */
+  apply(diff: TableDiff): Promise<void> {
+    return this.#tables.apply(diff);
+  }
+
   /** Puts exactly these rows in force; resolves when they are, in every worker. */
-  apply(rows: TableRows): Promise<void> {
-    return this.#tables.apply(rows);
+  replaceBy(rows: TableRows): Promise<void> {
+    return this.#tables.replaceBy(rows);
   }
 
   /** What the node's DNS server answers until forgetAnswers(). What no worker would give is not passed on. */

@@ -21,7 +21,7 @@ function setUp(isThere: boolean) {
     nodeId: () => "0000000000000000000000001",
     hostAddresses: () => [],
     sandboxes: async () => new Map(),
-    dataPath: { apply: async () => {} },
+    dataPath: { replaceBy: async () => {} },
     links: { apply: async () => new Map() },
     mesh: {
       isThere: async () => isThere,

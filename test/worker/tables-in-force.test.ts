@@ -1,6 +1,6 @@
 // Rows for the data path's workers when one worker refuses them: rows count as in force only in all workers.
 import test from "ava";
-import { rowsOf, type TableDiff, type TableRow } from "../../src/datapath/rows.ts";
+import { endpointKey, rowsOf, type TableDiff, type TableRow } from "../../src/datapath/rows.ts";
 import { Tables } from "../../src/datapath/tables.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { TablesInForce } from "../../src/worker/tables-in-force.ts";
@@ -26,15 +26,15 @@ class FakeWorker {
 test("a worker that refuses one diff: the rows are not in force, and everything is sent again", async (t) => {
   const workers = [new FakeWorker(), new FakeWorker()];
   const tables = new TablesInForce(workers);
-  await tables.apply(rowsOf([endpoint(1), endpoint(2)]));
+  await tables.replaceBy(rowsOf([endpoint(1), endpoint(2)]));
   workers[1]!.refuses = true;
   const next = rowsOf([endpoint(2), endpoint(3)]);
-  await t.throwsAsync(tables.apply(next), { message: "refused" });
+  await t.throwsAsync(tables.replaceBy(next), { message: "refused" });
   t.is(tables.rows, undefined);
-  await t.throwsAsync(tables.apply(next), { message: "refused" }, "also when the rows are the same as before");
+  await t.throwsAsync(tables.replaceBy(next), { message: "refused" }, "also when the rows are the same as before");
   workers[1]!.refuses = false;
-  await tables.apply(next);
-  t.is(tables.rows, next);
+  await tables.replaceBy(next);
+  t.deepEqual(tables.rows, next);
   for (const { hosts } of workers) t.deepEqual(hosts, [2, 3]);
 });
 
@@ -42,13 +42,31 @@ test("after a failure rows that are as before are sent whole, an empty table too
   const worker = new FakeWorker();
   const tables = new TablesInForce([worker]);
   const before = rowsOf([endpoint(1)]);
-  await tables.apply(before);
+  await tables.replaceBy(before);
   worker.refuses = true;
-  await t.throwsAsync(tables.apply(rowsOf([])));
+  await t.throwsAsync(tables.replaceBy(rowsOf([])));
   worker.refuses = false;
-  await tables.apply(rowsOf([]));
+  await tables.replaceBy(rowsOf([]));
   t.deepEqual(worker.hosts, []);
   const sent = worker.diffs.length;
-  await tables.apply(rowsOf([]));
+  await tables.replaceBy(rowsOf([]));
   t.is(worker.diffs.length, sent, "and then nothing more");
+});
+
+test("a difference is sent as it is; after a failure all rows are sent, those of the difference that failed among them", async (t) => {
+  const worker = new FakeWorker();
+  const tables = new TablesInForce([worker]);
+  await tables.apply({ put: [endpoint(1), endpoint(2)], delete: [] });
+  const diff: TableDiff = { put: [endpoint(3)], delete: [endpointKey(ipv4("10.192.16.1"))] };
+  await tables.apply(diff);
+  t.is(worker.diffs.at(-1), diff);
+  worker.refuses = true;
+  await t.throwsAsync(tables.apply({ put: [endpoint(4)], delete: [] }), { message: "refused" });
+  worker.refuses = false;
+  await tables.apply({ put: [], delete: [] });
+  t.true(worker.diffs.at(-1)!.isWhole);
+  t.deepEqual(worker.hosts, [2, 3, 4]);
+  const sent = worker.diffs.length;
+  await tables.apply({ put: [], delete: [] });
+  t.is(worker.diffs.length, sent, "an empty difference is not sent");
 });
