@@ -1,9 +1,9 @@
 // The agent: its parts, wired, in the order in which they start and stop.
 
 import { Attachments } from "../attach/attachments.ts";
-import type { NodeNaming } from "../attach/container-naming.ts";
 import { LetGo } from "../attach/detached.ts";
 import { AttachedNamespaces } from "../attach/namespaces.ts";
+import type { NodeNaming } from "../cluster/container-naming.ts";
 import type { State } from "../cluster/schema.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { PlatformError } from "../lib/errors.ts";
@@ -11,8 +11,8 @@ import type { Log } from "../lib/log.ts";
 import { LocalAddresses } from "../links/local-addresses.ts";
 import { lockDevice } from "../linux/lock.ts";
 import { ForwardPolicy } from "../mesh/forward-policy.ts";
-import { Engine } from "../runtime/engine.ts";
-import { EngineWatch } from "../runtime/engine-watch.ts";
+import { DockerEngine } from "../runtime/docker-engine.ts";
+import { DockerWatch } from "../runtime/docker-watch.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
 import { Session } from "../session/session.ts";
 import { createBackend } from "./backend.ts";
@@ -92,8 +92,8 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   const naming = (): NodeNaming => ({ domain: config.dns.domain, resolver: resolvConf.content });
   const taskSandboxes = new Sandboxes({ node: node.name, kind: "task" });
   const runSandboxes = new Sandboxes({ node: node.name, kind: "run" });
-  const engine = new Engine(config.docker.socket);
-  const watch = new EngineWatch({ engine, clock, log });
+  const engine = new DockerEngine(config.docker.socket);
+  const watch = new DockerWatch({ engine, clock, log });
   stops.push(() => watch.stop());
   const forwardPolicy = new ForwardPolicy({ log, device });
   const passForwarding = (): Promise<void> => forwardPolicy.open({ hasDocker: engine.isThere });

@@ -9,7 +9,7 @@ import { DURATION_EXAMPLES, parseDuration } from "../lib/duration.ts";
 import { ConfigError, messageOf } from "../lib/errors.ts";
 import { cidr, contains, overlaps, parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
-import { ENGINE_SOCKET } from "../runtime/engine.ts";
+import { DOCKER_SOCKET } from "../runtime/docker-engine.ts";
 import { DnsSection } from "./dns-section.ts";
 
 const DEFAULT_CLUSTER_PORT = 2377;
@@ -140,7 +140,7 @@ const ConfigFile = z
         flowFile: AbsolutePath.optional(),
       })
       .prefault({}),
-    docker: z.strictObject({ socket: SocketPath.default(ENGINE_SOCKET) }).default({ socket: ENGINE_SOCKET }),
+    docker: z.strictObject({ socket: SocketPath.default(DOCKER_SOCKET) }).default({ socket: DOCKER_SOCKET }),
     dns: DnsSection,
   })
   .superRefine(({ node, pool }, context) => {

@@ -8,8 +8,8 @@ import { lockDevice } from "../linux/lock.ts";
 import { ForwardPolicy } from "../mesh/forward-policy.ts";
 import { NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DockerRuntime } from "../runtime/docker.ts";
-import { Engine } from "../runtime/engine.ts";
-import { EngineWatch } from "../runtime/engine-watch.ts";
+import { DockerEngine } from "../runtime/docker-engine.ts";
+import { DockerWatch } from "../runtime/docker-watch.ts";
 import { ProcessRuntime } from "../runtime/process.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
 import { readSnapshot } from "../session/snapshot-file.ts";
@@ -61,7 +61,7 @@ export async function leaveCluster(config: Config, log: Log): Promise<void> {
 /** Those that it may have left on an engine that does not answer stay, and the log says so. */
 async function removeContainers(config: Config, sandboxes: Sandboxes, log: Log): Promise<void> {
   const { node, docker } = config;
-  const engine = new Engine(docker.socket);
+  const engine = new DockerEngine(docker.socket);
   const rowId = (await readSnapshot(places(config).snapshot, log))?.nodeId;
   const id = (await readDirectoryId(places(config).id)) ?? rowId;
   if (id === undefined) return; // it never had tasks
@@ -70,7 +70,7 @@ async function removeContainers(config: Config, sandboxes: Sandboxes, log: Log):
     return;
   }
   const clock = systemClock;
-  const watch = new EngineWatch({ engine, clock, log });
+  const watch = new DockerWatch({ engine, clock, log });
   const environment = process.env;
   const runtime = new DockerRuntime({
     node: () => ({ id, name: node.name, rowId }),

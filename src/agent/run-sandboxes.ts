@@ -3,9 +3,9 @@
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { OpenSandbox, SandboxView } from "../api/schema.ts";
-import { containerNaming, type NodeNaming } from "../attach/container-naming.ts";
 import { check } from "../cluster/check.ts";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
+import { containerNaming, type NodeNaming } from "../cluster/container-naming.ts";
 import { Naming } from "../cluster/naming.ts";
 import { Id, type State } from "../cluster/schema.ts";
 import type { Clock, Timer } from "../lib/clock.ts";

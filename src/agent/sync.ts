@@ -1,7 +1,7 @@
 // Puts snapshots in force on this node: data path and names at once, then links, mesh and tasks. Always the newest; what
 // came meanwhile is skipped, for every part takes desired state and not events.
 
-import { containerNaming, hostnameOf, type NodeNaming } from "../attach/container-naming.ts";
+import { containerNaming, hostnameOf, type NodeNaming } from "../cluster/container-naming.ts";
 import { type HeldPort, INGRESS_NETWORK, type State, type Task } from "../cluster/schema.ts";
 import type { TableRows } from "../datapath/rows.ts";
 import type { Clock, Timer } from "../lib/clock.ts";

@@ -7,7 +7,7 @@ import type { Clock } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { readLog } from "../runtime/container-log.ts";
-import { type Engine, EngineError } from "../runtime/engine.ts";
+import { type DockerEngine, DockerError } from "../runtime/docker-engine.ts";
 import { followLog } from "../runtime/followed-log.ts";
 import { AwayError, RejectedError } from "../runtime/runtime.ts";
 import type { AnyRuntime } from "../runtime/runtimes.ts";
@@ -16,7 +16,7 @@ import type { Session } from "../session/session.ts";
 export interface TaskLogsParts {
   session: Pick<Session, "requireState" | "nodeId" | "readLog">;
   runtime: Pick<AnyRuntime, "logs">;
-  engine: Engine;
+  engine: DockerEngine;
   clock: Clock;
   log: Log;
 }
@@ -44,7 +44,7 @@ export class TaskLogs {
       if (log !== undefined) return log;
     } catch (error) {
       if (error instanceof RejectedError) throw new UserError(400, error.message, { cause: error });
-      if (error instanceof AwayError || error instanceof EngineError)
+      if (error instanceof AwayError || error instanceof DockerError)
         throw new UserError(503, error.message, { cause: error });
       throw error;
     }

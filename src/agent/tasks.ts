@@ -5,8 +5,8 @@ import { systemClock } from "../lib/clock.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { DockerRuntime } from "../runtime/docker.ts";
-import type { Engine } from "../runtime/engine.ts";
-import type { EngineWatch } from "../runtime/engine-watch.ts";
+import type { DockerEngine } from "../runtime/docker-engine.ts";
+import type { DockerWatch } from "../runtime/docker-watch.ts";
 import { ProcessRuntime } from "../runtime/process.ts";
 import { Runtimes } from "../runtime/runtimes.ts";
 import type { Sandboxes } from "../runtime/sandbox.ts";
@@ -26,8 +26,8 @@ export interface RuntimesOptions {
   /** The id of the data directory. */
   directoryId: string;
   sandboxes: Sandboxes;
-  engine: Engine;
-  watch: EngineWatch;
+  engine: DockerEngine;
+  watch: DockerWatch;
 }
 
 export function createRuntimes({

@@ -1,6 +1,6 @@
 // An attached container's state, in the words of tasks.
 import type { TaskStatus } from "../cluster/schema.ts";
-import type { Container } from "../runtime/engine.ts";
+import type { Container } from "../runtime/docker-engine.ts";
 import { describeExit } from "../runtime/exit.ts";
 
 export type Seen = Omit<TaskStatus, "taskId" | "nodeId" | "restarts">;

@@ -4,7 +4,7 @@ import { readFile, rename, writeFile } from "node:fs/promises";
 import { z } from "zod";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import type { Container } from "../runtime/engine.ts";
+import type { Container } from "../runtime/docker-engine.ts";
 
 const Content = z.record(z.string(), z.number());
 

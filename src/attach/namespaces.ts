@@ -5,7 +5,7 @@ import { messageOf } from "../lib/errors.ts";
 import { exists } from "../lib/exists.ts";
 import type { Log } from "../lib/log.ts";
 import { formatResolvConf, parseResolvConf, type Resolver, withNdots } from "../lib/resolv-conf.ts";
-import type { Container } from "../runtime/engine.ts";
+import type { Container } from "../runtime/docker-engine.ts";
 import { changeResolver } from "../runtime/resolver-file.ts";
 import type { Sandboxes } from "../runtime/sandbox.ts";
 import { namespaceOf } from "./rows.ts";

@@ -1,10 +1,11 @@
 // Looks after what is attached on this node: its namespace is at hand while it runs, and its state is told.
+
+import { searchOf } from "../cluster/container-naming.ts";
 import type { State, TaskStatus } from "../cluster/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { ContainerList } from "../runtime/container-list.ts";
-import type { Container } from "../runtime/engine.ts";
+import type { Container } from "../runtime/docker-engine.ts";
 import { untilListening } from "../runtime/listening.ts";
-import { searchOf } from "./container-naming.ts";
 import { containerStatus, type Seen, seen } from "./container-status.ts";
 import type { Namespaces } from "./namespaces.ts";
 import { type AttachedRow, namespaceOf } from "./rows.ts";

@@ -2,7 +2,7 @@
 import type { State } from "../cluster/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
-import type { Container } from "../runtime/engine.ts";
+import type { Container } from "../runtime/docker-engine.ts";
 
 const RETRY_MS = 5000;
 

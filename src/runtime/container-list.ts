@@ -2,15 +2,15 @@
 // one that an event is about.
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import { type Container, type ContainerEvent, type Engine, EngineError } from "./engine.ts";
-import type { EngineWatch } from "./engine-watch.ts";
+import { type Container, type ContainerEvent, type DockerEngine, DockerError } from "./docker-engine.ts";
+import type { DockerWatch } from "./docker-watch.ts";
 
 /** The rest changes nothing that is looked at here: execs, of which health checks are many, copies and so on. */
 const TELLING = /^(start|die|destroy|rename|health_status)/;
 
 export interface ContainerListOptions {
-  engine: Pick<Engine, "container" | "containers">;
-  watch: Pick<EngineWatch, "isUp" | "listen">;
+  engine: Pick<DockerEngine, "container" | "containers">;
+  watch: Pick<DockerWatch, "isUp" | "listen">;
   log: Log;
   /** Whether a container matters. */
   matters(id: string, labels: Readonly<Record<string, string>>): boolean;
@@ -56,7 +56,7 @@ export class ContainerList {
     return this.#inTurn(() => this.#look(id));
   }
 
-  /** One that did not matter when all were looked at may matter now. Throws EngineError. */
+  /** One that did not matter when all were looked at may matter now. Throws DockerError. */
   async find(id: string): Promise<Container | undefined> {
     const read = this.#turn.then(() => this.#read(id));
     this.#turn = read.catch(() => {});
@@ -102,7 +102,7 @@ export class ContainerList {
       try {
         await this.#read(id);
       } catch (error) {
-        if (!(error instanceof EngineError) || error.status === undefined) throw error;
+        if (!(error instanceof DockerError) || error.status === undefined) throw error;
         log.warn("a container cannot be looked at", { reason: messageOf(error) }); // the others can
         isWhole = false;
       }

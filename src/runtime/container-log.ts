@@ -2,15 +2,15 @@
 import { type Readable, Transform, type TransformCallback } from "node:stream";
 import { text } from "node:stream/consumers";
 import type { LogQuery } from "../cluster/protocol.ts";
-import type { Container, Engine } from "./engine.ts";
+import type { Container, DockerEngine } from "./docker-engine.ts";
 import { LAST_LINES } from "./exit.ts";
 
 /** A byte of stream, three of nothing, four of length. */
 const HEADER_BYTES = 8;
 
-/** Both of its streams as one. Throws EngineError. */
+/** Both of its streams as one. Throws DockerError. */
 export async function readLog(
-  engine: Engine,
+  engine: DockerEngine,
   { id, hasTerminal }: Pick<Container, "id" | "hasTerminal">,
   { follow, tail, since }: LogQuery,
 ): Promise<Readable> {
@@ -30,7 +30,7 @@ export async function readLog(
 }
 
 /** As it comes: dockerode's own call keeps a log that is not followed whole in memory, however long it is. */
-function streamOf({ docker }: Engine, id: string, query: object): Promise<Readable> {
+function streamOf({ docker }: DockerEngine, id: string, query: object): Promise<Readable> {
   const statusCodes = { 200: true, 404: "no such container", 500: "server error" };
   const request = { path: `/containers/${id}/logs?`, method: "GET", isStream: true, statusCodes, options: query };
   return new Promise((resolve, reject) => {
@@ -42,7 +42,7 @@ function streamOf({ docker }: Engine, id: string, query: object): Promise<Readab
 }
 
 /** The end of it, for the reason of its end. */
-export async function tailOf(engine: Engine, container: Container): Promise<string> {
+export async function tailOf(engine: DockerEngine, container: Container): Promise<string> {
   return engine.call("docker logs", async (late) => {
     const log = await readLog(engine, container, { follow: false, tail: LAST_LINES, since: null });
     late.addEventListener("abort", () => log.destroy());

@@ -18,8 +18,8 @@ import {
   TASK_LABEL,
   taskOptions,
 } from "./container-options.ts";
-import { type Container, type ContainerEvent, type Engine, EngineError } from "./engine.ts";
-import type { EngineWatch } from "./engine-watch.ts";
+import { type Container, type ContainerEvent, type DockerEngine, DockerError } from "./docker-engine.ts";
+import type { DockerWatch } from "./docker-watch.ts";
 import { followLog } from "./followed-log.ts";
 import { ensurePauseImage } from "./pause-image.ts";
 import { ensureImage } from "./pull-image.ts";
@@ -44,9 +44,9 @@ const PRUNE_GRACE_MS = 2000;
 export interface DockerRuntimeOptions {
   /** The node that the containers belong to. */
   node: () => OwnNode;
-  engine: Engine;
+  engine: DockerEngine;
   /** Started and stopped by whoever made it. */
-  watch: EngineWatch;
+  watch: DockerWatch;
   sandboxes: Sandboxes;
   clock: Clock;
   log: Log;
@@ -63,7 +63,7 @@ interface Pair {
 
 export class DockerRuntime implements Runtime<ContainerWorkload> {
   readonly #options: DockerRuntimeOptions;
-  readonly #engine: Engine;
+  readonly #engine: DockerEngine;
   readonly #stopListening: () => void;
   // BOUNDED: by the running tasks; keyed by task id.
   readonly #watched = new Map<string, WatchedContainer>();
@@ -144,7 +144,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     if (this.#options.watch.isUp) await this.#prune(keep);
   }
 
-  /** All of this node's tasks' containers. Throws EngineError. */
+  /** All of this node's tasks' containers. Throws DockerError. */
   removeAll(): Promise<void> {
     return this.#prune(() => []);
   }
@@ -235,7 +235,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
       await this.#engine.call("docker start", () => created.start());
     } catch (error) {
       if (id !== undefined) await this.#removeContainer(id).catch(() => {}); // the first reason is the one that tells
-      if (error instanceof EngineError && error.status !== undefined && error.status !== CONFLICT)
+      if (error instanceof DockerError && error.status !== undefined && error.status !== CONFLICT)
         throw new RejectedError(error.message, { cause: error });
       throw error;
     }
@@ -256,7 +256,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     try {
       return await create();
     } catch (error) {
-      if (!(error instanceof EngineError && error.status === CONFLICT)) throw error;
+      if (!(error instanceof DockerError && error.status === CONFLICT)) throw error;
       const earlier = await this.#engine.container(options.name!);
       if (earlier !== undefined && isOf(this.#options.node(), earlier.labels)) await this.#removeContainer(earlier.id);
       return create();
@@ -283,7 +283,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
       await this.#engine.call("docker rm", () => this.#engine.docker.getContainer(id).remove({ force: true, v: true }));
     } catch (error) {
       // A conflict: another call removes it just now.
-      if (!(error instanceof EngineError && (error.status === 404 || error.status === CONFLICT))) throw error;
+      if (!(error instanceof DockerError && (error.status === 404 || error.status === CONFLICT))) throw error;
     }
   }
 

@@ -6,12 +6,12 @@ import { type Clock, delay } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { readLog } from "./container-log.ts";
-import { type Container, type Engine, EngineError } from "./engine.ts";
+import { type Container, type DockerEngine, DockerError } from "./docker-engine.ts";
 
 const LOOK_MS = 200;
 
 export interface FollowedLogOptions {
-  engine: Engine;
+  engine: DockerEngine;
   clock: Clock;
   log: Log;
   /** The task's container, running or not; undefined: there is none now. */
@@ -45,7 +45,7 @@ async function follow(options: FollowedLogOptions, first: LogQuery, out: PassThr
       last = (await readNext(options, first, last, out)) ?? last;
     } catch (error) {
       // It was removed just now, or the engine is away: both pass.
-      if (!(error instanceof EngineError)) throw error;
+      if (!(error instanceof DockerError)) throw error;
       log.debug("a log that is followed cannot be read", { reason: messageOf(error) });
     }
     if (!isWanted()) return;
@@ -72,7 +72,7 @@ async function readNext(
     frames.pipe(out, { end: false });
     await finished(frames, { writable: false });
   } catch (error) {
-    if (!out.destroyed) throw new EngineError("docker logs", error);
+    if (!out.destroyed) throw new DockerError("docker logs", error);
   } finally {
     out.off("close", close);
   }

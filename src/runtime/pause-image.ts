@@ -3,7 +3,7 @@
 import { Readable } from "node:stream";
 import { PlatformError } from "../lib/errors.ts";
 import { VERSION } from "../lib/version.ts";
-import { type Engine, EngineError } from "./engine.ts";
+import { type DockerEngine, DockerError } from "./docker-engine.ts";
 
 export const PAUSE_IMAGE = `overlayd/pause:${VERSION}`;
 
@@ -36,14 +36,14 @@ const PROGRAMS: Partial<Record<NodeJS.Architecture, { machine: number; code: str
   },
 };
 
-/** Makes the engine have it. Throws EngineError, and PlatformError on a processor that it was not written for. */
-export async function ensurePauseImage(engine: Engine, architecture = process.arch): Promise<void> {
+/** Makes the engine have it. Throws DockerError, and PlatformError on a processor that it was not written for. */
+export async function ensurePauseImage(engine: DockerEngine, architecture = process.arch): Promise<void> {
   const { docker } = engine;
   try {
     await engine.call("docker image inspect", () => docker.getImage(PAUSE_IMAGE).inspect());
     return;
   } catch (error) {
-    if (!(error instanceof EngineError && error.status === 404)) throw error;
+    if (!(error instanceof DockerError && error.status === 404)) throw error;
   }
   const [repo, tag] = PAUSE_IMAGE.split(":");
   await engine.call("docker import", async () => {

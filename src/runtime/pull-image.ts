@@ -3,7 +3,7 @@ import type { Readable } from "node:stream";
 import type { ContainerWorkload } from "../cluster/workload.ts";
 import type { Clock } from "../lib/clock.ts";
 import { registryAuthFor } from "../lib/registry-auth.ts";
-import { type Engine, EngineError } from "./engine.ts";
+import { type DockerEngine, DockerError } from "./docker-engine.ts";
 import { type Preparation, RejectedError } from "./runtime.ts";
 
 /** How long the engine may take to answer: it answers once its registry has. */
@@ -23,9 +23,9 @@ interface PullLine {
   progressDetail?: { current?: number; total?: number };
 }
 
-/** Credentials are the service's, else this node's own. Throws EngineError, RejectedError. */
+/** Credentials are the service's, else this node's own. Throws DockerError, RejectedError. */
 export async function ensureImage(
-  engine: Engine,
+  engine: DockerEngine,
   workload: ContainerWorkload,
   { progress, signal }: Preparation,
   { clock, environment }: { clock: Clock; environment: NodeJS.ProcessEnv },
@@ -64,12 +64,12 @@ export async function ensureImage(
 
 /** An error of the connection is the engine's end; what the engine itself says has no code. */
 function pullError(image: string, cause: NodeJS.ErrnoException): Error {
-  const error = new EngineError(`image ${image} cannot be pulled`, cause);
+  const error = new DockerError(`image ${image} cannot be pulled`, cause);
   return cause.code === undefined ? new RejectedError(error.message, { cause }) : error;
 }
 
 async function begin(
-  engine: Engine,
+  engine: DockerEngine,
   image: string,
   base64: string | null,
   abortSignal: AbortSignal,
@@ -88,17 +88,17 @@ async function begin(
       REGISTRY_MS,
     );
   } catch (error) {
-    if (!(error instanceof EngineError) || error.status === undefined) throw error;
+    if (!(error instanceof DockerError) || error.status === undefined) throw error;
     throw new RejectedError(error.message, { cause: error });
   }
 }
 
-async function hasImage(engine: Engine, image: string): Promise<boolean> {
+async function hasImage(engine: DockerEngine, image: string): Promise<boolean> {
   try {
     await engine.call(`docker image inspect ${image}`, () => engine.docker.getImage(image).inspect());
     return true;
   } catch (error) {
-    if (error instanceof EngineError && error.status === 404) return false;
+    if (error instanceof DockerError && error.status === 404) return false;
     throw error;
   }
 }

@@ -1,8 +1,8 @@
 // What runs a task: the supervisor asks, a runtime does. Tasks outlive the agent, and are adopted by the next one.
 import type { Readable } from "node:stream";
+import type { ContainerNaming } from "../cluster/container-naming.ts";
 import type { LogQuery } from "../cluster/protocol.ts";
 import type { Workload } from "../cluster/workload.ts";
-import type { ContainerNaming } from "./naming.ts";
 
 export interface TaskSpec<W = Workload> {
   readonly id: string;

@@ -1,9 +1,10 @@
 // Named network namespaces, each with a resolv.conf of its own. They outlive the agent.
 import { readdir, rm, stat } from "node:fs/promises";
+import type { ContainerNaming } from "../cluster/container-naming.ts";
 import { CommandError, run } from "../lib/command.ts";
 import { PlatformError } from "../lib/errors.ts";
 import { exists } from "../lib/exists.ts";
-import { type ContainerNaming, writeEtc } from "./naming.ts";
+import { writeEtc } from "./etc-files.ts";
 
 const NETNS = "/run/netns";
 /** `ip netns exec` binds what is here over /etc. */

@@ -3,8 +3,8 @@ import { type Clock, delay, type Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { tailOf } from "./container-log.ts";
-import type { Container, Engine } from "./engine.ts";
-import type { EngineWatch } from "./engine-watch.ts";
+import type { Container, DockerEngine } from "./docker-engine.ts";
+import type { DockerWatch } from "./docker-watch.ts";
 import { describeExit } from "./exit.ts";
 import { untilListening } from "./listening.ts";
 import type { Exit, Running } from "./runtime.ts";
@@ -17,8 +17,8 @@ const SAY_MS = 3000;
 const MAX_OUTPUT_CHARS = 300;
 
 export interface WatchedContainerOptions {
-  engine: Engine;
-  watch: EngineWatch;
+  engine: DockerEngine;
+  watch: DockerWatch;
   clock: Clock;
   log: Log;
   /** As it was seen to run. */

@@ -11,8 +11,8 @@ import type { CommandInput, CommandResult } from "../../src/cluster/commands.ts"
 import type { TaskStatus } from "../../src/cluster/schema.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { type Container, EngineError } from "../../src/runtime/engine.ts";
-import type { EngineListener } from "../../src/runtime/engine-watch.ts";
+import { type Container, DockerError } from "../../src/runtime/docker-engine.ts";
+import type { DockerListener } from "../../src/runtime/docker-watch.ts";
 import { Cluster } from "../leader/cluster-fixture.ts";
 import { FakeNode, identityOf } from "../leader/fake-node.ts";
 
@@ -64,7 +64,7 @@ async function world(t: ExecutionContext) {
   const cluster = await Cluster.start(2);
   await cluster.leader.execute({ type: "network.create", name: "web" });
   const containers = new Map<string, Container>();
-  const listeners = new Set<EngineListener>();
+  const listeners = new Set<DockerListener>();
   const statuses = new Map<string, TaskStatus>();
   const directory = await mkdtemp(join(tmpdir(), "overlayd-test-"));
   t.teardown(() => rm(directory, { recursive: true }));
@@ -81,7 +81,7 @@ async function world(t: ExecutionContext) {
       engine: {
         container: async (id) => {
           if (id === faults.unreadable)
-            throw new EngineError("docker inspect", { statusCode: 500, message: "a bad disk" });
+            throw new DockerError("docker inspect", { statusCode: 500, message: "a bad disk" });
           return containers.get(id);
         },
         containers: async () => [...containers.values()],

@@ -12,8 +12,8 @@ import { silentLog } from "../../src/lib/log.ts";
 import { ContainerList } from "../../src/runtime/container-list.ts";
 import { readLog, tailOf } from "../../src/runtime/container-log.ts";
 import { DockerRuntime } from "../../src/runtime/docker.ts";
-import { type Container, Engine, type EngineError } from "../../src/runtime/engine.ts";
-import { EngineWatch } from "../../src/runtime/engine-watch.ts";
+import { type Container, DockerEngine, type DockerError } from "../../src/runtime/docker-engine.ts";
+import { DockerWatch } from "../../src/runtime/docker-watch.ts";
 import { ensurePauseImage } from "../../src/runtime/pause-image.ts";
 import { ensureImage } from "../../src/runtime/pull-image.ts";
 import { AwayError, type TaskSpec } from "../../src/runtime/runtime.ts";
@@ -27,7 +27,7 @@ const CONTAINER = { id: ID, startedAt: 0, health: "none", hasTerminal: false, pi
 const WORKLOAD = { runtime: "docker", image: "app:1", registryAuth: "e30=" } as unknown as ContainerWorkload;
 const PREPARATION = { progress: () => {}, signal: new AbortController().signal };
 
-async function hungEngine(t: ExecutionContext): Promise<{ engine: Engine; open: ReadonlySet<Socket> }> {
+async function hungEngine(t: ExecutionContext): Promise<{ engine: DockerEngine; open: ReadonlySet<Socket> }> {
   const directory = await mkdtemp(join(tmpdir(), "overlayd-test-"));
   const path = join(directory, "docker.sock");
   const open = new Set<Socket>();
@@ -43,10 +43,10 @@ async function hungEngine(t: ExecutionContext): Promise<{ engine: Engine; open: 
     server.close();
     await rm(directory, { recursive: true });
   });
-  return { engine: new Engine(path, { answerMs: 50 }), open };
+  return { engine: new DockerEngine(path, { answerMs: 50 }), open };
 }
 
-const CALLS: [name: string, call: (engine: Engine) => Promise<unknown>][] = [
+const CALLS: [name: string, call: (engine: DockerEngine) => Promise<unknown>][] = [
   ["inspect", (engine) => engine.container(ID)],
   ["ps", (engine) => engine.containers()],
   ["stop", (engine) => engine.stop(ID, 0)],
@@ -67,13 +67,13 @@ const CALLS: [name: string, call: (engine: Engine) => Promise<unknown>][] = [
 for (const [name, call] of CALLS) {
   test(`an engine that hangs is away for ${name}`, async (t) => {
     const { engine } = await hungEngine(t);
-    const watch = new EngineWatch({ engine, clock: systemClock, log: silentLog });
+    const watch = new DockerWatch({ engine, clock: systemClock, log: silentLog });
     const error = await t.throwsAsync(
       watch.guard(() => call(engine)),
       { instanceOf: AwayError },
     );
     t.regex(error!.message, /no answer within/);
-    t.is((error!.cause as EngineError).status, undefined);
+    t.is((error!.cause as DockerError).status, undefined);
   });
 }
 
@@ -98,7 +98,7 @@ test("a task whose process is gone has ended, whatever an engine that hangs does
   const child = spawn("sleep", ["600"]);
   const process = await processIdOf(child.pid!);
   const clock = new VirtualClock();
-  const watch = { isUp: true } as EngineWatch;
+  const watch = { isUp: true } as DockerWatch;
   const options = { engine, watch, clock, log: silentLog, container: CONTAINER, pauseId: ID, process, ports: null };
   const watched = new WatchedContainer(options);
   t.teardown(() => watched.close());
@@ -117,7 +117,7 @@ test("a task whose process is gone has ended, whatever an engine that hangs does
 });
 
 interface SlowEngine {
-  engine: Engine;
+  engine: DockerEngine;
   /** Containers that are there, by id. */
   containers: Map<string, { name: string; labels: Record<string, string>; running: boolean }>;
 }
@@ -184,7 +184,7 @@ async function slowEngine(t: ExecutionContext, answersLate: boolean): Promise<Sl
     server.close();
     await rm(directory, { recursive: true });
   });
-  return { engine: new Engine(path, { answerMs: 500 }), containers };
+  return { engine: new DockerEngine(path, { answerMs: 500 }), containers };
 }
 
 const SPEC = {
@@ -195,7 +195,7 @@ const SPEC = {
 for (const answersLate of [true, false]) {
   test(`a container that is made after its deadline does not reject its task: ${answersLate ? "answered late" : "never answered"}`, async (t) => {
     const { engine, containers } = await slowEngine(t, answersLate);
-    const watch = new EngineWatch({ engine, clock: systemClock, log: silentLog });
+    const watch = new DockerWatch({ engine, clock: systemClock, log: silentLog });
     const sandboxes = { unlink: async () => {}, bind: async (id: string, pid: number) => `${id} ${pid}` };
     const runtime = new DockerRuntime({
       ...{ engine, watch, clock: systemClock, log: silentLog, environment: {} },

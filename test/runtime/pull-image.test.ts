@@ -2,7 +2,7 @@
 import { PassThrough } from "node:stream";
 import test from "ava";
 import { ContainerWorkload } from "../../src/cluster/workload.ts";
-import { Engine, EngineError } from "../../src/runtime/engine.ts";
+import { DockerEngine, DockerError } from "../../src/runtime/docker-engine.ts";
 import { ensureImage } from "../../src/runtime/pull-image.ts";
 import { RejectedError } from "../../src/runtime/runtime.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
@@ -11,7 +11,7 @@ type Finished = (error: Error | null) => void;
 type Told = (line: object) => void;
 
 /** An engine without images; `pull` plays what its answer says. */
-function engineThat(pull: (finished: Finished, told: Told) => void): Engine {
+function engineThat(pull: (finished: Finished, told: Told) => void): DockerEngine {
   const missing = Object.assign(new Error("no such image"), { statusCode: 404 });
   const docker = {
     getImage: () => ({ inspect: () => Promise.reject(missing) }),
@@ -23,10 +23,10 @@ function engineThat(pull: (finished: Finished, told: Told) => void): Engine {
       },
     },
   };
-  return Object.defineProperty(new Engine("/none"), "docker", { value: docker });
+  return Object.defineProperty(new DockerEngine("/none"), "docker", { value: docker });
 }
 
-async function pulled(engine: Engine, clock = new VirtualClock()): Promise<string[]> {
+async function pulled(engine: DockerEngine, clock = new VirtualClock()): Promise<string[]> {
   const messages: string[] = [];
   const preparation = {
     progress: (message: string) => void messages.push(message),
@@ -79,8 +79,8 @@ test("what the registry refuses is the service's fault, an engine that ends is n
     message: "image app:1 cannot be pulled: manifest unknown",
   });
   const ended = engineThat((finished) => finished(Object.assign(new Error("aborted"), { code: "ECONNRESET" })));
-  const error = await t.throwsAsync(pulled(ended), { instanceOf: EngineError });
-  t.is((error as EngineError).status, undefined);
+  const error = await t.throwsAsync(pulled(ended), { instanceOf: DockerError });
+  t.is((error as DockerError).status, undefined);
 });
 
 test("a pull that is not heard of for two minutes has failed, by no fault of the service", async (t) => {
@@ -90,7 +90,7 @@ test("a pull that is not heard of for two minutes has failed, by no fault of the
       engineThat(() => {}),
       clock,
     ),
-    { instanceOf: EngineError },
+    { instanceOf: DockerError },
   );
   for (let i = 0; i < 13; i++) {
     await new Promise((resolve) => setImmediate(resolve));

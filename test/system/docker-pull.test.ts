@@ -6,7 +6,7 @@ import type { ExecutionContext } from "ava";
 import { ContainerWorkload } from "../../src/cluster/workload.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { registryAuthFor } from "../../src/lib/registry-auth.ts";
-import { Engine } from "../../src/runtime/engine.ts";
+import { DockerEngine } from "../../src/runtime/docker-engine.ts";
 import { ensureImage } from "../../src/runtime/pull-image.ts";
 import { RejectedError } from "../../src/runtime/runtime.ts";
 import { REGISTRY_PASSWORD, REGISTRY_USER, type Registry, startRegistry } from "../fakes/registry.ts";
@@ -27,7 +27,7 @@ async function setUp(t: ExecutionContext) {
   const pull = (registryAuth: string | null, environment: NodeJS.ProcessEnv): Promise<void> => {
     const workload = ContainerWorkload.parse({ runtime: "docker", image: registry.image, registryAuth });
     const preparation = { progress: (message: string) => told.push(message), signal: new AbortController().signal };
-    return ensureImage(new Engine(), workload, preparation, { clock: systemClock, environment });
+    return ensureImage(new DockerEngine(), workload, preparation, { clock: systemClock, environment });
   };
   return { registry, home, told, pull };
 }

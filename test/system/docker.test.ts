@@ -10,8 +10,8 @@ import { systemClock } from "../../src/lib/clock.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
 import { DockerRuntime } from "../../src/runtime/docker.ts";
-import { Engine } from "../../src/runtime/engine.ts";
-import { EngineWatch } from "../../src/runtime/engine-watch.ts";
+import { DockerEngine } from "../../src/runtime/docker-engine.ts";
+import { DockerWatch } from "../../src/runtime/docker-watch.ts";
 import { AwayError, type Preparation, RejectedError, type TaskSpec } from "../../src/runtime/runtime.ts";
 import { Sandboxes } from "../../src/runtime/sandbox.ts";
 import { run, waitFor } from "./command.ts";
@@ -46,9 +46,9 @@ async function setUp(t: ExecutionContext): Promise<World> {
   const sandboxes = new Sandboxes({ node, kind: "task" });
   const closes: (() => Promise<void>)[] = [];
   const agent = (own = node): DockerRuntime => {
-    const engine = new Engine(door.path);
+    const engine = new DockerEngine(door.path);
     const parts = { engine, clock: systemClock, log: silentLog };
-    const watch = new EngineWatch(parts);
+    const watch = new DockerWatch(parts);
     watch.start();
     const runtime = new DockerRuntime({
       ...parts,

@@ -6,7 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ENGINE_SOCKET, Engine } from "../../src/runtime/engine.ts";
+import { DOCKER_SOCKET, DockerEngine } from "../../src/runtime/docker-engine.ts";
 import { run, tryRun, waitFor } from "./command.ts";
 
 /** With sh, a few of the core utilities, curl, dig and node. */
@@ -32,13 +32,13 @@ const LOG = join(tmpdir(), "overlayd-test-dockerd.log");
 /** Why there can be no engine here; undefined when there can. */
 export function whyNoEngine(): string | undefined {
   if (process.getuid?.() !== 0) return "needs root";
-  const places = [ENGINE_SOCKET, "/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
+  const places = [DOCKER_SOCKET, "/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
   return places.some((path) => existsSync(path)) ? undefined : "needs Docker: apt-get install docker.io";
 }
 
 /** The machine's engine, or one that is started now; returns what stops that one. */
 export async function startEngine(): Promise<() => Promise<void>> {
-  const engine = new Engine();
+  const engine = new DockerEngine();
   if (await engine.answers()) return async () => {};
   const log = openSync(LOG, "a");
   const child = spawn("dockerd", [], { stdio: ["ignore", log, log] });
@@ -105,7 +105,7 @@ export class EngineDoor {
 
   async open(): Promise<void> {
     this.#server = createServer((socket) => {
-      const upstream = connect(ENGINE_SOCKET);
+      const upstream = connect(DOCKER_SOCKET);
       for (const [from, to] of [
         [socket, upstream],
         [upstream, socket],

@@ -5,12 +5,12 @@
 import { type Clock, delay } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import { type ContainerEvent, type Engine, EngineError } from "./engine.ts";
+import { type ContainerEvent, type DockerEngine, DockerError } from "./docker-engine.ts";
 import { AwayError } from "./runtime.ts";
 
 const RETRY_MS = 1000;
 
-export interface EngineListener {
+export interface DockerListener {
   /** The stream is open. What happened before it was is not told: look. */
   opened(): void;
   happened(event: ContainerEvent): void;
@@ -18,24 +18,24 @@ export interface EngineListener {
   away?(): void;
 }
 
-export interface EngineWatchOptions {
-  engine: Pick<Engine, "follow" | "socketPath">;
+export interface DockerWatchOptions {
+  engine: Pick<DockerEngine, "follow" | "socketPath">;
   clock: Clock;
   log: Log;
 }
 
-export class EngineWatch {
-  readonly #engine: Pick<Engine, "follow" | "socketPath">;
+export class DockerWatch {
+  readonly #engine: Pick<DockerEngine, "follow" | "socketPath">;
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #stopping = new AbortController();
   // BOUNDED: by the agent's parts that listen.
-  readonly #listeners = new Set<EngineListener>();
+  readonly #listeners = new Set<DockerListener>();
   #isUp = false;
   #back = new Signal();
   #run: Promise<void> | undefined;
 
-  constructor({ engine, clock, log }: EngineWatchOptions) {
+  constructor({ engine, clock, log }: DockerWatchOptions) {
     this.#engine = engine;
     this.#clock = clock;
     this.#log = log;
@@ -46,7 +46,7 @@ export class EngineWatch {
   }
 
   /** Also when the stream is open already: then `opened` is called at once. */
-  listen(listener: EngineListener): () => void {
+  listen(listener: DockerListener): () => void {
     this.#listeners.add(listener);
     if (this.#isUp) listener.opened();
     return () => this.#listeners.delete(listener);
@@ -67,7 +67,7 @@ export class EngineWatch {
     try {
       return await call();
     } catch (error) {
-      if (!(error instanceof EngineError) || error.status !== undefined) throw error;
+      if (!(error instanceof DockerError) || error.status !== undefined) throw error;
       throw new AwayError(
         `Docker does not answer on ${this.#engine.socketPath}: ${messageOf(error.cause)}`,
         this.#back.fired,

@@ -1,6 +1,6 @@
 // What a container's /etc says: from its options, the overlay and the node.
 import test from "ava";
-import { containerNaming, hostnameOf, type NodeNaming } from "../../src/attach/container-naming.ts";
+import { containerNaming, hostnameOf, type NodeNaming } from "../../src/cluster/container-naming.ts";
 import { Naming, type NamingInput } from "../../src/cluster/naming.ts";
 import { networkRow, nodeRow, serviceRow, taskRow } from "../dns/example-state.ts";
 

@@ -1,12 +1,12 @@
 // What a person calls a container or network namespace, and which it is.
 import { messageOf, UserError } from "../lib/errors.ts";
 import { didYouMean } from "../lib/nearest.ts";
-import type { Container, Engine } from "../runtime/engine.ts";
+import type { Container, DockerEngine } from "../runtime/docker-engine.ts";
 import type { Namespaces } from "./namespaces.ts";
 import { type AttachedRow, NETNS } from "./rows.ts";
 
 export interface Findable {
-  engine: Pick<Engine, "container" | "containers">;
+  engine: Pick<DockerEngine, "container" | "containers">;
   namespaces: Pick<Namespaces, "exists">;
 }
 

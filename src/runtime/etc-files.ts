@@ -1,15 +1,9 @@
-// What a container is called and where it looks for names, ready to be written into its /etc.
+// The files under /etc of a sandbox: resolv.conf, hosts and hostname.
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { ContainerNaming } from "../cluster/container-naming.ts";
 import { exists } from "../lib/exists.ts";
-import { formatResolvConf, type Resolver } from "../lib/resolv-conf.ts";
-
-export interface ContainerNaming {
-  /** The hostname; null: the one that the runtime gives. */
-  readonly hostname: string | null;
-  readonly hosts: readonly { readonly name: string; readonly address: string }[];
-  readonly resolver: Resolver;
-}
+import { formatResolvConf } from "../lib/resolv-conf.ts";
 
 const NODE_ETC = "/etc";
 

@@ -9,11 +9,11 @@ import { messageOf } from "../lib/errors.ts";
 
 const require = createRequire(import.meta.url);
 
-export const ENGINE_SOCKET = "/var/run/docker.sock";
+export const DOCKER_SOCKET = "/var/run/docker.sock";
 
 /** The engine does not answer, or refused. `status` is HTTP's; undefined when nobody answered. */
-export class EngineError extends Error {
-  override name = "EngineError";
+export class DockerError extends Error {
+  override name = "DockerError";
   readonly status: number | undefined;
 
   constructor(what: string, cause: unknown) {
@@ -28,7 +28,7 @@ export class EngineError extends Error {
 /** How long an answer may take: an engine that hangs takes connections and never answers. */
 const ANSWER_MS = 10_000;
 
-export interface EngineOptions {
+export interface DockerEngineOptions {
   /** How long a call may take. */
   answerMs?: number;
 }
@@ -66,26 +66,26 @@ export interface ContainerEvent {
   readonly attributes: Readonly<Record<string, string>>;
 }
 
-export class Engine {
+export class DockerEngine {
   readonly socketPath: string;
   #docker: Docker | undefined;
 
   readonly #answerMs: number;
 
-  constructor(socketPath = ENGINE_SOCKET, { answerMs = ANSWER_MS }: EngineOptions = {}) {
+  constructor(socketPath = DOCKER_SOCKET, { answerMs = ANSWER_MS }: DockerEngineOptions = {}) {
     this.socketPath = socketPath;
     this.#answerMs = answerMs;
   }
 
   /**
-   * Makes a call of dockerode, which may take `moreMs` longer than other answers. Throws EngineError, without a status when
+   * Makes a call of dockerode, which may take `moreMs` longer than other answers. Throws DockerError, without a status when
    * no answer came in time.
    */
   async call<T>(what: string, call: (signal: AbortSignal) => Promise<T>, moreMs = 0): Promise<T> {
     try {
       return await withDeadline(this.#answerMs + moreMs, call);
     } catch (cause) {
-      throw new EngineError(what, cause);
+      throw new DockerError(what, cause);
     }
   }
 
@@ -111,29 +111,29 @@ export class Engine {
     }
   }
 
-  /** By id, the beginning of one, or name; undefined when there is none. Throws EngineError. */
+  /** By id, the beginning of one, or name; undefined when there is none. Throws DockerError. */
   async container(reference: string): Promise<Container | undefined> {
     try {
       const inspect = (abortSignal: AbortSignal) => this.docker.getContainer(reference).inspect({ abortSignal });
       return readContainer(await this.call(`docker inspect ${reference}`, inspect));
     } catch (error) {
-      if (error instanceof EngineError && error.status === 404) return undefined;
+      if (error instanceof DockerError && error.status === 404) return undefined;
       throw error;
     }
   }
 
-  /** Asks it to end, and after `graceMs` makes it. One that does not run or is gone is no error. Throws EngineError. */
+  /** Asks it to end, and after `graceMs` makes it. One that does not run or is gone is no error. Throws DockerError. */
   async stop(id: string, graceMs: number): Promise<void> {
     try {
       const t = Math.ceil(graceMs / 1000);
       const stop = (abortSignal: AbortSignal) => this.docker.getContainer(id).stop({ t, abortSignal });
       await this.call("docker stop", stop, t * 1000);
     } catch (error) {
-      if (!(error instanceof EngineError && (error.status === 304 || error.status === 404))) throw error;
+      if (!(error instanceof DockerError && (error.status === 304 || error.status === 404))) throw error;
     }
   }
 
-  /** All containers, those that are stopped too. Throws EngineError. */
+  /** All containers, those that are stopped too. Throws DockerError. */
   async containers(): Promise<Pick<Container, "id" | "name" | "labels">[]> {
     const rows = await this.call("docker ps", (abortSignal) => this.docker.listContainers({ all: true, abortSignal }));
     return rows.map(({ Id, Names, Labels }) => ({ id: Id, name: nameIn(Names), labels: Labels }));
@@ -141,11 +141,11 @@ export class Engine {
 
   /**
    * Calls `onEvent` with what happens to containers, after `onOpen`: what came before that is not told. Resolves when
-   * the engine ends the stream or `signal` does. Throws EngineError.
+   * the engine ends the stream or `signal` does. Throws DockerError.
    */
   async follow(signal: AbortSignal, onOpen: () => void, onEvent: (event: ContainerEvent) => void): Promise<void> {
     let stream: Readable;
-    if (!this.isThere) throw new EngineError("docker events", new Error(`no ${this.socketPath}`));
+    if (!this.isThere) throw new DockerError("docker events", new Error(`no ${this.socketPath}`));
     try {
       stream = await this.call("docker events", async (late) => {
         const abortSignal = AbortSignal.any([signal, late]);
@@ -160,7 +160,7 @@ export class Engine {
     try {
       for await (const line of createInterface({ input: stream })) onEvent(readEvent(line));
     } catch (cause) {
-      if (!signal.aborted) throw new EngineError("docker events", cause);
+      if (!signal.aborted) throw new DockerError("docker events", cause);
     }
   }
 }

@@ -1,8 +1,16 @@
 // What a container of this node is called and where it looks for names: from its options, the overlay and the node.
-import { type Dns, fillIn, HOST_GATEWAY, type Naming } from "../cluster/naming.ts";
-import type { Network, Node, Service, Task } from "../cluster/schema.ts";
+
 import { type Resolver, withNdots } from "../lib/resolv-conf.ts";
-import type { ContainerNaming } from "../runtime/naming.ts";
+import { type Dns, fillIn, HOST_GATEWAY, type Naming } from "./naming.ts";
+import type { Network, Node, Service, Task } from "./schema.ts";
+
+/** What a container is called and where it looks for names, as its /etc says it. */
+export interface ContainerNaming {
+  /** The hostname; null: the one that the runtime gives. */
+  readonly hostname: string | null;
+  readonly hosts: readonly { readonly name: string; readonly address: string }[];
+  readonly resolver: Resolver;
+}
 
 /** What is the same for all containers of the node. */
 export interface NodeNaming {

@@ -1,8 +1,8 @@
 // An engine that comes and goes, under a virtual clock.
 import test from "ava";
 import { silentLog } from "../../src/lib/log.ts";
-import { type ContainerEvent, EngineError } from "../../src/runtime/engine.ts";
-import { EngineWatch } from "../../src/runtime/engine-watch.ts";
+import { type ContainerEvent, DockerError } from "../../src/runtime/docker-engine.ts";
+import { DockerWatch } from "../../src/runtime/docker-watch.ts";
 import { AwayError } from "../../src/runtime/runtime.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 
@@ -16,7 +16,7 @@ class FakeEngine {
 
   follow(signal: AbortSignal, onOpen: () => void, onEvent: (event: ContainerEvent) => void): Promise<void> {
     this.tries++;
-    if (!this.isThere) return Promise.reject(new EngineError("docker events", new Error("connect ENOENT")));
+    if (!this.isThere) return Promise.reject(new DockerError("docker events", new Error("connect ENOENT")));
     this.tell = onEvent;
     const ended = new Promise<void>((resolve) => {
       this.end = resolve;
@@ -30,14 +30,14 @@ class FakeEngine {
 function setUp() {
   const clock = new VirtualClock();
   const engine = new FakeEngine();
-  const watch = new EngineWatch({ engine, clock, log: silentLog });
+  const watch = new DockerWatch({ engine, clock, log: silentLog });
   const seen: string[] = [];
   watch.listen({ opened: () => seen.push("opened"), happened: ({ action }) => seen.push(action) });
   watch.start();
   return { clock, engine, watch, seen };
 }
 
-const unanswered = () => Promise.reject(new EngineError("docker ps", new Error("connect ENOENT")));
+const unanswered = () => Promise.reject(new DockerError("docker ps", new Error("connect ENOENT")));
 
 test("it is tried again every second, and listeners hear of it when it is there and what happens then", async (t) => {
   const { clock, engine, watch, seen } = setUp();
@@ -90,7 +90,7 @@ test("who finds it away before the stream has ended is told as well", async (t) 
 
 test("what the engine refuses is passed on as it is", async (t) => {
   const { watch } = setUp();
-  const refusal = new EngineError("docker start", { statusCode: 404, json: { message: "no such image" } });
+  const refusal = new DockerError("docker start", { statusCode: 404, json: { message: "no such image" } });
   t.is(await t.throwsAsync(watch.guard(() => Promise.reject(refusal))), refusal);
   t.is(refusal.message, "docker start: no such image");
   await watch.stop();
