@@ -23,13 +23,13 @@ import { ownDataDirectory } from "./data-directory.ts";
 import { directoryId } from "./directory-id.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
 import { NamesInForce } from "./names-in-force.ts";
+import { NodeState } from "./node-state.ts";
 import { places } from "./paths.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
 import { SpareMemory } from "./spare-memory.ts";
 import { Stops } from "./stops.ts";
 import { type Sandbox, Sync } from "./sync.ts";
 import { TaskLogs } from "./task-log.ts";
-import { TaskStatuses } from "./task-statuses.ts";
 import { createRuntimes, Tasks } from "./tasks.ts";
 import { findUnderlayLink } from "./underlay-link.ts";
 
@@ -116,14 +116,13 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   const refresh = (): void => {
     const { state, nodeId } = session;
     if (state === undefined || nodeId === undefined) return;
-    statuses.expect(observedIds(state, nodeId), state.statuses);
-    sync.update(statuses.overlay(state), session.isHeard);
+    sync.update(nodeState.state, session.isHeard);
     if (!hasResumed) return;
     attachments.changed();
     spareMemory.changed();
   };
-  const statuses = new TaskStatuses({ clock, report: (rows) => session.reportStatuses(rows), changed: refresh });
-  stops.push(() => statuses.stop());
+  const nodeState = new NodeState(session, clock);
+  stops.push(() => nodeState.stop());
   const runtime = createRuntimes({
     config,
     log,
@@ -139,7 +138,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     runtime,
     sync: () => sync,
     liveFlows: async (servers) => dataPath.liveFlows(servers),
-    report: (status) => statuses.set(status),
+    report: (status) => nodeState.setStatus(status),
   });
   const names = new NamesInForce({ pool, domain: config.dns.domain }, (compiled) => {
     dns.update(compiled);
@@ -197,10 +196,11 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     watch,
     letGo: await LetGo.open(places(config).letGo, log),
     namespaces: new AttachedNamespaces(new Sandboxes({ node: node.name, kind: "attached" }), log),
-    report: (status) => statuses.set(status),
+    report: (status) => nodeState.setStatus(status),
   });
   stops.push(() => attachments.stop());
-  session.onState(refresh);
+  nodeState.subscribe(refresh);
+  refresh();
   await Promise.race([sync.forwarded(), delay(clock, RESUME_MS)]);
 
   await check();
@@ -282,10 +282,4 @@ async function madeSandboxes(
   for (const id of state?.tasks.keys() ?? []) add(id, tasks.nameOf(id));
   for (const id of state?.endpoints.keys() ?? []) add(id, runs.nameOf(id));
   return sandboxes;
-}
-
-/** What the node tells the state of: its tasks, and what is attached to it. */
-function observedIds({ tasks, endpoints }: State, own: string): ReadonlySet<string> {
-  const rows = [...tasks.values(), ...[...endpoints.values()].filter(({ attachment }) => attachment !== null)];
-  return new Set(rows.filter(({ nodeId }) => nodeId === own).map(({ id }) => id));
 }

@@ -183,6 +183,7 @@ export class Sync {
     const nodeId = this.#parts.nodeId();
     const state = this.#state;
     if (state === undefined || nodeId === undefined) return;
+    const { revision } = state; // it goes on while this waits
     this.#parts.tasks.apply(tasksOf(state, nodeId, this.#parts.naming()));
     if (this.#isHeard) this.#parts.tasks.removeOthers();
     const onLoopback = hostAddresses().filter((own) => own.onLoopback);
@@ -191,7 +192,7 @@ export class Sync {
     if (!this.#isProvisional || !(await mesh.isThere())) this.#leavePorts(await mesh.apply(compileMesh(state, facts)));
     await this.#linking.settled();
     await this.#forwarding.settled();
-    this.#parts.applied(state.revision);
+    this.#parts.applied(revision);
     this.#heldCheck?.cancel();
     if (this.#heldPorts.length > 0) this.#heldCheck = this.#parts.clock.after(HELD_MS, () => this.#rest.ask());
   }

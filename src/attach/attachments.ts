@@ -16,7 +16,7 @@ import { findContainer, isMeant } from "./find-container.ts";
 import { type AttachmentSpec, asksFor, LabelError, readLabels } from "./labels.ts";
 import type { Namespaces } from "./namespaces.ts";
 import { AttachmentObserver } from "./observer.ts";
-import { type Refusal, Refusals } from "./rejected.ts";
+import { type Refusal, Refusals, versionsOf } from "./rejected.ts";
 import { type AttachedRow, attachedRows, NETNS } from "./rows.ts";
 
 /** Namespaces have no events, and what was refused or could not be looked at is tried again. */
@@ -177,14 +177,15 @@ export class Attachments {
       if (!this.#isAttached(id)) await this.#namespaces.unbind(id);
       return this.#refusals.forget(id);
     }
-    if (!this.#refusals.isDue(container, state)) return;
+    const judgedBy = versionsOf(state);
+    if (!this.#refusals.isDue(container, judgedBy)) return;
     try {
       const spec = readLabels(labels);
       await this.#bind(container);
       await this.#ask(id, container, container.name, spec);
       this.#refusals.forget(id);
     } catch (error) {
-      this.#refusals.add(container, state, messageOf(error), error instanceof LabelError);
+      this.#refusals.add(container, judgedBy, messageOf(error), error instanceof LabelError);
       if (!this.#isAttached(id)) await this.#namespaces.unbind(id);
     }
   }
@@ -297,7 +298,7 @@ export class Attachments {
     if (names.includes(node)) this.#refusals.forget(container.id);
     else {
       const error = `label ${NODE_LABEL}: there is no node '${node}'${didYouMean(node, names)}`;
-      this.#refusals.add(container, state, error, false);
+      this.#refusals.add(container, versionsOf(state), error, false);
     }
     return false;
   }

@@ -15,8 +15,15 @@ interface Entry extends Refusal {
   /** Labels never change: what is wrong with them stays. */
   isFinal: boolean;
   /** What it was judged by. */
-  state: State;
+  judgedBy: Versions;
   at: number;
+}
+
+/** The versions of the tables that decide whether a container can be attached. */
+type Versions = readonly [networks: number, services: number];
+
+export function versionsOf({ networks, services }: State): Versions {
+  return [networks.version, services.version];
 }
 
 export class Refusals {
@@ -31,18 +38,18 @@ export class Refusals {
   }
 
   /** Whether to try: for the first time, or because the cluster is another or some time has gone. */
-  isDue({ id, startedAt }: Container, state: State): boolean {
+  isDue({ id, startedAt }: Container, now: Versions): boolean {
     const entry = this.#entries.get(id);
     if (entry === undefined || entry.container.startedAt !== startedAt) return true;
     if (entry.isFinal) return false;
-    const isSame = entry.state.networks === state.networks && entry.state.services === state.services;
+    const isSame = entry.judgedBy.every((version, i) => version === now[i]);
     return !isSame || this.#clock.monotonic() - entry.at >= RETRY_MS;
   }
 
-  add(container: Container, state: State, error: string, isFinal: boolean): void {
+  add(container: Container, judgedBy: Versions, error: string, isFinal: boolean): void {
     if (this.#entries.get(container.id)?.error !== error)
       this.#log.warn("a container is not attached", { endpoint: container.name, reason: error });
-    this.#entries.set(container.id, { container, error, isFinal, state, at: this.#clock.monotonic() });
+    this.#entries.set(container.id, { container, error, isFinal, judgedBy, at: this.#clock.monotonic() });
   }
 
   forget(id: string): void {

@@ -1,4 +1,5 @@
 // Snapshots and changes: the one way in which a state becomes the next one, and how both look as JSON.
+import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { derivedIdentity } from "./identity.ts";
 import { type Change, ClusterIdentity, KINDS, type Kind, type RowOf, rowSchemas, type State } from "./schema.ts";
@@ -31,6 +32,16 @@ export class LiveState {
     return applied;
   }
 
+  /**
+   * Becomes what `next` is: rows that are equal stay as they are, with their indexes. Returns the difference. It looks at each
+   * row of both states: once a session, not once a change.
+   */
+  replaceBy(next: State): AppliedChange[] {
+    const changes = KINDS.flatMap((kind) => differenceOf(kind, this, next));
+    this.cluster = next.cluster;
+    return this.apply(changes, next.revision);
+  }
+
   /** A state of its own with the same rows. */
   copy(): LiveState {
     const copy = new LiveState();
@@ -42,6 +53,13 @@ export class LiveState {
 
 export function emptyState(): LiveState {
   return new LiveState();
+}
+
+/** What makes the kind's rows in `from` those in `to`. */
+function differenceOf(kind: Kind, { [kind]: from }: State, { [kind]: to }: State): Change[] {
+  const left = [...from.keys()].filter((key) => !to.has(key)).map((key) => ({ kind, key, row: null }));
+  const put = [...to].filter(([key, row]) => !isDeepStrictEqual(from.get(key), row));
+  return [...left, ...put.map(([key, row]) => ({ kind, key, row }) as Change)];
 }
 
 /** Each row of the state as a change that puts it. */

@@ -2,11 +2,11 @@
 // node starts from when no leader answers.
 import { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
-import { knownOf, whyNotNext } from "../cluster/identity.ts";
+import { type KnownState, knownOf, whyNotNext } from "../cluster/identity.ts";
 import { sameName } from "../cluster/lookup.ts";
 import { BEATS_PER_PERIOD, type LogQuery, type NodeIdentity, StreamLine } from "../cluster/protocol.ts";
 import type { State, TaskStatus } from "../cluster/schema.ts";
-import { type LiveState, parseChanges, stateFromJson } from "../cluster/state.ts";
+import { type AppliedChange, emptyState, parseChanges, stateFromJson } from "../cluster/state.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -45,10 +45,18 @@ export class Session {
   readonly #writer: SnapshotWriter;
   readonly #stopping = new AbortController();
   // BOUNDED: by the agent's parts that listen; keyed by nothing.
-  readonly #listeners = new Set<(state: State) => void>();
+  readonly #listeners = new Set<(changes: readonly AppliedChange[]) => void>();
+  // BOUNDED: by the commands that wait for their change to arrive.
+  readonly #arrivals = new Set<() => void>();
   // BOUNDED: by the managers configured; keyed by manager. Why the last attempt with it ended.
   readonly #failures = new Map<string, string>();
-  #state: LiveState | undefined;
+  /** The newest state, changed in place. */
+  readonly #live = emptyState();
+  #hasState = false;
+  /** The revision since which no row has changed. */
+  #sameSince = 0;
+  /** The highest revision that is in force here. */
+  #inForce = 0;
   #nodeId: string | undefined;
   /** The manager that the session is with, once it has sent a snapshot. */
   #manager: string | undefined;
@@ -73,12 +81,17 @@ export class Session {
 
   /** The newest state; undefined until the first one, from disk or from the leader. */
   get state(): State | undefined {
-    return this.#state;
+    return this.#hasState ? this.#live : undefined;
   }
 
-  /** Likewise. Throws UserError 503 when there is none. */
+  /** The newest state, which is changed in place: always the same object, and empty until the first one. */
+  get live(): State {
+    return this.#live;
+  }
+
+  /** The newest state. Throws UserError 503 when there is none. */
   requireState(): State {
-    if (this.#state !== undefined) return this.#state;
+    if (this.#hasState) return this.#live;
     throw new UserError(
       503,
       "this node has no state of the cluster yet: no manager has answered (see the agent's log)",
@@ -131,10 +144,13 @@ export class Session {
     await this.#writer.settled();
   }
 
-  /** Calls with every new state until the returned function is called; at once when there is one. */
-  onState(listener: (state: State) => void): () => void {
+  /**
+   * Calls after rows have changed, until the returned function is called. The list is empty when a leader is heard for the
+   * first time, or the cluster has a new epoch, and no row has changed. A session that begins anew with what is there calls
+   * nothing.
+   */
+  onChanges(listener: (changes: readonly AppliedChange[]) => void): () => void {
     this.#listeners.add(listener);
-    if (this.#state !== undefined) listener(this.#state);
     return () => this.#listeners.delete(listener);
   }
 
@@ -148,9 +164,11 @@ export class Session {
     this.#reporter.setFacts(facts);
   }
 
-  /** `revision` is in force in all of this node's data path. Called for every state that was notified. */
+  /** `revision` is in force in all of this node's data path. Called after every notice of changes. */
   reportApplied(revision: number): void {
-    if (this.#manager !== undefined && revision <= this.#state!.revision) this.#reporter.setApplied(revision);
+    if (revision > this.#live.revision) return; // of an epoch that is over
+    this.#inForce = revision;
+    this.#tellApplied();
   }
 
   /**
@@ -197,7 +215,7 @@ export class Session {
     }
     this.#log.info("runs from the snapshot on disk until a leader answers", { revision: state.revision });
     this.#nodeId = nodeId;
-    this.#setState(state);
+    this.#replaceState(state);
   }
 
   async #follow(): Promise<void> {
@@ -228,7 +246,7 @@ export class Session {
     rearm();
     let opening: Extract<StreamLine, { type: "session" }> | undefined;
     try {
-      const known = this.#state === undefined ? undefined : knownOf(this.#state);
+      const known = this.#known;
       const request = { ...this.#options.identity, known: known ?? null };
       for await (const json of this.#transport.open(manager, request, signal)) {
         const line = StreamLine.parse(json);
@@ -262,16 +280,15 @@ export class Session {
   #begin(
     manager: string,
     { sessionId, nodeId, livenessMs }: Extract<StreamLine, { type: "session" }>,
-    state: LiveState,
+    state: State,
     end: (error: unknown) => void,
   ): void {
-    const [known, offered] = [this.#state && knownOf(this.#state), knownOf(state)];
+    const [known, offered] = [this.#known, knownOf(state)];
     const refusal = known && (offered === undefined ? "its state belongs to no cluster" : whyNotNext(known, offered));
     if (refusal !== undefined) throw new Error(refusal);
     this.#log.info("has a session with the leader", { address: manager, revision: state.revision });
     this.#nodeId = nodeId;
     this.#manager = manager;
-    this.#isHeard = true;
     this.#failures.clear();
     this.#reporter.attach({
       send: async (report) => {
@@ -284,19 +301,19 @@ export class Session {
         if (error instanceof UserError && error.code === 404) end(error);
       },
     });
-    this.#setState(state);
-    this.#writer.write({ nodeId, state });
+    const isNews = !this.#isHeard || known?.epoch !== offered?.epoch;
+    this.#isHeard = true;
+    this.#replaceState(state, isNews);
+    this.#writer.write({ nodeId, state: this.#live });
   }
 
   #advance(revision: number, changes: unknown): void {
-    const state = this.#state!;
-    if (this.#manager === undefined || revision !== state.revision + 1) {
-      throw new Error(`the stream goes from revision ${state.revision} to ${revision}`);
+    const { revision: before } = this.#live;
+    if (this.#manager === undefined || revision !== before + 1) {
+      throw new Error(`the stream goes from revision ${before} to ${revision}`);
     }
-    const next = state.copy();
-    next.apply(parseChanges(changes), revision);
-    this.#setState(next);
-    this.#writer.write({ nodeId: this.#nodeId!, state: next });
+    this.#notify(this.#live.apply(parseChanges(changes), revision));
+    this.#writer.write({ nodeId: this.#nodeId!, state: this.#live });
   }
 
   async #bringLog(
@@ -317,12 +334,35 @@ export class Session {
   }
 
   get #clusterId(): string | undefined {
-    return this.#state?.cluster?.id;
+    return this.#live.cluster?.id;
   }
 
-  #setState(state: LiveState): void {
-    this.#state = state;
-    for (const listener of this.#listeners) listener(state);
+  get #known(): KnownState | undefined {
+    return this.#hasState ? knownOf(this.#live) : undefined;
+  }
+
+  /** `isNews`: listeners are called even if no row has changed. */
+  #replaceState(state: State, isNews = false): void {
+    const changes = this.#live.replaceBy(state);
+    this.#hasState = true;
+    this.#notify(changes, isNews);
+  }
+
+  #notify(changes: readonly AppliedChange[], isNews = false): void {
+    if (changes.length > 0 || isNews) {
+      this.#sameSince = this.#live.revision;
+      if (isNews) this.#inForce = 0;
+      for (const listener of this.#listeners) listener(changes);
+    } else {
+      this.#tellApplied();
+    }
+    for (const arrived of this.#arrivals) arrived();
+  }
+
+  /** What is in force of a revision is so of those after it that changed no row. */
+  #tellApplied(): void {
+    if (this.#manager === undefined) return;
+    this.#reporter.setApplied(this.#inForce >= this.#sameSince ? this.#live.revision : this.#inForce);
   }
 
   /** Asks the session's leader, or each manager in turn until one answers. */
@@ -344,17 +384,18 @@ export class Session {
   }
 
   #arrivalOf(revision: number): Promise<void> {
-    if (this.#manager === undefined || this.#state!.revision >= revision) return Promise.resolve();
+    if (this.#manager === undefined || this.#live.revision >= revision) return Promise.resolve();
     return new Promise((resolve) => {
       const finish = () => {
         timer.cancel();
-        stopListening();
+        this.#arrivals.delete(check);
         resolve();
       };
+      const check = () => {
+        if (this.#live.revision >= revision) finish();
+      };
       const timer = this.#clock.after(CATCH_UP_MS, finish);
-      const stopListening = this.onState((state) => {
-        if (state.revision >= revision) finish();
-      });
+      this.#arrivals.add(check);
     });
   }
 

@@ -46,7 +46,8 @@ export class SimulatedNode {
       transport,
     });
     await this.session.start();
-    this.session.onState((state) => this.#obey(state));
+    this.session.onChanges(() => this.#obey(this.session.live));
+    if (this.session.state !== undefined) this.#obey(this.session.live);
   }
 
   async stop(): Promise<void> {
