@@ -1,5 +1,6 @@
 // CPU time: of processes with all their threads (/proc/PID/stat), and of the whole machine (/proc/stat). proc(5).
 import { readFileSync } from "node:fs";
+import type { Metric, Sample } from "./experiment.ts";
 
 /** USER_HZ: 100 on every architecture that Node runs on. */
 const TICKS_A_SECOND = 100;
@@ -20,13 +21,38 @@ export function cpuSeconds(pids: readonly number[]): CpuSeconds {
   return { agents, system: busySeconds(readFileSync("/proc/stat", "utf8")) };
 }
 
-/** Of the text of /proc/PID/stat. */
+/** Metrics that `withCpu` adds to a sample, in microseconds. */
+export function cpuMetrics(unit: string): Metric[] {
+  return [
+    { id: "agents' CPU", unit: `us/${unit}`, digits: 2, alone: true },
+    { id: "machine's CPU", unit: `us/${unit}`, digits: 2 },
+  ];
+}
+
+/** Adds the processor time that `measure` took, by what it measured: `unitsOf` counts it in the sample. */
+export async function withCpu(
+  pids: readonly number[],
+  measure: () => Promise<Sample>,
+  unitsOf: (sample: Sample) => number,
+): Promise<Sample> {
+  const before = cpuSeconds(pids);
+  const sample = await measure();
+  const after = cpuSeconds(pids);
+  const micros = 1e6 / unitsOf(sample);
+  return {
+    ...sample,
+    "agents' CPU": (after.agents - before.agents) * micros,
+    "machine's CPU": (after.system - before.system) * micros,
+  };
+}
+
+/** CPU seconds in the text of /proc/PID/stat. */
 export function processSeconds(stat: string): number {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[UTIME]) + Number(fields[STIME])) / TICKS_A_SECOND;
 }
 
-/** Of the text of /proc/stat: all that was not idle. */
+/** CPU seconds in the text of /proc/stat: all that were not idle. */
 export function busySeconds(stat: string): number {
   const ticks = stat
     .slice(0, stat.indexOf("\n"))
@@ -37,7 +63,7 @@ export function busySeconds(stat: string): number {
   return busy / TICKS_A_SECOND;
 }
 
-/** Resident megabytes (10^6 bytes), shared pages included, of the text of /proc/PID/status. */
+/** Resident megabytes (10^6 bytes), shared pages included, in the text of /proc/PID/status. */
 export function residentMegabytes(status: string): number {
   const match = /^VmRSS:\s+(\d+) kB$/m.exec(status);
   if (match === null) throw new Error("/proc/PID/status has no VmRSS");

@@ -6,6 +6,7 @@ import { ApiClient } from "../src/api/client.ts";
 import type { LabNode } from "../test/system/lab.ts";
 import { networkOf } from "../test/system/listings.ts";
 import { Background } from "./background.ts";
+import { cpuMetrics, withCpu } from "./cpu.ts";
 import { type DnsLoad, dnsLatencies, dnsperf, QUERIES_FILE, startDnsperf } from "./dnsperf.ts";
 import type { Contender, Experiment, Sample } from "./experiment.ts";
 import { BRIDGE_ADDRESS, type KernelVxlan } from "./kernel-vxlan.ts";
@@ -59,12 +60,14 @@ export class DnsServers {
     const dnsmasq = await Background.start(node1, [...argv, ...records, ...place], /read .*dns-hosts/);
     const { seconds } = options;
     const from = overlay.direct.from;
+    const own = { from, address: gateway, port: 53, directory, seconds, agents: () => overlay.agents() };
+    const other = { ...own, port: DNSMASQ_PORT, agents: () => [dnsmasq.pid] };
     const servers = new DnsServers(dnsmasq, {
-      overlayd: { from, address: gateway, port: 53, directory, seconds },
-      dnsmasq: { from, address: gateway, port: DNSMASQ_PORT, directory, seconds },
-      dnsmasqOverBridge: { from: kernel.direct.from, address: BRIDGE_ADDRESS, port: DNSMASQ_PORT, directory, seconds },
+      overlayd: own,
+      dnsmasq: other,
+      dnsmasqOverBridge: { ...other, from: kernel.direct.from, address: BRIDGE_ADDRESS },
     });
-    // What the first queries cost (code is compiled, caches are filled) is not what is asked for.
+    // The first queries cost more: code is compiled, caches are filled.
     for (const load of [servers.overlayd, servers.dnsmasq, servers.dnsmasqOverBridge]) await dnsperf(load);
     return servers;
   }
@@ -114,10 +117,14 @@ export function dnsExperiments({ overlay, probes, options }: DnsBed, servers: Dn
       metrics: [
         { id: "answered", unit: "1000/s", digits: 1, limit: LIMITS.dnsAnswered },
         { id: "lost", unit: "queries", digits: 0, alone: true },
+        ...cpuMetrics("query"),
       ],
-      contenders: contend(async (load) => {
-        const { perSecond, lost } = await dnsperf(load);
-        return { answered: perSecond / 1000, lost };
+      contenders: contend((load) => {
+        const ask = async () => {
+          const { perSecond, lost } = await dnsperf(load);
+          return { answered: perSecond / 1000, lost };
+        };
+        return withCpu(load.agents(), ask, ({ answered }) => 1000 * answered! * load.seconds);
       }),
     },
     {

@@ -9,14 +9,16 @@ export interface DnsLoad {
   from: LabHost;
   address: string;
   port: number;
-  /** Where it reads `NAME TYPE` lines, and may write. */
+  /** Has QUERIES_FILE with `NAME TYPE` lines; the latencies are written there. */
   directory: string;
   seconds: number;
+  /** Processes that answer. */
+  agents(): readonly number[];
 }
 
 export const QUERIES_FILE = "dns-queries";
 const OUTSTANDING = 100;
-/** Beyond which a query is lost. */
+/** A query without an answer for longer is lost. */
 const LOST_SECONDS = 2;
 
 export interface DnsOutcome {
@@ -50,7 +52,7 @@ function argvOf({ address, port, directory, seconds }: DnsLoad, rate?: number): 
   return [...argv, ...limits, ...(rate === undefined ? [] : ["-Q", `${Math.round(rate)}`])];
 }
 
-/** Of dnsperf's report. Throws when it is none, or when answers were errors. */
+/** Reads dnsperf's report. Throws when it is none, or when answers were errors. */
 export function outcomeOf(text: string): DnsOutcome {
   const perSecond = numberAfter(text, /Queries per second:\s+([\d.]+)/);
   const lost = numberAfter(text, /Queries lost:\s+(\d+)/);
@@ -60,7 +62,7 @@ export function outcomeOf(text: string): DnsOutcome {
   return { perSecond, lost };
 }
 
-/** Of `dnsperf -v`: `> NOERROR name A 0.000123` for each answer, in seconds. */
+/** Milliseconds in the report of `dnsperf -v`, which has `> NOERROR name A 0.000123` for each answer, in seconds. */
 export function latenciesOf(text: string): number[] {
   return [...text.matchAll(/^> NOERROR \S+ \S+ ([\d.]+)$/gm)].map(
     ([, seconds]) => Math.round(1e6 * Number(seconds)) / 1000,

@@ -1,7 +1,7 @@
 // An experiment: the same measurement of several contenders in turn, A B A B, round after round. The first contender
-// is the one that is judged, the second what it is held against, any others stand beside.
+// is the one that is judged, the second is its reference, any others stand beside.
 import type { Group } from "./options.ts";
-import { pairRatios, type Summary, summarize } from "./statistics.ts";
+import { type Interval, medianInterval, pairRatios, type Summary, summarize } from "./statistics.ts";
 
 /** Values by metric. */
 export type Sample = Readonly<Record<string, number>>;
@@ -11,7 +11,7 @@ export interface Contender {
   measure(): Promise<Sample>;
 }
 
-/** What the issue of the data path asks of a figure: the bar must be met, the aim is what we want. */
+/** The bar that a figure must meet, and the aim that is wished for. */
 export interface Limit {
   /** Of the ratio to the reference, or of the value itself. */
   of: "ratio" | "value";
@@ -25,7 +25,7 @@ export interface Metric {
   id: string;
   unit: string;
   digits: number;
-  /** No ratio is told: the reference may be zero. */
+  /** Has no ratio: the reference may be zero. */
   alone?: true;
   limit?: Limit;
 }
@@ -35,6 +35,8 @@ export interface Experiment {
   title: string;
   metrics: readonly Metric[];
   contenders: readonly Contender[];
+  /** Measured in one round whatever was asked for: it cannot be repeated, or holds many samples already. */
+  once?: true;
   before?(): Promise<void>;
   after?(): Promise<void>;
 }
@@ -52,23 +54,41 @@ export interface Row {
   value: Summary;
   /** To the reference of the same round; null for the reference itself, and where there is none. */
   ratio: Summary | null;
+  /** Holds the median of such ratios with 95 %; null where there are too few rounds, or no ratio. */
+  interval: Interval | null;
   limit: Limit | null;
   verdict: Verdict | null;
   samples: readonly number[];
 }
 
-export async function runExperiment(experiment: Experiment, rounds: number): Promise<Row[]> {
-  const { contenders, before, after } = experiment;
+/** How often an experiment is repeated. */
+export interface Repetition {
+  rounds: number;
+  /** Rounds where a ratio is near its bar; at least `rounds`. */
+  nearBar: number;
+}
+
+export async function runExperiment(experiment: Experiment, { rounds, nearBar }: Repetition): Promise<Row[]> {
+  const { contenders, once, before, after } = experiment;
   const samples = contenders.map((): Sample[] => []);
-  await before?.();
-  try {
-    for (let round = 0; round < rounds; round++) {
+  const measureUntil = async (count: number): Promise<Row[]> => {
+    while (samples[0]!.length < count) {
       for (const [i, contender] of contenders.entries()) samples[i]!.push(await contender.measure());
     }
+    return rowsOf(experiment, samples);
+  };
+  await before?.();
+  try {
+    const rows = await measureUntil(once ? 1 : rounds);
+    return once || !rows.some(isNearBar) ? rows : await measureUntil(nearBar);
   } finally {
     await after?.();
   }
-  return rowsOf(experiment, samples);
+}
+
+/** Whether some rounds meet the row's bar and others do not, and the bar is of a ratio. */
+export function isNearBar({ limit, ratio }: Pick<Row, "limit" | "ratio">): boolean {
+  return limit?.of === "ratio" && ratio !== null && ratio.min < limit.bar && limit.bar < ratio.max;
 }
 
 /** `samples` by contender and round. */
@@ -80,7 +100,8 @@ export function rowsOf(experiment: Experiment, samples: readonly (readonly Sampl
     return contenders.map((contender, i): Row => {
       const values = valuesOf(i);
       const value = summarize(values);
-      const ratio = reference === undefined || i === 1 ? null : summarize(pairRatios(values, reference));
+      const ratios = reference === undefined || i === 1 ? null : pairRatios(values, reference);
+      const ratio = ratios === null ? null : summarize(ratios);
       const judged = i === 0 ? (limit ?? null) : null;
       return {
         group,
@@ -91,6 +112,7 @@ export function rowsOf(experiment: Experiment, samples: readonly (readonly Sampl
         contender: contender.name,
         value,
         ratio,
+        interval: ratios === null ? null : medianInterval(ratios),
         limit: judged,
         verdict: judged === null ? null : judge(judged, value, ratio),
         samples: values,
@@ -99,6 +121,7 @@ export function rowsOf(experiment: Experiment, samples: readonly (readonly Sampl
   });
 }
 
+/** Judges the median: a bar that only the best round meets is missed. */
 export function judge(limit: Limit, value: Summary, ratio: Summary | null): Verdict {
   const found = limit.of === "value" ? value.median : ratio?.median;
   if (found === undefined) throw new Error("a limit of a ratio needs a reference");

@@ -1,4 +1,5 @@
 // The experiments between two nodes, as data: which figures, over which ways, against what.
+import { cpuMetrics } from "./cpu.ts";
 import type { Contender, Experiment, Limit, Metric, Sample } from "./experiment.ts";
 import type { KernelVxlan } from "./kernel-vxlan.ts";
 import { LIMITS } from "./limits.ts";
@@ -99,6 +100,7 @@ function requestExperiments({ overlay, kernel, peers, probes, options }: Bed): E
   const metrics: Metric[] = [
     { id: "p50", unit: "us", digits: 1, limit: LIMITS.p50 },
     { id: "p99", unit: "us", digits: 1, limit: LIMITS.p99 },
+    ...cpuMetrics("request"),
   ];
   const paths: Named[] = [["overlayd", overlay.direct], ["kernel VXLAN", kernel.direct], ...peers];
   const contenders = contend(paths, (path) => probes.requests(path, count));
@@ -112,7 +114,7 @@ function datagramExperiments({ overlay, kernel, peers, probes, options }: Bed): 
     {
       group: "udp",
       title: "64-byte UDP, as many as go",
-      metrics: [{ id: "delivered", unit: "kpps", digits: 1, limit: LIMITS.datagrams }],
+      metrics: [{ id: "delivered", unit: "kpps", digits: 1, limit: LIMITS.datagrams }, ...cpuMetrics("datagram")],
       contenders: contend(paths, (path) => probes.delivered(path, seconds)),
     },
     {
@@ -131,6 +133,7 @@ function connectionExperiment({ overlay, kernel, probes, options }: Bed): Experi
     metrics: [
       { id: "connections", unit: "1/s", digits: 0, limit: LIMITS.connections },
       { id: "failed", unit: "connections", digits: 0, alone: true },
+      ...cpuMetrics("connection"),
     ],
     contenders: contend(
       [

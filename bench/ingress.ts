@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { waitFor } from "../test/system/command.ts";
 import type { LabHost } from "../test/system/lab.ts";
 import { Background } from "./background.ts";
+import { cpuMetrics } from "./cpu.ts";
 import type { Experiment, Metric } from "./experiment.ts";
 import type { KernelVxlan } from "./kernel-vxlan.ts";
 import { LIMITS } from "./limits.ts";
@@ -15,7 +16,7 @@ import { type HttpLoad, wrk } from "./wrk.ts";
 const HTTP_PORT = 8080;
 const HAPROXY_PORT = 8081;
 const WARM_UP_SECONDS = 2;
-/** Of who connects some ten thousand times in a row: else the search for a free port is what is measured. */
+/** A client that connects ten thousand times in a row would else mostly search for a free port. */
 const MANY_CONNECTIONS = ["net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_max_tw_buckets=1000"];
 
 export class Ingress {
@@ -30,14 +31,10 @@ export class Ingress {
     const command = nginx(join(lab.directory, "nginx-task"));
     await startService(node1!, { name: "web", on: node2!, command, publish: `${HTTP_PORT}:${HTTP_PORT}` });
     const behind = kernel.direct.to;
-    const programs = [
-      await launch(behind, nginx(join(lab.directory, "nginx-kernel"))),
-      await launch(
-        node1!,
-        haproxy(lab.directory, `${node1!.address}:${HAPROXY_PORT}`, `${behind.address}:${HTTP_PORT}`),
-      ),
-    ];
-    const ingress = new Ingress(lab.client, node1!.address, programs);
+    const server = await launch(behind, nginx(join(lab.directory, "nginx-kernel")));
+    const listen = `${node1!.address}:${HAPROXY_PORT}`;
+    const proxy = await launch(node1!, haproxy(lab.directory, listen, `${behind.address}:${HTTP_PORT}`));
+    const ingress = new Ingress(overlay, { server, proxy });
     for (const { url } of [ingress.mesh, ingress.haproxy]) {
       await waitFor(async () => (await lab.client.tryExec(["curl", "-sf", url])).status === 0, { what: url });
     }
@@ -45,10 +42,12 @@ export class Ingress {
     return ingress;
   }
 
-  private constructor(from: LabHost, address: string, programs: readonly Background[]) {
-    this.mesh = { from, url: `http://${address}:${HTTP_PORT}/` };
-    this.haproxy = { from, url: `http://${address}:${HAPROXY_PORT}/` };
-    this.#programs = programs;
+  private constructor(overlay: Overlay, { server, proxy }: { server: Background; proxy: Background }) {
+    const from = overlay.lab.client;
+    const { address } = overlay.lab.nodes[0]!;
+    this.mesh = { from, url: `http://${address}:${HTTP_PORT}/`, agents: () => overlay.agents() };
+    this.haproxy = { from, url: `http://${address}:${HAPROXY_PORT}/`, agents: () => [proxy.pid] };
+    this.#programs = [server, proxy];
   }
 
   async close(): Promise<void> {
@@ -62,6 +61,7 @@ export function ingressExperiments({ mesh, haproxy }: Ingress, { seconds }: Benc
     { id: "p50", unit: "ms", digits: 3 },
     { id: "p99", unit: "ms", digits: 3 },
     { id: "failed", unit: "requests", digits: 0, alone: true },
+    ...cpuMetrics("request"),
   ];
   return [true, false].map((keepAlive) => ({
     group: "ingress" as const,
@@ -74,7 +74,7 @@ export function ingressExperiments({ mesh, haproxy }: Ingress, { seconds }: Benc
   }));
 }
 
-/** `argv` says nothing when it is ready. */
+/** Starts a server that prints nothing when it is ready. */
 function launch(host: LabHost, argv: readonly string[]): Promise<Background> {
   return Background.start(host, ["sh", "-c", 'echo started; exec "$@"', "sh", ...argv], /started/);
 }

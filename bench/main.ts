@@ -1,4 +1,7 @@
 // `npm run bench`: sets up nodes and containers in network namespaces, measures side by side, and takes all down again.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { messageOf, PlatformError } from "../src/lib/errors.ts";
 import { changeExperiments } from "./changes.ts";
 import { DnsServers, dnsExperiments } from "./dns.ts";
@@ -9,6 +12,7 @@ import { greedyExperiments } from "./greedy.ts";
 import { Ingress, ingressExperiments } from "./ingress.ts";
 import { KernelVxlan } from "./kernel-vxlan.ts";
 import { Loaded } from "./loaded.ts";
+import { describeMachine } from "./machine.ts";
 import { startNebula } from "./nebula.ts";
 import { type BenchOptions, type Group, parseOptions, USAGE } from "./options.ts";
 import { Overlay } from "./overlay.ts";
@@ -18,7 +22,7 @@ import { Probes } from "./probes.ts";
 import { profile } from "./profile.ts";
 import { formatRows } from "./report.ts";
 import { restartExperiments } from "./restart.ts";
-import { describeMachine, type Failure, writeResults } from "./results.ts";
+import { describeRun, type Failure, writeResults } from "./results.ts";
 import { scaleExperiments } from "./scale.ts";
 import { UnderlayOffload } from "./underlay-offload.ts";
 import { startWireguard } from "./wireguard.ts";
@@ -45,12 +49,21 @@ async function main(options: BenchOptions): Promise<number> {
     await profile(options.profile, { prefix: PREFIX, options, teardown });
     return 0;
   }
+  const { rounds, nearBar, seconds, datapath } = options;
+  const head = {
+    at: new Date().toISOString(),
+    rounds,
+    secondsEach: seconds,
+    machine: await inTemporaryDirectory(describeMachine),
+    datapath,
+  };
+  console.log(describeRun(head));
   const rows: Row[] = [];
   const failures: Failure[] = [];
   for (const experiment of await setUp(options)) {
     console.log(`\n# ${experiment.title}`);
     try {
-      const measured = await runExperiment(experiment, options.rounds);
+      const measured = await runExperiment(experiment, { rounds, nearBar });
       process.stdout.write(formatRows(measured));
       rows.push(...measured);
     } catch (error) {
@@ -58,17 +71,8 @@ async function main(options: BenchOptions): Promise<number> {
       console.error(`could not be measured: ${messageOf(error)}`);
     }
   }
-  const { rounds, seconds, datapath } = options;
-  writeResults({
-    at: new Date().toISOString(),
-    rounds,
-    secondsEach: seconds,
-    machine: describeMachine(),
-    datapath,
-    rows,
-    failures,
-  });
-  console.log(`\n${formatRows(rows)}`);
+  writeResults({ ...head, rows, failures });
+  console.log(`\n${describeRun(head)}\n${formatRows(rows)}`);
   const judged = rows.filter(({ verdict }) => verdict !== null);
   const missed = judged.filter(({ verdict }) => verdict === "missed");
   console.log(
@@ -123,6 +127,15 @@ async function warmUp({ direct, vip }: Overlay, probes: Probes): Promise<void> {
   await probes.requests(direct, WARM_UP_REQUESTS);
   await probes.delivered(direct, WARM_UP_SECONDS);
   await probes.connections(vip, WARM_UP_SECONDS);
+}
+
+async function inTemporaryDirectory<T>(work: (directory: string) => Promise<T>): Promise<T> {
+  const directory = mkdtempSync(join(tmpdir(), "overlayd-bench-"));
+  try {
+    return await work(directory);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 }
 
 async function takeDown(): Promise<void> {

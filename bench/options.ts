@@ -23,12 +23,14 @@ export interface BenchOptions {
   /** Measure nebula and wireguard-go beside it. */
   peers: boolean;
   rounds: number;
-  /** How long one throughput measurement takes. */
+  /** Rounds where a ratio is near its bar; at least `rounds`. */
+  nearBar: number;
+  /** Length of one throughput measurement. */
   seconds: number;
   quick: boolean;
   /** Write docs/benchmarks.md from the last results instead of measuring. */
   document: boolean;
-  /** Where the time goes in one of PROFILES, instead of measuring. */
+  /** Show where the agents' time goes in one of PROFILES, instead of measuring. */
   profile: Profile | undefined;
   /** Laid over the agents' `datapath` section. */
   datapath: Readonly<Record<string, number>>;
@@ -37,12 +39,14 @@ export interface BenchOptions {
 export const PROFILES = ["tcp", "mesh", "udp", "rr", "cps", "dns", "ingress"] as const;
 export type Profile = (typeof PROFILES)[number];
 
-export const USAGE = `usage: npm run bench -- [--only ${GROUPS.join(",")}] [--peers] [--rounds N] [--quick] [--datapath workers=1,spinMicros=0]
+export const USAGE = `usage: npm run bench -- [--only ${GROUPS.join(",")}] [--peers] [--rounds N] [--pairs N] [--quick] [--datapath workers=1,spinMicros=0]
        npm run bench -- --profile ${PROFILES.join("|")}
        npm run bench -- --document`;
 
 const ROUNDS = 5;
 const SECONDS = 4;
+/** Pairs for a ratio near its bar: enough for an interval of the median that is narrower than their range. */
+const PAIRS_NEAR_BAR = 25;
 const QUICK_ROUNDS = 2;
 const QUICK_SECONDS = 1;
 
@@ -50,10 +54,14 @@ const QUICK_SECONDS = 1;
 export function parseOptions(argv: readonly string[]): BenchOptions {
   const { values } = readArguments(argv);
   const quick = values.quick ?? false;
+  const pairs = values.pairs === undefined ? undefined : countOf("--pairs", values.pairs);
+  const defaultRounds = pairs ?? (quick ? QUICK_ROUNDS : ROUNDS);
+  const rounds = values.rounds === undefined ? defaultRounds : countOf("--rounds", values.rounds);
   return {
     groups: values.only === undefined ? GROUPS : values.only.split(",").map((word) => oneOf(GROUPS, "--only", word)),
     peers: values.peers ?? false,
-    rounds: values.rounds === undefined ? (quick ? QUICK_ROUNDS : ROUNDS) : countOf("--rounds", values.rounds),
+    rounds,
+    nearBar: Math.max(rounds, pairs ?? (quick ? 0 : PAIRS_NEAR_BAR)),
     seconds: quick ? QUICK_SECONDS : SECONDS,
     quick,
     document: values.document ?? false,
@@ -70,6 +78,7 @@ function readArguments(argv: readonly string[]) {
         only: { type: "string" },
         peers: { type: "boolean" },
         rounds: { type: "string" },
+        pairs: { type: "string" },
         quick: { type: "boolean" },
         document: { type: "boolean" },
         profile: { type: "string" },

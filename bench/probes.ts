@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { run } from "../test/system/command.ts";
 import type { LabHost } from "../test/system/lab.ts";
 import { Background } from "./background.ts";
-import { cpuSeconds } from "./cpu.ts";
+import { cpuSeconds, withCpu } from "./cpu.ts";
 import type { Sample } from "./experiment.ts";
 import type { Path } from "./path.ts";
 import { highestRate } from "./statistics.ts";
@@ -68,27 +68,38 @@ export class Probes {
   }
 
   /** Microseconds that one byte takes there and back. */
-  async requests({ from, to, address }: Path, count: number): Promise<Sample> {
+  async requests({ from, to, address, agents }: Path, count: number): Promise<Sample> {
     const program = this.program("request-response");
     await this.#serve(to, [program, "serve", `${REQUESTS_PORT}`], /ready/);
-    const output = await from.exec([program, "ask", address, `${REQUESTS_PORT}`, `${count}`]);
-    return JSON.parse(output) as { p50: number; p99: number };
+    const ask = async () =>
+      JSON.parse(await from.exec([program, "ask", address, `${REQUESTS_PORT}`, `${count}`])) as Sample;
+    return withCpu(agents(), ask, () => count);
   }
 
   /** New connections a second. */
-  async connections({ from, to, address }: Path, seconds: number): Promise<Sample> {
+  async connections({ from, to, address, agents }: Path, seconds: number): Promise<Sample> {
     const program = this.program("connections");
     await this.#serve(to, [program, "serve", `${CONNECTIONS_PORT}`], /ready/);
     const port = `${CONNECTIONS_PORT}`;
-    const output = await from.exec([program, "open", address, port, `${CONNECTING_PROCESSES}`, `${seconds}`]);
-    const result = JSON.parse(output) as { opened: number; failed: number; seconds: number };
-    return { connections: result.opened / result.seconds, failed: result.failed };
+    const argv = [program, "open", address, port, `${CONNECTING_PROCESSES}`, `${seconds}`];
+    let opened = 0;
+    const open = async () => {
+      const result = JSON.parse(await from.exec(argv)) as { opened: number; failed: number; seconds: number };
+      opened = result.opened;
+      return { connections: result.opened / result.seconds, failed: result.failed };
+    };
+    return withCpu(agents(), open, () => opened);
   }
 
   /** Thousands of 64-byte datagrams a second that arrive when as many are sent as go. */
   async delivered(path: Path, seconds: number): Promise<Sample> {
-    const { received, seconds: took } = await this.#flood(path, seconds, 0);
-    return { delivered: received / took / 1e3 };
+    let arrived = 0;
+    const flood = async () => {
+      const { received, seconds: took } = await this.#flood(path, seconds, 0);
+      arrived = received;
+      return { delivered: received / took / 1e3 };
+    };
+    return withCpu(path.agents(), flood, () => arrived);
   }
 
   /** The highest rate, in thousands a second, at which at most 0.1 % are lost. */

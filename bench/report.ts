@@ -27,9 +27,15 @@ export function formatMarkdown(rows: readonly Row[]): string {
   );
 }
 
-function ratioText({ ratio }: Row): string {
+/** Median, range, and where there are enough pairs the interval that holds the median with 95 %. */
+function ratioText({ ratio, interval, samples }: Row): string {
   if (ratio === null) return "";
-  return `${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)} to ${ratio.max.toFixed(2)})`;
+  const range = `${ratio.min.toFixed(2)} to ${ratio.max.toFixed(2)}`;
+  const confidence =
+    interval === null
+      ? ""
+      : `; ${samples.length} pairs, 95 %: ${interval.low.toFixed(2)} to ${interval.high.toFixed(2)}`;
+  return `${ratio.median.toFixed(2)} (${range}${confidence})`;
 }
 
 function limitText({ atMost, of }: Limit, wanted: number): string {

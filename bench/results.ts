@@ -1,20 +1,10 @@
 // bench/results.json: what was measured, when, and on what machine.
 import { readFileSync, writeFileSync } from "node:fs";
-import { cpus, release, totalmem } from "node:os";
 import type { Row } from "./experiment.ts";
+import { type Machine, machineText } from "./machine.ts";
 import type { Group } from "./options.ts";
 
 const RESULTS = "bench/results.json";
-
-export interface Machine {
-  cpu: string;
-  cores: number;
-  memoryGigabytes: number;
-  kernel: string;
-  node: string;
-  /** What one system call costs. How far user space is behind the kernel depends on it. */
-  systemCallNanoseconds: number;
-}
 
 /** An experiment that gave no figures, and why. */
 export interface Failure {
@@ -36,31 +26,7 @@ export interface Results {
 
 /** The head line of a run: when and where it was made. */
 export function describeRun({ at, rounds, secondsEach, machine }: Omit<Results, "rows" | "failures">): string {
-  const { cpu, cores, memoryGigabytes, kernel, node, systemCallNanoseconds } = machine;
-  return (
-    `Measured ${at.slice(0, 10)} on ${cores} cores of ${cpu}, ${memoryGigabytes} GB, Linux ${kernel}, Node.js ${node}; ` +
-    `${rounds} rounds of ${secondsEach} s; a system call takes ${systemCallNanoseconds} ns from JavaScript.`
-  );
-}
-
-export function describeMachine(): Machine {
-  const processors = cpus();
-  return {
-    cpu: processors[0]?.model ?? "unknown",
-    cores: processors.length,
-    memoryGigabytes: Math.round(totalmem() / 1e9),
-    kernel: release(),
-    node: process.version,
-    systemCallNanoseconds: systemCallNanoseconds(),
-  };
-}
-
-/** What getppid(2), which does nothing, costs when JavaScript calls it. */
-function systemCallNanoseconds(): number {
-  const calls = 200_000;
-  const began = performance.now();
-  for (let i = 0; i < calls; i++) process.ppid;
-  return Math.round(((performance.now() - began) * 1e6) / calls);
+  return `Measured ${at.slice(0, 10)} on ${machineText(machine)}; ${rounds} rounds of ${secondsEach} s.`;
 }
 
 export function writeResults(results: Results): void {

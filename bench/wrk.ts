@@ -1,20 +1,28 @@
-// wrk, run outside the overlay against one address, and what it says read.
+// wrk, run outside the overlay against one address, and its report read.
 import type { LabHost } from "../test/system/lab.ts";
+import { withCpu } from "./cpu.ts";
 import type { Sample } from "./experiment.ts";
 
 export interface HttpLoad {
   from: LabHost;
   url: string;
+  /** Processes that carry or forward the requests. */
+  agents(): readonly number[];
 }
 
 const CONNECTIONS = 32;
 const UNIT_MICROS: Record<string, number> = { us: 1, ms: 1000, s: 1_000_000, m: 60_000_000 };
 
-/** Requests a second, latencies in milliseconds, and requests that failed. `keepAlive` false: a connection for each. */
-export async function wrk({ from, url }: HttpLoad, seconds: number, keepAlive: boolean): Promise<Sample> {
+/**
+ * Requests a second, latencies in milliseconds, requests that failed, and the CPU time of a request. `keepAlive` false:
+ * a connection for each.
+ */
+export async function wrk({ from, url, agents }: HttpLoad, seconds: number, keepAlive: boolean): Promise<Sample> {
   const header = keepAlive ? [] : ["-H", "Connection: close"];
-  const argv = ["wrk", "-t", "1", "-c", `${CONNECTIONS}`, "-d", `${Math.ceil(seconds)}s`, "--latency", ...header, url];
-  return sampleOf(await from.exec(argv, { timeoutMs: 1000 * seconds + 30_000 }));
+  const wholeSeconds = Math.ceil(seconds);
+  const argv = ["wrk", "-t", "1", "-c", `${CONNECTIONS}`, "-d", `${wholeSeconds}s`, "--latency", ...header, url];
+  const load = async () => sampleOf(await from.exec(argv, { timeoutMs: 1000 * seconds + 30_000 }));
+  return withCpu(agents(), load, ({ requests }) => requests! * wholeSeconds);
 }
 
 export function sampleOf(text: string): Sample {

@@ -33,6 +33,18 @@ test("a quick run is short, and --rounds still counts", (t) => {
   t.is(parseOptions(["--quick", "--rounds", "4"]).rounds, 4);
 });
 
+test("a ratio near its bar has 25 pairs, and every ratio has as many as are asked for", (t) => {
+  const repetition = (...argv: string[]) => {
+    const { rounds, nearBar } = parseOptions(argv);
+    return [rounds, nearBar];
+  };
+  t.deepEqual(repetition(), [5, 25]);
+  t.deepEqual(repetition("--quick"), [2, 2]);
+  t.deepEqual(repetition("--rounds", "30"), [30, 30]);
+  t.deepEqual(repetition("--pairs", "11"), [11, 11]);
+  t.deepEqual(repetition("--pairs", "40", "--rounds", "5"), [5, 40]);
+});
+
 const REFUSED: [argv: string[], message: RegExp][] = [
   [["--only", "tcp,icmp"], /'icmp' is not one of tcp,/],
   [["--rounds", "0"], /'0' is not a number/],
@@ -72,6 +84,7 @@ const ROW: Row = {
   ratio: { median: 0.55, min: 0.5, max: 0.6 },
   limit: { of: "ratio", atMost: false, bar: 0.5, aim: 0.6 },
   verdict: "met",
+  interval: null,
   samples: [5, 5.5, 6],
 };
 
@@ -92,8 +105,13 @@ test("a row shows figure, spread, ratio, bar, aim and verdict", (t) => {
   ]);
 });
 
+test("a ratio of many pairs has the interval of its median beside its range", (t) => {
+  const row: Row = { ...ROW, interval: { low: 0.541, high: 0.56 }, samples: Array(25).fill(5.5) };
+  t.true(formatRows([row]).includes("0.55 (0.50 to 0.60; 25 pairs, 95 %: 0.54 to 0.56)"));
+});
+
 test("figures of a reference have no ratio, bar or verdict", (t) => {
-  const row = { ...ROW, ratio: null, limit: null, verdict: null };
+  const row = { ...ROW, ratio: null, interval: null, limit: null, verdict: null };
   t.true(formatMarkdown([row]).endsWith("| overlayd | 5.50 | 5.00 | 6.00 |  |  |  |  |\n"));
 });
 
@@ -101,7 +119,16 @@ const RESULTS: Results = {
   at: "2026-01-02T03:04:05.000Z",
   rounds: 5,
   secondsEach: 4,
-  machine: { cpu: "a CPU", cores: 2, memoryGigabytes: 8, kernel: "6.1", node: "v20", systemCallNanoseconds: 900 },
+  machine: {
+    cpu: "a CPU",
+    cores: 2,
+    memoryGigabytes: 8,
+    kernel: "6.1",
+    node: "v20",
+    systemCallNanoseconds: 120,
+    systemCallFromJavaScriptNanoseconds: 200,
+    wakeUpMicroseconds: 21.04,
+  },
   datapath: {},
   rows: [ROW],
   failures: [],
@@ -115,7 +142,11 @@ test("the figures of a group are replaced, and the head line says when and where
   const written = withFigures(pageOf("### tcp\nold"), RESULTS);
   t.true(written.startsWith(`before\n${BEGIN}\n### tcp\nMeasured 2026-01-02 on 2 cores of a CPU`), written);
   t.true(written.endsWith(`| met |\n\n${END}\nafter\n`), written);
-  t.true(written.includes("5 rounds of 4 s; a system call takes 900 ns from JavaScript."));
+  t.true(
+    written.includes(
+      "a system call takes 120 ns (from JavaScript 200 ns), the wake-up of a thread 21.0 us; 5 rounds of 4 s.",
+    ),
+  );
   t.false(written.includes("old"));
   t.is(withFigures(written, RESULTS), written);
 });

@@ -13,6 +13,8 @@ const AT_LEAST: Limit = { of: "ratio", atMost: false, bar: 0.5, aim: 0.6 };
 const AT_MOST: Limit = { of: "ratio", atMost: true, bar: 1.45, aim: 1.2 };
 const VALUE: Limit = { of: "value", atMost: true, bar: 200, aim: 150 };
 
+const ONCE = { rounds: 1, nearBar: 1 };
+
 const spread = (median: number) => ({ median, min: median, max: median });
 
 const VERDICTS: [title: string, limit: Limit, value: number, ratio: number, verdict: Verdict][] = [
@@ -56,7 +58,7 @@ const of = (...values: number[]): Sample[] => values.map((throughput) => ({ thro
 test("contenders take turns, and ratios are of the same round", async (t) => {
   const calls: string[] = [];
   const experiment = experimentOf({ ours: of(1, 3, 2), reference: of(2, 3, 8), other: of(4, 6, 8) }, calls);
-  const rows = await runExperiment(experiment, 3);
+  const rows = await runExperiment(experiment, { rounds: 3, nearBar: 3 });
   t.is(calls.join(" "), "ours reference other ours reference other ours reference other");
   const [ours, reference, other] = rows;
   t.deepEqual(ours?.value, { median: 2, min: 1, max: 3 });
@@ -68,9 +70,27 @@ test("contenders take turns, and ratios are of the same round", async (t) => {
   t.is(other?.verdict, null);
 });
 
+const PAIRS: [title: string, values: number[], limit: Limit, extra: Partial<Experiment>, rounds: number][] = [
+  ["some rounds are above the bar and some below", [4, 6, 5, 5, 5, 5], AT_LEAST, {}, 6],
+  ["all rounds are above the bar", [6, 7, 5, 5, 5, 5], AT_LEAST, {}, 2],
+  ["all rounds are below the bar", [4, 3, 5, 5, 5, 5], AT_LEAST, {}, 2],
+  ["the bar is of the value itself", [150, 250, 5, 5, 5, 5], VALUE, {}, 2],
+  ["it cannot be repeated", [4, 6, 5, 5, 5, 5], AT_LEAST, { once: true }, 1],
+];
+for (const [title, values, limit, extra, rounds] of PAIRS) {
+  test(`where ${title}, there are ${rounds} of 2 to 6 rounds`, async (t) => {
+    const samples = { ours: of(...values), reference: of(10, 10, 10, 10, 10, 10) };
+    const metrics = [{ id: "throughput", unit: "", digits: 0, limit }];
+    const experiment = experimentOf(samples, [], { metrics, ...extra });
+    const [row] = await runExperiment(experiment, { rounds: 2, nearBar: 6 });
+    t.is(row?.samples.length, rounds);
+    t.is(row?.interval === null, rounds < 6);
+  });
+}
+
 test("a metric that stands alone has no ratio", async (t) => {
   const metrics: Experiment["metrics"] = [{ id: "throughput", unit: "", digits: 0, alone: true }];
-  const [row] = await runExperiment(experimentOf({ ours: of(1), reference: of(0) }, [], { metrics }), 1);
+  const [row] = await runExperiment(experimentOf({ ours: of(1), reference: of(0) }, [], { metrics }), ONCE);
   t.is(row?.ratio, null);
 });
 
@@ -80,6 +100,6 @@ test("what an experiment changed is changed back also when it fails", async (t) 
     before: async () => void calls.push("before"),
     after: async () => void calls.push("after"),
   });
-  await t.throwsAsync(runExperiment(experiment, 1), { message: "an experiment: no figure for 'throughput'" });
+  await t.throwsAsync(runExperiment(experiment, ONCE), { message: "an experiment: no figure for 'throughput'" });
   t.is(calls.join(" "), "before ours reference after");
 });
