@@ -3,11 +3,11 @@
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { OpenSandbox, SandboxView } from "../api/schema.ts";
-import { check } from "../cluster/check.ts";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import { containerNaming, type NodeNaming } from "../cluster/container-naming.ts";
 import { Naming } from "../cluster/naming.ts";
 import { Id, type State } from "../cluster/schema.ts";
+import { check } from "../lib/check.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";

@@ -1,8 +1,7 @@
 // The local API's client, for overlayctl and the plugins: HTTP over the agent's unix socket.
-import { request as httpRequest } from "node:http";
 import type { Readable } from "node:stream";
-import { text } from "node:stream/consumers";
-import { UserError } from "../lib/errors.ts";
+import { messageOf, UserError } from "../lib/errors.ts";
+import { AnswerLostError, call, stream, UnreachableError } from "../lib/http.ts";
 import type {
   AddExternal,
   Attach,
@@ -11,7 +10,6 @@ import type {
   CreateService,
   Detach,
   EndpointView,
-  Failure,
   FlowFilter,
   FlowView,
   Leave,
@@ -32,7 +30,10 @@ import type {
 
 export const DEFAULT_SOCKET = "/run/overlayd/overlayd.sock";
 
-const USER_CODES: readonly number[] = [400, 404, 409, 503, 507] satisfies UserError["code"][];
+/** The agent itself waits for a leader, a node or Docker no longer than this. */
+const CALL_TIMEOUT_MS = 60_000;
+
+type Method = "GET" | "POST" | "DELETE";
 
 /** Every call throws UserError with what the agent answered, or 503 when no agent answers. */
 export class ApiClient {
@@ -70,7 +71,7 @@ export class ApiClient {
 
   /** Bytes as they come. */
   taskLog = (id: string, filter: LogFilter) =>
-    this.#stream("GET", `/v1/tasks/${encodeURIComponent(id)}/log?${query({ ...filter })}`);
+    this.#stream(`/v1/tasks/${encodeURIComponent(id)}/log?${query({ ...filter })}`);
 
   nodes = () => this.#call<NodeView[]>("GET", "/v1/nodes");
   node = (name: string) => this.#call<NodeView>("GET", `/v1/nodes/${encodeURIComponent(name)}`);
@@ -79,7 +80,8 @@ export class ApiClient {
     this.#call<Written>("POST", `/v1/nodes/${encodeURIComponent(name)}/availability`, { availability });
 
   /** Resolves when every live node has the revision in force; 503 says who has not. */
-  waitApplied = (body: WaitApplied) => this.#call<{ revision: number }>("POST", "/v1/applied", body);
+  waitApplied = (body: WaitApplied) =>
+    this.#call<{ revision: number }>("POST", "/v1/applied", body, body.timeoutMs + CALL_TIMEOUT_MS);
 
   peers = () => this.#call<PeerView[]>("GET", "/v1/peers");
   stats = () => this.#call<StatsView>("GET", "/v1/stats");
@@ -94,67 +96,32 @@ export class ApiClient {
   openSandbox = (body: OpenSandbox) => this.#call<SandboxView>("POST", "/v1/sandboxes", body);
   closeSandbox = (id: string) => this.#call<object>("DELETE", `/v1/sandboxes/${encodeURIComponent(id)}`);
 
-  #call<T>(method: string, path: string, body?: object): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const payload = body === undefined ? undefined : JSON.stringify(body);
-      const headers = payload === undefined ? {} : { "content-type": "application/json" };
-      // One connection a call, so that no idle one keeps the process alive.
-      const request = httpRequest({ socketPath: this.#socketPath, method, path, headers, agent: false }, (response) => {
-        const parts: Buffer[] = [];
-        response.on("data", (part: Buffer) => parts.push(part));
-        response.on("error", (error) => reject(this.#broken(error)));
-        response.on("end", () => {
-          try {
-            resolve(answerOf<T>(response.statusCode ?? 0, Buffer.concat(parts).toString()));
-          } catch (error) {
-            reject(error);
-          }
-        });
-      });
-      request.on("error", (error) => reject(this.#broken(error)));
-      request.end(payload);
-    });
+  #call<T>(method: Method, path: string, body?: object, timeoutMs = CALL_TIMEOUT_MS): Promise<T> {
+    const request = { method, path, timeoutMs, ...(body && { body }) };
+    return call<T>({ socketPath: this.#socketPath }, request).catch(this.#explain);
   }
 
-  /** The body of the answer, once the agent has begun to send one. */
-  #stream(method: string, path: string): Promise<Readable> {
-    return new Promise((resolve, reject) => {
-      const request = httpRequest({ socketPath: this.#socketPath, method, path, agent: false }, (response) => {
-        if (response.statusCode === 200) return resolve(response);
-        text(response)
-          .then((body) => answerOf(response.statusCode ?? 0, body))
-          .then(() => reject(new Error(`the agent answered ${response.statusCode}`)), reject);
-      });
-      request.on("error", (error) => reject(this.#broken(error)));
-      request.end();
-    });
+  #stream(path: string): Promise<Readable> {
+    const request = { method: "GET", path, timeoutMs: CALL_TIMEOUT_MS } as const;
+    return stream({ socketPath: this.#socketPath }, request).catch(this.#explain);
   }
 
-  #broken(error: NodeJS.ErrnoException): UserError {
+  /** Says what a person can do when no agent answers. */
+  #explain = (error: unknown): never => {
+    if (!(error instanceof UnreachableError || error instanceof AnswerLostError)) throw error;
     const path = this.#socketPath;
-    const why: Record<string, string> = {
-      ENOENT: `no agent listens on ${path}: start it with 'overlayd --config FILE', or name its socket with --socket or OVERLAYD_SOCKET`,
-      ECONNREFUSED: `the agent that made ${path} is gone: start it again with 'overlayd --config FILE'`,
-      EACCES: `may not open ${path}: run as the user that runs overlayd (sudo overlayctl ...)`,
-      ECONNRESET: `the agent on ${path} stopped before it answered`,
-    };
-    return new UserError(503, why[error.code ?? ""] ?? `cannot ask the agent on ${path}: ${error.message}`, {
-      cause: error,
-    });
-  }
-}
-
-function answerOf<T>(status: number, text: string): T {
-  let answer: unknown;
-  try {
-    answer = JSON.parse(text);
-  } catch (cause) {
-    throw new Error(`what answers on the socket is not overlayd (HTTP status ${status})`, { cause });
-  }
-  if (status === 200) return answer as T;
-  const { error, field } = answer as Failure;
-  if (!USER_CODES.includes(status)) throw new Error(error);
-  throw new UserError(status as UserError["code"], error, field === undefined ? {} : { field });
+    const reasons = new Map([
+      [
+        "ENOENT",
+        `no agent listens on ${path}: start it with 'overlayd --config FILE', or name its socket with --socket or OVERLAYD_SOCKET`,
+      ],
+      ["ECONNREFUSED", `the agent that made ${path} is gone: start it again with 'overlayd --config FILE'`],
+      ["EACCES", `may not open ${path}: run as the user that runs overlayd (sudo overlayctl ...)`],
+      ["ECONNRESET", `the agent on ${path} stopped before it answered`],
+    ]);
+    const message = reasons.get(error.message) ?? `cannot ask the agent on ${path}: ${messageOf(error.cause)}`;
+    throw new UserError(503, message, { cause: error });
+  };
 }
 
 /** What is null or left out is not said. */

@@ -1,9 +1,9 @@
 // The routes of the local API: reads answer from the snapshot, writes go to the leader through the backend.
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import type { z } from "zod";
 import type { CommandInput } from "../cluster/commands.ts";
 import { Id } from "../lib/bounds.ts";
-import { UserError } from "../lib/errors.ts";
+import { check } from "../lib/check.ts";
+import { answerBytes } from "../lib/http-server.ts";
 import { VERSION } from "../lib/version.ts";
 import type { Backend } from "./backend.ts";
 import { endpointViews } from "./endpoint-views.ts";
@@ -53,7 +53,7 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   });
 
   app.post("/v1/leave", async (request) => {
-    backend.leave(parse(Leave, request.body).force);
+    backend.leave(check(Leave, request.body ?? {}).force);
     return {};
   });
 
@@ -62,7 +62,7 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
     return byName([...state.networks.values()].map((network) => networkView(state, network)));
   });
   app.post("/v1/networks", (request) => {
-    const body = parse(CreateNetwork, request.body);
+    const body = check(CreateNetwork, request.body ?? {});
     return write({ type: "network.create", ...body }, body.name);
   });
   app.get("/v1/networks/:name", (request) => {
@@ -79,7 +79,7 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
     return byName([...state.services.values()].map((service) => serviceView(state, service)));
   });
   app.post("/v1/services", (request) => {
-    const { networks = [], ...body } = parse(CreateService, request.body);
+    const { networks = [], ...body } = check(CreateService, request.body ?? {});
     const state = backend.state();
     const known = networks.map((asked) => {
       const { name: word, aliases } = typeof asked === "string" ? { name: asked } : asked;
@@ -97,15 +97,14 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   });
   app.post("/v1/services/:name/scale", (request) => {
     const name = meant("services", request);
-    return write({ type: "service.scale", name, ...parse(ScaleService, request.body) }, name);
+    return write({ type: "service.scale", name, ...check(ScaleService, request.body ?? {}) }, name);
   });
   app.get("/v1/services/:name/tasks", (request) => {
     const state = backend.state();
     return tasksOf(state, get(state, "services", named(request)));
   });
   app.get("/v1/tasks/:name/log", async (request, reply) => {
-    const log = await backend.taskLog(parse(Id, named(request)), parse(LogFilter, request.query));
-    return reply.type("application/octet-stream").send(log);
+    answerBytes(reply, await backend.taskLog(check(Id, named(request)), check(LogFilter, request.query)));
   });
   app.get("/v1/services/:name/progress", (request) => {
     const state = backend.state();
@@ -126,21 +125,21 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   });
   app.post("/v1/nodes/:name/availability", (request) => {
     const name = meant("nodes", request);
-    return write({ type: "node.availability", name, ...parse(SetAvailability, request.body) }, name);
+    return write({ type: "node.availability", name, ...check(SetAvailability, request.body ?? {}) }, name);
   });
 
   app.post("/v1/applied", async (request) => {
-    const { revision, timeoutMs } = parse(WaitApplied, request.body);
+    const { revision, timeoutMs } = check(WaitApplied, request.body ?? {});
     await backend.waitApplied(revision, timeoutMs);
     return { revision };
   });
 
   app.get("/v1/peers", async () => byName(await backend.peers()));
   app.get("/v1/stats", () => backend.stats());
-  app.get("/v1/flows", (request) => backend.flows(parse(FlowFilter, request.query)));
+  app.get("/v1/flows", (request) => backend.flows(check(FlowFilter, request.query)));
 
   app.post("/v1/endpoints", (request) => {
-    const { network, name = null, ...rest } = parse(AddExternal, request.body);
+    const { network, name = null, ...rest } = check(AddExternal, request.body ?? {});
     const known = find(backend.state(), "networks", network)?.name ?? network;
     return write({ type: "external.add", network: known, name, ...rest }, name ?? rest.address);
   });
@@ -150,28 +149,17 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
     return write({ type: "external.remove", name: ids.length === 1 ? ids[0]! : word }, word);
   });
   app.get("/v1/endpoints", () => [...endpointViews(backend.state()), ...backend.refused()]);
-  app.post("/v1/attach", (request) => backend.attach(parse(Attach, request.body)));
+  app.post("/v1/attach", (request) => backend.attach(check(Attach, request.body ?? {})));
   app.post("/v1/detach", async (request) => {
-    await backend.detach(parse(Detach, request.body));
+    await backend.detach(check(Detach, request.body ?? {}));
     return {};
   });
 
-  app.post("/v1/sandboxes", (request) => backend.openSandbox(parse(OpenSandbox, request.body)));
+  app.post("/v1/sandboxes", (request) => backend.openSandbox(check(OpenSandbox, request.body ?? {})));
   app.delete("/v1/sandboxes/:name", async (request) => {
-    await backend.closeSandbox(parse(Id, named(request)));
+    await backend.closeSandbox(check(Id, named(request)));
     return {};
   });
-}
-
-/** Throws UserError 400 with the field. */
-function parse<S extends z.ZodType>(shape: S, body: unknown): z.output<S> {
-  const result = shape.safeParse(body ?? {});
-  if (result.success) return result.data;
-  const issue = result.error.issues[0]!;
-  const path = issue.code === "unrecognized_keys" ? [...issue.path, issue.keys[0]!] : issue.path;
-  const message = issue.code === "unrecognized_keys" ? "no such field" : issue.message;
-  const field = path.join(".");
-  throw new UserError(400, field === "" ? message : `${field}: ${message}`, { field });
 }
 
 function named(request: FastifyRequest): string {

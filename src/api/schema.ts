@@ -122,13 +122,6 @@ export const LogFilter = z.strictObject({
 });
 export type LogFilter = z.infer<typeof LogFilter>;
 
-/** A request that failed. */
-export interface Failure {
-  error: string;
-  /** Which field of the request is wrong. */
-  field?: string;
-}
-
 /** What a write brought about. */
 export interface Written {
   id: string;

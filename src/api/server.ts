@@ -4,11 +4,11 @@ import { createServer, type Server } from "node:http";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import fastify from "fastify";
-import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
+import { PlatformError } from "../lib/errors.ts";
+import { answerFailures } from "../lib/http-server.ts";
 import type { Log } from "../lib/log.ts";
 import type { Backend } from "./backend.ts";
 import { addRoutes } from "./routes.ts";
-import type { Failure } from "./schema.ts";
 
 const OWNER_ONLY = 0o600;
 
@@ -30,14 +30,7 @@ export async function serveApi(
       return server;
     },
   });
-  app.setNotFoundHandler((request, reply) =>
-    reply.code(404).send({ error: `no such call: ${request.method} ${request.url}` } satisfies Failure),
-  );
-  app.setErrorHandler((error, request, reply) => {
-    const { code, failure } = failureOf(error);
-    if (code === 500) log.error("a call of the local API failed", { err: error, path: request.url });
-    return reply.code(code).send(failure);
-  });
+  answerFailures(app, log);
   addRoutes(app, backend);
   await app.ready();
   await clearSocket(socketPath);
@@ -51,21 +44,6 @@ export async function serveApi(
       await app.close();
     },
   };
-}
-
-function failureOf(error: unknown): { code: number; failure: Failure } {
-  const message = messageOf(error);
-  if (error instanceof UserError) {
-    return {
-      code: error.code,
-      failure: error.field === undefined ? { error: message } : { error: message, field: error.field },
-    };
-  }
-  if (error instanceof PlatformError) return { code: 503, failure: { error: message } };
-  // What fastify itself finds wrong with a request: JSON that is none, a body too large.
-  const status = (error as { statusCode?: number }).statusCode;
-  if (status !== undefined && status >= 400 && status < 500) return { code: status, failure: { error: message } };
-  return { code: 500, failure: { error: `the agent failed, its log says more: ${message}` } };
 }
 
 /** Makes way for a new socket. */

@@ -2,7 +2,6 @@
 // reconciled, committed, and only then seen by anybody.
 import type { Readable } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
-import { check } from "../cluster/check.ts";
 import { Command, type CommandInput, type CommandResult } from "../cluster/commands.ts";
 import { type KnownState, knownOf, whyNotNext } from "../cluster/identity.ts";
 import {
@@ -16,6 +15,7 @@ import {
 } from "../cluster/protocol.ts";
 import type { ClusterIdentity, Node, State } from "../cluster/schema.ts";
 import { Draft, emptyState, type LiveState, stateToJson } from "../cluster/state.ts";
+import { check } from "../lib/check.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { ConfigError, messageOf, PlatformError, UserError } from "../lib/errors.ts";
 import { cidr, contains } from "../lib/ip.ts";

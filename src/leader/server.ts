@@ -6,14 +6,13 @@
 //   POST /v1/sessions/:id/logs/:request          bytes as they come -> 204 at their end
 //   POST /v1/sessions/:id/logs/:request/refusal  LogRefusal -> 204
 //   GET  /v1/applied?revision=&timeoutMs=        -> { behind: [node names] }
-// Errors are { message, field } with UserError's code.
+// A failure is answered as lib/failure.ts says.
 import type { Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
 import { type FastifyInstance, type FastifyRequest, fastify } from "fastify";
 import { z } from "zod";
-import { check } from "../cluster/check.ts";
 import type { CommandInput } from "../cluster/commands.ts";
 import {
   CLUSTER_HEADER,
@@ -24,7 +23,9 @@ import {
   type StreamMessage,
 } from "../cluster/protocol.ts";
 import { Id } from "../cluster/schema.ts";
-import { messageOf, UserError } from "../lib/errors.ts";
+import { check } from "../lib/check.ts";
+import { messageOf } from "../lib/errors.ts";
+import { answerBytes, answerFailures } from "../lib/http-server.ts";
 import type { Log } from "../lib/log.ts";
 import type { Leader, SessionSink } from "./leader.ts";
 
@@ -70,11 +71,7 @@ export async function serveSessions(
   const server = fastify({ bodyLimit: MAX_BODY_BYTES, forceCloseConnections: true });
   limitConnections(server.server, timeoutMs);
   limitBodies(server, timeoutMs);
-  server.setErrorHandler<Error & { statusCode?: number }>((error, request, reply) => {
-    const code = error instanceof UserError ? error.code : (error.statusCode ?? 500);
-    if (code === 500) log.error("a request to the leader failed", { path: request.url, err: error });
-    reply.code(code).send({ message: error.message, field: error instanceof UserError ? error.field : undefined });
-  });
+  answerFailures(server, log);
   addRoutes(server, leader, log);
   await server.listen({ host, port });
   const { port: boundPort } = server.server.address() as AddressInfo;
@@ -142,8 +139,7 @@ function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
   });
   server.post("/v1/commands", (request) => leader.execute(request.body as CommandInput));
   server.post<{ Params: { id: string } }>("/v1/tasks/:id/log", async (request, reply) => {
-    const log = await leader.readLog(request.params.id, request.body as LogQuery);
-    return reply.type(BYTES).send(log);
+    answerBytes(reply, await leader.readLog(request.params.id, request.body as LogQuery));
   });
   // A log is handed on as it arrives, not read.
   server.addContentTypeParser(BYTES, (_, payload, done) => done(null, payload));

@@ -1,16 +1,20 @@
 // Errors that a person reads. The network's mistakes are Drop values (datapath/drop.ts), ours are assertions.
 
+/** The HTTP statuses that a UserError may have. */
+export const USER_ERROR_CODES = [400, 404, 409, 503, 507] as const;
+export type UserErrorCode = (typeof USER_ERROR_CODES)[number];
+
 /**
  * What a caller asked for cannot be done. `code` says which kind it is, and is an HTTP status:
  * 400 the input is wrong (`field` names where), 404 no such thing, 409 it clashes with what is there,
- * 503 nobody can do it now, 507 no room to keep it.
+ * 503 no node can do it now, 507 no room to keep it.
  */
 export class UserError extends Error {
   override name = "UserError";
-  readonly code: 400 | 404 | 409 | 503 | 507;
+  readonly code: UserErrorCode;
   readonly field: string | undefined;
 
-  constructor(code: UserError["code"], message: string, options: { field?: string; cause?: unknown } = {}) {
+  constructor(code: UserErrorCode, message: string, options: { field?: string; cause?: unknown } = {}) {
     super(message, { cause: options.cause });
     this.code = code;
     this.field = options.field;

@@ -9,11 +9,12 @@ import type { State, TaskStatus } from "../cluster/schema.ts";
 import { type AppliedChange, emptyState, parseChanges, stateFromJson } from "../cluster/state.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
+import { UnreachableError } from "../lib/http.ts";
 import type { Log } from "../lib/log.ts";
 import { type Random, systemRandom } from "../lib/random.ts";
 import { type NodeFacts, Reporter } from "./reporter.ts";
 import { readSnapshot, type Snapshot, SnapshotWriter } from "./snapshot-file.ts";
-import { httpTransport, type Transport, UnreachableError } from "./transport.ts";
+import { httpTransport, type Transport } from "./transport.ts";
 
 export interface SessionOptions {
   identity: NodeIdentity;

@@ -2,7 +2,8 @@
 import type { CommandInput, CommandResult } from "../../src/cluster/commands.ts";
 import type { Report, SessionRequest, StreamMessage } from "../../src/cluster/protocol.ts";
 import type { Leader } from "../../src/leader/leader.ts";
-import { type Transport, UnreachableError } from "../../src/session/transport.ts";
+import { UnreachableError } from "../../src/lib/http.ts";
+import type { Transport } from "../../src/session/transport.ts";
 
 export class MemoryWire {
   readonly #leaders = new Map<string, Leader>();

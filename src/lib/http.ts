@@ -1,0 +1,164 @@
+// The one HTTP client: the agent's calls to a manager, and the calls of overlayctl and the plugins to the agent. Every
+// call has a deadline. What the server refuses is thrown as the error that its handler threw (failure.ts).
+import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
+import type { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { DeadlineError } from "./deadline.ts";
+import { errorOf } from "./failure.ts";
+
+/** Where the server listens. `address` is HOST:PORT. */
+export type HttpServer = { readonly socketPath: string } | { readonly address: string };
+
+export interface HttpRequest {
+  method: "GET" | "POST" | "DELETE";
+  path: string;
+  headers?: Readonly<Record<string, string>>;
+  /** Sent as JSON. */
+  body?: object;
+  timeoutMs: number;
+}
+
+/** The server cannot have received the request: another one may be asked. `message` is the error's code where it has one. */
+export class UnreachableError extends Error {
+  override name = "UnreachableError";
+}
+
+/** The server may have received and carried out the request, but its answer did not arrive. */
+export class AnswerLostError extends Error {
+  override name = "AnswerLostError";
+}
+
+const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
+const KEEP_ALIVE_MS = 30_000;
+/** Keeps connections to managers for the next call, but for less time than the leader's server does. */
+const CONNECTIONS = new Agent({ keepAlive: true, maxFreeSockets: 2, timeout: KEEP_ALIVE_MS });
+
+/** The JSON of the answer; undefined for an answer without a body. The whole answer arrives within `timeoutMs`. */
+export async function call<T>(server: HttpServer, request: HttpRequest): Promise<T> {
+  const exchange = new Exchange(server, request, "socketPath" in server ? false : CONNECTIONS);
+  try {
+    exchange.sendJson(request.body);
+    const text = await exchange.text();
+    return (text === "" ? undefined : JSON.parse(text)) as T;
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new Error(`what answers there is not overlayd: ${error.message}`);
+    throw error;
+  } finally {
+    exchange.endDeadline();
+  }
+}
+
+/** The bytes of an answer. The answer begins within `timeoutMs`, and may then take as long as it likes. */
+export async function stream(server: HttpServer, request: HttpRequest & { signal?: AbortSignal }): Promise<Readable> {
+  const exchange = new Exchange(server, request, false);
+  try {
+    exchange.sendJson(request.body);
+    return await exchange.response();
+  } finally {
+    exchange.endDeadline();
+  }
+}
+
+/** Sends bytes, which may take as long as they like once the server is connected, within `timeoutMs`. Resolves at their end. */
+export async function upload(
+  server: HttpServer,
+  { bytes, ...request }: { path: string; bytes: Readable; timeoutMs: number },
+): Promise<void> {
+  const exchange = new Exchange(server, { ...request, method: "POST", headers: BYTES_CONTENT }, false);
+  exchange.whenConnected(() => exchange.endDeadline());
+  const sending = pipeline(bytes, exchange.request);
+  sending.catch(() => {}); // the answer says why
+  try {
+    await exchange.text();
+    await sending;
+  } finally {
+    exchange.endDeadline();
+    exchange.request.destroy();
+  }
+}
+
+const BYTES_CONTENT = { "content-type": "application/octet-stream" };
+
+/** One request and its answer. */
+class Exchange {
+  readonly request: ClientRequest;
+  readonly #deadline: NodeJS.Timeout;
+  readonly #answer: Promise<IncomingMessage>;
+  #begunAnswer: IncomingMessage | undefined;
+  /** Whether the server is connected, so that it may have received something. */
+  #isConnected = false;
+
+  constructor(
+    server: HttpServer,
+    { method, path, headers = {}, timeoutMs, signal }: Omit<HttpRequest, "body"> & { signal?: AbortSignal },
+    agent: Agent | false,
+  ) {
+    const base = "address" in server ? `http://${server.address}` : "http://localhost";
+    const where = "socketPath" in server ? { socketPath: server.socketPath } : {};
+    // The path is none of the URL's, which would follow a name such as "..".
+    this.request = httpRequest(base, { ...where, path, method, headers, agent, ...(signal && { signal }) });
+    this.whenConnected(() => {
+      this.#isConnected = true;
+    });
+    this.#answer = new Promise((resolve, reject) => {
+      this.request.once("response", (response) => {
+        this.#begunAnswer = response;
+        resolve(response);
+      });
+      this.request.on("error", (error) => reject(this.#failed(error)));
+    });
+    this.#answer.catch(() => {}); // an upload may fail before its answer is waited for
+    this.#deadline = setTimeout(() => {
+      (this.#begunAnswer ?? this.request).destroy(new DeadlineError(`no answer within ${timeoutMs / 1000} s`));
+    }, timeoutMs);
+  }
+
+  whenConnected(call: () => void): void {
+    this.request.once("socket", (socket) => {
+      socket.setKeepAlive(true, KEEP_ALIVE_MS); // notices when the other machine is gone
+      if (socket.connecting) socket.once("connect", call);
+      else call();
+    });
+  }
+
+  sendJson(body: object | undefined): void {
+    if (body === undefined) this.request.end();
+    else this.request.setHeader("content-type", "application/json").end(JSON.stringify(body));
+  }
+
+  /** The answer, once its head is there. Throws what the server refuses. */
+  async response(): Promise<IncomingMessage> {
+    const response = await this.#answer;
+    const status = response.statusCode ?? 0;
+    if (status >= 200 && status < 300) return response;
+    throw errorOf(status, await this.#read(response));
+  }
+
+  async text(): Promise<string> {
+    return this.#read(await this.response());
+  }
+
+  endDeadline(): void {
+    clearTimeout(this.#deadline);
+  }
+
+  async #read(response: IncomingMessage): Promise<string> {
+    const parts: Buffer[] = [];
+    let bytes = 0;
+    try {
+      for await (const part of response) {
+        parts.push(part as Buffer);
+        bytes += (part as Buffer).length;
+        if (bytes > MAX_ANSWER_BYTES) throw new Error(`the answer has more than ${MAX_ANSWER_BYTES} bytes`);
+      }
+    } catch (error) {
+      throw this.#failed(error as NodeJS.ErrnoException);
+    }
+    return Buffer.concat(parts).toString();
+  }
+
+  #failed(cause: NodeJS.ErrnoException): Error {
+    const reason = cause.code ?? cause.message;
+    return this.#isConnected ? new AnswerLostError(reason, { cause }) : new UnreachableError(reason, { cause });
+  }
+}
