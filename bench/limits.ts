@@ -1,4 +1,4 @@
-// Bars and aims, container to container across two nodes, medians of adjacent pairs.
+// Bars and aims of the figures. Those of ratios are for the median of adjacent pairs.
 import type { Limit } from "./experiment.ts";
 
 const atLeast = (bar: number, aim: number): Limit => ({ of: "ratio", atMost: false, bar, aim });
@@ -31,5 +31,7 @@ export const LIMITS = {
   linkIsThere: seconds(0.5, 0.2),
   transferStalls: seconds(3, 1),
   besideFlood: seconds(30, 5),
+  againstAtLeast: atLeast(0.95, 1),
+  againstAtMost: atMost(1.05, 1),
   besideLoops: atMost(0.75, 0.3),
 } as const satisfies Record<string, Limit>;

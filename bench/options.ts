@@ -20,6 +20,8 @@ export type Group = (typeof GROUPS)[number];
 
 export interface BenchOptions {
   groups: readonly Group[];
+  /** The commit whose agents are measured beside this tree's, instead of the kernel's path and others. */
+  against: string | undefined;
   /** Measure nebula and wireguard-go beside it. */
   peers: boolean;
   rounds: number;
@@ -39,7 +41,23 @@ export interface BenchOptions {
 export const PROFILES = ["tcp", "mesh", "udp", "rr", "cps", "dns", "ingress"] as const;
 export type Profile = (typeof PROFILES)[number];
 
+/** Groups whose figures are of agents on two nodes, and so can be held against another commit's. */
+export const AGAINST_GROUPS = [
+  "tcp",
+  "udp",
+  "rr",
+  "cps",
+  "dns",
+  "ingress",
+  "restart",
+  "changes",
+  "priority",
+  "greedy",
+] as const satisfies readonly Group[];
+const DEFAULT_AGAINST: readonly Group[] = ["tcp", "udp", "rr", "cps", "dns", "ingress"];
+
 export const USAGE = `usage: npm run bench -- [--only ${GROUPS.join(",")}] [--peers] [--rounds N] [--pairs N] [--quick] [--datapath workers=1,spinMicros=0]
+       npm run bench -- --against COMMIT [--only ${AGAINST_GROUPS.join(",")}] [--rounds N] [--pairs N] [--quick]
        npm run bench -- --profile ${PROFILES.join("|")}
        npm run bench -- --document`;
 
@@ -57,8 +75,16 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
   const pairs = values.pairs === undefined ? undefined : countOf("--pairs", values.pairs);
   const defaultRounds = pairs ?? (quick ? QUICK_ROUNDS : ROUNDS);
   const rounds = values.rounds === undefined ? defaultRounds : countOf("--rounds", values.rounds);
+  const { against } = values;
+  const possible: readonly Group[] = against === undefined ? GROUPS : AGAINST_GROUPS;
+  const usual = against === undefined ? GROUPS : DEFAULT_AGAINST;
+  if (against !== undefined && (values.peers || values.document || values.profile !== undefined)) {
+    throw new UserError(400, "--against cannot be combined with --peers, --document or --profile");
+  }
+  const only = against === undefined ? "--only" : "--only, with --against";
   return {
-    groups: values.only === undefined ? GROUPS : values.only.split(",").map((word) => oneOf(GROUPS, "--only", word)),
+    groups: values.only === undefined ? usual : values.only.split(",").map((word) => oneOf(possible, only, word)),
+    against,
     peers: values.peers ?? false,
     rounds,
     nearBar: Math.max(rounds, pairs ?? (quick ? 0 : PAIRS_NEAR_BAR)),
@@ -76,6 +102,7 @@ function readArguments(argv: readonly string[]) {
       args: [...argv],
       options: {
         only: { type: "string" },
+        against: { type: "string" },
         peers: { type: "boolean" },
         rounds: { type: "string" },
         pairs: { type: "string" },

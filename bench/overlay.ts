@@ -14,6 +14,8 @@ export interface OverlayOptions {
   datapath: Readonly<Record<string, number>>;
   /** May change what is started. */
   beforeAgents?: (lab: Lab) => void;
+  /** The compiled tree that agents and overlayctl are of; left out: this one. */
+  build?: string;
 }
 
 export class Overlay {
@@ -27,8 +29,13 @@ export class Overlay {
   /** Two containers of one node. */
   readonly local: Path;
 
-  static async start({ prefix, datapath, beforeAgents }: OverlayOptions): Promise<Overlay> {
-    const lab = await createLab({ prefix, nodes: 2, settings: { datapath } });
+  static async start({ prefix, datapath, beforeAgents, build }: OverlayOptions): Promise<Overlay> {
+    const lab = await createLab({
+      prefix,
+      nodes: 2,
+      settings: { datapath },
+      ...(build === undefined ? {} : { build }),
+    });
     try {
       beforeAgents?.(lab);
       await lab.startAgents();

@@ -2,9 +2,11 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Row } from "./experiment.ts";
 import { type Machine, machineText } from "./machine.ts";
-import type { Group } from "./options.ts";
+import type { BenchOptions, Group } from "./options.ts";
 
 const RESULTS = "bench/results.json";
+/** A comparison with another commit is for the terminal, and not for the page. */
+const AGAINST_RESULTS = "bench/results-against.json";
 
 /** An experiment that gave no figures, and why. */
 export interface Failure {
@@ -29,8 +31,12 @@ export function describeRun({ at, rounds, secondsEach, machine }: Omit<Results, 
   return `Measured ${at.slice(0, 10)} on ${machineText(machine)}; ${rounds} rounds of ${secondsEach} s.`;
 }
 
-export function writeResults(results: Results): void {
-  writeFileSync(RESULTS, `${JSON.stringify(results, null, 2)}\n`);
+export function resultsPath({ against }: Pick<BenchOptions, "against">): string {
+  return against === undefined ? RESULTS : AGAINST_RESULTS;
+}
+
+export function writeResults(path: string, results: Results): void {
+  writeFileSync(path, `${JSON.stringify(results, null, 2)}\n`);
 }
 
 /** Throws when there are none. */

@@ -45,6 +45,12 @@ test("a ratio near its bar has 25 pairs, and every ratio has as many as are aske
   t.deepEqual(repetition("--pairs", "40", "--rounds", "5"), [5, 40]);
 });
 
+test("against another commit the groups between two nodes are measured, unless others are asked for", (t) => {
+  const { groups, against } = parseOptions(["--against", "HEAD~1"]);
+  t.deepEqual([against, ...groups], ["HEAD~1", "tcp", "udp", "rr", "cps", "dns", "ingress"]);
+  t.deepEqual(parseOptions(["--against", "HEAD~1", "--only", "rr,restart"]).groups, ["rr", "restart"]);
+});
+
 const REFUSED: [argv: string[], message: RegExp][] = [
   [["--only", "tcp,icmp"], /'icmp' is not one of tcp,/],
   [["--rounds", "0"], /'0' is not a number/],
@@ -52,6 +58,9 @@ const REFUSED: [argv: string[], message: RegExp][] = [
   [["--profile", "memory"], /'memory' is not one of/],
   [["--datapath", "workers"], /'workers' is not NAME=NUMBER/],
   [["--fast"], /--fast/],
+  [["--against", "main", "--only", "memory"], /--only, with --against: 'memory' is not one of tcp,/],
+  [["--against", "main", "--peers"], /cannot be combined with --peers/],
+  [["--against"], /--against/],
 ];
 for (const [argv, message] of REFUSED) {
   test(`'${argv.join(" ")}' is refused, and the message says why`, (t) => {

@@ -11,7 +11,7 @@ import { type Finished, type RunOptions, run, TRY_MS, tryRun, waitFor } from "./
 import { type LabNames, removeLab } from "./lab-removal.ts";
 
 /** The compiled tree that this file is part of. */
-const BUILD = fileURLToPath(new URL("../../", import.meta.url));
+const OWN_BUILD = fileURLToPath(new URL("../../", import.meta.url));
 export const CLIENT_ADDRESS = "192.0.2.100";
 /** Behind the client, and every node's way to it is its default route: the world outside. */
 export const OUTSIDE_ADDRESS = "198.51.100.10";
@@ -23,6 +23,8 @@ export interface LabOptions extends Partial<LabNames> {
   configFile?: (index: number) => string;
   /** Laid over the configuration that is written, section by section; as a function, for each node. */
   settings?: Record<string, unknown> | ((index: number) => Record<string, unknown>);
+  /** The compiled tree that `overlayd` and `overlayctl` are of; left out: the one that this file is part of. */
+  build?: string;
 }
 
 /** A namespace on the underlay. */
@@ -173,7 +175,7 @@ export interface Lab {
  * has a lab with this prefix.
  */
 export async function createLab(options: LabOptions): Promise<Lab> {
-  const { prefix, nodes: count, configFile, settings = {} } = options;
+  const { prefix, nodes: count, configFile, settings = {}, build = OWN_BUILD } = options;
   const claim = await claimPrefix(prefix);
   const names: LabNames = {
     prefix,
@@ -184,8 +186,8 @@ export async function createLab(options: LabOptions): Promise<Lab> {
   const bin = join(names.directory, "bin");
   mkdirSync(names.directory); // refused when another user has made it meanwhile
   mkdirSync(bin);
-  writeCommand(join(bin, "overlayd"), join(BUILD, "src/agent/main.js"));
-  writeCommand(join(bin, "overlayctl"), join(BUILD, "src/cli/main.js"));
+  writeCommand(join(bin, "overlayd"), join(build, "src/agent/main.js"));
+  writeCommand(join(bin, "overlayctl"), join(build, "src/cli/main.js"));
 
   const netnsSwitch = `${prefix}-switch`;
   await run(["ip", "netns", "add", netnsSwitch]);
