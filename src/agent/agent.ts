@@ -1,7 +1,7 @@
 // The agent: its parts, wired, in the order in which they start and stop.
 
 import { Attachments } from "../attach/attachments.ts";
-import { LetGo } from "../attach/detached.ts";
+import { DetachedContainers } from "../attach/detached.ts";
 import { AttachedNamespaces } from "../attach/namespaces.ts";
 import type { NodeNaming } from "../cluster/container-naming.ts";
 import type { State } from "../cluster/schema.ts";
@@ -194,7 +194,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     domain: config.dns.domain,
     engine,
     watch,
-    letGo: await LetGo.open(places(config).letGo, log),
+    detached: await DetachedContainers.open(places(config).detached, log),
     namespaces: new AttachedNamespaces(new Sandboxes({ node: node.name, kind: "attached" }), log),
     report: (status) => nodeState.setStatus(status),
   });

@@ -2,7 +2,7 @@
 import type { Backend } from "../api/backend.ts";
 import type { EndpointView, PeerView, StatsView } from "../api/schema.ts";
 import type { Attachments } from "../attach/attachments.ts";
-import type { Refusal } from "../attach/rejected.ts";
+import type { RejectedContainer } from "../attach/rejected.ts";
 import type { State } from "../cluster/schema.ts";
 import type { EngineReport } from "../datapath/engine.ts";
 import type { ProbeView } from "../datapath/probes.ts";
@@ -81,7 +81,7 @@ export function createBackend({
     closeSandbox: (id) => sandboxes.close(id),
     attach: ({ subject, ...spec }) => attachments.attach(subject, spec),
     detach: ({ subject, network }) => attachments.detach(subject, network),
-    refused: () => attachments.refused.map((refusal) => refusedView(refusal, ownName())),
+    refused: () => attachments.rejected.map((rejected) => rejectedView(rejected, ownName())),
   };
 }
 
@@ -106,7 +106,7 @@ function requireLeavable(session: Session, isLeading: boolean, force: boolean): 
   );
 }
 
-function refusedView({ container: { name, image }, error }: Refusal, node: string): EndpointView {
+function rejectedView({ container: { name, image }, error }: RejectedContainer, node: string): EndpointView {
   const nothing = { id: null, network: null, address: null, vtep: null, mac: null, service: null };
   return { ...nothing, kind: "refused", name, image, node, state: "rejected", error };
 }

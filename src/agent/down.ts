@@ -54,8 +54,8 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
 /** Does what takeDown does, and forgets the cluster, so that the node can join another one. A manager's store stays. */
 export async function leaveCluster(config: Config, log: Log): Promise<void> {
   await takeDown(config, log);
-  const { snapshot, letGo } = places(config);
-  for (const path of [snapshot, letGo]) await rm(path, { force: true });
+  const { snapshot, detached } = places(config);
+  for (const path of [snapshot, detached]) await rm(path, { force: true });
 }
 
 /** Those that it may have left on an engine that does not answer stay, and the log says so. */

@@ -6,8 +6,8 @@ export interface Places {
   snapshot: string;
   tasks: string;
   run: string;
-  /** What was detached by hand. */
-  letGo: string;
+  /** Containers that were detached by hand. */
+  detached: string;
   /** The directory's own id. */
   id: string;
 }
@@ -18,7 +18,7 @@ export function places(config: Config): Places {
     snapshot: join(dataDir, "snapshot.json"),
     tasks: join(dataDir, "tasks"),
     run: join(dataDir, "run"),
-    letGo: join(dataDir, "detached.json"),
+    detached: join(dataDir, "detached.json"),
     id: join(dataDir, "id"),
   };
 }

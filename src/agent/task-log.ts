@@ -1,6 +1,6 @@
 // Logs of tasks: of this node's own, whoever started them, and of others by way of the leader.
 import type { Readable } from "node:stream";
-import { namespaceOf } from "../attach/rows.ts";
+import { namespaceOf } from "../attach/subject.ts";
 import type { LogQuery } from "../cluster/protocol.ts";
 import type { State, Task } from "../cluster/schema.ts";
 import type { Clock } from "../lib/clock.ts";

@@ -1,14 +1,16 @@
 // Containers that a person took off their networks though their labels ask for one. They stay off until they are started
-// again; the agent may be, so they are kept in a file: container id to the start of the run, wall-clock milliseconds.
-import { readFile, rename, writeFile } from "node:fs/promises";
+// again. The agent may be restarted meanwhile, so a file keeps them: container id to the start of the run, wall-clock
+// milliseconds.
+import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { replaceFile } from "../lib/replace-file.ts";
 import type { Container } from "../runtime/docker-engine.ts";
 
 const Content = z.record(z.string(), z.number());
 
-export class LetGo {
+export class DetachedContainers {
   readonly #path: string;
   // BOUNDED: by the containers that run, see keepOnly(); keyed by container id.
   readonly #startedAt: Map<string, number>;
@@ -18,14 +20,15 @@ export class LetGo {
     this.#startedAt = startedAt;
   }
 
-  /** A file that cannot be read is logged, and nobody is let go. */
-  static async open(path: string, log: Log): Promise<LetGo> {
+  /** A file that cannot be read is logged, and counts as empty. */
+  static async open(path: string, log: Log): Promise<DetachedContainers> {
     try {
-      return new LetGo(path, new Map(Object.entries(Content.parse(JSON.parse(await readFile(path, "utf8"))))));
+      const content = Content.parse(JSON.parse(await readFile(path, "utf8")));
+      return new DetachedContainers(path, new Map(Object.entries(content)));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "ENOENT")
         log.warn("containers that were detached by hand are not known any more", { path, reason: messageOf(error) });
-      return new LetGo(path, new Map());
+      return new DetachedContainers(path, new Map());
     }
   }
 
@@ -45,7 +48,6 @@ export class LetGo {
   }
 
   async #write(): Promise<void> {
-    await writeFile(`${this.#path}.new`, JSON.stringify(Object.fromEntries(this.#startedAt)), { mode: 0o600 });
-    await rename(`${this.#path}.new`, this.#path);
+    await replaceFile(this.#path, JSON.stringify(Object.fromEntries(this.#startedAt)));
   }
 }

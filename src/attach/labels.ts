@@ -13,9 +13,9 @@ const PREFIX = "overlayd.";
 const ASKING = ["network", "service", "publish", "alias", "name", "ip", "node"] as const;
 type Asking = (typeof ASKING)[number];
 
-/** What is asked for a container or network namespace. */
+/** What a person or a label asks for a container or network namespace. */
 export interface AttachmentSpec {
-  /** null: the service's, or `default`. */
+  /** null: the service's network, or `default`. */
   network: string | null;
   service: string | null;
   ports: AskedPortInput[];
@@ -29,7 +29,7 @@ export class LabelError extends Error {
   override name = "LabelError";
 }
 
-/** Whether a container asks for anything; `node`: of which agent, null: of any. */
+/** undefined: the labels ask for nothing. `node`: the name of the node whose agent is asked; null: each agent is. */
 export function asksFor(labels: Readonly<Record<string, string>>): { node: string | null } | undefined {
   if (isOwn(labels)) return undefined;
   const asks = Object.keys(labels).some((key) => key.startsWith(PREFIX));
@@ -79,7 +79,7 @@ function listOf(text: string | undefined): string[] {
   return text === undefined ? [] : text.split(",").map((part) => part.trim());
 }
 
-/** Short forms, or a long one, which has commas itself. */
+/** Reads several ports in the short form, or one in the long form, which has commas itself. */
 function publishedIn(text: string | undefined): PortWords[] {
   return text?.includes("=") ? portsOf(text) : listOf(text).flatMap(portsOf);
 }

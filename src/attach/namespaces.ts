@@ -1,4 +1,5 @@
-// The network namespaces of attached containers: named so that links can be made in them, and which link is whose.
+// The network namespaces of attached containers: each gets a name, so that links can be made in it, and each of its
+// addresses gets a link.
 import { readFile } from "node:fs/promises";
 import { run } from "../lib/command.ts";
 import { messageOf } from "../lib/errors.ts";
@@ -8,17 +9,17 @@ import { formatResolvConf, parseResolvConf, type Resolver, withNdots } from "../
 import type { Container } from "../runtime/docker-engine.ts";
 import { changeResolver } from "../runtime/resolver-file.ts";
 import type { Sandboxes } from "../runtime/sandbox.ts";
-import { namespaceOf } from "./rows.ts";
+import { namespaceOf } from "./subject.ts";
 
 interface Bound {
   netns: string;
-  /** Of the container; 0 of a namespace that is none's. */
+  /** The first process of the container; 0 for a namespace without a container. */
   pid: number;
-  /** Links that were there when it was bound, also those that an agent before made: name to address. */
+  /** Links that were there when it was bound, also those that an earlier agent made: name to address. */
   present: Map<string, string | null>;
-  /** Ours: address to name. */
+  /** This agent's links: address to name. */
   links: Map<string, string>;
-  /** The gateway that its resolv.conf names, once we wrote it. */
+  /** The gateway that this agent wrote into its resolv.conf. */
   resolver: string | null;
 }
 
@@ -27,24 +28,24 @@ interface AddrJson {
   addr_info?: { family: string; local: string }[];
 }
 
-/** By subject, where none is said. */
+/** What is bound is at hand under its subject (see Attachment): its network namespace has a name. */
 export interface Namespaces {
   /** Whether there is a network namespace of that name. */
   exists(name: string): Promise<boolean>;
   /** Names a running container's namespace. Throws CommandError when the container is gone. */
   bindContainer(container: Container): Promise<void>;
-  /** A named network namespace that is there. */
+  /** Binds a network namespace that has a name already. */
   bindNamespace(subject: string): Promise<void>;
-  /** A container's namespace that an agent before named, while no engine says which it is. False when nothing runs there. */
+  /** Binds a container's namespace that an earlier agent named, while Docker is away. False when nothing runs there. */
   adopt(subject: string): Promise<boolean>;
-  /** What was done by others to its links since it was bound. */
+  /** Reads the links that others have made in it since it was bound. */
   lookAgain(subject: string): Promise<void>;
   has(subject: string): boolean;
-  /** A name would keep a namespace whose container is gone. */
+  /** Takes the name away, which would keep the namespace of a container that is gone. */
   unbind(subject: string): Promise<void>;
-  /** Takes away the names that an agent before left of containers that are none of `subjects`. */
+  /** Takes away the names that an earlier agent gave to containers other than `subjects`. */
   unbindOthers(subjects: ReadonlySet<string>): Promise<void>;
-  /** The namespace's name, and the link of each of the addresses that it has now: one that is there, else the first free. */
+  /** The namespace's name, and a link for each of its addresses: the one that has the address, else the first free name. */
   linksOf(
     subject: string,
     addresses: ReadonlySet<string>,
@@ -121,7 +122,7 @@ export class AttachedNamespaces implements Namespaces {
     const { netns, present, links } = bound;
     for (const [address, name] of links) {
       if (addresses.has(address)) continue;
-      links.delete(address); // and with it, the link
+      links.delete(address); // links.apply removes the link
       present.delete(name);
     }
     for (const address of addresses) {
@@ -150,7 +151,7 @@ export class AttachedNamespaces implements Namespaces {
   }
 }
 
-/** The search domains and options that Docker gave it stay. */
+/** The resolv.conf that names the gateway; search domains and options that Docker wrote stay. */
 function pointed(before: Resolver, gateway: string, search: readonly string[]): string {
   return formatResolvConf({
     nameservers: [gateway],
@@ -166,7 +167,7 @@ function nameFor(address: string, present: Bound["present"], taken: ReadonlySet<
   return `eth${index}`;
 }
 
-/** As a container has it that was started without a network: nobody needs to be asked for more. */
+/** Whether the process has no link but lo, as in a container started without a network: then `ip` need not be run. */
 async function hasOnlyLoopback(pid: number): Promise<boolean> {
   const lines = (await readFile(`/proc/${pid}/net/dev`, "utf8")).trim().split("\n");
   return lines.slice(2).every((line) => line.trim().startsWith("lo:"));

@@ -1,4 +1,5 @@
-// Containers whose labels could not be followed: told once, shown to who asks, and tried again when there is a reason to.
+// Containers that ask by their labels to be attached and cannot be. Each reason is logged once and shown by the API, and
+// attaching is tried again when the cluster or the time may have changed the answer.
 import type { State } from "../cluster/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
@@ -6,16 +7,16 @@ import type { Container } from "../runtime/docker-engine.ts";
 
 const RETRY_MS = 5000;
 
-export interface Refusal {
+export interface RejectedContainer {
   container: Container;
   error: string;
 }
 
-interface Entry extends Refusal {
-  /** Labels never change: what is wrong with them stays. */
+interface Entry extends RejectedContainer {
+  /** Labels never change: an error in them stays. */
   isFinal: boolean;
-  /** What it was judged by. */
   judgedBy: Versions;
+  /** Monotonic milliseconds. */
   at: number;
 }
 
@@ -26,7 +27,7 @@ export function versionsOf({ networks, services }: State): Versions {
   return [networks.version, services.version];
 }
 
-export class Refusals {
+export class RejectedContainers {
   readonly #clock: Clock;
   readonly #log: Log;
   // BOUNDED: by the engine's containers that run, see keepOnly(); keyed by container id.
@@ -37,7 +38,7 @@ export class Refusals {
     this.#log = log;
   }
 
-  /** Whether to try: for the first time, or because the cluster is another or some time has gone. */
+  /** Whether to try: for the first time, or because networks or services have changed or some time has gone. */
   isDue({ id, startedAt }: Container, now: Versions): boolean {
     const entry = this.#entries.get(id);
     if (entry === undefined || entry.container.startedAt !== startedAt) return true;
@@ -46,6 +47,7 @@ export class Refusals {
     return !isSame || this.#clock.monotonic() - entry.at >= RETRY_MS;
   }
 
+  /** `judgedBy`: the versions from before it was judged. */
   add(container: Container, judgedBy: Versions, error: string, isFinal: boolean): void {
     if (this.#entries.get(container.id)?.error !== error)
       this.#log.warn("a container is not attached", { endpoint: container.name, reason: error });
@@ -60,7 +62,11 @@ export class Refusals {
     for (const id of this.#entries.keys()) if (!isKept(id)) this.#entries.delete(id);
   }
 
-  all(): readonly Refusal[] {
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  all(): readonly RejectedContainer[] {
     return [...this.#entries.values()];
   }
 }

@@ -4,11 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { Attachments } from "../../src/attach/attachments.ts";
-import { LetGo } from "../../src/attach/detached.ts";
+import { DetachedContainers } from "../../src/attach/detached.ts";
 import type { AttachmentSpec } from "../../src/attach/labels.ts";
 import type { Namespaces } from "../../src/attach/namespaces.ts";
 import type { CommandInput, CommandResult } from "../../src/cluster/commands.ts";
-import type { TaskStatus } from "../../src/cluster/schema.ts";
+import type { Endpoint, TaskStatus } from "../../src/cluster/schema.ts";
+import type { AppliedChange } from "../../src/cluster/state.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { type Container, DockerError } from "../../src/runtime/docker-engine.ts";
@@ -73,7 +74,7 @@ async function world(t: ExecutionContext) {
   /** As the agent does when it starts. */
   const launch = async () =>
     new Attachments({
-      letGo: await LetGo.open(join(directory, "detached.json"), silentLog),
+      detached: await DetachedContainers.open(join(directory, "detached.json"), silentLog),
       nodeName: "node1",
       domain: "overlay",
       log: silentLog,
@@ -145,13 +146,13 @@ test("without labels of ours, with another node's, or started by an agent it is 
   t.deepEqual(rows(), []);
 });
 
-test("one that another node has is neither taken nor refused", async (t) => {
+test("one that another node has is neither taken nor rejected", async (t) => {
   const { happens, rows, cluster, attachments, namespaces } = await world(t);
   const node = cluster.node("node2").id;
   await cluster.leader.execute({ type: "attach", node, subject: "a".repeat(64), subjectName: "c-a", network: "web" });
   await happens("start", container("a", web));
   t.is(rows().length, 1);
-  t.deepEqual(attachments.refused, []);
+  t.deepEqual(attachments.rejected, []);
   t.false(namespaces.has("a".repeat(64)));
 });
 
@@ -206,27 +207,59 @@ test("health decides where there is a check", async (t) => {
   t.is(stateOf(row!.id), "failed");
 });
 
-test("a refusal is shown, and ends when the cluster can do what is asked", async (t) => {
+test("a change of the state is looked at only where it concerns what is attached here or was rejected", async (t) => {
+  const { happens, attachments, cluster, namespaces, rest, rows } = await world(t);
+  await happens("start", container("a", web));
+  let looks = 0;
+  const bind = namespaces.bindContainer;
+  namespaces.bindContainer = async (bound: Container) => {
+    looks++;
+    await bind(bound);
+  };
+  const isLookedAt = async (change: AppliedChange): Promise<boolean> => {
+    const before = looks;
+    attachments.stateChanged([change]);
+    await rest();
+    return looks > before;
+  };
+  const own = rows()[0] as Endpoint;
+  const network = cluster.leader.state.networks.get(own.networkId)!;
+  const networkChange = { kind: "networks", key: network.id, row: network, before: undefined } as const;
+  const change = (row: Endpoint | null, before?: Endpoint): AppliedChange => {
+    return { kind: "endpoints", key: own.id, row, before };
+  };
+  t.false(await isLookedAt(networkChange));
+  t.false(await isLookedAt(change({ ...own, attachment: null })));
+  const elsewhere = { ...own, nodeId: cluster.node("node2").id };
+  t.false(await isLookedAt(change({ ...elsewhere, attachment: { ...own.attachment!, subject: "f".repeat(64) } })));
+  t.true(await isLookedAt(change(own)));
+  t.true(await isLookedAt(change(null, own)));
+  t.true(await isLookedAt(change(elsewhere)), "another node attached a container of the engine that both share");
+  await happens("start", container("b", { "overlayd.network": "later" }));
+  t.true(await isLookedAt(networkChange));
+});
+
+test("a rejected container is shown, and attached when the cluster can do what is asked", async (t) => {
   const { happens, rows, attachments, cluster, rest, namespaces } = await world(t);
   await happens("start", container("a", { "overlayd.network": "later" }));
   t.false(namespaces.has("a".repeat(64)));
-  t.regex(attachments.refused[0]?.error ?? "", /there is no network 'later'/);
+  t.regex(attachments.rejected[0]?.error ?? "", /there is no network 'later'/);
   await cluster.leader.execute({ type: "network.create", name: "later" });
   attachments.changed();
   await rest();
   t.is(rows().length, 1);
-  t.deepEqual(attachments.refused, []);
+  t.deepEqual(attachments.rejected, []);
 });
 
-test("a refusal for labels is not tried again, and goes with its container", async (t) => {
+test("a container rejected for its labels is not tried again, and goes with its container", async (t) => {
   const { happens, attachments, cluster, rest } = await world(t);
   const wrong = container("a", { "overlayd.netwrok": "web" });
   await happens("start", wrong);
   await cluster.clock.advance(20_000);
   await rest();
-  t.is(attachments.refused.length, 1);
+  t.is(attachments.rejected.length, 1);
   await happens("destroy", wrong);
-  t.is(attachments.refused.length, 0);
+  t.is(attachments.rejected.length, 0);
 });
 
 test("one detached by hand stays so until it is started again, whatever the agent does", async (t) => {
@@ -244,13 +277,13 @@ test("one detached by hand stays so until it is started again, whatever the agen
   t.is(rows().length, 1);
 });
 
-test("a label for a node that there is not is refused by every node, until it joins", async (t) => {
+test("a label for a node that there is not is rejected by every node, until it joins", async (t) => {
   const { happens, rows, attachments, cluster, rest } = await world(t);
   await happens("start", container("a", { ...web, "overlayd.node": "nod2" }));
   await happens("start", container("b", { ...web, "overlayd.node": "node3" }));
   t.deepEqual(rows(), []);
   t.deepEqual(
-    attachments.refused.map(({ error }) => error),
+    attachments.rejected.map(({ error }) => error),
     [
       "label overlayd.node: there is no node 'nod2'; did you mean 'node2'?",
       "label overlayd.node: there is no node 'node3'; did you mean 'node1'?",
@@ -259,7 +292,7 @@ test("a label for a node that there is not is refused by every node, until it jo
   await new FakeNode(identityOf(3)).join(cluster.leader);
   attachments.changed();
   await rest();
-  t.is(attachments.refused.length, 1);
+  t.is(attachments.rejected.length, 1);
 });
 
 test("a task of a service on two networks is not taken off one of them", async (t) => {
@@ -353,10 +386,10 @@ for (const [networkMode, says] of [
   ["host", /has its host's network/],
   ["container:abc", /shares the network of another/],
 ] as const) {
-  test(`a container with the network mode ${networkMode} is refused`, async (t) => {
+  test(`a container with the network mode ${networkMode} is rejected`, async (t) => {
     const { happens, attachments, rows } = await world(t);
     await happens("start", container("a", web, { networkMode }));
-    t.regex(attachments.refused[0]?.error ?? "", says);
+    t.regex(attachments.rejected[0]?.error ?? "", says);
     t.deepEqual(rows(), []);
   });
 }
