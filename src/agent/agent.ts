@@ -118,7 +118,6 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     if (state === undefined || nodeId === undefined) return;
     sync.update(nodeState.state, session.isHeard);
     if (!hasResumed) return;
-    attachments.changed();
     spareMemory.changed();
   };
   const nodeState = new NodeState(session, clock);
@@ -218,6 +217,8 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   session.serveLogs((task, query) => logs.readOwn(task, query));
 
   refresh();
+  attachments.changed();
+  nodeState.subscribe((changes) => attachments.stateChanged(changes));
   await session.start();
   stops.push(() => session.stop());
   links.watch();

@@ -259,6 +259,7 @@ export class Attachments {
   }
 
   #concerns({ kind, row, before }: AppliedChange): boolean {
+    if (kind === "nodes" && before === undefined && row?.id === this.#options.nodeId()) return true; // it has just joined
     if (kind === "networks" || kind === "services" || kind === "nodes") return this.#rejected.size > 0;
     if (kind !== "tasks" && kind !== "endpoints") return false;
     return [row, before].some((either) => {

@@ -235,6 +235,9 @@ test("a change of the state is looked at only where it concerns what is attached
   t.true(await isLookedAt(change(own)));
   t.true(await isLookedAt(change(null, own)));
   t.true(await isLookedAt(change(elsewhere)), "another node attached a container of the engine that both share");
+  const node = cluster.leader.state.nodes.get(cluster.node("node1").id)!;
+  t.false(await isLookedAt({ kind: "nodes", key: node.id, row: node, before: node }));
+  t.true(await isLookedAt({ kind: "nodes", key: node.id, row: node, before: undefined }), "this node has just joined");
   await happens("start", container("b", { "overlayd.network": "later" }));
   t.true(await isLookedAt(networkChange));
 });
