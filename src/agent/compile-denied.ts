@@ -1,9 +1,9 @@
 // The ports by which nodes make up the cluster, on every address that leads to them: no container reaches these. A container
 // that reached a manager's sessions could change the cluster, and one that reached a VXLAN port would come from its
 // node's own VTEP, and be believed.
-import type { State } from "../cluster/schema.ts";
+import type { External, Node, State } from "../cluster/schema.ts";
 import type { DeniedRow, Port } from "../datapath/rows.ts";
-import { ipv4 } from "../lib/ip.ts";
+import { EVERY_ADDRESS, ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
 
 /** Where a manager answers nodes. */
@@ -12,48 +12,67 @@ export interface SessionAddress {
   port: number;
 }
 
-export interface DeniedFacts {
-  /** Addresses of this node's own links, which the cluster may not have heard of yet. */
-  hostAddresses: readonly string[];
-  /** Where this node finds managers, as its configuration says. */
-  managers: readonly SessionAddress[];
-}
+type Denial = readonly [address: string, protocol: number, port: number];
 
-const EVERY_ADDRESS = "0.0.0.0";
-
-/** A row for each address. */
-export function deniedRows(state: State, { hostAddresses, managers }: DeniedFacts): DeniedRow[] {
-  const nodes = [...state.nodes.values()];
-  const portsByAddress = new Map<string, Map<string, Port>>();
-  const deny = (address: string, protocol: number, port: number): void => {
-    if (address === EVERY_ADDRESS) return;
-    const ports = portsByAddress.get(address) ?? new Map<string, Port>();
-    portsByAddress.set(address, ports.set(`${protocol} ${port}`, { protocol, port }));
-  };
-  // A manager may answer on any address of any node, and each node's gateways are addresses of its own.
-  const addresses = [
-    ...hostAddresses,
-    ...nodes.flatMap(({ address, addresses: others }) => [address, ...others]),
-    ...[...state.networks.values()].map(({ gateway }) => gateway),
-  ];
-  const ports = sessionPorts(state, managers);
-  for (const address of new Set(addresses)) for (const port of ports) deny(address, Protocol.Tcp, port);
-  const told = nodes.flatMap(({ listen, advertise }) => [listen, advertise].filter((session) => session !== null));
-  for (const { address, port } of [...told, ...managers]) deny(address, Protocol.Tcp, port);
-  for (const { address, vxlanPort } of nodes) deny(address, Protocol.Udp, vxlanPort);
-  for (const { external } of state.endpoints.values())
-    if (external !== null) deny(external.vtep, Protocol.Udp, external.port);
-  return [...portsByAddress].map(([address, denied]) => ({
-    kind: "denied",
-    ip: ipv4(address),
-    ports: [...denied.values()].sort((a, b) => a.protocol - b.protocol || a.port - b.port),
-  }));
-}
-
-/** The ports that managers listen on. For a manager that has not said, as with earlier versions, the ports in this node's configuration. */
-function sessionPorts(state: State, configured: readonly SessionAddress[]): Set<number> {
-  const managers = [...state.nodes.values()].filter(({ manager }) => manager);
+/**
+ * The ports that managers listen on. For a manager that has not said, as with earlier versions, the ports in this node's
+ * configuration.
+ */
+export function managerPorts({ nodes }: State, configured: readonly SessionAddress[]): ReadonlySet<number> {
+  const managers = nodes.by("role", "manager");
   const told = managers.flatMap(({ listen }) => (listen === null ? [] : [listen.port]));
   const areAllTold = managers.length > 0 && told.length === managers.length;
   return new Set(areAllTold ? told : [...told, ...configured.map(({ port }) => port)]);
+}
+
+/** What this node's own knowledge adds: the cluster may not have heard yet of addresses of its links. */
+export function deniedHere(
+  { hostAddresses, managers }: { hostAddresses: readonly string[]; managers: readonly SessionAddress[] },
+  ports: ReadonlySet<number>,
+): DeniedRow[] {
+  return rowsOf([...sessionsOn(hostAddresses, ports), ...managers.map(sessionAt)]);
+}
+
+/** A manager may answer on any address of any node. */
+export function deniedByNode(node: Node, ports: ReadonlySet<number>): DeniedRow[] {
+  const { address, addresses, vxlanPort, listen, advertise } = node;
+  const told = [listen, advertise].filter((session) => session !== null);
+  const sessions = [...sessionsOn([address, ...addresses], ports), ...told.map(sessionAt)];
+  return rowsOf([...sessions, [address, Protocol.Udp, vxlanPort]]);
+}
+
+/** Each node has the gateway of each network as an address of its own. */
+export function deniedByGateway(gateway: string, ports: ReadonlySet<number>): DeniedRow[] {
+  return rowsOf(sessionsOn([gateway], ports));
+}
+
+export function deniedByExternal({ vtep, port }: External): DeniedRow[] {
+  return rowsOf([[vtep, Protocol.Udp, port]]);
+}
+
+/** One row for one address, from rows for it. */
+export function mergeDenied(rows: readonly [DeniedRow, ...DeniedRow[]]): DeniedRow {
+  const ports = new Map<string, Port>();
+  for (const row of rows) for (const port of row.ports) ports.set(`${port.protocol} ${port.port}`, port);
+  return { ...rows[0], ports: [...ports.values()].sort((a, b) => a.protocol - b.protocol || a.port - b.port) };
+}
+
+function sessionsOn(addresses: readonly string[], ports: ReadonlySet<number>): Denial[] {
+  return addresses.flatMap((address) => [...ports].map((port) => sessionAt({ address, port })));
+}
+
+function sessionAt({ address, port }: SessionAddress): Denial {
+  return [address, Protocol.Tcp, port];
+}
+
+/** A row for each address. */
+function rowsOf(denials: readonly Denial[]): DeniedRow[] {
+  const rowsByAddress = new Map<string, DeniedRow>();
+  for (const [address, protocol, port] of denials) {
+    if (address === EVERY_ADDRESS) continue;
+    const row: DeniedRow = { kind: "denied", ip: ipv4(address), ports: [{ protocol, port }] };
+    const known = rowsByAddress.get(address);
+    rowsByAddress.set(address, known === undefined ? row : mergeDenied([known, row]));
+  }
+  return [...rowsByAddress.values()];
 }

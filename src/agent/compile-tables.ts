@@ -1,107 +1,195 @@
-// A snapshot of the cluster, as one node's data path needs it: a pure function, so that what is in force never depends
-// on how the cluster came to where it is.
-import { sameName } from "../cluster/lookup.ts";
+// The cluster's state as one node's data path needs it: pure functions, a unit each, so that what is in force never
+// depends on how the cluster came to where it is.
 import {
   type HeldPort,
   INGRESS_NETWORK,
-  type PublishedPort,
+  type Network,
+  type Node,
   type Service,
   type State,
-  type Task,
 } from "../cluster/schema.ts";
 import {
+  DEVICE,
   type EndpointRow,
+  type HeldPortRow,
   type Mac,
+  type NodeRow,
   type Port,
-  type PortMapping,
-  rowsOf,
+  rowKey,
   type TableRow,
-  type TableRows,
 } from "../datapath/rows.ts";
-import { cidr, type Ipv4, ipv4, maskOf } from "../lib/ip.ts";
-import { Protocol } from "../packet/ipv4.ts";
-import { deniedRows, type SessionAddress } from "./compile-denied.ts";
-import { heldPortRows } from "./compile-held.ts";
+import { cidr, ipv4, maskOf } from "../lib/ip.ts";
+import {
+  deniedByExternal,
+  deniedByGateway,
+  deniedByNode,
+  deniedHere,
+  managerPorts,
+  mergeDenied,
+  type SessionAddress,
+} from "./compile-denied.ts";
+import { heldPortsOf, ownHeldPorts } from "./compile-held.ts";
+import { mappings, vipRows } from "./compile-vips.ts";
+import { rowOfUnit, type Unit } from "./units.ts";
 
-/** What the node knows of itself and the snapshot does not say. */
-export interface NodeFacts {
+/** The node for which rows are computed: what it knows of itself, and the state does not say. */
+export interface Viewpoint {
   nodeId: string;
   pool: string;
   /** Addresses of its own links. */
   hostAddresses: readonly string[];
   /** The overlay's MTU. */
   mtu: number;
-  /** Whether it answers published ports, and which of them it leaves to processes of its own. */
+  /** Whether it answers published ports. */
   meshOn: boolean;
+  /** The published ports that it leaves to processes of its own. */
   heldPorts: readonly HeldPort[];
   /** Where this node finds managers, as its configuration says. */
   managers: readonly SessionAddress[];
   /** Whether containers reach what processes of this node serve. */
   nodeServices: boolean;
-  /** The snapshot is the one on disk, and may lack what was made last. */
+  /** The state is the one on disk, and may lack what was made last. */
   isProvisional: boolean;
 }
 
-/** The rows in force at `state` on a node; none while the cluster does not know it. */
-export function compileTables(state: State, facts: NodeFacts): TableRows {
-  const node = state.nodes.get(facts.nodeId);
-  const ingress = [...state.networks.values()].find(({ name }) => name === INGRESS_NETWORK);
-  if (node === undefined || ingress === undefined) return new Map();
-  const pool = cidr(facts.pool);
-  const rows: TableRow[] = [
-    {
-      kind: "node",
-      vtep: ipv4(node.address),
-      ingress: ipv4(node.ingressAddress),
-      ingressVni: ingress.vni,
-      poolBase: pool.base,
-      poolMask: maskOf(pool.bits),
-      hostAddresses: facts.hostAddresses.map(ipv4),
-      mesh: facts.meshOn,
-      heldPorts: heldPortRows(state, facts),
-      nodeServices: facts.nodeServices,
-      mtu: facts.mtu,
-      isProvisional: facts.isProvisional,
-    },
-  ];
-  for (const peer of state.nodes.values()) {
-    if (peer.id === node.id) continue;
-    const { address, vxlanPort, ingressAddress, mesh } = peer;
-    const own = { vtep: ipv4(address), port: vxlanPort, ingress: ipv4(ingressAddress) };
-    rows.push({ kind: "peer", ...own, agent: true, mesh });
-  }
-  for (const network of state.networks.values()) {
-    if (network === ingress) continue;
-    const { base, bits } = cidr(network.subnet);
-    const { vni, internal } = network;
-    rows.push({ kind: "network", vni, base, mask: maskOf(bits), gateway: ipv4(network.gateway), internal });
-  }
-  addEndpoints(rows, state, node.id);
-  addExternals(rows, state);
-  addVips(rows, state, node.id, ingress.vni);
-  rows.push(...deniedRows(state, facts));
-  return rowsOf(rows);
+/** What all units of one node go by. */
+export interface Basis extends Viewpoint {
+  own: Node;
+  ingress: Network;
+  managerPorts: ReadonlySet<number>;
 }
 
-function addEndpoints(rows: TableRow[], state: State, ownId: string): void {
-  const add = (address: string, networkId: string, nodeId: string, more: Partial<EndpointRow> = {}): void => {
-    const network = state.networks.get(networkId);
-    const node = state.nodes.get(nodeId);
-    if (network === undefined || node === undefined) return;
-    const vtep = nodeId === ownId ? 0 : ipv4(node.address);
-    rows.push({ kind: "endpoint", ip: ipv4(address), vni: network.vni, vtep, ...more });
+/** undefined while the cluster does not know the node: then it has no rows. */
+export function basisOf(state: State, viewpoint: Viewpoint): Basis | undefined {
+  const own = state.nodes.get(viewpoint.nodeId);
+  const ingress = state.networks.by("name", INGRESS_NETWORK).find(({ name }) => name === INGRESS_NETWORK);
+  if (own === undefined || ingress === undefined) return undefined;
+  return { ...viewpoint, own, ingress, managerPorts: managerPorts(state, viewpoint.managers) };
+}
+
+/** Ports that another node holds, which are part of this node's row. */
+interface HeldPart {
+  kind: "held";
+  ports: readonly HeldPortRow[];
+}
+
+/** What a unit gives for one key: a row, or its part of a row to which several units add. */
+export type Part = TableRow | HeldPart;
+
+const NODE_KEY = "node";
+
+/** The parts of a unit, by the key of their row; none when its row is not there. */
+export function partsOf(unit: Unit, state: State, basis: Basis): Map<string, Part> {
+  const parts = rowsOf(unit, state, basis);
+  return new Map(parts.map((part) => [part.kind === "held" ? NODE_KEY : rowKey(part), part]));
+}
+
+/** The row that units make together; `parts` are in the order of their units' names, which decides between whole rows. */
+export function mergeParts(parts: readonly [Part, ...Part[]]): TableRow | undefined {
+  const [first] = parts;
+  if (first.kind === "denied") return mergeDenied(parts.filter((part) => part.kind === "denied") as [typeof first]);
+  const node = parts.find((part): part is NodeRow => part.kind === "node");
+  if (first.kind !== "held" && node === undefined) return first;
+  if (node === undefined) return undefined;
+  const others = parts.flatMap((part) => (part.kind === "held" ? part.ports : []));
+  return others.length === 0 ? node : { ...node, heldPorts: [...node.heldPorts, ...others] };
+}
+
+function rowsOf(unit: Unit, state: State, basis: Basis): Part[] {
+  if (unit === "self") return [nodeRow(basis), ...deniedHere(basis, basis.managerPorts)];
+  const [kind, key] = rowOfUnit(unit);
+  switch (kind) {
+    case "nodes": {
+      const node = state.nodes.get(key);
+      return node === undefined ? [] : nodeParts(node, state, basis);
+    }
+    case "networks": {
+      const network = state.networks.get(key);
+      return network === undefined ? [] : networkRows(network, basis);
+    }
+    case "services": {
+      const service = state.services.get(key);
+      return service === undefined ? [] : vipRows(service, state, basis.nodeId, basis.ingress.vni);
+    }
+    case "tasks":
+      return taskRows(key, state, basis.nodeId);
+    case "endpoints":
+      return endpointRows(key, state, basis.nodeId);
+  }
+}
+
+function nodeRow({ own, ingress, ...self }: Basis): NodeRow {
+  const pool = cidr(self.pool);
+  return {
+    kind: "node",
+    vtep: ipv4(own.address),
+    ingress: ipv4(own.ingressAddress),
+    ingressVni: ingress.vni,
+    poolBase: pool.base,
+    poolMask: maskOf(pool.bits),
+    hostAddresses: self.hostAddresses.map(ipv4),
+    mesh: self.meshOn,
+    heldPorts: ownHeldPorts(self.heldPorts),
+    nodeServices: self.nodeServices,
+    mtu: self.mtu,
+    isProvisional: self.isProvisional,
   };
-  const moreByService = new Map([...state.services].map(([id, service]) => [id, asPublished(service)]));
-  for (const { nodeId, addresses, serviceId } of state.tasks.values()) {
-    if (nodeId === null) continue;
-    const more = moreByService.get(serviceId);
-    for (const [networkId, address] of Object.entries(addresses)) add(address, networkId, nodeId, more);
-  }
-  for (const { address, networkId, nodeId } of state.endpoints.values())
-    if (nodeId !== null) add(address, networkId, nodeId);
 }
 
-/** The ports that a task's service publishes, from when the task is placed: another node may send it clients before this node hears that it runs. */
+function nodeParts(node: Node, state: State, basis: Basis): Part[] {
+  const denied = deniedByNode(node, basis.managerPorts);
+  if (node.id === basis.nodeId) return denied;
+  const { address, vxlanPort, ingressAddress, mesh } = node;
+  const own = { vtep: ipv4(address), port: vxlanPort, ingress: ipv4(ingressAddress) };
+  const held = heldPortsOf(node, state, basis);
+  return [
+    { kind: "peer", ...own, agent: true, mesh },
+    ...(held.length === 0 ? [] : [{ kind: "held", ports: held } as const]),
+    ...denied,
+  ];
+}
+
+function networkRows({ id, vni, subnet, gateway, internal }: Network, { ingress, managerPorts }: Basis): TableRow[] {
+  const denied = deniedByGateway(gateway, managerPorts);
+  if (id === ingress.id) return denied;
+  const { base, bits } = cidr(subnet);
+  return [{ kind: "network", vni, base, mask: maskOf(bits), gateway: ipv4(gateway), internal }, ...denied];
+}
+
+function taskRows(id: string, state: State, ownId: string): EndpointRow[] {
+  const task = state.tasks.get(id);
+  if (task === undefined || task.nodeId === null) return [];
+  const service = state.services.get(task.serviceId);
+  const more = service === undefined ? {} : asPublished(service);
+  const { nodeId, addresses } = task;
+  return Object.entries(addresses).flatMap(([networkId, address]) => {
+    const row = endpointRow(address, networkId, nodeId, state, ownId);
+    return row === undefined ? [] : [{ ...row, ...more }];
+  });
+}
+
+function endpointRow(
+  address: string,
+  networkId: string,
+  nodeId: string,
+  state: State,
+  ownId: string,
+): EndpointRow | undefined {
+  const network = state.networks.get(networkId);
+  const node = state.nodes.get(nodeId);
+  if (network === undefined || node === undefined) return undefined;
+  return {
+    kind: "endpoint",
+    ip: ipv4(address),
+    vni: network.vni,
+    vtep: nodeId === ownId ? DEVICE : ipv4(node.address),
+  };
+}
+
+/**
+ * The ports that a task's service publishes, from when the task is placed: another node may send it clients before this node
+ * hears that it runs.
+ */
 function asPublished(service: Service): Partial<EndpointRow> {
   const published: Port[] = mappings(service, "ingress").map(({ protocol, target }) => ({ protocol, port: target }));
   return {
@@ -110,109 +198,28 @@ function asPublished(service: Service): Partial<EndpointRow> {
   };
 }
 
-/** What is behind VTEPs of somebody else, and these VTEPs: the others' frames are as good as their checksums. */
-function addExternals(rows: TableRow[], state: State): void {
-  const vteps = new Map<string, number>();
-  for (const { address, networkId, external } of state.endpoints.values()) {
-    const network = state.networks.get(networkId);
-    if (external === null || network === undefined) continue;
-    const { vtep, port, mac } = external;
-    rows.push({ kind: "endpoint", ip: ipv4(address), vni: network.vni, vtep: ipv4(vtep), mac: macOf(mac) });
-    vteps.set(vtep, port);
+/** An external endpoint brings its VTEP, which is no node: what comes from there is as good as its checksums. */
+function endpointRows(id: string, state: State, ownId: string): TableRow[] {
+  const endpoint = state.endpoints.get(id);
+  if (endpoint === undefined) return [];
+  const { address, networkId, nodeId, external } = endpoint;
+  if (external === null) {
+    const row = nodeId === null ? undefined : endpointRow(address, networkId, nodeId, state, ownId);
+    return row === undefined ? [] : [row];
   }
-  for (const [vtep, port] of vteps)
-    rows.push({ kind: "peer", vtep: ipv4(vtep), port, ingress: 0, agent: false, mesh: false });
+  const denied = deniedByExternal(external);
+  const network = state.networks.get(networkId);
+  if (network === undefined) return denied;
+  const vtep = ipv4(external.vtep);
+  return [
+    { kind: "endpoint", ip: ipv4(address), vni: network.vni, vtep, mac: macOf(external.mac) },
+    { kind: "peer", vtep, port: external.port, ingress: 0, agent: false, mesh: false },
+    ...denied,
+  ];
 }
 
 function macOf(text: string): Mac {
   const bytes = text.split(":").map((byte) => Number.parseInt(byte, 16));
   const [a, b, c, d, e, f] = bytes as [number, number, number, number, number, number];
   return { high: (a << 8) | b, low: (c << 24) | (d << 16) | (e << 8) | f };
-}
-
-function addVips(rows: TableRow[], state: State, ownId: string, ingressVni: number): void {
-  const tasksByService = new Map<string, Task[]>();
-  for (const task of state.tasks.values()) {
-    const tasks = tasksByService.get(task.serviceId);
-    if (tasks === undefined) tasksByService.set(task.serviceId, [task]);
-    else tasks.push(task);
-  }
-  for (const service of state.services.values()) {
-    const tasks = (tasksByService.get(service.id) ?? []).filter(
-      ({ id }) => state.statuses.get(id)?.state === "running",
-    );
-    const ready = tasks.filter((task) => isOnReadyNode(task, state));
-    const wanted = ready.filter(({ desired }) => desired === "running");
-    // Those that drain go on until there are others.
-    const active = wanted.length > 0 ? wanted : ready.filter(({ desired }) => desired === "draining");
-    const leaving = tasks.filter(({ desired }) => desired !== "running");
-    const addVip = (
-      vip: string,
-      networkId: string,
-      vni: number,
-      { ports = null, nodeId }: { ports?: readonly PortMapping[] | null; nodeId?: string } = {},
-    ): void => {
-      const isThere = (task: Task): boolean => nodeId === undefined || task.nodeId === nodeId;
-      const serving = withAddressOn(active.filter(isThere), networkId);
-      rows.push({
-        kind: "vip",
-        ip: ipv4(vip),
-        vni,
-        service: service.name,
-        tasks: addressesOn(serving, networkId),
-        draining: addressesOn(leaving.filter(isThere), networkId),
-        balancing: {
-          scheduler: service.balancing.scheduler,
-          weights: serving.map((task) => weightOf(service, task, state)),
-          affinitySeconds: service.balancing.affinity === "none" ? 0 : service.balancing.affinityTimeoutSeconds,
-          preferLocal: service.balancing.locality === "prefer-local",
-        },
-        ports,
-        hostMode: nodeId !== undefined,
-      });
-    };
-    for (const [networkId, vip] of Object.entries(service.vips)) {
-      const network = state.networks.get(networkId);
-      if (network !== undefined) addVip(vip, networkId, network.vni);
-    }
-    // The ingress VNI carries the mesh to whatever address of the task: its first network's will do.
-    const [first] = service.networks as [string];
-    if (service.meshVip !== null) addVip(service.meshVip, first, ingressVni, { ports: mappings(service, "ingress") });
-    if (service.hostVip !== null) {
-      addVip(service.hostVip, first, ingressVni, { ports: mappings(service, "host"), nodeId: ownId });
-    }
-  }
-}
-
-function mappings({ ports }: Service, mode: PublishedPort["mode"]): PortMapping[] {
-  return ports
-    .filter((port) => port.mode === mode)
-    .map(({ published, target, protocol, address }) => ({
-      protocol: numberOf(protocol),
-      published,
-      target,
-      address: address === null ? 0 : ipv4(address),
-    }));
-}
-
-function numberOf(protocol: PublishedPort["protocol"]): number {
-  return protocol === "tcp" ? Protocol.Tcp : Protocol.Udp;
-}
-
-function isOnReadyNode(task: Task, state: State): boolean {
-  return task.nodeId !== null && state.nodes.get(task.nodeId)?.state === "ready";
-}
-
-/** By slot, so that every node has them in one order. */
-function withAddressOn(tasks: readonly Task[], networkId: string): Task[] {
-  return tasks.filter(({ addresses }) => addresses[networkId] !== undefined).sort((a, b) => a.slot - b.slot);
-}
-
-function addressesOn(tasks: readonly Task[], networkId: string): Ipv4[] {
-  return withAddressOn(tasks, networkId).map(({ addresses }) => ipv4(addresses[networkId]!));
-}
-
-function weightOf({ balancing }: Service, { nodeId }: Task, state: State): number {
-  const name = state.nodes.get(nodeId ?? "")?.name ?? null;
-  return Object.entries(balancing.weights).find(([of]) => sameName(of, name))?.[1] ?? 1;
 }

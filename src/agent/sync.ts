@@ -16,7 +16,7 @@ import type { DesiredMesh } from "../mesh/mesh.ts";
 import type { DesiredTask } from "../runtime/supervisor.ts";
 import type { SessionAddress } from "./compile-denied.ts";
 import { compileMesh } from "./compile-mesh.ts";
-import { compileTables } from "./compile-tables.ts";
+import { compileTables } from "./derived.ts";
 import { stillTrue } from "./still-true.ts";
 
 /** Links and rules are watched; settings under /proc/sys, the node's addresses and ports of processes are not. */

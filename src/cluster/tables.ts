@@ -1,5 +1,6 @@
 // The tables of the state: rows by key, and by what else they are looked up by. A table is changed in place, so that a
 // change costs what it touches; an overlay holds changes over another table without touching it.
+import { EVERY_ADDRESS } from "../lib/ip.ts";
 import { claimKey } from "./port-claim.ts";
 import type { Kind, RowOf } from "./schema.ts";
 
@@ -33,6 +34,14 @@ const INDEXES = {
     /** Its VTEP. */
     address: ({ address }) => [address],
     state: ({ state }) => [state],
+    /** `manager`: a manager runs on it. */
+    role: ({ manager }) => (manager ? ["manager"] : []),
+    /** Each of its addresses, its VTEP among them. */
+    anyAddress: ({ address, addresses }) => [...new Set([address, ...addresses])],
+    /** Each address on which its processes hold published ports: its VTEP for those that they hold on every address. */
+    heldAt: ({ address, heldPorts }) => [
+      ...new Set(heldPorts.map((held) => (held.address === EVERY_ADDRESS ? address : held.address))),
+    ],
   },
   networks: { name: ({ name }) => lower(name) },
   services: {
@@ -46,6 +55,8 @@ const INDEXES = {
       if (workload === null) return ["attached"];
       return workload.runtime === "docker" && workload.registryAuth !== null ? ["secret"] : [];
     },
+    /** `any`: it publishes ports. */
+    published: ({ ports }) => (ports.length > 0 ? ["any"] : []),
   },
   tasks: {
     service: ({ serviceId }) => [serviceId],

@@ -1,5 +1,8 @@
 // IPv4 addresses as int32 (host order, signed: a small integer to V8), and prefixes of them.
 
+/** As an address to listen on: every address of the machine. */
+export const EVERY_ADDRESS = "0.0.0.0";
+
 /** An IPv4 address as a signed 32-bit integer: 10.0.0.1 is 0x0a000001. */
 export type Ipv4 = number;
 

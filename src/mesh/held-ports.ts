@@ -1,10 +1,8 @@
 // Which published ports processes of this node had first.
 import type { HeldPort, Protocol } from "../cluster/schema.ts";
 import { run } from "../lib/command.ts";
-import { type Cidr, contains, ipv4, parseIpv4 } from "../lib/ip.ts";
+import { type Cidr, contains, EVERY_ADDRESS, ipv4, parseIpv4 } from "../lib/ip.ts";
 import type { MeshPort } from "./mesh.ts";
-
-export const EVERY_ADDRESS = "0.0.0.0";
 
 /** A socket that takes what anybody sends by IPv4. */
 export interface Listener {

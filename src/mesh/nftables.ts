@@ -1,7 +1,6 @@
 // The nftables table, as text: ports to VIPs, the way out for containers, and guards.
 import type { HeldPort, Protocol } from "../cluster/schema.ts";
-import { formatCidr } from "../lib/ip.ts";
-import { EVERY_ADDRESS } from "./held-ports.ts";
+import { EVERY_ADDRESS, formatCidr } from "../lib/ip.ts";
 import { KERNEL_DROPS } from "./kernel-drops.ts";
 import type { DesiredMesh, MeshPort } from "./mesh.ts";
 

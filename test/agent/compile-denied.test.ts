@@ -1,6 +1,7 @@
 // Ports that no container reaches: each port where a manager answers, and every VXLAN port.
 import test from "ava";
-import { deniedRows } from "../../src/agent/compile-denied.ts";
+import type { Viewpoint } from "../../src/agent/compile-tables.ts";
+import { compileTables } from "../../src/agent/derived.ts";
 import { ManagerAddresses } from "../../src/agent/manager-addresses.ts";
 import { NodeIdentity } from "../../src/cluster/protocol.ts";
 import type { Node, State } from "../../src/cluster/schema.ts";
@@ -9,19 +10,31 @@ import { formatIpv4 } from "../../src/lib/ip.ts";
 import { networkRow, nodeRow } from "../api/fake-backend.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 
+/** A node that says nothing of itself sees the others. */
+const OWN = nodeRow("own", { address: "192.0.2.200", addresses: [], manager: false });
+const INGRESS = { ...networkRow("ingress"), name: "ingress", gateway: "10.192.0.1" };
+const VIEWPOINT: Viewpoint = {
+  ...{ nodeId: OWN.id, pool: "10.192.0.0/10", mtu: 1450, meshOn: true, nodeServices: true },
+  ...{ hostAddresses: [], managers: [], heldPorts: [], isProvisional: false },
+};
+
 function stateOf(nodes: Node[]): State {
-  const rows = nodes.map((row) => ({ kind: "nodes" as const, key: row.id, row }));
-  return applyChanges(emptyState(), [{ kind: "networks", key: "web", row: networkRow("web") }, ...rows], 1);
+  const networks = [INGRESS, networkRow("web")].map((row) => ({ kind: "networks" as const, key: row.id, row }));
+  const rows = [OWN, ...nodes].map((row) => ({ kind: "nodes" as const, key: row.id, row }));
+  return applyChanges(emptyState(), [...networks, ...rows], 1);
 }
 
-/** "tcp/PORT" and "udp/PORT" by address. */
-function denied(nodes: Node[], facts: Partial<Parameters<typeof deniedRows>[1]> = {}): Record<string, string> {
-  const rows = deniedRows(stateOf(nodes), { hostAddresses: [], managers: [], ...facts });
+/** "tcp/PORT" and "udp/PORT" by address, without those of the node itself and of the ingress network. */
+function denied(nodes: Node[], own: Partial<Viewpoint> = {}): Record<string, string> {
+  const rows = [...compileTables(stateOf(nodes), { ...VIEWPOINT, ...own }).values()].filter(
+    (row) => row.kind === "denied",
+  );
   const words = rows.map(({ ip, ports }) => [
     formatIpv4(ip),
     ports.map(({ protocol, port }) => `${protocol === 6 ? "tcp" : "udp"}/${port}`).join(" "),
   ]);
-  return Object.fromEntries(words.toSorted());
+  const others = words.filter(([address]) => address !== OWN.address && address !== INGRESS.gateway);
+  return Object.fromEntries(others.toSorted());
 }
 
 const WORKER = nodeRow("node2", { addresses: ["192.0.2.12", "172.16.0.12"] });

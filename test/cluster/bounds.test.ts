@@ -1,7 +1,7 @@
 // Every string, list and map that nodes and clients send has a bound, however deep it is.
 import test from "ava";
 import { z } from "zod";
-import { compileTables } from "../../src/agent/compile-tables.ts";
+import { compileTables } from "../../src/agent/derived.ts";
 import * as api from "../../src/api/schema.ts";
 import { Command } from "../../src/cluster/commands.ts";
 import { LogQuery, LogRefusal, Report, SessionRequest } from "../../src/cluster/protocol.ts";

@@ -1,6 +1,6 @@
 // Hosts behind VTEPs of somebody else, and how services balance: what the leader accepts, refuses and keeps.
 import test from "ava";
-import { compileTables } from "../../src/agent/compile-tables.ts";
+import { compileTables } from "../../src/agent/derived.ts";
 import type { CommandInput } from "../../src/cluster/commands.ts";
 import type { EndpointRow, PeerRow, VipRow } from "../../src/datapath/rows.ts";
 import { UserError } from "../../src/lib/errors.ts";
