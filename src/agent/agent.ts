@@ -28,7 +28,7 @@ import { places } from "./paths.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
 import { SpareMemory } from "./spare-memory.ts";
 import { Stops } from "./stops.ts";
-import { type Sandbox, Sync } from "./sync.ts";
+import { type Sandbox, Sync } from "./in-force.ts";
 import { TaskLogs } from "./task-log.ts";
 import { createRuntimes, Tasks } from "./tasks.ts";
 import { findUnderlayLink } from "./underlay-link.ts";

@@ -14,7 +14,7 @@ import { type DesiredTask, Supervisor } from "../runtime/supervisor.ts";
 import type { Session } from "../session/session.ts";
 import type { Config } from "./config.ts";
 import { places } from "./paths.ts";
-import type { Sync } from "./sync.ts";
+import type { Sync } from "./in-force.ts";
 import { drainTask } from "./task-drain.ts";
 
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -341,7 +341,7 @@ export class Leader {
     return new Set(reported.map(({ nodeId }) => nodeId));
   }
 
-  /** Nodes that are stuck are not waited for: they send to no address that was released since (agent/sync.ts). */
+  /** Nodes that are stuck are not waited for: they send to no address that was released since (agent/in-force.ts). */
   #appliedEverywhere(state: State, news: News): number {
     const nodes = readyNodes(state).filter(({ health }) => health !== "stuck");
     return Math.min(...nodes.map(({ id }) => this.#appliedBy(id, news)));

@@ -1,6 +1,6 @@
 // What an earlier agent left in force is replaced only when the agent has heard a leader and the engine.
 import test from "ava";
-import { Sync, type SyncParts } from "../../src/agent/sync.ts";
+import { Sync, type SyncParts } from "../../src/agent/in-force.ts";
 import { emptyState } from "../../src/cluster/state.ts";
 import { createLog } from "../../src/lib/log.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
