@@ -14,10 +14,10 @@ import type { Problems } from "../links/links.ts";
 import type { LocalAddress } from "../links/local-addresses.ts";
 import type { DesiredMesh } from "../mesh/mesh.ts";
 import type { DesiredTask } from "../runtime/supervisor.ts";
+import { stillTrue } from "../worker/still-true.ts";
 import type { SessionAddress } from "./compile-denied.ts";
 import { compileMesh } from "./compile-mesh.ts";
 import { compileTables } from "./derived.ts";
-import { stillTrue } from "./still-true.ts";
 
 /** Links and rules are watched; settings under /proc/sys, the node's addresses and ports of processes are not. */
 const REFRESH_MS = 30_000;
