@@ -2,9 +2,18 @@
 import { z } from "zod";
 import { firstOf, list, MAX_REASON, words } from "../lib/bounds.ts";
 import { KnownState } from "./identity.ts";
-import type { Change } from "./schema.ts";
-import { Address, HeldPort, Id, MAX_ADDRESSES, MAX_HELD, Node, TaskStatus } from "./schema.ts";
-import type { StateJson } from "./state.ts";
+import type { Change, Kind, RowOf } from "./schema.ts";
+import {
+  Address,
+  ClusterIdentity,
+  HeldPort,
+  Id,
+  MAX_ADDRESSES,
+  MAX_HELD,
+  NODE_KINDS,
+  Node,
+  TaskStatus,
+} from "./schema.ts";
 
 /** Who a node says that it is. */
 export const NodeIdentity = Node.pick({
@@ -43,17 +52,32 @@ export const LogRefusal = z.object({
 });
 export type LogRefusal = z.infer<typeof LogRefusal>;
 
-/** One line of the leader's stream. The first is `session`, the second a `snapshot`; then as things happen. */
+/** Rows of one line at most. */
+export const MAX_ROWS = 256;
+
+/**
+ * One line of the leader's stream. The first is `session`; the snapshot follows as `snapshot`, its `rows`, and
+ * `snapshot-end`; then come changes as they happen. Kinds that only the leader reads (schema.ts) are in none of them.
+ */
 export type StreamMessage =
   /** `livenessMs`: after that much silence either side gives the other up. `state`: the identity of the state in the snapshot. */
   | { type: "session"; sessionId: string; nodeId: string; livenessMs: number; state: KnownState }
-  | { type: "snapshot"; state: StateJson }
-  | { type: "changes"; revision: number; changes: Change[] }
+  /** `rows`: how many rows the snapshot has. */
+  | { type: "snapshot"; revision: number; cluster: ClusterIdentity | null; rows: number }
+  | { type: "rows"; kind: Kind; rows: readonly RowOf<Kind>[] }
+  | { type: "snapshot-end" }
+  /** `after`: the revision of the changes or snapshot before, which need not be the one below: some revisions hold nothing for nodes. */
+  | { type: "changes"; after: number; revision: number; changes: readonly Change[] }
   /** The node is to bring the log of one of its tasks. */
   | { type: "log"; requestId: string; taskId: string; query: LogQuery }
   | { type: "alive" };
 
-/** The stream as it arrives; snapshot and changes are checked by state.ts. */
+/** The message as a line of the stream. */
+export function encodeLine(message: StreamMessage): Buffer {
+  return Buffer.from(`${JSON.stringify(message)}\n`);
+}
+
+/** The stream as it arrives; rows and changes are checked by state.ts. */
 export const StreamLine = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("session"),
@@ -62,8 +86,15 @@ export const StreamLine = z.discriminatedUnion("type", [
     livenessMs: z.number().positive(),
     state: KnownState.optional(),
   }),
-  z.object({ type: z.literal("snapshot"), state: z.unknown() }),
-  z.object({ type: z.literal("changes"), revision: z.int(), changes: z.unknown() }),
+  z.object({
+    type: z.literal("snapshot"),
+    revision: z.int().min(0),
+    cluster: ClusterIdentity.nullable(),
+    rows: z.int().min(0),
+  }),
+  z.object({ type: z.literal("rows"), kind: z.enum(NODE_KINDS), rows: z.array(z.unknown()).max(MAX_ROWS) }),
+  z.object({ type: z.literal("snapshot-end") }),
+  z.object({ type: z.literal("changes"), after: z.int(), revision: z.int(), changes: z.unknown() }),
   z.object({ type: z.literal("log"), requestId: Id, taskId: Id, query: LogQuery }),
   z.object({ type: z.literal("alive") }),
 ]);

@@ -289,6 +289,15 @@ export type Kind = keyof typeof rowSchemas;
 export type RowOf<K extends Kind> = z.infer<(typeof rowSchemas)[K]>;
 export const KINDS = Object.keys(rowSchemas) as Kind[];
 
+/** Kinds of rows that only the leader reads; the others go to every node. */
+const LEADER_KINDS: ReadonlySet<Kind> = new Set<Kind>(["allocations", "ports"]);
+export const NODE_KINDS: readonly Kind[] = KINDS.filter((kind) => !LEADER_KINDS.has(kind));
+
+/** Whether nodes get rows of that kind. */
+export function isForNodes(kind: Kind): boolean {
+  return !LEADER_KINDS.has(kind);
+}
+
 /** One row put, or deleted with null. */
 export type Change = { [K in Kind]: { kind: K; key: string; row: RowOf<K> | null } }[Kind];
 

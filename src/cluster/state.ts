@@ -134,6 +134,14 @@ export function parseChanges(json: unknown): Change[] {
     .map(({ kind, key, row }) => ({ kind, key, row: row === null ? null : rowSchemas[kind].parse(row) }) as Change);
 }
 
+/** Rows of one kind as they came from outside, checked, as changes that put them. Throws ZodError. */
+export function parseRows(kind: Kind, rows: readonly unknown[]): Change[] {
+  return rows.map((json) => {
+    const row = rowSchemas[kind].parse(json) as RowOf<typeof kind>;
+    return { kind, key: keyOf(kind, row), row } as Change;
+  });
+}
+
 const StateJson = z.object({
   revision: z.int().min(0),
   cluster: ClusterIdentity.nullable().default(null),

@@ -6,15 +6,15 @@ import { Command, type CommandInput, type CommandResult } from "../cluster/comma
 import { type KnownState, knownOf, whyNotNext } from "../cluster/identity.ts";
 import {
   BEATS_PER_PERIOD,
+  encodeLine,
   LogQuery,
   LogRefusal,
   Report,
   type ReportInput,
   SessionRequest,
-  type StreamMessage,
 } from "../cluster/protocol.ts";
 import type { ClusterIdentity, Node, State } from "../cluster/schema.ts";
-import { Draft, emptyState, type LiveState, stateToJson } from "../cluster/state.ts";
+import { Draft, emptyState, type LiveState } from "../cluster/state.ts";
 import { check } from "../lib/check.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { ConfigError, messageOf, PlatformError, UserError } from "../lib/errors.ts";
@@ -31,7 +31,8 @@ import { createFirstNetworks } from "./networks.ts";
 import { applyReport, registerNode } from "./nodes.ts";
 import type { ReservedPort } from "./publishing.ts";
 import { reconcile } from "./scheduler.ts";
-import { ChangeView, stateFor } from "./secrets.ts";
+import { ChangeLines, secretRowsFor } from "./secrets.ts";
+import { SharedSnapshots } from "./snapshot-lines.ts";
 import { CannotLeadError, type Store } from "./store.ts";
 
 export interface LeaderConfig {
@@ -57,9 +58,11 @@ export interface LeaderOptions {
   config: LeaderConfig;
 }
 
-/** The leader's way down to one node. Neither call throws. */
+/** The leader's way down to one node. No call throws, and none waits for the node. */
 export interface SessionSink {
-  send(message: StreamMessage): void;
+  send(line: Buffer): void;
+  /** Takes the lines one by one as the node's link takes them; what is sent meanwhile follows the last one. */
+  sendSnapshot(lines: Iterator<Buffer>): void;
   close(): void;
 }
 
@@ -103,7 +106,10 @@ export class Leader {
   readonly #sessions = new Map<string, NodeSession>();
   // BOUNDED: by MAX_FOREIGN; keyed by node name. Why the node was refused last.
   readonly #foreign = new Map<string, string>();
+  readonly #snapshots = new SharedSnapshots();
   #state: LiveState = emptyState();
+  /** The revision that nodes heard of last: those after it hold nothing for nodes. */
+  #told = 0;
   /** Why nothing can be asked of it; undefined while it leads. */
   #refusal: string | undefined = "this manager has not started to lead";
   #turn: Promise<unknown> = Promise.resolve();
@@ -144,6 +150,7 @@ export class Leader {
     const known = loaded.cluster;
     loaded.cluster = this.#identityOf(loaded);
     this.#state = loaded;
+    this.#told = loaded.revision;
     this.#checkPool();
     // An identity that the store has already is not written again: a full disk keeps no manager from leading.
     if (!isDeepStrictEqual(this.#state.cluster, known)) await this.#store.identify(this.#state.cluster!);
@@ -202,8 +209,11 @@ export class Leader {
         const known = { seq: 0, applied: 0, reported: false, isRefusalLogged: false };
         this.#sessions.set(id, { id, nodeId, sink, ...known });
         const { livenessMs } = this.#config;
-        sink.send({ type: "session", sessionId: id, nodeId, livenessMs, state: this.#known() });
-        sink.send({ type: "snapshot", state: stateToJson(stateFor(nodeId, this.#state)) });
+        sink.send(encodeLine({ type: "session", sessionId: id, nodeId, livenessMs, state: this.#known() }));
+        const own = secretRowsFor(nodeId, this.#state);
+        // A node that loads shows that it lives, though it reports nothing yet.
+        const heard = () => this.#liveness.heard(nodeId);
+        sink.sendSnapshot(this.#snapshots.linesFor(this.#state, this.#told, own, heard));
       },
     );
     this.#log.info("a node's session began", { node: identity.name, address: identity.address });
@@ -229,7 +239,7 @@ export class Leader {
         if (report.seq !== 0 && report.seq <= seq) return 0;
         news.sessionId = sessionId;
         news.seq = report.seq;
-        news.applied = Math.max(applied, Math.min(report.applied, this.#state.revision));
+        news.applied = Math.max(applied, Math.min(report.applied, this.#told));
         news.reported = reported || report.full;
         return applyReport(draft, nodeId, report);
       },
@@ -282,7 +292,10 @@ export class Leader {
     this.#log.warn("a node reports statuses of tasks that are not its own; they are refused", { node, count });
   }
 
-  /** `news`: what `work` knows of one session that counts now, and is kept when all is committed. */
+  /**
+   * `news`: what `work` knows of one session that counts now, and is kept when all is committed. The revision is one that
+   * every node hears of, with all that was changed.
+   */
   async #transact<T>(
     work: (draft: Draft, news: News) => T,
     whenCommitted?: (value: T, news: News) => void,
@@ -306,7 +319,7 @@ export class Leader {
       this.#drains.keep(this.#state);
       whenCommitted?.(value, news);
       this.#barrier.check();
-      return { value, revision: this.#state.revision };
+      return { value, revision: this.#told };
     });
     this.#turn = turn.catch(() => undefined).finally(() => this.#queued--);
     return turn;
@@ -316,12 +329,13 @@ export class Leader {
     const { changes, revision } = draft;
     if (changes.length === 0) return;
     await this.#store.commit(changes, revision);
-    const view = new ChangeView(this.#state, draft.state, changes);
+    const lines = new ChangeLines(this.#state, draft.state, changes, this.#told);
     const next = this.#state.copy();
     next.apply(changes, revision);
     this.#state = next;
-    for (const { nodeId, sink } of this.#sessions.values())
-      sink.send({ type: "changes", revision, changes: view.of(nodeId) });
+    if (lines.isEmpty) return;
+    this.#told = revision;
+    for (const { nodeId, sink } of this.#sessions.values()) sink.send(lines.of(nodeId)!);
   }
 
   #context(): CommandContext {
@@ -347,10 +361,12 @@ export class Leader {
     return Math.min(...nodes.map(({ id }) => this.#appliedBy(id, news)));
   }
 
+  /** The newest revision that the node lacks nothing of. */
   #appliedBy(nodeId: string, news?: News): number {
     const session = this.#sessionOf(nodeId);
     if (session === undefined) return 0;
-    return session.id === news?.sessionId ? news.applied : session.applied;
+    const applied = session.id === news?.sessionId ? news.applied : session.applied;
+    return applied === this.#told ? this.#state.revision : applied;
   }
 
   /** Finds nodes that have not put in force what they were told, and those that are silent while the leader judges no node. */
@@ -401,7 +417,7 @@ export class Leader {
   }
 
   #known(): KnownState {
-    return knownOf(this.#state)!;
+    return { ...this.#state.cluster!, revision: this.#told };
   }
 
   /** The identity of the state that was loaded, or of a new cluster when there is no state. */
@@ -465,7 +481,8 @@ export class Leader {
     if (this.#refusal !== undefined) return;
     this.#beat = this.#clock.after(this.#config.livenessMs / BEATS_PER_PERIOD, () => {
       this.#scheduleBeat();
-      for (const { sink } of this.#sessions.values()) sink.send({ type: "alive" });
+      const alive = encodeLine({ type: "alive" });
+      for (const { sink } of this.#sessions.values()) sink.send(alive);
       this.#judge().catch((error: unknown) => this.#log.error("cannot record lost nodes", { err: error }));
     });
   }

@@ -4,7 +4,7 @@
 //   asking node --POST log--> leader --line down the session--> task's node
 //   asking node <---------- bytes as they come ----------- leader <--POST bytes-- task's node
 import type { Readable } from "node:stream";
-import type { LogQuery, StreamMessage } from "../cluster/protocol.ts";
+import { encodeLine, type LogQuery } from "../cluster/protocol.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 
@@ -23,7 +23,7 @@ interface Waiting {
 /** A node's session. */
 export interface LogSource {
   id: string;
-  sink: { send(message: StreamMessage): void };
+  sink: { send(line: Buffer): void };
 }
 
 export class LogRelay {
@@ -47,7 +47,7 @@ export class LogRelay {
         reject(new UserError(409, `node '${node}' does not bring the log`));
       });
       this.#waiting.set(requestId, { sessionId: session.id, resolve, reject, timer });
-      session.sink.send({ type: "log", requestId, taskId, query });
+      session.sink.send(encodeLine({ type: "log", requestId, taskId, query }));
     });
   }
 

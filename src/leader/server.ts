@@ -7,7 +7,7 @@
 //   POST /v1/sessions/:id/logs/:request/refusal  LogRefusal -> 204
 //   GET  /v1/applied?revision=&timeoutMs=        -> { behind: [node names] }
 // A failure is answered as lib/failure.ts says.
-import type { Server, ServerResponse } from "node:http";
+import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
@@ -20,14 +20,13 @@ import {
   type LogRefusal,
   type Report,
   type SessionRequest,
-  type StreamMessage,
 } from "../cluster/protocol.ts";
 import { Id } from "../cluster/schema.ts";
 import { check } from "../lib/check.ts";
-import { messageOf } from "../lib/errors.ts";
 import { answerBytes, answerFailures } from "../lib/http-server.ts";
 import type { Log } from "../lib/log.ts";
-import type { Leader, SessionSink } from "./leader.ts";
+import type { Leader } from "./leader.ts";
+import { LineSink } from "./line-sink.ts";
 
 export interface SessionServerOptions {
   host: string;
@@ -43,8 +42,6 @@ export interface SessionServer {
   close(): Promise<void>;
 }
 
-/** A node that takes no more is cut off here: it comes back for a snapshot. */
-const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
 const MAX_BODY_BYTES = 16 * 1024 * 1024;
 
 /** A node on a slow line needs some seconds for a large report. */
@@ -123,7 +120,7 @@ function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
     for (const id of Object.values(params ?? {})) check(Id, id);
   });
   server.post("/v1/sessions", async (request, reply) => {
-    const sink = new NdjsonSink(reply.raw, log);
+    const sink = new LineSink(reply.raw, log);
     const sessionId = await leader.openSession(request.body as SessionRequest, sink);
     reply.hijack();
     reply.raw.once("close", () => leader.closeSession(sessionId));
@@ -160,30 +157,4 @@ function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
     const { revision, timeoutMs } = check(AppliedQuery, request.query);
     return { behind: await leader.waitApplied(revision, timeoutMs) };
   });
-}
-
-class NdjsonSink implements SessionSink {
-  readonly #response: ServerResponse;
-  readonly #log: Log;
-
-  constructor(response: ServerResponse, log: Log) {
-    this.#response = response;
-    this.#log = log;
-    response.on("error", (error) => log.debug("a session's stream broke", { reason: messageOf(error) }));
-  }
-
-  send(message: StreamMessage): void {
-    if (this.#response.destroyed) return;
-    if (!this.#response.headersSent) this.#response.writeHead(200, { "content-type": "application/x-ndjson" });
-    if (this.#response.writableLength > MAX_UNSENT_BYTES) {
-      this.#log.warn("a node takes nothing of its session; cutting it off");
-      this.#response.destroy();
-      return;
-    }
-    this.#response.write(`${JSON.stringify(message)}\n`);
-  }
-
-  close(): void {
-    this.#response.destroy();
-  }
 }

@@ -2,11 +2,11 @@
 // node starts from when no leader answers.
 import { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
-import { type KnownState, knownOf, whyNotNext } from "../cluster/identity.ts";
+import { derivedIdentity, type KnownState, knownOf, whyNotNext } from "../cluster/identity.ts";
 import { sameName } from "../cluster/lookup.ts";
 import { BEATS_PER_PERIOD, type LogQuery, type NodeIdentity, StreamLine } from "../cluster/protocol.ts";
 import type { State, TaskStatus } from "../cluster/schema.ts";
-import { type AppliedChange, emptyState, parseChanges, stateFromJson } from "../cluster/state.ts";
+import { type AppliedChange, emptyState, type LiveState, parseChanges, parseRows } from "../cluster/state.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { UnreachableError } from "../lib/http.ts";
@@ -246,6 +246,7 @@ export class Session {
     };
     rearm();
     let opening: Extract<StreamLine, { type: "session" }> | undefined;
+    let loading: { state: LiveState; revision: number; rows: number } | undefined;
     try {
       const known = this.#known;
       const request = { ...this.#options.identity, known: known ?? null };
@@ -258,10 +259,22 @@ export class Session {
           opening = line;
           silenceMs = line.livenessMs;
         } else if (line.type === "snapshot") {
-          if (opening === undefined) throw new Error("the stream has a snapshot before its session");
-          this.#begin(manager, opening, stateFromJson(line.state), (error) => abort.abort(error));
+          loading = { state: emptyState(), revision: line.revision, rows: line.rows };
+          loading.state.cluster = line.cluster;
+        } else if (line.type === "rows") {
+          if (loading === undefined) throw new Error("the stream has rows before its snapshot");
+          loading.rows -= line.rows.length;
+          loading.state.apply(parseRows(line.kind, line.rows), loading.revision);
+        } else if (line.type === "snapshot-end") {
+          if (opening === undefined || loading === undefined) throw new Error("the stream has no snapshot to end");
+          if (loading.rows !== 0) throw new Error(`the snapshot has ${loading.rows} rows less than it should`);
+          const { state, revision } = loading;
+          loading = undefined;
+          state.revision = revision;
+          state.cluster ??= derivedIdentity(state);
+          this.#begin(manager, opening, state, (error) => abort.abort(error));
         } else if (line.type === "changes") {
-          this.#advance(line.revision, line.changes);
+          this.#advance(line.after, line.revision, line.changes);
         } else if (line.type === "log") {
           if (opening !== undefined) void this.#bringLog(manager, opening.sessionId, line);
         }
@@ -308,10 +321,10 @@ export class Session {
     this.#writer.write({ nodeId, state: this.#live });
   }
 
-  #advance(revision: number, changes: unknown): void {
+  #advance(after: number, revision: number, changes: unknown): void {
     const { revision: before } = this.#live;
-    if (this.#manager === undefined || revision !== before + 1) {
-      throw new Error(`the stream goes from revision ${before} to ${revision}`);
+    if (this.#manager === undefined || after !== before || revision <= after) {
+      throw new Error(`the stream goes from revision ${before} to ${revision}, after ${after}`);
     }
     this.#notify(this.#live.apply(parseChanges(changes), revision));
     this.#writer.write({ nodeId: this.#nodeId!, state: this.#live });

@@ -9,6 +9,7 @@ import type { NodeRow } from "../../src/datapath/rows.ts";
 import { words } from "../../src/lib/bounds.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { Cluster } from "../leader/cluster-fixture.ts";
+import { deafSink } from "../leader/fake-node.ts";
 
 function hasMaximum({ _zod: { def } }: z.ZodString | z.ZodArray): boolean {
   return (def.checks ?? []).some((check) => check._zod.def.check === "max_length");
@@ -73,7 +74,7 @@ test("a node that says too much is cut short, and what else it says counts", asy
   await cluster.leader.execute({ type: "service.create", name: "s", workload });
   await cluster.settle();
   const [task] = cluster.tasks("s");
-  const session = await cluster.leader.openSession(cluster.nodes[0]!.identity, { send: () => {}, close: () => {} });
+  const session = await cluster.leader.openSession(cluster.nodes[0]!.identity, deafSink);
   const long = "x".repeat(1_000_000);
   const status = { taskId: task!.id, nodeId: task!.nodeId!, since: 0, exitCode: null, restarts: 0 };
   await cluster.leader.report(session, {
@@ -92,7 +93,7 @@ test("a node that says too much is cut short, and what else it says counts", asy
 
 test("a node holds ports on its own addresses alone, which are no other node's", async (t) => {
   const cluster = await Cluster.start(2);
-  const session = await cluster.leader.openSession(cluster.nodes[0]!.identity, { send: () => {}, close: () => {} });
+  const session = await cluster.leader.openSession(cluster.nodes[0]!.identity, deafSink);
   const held = (address: string) => ({ port: 9200, protocol: "tcp" as const, address });
   await cluster.leader.report(session, {
     statuses: [],
@@ -122,7 +123,7 @@ for (const [title, onNode1, onNode2, isHeld] of HELD_ELSEWHERE) {
     const cluster = await Cluster.start(3);
     const holders = title.startsWith("the only") ? [onNode1] : [onNode1, onNode2];
     for (const [i, held] of holders.entries()) {
-      const session = await cluster.leader.openSession(cluster.nodes[i]!.identity, { send: () => {}, close: () => {} });
+      const session = await cluster.leader.openSession(cluster.nodes[i]!.identity, deafSink);
       await cluster.leader.report(session, {
         ...{ statuses: [], full: true, gone: [], applied: 0, addresses: [MANAGEMENT] },
         heldPorts: held.map((address) => ({ port: 9200, protocol: "tcp", address })),

@@ -4,6 +4,7 @@ import type { Report, SessionRequest, StreamMessage } from "../../src/cluster/pr
 import type { Leader } from "../../src/leader/leader.ts";
 import { UnreachableError } from "../../src/lib/http.ts";
 import type { Transport } from "../../src/session/transport.ts";
+import { readingSink } from "../leader/fake-node.ts";
 
 export class MemoryWire {
   readonly #leaders = new Map<string, Leader>();
@@ -58,11 +59,11 @@ export class MemoryWire {
     request: SessionRequest,
     signal: AbortSignal,
   ): AsyncGenerator<unknown> {
-    const lines: StreamMessage[] = [];
+    const lines: unknown[] = [];
     let closed = false;
     let wake = () => {};
-    const send = (message: StreamMessage) => {
-      if (!this.#cut.has(node)) lines.push(copy(message));
+    const receive = (message: StreamMessage) => {
+      if (!this.#cut.has(node)) lines.push(message);
       wake();
     };
     const close = () => {
@@ -71,7 +72,7 @@ export class MemoryWire {
     };
     signal.addEventListener("abort", close);
     const leader = reach(manager);
-    const sessionId = await leader.openSession(copy(request), { send, close });
+    const sessionId = await leader.openSession(copy(request), readingSink(receive, close));
     try {
       for (;;) {
         signal.throwIfAborted();

@@ -3,6 +3,7 @@ import test from "ava";
 import type { CommandInput } from "../../src/cluster/commands.ts";
 import type { Task } from "../../src/cluster/schema.ts";
 import { Cluster } from "./cluster-fixture.ts";
+import { deafSink } from "./fake-node.ts";
 
 const create: CommandInput = {
   type: "service.create",
@@ -160,7 +161,7 @@ test("what a new leader remembers of the one that takes a task's place does not 
   // All have it in force; only the old task's node has told of its tasks.
   for (const node of cluster.nodes) node.apply();
   await leaving.report(() => "running");
-  const session = await cluster.leader.openSession(taking.identity, { send: () => {}, close: () => {} });
+  const session = await cluster.leader.openSession(taking.identity, deafSink);
   const revision = cluster.leader.state.revision;
   await cluster.leader.report(session, { statuses: [], full: false, gone: [], applied: revision });
   t.deepEqual(desired(cluster), ["draining", "running"]);

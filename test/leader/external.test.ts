@@ -6,7 +6,7 @@ import type { EndpointRow, PeerRow, VipRow } from "../../src/datapath/rows.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { Cluster } from "./cluster-fixture.ts";
-import { identityOf } from "./fake-node.ts";
+import { deafSink, identityOf } from "./fake-node.ts";
 
 const WEB: CommandInput = { type: "network.create", name: "web", subnet: "10.200.0.0/20" };
 const ADD = {
@@ -94,7 +94,7 @@ test("a node does not join with the address of an external VTEP", async (t) => {
   const cluster = await withWeb();
   await cluster.leader.execute(ADD);
   const identity = { ...identityOf(5), address: "192.0.2.50" };
-  await t.throwsAsync(cluster.leader.openSession(identity, { send() {}, close() {} }), {
+  await t.throwsAsync(cluster.leader.openSession(identity, deafSink), {
     message: /the VTEP of the external endpoint 'printer'/,
   });
 });

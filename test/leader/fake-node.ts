@@ -2,8 +2,22 @@
 
 import type { NodeIdentity, StreamMessage } from "../../src/cluster/protocol.ts";
 import type { State, TaskState, TaskStatus } from "../../src/cluster/schema.ts";
-import { applyChanges, stateFromJson } from "../../src/cluster/state.ts";
-import type { Leader } from "../../src/leader/leader.ts";
+import { emptyState, type LiveState, parseRows } from "../../src/cluster/state.ts";
+import type { Leader, SessionSink } from "../../src/leader/leader.ts";
+
+/** The end of a session that nothing listens to. */
+export const deafSink: SessionSink = { send: () => {}, sendSnapshot: () => {}, close: () => {} };
+
+/** A sink that reads each line at once. */
+export function readingSink(receive: (message: StreamMessage) => void, close: () => void): SessionSink {
+  const send = (lines: Buffer) => {
+    for (const line of lines.toString().trimEnd().split("\n")) receive(JSON.parse(line) as StreamMessage);
+  };
+  const sendSnapshot = (lines: Iterator<Buffer>) => {
+    for (let next = lines.next(); next.done !== true; next = lines.next()) send(next.value);
+  };
+  return { send, sendSnapshot, close };
+}
 
 export function identityOf(i: number): NodeIdentity {
   const address = `192.0.2.${10 + i}`;
@@ -17,7 +31,8 @@ export class FakeNode {
   #sessionId: string | undefined;
   id: string | undefined;
   /** As the stream brought it. */
-  state: State | undefined;
+  state: LiveState | undefined;
+  #loading: LiveState | undefined;
   /** The state that its data path has. */
   applied: State | undefined;
 
@@ -32,7 +47,8 @@ export class FakeNode {
     const close = () => {
       this.#sessionId = undefined;
     };
-    this.#sessionId = await leader.openSession(this.identity, { send: (message) => this.#receive(message), close });
+    const sink = readingSink((message) => this.#receive(message), close);
+    this.#sessionId = await leader.openSession(this.identity, sink);
   }
 
   /** The session is gone and the node does not know it yet. */
@@ -69,8 +85,18 @@ export class FakeNode {
 
   #receive(message: StreamMessage): void {
     if (message.type === "session") this.id = message.nodeId;
-    if (message.type === "snapshot") this.state = stateFromJson(JSON.parse(JSON.stringify(message.state)));
-    if (message.type === "changes") this.state = applyChanges(this.state!, message.changes, message.revision);
+    if (message.type === "snapshot") {
+      this.#loading = emptyState();
+      this.#loading.revision = message.revision;
+      this.#loading.cluster = message.cluster;
+    }
+    if (message.type === "rows") this.#loading!.apply(parseRows(message.kind, message.rows), this.#loading!.revision);
+    if (message.type === "snapshot-end") this.state = this.#loading;
+    if (message.type !== "changes") return;
+    if (message.after !== this.state!.revision) throw new Error(`changes after ${message.after} have a gap`);
+    const next = this.state!.copy();
+    next.apply([...message.changes], message.revision);
+    this.state = next;
   }
 
   #statuses(stateOf: (taskId: string) => TaskState | undefined): TaskStatus[] {

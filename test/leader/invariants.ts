@@ -102,11 +102,9 @@ function portViolations({ services, ports }: State): string[] {
 
 /** Addresses that a node's data path gives to one holder and the leader has given to another meanwhile. */
 export function reusedTooSoon(state: State, applied: State): string[] {
+  const holderIds = new Map(usesOf(applied).map(({ address, holder }) => [address, holder.id]));
   return [...state.allocations.values()]
     .filter(({ releasedAt }) => releasedAt === null)
-    .filter(({ address, holder }) => {
-      const old = applied.allocations.get(address);
-      return old !== undefined && old.releasedAt === null && old.holder.id !== holder.id;
-    })
+    .filter(({ address, holder }) => (holderIds.get(address) ?? holder.id) !== holder.id)
     .map(({ address }) => `${address} was given away while a node still has it as another's`);
 }

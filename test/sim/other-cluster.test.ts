@@ -1,6 +1,7 @@
 // Managers with a state that does not follow that of the nodes: an empty disk, a backup, another cluster's store.
 import { readFile } from "node:fs/promises";
 import test, { type ExecutionContext } from "ava";
+import type { StreamMessage } from "../../src/cluster/protocol.ts";
 import { CannotLeadError } from "../../src/leader/store.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { readSnapshot, writeSnapshot } from "../../src/session/snapshot-file.ts";
@@ -66,8 +67,12 @@ test("nodes do not rely on the leader to refuse them", async (t) => {
   leader!.openSession = ({ known: _, ...request }, sink) => open(request, sink);
   await goesOnAlone(t, world, /another cluster/);
   leader!.openSession = ({ known: _, ...request }, sink) => {
-    const bare = (message: Parameters<typeof sink.send>[0]) =>
-      sink.send((message.type === "session" ? { ...message, state: undefined } : message) as typeof message);
+    const bare = (line: Buffer) => {
+      const message = JSON.parse(line.toString()) as StreamMessage;
+      sink.send(
+        message.type === "session" ? Buffer.from(`${JSON.stringify({ ...message, state: undefined })}\n`) : line,
+      );
+    };
     return open(request, { ...sink, send: bare });
   };
   await goesOnAlone(t, world, /another cluster/);

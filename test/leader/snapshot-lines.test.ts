@@ -1,0 +1,67 @@
+// Snapshots that several nodes load: encoded once, and again only where a row has changed.
+import test from "ava";
+import type { StreamMessage } from "../../src/cluster/protocol.ts";
+import type { Change } from "../../src/cluster/schema.ts";
+import { emptyState } from "../../src/cluster/state.ts";
+import { SharedSnapshots } from "../../src/leader/snapshot-lines.ts";
+import { networkRow, putNetwork } from "../cluster/rows.ts";
+
+const COUNT = 300;
+
+function stateOf(count: number) {
+  const state = emptyState();
+  state.apply(
+    Array.from({ length: count }, (_, i): Change => putNetwork(i)),
+    7,
+  );
+  return state;
+}
+
+const messageOf = (line: Buffer) => JSON.parse(line.toString()) as StreamMessage;
+const isRows = (line: Buffer) => messageOf(line).type === "rows";
+
+test("two nodes get the same bytes, and after a change all but those of the changed rows", (t) => {
+  const snapshots = new SharedSnapshots();
+  const state = stateOf(COUNT);
+  const [a, b] = [snapshots.linesFor(state, 7, [], () => {}), snapshots.linesFor(state, 7, [], () => {})];
+  const first = [a.next().value as Buffer, a.next().value as Buffer];
+  const second = [...b];
+  t.deepEqual(messageOf(second[0]!), { type: "snapshot", revision: 7, cluster: null, rows: COUNT });
+  t.deepEqual(messageOf(second.at(-1)!), { type: "snapshot-end" });
+  t.is(second[1], first[1]);
+  const rest = [...a];
+  t.deepEqual(rest.slice(0, -1), second.slice(2, -1));
+  t.true(rest.slice(0, -1).every((line, i) => line === second[i + 2]));
+
+  const c = snapshots.linesFor(state, 7, [], () => {});
+  const before = [c.next().value as Buffer, c.next().value as Buffer, c.next().value as Buffer];
+  state.apply(
+    [{ kind: "networks", key: networkRow(COUNT - 1).id, row: { ...networkRow(COUNT - 1), internal: true } }],
+    8,
+  );
+  const after = [...snapshots.linesFor(state, 8, [], () => {})].filter(isRows);
+  const old = [...before, ...c].filter(isRows);
+  t.is(after.length, old.length);
+  t.deepEqual(
+    after.map((line, i) => line === old[i]),
+    after.map((_, i) => i < after.length - 1),
+  );
+  t.false(JSON.stringify(messageOf(old.at(-1)!)).includes('"internal":true'), "a snapshot is of one revision");
+});
+
+test("a snapshot has each row once, whatever changes while it is read", (t) => {
+  const snapshots = new SharedSnapshots();
+  const state = stateOf(COUNT);
+  const lines = snapshots.linesFor(state, 7, [], () => {});
+  const seen: string[] = [];
+  let i = 0;
+  for (const line of lines) {
+    state.apply([{ kind: "networks", key: networkRow(i).id, row: null }, putNetwork(COUNT + i++)], 8 + i);
+    const message = messageOf(line);
+    if (message.type === "rows") seen.push(...message.rows.map((row) => (row as { id: string }).id));
+  }
+  t.deepEqual(
+    seen,
+    Array.from({ length: COUNT }, (_, i) => networkRow(i).id),
+  );
+});
