@@ -1,20 +1,15 @@
-// The id of a data directory, made once: what an agent leaves outside of it, such as containers on an engine that other
-// nodes use too, is found again by this, whatever becomes of the node's row in the cluster.
-import { mkdir, open, readFile, rename } from "node:fs/promises";
-import { dirname } from "node:path";
+// The id of a data directory, made once. By it an agent finds again what it left outside of the directory, such as
+// containers on an engine that other nodes use too, also after the cluster has forgotten the node.
 import { Id } from "../cluster/schema.ts";
 import { PlatformError } from "../lib/errors.ts";
+import { textIfThere } from "../lib/exists.ts";
 import { newId } from "../lib/random.ts";
+import { replaceFile } from "../lib/replace-file.ts";
 
 /** Reads the id; undefined: no agent has run from this directory yet. Throws PlatformError when the file holds no id. */
 export async function readDirectoryId(path: string): Promise<string | undefined> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
+  const text = await textIfThere(path);
+  if (text === undefined) return undefined;
   const { success, data } = Id.safeParse(text.trim());
   if (success) return data;
   const mend = `docker ps -a --filter label=overlayd.node-id; write the id from the labels of this node's containers into the file, or remove the file`;
@@ -26,14 +21,6 @@ export async function directoryId(path: string): Promise<string> {
   const known = await readDirectoryId(path);
   if (known !== undefined) return known;
   const id = newId();
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const file = await open(`${path}.new`, "w", 0o600);
-  try {
-    await file.writeFile(`${id}\n`);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(`${path}.new`, path);
+  await replaceFile(path, `${id}\n`);
   return id;
 }

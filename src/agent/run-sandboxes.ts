@@ -1,5 +1,5 @@
-// The sandboxes of `overlayctl run`: a network namespace with an endpoint, for as long as the process that asked lives.
-// A file per sandbox remembers whose it is, so that an agent that is restarted can tell.
+// The sandboxes of `overlayctl run`: a network namespace with an endpoint, for as long as the client's process lives.
+// A file per sandbox names that process, for the agent may be restarted meanwhile.
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { OpenSandbox, SandboxView } from "../api/schema.ts";
@@ -11,15 +11,15 @@ import { check } from "../lib/check.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { processIdOf } from "../runtime/process-id.ts";
 import type { Sandboxes } from "../runtime/sandbox.ts";
-import { processStart } from "./process-start.ts";
 
 const COLLECT_EVERY_MS = 5000;
 
-export interface RunSandboxesParts {
+export interface RunSandboxesOptions {
   log: Log;
   clock: Clock;
-  /** Where the files are. */
+  /** The files are in it. */
   directory: string;
   sandboxes: Sandboxes;
   state(): State | undefined;
@@ -27,32 +27,33 @@ export interface RunSandboxesParts {
   /** The node's naming now: its own resolv.conf may change. */
   naming(): NodeNaming;
   execute(command: CommandInput): Promise<CommandResult>;
-  /** Links what there is to link; resolves when it is done. */
+  /** Makes the links that are missing; resolves when it is done. */
   relink(): Promise<void>;
   problemOf(address: string): string | undefined;
 }
 
+/** The client's process. */
 interface Owner {
   pid: number;
-  /** In clock ticks since the machine started: a pid alone may be somebody else's by now. */
+  /** Clock ticks from the machine's start to the process's. */
   start: number;
 }
 
 const isId = (word: string): boolean => Id.safeParse(word).success;
 
 export class RunSandboxes {
-  readonly #parts: RunSandboxesParts;
+  readonly #options: RunSandboxesOptions;
   #timer: Timer | undefined;
   #collecting: Promise<void> = Promise.resolve();
   // BOUNDED: by the requests under way; ids that collect() must leave alone.
   readonly #opening = new Set<string>();
 
-  constructor(parts: RunSandboxesParts) {
-    this.#parts = parts;
+  constructor(options: RunSandboxesOptions) {
+    this.#options = options;
   }
 
   async start(): Promise<void> {
-    await mkdir(this.#parts.directory, { recursive: true });
+    await mkdir(this.#options.directory, { recursive: true });
     this.#collectLater();
   }
 
@@ -64,9 +65,9 @@ export class RunSandboxes {
 
   /** Throws UserError. */
   async open({ network, name, pid, naming: asked }: OpenSandbox): Promise<SandboxView> {
-    const { execute, sandboxes, relink, problemOf } = this.#parts;
-    const node = this.#parts.nodeId();
-    const start = await processStart(pid);
+    const { execute, sandboxes, relink, problemOf } = this.#options;
+    const node = this.#options.nodeId();
+    const start = await startOf(pid);
     if (node === undefined) throw new UserError(503, "this node is not part of a cluster yet");
     if (start === undefined) throw new UserError(400, `there is no process ${pid}`, { field: "pid" });
     const naming = asked === undefined ? undefined : check(Naming, asked);
@@ -78,13 +79,13 @@ export class RunSandboxes {
     const { id } = await execute({ type: "endpoint.create", node, network, name, dnsServers });
     this.#opening.add(id);
     try {
-      const state = this.#parts.state();
+      const state = this.#options.state();
       const endpoint = state?.endpoints.get(id);
       const row = state?.networks.get(endpoint?.networkId ?? "");
       if (endpoint === undefined || row === undefined)
         throw new UserError(503, "the new endpoint has not reached this node yet: try again");
       await writeFile(this.#file(id), JSON.stringify({ pid, start } satisfies Owner), { mode: 0o600 });
-      const made = containerNaming(naming, hostname, [row], this.#parts.naming());
+      const made = containerNaming(naming, hostname, [row], this.#options.naming());
       const netns = await sandboxes.create(id, made, endpoint.address);
       await relink();
       const problem = problemOf(endpoint.address);
@@ -101,17 +102,17 @@ export class RunSandboxes {
   /** Resolves also when there is no such sandbox any more. */
   async close(id: string): Promise<void> {
     if (!isId(id)) throw new UserError(400, `'${id}' is not an id`); // it becomes part of paths
-    const endpoint = this.#parts.state()?.endpoints.get(id);
-    await this.#parts.sandboxes.remove(id);
+    const endpoint = this.#options.state()?.endpoints.get(id);
+    await this.#options.sandboxes.remove(id);
     await rm(this.#file(id), { force: true });
-    if (endpoint?.nodeId !== this.#parts.nodeId()) return;
-    await this.#parts.execute({ type: "endpoint.remove", id });
+    if (endpoint?.nodeId !== this.#options.nodeId()) return;
+    await this.#options.execute({ type: "endpoint.remove", id });
   }
 
   #collectLater(): void {
-    this.#timer = this.#parts.clock.after(COLLECT_EVERY_MS, () => {
+    this.#timer = this.#options.clock.after(COLLECT_EVERY_MS, () => {
       this.#collecting = this.#collect().catch((error: unknown) => {
-        this.#parts.log.warn("sandboxes that nobody uses are not removed yet", { reason: messageOf(error) });
+        this.#options.log.warn("sandboxes of processes that ended are not removed yet", { reason: messageOf(error) });
       });
       void this.#collecting.then(() => {
         if (this.#timer !== undefined) this.#collectLater();
@@ -119,14 +120,13 @@ export class RunSandboxes {
     });
   }
 
-  /** Removes what belongs to processes that are gone. */
+  /** Removes the sandboxes of processes that are gone. Costs what the node has, every COLLECT_EVERY_MS. */
   async #collect(): Promise<void> {
-    const state = this.#parts.state();
-    const nodeId = this.#parts.nodeId();
-    const ids = new Set((await readdir(this.#parts.directory)).filter(isId));
-    for (const { id, nodeId: at, attachment } of state?.endpoints.values() ?? []) {
-      if (at === nodeId && attachment === null) ids.add(id);
-    }
+    const state = this.#options.state();
+    const nodeId = this.#options.nodeId();
+    const ids = new Set((await readdir(this.#options.directory)).filter(isId));
+    const own = nodeId === undefined ? [] : (state?.endpoints.by("node", nodeId) ?? []);
+    for (const { id, attachment } of own) if (attachment === null) ids.add(id);
     for (const id of ids) {
       if (!this.#opening.has(id) && !(await this.#isOwned(id))) await this.close(id);
     }
@@ -135,13 +135,19 @@ export class RunSandboxes {
   async #isOwned(id: string): Promise<boolean> {
     try {
       const { pid, start } = JSON.parse(await readFile(this.#file(id), "utf8")) as Owner;
-      return (await processStart(pid)) === start;
+      return (await startOf(pid)) === start;
     } catch {
-      return false; // no file, or one that was cut short: nobody can claim it
+      return false; // no file, or one that was cut short: no process can claim it
     }
   }
 
   #file(id: string): string {
-    return join(this.#parts.directory, id);
+    return join(this.#options.directory, id);
   }
+}
+
+/** Clock ticks from the machine's start to the process's; undefined: there is no such process. */
+async function startOf(pid: number): Promise<number | undefined> {
+  const process = await processIdOf(pid);
+  return process === undefined ? undefined : Number(process.startTime);
 }

@@ -91,14 +91,13 @@ export class Tasks {
       log,
       // It gets another one when it is removed from the cluster and comes back.
       nodeId: () => session.nodeId!,
-      attach: ({ id }) => this.#attach(id),
-      detach: async () => {}, // the links end with the network namespace
+      link: ({ id }) => this.#link(id),
       drain: ({ id }) => this.#drain(id),
       report,
     });
   }
 
-  async #attach(id: string): Promise<void> {
+  async #link(id: string): Promise<void> {
     const sync = this.#parts.sync();
     await sync.again();
     for (const address of this.#addressesOf(id)) {

@@ -1,8 +1,8 @@
 // The link that carries the overlay: found by the node's address, or the one with the default route.
-import { networkInterfaces } from "node:os";
 import { OVERHEAD_BYTES } from "../datapath/encapsulate.ts";
 import { run } from "../lib/command.ts";
 import { PlatformError } from "../lib/errors.ts";
+import { linkAddresses } from "../lib/link-addresses.ts";
 import { mtuOf } from "../linux/interfaces.ts";
 
 interface AddressJson {
@@ -13,24 +13,20 @@ interface AddressJson {
 
 export interface UnderlayLink {
   address: string;
-  /** What an IP packet of the overlay may have so that it fits the link once it is encapsulated. */
+  /** Bytes of the largest IP packet of the overlay that fits the link once it is encapsulated. */
   overlayMtu: number;
 }
 
-/** Throws PlatformError when the address is nobody's, or there is no default route to take one from. */
+/** Throws PlatformError when no link has the address, or there is no default route to take one from. */
 export async function findUnderlayLink(configured: string | undefined): Promise<UnderlayLink> {
   return (configured === undefined ? undefined : runningLink(configured)) ?? askForLink(configured);
 }
 
 /** Finds the link without starting a process, for an agent that is started again. undefined: no running link has the address. */
 function runningLink(address: string): UnderlayLink | undefined {
-  for (const [label, addresses = []] of Object.entries(networkInterfaces())) {
-    if (!addresses.some((own) => own.address === address)) continue;
-    const [name = label] = label.split(":"); // an address may have a label of its own, as eth0:1
-    const mtu = mtuOf(name);
-    if (mtu !== undefined) return { address, overlayMtu: mtu - OVERHEAD_BYTES };
-  }
-  return undefined;
+  const found = linkAddresses().find((own) => own.address === address);
+  const mtu = found === undefined ? undefined : mtuOf(found.link);
+  return mtu === undefined ? undefined : { address, overlayMtu: mtu - OVERHEAD_BYTES };
 }
 
 async function askForLink(configured: string | undefined): Promise<UnderlayLink> {

@@ -1,10 +1,10 @@
 // The IPv4 addresses that the kernel takes for this node's own, from its table `local`: those of links, with a carrier or without,
 // and those of `lo`. They are followed as they come and go.
-import { networkInterfaces } from "node:os";
 import { isDeepStrictEqual } from "node:util";
 import type { Clock } from "../lib/clock.ts";
 import { run } from "../lib/command.ts";
 import { messageOf } from "../lib/errors.ts";
+import { type LinkAddress, linkAddresses } from "../lib/link-addresses.ts";
 import type { Log } from "../lib/log.ts";
 import { type Watch, watchOutput } from "../lib/watch-output.ts";
 
@@ -38,14 +38,7 @@ export class LocalAddresses {
   /** Begins with the addresses of the links that run. Later watch() reads the kernel's table, which takes a process. */
   constructor(options: LocalAddressesOptions) {
     this.#options = options;
-    const links = Object.entries(networkInterfaces());
-    const found = links.flatMap(([label, addresses = []]) =>
-      // An address may have a label of its own, as eth0:1.
-      addresses
-        .filter(({ family }) => family === "IPv4")
-        .map(({ address }) => ({ address, device: label.split(":")[0]! })),
-    );
-    this.#all = ownOf(found, options.device);
+    this.#all = ownOf(linkAddresses(), options.device);
   }
 
   /** The addresses as last read, each once, in order. */
@@ -92,15 +85,15 @@ export class LocalAddresses {
 export function localAddressesIn(listing: string, device: string): LocalAddress[] {
   const routes = (JSON.parse(listing || "[]") as RouteJson[]).filter(({ dst }) => !dst.includes("/"));
   return ownOf(
-    routes.map(({ dst, dev = "" }) => ({ address: dst, device: dev })),
+    routes.map(({ dst, dev = "" }) => ({ address: dst, link: dev })),
     device,
   );
 }
 
 /** Leaves out 127/8, which no client outside can reach, and the addresses of the overlay's device. */
-function ownOf(found: readonly { address: string; device: string }[], overlayDevice: string): LocalAddress[] {
-  const own = found.filter(({ address, device }) => device !== overlayDevice && !address.startsWith("127."));
+function ownOf(found: readonly LinkAddress[], device: string): LocalAddress[] {
+  const own = found.filter(({ address, link }) => link !== device && !address.startsWith("127."));
   const addresses = [...new Set(own.map(({ address }) => address))].toSorted();
-  const isOnLink = (address: string): boolean => own.some((one) => one.address === address && one.device !== "lo");
+  const isOnLink = (address: string): boolean => own.some((one) => one.address === address && one.link !== "lo");
   return addresses.map((address) => ({ address, onLoopback: !isOnLink(address) }));
 }

@@ -22,6 +22,7 @@ import { type Container, type ContainerEvent, type DockerEngine, DockerError } f
 import type { DockerWatch } from "./docker-watch.ts";
 import { followLog } from "./followed-log.ts";
 import { ensurePauseImage } from "./pause-image.ts";
+import { processIdOf, startedAtOf } from "./process-id.ts";
 import { ensureImage } from "./pull-image.ts";
 import {
   AwayError,
@@ -33,7 +34,6 @@ import {
   type TaskSpec,
 } from "./runtime.ts";
 import type { Sandboxes } from "./sandbox.ts";
-import { processIdOf, startedAtOf } from "./task-directory.ts";
 import { WatchedContainer } from "./watched-container.ts";
 
 /** HTTP's status: a container's name is taken, or the container is being removed. */

@@ -1,7 +1,8 @@
 // Runs a task as a process of this machine, in a network namespace of its own.
 import { type ChildProcess, spawn } from "node:child_process";
-import { open, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { constants } from "node:fs";
+import { access, open, rm, stat } from "node:fs/promises";
+import { isAbsolute, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import type { LogQuery } from "../cluster/protocol.ts";
 import type { ProcessWorkload } from "../cluster/workload.ts";
@@ -10,13 +11,13 @@ import { systemEnv } from "../lib/command.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { underHostname } from "../lib/under-hostname.ts";
-import { findExecutable } from "./find-executable.ts";
 import { untilListening } from "./listening.ts";
 import { readTail } from "./log-file.ts";
+import { isAlive, type ProcessId } from "./process-id.ts";
 import { RejectedError, type Running, type Runtime, type TaskId, type TaskSpec } from "./runtime.ts";
 import type { Sandboxes } from "./sandbox.ts";
 import { shim } from "./shim.ts";
-import { isAlive, TaskDirectory, taskIds } from "./task-directory.ts";
+import { TaskDirectory, taskIds } from "./task-directory.ts";
 import { WatchedProcess } from "./watched-process.ts";
 
 /** What prune gives a task that nobody wants before it ends it. */
@@ -129,7 +130,7 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
   #watch(
     id: string,
     directory: TaskDirectory,
-    process: { pid: number; startTime: string; startedAt: number },
+    process: ProcessId & { startedAt: number },
     logFrom: number,
     ready: Promise<void> | null,
   ): Running {
@@ -181,4 +182,28 @@ async function programOf(name: string, debianPackage: string): Promise<string> {
   const path = await findExecutable(name, systemEnv().PATH!, "/");
   if (path === undefined) throw new PlatformError(`'${name}' is not installed`, `apt-get install ${debianPackage}`);
   return path;
+}
+
+/**
+ * Looks a program up as execvp(3) does: its path; undefined when there is none. `path` is a PATH; relative names begin at
+ * `directory`.
+ */
+export async function findExecutable(file: string, path: string, directory: string): Promise<string | undefined> {
+  const candidates = file.includes("/")
+    ? [resolve(directory, file)]
+    : path
+        .split(":")
+        .map((folder) => (isAbsolute(folder) ? folder : join(directory, folder)))
+        .map((folder) => join(folder, file));
+  for (const candidate of candidates) if (await isExecutable(candidate)) return candidate;
+  return undefined;
+}
+
+async function isExecutable(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.X_OK);
+    return (await stat(path)).isFile();
+  } catch {
+    return false;
+  }
 }

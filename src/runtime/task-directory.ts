@@ -1,23 +1,16 @@
-// A task's files, which are all that an agent knows of a task that an agent before it started:
+// A task's files, which are all that an agent knows of a task that an earlier agent started:
 //   pid   the line of /proc/PID/stat, written by the task before it becomes its command
 //   exit  its exit status, written by the shim that waits for it
 //   log   what it prints; log.1 is what came before
-import { copyFile, mkdir, open, readdir, readFile, rm, stat, truncate } from "node:fs/promises";
+import { copyFile, mkdir, open, readdir, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
+import { textIfThere } from "../lib/exists.ts";
 import { describeExit } from "./exit.ts";
+import { type ProcessId, parseStat } from "./process-id.ts";
 import type { Exit } from "./runtime.ts";
 
 const LOG_MAX_BYTES = 16 << 20;
 const TAIL_BYTES = 4096;
-/** USER_HZ, which is 100 on every architecture that Node runs on. */
-const TICKS_PER_SECOND = 100;
-
-/** A process, told from a later one with the same number by when it started. */
-export interface ProcessId {
-  pid: number;
-  /** Clock ticks since boot. */
-  startTime: string;
-}
 
 export class TaskDirectory {
   readonly path: string;
@@ -34,7 +27,7 @@ export class TaskDirectory {
     return (await stat(this.path).catch(ignoreMissing)) !== undefined;
   }
 
-  /** Makes it ready for a new run: what the last one said about itself goes, its log stays. Returns the log's size. */
+  /** Makes it ready for a new run: the files of the last run go, its log stays. Returns the log's size. */
   async begin(): Promise<number> {
     await mkdir(this.path, { recursive: true, mode: 0o700 });
     await rm(join(this.path, "pid"), { force: true });
@@ -50,17 +43,17 @@ export class TaskDirectory {
     }
   }
 
-  /** undefined: not started yet. */
+  /** The task's first process; undefined: it has not started yet. */
   async processId(): Promise<(ProcessId & { startedAt: number }) | undefined> {
     const file = join(this.path, "pid");
-    const text = await readOptional(file);
+    const text = await textIfThere(file);
     const id = text === undefined ? undefined : parseStat(text);
     return id === undefined ? undefined : { ...id, startedAt: Math.round((await stat(file)).mtimeMs) };
   }
 
-  /** undefined: it has not ended, or nobody was there to write it down. */
+  /** undefined: the task has not ended, or its shim was killed before it wrote the status down. */
   async exitCode(): Promise<number | undefined> {
-    const text = await readOptional(join(this.path, "exit"));
+    const text = await textIfThere(join(this.path, "exit"));
     return text === undefined || text.trim() === "" ? undefined : Number(text);
   }
 
@@ -92,32 +85,6 @@ export class TaskDirectory {
   }
 }
 
-/** Of /proc/PID/stat, proc(5): the name in parentheses may hold anything, the start time is field 22. */
-export function parseStat(line: string): ProcessId | undefined {
-  const pid = Number(/^\d+/.exec(line)?.[0]);
-  const startTime = line.slice(line.lastIndexOf(")") + 2).split(" ")[19];
-  return Number.isNaN(pid) || startTime === undefined ? undefined : { pid, startTime };
-}
-
-/** undefined: there is no such process. */
-export async function processIdOf(pid: number): Promise<ProcessId | undefined> {
-  const line = await readOptional(`/proc/${pid}/stat`);
-  return line === undefined ? undefined : parseStat(line);
-}
-
-/** Wall-clock milliseconds, to the second: of the machine's boot, and the process' ticks since; proc(5). */
-export async function startedAtOf({ startTime }: ProcessId): Promise<number> {
-  const bootSeconds = Number(/^btime (\d+)$/m.exec(await readFile("/proc/stat", "utf8"))?.[1]);
-  return (bootSeconds + Math.floor(Number(startTime) / TICKS_PER_SECOND)) * 1000;
-}
-
-/** It runs, and is not a zombie. */
-export async function isAlive({ pid, startTime }: ProcessId): Promise<boolean> {
-  const line = await readOptional(`/proc/${pid}/stat`);
-  if (line === undefined) return false;
-  return parseStat(line)?.startTime === startTime && line[line.lastIndexOf(")") + 2] !== "Z";
-}
-
 /** Names of the tasks' directories below `folder`: their ids. */
 export async function taskIds(folder: string): Promise<string[]> {
   try {
@@ -127,16 +94,7 @@ export async function taskIds(folder: string): Promise<string[]> {
   }
 }
 
-async function readOptional(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    return ignoreMissing(error);
-  }
-}
-
-/** ESRCH is what /proc says of a process that ended while it was read. */
+/** Nothing for a file that is not there. */
 function ignoreMissing(error: unknown): undefined {
-  const { code } = error as NodeJS.ErrnoException;
-  if (code !== "ENOENT" && code !== "ESRCH") throw error;
+  if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
 }

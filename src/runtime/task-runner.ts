@@ -1,22 +1,23 @@
-// Keeps one task running until it is told to stop:
+// Keeps one task running until it is to stop:
 //
 //   preparing -> starting -> running -> complete | failed --back-off--> preparing
 //       |            +-> rejected ------------------------back-off----> preparing
 //       +-> failed
-//   told to stop, in any of them -> shutdown
+//   to be stopped, in any of them -> shutdown
 import type { TaskState, TaskStatus } from "../cluster/schema.ts";
 import type { Workload } from "../cluster/workload.ts";
+import { Backoff } from "../lib/backoff.ts";
 import { type Clock, delay } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { AwayError, RejectedError, type Running, type TaskSpec } from "./runtime.ts";
 import type { AnyRuntime, AnyTask } from "./runtimes.ts";
 
-const BACKOFF_FIRST_MS = 100;
-const BACKOFF_MAX_MS = 30_000;
-/** A task that ran so long starts with a short back-off again. */
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 30_000;
+/** After a run of this length the next pause is the first again. */
 const HEALTHY_MS = 10_000;
-/** For a task whose service is gone: nobody knows what it was given. */
+/** For a task whose service is gone, and its grace with it. */
 const STOP_GRACE_MS = 10_000;
 const NEVER = new Promise<void>(() => {});
 
@@ -26,10 +27,9 @@ export interface TaskRunnerOptions {
   log: Log;
   /** The node's id now. */
   nodeId: () => string;
-  /** Links the task's network namespace. Called before each start and each adoption: it must not mind twice. */
-  attach(task: AnyTask, netns: string): Promise<void>;
-  detach(task: AnyTask): Promise<void>;
-  /** Resolves when a running task that is to stop may be told to. */
+  /** Makes the links into the task's network namespace. Called before each start and each adoption, also when they are there. */
+  link(task: AnyTask, netns: string): Promise<void>;
+  /** Resolves when a running task may be stopped. */
   drain(task: AnyTask): Promise<void>;
   report(status: TaskStatus): void;
 }
@@ -37,11 +37,12 @@ export interface TaskRunnerOptions {
 export class TaskRunner {
   readonly #spec: TaskSpec<Workload | null>;
   readonly #options: TaskRunnerOptions;
-  #told: "stop" | "leave" | undefined;
-  #tell: () => void = () => {};
+  /** undefined: the task is to run. */
+  #order: "stop" | "leave" | undefined;
   readonly #unwanted = new AbortController();
-  readonly #whenTold: Promise<void>;
-  #tellLeave: () => void = () => {};
+  #resolveOrdered: () => void = () => {};
+  readonly #whenOrdered: Promise<void>;
+  #resolveLeft: () => void = () => {};
   readonly #whenLeft: Promise<void>;
   #restarts = 0;
   /** Why it is not running, until it is. */
@@ -51,63 +52,63 @@ export class TaskRunner {
   constructor(spec: TaskSpec<Workload | null>, options: TaskRunnerOptions) {
     this.#spec = spec;
     this.#options = { ...options, log: options.log.with({ task: spec.name }) };
-    this.#whenTold = new Promise((resolve) => {
-      this.#tell = resolve;
+    this.#whenOrdered = new Promise((resolve) => {
+      this.#resolveOrdered = resolve;
     });
     this.#whenLeft = new Promise((resolve) => {
-      this.#tellLeave = resolve;
+      this.#resolveLeft = resolve;
     });
   }
 
-  /** It was told to stop, and nothing of it is left. */
+  /** The task was to stop, and nothing of it is left. */
   get hasEnded(): boolean {
     return this.#hasEnded;
   }
 
-  /** To be stopped and removed. */
+  /** Begins to stop and remove the task. */
   stop(): void {
-    this.#told ??= "stop";
+    this.#order ??= "stop";
     this.#unwanted.abort();
-    this.#tell();
+    this.#resolveOrdered();
   }
 
   /** The agent goes; the task stays. */
   leave(): void {
-    this.#told = "leave";
+    this.#order = "leave";
     this.#unwanted.abort();
-    this.#tell();
-    this.#tellLeave();
+    this.#resolveOrdered();
+    this.#resolveLeft();
   }
 
-  /** Resolves when it was told to stop and has, or was told to leave. */
+  /** Resolves when the task was stopped, or is left alone. */
   async run(): Promise<void> {
     const { clock } = this.#options;
-    let backoffMs = BACKOFF_FIRST_MS;
-    while (this.#told === undefined) {
+    const backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
+    while (this.#order === undefined) {
       const { ranMs, back = NEVER, goesOn = false } = await this.#runOnce();
-      if (this.#told !== undefined) break;
-      if (ranMs >= HEALTHY_MS) backoffMs = BACKOFF_FIRST_MS;
-      await this.#orTold(Promise.race([delay(clock, backoffMs), back]));
-      backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS);
+      if (this.#order !== undefined) break;
+      if (ranMs >= HEALTHY_MS) backoff.succeeded();
+      await this.#unlessOrdered(Promise.race([delay(clock, backoff.failed()), back]));
       if (!goesOn) this.#restarts++;
     }
-    for (backoffMs = BACKOFF_FIRST_MS; this.#told === "stop"; backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS)) {
+    backoff.succeeded();
+    while (this.#order === "stop") {
       if ((await this.#end()) || this.#isLeft()) return;
-      await Promise.race([delay(clock, backoffMs), this.#whenLeft]);
+      await Promise.race([delay(clock, backoff.failed()), this.#whenLeft]);
     }
   }
 
   /**
-   * From sandbox to exit. Returns early when it is told something. `back`: when it is worth another try; `goesOn`: the
-   * task runs, out of reach.
+   * One run, from sandbox to exit; an order ends it early. `back` resolves when another try is worth it; `goesOn`: the task
+   * runs, out of reach.
    */
   async #runOnce(): Promise<{ ranMs: number; back?: Promise<void>; goesOn?: boolean }> {
-    const { clock, log, attach } = this.#options;
+    const { clock, log } = this.#options;
     let running: Running | undefined;
     try {
-      running = await this.#begin(attach);
+      running = await this.#begin();
     } catch (error) {
-      if (this.#told !== undefined) return { ranMs: 0 };
+      if (this.#order !== undefined) return { ranMs: 0 };
       const again = { ranMs: 0, ...(error instanceof AwayError && { back: error.back }) };
       if (error instanceof AwayError && error.runningSince !== undefined) {
         this.#report("running", { since: error.runningSince });
@@ -118,11 +119,11 @@ export class TaskRunner {
       this.#report(error instanceof RejectedError ? "rejected" : "failed", { error: reason });
       return again;
     }
-    if (running === undefined || this.#told !== undefined) return { ranMs: 0 };
+    if (running === undefined || this.#order !== undefined) return { ranMs: 0 };
     const began = clock.monotonic();
     const ended = await Promise.race([running.exited, Promise.resolve()]);
     if (ended === undefined) this.#report("running", { since: running.startedAt });
-    const exit = await this.#orTold(running.exited);
+    const exit = await this.#unlessOrdered(running.exited);
     const ranMs = clock.monotonic() - began;
     if (exit === undefined) return { ranMs };
     log.info("task ended", { reason: exit.error ?? "exit status 0" });
@@ -130,30 +131,30 @@ export class TaskRunner {
     return { ranMs };
   }
 
-  async #begin(attach: TaskRunnerOptions["attach"]): Promise<Running | undefined> {
-    const { runtime } = this.#options;
+  async #begin(): Promise<Running | undefined> {
+    const { runtime, link } = this.#options;
     const adopted = await runtime.adopt(this.#spec);
     if (adopted === undefined) this.#report("preparing");
     const netns = await runtime.prepare(this.#spec, {
       progress: (message) => this.#report("preparing", { message }),
       signal: this.#unwanted.signal,
     });
-    await attach(this.#spec, netns);
-    if (this.#told !== undefined) return adopted;
+    await link(this.#spec, netns);
+    if (this.#order !== undefined) return adopted;
     if (adopted?.ready !== null) this.#report("starting");
     const running = adopted ?? (await runtime.start(this.#spec));
-    if (running.ready !== null) await this.#orTold(Promise.race([running.exited, running.ready]));
+    if (running.ready !== null) await this.#unlessOrdered(Promise.race([running.exited, running.ready]));
     return running;
   }
 
-  /** Whether the agent goes; that can come about during any wait. */
+  /** Whether the agent goes. That may become so during any wait. */
   #isLeft(): boolean {
-    return this.#told === "leave";
+    return this.#order === "leave";
   }
 
-  /** False when something of it is left. */
+  /** Stops and removes the task. Returns false when something of it is left. */
   async #end(): Promise<boolean> {
-    const { runtime, log, drain, detach } = this.#options;
+    const { runtime, log, drain } = this.#options;
     try {
       const running = await runtime.adopt(this.#spec);
       if (running !== undefined) {
@@ -161,7 +162,6 @@ export class TaskRunner {
         if (this.#isLeft()) return false;
         await running.stop(this.#spec.workload?.stopGracePeriodMs ?? STOP_GRACE_MS);
       }
-      await detach(this.#spec);
       await runtime.remove(this.#spec);
     } catch (error) {
       log.error("task cannot be removed, and will be tried again", { reason: messageOf(error) });
@@ -172,9 +172,9 @@ export class TaskRunner {
     return true;
   }
 
-  /** What comes first; undefined when that is being told. */
-  #orTold<T>(wait: Promise<T>): Promise<T | undefined> {
-    return Promise.race([wait, this.#whenTold.then(() => undefined)]);
+  /** Resolves as `wait` does; to undefined when an order comes first. */
+  #unlessOrdered<T>(wait: Promise<T>): Promise<T | undefined> {
+    return Promise.race([wait, this.#whenOrdered.then(() => undefined)]);
   }
 
   #report(state: TaskState, details: Partial<Pick<TaskStatus, "since" | "error" | "exitCode" | "message">> = {}): void {

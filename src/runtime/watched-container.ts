@@ -7,8 +7,8 @@ import type { Container, DockerEngine } from "./docker-engine.ts";
 import type { DockerWatch } from "./docker-watch.ts";
 import { describeExit } from "./exit.ts";
 import { untilListening } from "./listening.ts";
+import { isAlive, type ProcessId } from "./process-id.ts";
 import type { Exit, Running } from "./runtime.ts";
-import { isAlive, type ProcessId } from "./task-directory.ts";
 
 /** Events tell of the end; this is for when nobody is there to send them. */
 const POLL_MS = 1000;

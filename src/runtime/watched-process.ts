@@ -3,8 +3,9 @@ import { type FSWatcher, watch } from "node:fs";
 import { type Clock, delay, type Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { isAlive, type ProcessId } from "./process-id.ts";
 import type { Exit, Running } from "./runtime.ts";
-import { isAlive, type ProcessId, type TaskDirectory } from "./task-directory.ts";
+import type { TaskDirectory } from "./task-directory.ts";
 
 /** The file that tells of the end is watched; this is for when nobody is left to write it. */
 const POLL_MS = 1000;

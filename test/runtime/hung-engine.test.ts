@@ -15,10 +15,10 @@ import { DockerRuntime } from "../../src/runtime/docker.ts";
 import { type Container, DockerEngine, type DockerError } from "../../src/runtime/docker-engine.ts";
 import { DockerWatch } from "../../src/runtime/docker-watch.ts";
 import { ensurePauseImage } from "../../src/runtime/pause-image.ts";
+import { processIdOf } from "../../src/runtime/process-id.ts";
 import { ensureImage } from "../../src/runtime/pull-image.ts";
 import { AwayError, type TaskSpec } from "../../src/runtime/runtime.ts";
 import type { Sandboxes } from "../../src/runtime/sandbox.ts";
-import { processIdOf } from "../../src/runtime/task-directory.ts";
 import { WatchedContainer } from "../../src/runtime/watched-container.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 

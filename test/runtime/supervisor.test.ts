@@ -26,20 +26,17 @@ function setUp() {
   const runtime = new FakeRuntime(() => clock.now());
   const statuses: TaskStatus[] = [];
   const ids = { node: NODE };
-  const attachFailures: Error[] = [];
+  const linkFailures: Error[] = [];
   const drains = new Map<string, Promise<void>>();
   const supervisor = new Supervisor({
     runtime,
     clock,
     log: silentLog,
     nodeId: () => ids.node,
-    async attach({ id }, netns) {
-      runtime.calls.push(`attach ${id} ${netns}`);
-      const failure = attachFailures.shift();
+    async link({ id }, netns) {
+      runtime.calls.push(`link ${id} ${netns}`);
+      const failure = linkFailures.shift();
       if (failure !== undefined) throw failure;
-    },
-    async detach({ id }) {
-      runtime.calls.push(`detach ${id}`);
     },
     async drain({ id }) {
       runtime.calls.push(`drain ${id}`);
@@ -49,7 +46,7 @@ function setUp() {
   });
   const states = () => statuses.map(({ state }) => state);
   const last = () => statuses.at(-1)!;
-  return { clock, runtime, ids, statuses, states, last, supervisor, attachFailures, drains };
+  return { clock, runtime, ids, statuses, states, last, supervisor, linkFailures, drains };
 }
 
 const FAILED = { exitCode: 3, error: "exit status 3" };
@@ -58,7 +55,7 @@ test("a task gets its sandbox, then its links, then its process", async (t) => {
   const { clock, runtime, supervisor, states, last } = setUp();
   supervisor.apply([task("a")]);
   await clock.advance(0);
-  t.deepEqual(runtime.calls, ["prepare a", "attach a ovl-a", "start a"]);
+  t.deepEqual(runtime.calls, ["prepare a", "link a ovl-a", "start a"]);
   t.deepEqual(states(), ["preparing", "starting", "running"]);
   t.deepEqual(last(), {
     taskId: "a",
@@ -154,8 +151,8 @@ test("a command that does not exist is rejected with the reason, and tried again
 });
 
 test("a task whose links cannot be made is not started", async (t) => {
-  const { clock, runtime, supervisor, last, attachFailures } = setUp();
-  attachFailures.push(new Error("no address"));
+  const { clock, runtime, supervisor, last, linkFailures } = setUp();
+  linkFailures.push(new Error("no address"));
   supervisor.apply([task("a")]);
   await clock.advance(0);
   t.like(last(), { state: "failed", error: "no address" });
@@ -173,11 +170,11 @@ for (const [title, tasks] of [
     runtime.calls.length = 0;
     supervisor.apply(tasks);
     await clock.advance(0);
-    t.deepEqual(runtime.calls, ["drain a", "stop a", "detach a", "remove a"]);
+    t.deepEqual(runtime.calls, ["drain a", "stop a", "remove a"]);
     t.is(last().state, "shutdown");
     supervisor.apply(tasks);
     await clock.advance(0);
-    t.deepEqual(runtime.calls, ["drain a", "stop a", "detach a", "remove a"]);
+    t.deepEqual(runtime.calls, ["drain a", "stop a", "remove a"]);
   });
 }
 
@@ -231,10 +228,10 @@ test("a task that runs from before is adopted with its links, and others are rem
   await clock.advance(5000);
   supervisor.apply([task("a")]);
   await clock.advance(0);
-  t.deepEqual([...runtime.calls].sort(), ["attach a ovl-a", "prepare a"]);
+  t.deepEqual([...runtime.calls].sort(), ["link a ovl-a", "prepare a"]);
   supervisor.removeOthers();
   supervisor.removeOthers();
-  t.deepEqual([...runtime.calls].sort(), ["attach a ovl-a", "prepare a", "prune old"]);
+  t.deepEqual([...runtime.calls].sort(), ["link a ovl-a", "prepare a", "prune old"]);
   t.deepEqual(
     statuses.map((status) => [status.state, status.since]),
     [["running", since]],

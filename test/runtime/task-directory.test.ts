@@ -3,8 +3,9 @@ import { appendFile, mkdtemp, readFile, rm, stat, truncate, writeFile } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { findExecutable } from "../../src/runtime/find-executable.ts";
-import { isAlive, parseStat, TaskDirectory } from "../../src/runtime/task-directory.ts";
+import { findExecutable } from "../../src/runtime/process.ts";
+import { isAlive, parseStat } from "../../src/runtime/process-id.ts";
+import { TaskDirectory } from "../../src/runtime/task-directory.ts";
 
 async function withDirectory(use: (directory: TaskDirectory) => Promise<void>): Promise<void> {
   const path = await mkdtemp(join(tmpdir(), "overlayd-test-"));
