@@ -1,12 +1,13 @@
-// The engine's containers that matter to somebody, kept current: all of them when the engine's events begin, then each
-// one that an event is about.
+// Those of Docker's containers that matter, kept current: all of them when Docker's events begin, then each one that an
+// event is about.
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { Turns } from "../lib/turns.ts";
 import { type Container, type ContainerEvent, type DockerEngine, DockerError } from "./docker-engine.ts";
 import type { DockerWatch } from "./docker-watch.ts";
 
-/** The rest changes nothing that is looked at here: execs, of which health checks are many, copies and so on. */
-const TELLING = /^(start|die|destroy|rename|health_status)/;
+/** The actions after which a container is looked at. Others, such as the exec of a health check, change nothing that counts here. */
+const CHANGING = /^(start|die|destroy|rename|health_status)/;
 
 export interface ContainerListOptions {
   engine: Pick<DockerEngine, "container" | "containers">;
@@ -14,7 +15,7 @@ export interface ContainerListOptions {
   log: Log;
   /** Whether a container matters. */
   matters(id: string, labels: Readonly<Record<string, string>>): boolean;
-  /** Something is different from before. */
+  /** A container in the list changed. */
   changed(): void;
 }
 
@@ -23,8 +24,8 @@ export class ContainerList {
   // BOUNDED: by the engine's containers that matter; keyed by container id.
   readonly #containers = new Map<string, Container>();
   readonly #stopListening: () => void;
-  /** Looks come one after the other: an older one must not overwrite a newer. */
-  #turn: Promise<void> = Promise.resolve();
+  /** An older look must not overwrite a newer one. */
+  readonly #turns = new Turns();
   #wasRead = false;
 
   constructor(options: ContainerListOptions) {
@@ -32,9 +33,9 @@ export class ContainerList {
     this.#stopListening = options.watch.listen({
       opened: () => {
         this.#wasRead = false;
-        void this.#inTurn(() => this.#lookAtAll());
+        void this.#lookInTurn(() => this.#lookAtAll());
       },
-      happened: (event) => this.#told(event),
+      happened: (event) => this.#happened(event),
     });
   }
 
@@ -46,45 +47,42 @@ export class ContainerList {
     return [...this.#containers.values()];
   }
 
-  /** Whether a container that is not among them is not there: events arrive, and all were looked at since. */
+  /** Whether a container that is not in the list does not exist: events arrive, and all were looked at since. */
   get isCurrent(): boolean {
     return this.#wasRead && this.#options.watch.isUp;
   }
 
-  /** Looks at one that may have come to matter. Resolves when it was looked at. */
+  /** Looks at a container that may have come to matter. Resolves when that is done. */
   look(id: string): Promise<void> {
-    return this.#inTurn(() => this.#look(id));
+    return this.#lookInTurn(() => this.#look(id));
   }
 
-  /** One that did not matter when all were looked at may matter now. Throws DockerError. */
+  /** Looks at a container that may not have mattered when all were looked at. Throws DockerError. */
   async find(id: string): Promise<Container | undefined> {
-    const read = this.#turn.then(() => this.#read(id));
-    this.#turn = read.catch(() => {});
-    await read;
+    await this.#turns.run(() => this.#read(id));
     return this.get(id);
   }
 
-  /** Looks at all again where that could not be done to its end. */
+  /** Looks at all again if the last such look did not come to its end. */
   catchUp(): void {
-    if (!this.#wasRead && this.#options.watch.isUp) void this.#inTurn(() => this.#lookAtAll());
+    if (!this.#wasRead && this.#options.watch.isUp) void this.#lookInTurn(() => this.#lookAtAll());
   }
 
   async close(): Promise<void> {
     this.#stopListening();
-    await this.#turn;
+    await this.#turns.settled();
   }
 
-  #told({ id, action, attributes }: ContainerEvent): void {
-    if (!TELLING.test(action)) return;
+  #happened({ id, action, attributes }: ContainerEvent): void {
+    if (!CHANGING.test(action)) return;
     if (this.#containers.has(id) || this.#options.matters(id, attributes)) void this.look(id);
   }
 
-  #inTurn(work: () => Promise<void>): Promise<void> {
-    this.#turn = this.#turn.then(work).catch((error: unknown) => {
-      // When the engine goes away its events end too, and when it is back all are looked at again.
+  #lookInTurn(look: () => Promise<void>): Promise<void> {
+    return this.#turns.run(look).catch((error: unknown) => {
+      // When Docker goes away its events end too, and when it is back all are looked at again.
       this.#options.log.warn("containers cannot be looked at", { reason: messageOf(error) });
     });
-    return this.#turn;
   }
 
   async #look(id: string): Promise<void> {

@@ -8,7 +8,7 @@ import { LAST_LINES } from "./exit.ts";
 /** A byte of stream, three of nothing, four of length. */
 const HEADER_BYTES = 8;
 
-/** Both of its streams as one. Throws DockerError. */
+/** Both streams of the container as one. Throws DockerError. */
 export async function readLog(
   engine: DockerEngine,
   { id, hasTerminal }: Pick<Container, "id" | "hasTerminal">,
@@ -29,7 +29,7 @@ export async function readLog(
   return frames.pipe(content);
 }
 
-/** As it comes: dockerode's own call keeps a log that is not followed whole in memory, however long it is. */
+/** The log as it comes: dockerode's own call would keep a log that is not followed whole in memory, of any length. */
 function streamOf({ docker }: DockerEngine, id: string, query: object): Promise<Readable> {
   const statusCodes = { 200: true, 404: "no such container", 500: "server error" };
   const request = { path: `/containers/${id}/logs?`, method: "GET", isStream: true, statusCodes, options: query };
@@ -41,7 +41,7 @@ function streamOf({ docker }: DockerEngine, id: string, query: object): Promise<
   });
 }
 
-/** The end of it, for the reason of its end. */
+/** The last lines that the container printed, which may say why it ended. */
 export async function tailOf(engine: DockerEngine, container: Container): Promise<string> {
   return engine.call("docker logs", async (late) => {
     const log = await readLog(engine, container, { follow: false, tail: LAST_LINES, since: null });
@@ -52,9 +52,9 @@ export async function tailOf(engine: DockerEngine, container: Container): Promis
 
 /** Frames in, their bytes out. */
 export class FrameContent extends Transform {
-  /** A header that has not arrived whole. */
+  /** The part of a header that has arrived; empty between headers. */
   #header = Buffer.alloc(0);
-  /** What is missing of the frame that arrives. */
+  /** Bytes of the arriving frame that are still missing. */
   #left = 0;
 
   override _transform(chunk: Buffer, _: BufferEncoding, done: TransformCallback): void {

@@ -4,7 +4,7 @@ import type { ContainerWorkload, Mount } from "../cluster/workload.ts";
 import { PAUSE_IMAGE } from "./pause-image.ts";
 import type { TaskSpec } from "./runtime.ts";
 
-/** The node's name, for people. Of a container that somebody else starts: the agent that is to attach it. */
+/** The node's name, for people. On a container that another program started it names the node that is to attach it. */
 export const NODE_LABEL = "overlayd.node";
 /** By these an agent finds its containers again: nodes of several clusters may share an engine, and have equal names. */
 export const NODE_ID_LABEL = "overlayd.node-id";
@@ -12,10 +12,10 @@ export const TASK_LABEL = "overlayd.task";
 export const ROLE_LABEL = "overlayd.role";
 export type Role = "pause" | "task";
 
-/** sethostname(2) takes as much. */
+/** The longest that sethostname(2) takes. */
 const HOSTNAME_MAX_CHARS = 63;
 
-/** The node whose agent starts them. */
+/** The node whose agent starts the containers. */
 export interface OwnNode {
   /** The id of its data directory, which stays the same when the cluster forgets the node. */
   id: string;
@@ -24,12 +24,12 @@ export interface OwnNode {
   rowId: string | undefined;
 }
 
-/** Whether it is one of the node's tasks' containers. */
+/** Whether the labels are those of a container of one of the node's tasks. */
 export function isOf({ id, rowId }: OwnNode, labels: Readonly<Record<string, string>>): boolean {
   return isOwn(labels) && [id, rowId].includes(labels[NODE_ID_LABEL]);
 }
 
-/** Whether an agent started it for a task. */
+/** Whether the labels are those of a container that an agent started for a task. */
 export function isOwn(labels: Readonly<Record<string, string>>): boolean {
   return [NODE_ID_LABEL, TASK_LABEL, ROLE_LABEL].every((label) => labels[label] !== undefined);
 }

@@ -11,7 +11,7 @@ const require = createRequire(import.meta.url);
 
 export const DOCKER_SOCKET = "/var/run/docker.sock";
 
-/** The engine does not answer, or refused. `status` is HTTP's; undefined when nobody answered. */
+/** The engine did not answer, or refused a call. `status` is HTTP's; undefined: there was no answer. */
 export class DockerError extends Error {
   override name = "DockerError";
   readonly status: number | undefined;
@@ -19,8 +19,8 @@ export class DockerError extends Error {
   constructor(what: string, cause: unknown) {
     const { statusCode, json } = cause as { statusCode?: number; json?: { message?: string } };
     // dockerode's own preamble, "(HTTP code 500) server error - ", tells a person nothing.
-    const said = json?.message ?? messageOf(cause).replace(/^\(HTTP code \d+\) [^-]* - /, "");
-    super(`${what}: ${said.trim()}`, { cause });
+    const reason = json?.message ?? messageOf(cause).replace(/^\(HTTP code \d+\) [^-]* - /, "");
+    super(`${what}: ${reason.trim()}`, { cause });
     this.status = statusCode;
   }
 }
@@ -40,11 +40,11 @@ export interface Container {
   readonly image: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly isRunning: boolean;
-  /** Of its first process, in the engine's pid namespace; 0 when it does not run. */
+  /** The first process, in the engine's pid namespace; 0 when the container does not run. */
   readonly pid: number;
-  /** Wall-clock milliseconds; of the last run. */
+  /** When its last run began, in wall-clock milliseconds. */
   readonly startedAt: number;
-  /** Likewise; before `startedAt` while it runs. */
+  /** When its last run ended, in wall-clock milliseconds; before `startedAt` while it runs. */
   readonly finishedAt: number;
   /** `none`, `default`, `host`, `container:ID` or a network's name. */
   readonly networkMode: string;
@@ -62,7 +62,7 @@ export interface ContainerEvent {
   readonly id: string;
   /** `start`, `die`, `destroy`, `health_status: healthy`... */
   readonly action: string;
-  /** The container's labels, its image and name among them, and of `die` its exitCode. */
+  /** The container's labels, with its image and name among them; for `die` also its exitCode. */
   readonly attributes: Readonly<Record<string, string>>;
 }
 
@@ -89,7 +89,7 @@ export class DockerEngine {
     }
   }
 
-  /** dockerode itself, for what this class does not say. It takes 20 MB, which a node without Docker is spared. */
+  /** dockerode itself, for calls that this class does not have. It takes 20 MB, which a node without Docker is spared. */
   get docker(): Docker {
     this.#docker ??= new (require("dockerode") as typeof Docker)({ socketPath: this.socketPath });
     return this.#docker;
@@ -111,7 +111,7 @@ export class DockerEngine {
     }
   }
 
-  /** By id, the beginning of one, or name; undefined when there is none. Throws DockerError. */
+  /** The container of that id, beginning of an id, or name; undefined when there is none. Throws DockerError. */
   async container(reference: string): Promise<Container | undefined> {
     try {
       const inspect = (abortSignal: AbortSignal) => this.docker.getContainer(reference).inspect({ abortSignal });
@@ -122,7 +122,7 @@ export class DockerEngine {
     }
   }
 
-  /** Asks it to end, and after `graceMs` makes it. One that does not run or is gone is no error. Throws DockerError. */
+  /** Asks the container to end, and ends it after `graceMs`. One that does not run or is gone is no error. Throws DockerError. */
   async stop(id: string, graceMs: number): Promise<void> {
     try {
       const t = Math.ceil(graceMs / 1000);
@@ -140,8 +140,8 @@ export class DockerEngine {
   }
 
   /**
-   * Calls `onEvent` with what happens to containers, after `onOpen`: what came before that is not told. Resolves when
-   * the engine ends the stream or `signal` does. Throws DockerError.
+   * Calls `onOpen`, and then `onEvent` with each event of a container; earlier events are missing. Resolves when the engine
+   * ends the stream or `signal` does. Throws DockerError.
    */
   async follow(signal: AbortSignal, onOpen: () => void, onEvent: (event: ContainerEvent) => void): Promise<void> {
     let stream: Readable;
@@ -186,7 +186,7 @@ function readContainer(info: Docker.ContainerInspectInfo): Container {
   };
 }
 
-/** Without the slash in front. Where a container is linked to others it has more, with more slashes. */
+/** The name without the slash in front. A container that is linked to others has more names, with more slashes. */
 function nameIn(names: readonly string[]): string {
   return (names.find((name) => name.lastIndexOf("/") === 0) ?? "").slice(1);
 }

@@ -1,4 +1,4 @@
-// Follows what an engine says of its containers, for as long as the agent runs: it goes away, and comes back.
+// Follows Docker's events about containers for as long as the agent runs, while Docker goes away and comes back.
 //
 //   connecting --stream opened--> up --stream ended--> away --stream opened--> up
 //       +------ no answer -------------------------------^
@@ -11,10 +11,10 @@ import { AwayError } from "./runtime.ts";
 const RETRY_MS = 1000;
 
 export interface DockerListener {
-  /** The stream is open. What happened before it was is not told: look. */
+  /** The stream of events is open. Events from before are missing, so that the listener must look. */
   opened(): void;
   happened(event: ContainerEvent): void;
-  /** Nobody answers, or no more. */
+  /** Docker does not answer, or no longer. */
   away?(): void;
 }
 
@@ -45,7 +45,7 @@ export class DockerWatch {
     return this.#isUp;
   }
 
-  /** Also when the stream is open already: then `opened` is called at once. */
+  /** Calls `opened` at once when the stream is open already. Returns a function that ends the listening. */
   listen(listener: DockerListener): () => void {
     this.#listeners.add(listener);
     if (this.#isUp) listener.opened();
@@ -62,7 +62,7 @@ export class DockerWatch {
     await this.#run;
   }
 
-  /** Throws AwayError where the call says that nobody answers. */
+  /** Makes a call of Docker. Throws AwayError when Docker does not answer, and what else the call throws. */
   async guard<T>(call: () => Promise<T>): Promise<T> {
     try {
       return await call();
@@ -78,7 +78,7 @@ export class DockerWatch {
 
   async #follow(): Promise<void> {
     const { signal } = this.#stopping;
-    let said: string | undefined;
+    let logged: string | undefined;
     while (!signal.aborted) {
       let reason = "it ended the stream of events";
       try {
@@ -91,10 +91,10 @@ export class DockerWatch {
         reason = messageOf(error);
       }
       if (signal.aborted) return;
-      // A node without an engine is nothing to warn of, again and again.
+      // A node may have no Docker: that is said once, and is no warning.
       if (this.#isUp) this.#log.warn("Docker is away", { reason });
-      else if (reason !== said) this.#log.info("Docker does not answer", { reason });
-      said = reason;
+      else if (reason !== logged) this.#log.info("Docker does not answer", { reason });
+      logged = reason;
       this.#isUp = false;
       for (const listener of this.#listeners) listener.away?.();
       await Promise.race([delay(this.#clock, RETRY_MS), this.#back.fired]);

@@ -38,14 +38,14 @@ import { WatchedContainer } from "./watched-container.ts";
 
 /** HTTP's status: a container's name is taken, or the container is being removed. */
 const CONFLICT = 409;
-/** What prune gives a task that nobody wants before it ends it. */
+/** The time that prune gives a task to end by itself. */
 const PRUNE_GRACE_MS = 2000;
 
 export interface DockerRuntimeOptions {
   /** The node that the containers belong to. */
   node: () => OwnNode;
   engine: DockerEngine;
-  /** Started and stopped by whoever made it. */
+  /** The caller starts and stops it. */
   watch: DockerWatch;
   sandboxes: Sandboxes;
   clock: Clock;
@@ -122,7 +122,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     return isSame ? watched : this.#watch(id, task, pause.id, null);
   }
 
-  /** Without the engine: what runs in its namespace besides the process that holds it, which is the oldest. */
+  /** Since when the task runs, without asking Docker: by the second oldest process in its namespace; the oldest holds it. */
   async #runningSince(id: string): Promise<number | undefined> {
     const found = await Promise.all((await this.#options.sandboxes.pids(id)).map(processIdOf));
     const processes = found.filter((process) => process !== undefined);
@@ -138,13 +138,13 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     await this.#options.sandboxes.unbind(id);
   }
 
-  /** Again each time that the engine comes back: a container may have outlived its task in between. */
+  /** Prunes again each time that Docker comes back: a container may have outlived its task in between. */
   async prune(keep: () => Iterable<string>): Promise<void> {
     this.#keep = keep;
     if (this.#options.watch.isUp) await this.#prune(keep);
   }
 
-  /** All of this node's tasks' containers. Throws DockerError. */
+  /** Removes all of this node's tasks' containers. Throws DockerError. */
   removeAll(): Promise<void> {
     return this.#prune(() => []);
   }
@@ -171,7 +171,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     for (const watched of this.#watched.values()) void watched.look();
     if (this.#keep === undefined) return;
     this.#prune(this.#keep).catch((error: unknown) => {
-      this.#options.log.warn("containers that nobody wants are not removed yet", { reason: messageOf(error) });
+      this.#options.log.warn("containers of tasks that are gone are not removed yet", { reason: messageOf(error) });
     });
   }
 
@@ -181,7 +181,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     if (watched?.has(id) === true) void watched.look();
   }
 
-  /** Side by side: each may take its grace. */
+  /** All at the same time, for each may take its grace. */
   async #prune(keep: () => Iterable<string>): Promise<void> {
     const rows = await this.#list([]);
     const tasks = new Set(rows.map(({ Labels }) => Labels[TASK_LABEL]!));
@@ -209,7 +209,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     return { pause: pauseContainer, task: taskContainer, all: rows.map(({ Id }) => Id) };
   }
 
-  /** This node's tasks' containers, running or not, those of a task before what they stand in. */
+  /** The containers of this node's tasks, running or not; a task's own container before the one that holds its namespace. */
   async #list(labels: readonly string[]): Promise<Docker.ContainerInfo[]> {
     const own = [NODE_ID_LABEL, TASK_LABEL, ROLE_LABEL];
     const node = this.#options.node();
@@ -226,7 +226,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     return this.#run(pauseOptions(spec, this.#options.node()));
   }
 
-  /** Throws RejectedError when the engine does not take it. */
+  /** Creates and starts a container. Throws RejectedError when Docker refuses it. */
   async #run(options: Docker.ContainerCreateOptions): Promise<Container> {
     let id: string | undefined;
     try {
@@ -234,7 +234,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
       id = created.id;
       await this.#engine.call("docker start", () => created.start());
     } catch (error) {
-      if (id !== undefined) await this.#removeContainer(id).catch(() => {}); // the first reason is the one that tells
+      if (id !== undefined) await this.#removeContainer(id).catch(() => {}); // the first error is the one to report
       if (error instanceof DockerError && error.status !== undefined && error.status !== CONFLICT)
         throw new RejectedError(error.message, { cause: error });
       throw error;
@@ -244,12 +244,12 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     return container;
   }
 
-  /** A name has the task's id in it, so that a container that has the name already is one of an earlier try. */
+  /** Creates a container. The name has the task's id in it, so that one with that name already is from an earlier try. */
   async #create(options: Docker.ContainerCreateOptions): Promise<Docker.Container> {
     const create = (): Promise<Docker.Container> =>
       this.#engine.call("docker create", (late) => {
         const answer = this.#engine.docker.createContainer(options);
-        // The engine goes on with a call after its deadline: what comes of it then is not wanted.
+        // Docker goes on with a call after its deadline: a container made then is not wanted.
         answer.then(({ id }) => (late.aborted ? this.#removeContainer(id) : undefined)).catch(() => {});
         return answer;
       });
@@ -277,7 +277,7 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     return watched;
   }
 
-  /** With its anonymous volumes. One that is gone is no error. */
+  /** Removes the container and its anonymous volumes. One that is gone is no error. */
   async #removeContainer(id: string): Promise<void> {
     try {
       await this.#engine.call("docker rm", () => this.#engine.docker.getContainer(id).remove({ force: true, v: true }));

@@ -30,6 +30,6 @@ async function textOf(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, "utf8");
   } catch {
-    return undefined; // nothing to bind over
+    return undefined; // then there is no file to bind over
   }
 }

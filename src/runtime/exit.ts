@@ -1,8 +1,8 @@
-// How a task ended, in a person's words.
+// How a task ended, in words for people.
 import { constants } from "node:os";
 import type { Exit } from "./runtime.ts";
 
-/** The last words that a reason quotes. */
+/** Lines of the task's output that a reason quotes. */
 export const LAST_LINES = 5;
 const REASON_MAX_CHARS = 500;
 
@@ -12,10 +12,10 @@ export function describeExit(exitCode: number, printed: string, isOutOfMemory = 
   const status = exitCode > 128 ? `killed by ${signalName(exitCode - 128)}` : `exit status ${exitCode}`;
   const how = isOutOfMemory ? `out of memory, ${status}` : status;
   const lines = printed.split("\n").map((line) => line.trim());
-  const told = lines.filter((line) => line !== "").slice(-LAST_LINES);
+  const quoted = lines.filter((line) => line !== "").slice(-LAST_LINES);
   return {
     exitCode,
-    error: [how, ...(told.length === 0 ? [] : [told.join(" | ")])].join(": ").slice(0, REASON_MAX_CHARS),
+    error: [how, ...(quoted.length === 0 ? [] : [quoted.join(" | ")])].join(": ").slice(0, REASON_MAX_CHARS),
   };
 }
 

@@ -1,4 +1,4 @@
-// A task's log over all of its containers: where one ends, the next one's goes on.
+// A task's log over all of its containers: after the log of one comes the log of the next.
 import { PassThrough, type Readable } from "node:stream";
 import { finished } from "node:stream/promises";
 import type { LogQuery } from "../cluster/protocol.ts";
@@ -14,20 +14,20 @@ export interface FollowedLogOptions {
   engine: DockerEngine;
   clock: Clock;
   log: Log;
-  /** The task's container, running or not; undefined: there is none now. */
+  /** The task's container now, running or not; undefined: there is none. */
   container(): Promise<Container | undefined>;
-  /** Whether the node has the task yet. */
+  /** Whether the node still has the task. */
   isWanted(): boolean;
 }
 
-/** What was read last. */
+/** The container whose log was read last. */
 interface Read {
   id: string;
   /** Wall-clock milliseconds. */
   until: number;
 }
 
-/** Ends when nobody reads it any more, or the task is gone. */
+/** The log as a stream that ends when its reader closes it or the task is gone. */
 export function followLog(options: FollowedLogOptions, query: LogQuery): Readable {
   const out = new PassThrough();
   follow(options, query, out).then(
@@ -53,7 +53,7 @@ async function follow(options: FollowedLogOptions, first: LogQuery, out: PassThr
   }
 }
 
-/** To the end of what a container prints; undefined when there is nothing new. */
+/** Reads to the end of what the container prints. undefined: it had printed nothing new. */
 async function readNext(
   { engine, clock, container }: FollowedLogOptions,
   first: LogQuery,

@@ -1,4 +1,4 @@
-// The end of a file that somebody appends to, as a stream that may go on as the file does.
+// The end of a file that a task appends to, as a stream that may go on as the file grows.
 import { type FileHandle, open } from "node:fs/promises";
 import { Readable } from "node:stream";
 import type { Clock, Timer } from "../lib/clock.ts";
@@ -8,9 +8,9 @@ const LOOK_MS = 100;
 const NEWLINE = 10;
 
 export interface TailOptions {
-  /** Goes on with what is appended; a file that was cut is read from its start. */
+  /** Whether the stream goes on with what is appended; a file that was cut is read from its start. */
   follow: boolean;
-  /** At most so many of the last lines; null: all. */
+  /** How many of the last lines, at most; null: all. */
   tail: number | null;
   clock: Clock;
 }

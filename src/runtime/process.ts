@@ -20,7 +20,7 @@ import { shim } from "./shim.ts";
 import { TaskDirectory, taskIds } from "./task-directory.ts";
 import { WatchedProcess } from "./watched-process.ts";
 
-/** What prune gives a task that nobody wants before it ends it. */
+/** The time that prune gives a task to end by itself. */
 const PRUNE_GRACE_MS = 2000;
 const LOOK_MS = 5;
 const START_DEADLINE_MS = 10_000;
@@ -31,7 +31,7 @@ export interface ProcessRuntimeOptions {
   sandboxes: Sandboxes;
   clock: Clock;
   log: Log;
-  /** PATH of the tasks, unless they have one of their own. */
+  /** PATH of tasks that have none of their own. */
   path: string;
 }
 
@@ -99,7 +99,7 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
 
   async prune(keep: () => Iterable<string>): Promise<void> {
     const ids = await taskIds(this.#directory);
-    // Side by side: each may take its grace.
+    // All at the same time, for each may take its grace.
     await Promise.all(
       ids.map(async (id) => {
         if ([...keep()].includes(id)) return;
@@ -141,7 +141,7 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
     return watched;
   }
 
-  /** Says before the start what exec would only say in the task's log. */
+  /** Finds before the start the mistakes that exec would only report in the task's log. Throws RejectedError. */
   async #check(file: string, path: string, cwd: string): Promise<void> {
     const isDirectory = await stat(cwd).then(
       (found) => found.isDirectory(),

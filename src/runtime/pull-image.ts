@@ -1,4 +1,4 @@
-// Pulls a task's image when the engine does not have it, and tells how far it is.
+// Pulls a task's image when Docker does not have it, and reports how far the pull is.
 import type { Readable } from "node:stream";
 import type { ContainerWorkload } from "../cluster/workload.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -11,12 +11,12 @@ const REGISTRY_MS = 120_000;
 /** After this silence of the engine the agent gives a pull up. During a large layer the engine tells its progress each second. */
 const IDLE_MS = 120_000;
 
-/** Everybody in the cluster hears of progress. */
-const TELL_MS = 1000;
+/** Time between two messages of progress: each goes to every node of the cluster. */
+const REPORT_MS = 1000;
 
 /** A line of the engine's answer. */
 interface PullLine {
-  /** Of a layer. */
+  /** The layer's id. */
   id?: string;
   /** `Downloading`, `Download complete`, `Extracting`... */
   status?: string;
@@ -34,11 +34,11 @@ export async function ensureImage(
   if (await hasImage(engine, image)) return;
   progress(`pulling ${image}`);
   const layers = new Layers();
-  let toldAt = clock.monotonic();
+  let reportedAt = clock.monotonic();
   const onProgress = (line: PullLine): void => {
     layers.add(line);
-    if (clock.monotonic() - toldAt < TELL_MS || layers.total === 0) return;
-    toldAt = clock.monotonic();
+    if (clock.monotonic() - reportedAt < REPORT_MS || layers.total === 0) return;
+    reportedAt = clock.monotonic();
     progress(`pulling ${image}: ${megabytes(layers.current)} of ${megabytes(layers.total)} MB`);
   };
   const base64 = workload.registryAuth ?? registryAuthFor(image, environment);
@@ -62,7 +62,7 @@ export async function ensureImage(
   });
 }
 
-/** An error of the connection is the engine's end; what the engine itself says has no code. */
+/** An error with a code is the connection's; one that Docker itself reports has none. */
 function pullError(image: string, cause: NodeJS.ErrnoException): Error {
   const error = new DockerError(`image ${image} cannot be pulled`, cause);
   return cause.code === undefined ? new RejectedError(error.message, { cause }) : error;
@@ -108,7 +108,7 @@ class Layers {
   // BOUNDED: by the layers of one image; keyed by layer.
   readonly #byId = new Map<string, { current: number; total: number }>();
 
-  /** Extracting has figures too, which begin again at nothing. */
+  /** Figures of the extraction are left out: they begin again at zero. */
   add({ id = "", status = "", progressDetail: { current, total } = {} }: PullLine): void {
     if (status === "Downloading" && current !== undefined && total !== undefined)
       this.#byId.set(id, { current, total });

@@ -1,10 +1,10 @@
-// The resolv.conf of a container that runs. Its file system is somebody else's and may hold links that lead anywhere:
-// each step goes through a descriptor of the one before and follows no link.
+// The resolv.conf of a container that runs. Its file system is the container's own and may hold links that lead anywhere,
+// so that each step goes through a descriptor of the one before and follows no link.
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants;
-/** The most that is read: a container may have put anything there. */
+/** Bytes that are read at most: the container may have put anything there. */
 const MOST_BYTES = 64 * 1024;
 
 /**

@@ -9,41 +9,41 @@ export interface TaskSpec<W = Workload> {
   /** SERVICE.SLOT */
   readonly name: string;
   readonly workload: W;
-  /** Of its first network; null while it has none. */
+  /** The task's address on its first network; null while it has none. */
   readonly address: string | null;
   readonly naming: ContainerNaming;
-  /** TCP ports that its service publishes: it is ready when it listens on one of them. */
+  /** TCP ports that its service publishes: the task is ready when it listens on one of them. */
   readonly ports: readonly number[];
 }
 
 export interface Exit {
-  /** null: not known. */
+  /** null: it is not known. */
   exitCode: number | null;
-  /** Why, with the end of what it printed; null when it ended well. */
+  /** Why the task ended, with the end of what it printed; null when it ended well. */
   error: string | null;
 }
 
 export interface Running {
   /** Wall-clock milliseconds. */
   readonly startedAt: number;
-  /** Resolves when it takes connections, or has had time enough to. null: it does, or did before. Never rejects. */
+  /** Resolves when the task takes connections, or has had time enough to. null: it does, or did before. Never rejects. */
   readonly ready: Promise<void> | null;
   readonly exited: Promise<Exit>;
-  /** Asks it to end, and after `graceMs` makes it. Resolves when it is gone. */
+  /** Asks the task to end, and ends it after `graceMs`. Resolves when it is gone. */
   stop(graceMs: number): Promise<void>;
 }
 
-/** A task that cannot be started as it is described. */
+/** A task cannot be started as it is described. */
 export class RejectedError extends Error {
   override name = "RejectedError";
 }
 
-/** What runs tasks cannot be reached. */
+/** The program that runs tasks, such as Docker, cannot be reached. */
 export class AwayError extends Error {
   override name = "AwayError";
-  /** Resolves when it can be. */
+  /** Resolves when it can be reached again. */
   readonly back: Promise<void>;
-  /** Since when the task it was about is seen to run all the same, wall-clock milliseconds. */
+  /** When the task began, if it is seen to run all the same, in wall-clock milliseconds. */
   readonly runningSince: number | undefined;
 
   constructor(message: string, back: Promise<void>, options: ErrorOptions & { runningSince?: number } = {}) {
@@ -53,31 +53,31 @@ export class AwayError extends Error {
   }
 }
 
-/** For whoever waits while a task is prepared. */
+/** What the caller of prepare gives with it. */
 export interface Preparation {
-  /** Says what is being done. */
+  /** Takes a message about what is being done. */
   progress(message: string): void;
-  /** Nobody wants the task any more. */
+  /** Aborted when the task is not wanted any more. */
   readonly signal: AbortSignal;
 }
 
-/** A task that may be there, or what is left of it. */
+/** A task that may run, or may have left something. */
 export type TaskId = Pick<TaskSpec, "id">;
 
-/** `R` is how it is told which task is meant, once it may be there. */
+/** Starts, finds and removes tasks. `R` names a task that may run already. */
 export interface Runtime<W = Workload, R extends TaskId = TaskId> {
-  /** Makes its sandbox, or finds it. Returns the network namespace's name under /run/netns. Throws AwayError. */
+  /** Makes or finds the task's sandbox. Returns the network namespace's name under /run/netns. Throws AwayError. */
   prepare(spec: TaskSpec<W>, preparation: Preparation): Promise<string>;
   /** Throws RejectedError, AwayError. */
   start(spec: TaskSpec<W>): Promise<Running>;
   /** The task, if it still runs from before. Throws AwayError. */
   adopt(task: R): Promise<Running | undefined>;
-  /** Removes what is left of it. */
+  /** Removes what is left of the task. */
   remove(task: R): Promise<void>;
   /** Ends and removes all of this node's tasks but those of `keep()`, which is asked before each. */
   prune(keep: () => Iterable<string>): Promise<void>;
-  /** What it printed, as it printed it; undefined when there is no such task here. */
+  /** The bytes that the task printed; undefined when there is no such task here. */
   logs(task: R, query: LogQuery): Promise<Readable | undefined>;
-  /** Looks after nothing any more; tasks go on. */
+  /** Stops watching; tasks go on. */
   close(): void;
 }

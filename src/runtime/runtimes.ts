@@ -1,10 +1,10 @@
-// Both runtimes as one: each task goes to the one that its workload names, and one whose service is gone to both.
+// Both runtimes as one: a task goes to the runtime that its workload names, and to both when its service is gone.
 import type { Readable } from "node:stream";
 import type { LogQuery } from "../cluster/protocol.ts";
 import type { ContainerWorkload, ProcessWorkload, Workload } from "../cluster/workload.ts";
 import type { Preparation, Running, Runtime, TaskId, TaskSpec } from "./runtime.ts";
 
-/** A task of a service that may be gone: then nobody knows what it ran. */
+/** A task of a service that may be gone: then its workload is null. */
 export interface AnyTask extends TaskId {
   readonly workload: Workload | null;
 }
@@ -33,14 +33,14 @@ export class Runtimes implements AnyRuntime {
     const { workload, ...rest } = spec;
     if (workload?.runtime === "docker") return this.#docker.prepare({ ...rest, workload }, preparation);
     if (workload?.runtime === "process") return this.#process.prepare({ ...rest, workload }, preparation);
-    throw new Error(`nobody knows what ${spec.name} runs`);
+    throw new Error(`${spec.name} has no workload: its service is gone`);
   }
 
   start(spec: TaskSpec<Workload | null>): Promise<Running> {
     const { workload, ...rest } = spec;
     if (workload?.runtime === "docker") return this.#docker.start({ ...rest, workload });
     if (workload?.runtime === "process") return this.#process.start({ ...rest, workload });
-    throw new Error(`nobody knows what ${spec.name} runs`);
+    throw new Error(`${spec.name} has no workload: its service is gone`);
   }
 
   async adopt(task: AnyTask): Promise<Running | undefined> {
@@ -55,7 +55,7 @@ export class Runtimes implements AnyRuntime {
     for (const runtime of this.#candidates(task)) await runtime.remove(task);
   }
 
-  /** Docker's first: what is left in its namespaces would be ended with the namespace. */
+  /** Prunes Docker's first: the process runtime ends what is left in a namespace when it removes that. */
   async prune(keep: () => Iterable<string>): Promise<void> {
     await this.#docker.prune(keep);
     await this.#process.prune(keep);

@@ -55,7 +55,7 @@ export class Sandboxes {
     return name;
   }
 
-  /** Gives a name to the namespace that a process is in; one that named another before is moved. Returns it. */
+  /** Names the namespace that a process is in, also when the name was another's before. Returns the name. */
   async bind(id: string, pid: number): Promise<string> {
     const name = this.nameOf(id);
     const [named, own] = await Promise.all([inodeOf(`${NETNS}/${name}`), inodeOf(`/proc/${pid}/ns/net`)]);
@@ -65,12 +65,12 @@ export class Sandboxes {
     return name;
   }
 
-  /** Takes its name away. What runs in it goes on, and the namespace ends with that. */
+  /** Takes the name away. What runs in the namespace goes on, and the namespace ends with it. */
   async unbind(id: string): Promise<void> {
     if (await this.exists(id)) await run(["ip", "netns", "del", this.nameOf(id)]);
   }
 
-  /** Removes the links that lead into it, at once: a namespace that nobody holds any more takes its time to end. */
+  /** Removes the links into the namespace at once: without this they stay until the kernel has ended the namespace. */
   async unlink(id: string): Promise<void> {
     const name = this.nameOf(id);
     if (!(await isNamespace(name))) return;
@@ -78,35 +78,35 @@ export class Sandboxes {
     for (const { ifname } of links as { ifname: string }[]) await run(["ip", "-n", name, "link", "del", ifname]);
   }
 
-  /** Takes the names away of all but `ids`. */
+  /** Takes the names away from all but `ids`. */
   async unbindOthers(ids: Iterable<string>): Promise<void> {
     const kept = new Set([...ids].map((id) => this.nameOf(id)));
     for (const name of await this.list()) if (!kept.has(name)) await run(["ip", "netns", "del", name]);
   }
 
-  /** Ends with SIGKILL what still runs in it, and removes it. Nothing to do is no error. */
+  /** Ends with SIGKILL what still runs in the namespace, and removes it. One that is gone is no error. */
   async remove(id: string): Promise<void> {
     await this.#remove(this.nameOf(id));
   }
 
-  /** Ends with SIGKILL what still runs in it. */
+  /** Ends with SIGKILL what still runs in the namespace. */
   async clear(id: string): Promise<void> {
     await clear(this.nameOf(id));
   }
 
-  /** What runs in it. */
+  /** The processes in the namespace. */
   async pids(id: string): Promise<number[]> {
     return (await this.exists(id)) ? pidsIn(this.nameOf(id)) : [];
   }
 
-  /** Removes those of this node and kind that are of none of `ids()`, which is asked before each. */
+  /** Removes the namespaces of this node and kind but those of `ids()`, which is called before each removal. */
   async prune(ids: () => Iterable<string>): Promise<void> {
     for (const name of await this.list()) {
       if (![...ids()].some((id) => this.nameOf(id) === name)) await this.#remove(name);
     }
   }
 
-  /** Names of those of this node and kind. */
+  /** The names of this node's namespaces of this kind. */
   async list(): Promise<string[]> {
     const names = new Set([...(await namesIn(NETNS)), ...(await namesIn(ETC_NETNS))]);
     return [...names].filter(
@@ -131,7 +131,7 @@ async function isNamespace(name: string): Promise<boolean> {
   }
 }
 
-/** Of a namespace: what tells it from others. */
+/** The number that tells a namespace from others. */
 async function inodeOf(path: string): Promise<bigint | undefined> {
   try {
     return (await stat(path, { bigint: true })).ino;

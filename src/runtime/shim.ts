@@ -1,9 +1,9 @@
-// What stands between the agent and a task: a shell that waits for the task and writes down how it ended.
+// The shim: a shell between the agent and a task, which waits for the task and writes down how it ended.
 
 /**
- * Outlives the agent, in a session of its own. The task leads another session, so that a signal to its process group
- * does not reach the shim; the shim holds out against one to itself, for the exit status would be lost. What a shell
- * has to say of a child that a signal ended ("Killed") does not belong in the task's log.
+ * The shim outlives the agent, in a session of its own. The task leads another session, so that a signal to its process
+ * group does not reach the shim; the shim ignores signals to itself, for the exit status would be lost. The shell's own
+ * message about a child that a signal ended ("Killed") is kept out of the task's log.
  * Arguments: the task's directory, its PATH, then what env(1) takes: NAME=VALUE..., the command.
  */
 const SHIM = `
@@ -29,8 +29,8 @@ export interface Shim {
 }
 
 /**
- * The task's variables go by way of the environment, for everybody on the machine may read arguments. Only those whose
- * names a shell would not hand on ("discovery.type") are arguments.
+ * The command of the shim. The task's variables are in its environment, because every user of the machine may read
+ * arguments. Only variables with names that a shell would not pass on ("discovery.type") are arguments.
  */
 export function shim(directory: string, command: readonly string[], variables: Record<string, string>): Shim {
   const entries = Object.entries(variables);

@@ -1,4 +1,4 @@
-// Makes this node's tasks what they should be: starts, adopts, restarts and stops them, and says what it sees.
+// Makes this node's tasks what the state asks for: starts, adopts, restarts and stops them, and reports their states.
 import type { Task } from "../cluster/schema.ts";
 import type { Workload } from "../cluster/workload.ts";
 import { messageOf } from "../lib/errors.ts";
@@ -22,7 +22,7 @@ export class Supervisor {
     this.#options = options;
   }
 
-  /** All tasks of this node that are known. */
+  /** Takes all tasks of this node. */
   apply(tasks: readonly DesiredTask[]): void {
     this.#desired = new Map(tasks.map((task) => [task.id, task]));
     for (const task of tasks) {
@@ -36,7 +36,7 @@ export class Supervisor {
     }
   }
 
-  /** Ends tasks of earlier agents that are not among the desired ones, which must be all that the cluster wants. */
+  /** Ends tasks that earlier agents started and that are not desired. Call it once the desired tasks are a leader's. */
   removeOthers(): void {
     if (this.#isPruned) return;
     this.#isPruned = true;
@@ -58,7 +58,7 @@ export class Supervisor {
     this.#own(runner.run().then(() => this.#ended(runner, task.id)));
   }
 
-  /** It may be wanted again by now: a node that came back has its tasks again. */
+  /** After a runner's end its task may be wanted again: a node that came back has its tasks again. */
   #ended(runner: TaskRunner, id: string): void {
     if (!runner.hasEnded || this.#runners.get(id) !== runner) return;
     const task = this.#desired?.get(id);

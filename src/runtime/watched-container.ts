@@ -1,7 +1,8 @@
-// A task's container, whoever started it: learns of its health and its end, and stops it.
+// A task's container, whichever agent started it: learns of its health and its end, and stops it.
 import { type Clock, delay, type Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { Turns } from "../lib/turns.ts";
 import { tailOf } from "./container-log.ts";
 import type { Container, DockerEngine } from "./docker-engine.ts";
 import type { DockerWatch } from "./docker-watch.ts";
@@ -10,9 +11,9 @@ import { untilListening } from "./listening.ts";
 import { isAlive, type ProcessId } from "./process-id.ts";
 import type { Exit, Running } from "./runtime.ts";
 
-/** Events tell of the end; this is for when nobody is there to send them. */
+/** Events tell of the end. The poll is for while Docker is away. */
 const POLL_MS = 1000;
-/** How long Docker has to say how a process ended that is gone. */
+/** How long Docker has to say how a process that is gone ended. */
 const SAY_MS = 3000;
 const MAX_OUTPUT_CHARS = 300;
 
@@ -21,13 +22,13 @@ export interface WatchedContainerOptions {
   watch: DockerWatch;
   clock: Clock;
   log: Log;
-  /** As it was seen to run. */
+  /** The container, as it was seen to run. */
   container: Container;
   /** The container that holds its network namespace. */
   pauseId: string;
-  /** Its first process; undefined when it could not be seen. */
+  /** The container's first process; undefined when it could not be seen. */
   process: ProcessId | undefined;
-  /** Without a health check it is ready when it listens on one of them; null: it was ready before. */
+  /** A container without a health check is ready when it listens on one of these; null: it was ready before. */
   ports: readonly number[] | null;
 }
 
@@ -40,10 +41,9 @@ export class WatchedContainer implements Running {
   #healthy: () => void = () => {};
   #exit: (exit: Exit) => void = () => {};
   #timer: Timer | undefined;
-  /** What runs now; the next look waits for it. */
-  #turn: Promise<void> = Promise.resolve();
+  readonly #looks = new Turns();
   #closed = false;
-  /** When its process was first seen to be gone. */
+  /** When the process was first seen to be gone, in monotonic milliseconds. */
   #goneSince: number | undefined;
 
   constructor(options: WatchedContainerOptions) {
@@ -64,35 +64,34 @@ export class WatchedContainer implements Running {
     void this.look();
   }
 
-  /** Whether it is one of the task's two containers. */
+  /** Whether the container is one of the task's two. */
   has(containerId: string): boolean {
     return containerId === this.containerId || containerId === this.#options.pauseId;
   }
 
-  /** Something happened to it, or may have. */
+  /** Looks at both containers, after an event or where one may have been missed. */
   look(): Promise<void> {
-    this.#turn = this.#turn.then(async () => {
+    return this.#looks.run(async () => {
       if (this.#closed) return;
       try {
         await this.#look();
       } catch (error) {
-        // The poll looks after its process meanwhile.
+        // Meanwhile the poll watches the process.
         const { log, watch } = this.#options;
         if (watch.isUp) log.warn("a task's container cannot be looked at", { reason: messageOf(error) });
       }
     });
-    return this.#turn;
   }
 
   async stop(graceMs: number): Promise<void> {
     const { engine, clock } = this.#options;
     await engine.stop(this.containerId, graceMs);
     await this.look();
-    // It has ended; its last words may be a moment late.
+    // It has ended; what it printed last may be a moment late.
     await Promise.race([this.exited, delay(clock, POLL_MS)]);
   }
 
-  /** Looks no more; the container goes on. */
+  /** Stops watching; the container goes on. */
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
@@ -124,7 +123,7 @@ export class WatchedContainer implements Running {
     if (this.#closed) return;
     if (container === undefined) return this.#end({ exitCode: null, error: "its container was removed" });
     if (container.isRunning && container.startedAt !== this.startedAt)
-      return this.#end({ exitCode: null, error: "somebody started its container again" });
+      return this.#end({ exitCode: null, error: "its container was started again by another program" });
     if (!container.isRunning) {
       const printed = container.exitCode === 0 ? "" : await tailOf(engine, container);
       return this.#end(describeExit(container.exitCode, printed, container.oomKilled));

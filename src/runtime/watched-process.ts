@@ -1,4 +1,4 @@
-// A task's process, whoever started it: learns of its end at once, and stops it.
+// A task's process, whichever agent started it: learns of its end at once, and stops it.
 import { type FSWatcher, watch } from "node:fs";
 import { type Clock, delay, type Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
@@ -7,7 +7,7 @@ import { isAlive, type ProcessId } from "./process-id.ts";
 import type { Exit, Running } from "./runtime.ts";
 import type { TaskDirectory } from "./task-directory.ts";
 
-/** The file that tells of the end is watched; this is for when nobody is left to write it. */
+/** The file that the shim writes at the end is watched. The poll is for a shim that was killed. */
 const POLL_MS = 1000;
 
 export interface WatchedProcessOptions {
@@ -35,7 +35,7 @@ export class WatchedProcess implements Running {
   #resolve: (exit: Exit) => void = () => {};
   #looking = false;
   #lookAgain = false;
-  /** It was dead at the last poll, and its exit status was not there. */
+  /** Whether the process was dead at the last poll and its exit status was missing. */
   #wasDead = false;
   #closed = false;
 
@@ -66,7 +66,7 @@ export class WatchedProcess implements Running {
     await gone;
   }
 
-  /** Looks no more; the process goes on. */
+  /** Stops watching; the process goes on. */
   close(): void {
     this.#closed = true;
     this.#watcher.close();
@@ -113,7 +113,7 @@ export class WatchedProcess implements Running {
     this.#resolve(exit);
   }
 
-  /** To all of its process group. */
+  /** Sends the signal to the whole process group. */
   async #signal(signal: NodeJS.Signals): Promise<void> {
     if (!(await isAlive(this.#id))) return;
     try {

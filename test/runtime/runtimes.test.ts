@@ -47,7 +47,7 @@ test("a task whose service is gone is looked for in both, and removed from both"
   t.not(await both.adopt(spec(null)), undefined);
   await both.remove(spec(null));
   t.deepEqual([processes.calls, containers.calls], [["remove a"], ["remove a"]]);
-  t.throws(() => both.start(spec(null)), { message: /nobody knows what web\.1 runs/ });
+  t.throws(() => both.start(spec(null)), { message: /web\.1 has no workload: its service is gone/ });
 });
 
 test("on a node without Docker, which could not answer, it is not asked for a task whose service is gone", async (t) => {
