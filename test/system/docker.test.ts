@@ -336,7 +336,10 @@ engineTest(
 engineTest("a task that is started again by hand is told, and adopted as it runs now", async (t) => {
   const { runtime, task, running, containers, before } = await sleeping(t);
   await run(["docker", "restart", "-t", "0", `web.1.${task.id}`]);
-  t.regex((await running.exited).error ?? "", /^(its container was started again by another program|killed by SIGKILL)/);
+  t.regex(
+    (await running.exited).error ?? "",
+    /^(its container was started again by another program|killed by SIGKILL)/,
+  );
   const adopted = await runtime.adopt(task);
   t.true(adopted!.startedAt > running.startedAt);
   t.deepEqual(await containers("{{.ID}}"), before);
