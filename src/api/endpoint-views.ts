@@ -1,9 +1,10 @@
 // Whatever has an address on a network, as the API answers it: tasks, sandboxes of `overlayctl run`, what was attached, hosts
-// behind VTEPs of somebody else.
+// behind VTEPs that are no nodes.
 import type { State, Task, TaskStatus } from "../cluster/schema.ts";
+import { byTexts } from "./by-name.ts";
 import type { EndpointView } from "./schema.ts";
 
-/** Of all nodes, by network and address. */
+/** Those of all nodes, by network and address. Loops over all tasks and endpoints: once a listing. */
 export function endpointViews(state: State): EndpointView[] {
   const views: EndpointView[] = [];
   for (const task of state.tasks.values()) {
@@ -23,8 +24,7 @@ export function endpointViews(state: State): EndpointView[] {
       ...seenOf(state.statuses.get(id)),
     });
   }
-  const key = ({ network, address }: EndpointView) => `${network} ${address}`;
-  return views.sort((a, b) => key(a).localeCompare(key(b), "en", { numeric: true }));
+  return byTexts(views, ({ network, address }) => [network ?? "", address ?? ""]);
 }
 
 function taskView(state: State, task: Task, networkId: string, address: string): EndpointView {

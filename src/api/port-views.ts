@@ -1,5 +1,6 @@
 // Published ports as a person reads them: those that belong to a task, and nodes that leave one to a process.
-import type { HeldPort, Node, PublishedPort, Service, State, Task } from "../cluster/schema.ts";
+import type { HeldPort, PublishedPort, Service, State, Task } from "../cluster/schema.ts";
+import { byName } from "./by-name.ts";
 
 /** The ports that the task's node answers for it alone. */
 export function hostPorts(state: State, { serviceId, nodeId, desired }: Task): PublishedPort[] {
@@ -7,44 +8,80 @@ export function hostPorts(state: State, { serviceId, nodeId, desired }: Task): P
   return state.services.get(serviceId)?.ports.filter(({ mode }) => mode === "host") ?? [];
 }
 
-/** Which nodes do not answer which port, and what shows why. */
-export function portWarnings(state: State, { id, ports }: Service): string[] {
-  const nodes = [...state.nodes.values()].toSorted((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-  const hosts = new Set([...state.tasks.values()].filter(({ serviceId }) => serviceId === id).map((t) => t.nodeId));
-  const elsewhere = nodes.flatMap((node) => {
-    if (node.mesh) return heldWarnings(node, ports);
-    const unanswered = ports.filter(
-      ({ mode, address }) =>
-        (mode === "ingress" || hosts.has(node.id)) && (address === null || node.addresses.includes(address)),
-    );
-    const list = [...new Set(unanswered.map(({ published, protocol }) => `${published}/${protocol}`))].join(", ");
-    return list === "" ? [] : [`${node.name} does not answer ${list}: its configuration says 'mesh: off'`];
-  });
-  return [...addressWarnings(nodes, ports), ...elsewhere];
-}
+/** What the nodes say of ports and addresses, collected once for the many services of one answer. */
+export class NodePorts {
+  readonly #state: State;
+  readonly #addresses = new Set<string>();
+  /** PORT/PROTOCOL to who holds it, by the nodes' names. */
+  readonly #held = new Map<string, { node: string; port: HeldPort }[]>();
+  readonly #withoutMesh: { id: string; name: string; addresses: readonly string[] }[] = [];
+  /** Whether every node has said which addresses it has. */
+  #areAddressesKnown = true;
 
-/** Ports on addresses that no node has said to have, once all have said. Loopback is every node's. */
-function addressWarnings(nodes: readonly Node[], ports: readonly PublishedPort[]): string[] {
-  if (nodes.some(({ addresses }) => addresses.length === 0)) return [];
-  const known = new Set(nodes.flatMap(({ addresses }) => addresses));
-  return ports
-    .filter(({ address }) => address !== null && !known.has(address) && !address.startsWith("127."))
-    .map(({ published, protocol, address }) => {
-      return `nobody answers ${address}:${published}/${protocol}: no node has that address ('ip -4 address' shows those of one)`;
+  constructor(state: State) {
+    this.#state = state;
+    // Loops over all nodes: once an answer.
+    for (const node of byName([...state.nodes.values()])) {
+      if (node.addresses.length === 0) this.#areAddressesKnown = false;
+      for (const address of node.addresses) this.#addresses.add(address);
+      if (!node.mesh) this.#withoutMesh.push(node);
+      else for (const port of node.heldPorts) this.#hold(node.name, port);
+    }
+  }
+
+  /** Which nodes do not answer which port of the service, and what shows why. */
+  warnings({ id, ports }: Service): string[] {
+    if (ports.length === 0) return [];
+    return [...this.#addressWarnings(ports), ...this.#heldWarnings(ports), ...this.#meshWarnings(id, ports)];
+  }
+
+  #hold(node: string, port: HeldPort): void {
+    const key = keyOf(port.port, port.protocol);
+    const held = this.#held.get(key);
+    if (held === undefined) this.#held.set(key, [{ node, port }]);
+    else held.push({ node, port });
+  }
+
+  /** Ports on addresses that no node has said to have, once all have said. Loopback is every node's. */
+  #addressWarnings(ports: readonly PublishedPort[]): string[] {
+    if (!this.#areAddressesKnown) return [];
+    return ports
+      .filter(({ address }) => address !== null && !this.#addresses.has(address) && !address.startsWith("127."))
+      .map(({ published, protocol, address }) => {
+        return `no node answers ${address}:${published}/${protocol}: none of them has that address ('ip -4 address' shows those of one)`;
+      });
+  }
+
+  #heldWarnings(ports: readonly PublishedPort[]): string[] {
+    const found = ports.flatMap((port) => {
+      const held = this.#held.get(keyOf(port.published, port.protocol)) ?? [];
+      return held.filter((one) => covers(port, one.port));
     });
-}
-
-function heldWarnings({ name, heldPorts }: Node, ports: readonly PublishedPort[]): string[] {
-  return heldPorts
-    .filter((held) => ports.some((port) => covers(port, held)))
-    .map(({ port, protocol, address }) => {
-      const where = address === "0.0.0.0" ? "" : ` at ${address}`;
-      const command = `ss -lnp${protocol === "tcp" ? "t" : "u"} sport = :${port}`;
-      return `${name} does not answer ${port}/${protocol}${where}: a process of its own listens there ('${command}' shows which)`;
+    return byName([...new Set(found)].map(({ node, port }) => ({ name: node, port }))).map(({ name, port: held }) => {
+      const where = held.address === "0.0.0.0" ? "" : ` at ${held.address}`;
+      const command = `ss -lnp${held.protocol === "tcp" ? "t" : "u"} sport = :${held.port}`;
+      return `${name} does not answer ${held.port}/${held.protocol}${where}: a process of its own listens there ('${command}' shows which)`;
     });
+  }
+
+  #meshWarnings(serviceId: string, ports: readonly PublishedPort[]): string[] {
+    if (this.#withoutMesh.length === 0) return [];
+    const hosts = new Set(this.#state.tasks.by("service", serviceId).map(({ nodeId }) => nodeId));
+    return this.#withoutMesh.flatMap((node) => {
+      const unanswered = ports.filter(
+        ({ mode, address }) =>
+          (mode === "ingress" || hosts.has(node.id)) && (address === null || node.addresses.includes(address)),
+      );
+      const list = [...new Set(unanswered.map(({ published, protocol }) => keyOf(published, protocol)))].join(", ");
+      return list === "" ? [] : [`${node.name} does not answer ${list}: its configuration says 'mesh: off'`];
+    });
+  }
 }
 
-function covers({ published, protocol, address }: PublishedPort, held: HeldPort): boolean {
-  if (published !== held.port || protocol !== held.protocol) return false;
+function keyOf(port: number, protocol: string): string {
+  return `${port}/${protocol}`;
+}
+
+function covers({ address }: PublishedPort, held: HeldPort): boolean {
   return address === null || held.address === "0.0.0.0" || address === held.address;
 }

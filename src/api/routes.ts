@@ -1,11 +1,13 @@
 // The routes of the local API: reads answer from the snapshot, writes go to the leader through the backend.
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { CommandInput } from "../cluster/commands.ts";
+import { find, type NamedKind } from "../cluster/lookup.ts";
 import { Id } from "../lib/bounds.ts";
 import { check } from "../lib/check.ts";
 import { answerBytes } from "../lib/http-server.ts";
 import { VERSION } from "../lib/version.ts";
 import type { Backend } from "./backend.ts";
+import { byName } from "./by-name.ts";
 import { endpointViews } from "./endpoint-views.ts";
 import {
   AddExternal,
@@ -23,27 +25,16 @@ import {
   WaitApplied,
   type Written,
 } from "./schema.ts";
-import {
-  byName,
-  find,
-  get,
-  isBeginningOf,
-  type Named,
-  networkView,
-  nodeView,
-  progressView,
-  serviceView,
-  tasksOf,
-} from "./views.ts";
+import { get, networkView, nodeView, progressView, serviceViews, taskViews } from "./views.ts";
 
 export function addRoutes(app: FastifyInstance, backend: Backend): void {
   const write = async (command: CommandInput, name: string): Promise<Written> => {
     const { id, revision } = await backend.execute(command);
     return { id, name, revision };
   };
-  /** Names what a path names by id or the beginning of one; what nobody knows stays as it is, for the leader to refuse. */
-  const meant = (kind: Named, request: FastifyRequest): string =>
-    find(backend.state(), kind, named(request))?.name ?? named(request);
+  /** Names what a path names by id or the beginning of one; a word that names nothing stays as it is, for the leader to refuse. */
+  const meant = (kind: NamedKind, request: FastifyRequest): string =>
+    find<NamedKind>(backend.state()[kind], named(request))?.name ?? named(request);
 
   app.get("/v1/status", (): StatusView => {
     const { name, connected, problem } = backend.leader();
@@ -76,20 +67,20 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
 
   app.get("/v1/services", () => {
     const state = backend.state();
-    return byName([...state.services.values()].map((service) => serviceView(state, service)));
+    return byName([...state.services.values()]).map(serviceViews(state));
   });
   app.post("/v1/services", (request) => {
     const { networks = [], ...body } = check(CreateService, request.body ?? {});
     const state = backend.state();
     const known = networks.map((asked) => {
       const { name: word, aliases } = typeof asked === "string" ? { name: asked } : asked;
-      return { name: find(state, "networks", word)?.name ?? word, aliases };
+      return { name: find(state.networks, word)?.name ?? word, aliases };
     });
     return write({ type: "service.create", networks: known, ...body }, body.name);
   });
   app.get("/v1/services/:name", (request) => {
     const state = backend.state();
-    return serviceView(state, get(state, "services", named(request)));
+    return serviceViews(state)(get(state, "services", named(request)));
   });
   app.delete("/v1/services/:name", (request) => {
     const name = meant("services", request);
@@ -101,7 +92,7 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   });
   app.get("/v1/services/:name/tasks", (request) => {
     const state = backend.state();
-    return tasksOf(state, get(state, "services", named(request)));
+    return taskViews(state, get(state, "services", named(request)));
   });
   app.get("/v1/tasks/:name/log", async (request, reply) => {
     answerBytes(reply, await backend.taskLog(check(Id, named(request)), check(LogFilter, request.query)));
@@ -140,13 +131,12 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
 
   app.post("/v1/endpoints", (request) => {
     const { network, name = null, ...rest } = check(AddExternal, request.body ?? {});
-    const known = find(backend.state(), "networks", network)?.name ?? network;
+    const known = find(backend.state().networks, network)?.name ?? network;
     return write({ type: "external.add", network: known, name, ...rest }, name ?? rest.address);
   });
   app.delete("/v1/endpoints/:name", (request) => {
     const word = named(request);
-    const ids = [...backend.state().endpoints.keys()].filter((id) => isBeginningOf(word, id));
-    return write({ type: "external.remove", name: ids.length === 1 ? ids[0]! : word }, word);
+    return write({ type: "external.remove", name: word }, word);
   });
   app.get("/v1/endpoints", () => [...endpointViews(backend.state()), ...backend.refused()]);
   app.post("/v1/attach", (request) => backend.attach(check(Attach, request.body ?? {})));

@@ -1,103 +1,93 @@
-// Rows of the state as the API answers them. Pure functions of one snapshot.
+// Rows of the state as the API answers them. Each looks at the row that is asked for and at what an index finds for it.
+import { find, type NamedKind, nearestName } from "../cluster/lookup.ts";
 import type { Network, Node, RowOf, Service, State, Task } from "../cluster/schema.ts";
+import type { Rows } from "../cluster/tables.ts";
 import type { Workload } from "../cluster/workload.ts";
 import { UserError } from "../lib/errors.ts";
-import { didYouMean } from "../lib/nearest.ts";
+import { byName } from "./by-name.ts";
 import { namedNodeWarnings } from "./named-nodes.ts";
-import { hostPorts, portWarnings } from "./port-views.ts";
+import { hostPorts, NodePorts } from "./port-views.ts";
 import type { NetworkView, NodeView, ProgressView, ServiceView, TaskView, WorkloadView } from "./schema.ts";
 
-/** The tables whose rows a person names. */
-export type Named = "networks" | "services" | "nodes";
+type Named = Exclude<NamedKind, "endpoints">;
 const WORDS: Record<Named, string> = { networks: "network", services: "service", nodes: "node" };
 
-/** Fewer letters of an id are more likely a slip than a name. */
-const LEAST_LETTERS = 3;
-
-export function isBeginningOf(word: string, id: string): boolean {
-  return word.length >= LEAST_LETTERS && id.startsWith(word);
-}
-
-/** The row with this name, id or beginning of an id that no other has. */
-export function find<K extends Named>(state: State, kind: K, word: string): RowOf<K> | undefined {
-  const rows = [...(state[kind] as unknown as ReadonlyMap<string, RowOf<K>>).values()];
-  const named = rows.find((row) => row.name === word || row.id === word);
-  if (named !== undefined) return named;
-  const begun = rows.filter((row) => isBeginningOf(word, row.id));
-  return begun.length === 1 ? begun[0] : undefined;
-}
-
-/** As find. Throws UserError 404 with the nearest name. */
+/** The row with this name, id or beginning of an id. Throws UserError 404 with the nearest name. */
 export function get<K extends Named>(state: State, kind: K, word: string): RowOf<K> {
-  const row = find(state, kind, word);
-  if (row !== undefined) return row;
-  const names = [...(state[kind] as ReadonlyMap<string, { name: string }>).values()].map(({ name }) => name);
-  throw new UserError(404, `no such ${WORDS[kind]}: ${word}${didYouMean(word, names)}`);
+  const rows = state[kind] as unknown as Rows<K>;
+  const row = find(rows, word);
+  if (row === undefined) throw new UserError(404, `no such ${WORDS[kind]}: ${word}${nearestName(rows, word)}`);
+  return row;
 }
 
 export function networkView(state: State, network: Network): NetworkView {
-  const tasks = [...state.tasks.values()].filter((task) => task.addresses[network.id] !== undefined);
-  const endpoints = [...state.endpoints.values()].filter((endpoint) => endpoint.networkId === network.id);
+  const { id } = network;
   return {
     ...network,
-    services: byName(
-      [...state.services.values()]
-        .filter((service) => service.networks.includes(network.id))
-        .map((service) => ({ name: service.name, vip: service.vips[network.id] ?? null })),
-    ),
+    services: byName(state.services.by("network", id).map(({ name, vips }) => ({ name, vip: vips[id] ?? null }))),
     endpoints: [
-      ...tasks.map((task) => ({
+      ...state.tasks.by("network", id).map((task) => ({
         id: task.id,
         name: taskName(state, task),
-        address: task.addresses[network.id]!,
+        address: task.addresses[id]!,
         node: nodeName(state, task.nodeId),
       })),
-      ...endpoints.map(({ id, name, address, nodeId }) => ({ id, name, address, node: nodeName(state, nodeId) })),
+      ...state.endpoints
+        .by("network", id)
+        .map(({ id, name, address, nodeId }) => ({ id, name, address, node: nodeName(state, nodeId) })),
     ],
   };
 }
 
-export function serviceView(state: State, service: Service): ServiceView {
-  const { workload, networks, vips, aliases, ...rest } = service;
-  const tasks = tasksOf(state, service);
-  return {
-    ...rest,
-    ...what(workload),
-    workload: withoutSecrets(workload),
-    mode: workload === null ? "attached" : "replicated",
-    replicas: workload === null ? tasks.length : service.replicas,
-    running: tasks.filter(isUp).length,
-    warnings: [...namedNodeWarnings(state, service), ...portWarnings(state, service)],
-    networks: networks.map((id) => ({
-      id,
-      name: nameOf(state, "networks", id) ?? id,
-      vip: vips[id] ?? null,
-      aliases: aliases[id] ?? [],
-    })),
+/** Makes the views of services, for one answer. */
+export function serviceViews(state: State): (service: Service) => ServiceView {
+  const nodePorts = new NodePorts(state);
+  return (service) => {
+    const { workload, networks, vips, aliases, ...rest } = service;
+    const tasks = state.tasks.by("service", service.id);
+    return {
+      ...rest,
+      ...programOf(workload),
+      workload: withoutSecrets(workload),
+      mode: workload === null ? "attached" : "replicated",
+      replicas: workload === null ? tasks.length : service.replicas,
+      running: tasks.filter((task) => isUp(state, task)).length,
+      warnings: [...namedNodeWarnings(state, service), ...nodePorts.warnings(service)],
+      networks: networks.map((id) => ({
+        id,
+        name: nameOf(state, "networks", id) ?? id,
+        vip: vips[id] ?? null,
+        aliases: aliases[id] ?? [],
+      })),
+    };
   };
 }
 
 /** The tasks of a service: by slot, the newest of a slot first. */
-export function tasksOf(state: State, service: Service): TaskView[] {
-  return [...state.tasks.values()]
-    .filter((task) => task.serviceId === service.id)
-    .map((task) => taskView(state, task))
-    .sort((a, b) => a.slot - b.slot || b.createdAt - a.createdAt || a.id.localeCompare(b.id));
+export function taskViews(state: State, service: Service): TaskView[] {
+  return state.tasks
+    .by("service", service.id)
+    .sort((a, b) => a.slot - b.slot || b.createdAt - a.createdAt || (a.id < b.id ? -1 : 1))
+    .map((task) => taskView(state, task));
 }
 
 export function progressView(state: State, service: Service): ProgressView {
-  const scheduled = tasksOf(state, service).filter(({ id }) => state.tasks.get(id)?.attachment === null);
+  const scheduled = taskViews(state, service).filter(({ id }) => state.tasks.get(id)?.attachment === null);
   const provesReady = service.ports.some(({ protocol }) => protocol === "tcp");
   return { revision: state.revision, replicas: service.replicas, tasks: scheduled, provesReady };
 }
 
 export function nodeView(state: State, node: Node, self: string, leader: string | null): NodeView {
-  const tasks = [...state.tasks.values()].filter((task) => task.nodeId === node.id && task.desired === "running");
+  const tasks = state.tasks.by("node", node.id).filter((task) => task.desired === "running");
   return { ...node, leader: node.name === leader, tasks: tasks.length, self: node.name === self };
 }
 
-function isUp(task: TaskView): boolean {
-  return task.desired === "running" && task.state === "running" && task.nodeReady;
+function isUp(state: State, { id, desired, nodeId }: Task): boolean {
+  return desired === "running" && state.statuses.get(id)?.state === "running" && isReady(state, nodeId);
+}
+
+function isReady(state: State, nodeId: string | null): boolean {
+  return nodeId !== null && state.nodes.get(nodeId)?.state === "ready";
 }
 
 function taskView(state: State, task: Task): TaskView {
@@ -109,10 +99,10 @@ function taskView(state: State, task: Task): TaskView {
     service: nameOf(state, "services", task.serviceId) ?? task.serviceId,
     slot,
     ...(task.attachment === null
-      ? what(state.services.get(task.serviceId)?.workload ?? null)
+      ? programOf(state.services.get(task.serviceId)?.workload ?? null)
       : { image: task.attachment.image, command: [] }),
     node: nodeName(state, task.nodeId),
-    nodeReady: task.nodeId !== null && state.nodes.get(task.nodeId)?.state === "ready",
+    nodeReady: isReady(state, task.nodeId),
     desired,
     state: status?.state ?? "pending",
     since: status?.since ?? createdAt,
@@ -130,7 +120,7 @@ function taskView(state: State, task: Task): TaskView {
 }
 
 /** What the IMAGE column is made from. */
-function what(workload: Workload | null): { image: string | null; command: string[] } {
+function programOf(workload: Workload | null): { image: string | null; command: string[] } {
   return { image: workload?.runtime === "docker" ? workload.image : null, command: workload?.command ?? [] };
 }
 
@@ -150,8 +140,4 @@ function nodeName(state: State, id: string | null): string | null {
 
 function nameOf(state: State, kind: Named, id: string): string | undefined {
   return state[kind].get(id)?.name;
-}
-
-export function byName<T extends { name: string }>(rows: T[]): T[] {
-  return rows.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
 }

@@ -1,26 +1,46 @@
-// Rows by the name that a person uses. Names are DNS labels, so case does not tell them apart.
+// Rows by the word that a person names them with: a name, an id or the beginning of an id. Names are DNS labels, so case
+// does not tell them apart.
 import { UserError } from "../lib/errors.ts";
 import { didYouMean } from "../lib/nearest.ts";
+import type { RowOf } from "./schema.ts";
+import type { Rows } from "./tables.ts";
 
-interface Named {
-  id: string;
-  name: string | null;
+/** The tables whose rows a person names. */
+export type NamedKind = "networks" | "services" | "nodes" | "endpoints";
+
+/** Fewer letters of an id are more likely a slip than a name. */
+const LEAST_LETTERS = 3;
+
+/** The row of that id or name, or of the only id that begins so. */
+export function find<K extends NamedKind>(rows: Rows<K>, word: string): RowOf<K> | undefined {
+  const row = rows.get(word) ?? rows.by("name", word.toLowerCase())[0];
+  if (row !== undefined || !/^[0-9a-z]+$/.test(word) || word.length < LEAST_LETTERS) return row;
+  // Loops over all rows: once for a word that a person shortened or got wrong.
+  let found: RowOf<K> | undefined;
+  for (const [id, candidate] of rows) {
+    if (!id.startsWith(word)) continue;
+    if (found !== undefined) return undefined;
+    found = candidate;
+  }
+  return found;
 }
 
-/** The row of that id or name. Throws UserError 404. */
-export function findByName<T extends Named>(what: string, table: ReadonlyMap<string, T>, name: string): T {
-  const row = table.get(name) ?? [...table.values()].find((candidate) => sameName(candidate.name, name));
-  if (row === undefined) {
-    const names = [...table.values()].flatMap((candidate) => candidate.name ?? []);
-    throw new UserError(404, `there is no ${what} '${name}'${didYouMean(name, names)}`);
-  }
+/** As find. Throws UserError 404 with the nearest name. */
+export function findByName<K extends NamedKind>(what: string, rows: Rows<K>, word: string): RowOf<K> {
+  const row = find(rows, word);
+  if (row === undefined) throw new UserError(404, `there is no ${what} '${word}'${nearestName(rows, word)}`);
   return row;
 }
 
+/** "; did you mean 'NAME'?", or nothing. Loops over all rows: once for a word that no row has. */
+export function nearestName<K extends NamedKind>(rows: Rows<K>, word: string): string {
+  const names = [...(rows.values() as Iterable<{ name: string | null }>)].flatMap(({ name }) => name ?? []);
+  return didYouMean(word, names);
+}
+
 /** Throws UserError 409 when a row has that name. */
-export function requireNewName(what: string, table: ReadonlyMap<string, Named>, name: string): void {
-  const taken = [...table.values()].some((row) => sameName(row.name, name));
-  if (taken) throw new UserError(409, `a ${what} '${name}' exists already`);
+export function requireNewName<K extends NamedKind>(what: string, rows: Rows<K>, name: string): void {
+  if (rows.count("name", name.toLowerCase()) > 0) throw new UserError(409, `a ${what} '${name}' exists already`);
 }
 
 export function sameName(a: string | null, b: string | null): boolean {

@@ -1,6 +1,6 @@
 // What is said of published ports that some node does not answer.
 import test from "ava";
-import { hostPorts, portWarnings } from "../../src/api/port-views.ts";
+import { hostPorts, NodePorts } from "../../src/api/port-views.ts";
 import type { Node, PublishedPort, Service } from "../../src/cluster/schema.ts";
 import { applyChanges, emptyState } from "../../src/cluster/state.ts";
 import { nodeRow, put, serviceRow, taskRow } from "./fake-backend.ts";
@@ -22,7 +22,7 @@ const rows: [title: string, ports: PublishedPort[], node2: Partial<Node>, says: 
     "no node has the address",
     [port({ address: "10.0.0.9" })],
     {},
-    /^nobody answers 10\.0\.0\.9:80\/tcp: no node has that address/,
+    /^no node answers 10\.0\.0\.9:80\/tcp: none of them has that address/,
   ],
   ["a node has not said yet which addresses it has", [port({ address: "10.0.0.9" })], { addresses: [] }, undefined],
   ["the mesh is off where nobody asks", [port({ address: "192.0.2.11" })], { mesh: false }, undefined],
@@ -34,7 +34,7 @@ for (const [title, ports, node2, says] of rows) {
     const service: Service = serviceRow("web", { ports });
     const nodes = [put.node(nodeRow("node1")), put.node(nodeRow("node2", node2))];
     const state = applyChanges(emptyState(), [...nodes, put.service(service), put.task(taskRow("web", 1, "node2"))], 1);
-    const warnings = portWarnings(state, service);
+    const warnings = new NodePorts(state).warnings(service);
     if (says === undefined) return t.deepEqual(warnings, []);
     t.is(warnings.length, 1);
     t.regex(warnings[0]!, says);
@@ -53,5 +53,5 @@ test("a task has its ports in host mode while it is to run, and where they are a
 test("a node with `mesh: off` that has no task of a service in host mode is not spoken of", (t) => {
   const service = serviceRow("web", { ports: [port({ mode: "host" })] });
   const changes = [put.node(nodeRow("node1", { mesh: false })), put.service(service)];
-  t.deepEqual(portWarnings(applyChanges(emptyState(), changes, 1), service), []);
+  t.deepEqual(new NodePorts(applyChanges(emptyState(), changes, 1)).warnings(service), []);
 });

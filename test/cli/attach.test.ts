@@ -93,7 +93,7 @@ test("attach says what a person should know of the service's ports", async (t) =
   backend.change(put.service({ ...service, ports: [...ports] }));
   const { out, err } = await overlayctl(t, backend, ["attach", "db-1", "--service", "search"]);
   t.is(out, "10.192.32.78\n");
-  t.regex(err, /^search: nobody answers 10\.9\.9\.9:80\/tcp/);
+  t.regex(err, /^search: no node answers 10\.9\.9\.9:80\/tcp/);
 });
 
 test("attach without options leaves the choice to the cluster", async (t) => {

@@ -79,11 +79,11 @@ systemTest("an address on lo is the node's own, from the moment it is there to t
   await waitFor(() => asks(node1!, 7000), { what: "a container to be answered there" });
   const published = ["service", "create", "--name", "on-lo", "--network", "web", "-p", `${address}:7100:7`];
   const { stdout, stderr } = await node1!.tryExec(["overlayctl", ...published, "--", ...program("echo-server", 7)]);
-  t.notRegex(`${stdout}${stderr}`, /nobody answers/);
+  t.notRegex(`${stdout}${stderr}`, /no node answers/);
   t.true(await asks(node1!, 7100));
-  t.notRegex(await warnings(), /nobody answers/);
+  t.notRegex(await warnings(), /no node answers/);
   await node1!.exec(["ip", "address", "del", `${address}/32`, "dev", "lo"]);
-  await waitFor(async () => /nobody answers/.test(await warnings()), { what: "nobody to answer there" });
+  await waitFor(async () => /no node answers/.test(await warnings()), { what: "nobody to answer there" });
   await node1!.ctl("service", "rm", "on-lo");
 });
 
