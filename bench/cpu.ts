@@ -1,5 +1,5 @@
 // CPU time: of processes with all their threads (/proc/PID/stat), and of the whole machine (/proc/stat). proc(5).
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import type { Metric, Sample } from "./experiment.ts";
 
 /** USER_HZ: 100 on every architecture that Node runs on. */
@@ -46,6 +46,16 @@ export async function withCpu(
   };
 }
 
+/** CPU milliseconds of a process's living threads, to the nanosecond. */
+export function threadMilliseconds(pid: number): number {
+  const tasks = `/proc/${pid}/task`;
+  let nanoseconds = 0;
+  for (const tid of readdirSync(tasks)) {
+    nanoseconds += Number(readFileSync(`${tasks}/${tid}/schedstat`, "utf8").split(" ")[0]);
+  }
+  return nanoseconds / 1e6;
+}
+
 /** CPU seconds in the text of /proc/PID/stat. */
 export function processSeconds(stat: string): number {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
@@ -61,6 +71,10 @@ export function busySeconds(stat: string): number {
     .map(Number);
   const busy = ticks.filter((_, i) => i !== IDLE && i !== IOWAIT).reduce((sum, value) => sum + value, 0);
   return busy / TICKS_A_SECOND;
+}
+
+export function residentMegabytesOf(pid: number): number {
+  return residentMegabytes(readFileSync(`/proc/${pid}/status`, "utf8"));
 }
 
 /** Resident megabytes (10^6 bytes), shared pages included, in the text of /proc/PID/status. */

@@ -35,8 +35,10 @@ export interface Experiment {
   title: string;
   metrics: readonly Metric[];
   contenders: readonly Contender[];
-  /** Measured in one round whatever was asked for: it cannot be repeated, or holds many samples already. */
-  once?: true;
+  /** Rounds, whatever was asked for: the experiment cannot be repeated at will. */
+  rounds?: number;
+  /** Why no further round can be made; undefined while it can. Asked after each round. */
+  cutShort?(): string | undefined;
   before?(): Promise<void>;
   after?(): Promise<void>;
 }
@@ -69,18 +71,18 @@ export interface Repetition {
 }
 
 export async function runExperiment(experiment: Experiment, { rounds, nearBar }: Repetition): Promise<Row[]> {
-  const { contenders, once, before, after } = experiment;
+  const { contenders, rounds: fixed, cutShort, before, after } = experiment;
   const samples = contenders.map((): Sample[] => []);
   const measureUntil = async (count: number): Promise<Row[]> => {
-    while (samples[0]!.length < count) {
+    while (samples[0]!.length < count && (samples[0]!.length === 0 || cutShort?.() === undefined)) {
       for (const [i, contender] of contenders.entries()) samples[i]!.push(await contender.measure());
     }
     return rowsOf(experiment, samples);
   };
   await before?.();
   try {
-    const rows = await measureUntil(once ? 1 : rounds);
-    return once || !rows.some(isNearBar) ? rows : await measureUntil(nearBar);
+    const rows = await measureUntil(fixed ?? rounds);
+    return fixed !== undefined || !rows.some(isNearBar) ? rows : await measureUntil(nearBar);
   } finally {
     await after?.();
   }

@@ -1,7 +1,6 @@
 // A second pair of nodes, whose tables are filled: with services, and with flows.
-import { readFileSync } from "node:fs";
 import { ApiClient } from "../src/api/client.ts";
-import { residentMegabytes } from "./cpu.ts";
+import { residentMegabytesOf } from "./cpu.ts";
 import type { Overlay } from "./overlay.ts";
 import type { Probes } from "./probes.ts";
 
@@ -63,8 +62,7 @@ export class Loaded {
 
   /** Resident megabytes of the agent that takes more. */
   residentMegabytes(): number {
-    const sizes = this.overlay.agents().map((pid) => residentMegabytes(readFileSync(`/proc/${pid}/status`, "utf8")));
-    return Math.max(...sizes);
+    return Math.max(...this.overlay.agents().map(residentMegabytesOf));
   }
 
   /** In the table that has fewer. */

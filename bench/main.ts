@@ -41,12 +41,14 @@ async function main(options: BenchOptions): Promise<number> {
   console.log(describeRun(head));
   const rows: Row[] = [];
   const failures: Failure[] = [];
-  for (const experiment of await setUp(options, teardown)) {
+  for await (const experiment of setUp(options, teardown)) {
     console.log(`\n# ${experiment.title}`);
     try {
       const measured = await runExperiment(experiment, { rounds, nearBar });
       process.stdout.write(formatRows(measured));
       rows.push(...measured);
+      const reason = experiment.cutShort?.();
+      if (reason !== undefined) failures.push({ group: experiment.group, experiment: experiment.title, reason });
     } catch (error) {
       failures.push({ group: experiment.group, experiment: experiment.title, reason: messageOf(error) });
       console.error(`could not be measured: ${messageOf(error)}`);

@@ -15,6 +15,7 @@ export const GROUPS = [
   "changes",
   "priority",
   "greedy",
+  "control",
 ] as const;
 export type Group = (typeof GROUPS)[number];
 

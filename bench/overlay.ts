@@ -1,5 +1,5 @@
-// Two nodes with the agent on them, and containers: one on the first, a service's task on the second, a third container
-// beside the first. The ways between them are what the bench measures.
+// Two or more nodes with the agent on them, and containers: one on the first, a service's task on the second, a third
+// container beside the first. The bench measures the ways between them.
 import { createLab, type Lab, LabHost, type LabNode } from "../test/system/lab.ts";
 import { addressOf, namespaceOf, untilRunning, vipOf } from "../test/system/listings.ts";
 import type { Path } from "./path.ts";
@@ -10,6 +10,8 @@ const TASK_PORT = 5201;
 
 export interface OverlayOptions {
   prefix: string;
+  /** At least 2; left out: 2. */
+  nodes?: number;
   /** Laid over the agents' `datapath` section. */
   datapath: Readonly<Record<string, number>>;
   /** May change what is started. */
@@ -29,10 +31,10 @@ export class Overlay {
   /** Two containers of one node. */
   readonly local: Path;
 
-  static async start({ prefix, datapath, beforeAgents, build }: OverlayOptions): Promise<Overlay> {
+  static async start({ prefix, nodes = 2, datapath, beforeAgents, build }: OverlayOptions): Promise<Overlay> {
     const lab = await createLab({
       prefix,
-      nodes: 2,
+      nodes,
       settings: { datapath },
       ...(build === undefined ? {} : { build }),
     });

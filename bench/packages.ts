@@ -32,6 +32,10 @@ const FOR_GROUP: Partial<Record<Group, readonly Needed[]>> = {
     { command: "haproxy", packages: ["haproxy"] },
     { command: "nginx", packages: ["nginx"] },
   ],
+  control: [
+    { command: "dockerd", packages: ["docker.io"] },
+    { command: "dnsperf", packages: ["dnsperf"] },
+  ],
   changes: [{ command: "dockerd", packages: ["docker.io"] }],
 };
 const INSTALL_MS = 300_000;

@@ -19,12 +19,14 @@ const REQUESTS_PORT = 7001;
 const DATAGRAMS_PORT = 7003;
 
 const DATAGRAM_BYTES = 64;
-/** A receiver that heard nothing for so long has heard all. */
+/** A receiver to which nothing came for this time has received all. */
 const IDLE_MS = 400;
 const ACCEPTED_LOSS = 0.001;
 const RATE_STEPS = 6;
 const CONNECTING_PROCESSES = 4;
 const SPREAD_RATE = 30_000;
+const WARM_UP_SECONDS = 2;
+const WARM_UP_REQUESTS = 3000;
 
 export interface TcpOptions {
   streams: number;
@@ -48,6 +50,14 @@ export class Probes {
 
   private constructor(directory: string) {
     this.#directory = directory;
+  }
+
+  /** Lets the agents compile what they run: a benchmark is of a node that has been up for a while. */
+  async warmUp(direct: Path, vip: Path): Promise<void> {
+    await this.tcp(direct, { streams: 1, seconds: WARM_UP_SECONDS, back: false });
+    await this.requests(direct, WARM_UP_REQUESTS);
+    await this.delivered(direct, WARM_UP_SECONDS);
+    await this.connections(vip, WARM_UP_SECONDS);
   }
 
   /** Gbit/s that arrived, and CPU seconds a Gbyte: the agents' own, and all of the machine's. */

@@ -46,7 +46,7 @@ function restartExperiment(
 }
 
 /** Kills and starts the agent of the first node, which leads. Throws when a link was made anew. */
-async function restart({ lab, direct }: Overlay): Promise<Sample> {
+export async function restart({ lab, direct }: Overlay): Promise<Sample> {
   const node = lab.nodes[0] as LabNode;
   const { gateway } = await networkOf(node, NETWORK);
   const pings = await startPings(direct.from, direct.address);

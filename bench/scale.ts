@@ -36,10 +36,7 @@ export function scaleExperiments(bed: ScaleBed): Experiment[] {
 
 function scaleExperiment(bed: ScaleBed, title: string, fill = async (): Promise<void> => {}): Experiment {
   const { overlay, loaded, probes, options } = bed;
-  const measure = async (path: Path): Promise<Sample> => ({
-    ...(await probes.tcp(path, { streams: 1, seconds: options.seconds, back: false })),
-    ...(await probes.delivered(path, options.seconds / 2)),
-  });
+  const measure = (path: Path): Promise<Sample> => throughputAndPackets(probes, path, options.seconds);
   const measureFilled = async (): Promise<Sample> => {
     await fill();
     return measure(loaded.overlay.direct);
@@ -56,6 +53,12 @@ function scaleExperiment(bed: ScaleBed, title: string, fill = async (): Promise<
       { name: "one", measure: () => measure(overlay.direct) },
     ],
   };
+}
+
+export async function throughputAndPackets(probes: Probes, path: Path, seconds: number): Promise<Sample> {
+  const { throughput } = await probes.tcp(path, { streams: 1, seconds, back: false });
+  const { delivered } = await probes.delivered(path, seconds / 2);
+  return { throughput: throughput!, delivered: delivered! };
 }
 
 function memoryExperiment(loaded: Loaded): Experiment {

@@ -1,6 +1,7 @@
 // Builds the nodes that the groups asked for need, and gives their experiments.
 import { messageOf, PlatformError } from "../src/lib/errors.ts";
 import { changeExperiments } from "./changes.ts";
+import { controlExperiments } from "./control.ts";
 import { DnsServers, dnsExperiments } from "./dns.ts";
 import type { Experiment } from "./experiment.ts";
 import { experimentsOf } from "./experiments.ts";
@@ -22,19 +23,21 @@ import { startWireguard } from "./wireguard.ts";
 const PREFIX = "bench";
 const LOADED_PREFIX = "benchload";
 const OTHER_PREFIX = "benchother";
-const WARM_UP_SECONDS = 2;
-const WARM_UP_REQUESTS = 3000;
 const SCALE_GROUPS: readonly Group[] = ["scale", "memory"];
 
 /** Steps that take everything down, the last first. */
 export type Teardown = (() => Promise<void>)[];
 
-export async function setUp(options: BenchOptions, teardown: Teardown): Promise<Experiment[]> {
-  const experiments =
-    options.against === undefined
-      ? (await pairOfNodes({ prefix: PREFIX, options, teardown })).experiments
-      : await comparison(options.against, options, teardown);
-  return experiments.filter(({ group }) => options.groups.includes(group));
+/** The experiments in their order. Those of the control plane are made as the cluster grows. */
+export async function* setUp(options: BenchOptions, teardown: Teardown): AsyncGenerator<Experiment> {
+  if (options.groups.some((group) => group !== "control")) {
+    const experiments =
+      options.against === undefined
+        ? (await pairOfNodes({ prefix: PREFIX, options, teardown })).experiments
+        : await comparison(options.against, options, teardown);
+    yield* experiments.filter(({ group }) => options.groups.includes(group));
+  }
+  if (options.groups.includes("control")) yield* controlExperiments(options, teardown);
 }
 
 async function comparison(commit: string, options: BenchOptions, teardown: Teardown): Promise<Experiment[]> {
@@ -71,7 +74,7 @@ async function pairOfNodes(setting: {
   const { lab } = overlay;
   const probes = await Probes.compile(`${lab.directory}/probes`);
   teardown.push(() => probes.close());
-  await warmUp(overlay, probes);
+  await probes.warmUp(overlay.direct, overlay.vip);
   const kernel = await KernelVxlan.build(lab, prefix);
   const peers = options.peers
     ? ([
@@ -95,18 +98,10 @@ async function pairOfNodes(setting: {
   if (groups.some((group) => SCALE_GROUPS.includes(group))) {
     const second = await Overlay.start({ prefix: LOADED_PREFIX, datapath });
     teardown.push(() => second.lab.teardown());
-    await warmUp(second, probes);
+    await probes.warmUp(second.direct, second.vip);
     experiments.push(...scaleExperiments({ overlay, loaded: new Loaded(second, probes), probes, options }));
   }
   experiments.push(...restartExperiments(overlay), ...changeExperiments(overlay), ...greedyExperiments(overlay));
   experiments.push(...priorityExperiments({ overlay, kernel, probes, options }));
   return { experiments, servers };
-}
-
-/** Lets the agents compile what they run: a benchmark is of a node that has been up for a while. */
-async function warmUp({ direct, vip }: Overlay, probes: Probes): Promise<void> {
-  await probes.tcp(direct, { streams: 1, seconds: WARM_UP_SECONDS, back: false });
-  await probes.requests(direct, WARM_UP_REQUESTS);
-  await probes.delivered(direct, WARM_UP_SECONDS);
-  await probes.connections(vip, WARM_UP_SECONDS);
 }

@@ -75,10 +75,12 @@ const PAIRS: [title: string, values: number[], limit: Limit, extra: Partial<Expe
   ["all rounds are above the bar", [6, 7, 5, 5, 5, 5], AT_LEAST, {}, 2],
   ["all rounds are below the bar", [4, 3, 5, 5, 5, 5], AT_LEAST, {}, 2],
   ["the bar is of the value itself", [150, 250, 5, 5, 5, 5], VALUE, {}, 2],
-  ["it cannot be repeated", [4, 6, 5, 5, 5, 5], AT_LEAST, { once: true }, 1],
+  ["it cannot be repeated", [4, 6, 5, 5, 5, 5], AT_LEAST, { rounds: 1 }, 1],
+  ["it has rounds of its own", [4, 6, 5, 5, 5, 5], AT_LEAST, { rounds: 3 }, 3],
+  ["it is cut short", [4, 6, 5, 5, 5, 5], AT_LEAST, { rounds: 3, cutShort: () => "no time is left" }, 1],
 ];
 for (const [title, values, limit, extra, rounds] of PAIRS) {
-  test(`where ${title}, there are ${rounds} of 2 to 6 rounds`, async (t) => {
+  test(`where ${title}, there are ${rounds} of at most 6 rounds`, async (t) => {
     const samples = { ours: of(...values), reference: of(10, 10, 10, 10, 10, 10) };
     const metrics = [{ id: "throughput", unit: "", digits: 0, limit }];
     const experiment = experimentOf(samples, [], { metrics, ...extra });
