@@ -15,7 +15,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   cluster: ["lib"],
   leader: ["lib", "cluster"],
   session: ["lib", "cluster"],
-  dns: ["lib", "cluster"],
+  dns: ["lib", "cluster", "T:datapath"],
   mesh: ["lib", "T:cluster"],
   links: ["lib"],
   runtime: ["lib", "T:cluster"],

@@ -5,6 +5,7 @@ import { DetachedContainers } from "../attach/detached.ts";
 import { AttachedNamespaces } from "../attach/namespaces.ts";
 import type { NodeNaming } from "../cluster/container-naming.ts";
 import type { State } from "../cluster/schema.ts";
+import { Names } from "../dns/names.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -22,7 +23,6 @@ import type { Config } from "./config.ts";
 import { ownDataDirectory } from "./data-directory.ts";
 import { directoryId } from "./directory-id.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
-import { NamesInForce } from "./names-in-force.ts";
 import { NodeState } from "./node-state.ts";
 import { places } from "./paths.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
@@ -84,8 +84,12 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     );
   }
   const session = openSession(config, address, log);
+  const nodeState = new NodeState(session, clock);
+  stops.push(() => nodeState.stop());
+  const names = new Names(nodeState.state, { pool, domain: config.dns.domain });
+  nodeState.subscribe((changes) => names.changed(changes));
   const [carriers] = await Promise.all([
-    startCarriers({ config, log, stops, address, mtu, onFailure }),
+    startCarriers({ config, log, stops, address, mtu, names, onFailure }),
     session.readDisk(),
   ]);
   const { links, adoptsLinks, check, dataPath, mesh, dns, resolvConf } = carriers;
@@ -120,8 +124,6 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     if (!hasResumed) return;
     spareMemory.changed();
   };
-  const nodeState = new NodeState(session, clock);
-  stops.push(() => nodeState.stop());
   const runtime = createRuntimes({
     config,
     log,
@@ -138,10 +140,6 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     sync: () => sync,
     liveFlows: async (servers) => dataPath.liveFlows(servers),
     report: (status) => nodeState.setStatus(status),
-  });
-  const names = new NamesInForce({ pool, domain: config.dns.domain }, (compiled) => {
-    dns.update(compiled);
-    dataPath.forgetAnswers();
   });
   dataPath.onHealth = ({ unreachable }) => names.setUnreachable(unreachable);
   const managers = new ManagerAddresses({ managers: managersOf(config), clock, changed: refresh });
@@ -165,10 +163,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     dataPath,
     links,
     mesh,
-    dns: {
-      update: (state) => names.update(state),
-      listen: (addresses) => dns.listen(addresses),
-    },
+    dns,
     naming,
     tasks,
     observed: (facts) => session.reportFacts(facts),

@@ -1,9 +1,8 @@
 // The parts that carry packets and answer names, started as the configuration says.
 import { availableParallelism } from "node:os";
-import { emptyState } from "../cluster/state.ts";
-import { compileNames } from "../dns/compile-names.ts";
+import type { AnswerCache } from "../dns/answer-cache.ts";
 import { MOST_UNDER_WAY } from "../dns/forward.ts";
-import type { LastingAnswer } from "../dns/lasting-answers.ts";
+import type { Names } from "../dns/names.ts";
 import { ResolvConf } from "../dns/resolv-conf.ts";
 import { DnsServer } from "../dns/server.ts";
 import { systemClock } from "../lib/clock.ts";
@@ -42,6 +41,7 @@ export interface CarriersOptions {
   address: string;
   /** The overlay's MTU. */
   mtu: number;
+  names: Names;
   /** The data path failed while it ran: nothing is carried any more. */
   onFailure: (error: Error) => void;
 }
@@ -69,7 +69,7 @@ export async function startCarriers(options: CarriersOptions): Promise<Carriers>
   stops.push(() => mesh.close());
   const resolvConf = new ResolvConf(systemClock);
   stops.push(() => resolvConf.stop());
-  const dns = startDns(config, resolvConf, log, stops, (answer) => dataPath.addAnswer(answer));
+  const dns = startDns(options, resolvConf, dataPath);
   return { links, adoptsLinks, check: adoptsLinks ? prepare : async () => {}, dataPath, mesh, dns, resolvConf };
 }
 
@@ -109,16 +109,13 @@ function mostQuestions(log: Log): number {
 }
 
 function startDns(
-  config: Config,
+  { config, log, stops, names }: CarriersOptions,
   resolvConf: ResolvConf,
-  log: Log,
-  stops: Stops,
-  onLasting: (answer: LastingAnswer) => void,
+  answerCache: AnswerCache,
 ): DnsServer {
-  const clock = systemClock;
-  const { resolvers = resolvConf.resolvers, forward, domain } = config.dns;
-  const names = compileNames(emptyState(), { pool: config.pool, domain });
-  const dns = new DnsServer({ clock, log, names, resolvers, forward, onLasting, mostUnderWay: mostQuestions(log) });
+  const { resolvers = resolvConf.resolvers, forward } = config.dns;
+  const mostUnderWay = mostQuestions(log);
+  const dns = new DnsServer({ clock: systemClock, log, names, resolvers, forward, answerCache, mostUnderWay });
   stops.push(() => dns.stop());
   if (config.dns.resolvers === undefined) {
     resolvConf.watch((found) => {

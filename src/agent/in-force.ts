@@ -55,7 +55,7 @@ export interface SyncParts {
   links: { apply(desired: DesiredLinks): Promise<Problems> };
   /** Answers which ports are left to processes of the node. */
   mesh: { apply(desired: DesiredMesh): Promise<HeldPort[]>; isThere(): Promise<boolean> };
-  dns: { update(state: State): void; listen(addresses: readonly string[]): Promise<void> };
+  dns: { listen(addresses: readonly string[]): Promise<void> };
   /** As of now: the node's own resolv.conf may change. */
   naming(): NodeNaming;
   tasks: { apply(tasks: readonly DesiredTask[]): void; removeOthers(): void };
@@ -147,7 +147,6 @@ export class Sync {
     const { dataPath, dns, pool, mtu, meshOn, nodeServices, hostAddresses } = this.#parts;
     const nodeId = this.#parts.nodeId();
     if (this.#state === undefined || nodeId === undefined) return;
-    dns.update(this.#state);
     const heldPorts = this.#heldPorts;
     const addresses = hostAddresses().map(({ address }) => address);
     this.#parts.observed({ addresses });

@@ -1,8 +1,9 @@
 // The tables of the state: rows by key, and by what else they are looked up by. A table is changed in place, so that a
 // change costs what it touches; an overlay holds changes over another table without touching it.
 import { EVERY_ADDRESS } from "../lib/ip.ts";
+import { endpointNames, hostNamesOf, parentsOf } from "./host-names.ts";
 import { claimKey } from "./port-claim.ts";
-import type { Kind, RowOf } from "./schema.ts";
+import type { Attachment, Kind, RowOf } from "./schema.ts";
 
 const keyOfRow: { [K in Kind]: (row: RowOf<K>) => string } = {
   nodes: (node) => node.id,
@@ -33,6 +34,8 @@ const INDEXES = {
     name: ({ name }) => lower(name),
     /** Its VTEP. */
     address: ({ address }) => [address],
+    /** Its address on the ingress network. */
+    ingress: ({ ingressAddress }) => [ingressAddress],
     state: ({ state }) => [state],
     /** `manager`: a manager runs on it. */
     role: ({ manager }) => (manager ? ["manager"] : []),
@@ -50,6 +53,10 @@ const INDEXES = {
     /** NETWORK/ALIAS. */
     alias: ({ aliases }) =>
       Object.entries(aliases).flatMap(([network, names]) => names.map((name) => `${network}/${name.toLowerCase()}`)),
+    /** NETWORK/PARENT, of its aliases with dots. */
+    parent: ({ aliases }) => Object.entries(aliases).flatMap(([network, names]) => parentsOn(network, names)),
+    /** Its virtual IPs, that for published ports among them. */
+    address: ({ vips, meshVip }) => [...Object.values(vips), ...(meshVip === null ? [] : [meshVip])],
     /** `empty`: it came with its first attached container and may go with its last. `secret`: not every node may read it. */
     kind: ({ workload }) => {
       if (workload === null) return ["attached"];
@@ -64,11 +71,16 @@ const INDEXES = {
     /** Each of its addresses. */
     address: ({ addresses }) => Object.values(addresses),
     network: ({ addresses }) => Object.keys(addresses),
+    /** NETWORK/SLOT. */
+    slot: ({ addresses, slot }) => Object.keys(addresses).map((id) => `${id}/${slot}`),
     /** The container or namespace that is attached. */
     subject: ({ attachment }) => (attachment === null ? [] : [attachment.subject]),
     /** NETWORK/ALIAS, of an attached container. */
     alias: ({ addresses, attachment }) =>
       attachment === null ? [] : Object.keys(addresses).flatMap((id) => aliasesOn(id, attachment)),
+    /** NETWORK/PARENT, of its aliases with dots. */
+    parent: ({ addresses, attachment }) =>
+      attachment === null ? [] : Object.keys(addresses).flatMap((id) => parentsOn(id, hostNamesOf(attachment))),
     /** What the scheduler has yet to do with it. */
     todo: ({ desired, nodeId, attachment }) => {
       if (desired !== "running") return [desired];
@@ -83,6 +95,10 @@ const INDEXES = {
     subject: ({ attachment }) => (attachment === null ? [] : [attachment.subject]),
     /** NETWORK/ALIAS, of an attached container. */
     alias: ({ networkId, attachment }) => (attachment === null ? [] : aliasesOn(networkId, attachment)),
+    /** NETWORK/NAME, of each of its names. */
+    host: (endpoint) => endpointNames(endpoint).map((name) => `${endpoint.networkId}/${name.toLowerCase()}`),
+    /** NETWORK/PARENT, of its names with dots. */
+    parent: (endpoint) => parentsOn(endpoint.networkId, endpointNames(endpoint)),
     /** The VTEP of an external endpoint. */
     vtep: ({ external }) => (external === null ? [] : [external.vtep]),
   },
@@ -98,8 +114,12 @@ const INDEXES = {
   statuses: { node: ({ nodeId }) => [nodeId] },
 } as const satisfies { [K in Kind]: Record<string, Values<RowOf<K>>> };
 
-function aliasesOn(networkId: string, { aliases, hostNames }: { aliases: string[]; hostNames: string[] }): string[] {
-  return [...aliases, ...hostNames].map((name) => `${networkId}/${name.toLowerCase()}`);
+function aliasesOn(networkId: string, attachment: Attachment): string[] {
+  return hostNamesOf(attachment).map((name) => `${networkId}/${name.toLowerCase()}`);
+}
+
+function parentsOn(networkId: string, names: readonly string[]): string[] {
+  return names.flatMap((name) => parentsOf(name.toLowerCase()).map((parent) => `${networkId}/${parent}`));
 }
 
 export type IndexOf<K extends Kind> = keyof (typeof INDEXES)[K] & string;
@@ -359,5 +379,5 @@ export class Overlay<K extends Kind> implements Rows<K> {
 }
 
 function add(counts: Map<string, number>, values: readonly string[], more: number): void {
-  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + more);
+  for (const value of new Set(values)) counts.set(value, (counts.get(value) ?? 0) + more);
 }

@@ -21,7 +21,7 @@ export const RESPONSE_BYTES = 384;
 const ID_BYTES = 2;
 const HEADER_BYTES = ip.IPV4_BYTES + udp.UDP_BYTES;
 
-export interface KnownAnswer {
+export interface CachedAnswer {
   client: Ipv4;
   /** The address that was asked. */
   server: Ipv4;
@@ -31,11 +31,11 @@ export interface KnownAnswer {
 }
 
 /** Whether there is room for one so long. */
-export function fits({ question, response }: KnownAnswer): boolean {
+export function fits({ question, response }: CachedAnswer): boolean {
   return question.length <= QUESTION_BYTES && response.length <= RESPONSE_BYTES;
 }
 
-export class KnownAnswers {
+export class AnswerCache {
   /** How many were given. */
   given = 0;
   readonly #u8: Uint8Array;
@@ -58,7 +58,7 @@ export class KnownAnswers {
   }
 
   /** One that does not fit is not kept. */
-  add(answer: KnownAnswer): void {
+  add(answer: CachedAnswer): void {
     if (!fits(answer)) return;
     const { client, server, question, response } = answer;
     const u8 = this.#u8;

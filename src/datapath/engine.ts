@@ -4,7 +4,7 @@ import type { Ipv4 } from "../lib/ip.ts";
 import { createSum } from "../packet/checksum.ts";
 import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import type { PacketMemory } from "../packet/memory.ts";
-import type { KnownAnswer } from "./answer-cache.ts";
+import type { CachedAnswer } from "./answer-cache.ts";
 import { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import type { Traffic } from "./egress.ts";
 import { FlowCensus } from "./flow-census.ts";
@@ -195,7 +195,7 @@ export class Engine {
   }
 
   /** What the node's DNS server answers until forgetAnswers(). */
-  addAnswer(answer: KnownAnswer): void {
+  addAnswer(answer: CachedAnswer): void {
     this.#forwarder.answers.add(answer);
   }
 

@@ -10,7 +10,7 @@ import { clampMss } from "../packet/mss.ts";
 import { Packet } from "../packet/packet.ts";
 import { Flag } from "../packet/tcp.ts";
 import { hasVni, MANAGEMENT_VNI, VXLAN_BYTES, vni } from "../packet/vxlan.ts";
-import { DNS_PORT, KnownAnswers } from "./answer-cache.ts";
+import { AnswerCache, DNS_PORT } from "./answer-cache.ts";
 import { Balancer } from "./balancer.ts";
 import { type DeviceBatch, Gso, type UnderlayBatch } from "./batch.ts";
 import { Decision } from "./decision.ts";
@@ -88,7 +88,7 @@ export class Forwarder {
   readonly #resets: Resets;
   readonly #refusals: Refusals;
   /** Of the node's DNS server. */
-  readonly answers: KnownAnswers;
+  readonly answers: AnswerCache;
   /** Ends the flows that cannot go on. */
   readonly reaper: FlowReaper;
   /** Indexed by Drop. */
@@ -130,7 +130,7 @@ export class Forwarder {
     this.#fit = new Fit(flows, tables, health);
     this.#external = new ExternalFrames(memory.u8, tables, health);
     this.#run = new GroRun(memory);
-    this.answers = new KnownAnswers(memory);
+    this.answers = new AnswerCache(memory);
   }
 
   /** Packets dropped, by the name of the reason; those never met are left out. */

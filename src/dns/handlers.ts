@@ -3,7 +3,8 @@ import { type Cidr, type Ipv4, ipv4, maskOf, parseIpv4 } from "../lib/ip.ts";
 import type { Random } from "../lib/random.ts";
 import { type Answer, codeOnly, type DnsRecord, type Query, Rcode, Type } from "./codec.ts";
 import type { Forwarder } from "./forward.ts";
-import { type Asker, beforeNetwork, type Names, type NetworkNames } from "./names.ts";
+import { beforeNetwork, type NamedNetwork } from "./name-entries.ts";
+import type { Asker, Names } from "./names.ts";
 
 export type Handler = (query: Query, asker: Asker) => Answer | Promise<Answer> | undefined;
 
@@ -58,7 +59,8 @@ function labelRecord(label: string, ttl: number): DnsRecord {
 }
 
 const MAX_STRING_BYTES = 255;
-const SERVICE = /^(?:_(\d{1,5})\.)?_(tcp|udp)\.(.+)$/;
+/** Port or none, protocol, and the name of the host. */
+export const SERVICE = /^(?:_(\d{1,5})\.)?_(tcp|udp)\.(.+)$/;
 
 /** SRV, RFC 2782: `_9200._tcp.search` gives the port and the name to connect to, with its address. */
 function answerService(query: Query, asker: Asker, random: Random): Answer | undefined {
@@ -125,7 +127,7 @@ const answerReverse: Handler = (query, asker) => {
 };
 
 /** The prefix of `4.3.2.1.in-addr.arpa` or of fewer labels, and whether the name has more labels below an address's. */
-function parseReverse(name: string): { prefix: Cidr; isBelow: boolean } | undefined {
+export function parseReverse(name: string): { prefix: Cidr; isBelow: boolean } | undefined {
   if (!name.endsWith(`.${REVERSE_DOMAIN}`)) return undefined;
   const labels = name.slice(0, -REVERSE_DOMAIN.length - 1).split(".");
   const octets = labels.slice(-4).reverse();
@@ -155,7 +157,7 @@ const denyOwnForms: Handler = (query, asker) => {
 };
 
 /** Or a name that the outside has would stand in for one that is gone. */
-function isUnder(networks: readonly NetworkNames[], host: string): boolean {
+function isUnder(networks: readonly NamedNetwork[], host: string): boolean {
   return networks.some((network) => network.name === host || beforeNetwork(host, network) !== undefined);
 }
 
@@ -166,9 +168,9 @@ function isTasks(host: string): boolean {
 
 /** On a network that the asker is not on. Another name there may be one of the outside: `app` and `dev` are domains too. */
 function isElsewhere(host: string, names: Names): boolean {
-  return names.networks.some((network) => {
+  return names.networksIn(host).some((network) => {
     const before = beforeNetwork(host, network);
-    if (before === undefined) return network.name === host;
+    if (before === undefined) return true;
     return isTasks(before) || names.find(host, [network]) !== undefined;
   });
 }

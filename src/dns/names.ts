@@ -1,161 +1,168 @@
-// The cluster's names: which of them, and of its addresses, an asker sees. compile-names.ts makes them from a snapshot.
-import { type Cidr, cidr, contains, type Ipv4 } from "../lib/ip.ts";
+// The cluster's names, and which of them, and of its addresses, a client sees. They are looked up in the state, which is
+// changed in place, so one answer is looked up without an `await` in between.
+import { endpointNames, shortId } from "../cluster/host-names.ts";
+import type { Endpoint, State, Task } from "../cluster/schema.ts";
+import type { AppliedChange } from "../cluster/state.ts";
+import { type Cidr, cidr, contains, formatIpv4, type Ipv4 } from "../lib/ip.ts";
+import { touchedBy, touchesNames } from "./name-changes.ts";
+import { beforeNetwork, type NamedNetwork, NameEntries, type NameEntry, namedNetwork } from "./name-entries.ts";
+
+/** The longest name as text: two less than the 255 bytes of RFC 1035 section 2.3.4. */
+const MAX_NAME_CHARS = 253;
+/** With more changes at once, such as a whole snapshot, it is cheaper to forget everything than what each touches. */
+const MANY_CHANGES = 1000;
 
 export interface NamesOptions {
-  /** Under which every name is found too. */
+  /** The domain under which every name is found too. */
   readonly domain: string;
-  /** Of names that are no service's, and of what does not exist. */
+  /** How long a client may keep answers about names that are no service's, and about what does not exist. */
   readonly ttlSeconds: number;
   /** Addresses whose reverse names never leave the overlay. */
   readonly pool: string;
 }
 
-/** One address behind a name, with a name of its own: what an SRV record points to. */
-export interface Target {
-  /** Relative to its network. */
-  readonly name: string;
-  readonly address: Ipv4;
-  /** Of its service. */
-  readonly ports: Ports;
-}
-
-/** A service's own ports, as `9200/tcp`. */
-export type Ports = ReadonlySet<string>;
-
-/** What a name stands for on one network. */
-export interface NameEntry {
-  readonly targets: readonly Target[];
-  readonly addresses: readonly Ipv4[];
-  readonly ttlSeconds: number;
-  /** Of all the services that it stands for. */
-  readonly ports: Ports;
-  /** The service's labels, as `KEY=VALUE`. */
-  readonly labels: readonly string[];
-}
-
-/** The names on one network, in lower case. */
-export interface NetworkNames {
-  readonly id: string;
-  readonly name: string;
-  readonly gateway: Ipv4;
-  readonly subnet: Cidr;
-  /** Found alone and before `.<network>`. */
-  readonly entries: ReadonlyMap<string, NameEntry>;
-  /** Found only before `.<network>`: the gateway, nodes, mesh VIPs. */
-  readonly qualified: ReadonlyMap<string, NameEntry>;
-  /** What is no name itself, with names below it: `1` of `search.1`. */
-  readonly parents: ReadonlySet<string>;
-  /** Parents that exist only before `.<network>` or `.<domain>`, because alone they belong to the outside: `example` of `db.example`. */
-  readonly qualifiedParents: ReadonlySet<string>;
-}
+const DEFAULTS: NamesOptions = { domain: "overlay", ttlSeconds: 5, pool: "10.192.0.0/10" };
 
 export interface Found {
-  readonly network: NetworkNames;
+  readonly network: NamedNetwork;
   readonly entry: NameEntry;
 }
 
-/** Who asks. */
+/** The client that asks a question. */
 export interface Asker {
   /** Resolvers that are asked for this client instead of the node's; empty: the node's. */
   readonly servers?: readonly string[];
   readonly address: Ipv4;
-  /** The gateway asked. */
+  /** The gateway that was asked. */
   readonly via: Ipv4;
   readonly names: Names;
-  /** Whose names it sees. */
-  readonly networks: readonly NetworkNames[];
+  /** The networks whose names it sees. */
+  readonly networks: readonly NamedNetwork[];
 }
 
 /** An address's name. */
 export interface ReverseName {
-  readonly network: NetworkNames;
+  readonly network: NamedNetwork;
+  /** Relative to its network. */
   readonly name: string;
   readonly ttlSeconds: number;
 }
 
-/** Immutable; a new state makes a new one. */
+/** The state's networks, made anew when one of them changes. */
+interface Networks {
+  /** By name. */
+  readonly all: readonly NamedNetwork[];
+  readonly byId: ReadonlyMap<string, NamedNetwork>;
+  readonly byGateway: ReadonlyMap<Ipv4, NamedNetwork>;
+}
+
 export class Names {
   readonly domain: string;
-  /** Of the domain. */
+  /** The name of the domain's name server. */
   readonly nameserver: string;
   readonly ttlSeconds: number;
-  /** The SOA's serial. */
-  readonly serial: number;
-  /** By name. */
-  readonly networks: readonly NetworkNames[];
+  readonly #state: State;
   readonly #pool: Cidr;
-  // BOUNDED: by the state's networks, tasks, endpoints and nodes; keyed by address.
-  readonly #networksByAddress: ReadonlyMap<Ipv4, readonly NetworkNames[]>;
-  // BOUNDED: by the state's addresses; keyed by address.
-  readonly #nameByAddress: ReadonlyMap<Ipv4, ReverseName>;
-  // BOUNDED: by the state's tasks and endpoints; keyed by address.
-  readonly #serversByAddress: ReadonlyMap<Ipv4, readonly string[]>;
-  // BOUNDED: by the networks; keyed by the gateway asked.
-  readonly #allByGateway = new Map<Ipv4, readonly NetworkNames[]>();
+  readonly #entries: NameEntries;
+  #networks: Networks | undefined;
+  /** Called after changes, with the keys that they touched (name-changes.ts). "all": any answer may be another than before. */
+  onTouched: (touched: readonly string[] | "all") => void = () => {};
 
-  constructor(
-    options: NamesOptions,
-    serial: number,
-    networks: readonly NetworkNames[],
-    networksByAddress: ReadonlyMap<Ipv4, readonly NetworkNames[]>,
-    nameByAddress: ReadonlyMap<Ipv4, ReverseName>,
-    serversByAddress: ReadonlyMap<Ipv4, readonly string[]> = new Map(),
-  ) {
-    this.domain = options.domain.toLowerCase();
+  /** Throws RangeError when `options.pool` is no prefix. */
+  constructor(state: State, options: Partial<NamesOptions> = {}) {
+    const { domain, ttlSeconds, pool } = { ...DEFAULTS, ...options };
+    this.domain = domain.toLowerCase();
     this.nameserver = `ns.${this.domain}`;
-    this.ttlSeconds = options.ttlSeconds;
-    this.serial = serial;
-    this.networks = networks;
-    this.#pool = cidr(options.pool);
-    this.#networksByAddress = networksByAddress;
-    this.#nameByAddress = nameByAddress;
-    this.#serversByAddress = serversByAddress;
-    for (const { gateway } of networks) this.#allByGateway.set(gateway, inOrder(networks, gateway));
+    this.ttlSeconds = ttlSeconds;
+    this.#state = state;
+    this.#pool = cidr(pool);
+    this.#entries = new NameEntries(state, ttlSeconds);
+  }
+
+  /** The SOA's serial: the state's revision, RFC 1982 on its way round. */
+  get serial(): number {
+    return this.#state.revision >>> 0;
+  }
+
+  /** All networks, by name. */
+  get networks(): readonly NamedNetwork[] {
+    return this.#known().all;
+  }
+
+  /** Tells of changes that are in the state already. What they do not touch is not looked up again. */
+  changed(changes: readonly AppliedChange[]): void {
+    const relevant = changes.filter(touchesNames);
+    if (relevant.length === 0) return;
+    if (relevant.some(({ kind }) => kind === "networks")) this.#networks = undefined;
+    const each =
+      relevant.length > MANY_CHANGES ? ["all" as const] : relevant.map((each) => touchedBy(each, this.#state));
+    if (each.includes("all")) {
+      this.#entries.forgetAll();
+      this.onTouched("all");
+      return;
+    }
+    const touched = [...new Set(each.flat())];
+    for (const one of touched) this.#entries.forget(one);
+    this.onTouched(touched);
   }
 
   /**
-   * The networks whose names `address` may see, the one whose gateway it asked first, then by name: an endpoint's own;
+   * Takes the VTEPs of nodes that do not answer probes. What is on such nodes is left out, unless nothing else has the
+   * name: as no new connection is balanced to it.
+   */
+  setUnreachable(vteps: readonly Ipv4[]): void {
+    if (this.#entries.setUnreachable(vteps)) this.onTouched("all");
+  }
+
+  /**
+   * The networks whose names `address` may see, the one whose gateway it asked first, then by name: a container's own;
    * the node itself sees all. undefined: a stranger.
    */
-  networksOf(address: Ipv4, gateway: Ipv4): readonly NetworkNames[] | undefined {
-    if (address >>> 24 === 127) return this.#all(gateway);
-    const own = this.#networksByAddress.get(address);
-    if (own === this.networks) return this.#all(gateway);
-    if (own !== undefined) return own.length > 1 ? inOrder(own, gateway) : own;
-    // Not in the snapshot yet, or beyond a VTEP that is no node: the data path let it in on the network it is of.
-    const network = this.networks.find(({ subnet }) => contains(subnet, address));
+  networksOf(address: Ipv4, gateway: Ipv4): readonly NamedNetwork[] | undefined {
+    if (address >>> 24 === 127 || this.#isOfNode(address)) return this.#inOrder(this.networks, gateway);
+    const own = this.#ownNetworks(formatIpv4(address));
+    if (own.length > 0) return this.#inOrder(own, gateway);
+    // Not in the state yet, or beyond a VTEP that is no node: the data path let it in on the network it is of.
+    const network = this.#networkAt(address);
     return network === undefined ? undefined : [network];
   }
 
   /** The container's own resolvers. */
   serversOf(address: Ipv4): readonly string[] {
-    return this.#serversByAddress.get(address) ?? [];
+    const { tasks, endpoints, services } = this.#state;
+    const text = formatIpv4(address);
+    const task = tasks.by("address", text).at(-1);
+    const ofTask = task && services.get(task.serviceId)?.workload?.naming?.dns.servers;
+    const ofEndpoint = endpoints.by("address", text).at(-1)?.dnsServers;
+    return [ofEndpoint, ofTask].find((servers) => servers !== undefined && servers.length > 0) ?? [];
   }
 
-  #all(gateway: Ipv4): readonly NetworkNames[] {
-    return this.#allByGateway.get(gateway) ?? this.networks;
+  /** The container or namespace that is attached with this address. */
+  subjectOf(address: Ipv4): string | undefined {
+    return this.#holderOf(formatIpv4(address))?.attachment?.subject;
   }
 
   /** `name` in lower case, alone, before `.<network>`, or either of them before `.<domain>`. */
-  find(name: string, networks: readonly NetworkNames[]): Found | undefined {
-    const found = findRelative(name, networks);
+  find(name: string, networks: readonly NamedNetwork[]): Found | undefined {
+    const found = this.#findRelative(name, networks);
     if (found !== undefined || !this.isUnderDomain(name)) return found;
-    return findRelative(this.#withoutDomain(name), networks);
+    return this.#findRelative(this.withoutDomain(name), networks);
   }
 
   /** Whether there are names below `name`, which is none itself. */
-  isParent(name: string, networks: readonly NetworkNames[]): boolean {
+  isParent(name: string, networks: readonly NamedNetwork[]): boolean {
     const isQualified = this.isUnderDomain(name);
-    const relative = isQualified ? this.#withoutDomain(name) : name;
+    const relative = isQualified ? this.withoutDomain(name) : name;
     return networks.some((network) => {
       const before = beforeNetwork(relative, network);
-      if (before !== undefined) return isParentOn(network, before, true);
-      if (network.name === relative || isParentOn(network, relative, isQualified)) return true;
+      if (before !== undefined) return this.#entries.isParent(network, before, true);
+      if (network.name === relative || this.#entries.isParent(network, relative, isQualified)) return true;
       return isQualified && network.name.endsWith(`.${relative}`);
     });
   }
 
-  #withoutDomain(name: string): string {
+  /** `name`, which is under the domain, without the domain. */
+  withoutDomain(name: string): string {
     return name.slice(0, -this.domain.length - 1);
   }
 
@@ -164,18 +171,46 @@ export class Names {
   }
 
   /** What the full names of a network's are under. */
-  zoneOf(network: NetworkNames): string {
+  zoneOf(network: NamedNetwork): string {
     return `${network.name}.${this.domain}`;
   }
 
-  fullName(relative: string, network: NetworkNames): string {
+  fullName(relative: string, network: NamedNetwork): string {
     return `${relative}.${this.zoneOf(network)}`;
   }
 
-  /** The name of an address, for those who may see it. */
-  nameOf(address: Ipv4, networks: readonly NetworkNames[]): ReverseName | undefined {
-    const found = this.#nameByAddress.get(address);
-    return found !== undefined && networks.includes(found.network) ? found : undefined;
+  /** The networks that `name` is the name of, or is before the name of. */
+  networksIn(name: string): NamedNetwork[] {
+    const { byId } = this.#known();
+    const found: NamedNetwork[] = [];
+    for (let rest = name; ; rest = rest.slice(rest.indexOf(".") + 1)) {
+      found.push(...this.#state.networks.by("name", rest).flatMap(({ id }) => byId.get(id) ?? []));
+      if (!rest.includes(".")) return found;
+    }
+  }
+
+  /** The name of an address, for clients that see its network. */
+  nameOf(address: Ipv4, networks: readonly NamedNetwork[]): ReverseName | undefined {
+    const network = networks.find(({ subnet }) => contains(subnet, address));
+    if (network === undefined) return undefined;
+    const { ttlSeconds } = this;
+    const { nodes, services, tasks, endpoints } = this.#state;
+    const text = formatIpv4(address);
+    const node = nodes.by("ingress", text).at(-1);
+    if (node !== undefined) return { network, name: node.name.toLowerCase(), ttlSeconds };
+    if (address === network.gateway) return { network, name: "gateway", ttlSeconds };
+    const endpoint = endpoints.by("address", text).findLast((one) => this.#entries.isUp(one));
+    if (endpoint?.networkId === network.id)
+      return { network, name: this.#nameOfEndpoint(endpoint, network), ttlSeconds };
+    const service = services.by("address", text).at(-1);
+    if (service !== undefined) {
+      const name = service.name.toLowerCase();
+      return { network, name, ttlSeconds: service.meshVip === text ? ttlSeconds : service.dnsTtlSeconds };
+    }
+    const task = tasks.by("address", text).findLast(({ addresses }) => addresses[network.id] === text);
+    const ofTask = task && services.get(task.serviceId);
+    if (!ofTask?.networks.includes(network.id)) return undefined;
+    return { network, name: `${ofTask.name.toLowerCase()}.${task!.slot}`, ttlSeconds: ofTask.dnsTtlSeconds };
   }
 
   /** Whether every address of `prefix` is the overlay's. */
@@ -185,35 +220,76 @@ export class Names {
   }
 
   isGateway(address: Ipv4): boolean {
-    return this.#allByGateway.has(address);
+    return this.#known().byGateway.has(address);
   }
-}
 
-function inOrder(networks: readonly NetworkNames[], gateway: Ipv4): readonly NetworkNames[] {
-  const asked = networks.find((network) => network.gateway === gateway);
-  return asked === undefined ? networks : [asked, ...networks.filter((network) => network !== asked)];
-}
-
-/** The part of `name` before `.<network>`; undefined: `name` does not end so. */
-export function beforeNetwork(name: string, network: NetworkNames): string | undefined {
-  const dot = name.length - network.name.length - 1;
-  return dot > 0 && name[dot] === "." && name.endsWith(network.name) ? name.slice(0, dot) : undefined;
-}
-
-function isParentOn(network: NetworkNames, relative: string, isQualified: boolean): boolean {
-  return network.parents.has(relative) || (isQualified && network.qualifiedParents.has(relative));
-}
-
-/** Looks first for names that end in a network's name: an alias such as `search.web` takes no name of the cluster. */
-function findRelative(name: string, networks: readonly NetworkNames[]): Found | undefined {
-  for (const network of networks) {
-    const before = beforeNetwork(name, network);
-    const entry = before === undefined ? undefined : (network.entries.get(before) ?? network.qualified.get(before));
-    if (entry !== undefined) return { network, entry };
+  /** Looks first for names that end in a network's name: an alias such as `search.web` takes no name of the cluster. */
+  #findRelative(name: string, networks: readonly NamedNetwork[]): Found | undefined {
+    for (const network of networks) {
+      const before = beforeNetwork(name, network);
+      if (before === undefined) continue;
+      const entry = this.#entries.find(network, before) ?? this.#entries.findQualified(network, before);
+      if (entry !== undefined) return { network, entry };
+    }
+    for (const network of networks) {
+      const entry = this.#entries.find(network, name);
+      if (entry !== undefined) return { network, entry };
+    }
+    return undefined;
   }
-  for (const network of networks) {
-    const entry = network.entries.get(name);
-    if (entry !== undefined) return { network, entry };
+
+  #known(): Networks {
+    if (this.#networks !== undefined) return this.#networks;
+    const all = [...this.#state.networks.values()].map(namedNetwork).sort((a, b) => (a.name < b.name ? -1 : 1));
+    const byId = new Map(all.map((network) => [network.id, network]));
+    const byGateway = new Map(all.map((network) => [network.gateway, network]));
+    this.#networks = { all, byId, byGateway };
+    return this.#networks;
   }
-  return undefined;
+
+  #inOrder(networks: readonly NamedNetwork[], gateway: Ipv4): readonly NamedNetwork[] {
+    const asked = this.#known().byGateway.get(gateway);
+    if (networks.length < 2 || asked === undefined || !networks.includes(asked)) return networks;
+    return [asked, ...networks.filter((network) => network !== asked)];
+  }
+
+  #networkAt(address: Ipv4): NamedNetwork | undefined {
+    return this.networks.find(({ subnet }) => contains(subnet, address));
+  }
+
+  /** Whether the address is a node's: every network's names are seen from there. */
+  #isOfNode(address: Ipv4): boolean {
+    const { nodes } = this.#state;
+    const text = formatIpv4(address);
+    return this.isGateway(address) || nodes.count("address", text) > 0 || nodes.count("ingress", text) > 0;
+  }
+
+  /** The networks of the container with the address, by name. It sees the names of all networks that it is attached to. */
+  #ownNetworks(address: string): NamedNetwork[] {
+    const holder = this.#holderOf(address);
+    if (holder === undefined) return [];
+    const { tasks, endpoints } = this.#state;
+    const rows = [holder];
+    if (holder.attachment !== null) {
+      // A container has a row for each network that it was attached to.
+      const { subject } = holder.attachment;
+      const others = [...tasks.by("subject", subject), ...endpoints.by("subject", subject)];
+      rows.push(...others.filter(({ nodeId }) => nodeId === holder.nodeId));
+    }
+    const ids = new Set(rows.flatMap((row) => ("networkId" in row ? [row.networkId] : Object.keys(row.addresses))));
+    const networks = [...ids].flatMap((id) => this.#known().byId.get(id) ?? []);
+    return networks.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  #holderOf(address: string): Task | Endpoint | undefined {
+    const { tasks, endpoints } = this.#state;
+    return endpoints.by("address", address).at(-1) ?? tasks.by("address", address).at(-1);
+  }
+
+  /** The first of its names that is not too long with network and domain. */
+  #nameOfEndpoint(endpoint: Endpoint, network: NamedNetwork): string {
+    const mostChars = MAX_NAME_CHARS - `.${this.zoneOf(network)}`.length;
+    const name = endpointNames(endpoint).find(({ length }) => length <= mostChars);
+    return (name ?? shortId(endpoint)).toLowerCase();
+  }
 }

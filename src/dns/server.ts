@@ -4,11 +4,11 @@ import { messageOf } from "../lib/errors.ts";
 import { type Ipv4, ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { type Random, secureRandom } from "../lib/random.ts";
+import { type AnswerCache, AnswerCacheFeed } from "./answer-cache.ts";
 import { type Answer, codeOnly, parseQuery, type Query, Rcode, TCP_BYTES, udpLimit } from "./codec.ts";
 import { encodeResponse } from "./encode.ts";
 import { Forwarder, type ForwardStats } from "./forward.ts";
 import { createHandlers, type Handler } from "./handlers.ts";
-import { type LastingAnswer, LastingAnswers } from "./lasting-answers.ts";
 import { Listener } from "./listener.ts";
 import type { Asker, Names } from "./names.ts";
 import { RateLimit } from "./rate-limit.ts";
@@ -30,7 +30,6 @@ export interface DnsServerOptions {
   readonly clock: Clock;
   readonly random?: Random;
   readonly log: Log;
-  /** Until the first update(). */
   readonly names: Names;
   /** For names that are not the overlay's: `ADDRESS`, `IPV4:PORT` or `[IPV6]:PORT`. */
   readonly resolvers?: readonly string[];
@@ -38,8 +37,8 @@ export interface DnsServerOptions {
   readonly forward?: Readonly<Record<string, readonly string[]>>;
   /** How many forwarded questions may be under way. */
   readonly mostUnderWay?: number;
-  /** Over UDP the same question of the same client has this answer until the next update(). */
-  readonly onLasting?: (answer: LastingAnswer) => void;
+  /** Gives answers again over UDP; left out: there is none. */
+  readonly answerCache?: AnswerCache;
 }
 
 export interface DnsStats extends ForwardStats {
@@ -76,7 +75,6 @@ export class DnsServer {
   readonly #handlers: readonly Handler[];
   // BOUNDED: by the addresses last asked for; keyed by address.
   readonly #places = new Map<string, Place>();
-  #names: Names;
   #queries = 0;
   #malformed = 0;
   #connectionsLimited = 0;
@@ -84,17 +82,17 @@ export class DnsServer {
   readonly #datagrams = new RateLimit(DATAGRAMS_PER_SECOND);
   readonly #refusals = new RateLimit(REFUSALS_PER_SECOND);
   readonly #records = new RateLimit(RECORDS_PER_SECOND);
-  readonly #lasting: LastingAnswers | undefined;
+  readonly #answerCache: AnswerCacheFeed | undefined;
   // BOUNDED: by the response codes there are; keyed by name.
   readonly #answersByRcode = new Map<string, number>();
 
   /** Throws ConfigError when a resolver is not an address. */
   constructor(options: DnsServerOptions) {
     this.#options = options;
-    this.#names = options.names;
     const random = options.random ?? secureRandom;
-    const { clock, log, resolvers = [], forward = {}, onLasting } = options;
-    this.#lasting = onLasting && new LastingAnswers(clock, onLasting);
+    const { clock, log, names, resolvers = [], forward = {}, answerCache } = options;
+    this.#answerCache = answerCache && new AnswerCacheFeed(clock, answerCache);
+    names.onTouched = (touched) => this.#answerCache?.touched(touched);
     this.#forwarder = new Forwarder({
       clock,
       random,
@@ -104,10 +102,6 @@ export class DnsServer {
       ...(options.mostUnderWay !== undefined && { mostUnderWay: options.mostUnderWay }),
     });
     this.#handlers = createHandlers(random, this.#forwarder);
-  }
-
-  update(names: Names): void {
-    this.#names = names;
   }
 
   setResolvers(resolvers: readonly string[]): void {
@@ -209,7 +203,7 @@ export class DnsServer {
     const query = parseQuery(message);
     if (query === undefined || query.fault === Rcode.FormErr) this.#malformed++;
     if (query === undefined) return false;
-    const names = this.#names;
+    const { names } = this.#options;
     const networks = names.networksOf(source, via);
     if (networks === undefined && !this.#refusals.allows(ANY_STRANGER, this.#options.clock.monotonic())) {
       this.#ignored++;
@@ -221,13 +215,12 @@ export class DnsServer {
       this.#count(answer);
       const response = encodeResponse(query, answer, limit);
       reply(response);
-      if (limit < TCP_BYTES) this.#lasting?.answered(source, via, message, query, answer, response);
+      if (limit < TCP_BYTES && asker !== undefined)
+        this.#answerCache?.answered(message, query, asker, answer, response);
     };
-    // A stranger gets nothing, so that nobody uses us to reach others.
-    const answer =
-      networks === undefined
-        ? codeOnly(Rcode.Refused)
-        : this.#answer(query, { address: source, via, names, networks, servers: names.serversOf(source) });
+    const asker = networks && { address: source, via, names, networks, servers: names.serversOf(source) };
+    // A stranger gets nothing, so that it cannot reach others through this server.
+    const answer = asker === undefined ? codeOnly(Rcode.Refused) : this.#answer(query, asker);
     if (answer instanceof Promise) void answer.then(respond);
     else respond(answer);
     return true;

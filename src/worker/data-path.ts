@@ -1,7 +1,7 @@
 // The main thread's handle on the data path: its workers, which are sent every change of the tables and asked for what
 // they know.
 
-import { fits, type KnownAnswer } from "../datapath/answer-cache.ts";
+import { type CachedAnswer, fits } from "../datapath/answer-cache.ts";
 import type { EngineReport } from "../datapath/engine.ts";
 import { type FlowRow, listFlows } from "../datapath/flow-list.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
@@ -85,7 +85,7 @@ export class DataPath {
   }
 
   /** What the node's DNS server answers until forgetAnswers(). What no worker would give is not passed on. */
-  addAnswer(answer: KnownAnswer): void {
+  addAnswer(answer: CachedAnswer): void {
     const client = this.#tables.rows?.get(endpointKey(answer.client));
     if (client?.kind !== "endpoint" || client.vtep !== DEVICE || !fits(answer)) return;
     for (const thread of this.#threads) thread.tell({ type: "addAnswer", answer });

@@ -1,6 +1,6 @@
 // What the agent's main thread and a data-path worker say to each other.
 
-import type { KnownAnswer } from "../datapath/answer-cache.ts";
+import type { CachedAnswer } from "../datapath/answer-cache.ts";
 import type { EngineReport } from "../datapath/engine.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import type { TableDiff } from "../datapath/rows.ts";
@@ -35,7 +35,7 @@ export interface WorkerSetup {
 export type WorkerCommand =
   | { type: "apply"; diff: TableDiff }
   | { type: "health"; report: HealthReport }
-  | { type: "addAnswer"; answer: KnownAnswer }
+  | { type: "addAnswer"; answer: CachedAnswer }
   | { type: "forgetAnswers" }
   | { type: "report" }
   | { type: "stop" };

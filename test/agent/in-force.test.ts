@@ -30,7 +30,7 @@ function setUp(isThere: boolean) {
         return [];
       },
     },
-    dns: { update: () => {}, listen: async () => {} },
+    dns: { listen: async () => {} },
     naming: () => ({ domain: "overlay", resolver: { nameservers: [], search: [], options: [] } }),
     tasks: { apply: () => {}, removeOthers: () => {} },
     observed: () => {},

@@ -2,7 +2,7 @@
 import test from "ava";
 import { decode, encode } from "dns-packet";
 import fc from "fast-check";
-import { KnownAnswers, QUESTION_BYTES, RESPONSE_BYTES } from "../../src/datapath/answer-cache.ts";
+import { AnswerCache, QUESTION_BYTES, RESPONSE_BYTES } from "../../src/datapath/answer-cache.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { createSum } from "../../src/packet/checksum.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
@@ -156,7 +156,7 @@ test("what is too long is not kept", async (t) => {
 test("of any number of answers each is given to its own question, or to none", (t) => {
   const memory = new PacketMemory(4 << 20);
   const sum = createSum(memory);
-  const answers = new KnownAnswers(memory);
+  const answers = new AnswerCache(memory);
   const packet = new Packet(memory, sum);
   const at = memory.alloc(2048);
   const bytes = (max: number) => fc.uint8Array({ minLength: 3, maxLength: max });

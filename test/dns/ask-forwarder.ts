@@ -2,9 +2,9 @@
 import { setTimeout as realTime, setImmediate } from "node:timers/promises";
 import { type DecodedPacket, decode, encode, type Packet } from "dns-packet";
 import { type Answer, parseQuery, TCP_BYTES } from "../../src/dns/codec.ts";
-import { compileNames } from "../../src/dns/compile-names.ts";
 import { encodeResponse } from "../../src/dns/encode.ts";
 import { Forwarder } from "../../src/dns/forward.ts";
+import { Names } from "../../src/dns/names.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
@@ -13,7 +13,7 @@ import { exampleState } from "./example-state.ts";
 import { type Behaviour, FakeUpstream } from "./fake-upstream.ts";
 
 const TURNS = 10;
-const names = compileNames(exampleState);
+const names = new Names(exampleState);
 
 export function forwarderTo(resolvers: string[], forward: Record<string, string[]> = {}, log = silentLog) {
   const clock = new VirtualClock();

@@ -2,7 +2,7 @@
 import test from "ava";
 import type { Change, TaskState } from "../../src/cluster/schema.ts";
 import { applyChanges } from "../../src/cluster/state.ts";
-import { compileNames } from "../../src/dns/compile-names.ts";
+import { Names } from "../../src/dns/names.ts";
 import { formatIpv4, ipv4 } from "../../src/lib/ip.ts";
 import { exampleState, idOf, nodeRow, statusRow, taskRow } from "./example-state.ts";
 
@@ -33,7 +33,7 @@ function withAttached(state: TaskState, nodeState: "ready" | "down" = "ready") {
       row: { ...nodeRow("node1", "192.0.2.11", "10.192.0.2"), state: nodeState },
     },
   ];
-  return compileNames(applyChanges(exampleState, changes, 9));
+  return new Names(applyChanges(exampleState, changes, 9));
 }
 
 const rows: [when: string, state: TaskState, node: "ready" | "down", name: string, addresses: string[] | undefined][] =
@@ -85,7 +85,7 @@ for (const [who, address, networks] of askers) {
       row("three", "node1", "web", "10.192.16.81", NETNS),
       row("four", "node2", "back", "10.192.32.81", NETNS),
     ];
-    const names = compileNames(applyChanges(exampleState, changes, 9));
+    const names = new Names(applyChanges(exampleState, changes, 9));
     for (const [gateway, first] of [
       ["10.192.16.1", "web"],
       ["10.192.32.1", "back"],

@@ -2,7 +2,7 @@
 import test from "ava";
 import type { Change, Endpoint, Service } from "../../src/cluster/schema.ts";
 import { applyChanges } from "../../src/cluster/state.ts";
-import { compileNames } from "../../src/dns/compile-names.ts";
+import { Names } from "../../src/dns/names.ts";
 import { asking, told } from "./asking.ts";
 import { exampleState, idOf, networkRow, running, serviceRow, taskRow } from "./example-state.ts";
 
@@ -44,7 +44,7 @@ const state = applyChanges(
   ],
   9,
 );
-const ask = asking(compileNames(state));
+const ask = asking(new Names(state));
 
 const shell = "10.192.16.31"; // on web
 const onLab = "10.192.64.51"; // on both

@@ -2,11 +2,11 @@
 import test from "ava";
 import type { Change } from "../../src/cluster/schema.ts";
 import { applyChanges } from "../../src/cluster/state.ts";
-import { compileNames } from "../../src/dns/compile-names.ts";
+import { Names } from "../../src/dns/names.ts";
 import { type Answered, asking, told } from "./asking.ts";
 import { exampleState, idOf, networkRow, serviceRow } from "./example-state.ts";
 
-const ask = asking(compileNames(exampleState), ["corp.example", "lan"]);
+const ask = asking(new Names(exampleState), ["corp.example", "lan"]);
 
 const shell = "10.192.16.31"; // on web
 const queue1 = "10.192.32.21"; // on back
@@ -145,7 +145,7 @@ const hidden: [domain: string, name: string, type: string, expected: string][] =
 ];
 for (const [domain, name, type, expected] of hidden) {
   test(`the domain ${domain} is not hidden by what is named so: ${name} ${type}`, (t) => {
-    t.is(told(asking(compileNames(withServices, { domain }))("127.0.0.1", name, type)), expected);
+    t.is(told(asking(new Names(withServices, { domain }))("127.0.0.1", name, type)), expected);
   });
 }
 
@@ -153,7 +153,7 @@ test("SRV of a service without tasks is empty, and says for how long", (t) => {
   const [port] = exampleState.services.get(idOf("queue"))!.ports;
   const idle = serviceRow("idle", { networks: [idOf("web")], endpointMode: "dnsrr", ports: [port!] });
   const state = applyChanges(exampleState, [{ kind: "services", key: idle.id, row: idle }], 8);
-  t.is(told(asking(compileNames(state))(shell, "_5000._udp.idle", "SRV")), "NOERROR SOA of .");
+  t.is(told(asking(new Names(state))(shell, "_5000._udp.idle", "SRV")), "NOERROR SOA of .");
 });
 
 test("an answer is authoritative and lives 5 s", (t) => {

@@ -1,11 +1,11 @@
 // Which names and addresses an asker sees, over the example cluster.
 import test from "ava";
 import { applyChanges } from "../../src/cluster/state.ts";
-import { compileNames } from "../../src/dns/compile-names.ts";
+import { Names } from "../../src/dns/names.ts";
 import { cidr, formatIpv4, ipv4 } from "../../src/lib/ip.ts";
 import { exampleState, idOf } from "./example-state.ts";
 
-const names = compileNames(exampleState);
+const names = new Names(exampleState);
 const onWeb = ["10.192.16.31", "10.192.16.1"] as const;
 const onBack = ["10.192.32.21", "10.192.32.1"] as const;
 const onBothAskingBack = ["10.192.16.11", "10.192.32.1"] as const;
@@ -93,7 +93,7 @@ test("a task that runs again on another node is not taken for the one before", (
   const id = idOf("searchtask1");
   const moved = { ...exampleState.tasks.get(id)!, nodeId: idOf("node2") };
   const state = applyChanges(exampleState, [{ kind: "tasks", key: id, row: moved }], 8);
-  const after = compileNames(state);
+  const after = new Names(state);
   t.deepEqual(after.find("search.1", after.networks)?.entry.addresses, []);
 });
 
@@ -101,11 +101,11 @@ test("the pool and every subnet are ours, also in part; what contains them is no
   t.true(names.isOurs(cidr("10.255.0.0/16")));
   t.true(names.isOurs(cidr("10.192.16.0/24")));
   t.false(names.isOurs(cidr("10.0.0.0/8")));
-  t.true(compileNames(exampleState, { pool: "172.31.0.0/16" }).isOurs(cidr("10.192.16.0/24")));
+  t.true(new Names(exampleState, { pool: "172.31.0.0/16" }).isOurs(cidr("10.192.16.0/24")));
 });
 
 test("names are found under a domain of several labels", (t) => {
-  const other = compileNames(exampleState, { domain: "Cluster.Example" });
+  const other = new Names(exampleState, { domain: "Cluster.Example" });
   t.is(other.find("search.web.cluster.example", other.networks)?.entry.targets[0]?.name, "search");
   t.is(other.find("search.overlay", other.networks), undefined);
 });

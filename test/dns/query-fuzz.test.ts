@@ -4,10 +4,10 @@ import { decode, type Packet } from "dns-packet";
 import fc from "fast-check";
 import { applyChanges } from "../../src/cluster/state.ts";
 import { type Answer, codeOnly, parseQuery, type Query, Rcode, udpLimit } from "../../src/dns/codec.ts";
-import { compileNames } from "../../src/dns/compile-names.ts";
 import { encodeResponse } from "../../src/dns/encode.ts";
 import { Forwarder } from "../../src/dns/forward.ts";
 import { createHandlers } from "../../src/dns/handlers.ts";
+import { Names } from "../../src/dns/names.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
@@ -96,7 +96,7 @@ const crowd = Array.from({ length: 200 }, (_, i) =>
 const service = serviceRow("crowd", { networks: [idOf("web")], endpointMode: "dnsrr" });
 const state = applyChanges(exampleState, [{ kind: "services", key: service.id, row: service }, ...crowd.flat()], 8);
 
-const names = compileNames(state);
+const names = new Names(state);
 const via = ipv4("10.192.16.1");
 const asker = { address: ipv4("10.192.16.31"), via, names, networks: names.networksOf(ipv4("10.192.16.31"), via)! };
 const forwarding = { clock: new VirtualClock(), random: seededRandom(1), log: silentLog, resolvers: [], forward: {} };

@@ -2,7 +2,7 @@
 import test from "ava";
 import type { Change } from "../../src/cluster/schema.ts";
 import { applyChanges } from "../../src/cluster/state.ts";
-import { compileNames } from "../../src/dns/compile-names.ts";
+import { Names } from "../../src/dns/names.ts";
 import { formatIpv4, ipv4 } from "../../src/lib/ip.ts";
 import { exampleState, idOf, nodeRow, running, taskRow } from "./example-state.ts";
 
@@ -50,7 +50,8 @@ const rows: [title: string, unreachable: string[], name: string, addresses: stri
 ];
 for (const [title, unreachable, name, expected] of rows) {
   test(`${title}: ${name}`, (t) => {
-    const names = compileNames(state, {}, new Set(unreachable.map(ipv4)));
+    const names = new Names(state);
+    names.setUnreachable(unreachable.map(ipv4));
     t.deepEqual(names.find(name, names.networks)?.entry.addresses.map(formatIpv4), expected);
   });
 }

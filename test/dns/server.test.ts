@@ -4,8 +4,8 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import test, { type ExecutionContext } from "ava";
 import { type DecodedPacket, decode, encode } from "dns-packet";
-import { applyChanges } from "../../src/cluster/state.ts";
-import { compileNames } from "../../src/dns/compile-names.ts";
+import { applyChanges, emptyState, LiveState } from "../../src/cluster/state.ts";
+import type { AnswerCache } from "../../src/dns/answer-cache.ts";
 import { Names } from "../../src/dns/names.ts";
 import { DnsServer, type DnsServerOptions } from "../../src/dns/server.ts";
 import { TcpFrames } from "../../src/dns/tcp-frames.ts";
@@ -23,7 +23,7 @@ interface Started {
 }
 
 async function start(t: ExecutionContext, options: Partial<DnsServerOptions> = {}): Promise<Started> {
-  const names = compileNames(exampleState);
+  const names = new Names(exampleState);
   // The port that was free over UDP may not be over TCP: then with another.
   for (let attempt = 1; ; attempt++) {
     const server = new DnsServer({ port: 0, clock: systemClock, log: silentLog, names, ...options });
@@ -72,20 +72,25 @@ for (const [title, words, expected] of rows) {
   });
 }
 
+/** A cache that forgets nothing. */
+function cacheOf(addAnswer: AnswerCache["addAnswer"]): AnswerCache {
+  return { addAnswer, forgetAnswers: () => {} };
+}
+
 test("an answer that holds until the names change is told, and no other", async (t) => {
   const upstream = await FakeUpstream.start(answering("203.0.113.1"));
   t.teardown(() => upstream.stop());
   const lasting: string[] = [];
   const started = await start(t, {
     resolvers: [upstream.text],
-    onLasting: ({ client, server, question, response }) => {
+    answerCache: cacheOf(({ client, server, question, response }) => {
       const { id, questions } = decode(Buffer.from(question));
       const answered = decode(Buffer.from(response));
       t.is(answered.id, id);
       t.deepEqual([formatIpv4(client), formatIpv4(server)], ["127.0.0.1", "127.0.0.1"]);
       t.is(question.buffer.byteLength, question.length);
       lasting.push(`${questions![0]!.name} ${questions![0]!.type} ${answered.answers!.length}`);
-    },
+    }),
   });
   const ask = (...words: string[]) => dig(started, "+nocookie", ...words);
   for (const word of ["search.web", "tasks.search.web", "search.1.web", "nothing.web", "www.example.org"]) {
@@ -109,7 +114,7 @@ test("an answer that holds until the names change is told, and no other", async 
 test("answers that hold are told a thousand times a second of a client at most", async (t) => {
   let told = 0;
   const clock = new VirtualClock();
-  const { server, port } = await start(t, { clock, onLasting: () => told++ });
+  const { server, port } = await start(t, { clock, answerCache: cacheOf(() => told++) });
   const queries = Array.from({ length: 1100 }, (_, id) =>
     encode({ type: "query", id, flags: 0x100, questions: [{ name: "search.web", type: "A" }] }),
   );
@@ -145,7 +150,7 @@ const crowd = applyChanges(
 );
 
 test("4000 tasks are cut with TC over UDP and come whole over TCP", async (t) => {
-  const started = await start(t, { names: compileNames(crowd) });
+  const started = await start(t, { names: new Names(crowd) });
   t.regex(await dig(started, "+ignore", "+notcp", "crowd.web"), /flags: qr aa tc rd ra;.*ANSWER: 7\d,/);
   const all = (await dig(started, "+short", "tasks.crowd.web")).split("\n");
   t.is(new Set(all).size, 4000);
@@ -153,7 +158,7 @@ test("4000 tasks are cut with TC over UDP and come whole over TCP", async (t) =>
 
 test("a client has 100,000 records a second in long answers over TCP; short ones and datagrams are not counted", async (t) => {
   const clock = new VirtualClock();
-  const { port, server } = await start(t, { names: compileNames(crowd), clock });
+  const { port, server } = await start(t, { names: new Names(crowd), clock });
   const client = new TcpClient(t, port);
   const ask = (id: number, name: string) => client.socket.write(TcpFrames.frame(query(id, name)));
   for (let id = 0; id < 30; id++) ask(id, "tasks.crowd.web");
@@ -168,9 +173,12 @@ test("a client has 100,000 records a second in long answers over TCP; short ones
 });
 
 test("an update is in force with the next query", async (t) => {
-  const started = await start(t);
-  const change = { kind: "services", key: idOf("queue"), row: null } as const;
-  started.server.update(compileNames(applyChanges(exampleState, [change], 8)));
+  const state = new LiveState();
+  state.replaceBy(exampleState);
+  const names = new Names(state);
+  const started = await start(t, { names });
+  t.regex(await dig(started, "queue"), /status: NOERROR/);
+  names.changed(state.apply([{ kind: "services", key: idOf("queue"), row: null }], 8));
   t.regex(await dig(started, "queue"), /status: NXDOMAIN/);
 });
 
@@ -366,7 +374,7 @@ test("an address that cannot be had is logged once with what to do, and had as s
   await once(holder, "listening");
   const lines: string[] = [];
   const log = createLog("info", { write: (line) => lines.push(line) });
-  const names = compileNames(exampleState);
+  const names = new Names(exampleState);
   const server = new DnsServer({ port: holder.address().port, clock: eagerClock, log, names });
   t.teardown(() => server.stop());
   await server.listen(["127.0.0.1"]);
@@ -382,7 +390,7 @@ test("an address that cannot be had is logged once with what to do, and had as s
 
 class StrangersOnly extends Names {
   constructor() {
-    super({ domain: "overlay", ttlSeconds: 5, pool: "10.192.0.0/10" }, 1, [], new Map(), new Map());
+    super(emptyState());
   }
   override networksOf(): undefined {}
 }

@@ -2,7 +2,7 @@
 import test from "ava";
 import type { Change, Service } from "../../src/cluster/schema.ts";
 import { applyChanges } from "../../src/cluster/state.ts";
-import { compileNames } from "../../src/dns/compile-names.ts";
+import { Names } from "../../src/dns/names.ts";
 import { asking } from "./asking.ts";
 import { exampleState, idOf, running, serviceRow, taskRow } from "./example-state.ts";
 
@@ -38,7 +38,7 @@ const state = applyChanges(
   ],
   8,
 );
-const ask = asking(compileNames(state));
+const ask = asking(new Names(state));
 
 /** Records as `TTL text`, sorted; the response code when there are none. */
 function told(address: string, name: string, type: string): string[] {
