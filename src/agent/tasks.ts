@@ -13,8 +13,8 @@ import type { Sandboxes } from "../runtime/sandbox.ts";
 import { type DesiredTask, Supervisor } from "../runtime/supervisor.ts";
 import type { Session } from "../session/session.ts";
 import type { Config } from "./config.ts";
-import { places } from "./paths.ts";
 import type { Sync } from "./in-force.ts";
+import { places } from "./paths.ts";
 import { drainTask } from "./task-drain.ts";
 
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

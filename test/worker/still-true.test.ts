@@ -1,8 +1,8 @@
 // A node whose data path takes no new tables sends nothing to addresses that other containers may have by now.
 import test from "ava";
-import { stillTrue } from "../../src/worker/still-true.ts";
 import { rowsOf, type TableRow, type TableRows } from "../../src/datapath/rows.ts";
 import { formatIpv4, ipv4 } from "../../src/lib/ip.ts";
+import { stillTrue } from "../../src/worker/still-true.ts";
 import { type Cluster, rowsFor } from "../fakes/nodes.ts";
 
 const before: Cluster = {
