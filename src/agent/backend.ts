@@ -157,7 +157,7 @@ function reasonOf(peer: ProbeView, port: number, isReady: boolean): string | nul
 
 function statsView(report: EngineReport, kernelDrops: DropCounts, dns: DnsServer): StatsView {
   const { answersByRcode, ...counters } = dns.stats();
-  const { drops, flows, flowCapacity, evictedFlows, displacedFragments, said, traffic, namesAnswered } = report;
+  const { drops, flows, flowCapacity, evictedFlows, displacedFragments, ownPackets, traffic, namesAnswered } = report;
   const total = (key: "rxPackets" | "txPackets" | "rxBytes" | "txBytes"): number =>
     traffic.reduce((sum, peer) => sum + peer[key], 0);
   return {
@@ -171,7 +171,7 @@ function statsView(report: EngineReport, kernelDrops: DropCounts, dns: DnsServer
       evictedFlows,
       displacedFragments,
       namesAnswered,
-      ...said,
+      ...ownPackets,
     },
     drops: {
       ...Object.fromEntries(DROP_NAMES.slice(1).map((reason) => [reason, drops[reason] ?? 0])),

@@ -2,7 +2,7 @@
 import type { FlowFilter, FlowView } from "../api/schema.ts";
 import { get } from "../api/views.ts";
 import type { State, Task } from "../cluster/schema.ts";
-import type { FlowRow } from "../datapath/flow-list.ts";
+import type { FlowRow } from "../datapath/flow-report.ts";
 import { UserError } from "../lib/errors.ts";
 import { parseIpv4 } from "../lib/ip.ts";
 

@@ -1,4 +1,4 @@
-// Chooses the task of a new flow to a VIP: which tasks are in question, and by which scheduler.
+// Chooses the task of a new flow to a VIP: which tasks are candidates, and which scheduler decides.
 import type { Ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
@@ -27,6 +27,11 @@ export class Balancer {
     this.#schedulers = createSchedulers(load);
   }
 
+  /** Does the work that the scheduler of a new VIP can do before its first packet. */
+  prepare(vip: VipRow): void {
+    this.#schedulers[vip.balancing.scheduler].prepare?.(vip);
+  }
+
   /** The address of a task; 0: there is none. Hot path for new flows: must not allocate. */
   choose(vip: VipRow, packet: Packet, seconds: number): Ipv4 {
     this.#findCandidates(vip);
@@ -38,14 +43,14 @@ export class Balancer {
 
   #schedule(vip: VipRow, packet: Packet): number {
     const { scheduler } = vip.balancing;
-    // Met in mid-stream: every node and worker must come to the same task, and those that hash do so anyway.
+    // For a connection met in mid-stream every node and worker must come to the same task. Schedulers that hash do so anyway.
     const isMidStream = packet.protocol === Protocol.Tcp && (packet.tcpFlags & Flag.Syn) === 0;
     if (isMidStream && scheduler !== "maglev" && scheduler !== "sh")
       return rendezvous(vip, this.#candidates, connectionHash(packet));
     return this.#schedulers[scheduler].choose(vip, this.#candidates, packet);
   }
 
-  /** The task that it has had, or the one that every node and worker would give it. */
+  /** The task that the client had, or the one that every node and worker would give it. */
   #chooseForClient(vip: VipRow, client: Ipv4, seconds: number, timeoutSeconds: number): Ipv4 {
     const { tasks } = vip;
     const candidates = this.#candidates;
@@ -58,8 +63,8 @@ export class Balancer {
   }
 
   /**
-   * Tasks with a weight, whose node answers; if none does, all with a weight. Of these the local ones, where they are
-   * preferred and there are any.
+   * Finds tasks with a weight whose node answers probes; if there are none, all with a weight. Where local tasks are preferred and
+   * there are any, only those count.
    */
   #findCandidates(vip: VipRow): void {
     if (vip.balancing.preferLocal) {

@@ -2,15 +2,12 @@
 // (messages, each a list of slices, so that segmentation and coalescing copy no payload). Arrays, not objects:
 // they are filled and cleared for every batch and nothing is allocated.
 import type { PacketMemory } from "../packet/memory.ts";
+import { Gso } from "../packet/virtio-net.ts";
 
 /** Room before a received packet: for encapsulation in place, and for the virtio-net header of a TUN. */
 export const HEADROOM_BYTES = 64;
 /** The largest IP packet, and so the largest read. */
 export const PACKET_BYTES = 65536;
-
-/** How the kernel is to cut a packet, or has joined it: virtio_net.h's VIRTIO_NET_HDR_GSO_*. */
-export const Gso = { None: 0, Tcp4: 1, Udp4: 5 } as const;
-export type Gso = (typeof Gso)[keyof typeof Gso];
 
 /** Received packets: `count` of them, each at `offset[i]`, with HEADROOM_BYTES free before it. */
 class Batch {

@@ -6,10 +6,10 @@ import * as ip from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
 import * as tcp from "../packet/tcp.ts";
 import * as udp from "../packet/udp.ts";
-import { MIN_SEGMENT_BYTES } from "../packet/virtio-net.ts";
-import { type DeviceQueue, Gso } from "./batch.ts";
+import { Gso, MIN_SEGMENT_BYTES } from "../packet/virtio-net.ts";
+import type { DeviceQueue } from "./batch.ts";
 import type { DeviceOffloads } from "./ports.ts";
-import { MAX_SUPER_PACKET_BYTES } from "./super-packet.ts";
+import { MAX_SUPER_PACKET_BYTES } from "./segmenter.ts";
 
 const MAX_PACKETS = 64;
 

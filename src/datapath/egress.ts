@@ -7,11 +7,12 @@ import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import type { Packet } from "../packet/packet.ts";
 import * as udp from "../packet/udp.ts";
-import { DeviceQueue, Gso, UnderlayQueue } from "./batch.ts";
+import { Gso } from "../packet/virtio-net.ts";
+import { DeviceQueue, UnderlayQueue } from "./batch.ts";
 import { Coalescer } from "./coalesce.ts";
 import { Encapsulator } from "./encapsulate.ts";
 import type { Device, Underlay } from "./ports.ts";
-import type { PeerRow } from "./rows.ts";
+import { DEVICE, type PeerRow } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 
 const QUEUE_MESSAGES = 256;
@@ -25,17 +26,18 @@ export interface Traffic {
   txBytes: number;
 }
 
-export interface EgressParts {
+export interface EgressOptions {
   memory: PacketMemory;
   sum: Sum;
   tables: Tables;
   device: Device;
   underlay: Underlay;
-  /** Called with how many messages the device or the underlay refused. */
+  /** Called with the number of messages that the device or the underlay refused. */
   refused: (drop: Drop, count: number) => void;
 }
 
 export class Egress {
+  readonly #tables: Tables;
   readonly #device: Device;
   readonly #underlay: Underlay;
   readonly #refused: (drop: Drop, count: number) => void;
@@ -43,11 +45,12 @@ export class Egress {
   readonly #toUnderlay = new UnderlayQueue(QUEUE_MESSAGES, QUEUE_SLICES);
   readonly #encapsulator: Encapsulator;
   readonly #coalescer: Coalescer;
-  /** Packets that were queued, with those that the device or underlay refused afterwards. */
+  /** Packets that were queued, also those that the device or underlay refused afterwards. */
   packets = 0;
   readonly #trafficByVtep = new Map<Ipv4, Traffic>(); // BOUNDED: by the peers; keyed by VTEP
 
-  constructor({ memory, sum, tables, device, underlay, refused }: EgressParts) {
+  constructor({ memory, sum, tables, device, underlay, refused }: EgressOptions) {
+    this.#tables = tables;
     this.#device = device;
     this.#underlay = underlay;
     this.#refused = refused;
@@ -55,6 +58,13 @@ export class Egress {
     const toUnderlay = this.#toUnderlay;
     this.#encapsulator = new Encapsulator(memory, sum, tables, toUnderlay, maxSegments, () => this.#flushUnderlay());
     this.#coalescer = new Coalescer(memory.u8, this.#toDevice, device.offloads, () => this.#flushDevice());
+  }
+
+  /** Counts packets that came from a peer. Hot path: must not allocate. */
+  countReceived(vtep: Ipv4, packets: number, bytes: number): void {
+    const traffic = this.traffic(vtep);
+    traffic.rxPackets += packets;
+    traffic.rxBytes += bytes;
   }
 
   traffic(vtep: Ipv4): Traffic {
@@ -71,8 +81,33 @@ export class Egress {
     this.#trafficByVtep.delete(vtep);
   }
 
-  /** Queues the packet for a local endpoint or the host. Hot path: must not allocate. */
-  toDevice(packet: Packet, gso: Gso, gsoBytes: number): void {
+  /**
+   * Queues the packet for `to`: DEVICE, or the VTEP of a peer, encapsulated on `vni`; `hash` is of its flow. `mtu` is not 0 when the
+   * packet is larger than the largest that the peer gets whole: then it goes in pieces. Hot path: must not allocate.
+   */
+  send(packet: Packet, to: Ipv4, vni: number, hash: number, mtu = 0): Drop {
+    if (to === DEVICE) {
+      this.#queueForDevice(packet);
+      return Drop.None;
+    }
+    const peer = this.#tables.peers.get(to);
+    if (peer === undefined) return Drop.PeerGone;
+    this.packets++;
+    const traffic = this.traffic(to);
+    traffic.txPackets++;
+    traffic.txBytes += packet.length;
+    const encapsulator = this.#encapsulator;
+    encapsulator.aim(peer, vni, hash);
+    if (mtu === 0) {
+      if (packet.gso === Gso.None) encapsulator.single(packet);
+      else encapsulator.segments(packet, packet.gsoBytes);
+    } else if (packet.gso === Gso.Tcp4) encapsulator.segments(packet, mtu - packet.headerBytes);
+    else encapsulator.fragments(packet, mtu);
+    return Drop.None;
+  }
+
+  /** Queues the packet for a local endpoint or the host. */
+  #queueForDevice(packet: Packet): void {
     this.packets++;
     if (packet.partialChecksum) {
       // From a local sender: its super-packet and its unmade checksum pass on as they are.
@@ -80,7 +115,7 @@ export class Egress {
       if (!this.#toDevice.fits(1)) this.#flushDevice();
       this.#toDevice.slice(packet.at, packet.length);
       const start = packet.transport - packet.at;
-      this.#toDevice.finishPartial(gso, gsoBytes, packet.headerBytes, start, packet.checksumOffset());
+      this.#toDevice.finishPartial(packet.gso, packet.gsoBytes, packet.headerBytes, start, packet.checksumOffset());
       return;
     }
     const isTcp = packet.protocol === ip.Protocol.Tcp;
@@ -106,33 +141,10 @@ export class Egress {
     return this.#coalescer.canExtend(bytes);
   }
 
-  /** Adds to it. */
+  /** Adds a packet to the super-packet under way. */
   extend(payloadAt: number, bytes: number, tcpFlags: number): void {
     this.packets++;
     this.#coalescer.extend(payloadAt, bytes, tcpFlags);
-  }
-
-  /** Queues the packet, encapsulated, for a peer. Hot path: must not allocate. */
-  toPeer(packet: Packet, peer: PeerRow, vni: number, hash: number, gso: Gso, gsoBytes: number): void {
-    this.#countSent(packet, peer);
-    if (gso === Gso.None) this.#encapsulator.single(packet, peer, vni, hash);
-    else this.#encapsulator.segments(packet, gso, gsoBytes, peer, vni, hash);
-  }
-
-  /** As toPeer(), for a packet that is larger than `mtu`, the most that the peer gets whole. */
-  piecesToPeer(
-    packet: Packet,
-    peer: PeerRow,
-    vni: number,
-    hash: number,
-    gso: Gso,
-    gsoBytes: number,
-    mtu: number,
-  ): void {
-    this.#countSent(packet, peer);
-    // Of TCP smaller segments will do.
-    if (gso === Gso.Tcp4) this.#encapsulator.segments(packet, gso, mtu - packet.headerBytes, peer, vni, hash);
-    else this.#encapsulator.fragments(packet, gso, gsoBytes, mtu, peer, vni, hash);
   }
 
   /** Queues a datagram that is whole, with `padding` of the zeros at `zeros` behind it. */
@@ -143,14 +155,7 @@ export class Egress {
     this.#toUnderlay.finish(peer.vtep, peer.port, 0, 0, 0);
   }
 
-  #countSent(packet: Packet, peer: PeerRow): void {
-    this.packets++;
-    const traffic = this.traffic(peer.vtep);
-    traffic.txPackets++;
-    traffic.txBytes += packet.length;
-  }
-
-  /** Writes out what is queued: the buffers that it lies in may be filled again. */
+  /** Writes out what is queued. Then the buffers of the packets may be filled again. */
   flush(): void {
     this.#coalescer.end();
     if (this.#toDevice.messages > 0) this.#flushDevice();

@@ -1,5 +1,5 @@
-// From an inner packet to VXLAN datagrams, RFC 7348 section 5. A super-packet is cut without copying its payload:
-// every segment is a header written here and a slice of the super-packet, and one message carries many segments.
+// From an inner packet to VXLAN datagrams, RFC 7348 section 5. A super-packet is cut without copying its payload: each segment is a
+// header that is written here and a slice of the super-packet, and one message carries many segments.
 import type { Sum } from "../packet/checksum.ts";
 import { ETHERNET_BYTES, EtherType, setDestination, writeEthernet } from "../packet/ethernet.ts";
 import { finishFragmentHeader, startFragmentHeader } from "../packet/fragment.ts";
@@ -7,22 +7,22 @@ import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import type { Packet } from "../packet/packet.ts";
 import * as udp from "../packet/udp.ts";
+import { Gso } from "../packet/virtio-net.ts";
 import { VXLAN_BYTES, writeVxlan } from "../packet/vxlan.ts";
-import { Gso, type UnderlayQueue } from "./batch.ts";
+import type { UnderlayQueue } from "./batch.ts";
 import { SOURCE_PORTS } from "./ports.ts";
 import type { PeerRow } from "./rows.ts";
-import { Segmenter } from "./segmenter.ts";
-import { MAX_SUPER_PACKET_BYTES } from "./super-packet.ts";
+import { MAX_SUPER_PACKET_BYTES, Segmenter } from "./segmenter.ts";
 import type { Tables } from "./tables.ts";
 
-/** Before the inner IP packet: VXLAN and Ethernet. */
+/** Bytes before the inner IP packet: VXLAN and Ethernet. */
 export const ENCAPSULATION_BYTES = VXLAN_BYTES + ETHERNET_BYTES;
-/** What VXLAN costs of the underlay's MTU: outer IPv4, UDP, VXLAN, inner Ethernet. */
+/** Bytes that VXLAN takes of the underlay's MTU: outer IPv4, UDP, VXLAN, inner Ethernet. */
 export const OVERHEAD_BYTES = ip.IPV4_BYTES + udp.UDP_BYTES + ENCAPSULATION_BYTES;
 
 const HEADER_STRIDE = 192; // encapsulation, IP and TCP header at their longest: 22 + 60 + 60
 const HEADERS = 2048;
-/** The UDP payload of one send. */
+/** Bytes of UDP payload that one send takes. */
 const MESSAGE_BYTES = MAX_SUPER_PACKET_BYTES - ip.IPV4_BYTES - udp.UDP_BYTES;
 const ECN_MASK = 3;
 
@@ -37,7 +37,11 @@ export class Encapsulator {
   /** The headers of a segment that is being cut. */
   readonly #segment: number;
   #header = 0;
-  /** The last message of segments: its place in the queue, or -1; how many it has, and how long they are. */
+  // Where the packet in hand goes: aim() says it.
+  #peer!: PeerRow;
+  #vni = 0;
+  #sourcePort = 0;
+  /** The last message of segments: its place in the queue, or -1; how many segments it has, and how long they are. */
   #last = -1;
   #lastSegments = 0;
   #lastSegmentBytes = 0;
@@ -61,46 +65,46 @@ export class Encapsulator {
     this.#segment = memory.alloc(HEADER_STRIDE);
   }
 
+  /** Says where the packets go that are queued next: to `peer`, on `vni`, from the source port that `hash` gives. */
+  aim(peer: PeerRow, vni: number, hash: number): void {
+    this.#peer = peer;
+    this.#vni = vni;
+    this.#sourcePort = hash & (SOURCE_PORTS - 1);
+  }
+
   /** Queues a whole packet, in place: there is head-room before it. Hot path: must not allocate. */
-  single(packet: Packet, peer: PeerRow, vni: number, hash: number): void {
+  single(packet: Packet): void {
     if (packet.partialChecksum) packet.completeChecksum();
     if (!this.#queue.fits(1)) this.#flush();
     const start = packet.at - ENCAPSULATION_BYTES;
-    this.#writeHeaders(start, packet, peer, vni);
+    this.#writeHeaders(start, packet);
     this.#queue.slice(start, ENCAPSULATION_BYTES + packet.length);
-    this.#queue.finish(
-      peer.vtep,
-      peer.port,
-      hash & (SOURCE_PORTS - 1),
-      0,
-      packet.u8[packet.at + ip.TOS_AT]! & ECN_MASK,
-    );
+    this.#finish(0, packet.u8[packet.at + ip.TOS_AT]!);
   }
 
   /** Queues a super-packet as segments of `gsoBytes` payload. Its checksum is partial. Hot path: must not allocate. */
-  segments(packet: Packet, gso: Gso, gsoBytes: number, peer: PeerRow, vni: number, hash: number): void {
+  segments(packet: Packet, gsoBytes: number): void {
     const segmentBytes = ENCAPSULATION_BYTES + packet.headerBytes + gsoBytes;
     const most = Math.min(this.#maxSegments, Math.floor(MESSAGE_BYTES / segmentBytes));
     const payload = packet.payloadBytes;
     const tos = this.#u8[packet.at + ip.TOS_AT]! & ECN_MASK;
-    const sourcePort = hash & (SOURCE_PORTS - 1);
-    this.#segmenter.begin(packet, gso);
+    this.#segmenter.begin(packet);
     for (let offset = 0, number = 0; offset < payload; ) {
       const wanted = Math.ceil((payload - offset) / gsoBytes);
       if (this.#header + Math.min(most, wanted) > HEADERS || !this.#queue.fits(2 * Math.min(most, wanted)))
         this.#flush();
-      const room = this.#roomInLast(peer, sourcePort, segmentBytes, tos, most);
+      const room = this.#roomInLast(segmentBytes, tos, most);
       const count = Math.min(room > 0 ? room : most, wanted);
       for (let i = 0; i < count; i++, number++, offset += gsoBytes) {
         const bytes = Math.min(gsoBytes, payload - offset);
         const header = this.#headers + this.#header++ * HEADER_STRIDE;
-        this.#writeHeaders(header, packet, peer, vni);
+        this.#writeHeaders(header, packet);
         this.#segmenter.write(header + ENCAPSULATION_BYTES, offset, bytes, number);
         this.#queue.slice(header, ENCAPSULATION_BYTES + packet.headerBytes);
         this.#queue.slice(packet.at + packet.headerBytes + offset, bytes);
       }
       if (room > 0) this.#queue.extendLast(segmentBytes);
-      else this.#queue.finish(peer.vtep, peer.port, sourcePort, count > 1 ? segmentBytes : 0, tos);
+      else this.#finish(count > 1 ? segmentBytes : 0, tos);
       this.#lastSegments = room > 0 ? this.#lastSegments + count : count;
       this.#lastSegmentBytes = segmentBytes;
       // A message whose last segment is short can take no more.
@@ -109,56 +113,47 @@ export class Encapsulator {
   }
 
   /**
-   * How many segments the last message may still take, when these would go the same way: a super-packet of 64 KiB does
-   * not fit one message, and what is left over goes with the next super-packet.
+   * How many segments the last message still takes, if these go the same way: a super-packet of 64 KiB does not fit one message, and
+   * what is left over goes with the next super-packet.
    */
-  #roomInLast(peer: PeerRow, sourcePort: number, segmentBytes: number, tos: number, most: number): number {
+  #roomInLast(segmentBytes: number, tos: number, most: number): number {
     const queue = this.#queue;
     const last = queue.messages - 1;
     const isOpen =
       last >= 0 &&
       last === this.#last &&
       segmentBytes === this.#lastSegmentBytes &&
-      queue.address[last] === peer.vtep &&
-      queue.port[last] === peer.port &&
-      queue.sourcePort[last] === sourcePort &&
+      queue.address[last] === this.#peer.vtep &&
+      queue.port[last] === this.#peer.port &&
+      queue.sourcePort[last] === this.#sourcePort &&
       queue.tos[last] === tos;
     return isOpen ? most - this.#lastSegments : 0;
   }
 
   /**
-   * Queues a packet that is larger than `mtu` as fragments; of a super-packet, every segment as fragments. Its DF is
-   * clear.
+   * Queues a packet that is larger than `mtu`, and whose DF is clear, as fragments. Each segment of a super-packet becomes fragments of
+   * its own.
    */
-  fragments(packet: Packet, gso: Gso, gsoBytes: number, mtu: number, peer: PeerRow, vni: number, hash: number): void {
-    const { at, headerBytes, payloadBytes } = packet;
-    if (gso === Gso.None) {
+  fragments(packet: Packet, mtu: number): void {
+    const { at, headerBytes, payloadBytes, gsoBytes } = packet;
+    if (packet.gso === Gso.None) {
       if (packet.partialChecksum) packet.completeChecksum();
-      this.#cut(packet, at, at + headerBytes, payloadBytes, mtu, peer, vni, hash);
+      this.#cut(packet, at, at + headerBytes, payloadBytes, mtu);
       return;
     }
-    this.#segmenter.begin(packet, gso);
+    this.#segmenter.begin(packet);
     for (let offset = 0, number = 0; offset < payloadBytes; offset += gsoBytes, number++) {
       const bytes = Math.min(gsoBytes, payloadBytes - offset);
       this.#segmenter.write(this.#segment, offset, bytes, number);
-      this.#cut(packet, this.#segment, at + headerBytes + offset, bytes, mtu, peer, vni, hash);
+      this.#cut(packet, this.#segment, at + headerBytes + offset, bytes, mtu);
     }
   }
 
   /**
-   * Cuts a datagram that has its headers at `from`, as long as the packet's, and its payload elsewhere: every fragment
-   * is a header written here and a slice of the payload.
+   * Cuts a datagram that has its headers at `from`, as long as the packet's, and its payload elsewhere: each fragment is a header that
+   * is written here and a slice of the payload.
    */
-  #cut(
-    packet: Packet,
-    from: number,
-    payloadAt: number,
-    payloadBytes: number,
-    mtu: number,
-    peer: PeerRow,
-    vni: number,
-    hash: number,
-  ): void {
+  #cut(packet: Packet, from: number, payloadAt: number, payloadBytes: number, mtu: number): void {
     const u8 = this.#u8;
     const ipBytes = packet.transport - packet.at;
     const transportBytes = packet.headerBytes - ipBytes; // goes into the first fragment
@@ -172,10 +167,10 @@ export class Encapsulator {
       finishFragmentHeader(u8, at, offset, bytes, offset + bytes === dataBytes);
       const copied = offset === 0 ? transportBytes : 0;
       u8.copyWithin(at + headerBytes, from + ipBytes, from + ipBytes + copied);
-      this.#writeHeaders(start, packet, peer, vni);
+      this.#writeHeaders(start, packet);
       this.#queue.slice(start, ENCAPSULATION_BYTES + headerBytes + copied);
       if (bytes > copied) this.#queue.slice(payloadAt + offset + copied - transportBytes, bytes - copied);
-      this.#queue.finish(peer.vtep, peer.port, hash & (SOURCE_PORTS - 1), 0, u8[at + ip.TOS_AT]! & ECN_MASK);
+      this.#finish(0, u8[at + ip.TOS_AT]!);
     }
   }
 
@@ -185,10 +180,15 @@ export class Encapsulator {
     this.#last = -1;
   }
 
-  #writeHeaders(at: number, packet: Packet, peer: PeerRow, vni: number): void {
-    writeVxlan(this.#u8, at, vni);
+  #finish(segmentBytes: number, tos: number): void {
+    const { vtep, port } = this.#peer;
+    this.#queue.finish(vtep, port, this.#sourcePort, segmentBytes, tos & ECN_MASK);
+  }
+
+  #writeHeaders(at: number, packet: Packet): void {
+    writeVxlan(this.#u8, at, this.#vni);
     writeEthernet(this.#u8, at + VXLAN_BYTES, packet.destination, packet.source, EtherType.Ipv4);
-    if (peer.agent) return;
+    if (this.#peer.agent) return;
     const mac = this.#tables.endpoints.get(packet.destination)?.mac;
     if (mac !== undefined) setDestination(this.#u8, at + VXLAN_BYTES, mac.high, mac.low);
   }

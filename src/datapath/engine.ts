@@ -1,26 +1,37 @@
-// One data path, whole: the forwarder with its tables, flows and probes between a device and an underlay. Whoever
-// owns it calls step() when there is something to carry and tick() when it asked to be called again.
+// One data path, whole: the forwarder with its tables, flows and probes between a device and an underlay. Its owner calls step()
+// when there is something to carry, and tick() when the engine asked to be called again.
 import type { Ipv4 } from "../lib/ip.ts";
 import { createSum } from "../packet/checksum.ts";
 import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import type { PacketMemory } from "../packet/memory.ts";
-import type { CachedAnswer } from "./answer-cache.ts";
+import { Packet } from "../packet/packet.ts";
+import { AnswerCache, type CachedAnswer } from "./answer-cache.ts";
+import { Balancer } from "./balancer.ts";
 import { DeviceBatch, UnderlayBatch } from "./batch.ts";
-import type { Traffic } from "./egress.ts";
-import { FlowCensus } from "./flow-census.ts";
-import { FlowSweeper } from "./flow-sweeper.ts";
+import { Decision } from "./decision.ts";
+import { Egress, type Traffic } from "./egress.ts";
+import { ExternalFrames } from "./external-frames.ts";
+import { FlowCheck } from "./flow-check.ts";
+import { FlowScan } from "./flow-scan.ts";
 import type { FlowTable } from "./flow-table.ts";
-import { Forwarder, type PacketCounts, type Said } from "./forwarder.ts";
-import { type HealthReport, ToldHealth } from "./peer-health.ts";
+import { FlowTracker, seedOf } from "./flow-tracker.ts";
+import { Forwarder } from "./forwarder.ts";
+import { FragmentTable } from "./fragments.ts";
+import { GroRun } from "./gro-run.ts";
+import { IcmpErrors } from "./icmp-errors.ts";
+import { IcmpRelate } from "./icmp-relate.ts";
+import { PathFit } from "./path-fit.ts";
+import { type HealthReport, ReportedHealth } from "./peer-health.ts";
 import { type Device, MAX_LANES, type Underlay } from "./ports.ts";
 import { Probes, type ProbeView } from "./probes.ts";
+import { Resets } from "./resets.ts";
 import type { TableDiff } from "./rows.ts";
 import { Tables } from "./tables.ts";
 
 const DEVICE_PACKETS = 32;
 const UNDERLAY_MESSAGES = 16;
 const TICK_MS = 100;
-/** While there are flows to look at again: packets go between two looks. */
+/** While there are flows to check: packets go between two slices of the flow table. */
 const BUSY_TICK_MS = 1;
 
 const LANES = (1 << MAX_LANES) - 1;
@@ -28,38 +39,59 @@ const LANES_AT = 1;
 /** Where packets come from, as bits of a set: the underlay, then each lane of the device. */
 export const Side = { Underlay: 1, Device: LANES << LANES_AT, Both: 1 | (LANES << LANES_AT) } as const;
 
-/** Packet memory that an engine and its device and underlay take. */
+/** Bytes of packet memory that an engine takes, with its device and underlay. */
 export const ENGINE_MEMORY_BYTES = 16 << 20;
 
-export interface EngineParts {
+export interface EngineOptions {
   memory: PacketMemory;
   device: Device;
   underlay: Underlay;
   flows: FlowTable;
-  /** The first of the workers that share the flows: it probes the peers and sweeps. The others are told. */
+  /** Whether it is the first of the workers that share the flows: it probes the peers and ends flows. */
   isFirst: boolean;
   /** Milliseconds, monotonic since the machine started, so that flows keep their age over a restart. */
   now: () => number;
   random: () => number;
-  /** How many flows one endpoint may begin each second, in all workers together. */
+  /** New flows that one endpoint may begin each second, in all workers together. */
   newFlowsPerSecond?: number;
-  /** How many workers share the flows: the flows of one sender are spread over them. */
+  /** The number of workers that share the flows: the flows of one sender are spread over them. */
   workers?: number;
 }
 
 /** More flows a second than a busy reverse proxy makes. */
 export const DEFAULT_NEW_FLOWS_PER_SECOND = 20_000;
 
+/** Packets and datagrams that came in; those that are missing were dropped. */
+interface PacketCounts {
+  taken: number;
+  /** Packets that were sent on. */
+  forwarded: number;
+  /** Packets that the agent answered itself: ARP requests, questions for names, probes. */
+  answered: number;
+}
+
+/** Packets that the agent sent of its own, and those that a rate limit held back. */
+interface OwnPacketCounts {
+  icmpErrorsSent: number;
+  resetsSent: number;
+  /** ICMP errors and resets that a limit held back, except those about packets that are too big. */
+  refusalsLimited: number;
+  tooBigLimited: number;
+}
+
 /** What a person may want to know of the data path. */
 export interface EngineReport {
   drops: Record<string, number>;
-  /** What became of the packets that were taken: whatever is neither forwarded nor answered is in `drops`. */
   packets: PacketCounts;
+  ownPackets: OwnPacketCounts;
+  /** Flows that made room for others. */
   evictedFlows: number;
+  /** Flows that were held against the tables, because a row that they stand on went. */
+  checkedFlows: number;
+  /** Datagrams whose fragments had not all come when others took their place. */
   displacedFragments: number;
-  said: Said;
   traffic: (Traffic & { vtep: Ipv4 })[];
-  /** Of the first worker. */
+  /** The first worker's sessions with the peers. */
   probes: ProbeView[];
   flows: number;
   flowCapacity: number;
@@ -71,64 +103,92 @@ export class Engine {
   readonly tables = new Tables();
   /** Packets and messages that the last step() took. */
   carried = 0;
-  readonly #flows: FlowTable;
-  readonly #census: FlowCensus;
-  /** Whether a service's scheduler asks for the load of tasks. */
-  #needsCensus = false;
-  readonly #probes: Probes | undefined;
-  readonly #toldHealth = new ToldHealth(this.tables);
-  #toldReport = "";
-  readonly #forwarder: Forwarder;
-  readonly #sweeper: FlowSweeper | undefined;
-  /** Called when the health of a peer has changed, by the first. */
+  /** Called when the health of a peer has changed, by the first worker's engine. */
   onHealth: (report: HealthReport) => void = () => {};
   readonly #device: Device;
   readonly #underlay: Underlay;
+  readonly #now: () => number;
   readonly #fromDevice: DeviceBatch;
   readonly #fromUnderlay: UnderlayBatch;
-  readonly #now: () => number;
+  readonly #flows: FlowTable;
+  readonly #probes: Probes | undefined;
+  readonly #reportedHealth = new ReportedHealth(this.tables);
+  readonly #balancer: Balancer;
+  readonly #egress: Egress;
+  readonly #resets: Resets;
+  readonly #errors: IcmpErrors;
+  readonly #fragments: FragmentTable;
+  readonly #check: FlowCheck;
+  readonly #tracker: FlowTracker;
+  readonly #scan: FlowScan;
+  readonly #answers: AnswerCache;
+  readonly #forwarder: Forwarder;
+  #probesDueMs = 0;
 
-  constructor({ memory, device, underlay, flows, isFirst, now, random, newFlowsPerSecond, workers }: EngineParts) {
-    const sum = createSum(memory);
+  constructor(options: EngineOptions) {
+    const { memory, device, underlay, flows, isFirst, now, random, workers = 1 } = options;
+    const { newFlowsPerSecond = DEFAULT_NEW_FLOWS_PER_SECOND } = options;
     const { tables } = this;
-    this.#now = now;
+    const sum = createSum(memory);
+    const drops = new Float64Array(DROP_NAMES.length);
+    const refused = (drop: Drop, count: number): void => {
+      drops[drop]! += count;
+    };
     this.#device = device;
     this.#underlay = underlay;
+    this.#now = now;
     this.#fromDevice = new DeviceBatch(memory, DEVICE_PACKETS);
     this.#fromUnderlay = new UnderlayBatch(memory, UNDERLAY_MESSAGES);
     this.#flows = flows;
-    this.#census = new FlowCensus(flows);
-    this.#probes = isFirst ? new Probes({ memory, sum, tables, now, random }) : undefined;
-    const health = this.#probes ?? this.#toldHealth;
-    this.#forwarder = new Forwarder({
-      memory,
-      sum,
-      device,
-      underlay,
-      tables,
-      flows,
-      health,
-      load: this.#census,
-      newFlowsPerSecond: newFlowsPerSecond ?? DEFAULT_NEW_FLOWS_PER_SECOND,
-      workers: workers ?? 1,
-      random,
+    const egress = new Egress({ memory, sum, tables, device, underlay, refused });
+    this.#probes = isFirst ? new Probes({ memory, sum, tables, egress, now, random }) : undefined;
+    const health = this.#probes ?? this.#reportedHealth;
+    const resets = new Resets({ memory, sum, tables, flows, egress });
+    const check = new FlowCheck({ flows, tables, health, resets });
+    this.#egress = egress;
+    this.#resets = resets;
+    this.#check = check;
+    this.#errors = new IcmpErrors({ memory, sum, tables, egress, resets, seed: seedOf(random), workers });
+    this.#fragments = new FragmentTable(seedOf(random));
+    this.#tracker = new FlowTracker({
+      ...{ flows, tables, health, check, random },
+      newFlowsPerSecond: Math.ceil(newFlowsPerSecond / workers),
     });
-    this.#sweeper = isFirst ? new FlowSweeper(flows, this.#forwarder.reaper) : undefined;
-    this.#probes?.sendThrough(
-      (offset, length, zeros, padding, peer) => this.#forwarder.sendDatagram(offset, length, zeros, padding, peer),
-      () => this.#forwarder.flush(),
-    );
+    this.#scan = new FlowScan(flows, isFirst ? check : undefined);
+    this.#balancer = new Balancer(tables, (vtep) => health.isReachable(vtep), this.#scan);
+    this.#answers = new AnswerCache(memory);
+    const decision = new Decision(tables, this.#balancer);
+    this.#forwarder = new Forwarder({
+      ...{ memory, tables, flows, health, drops, decision, egress },
+      packet: new Packet(memory, sum),
+      tracker: this.#tracker,
+      fragments: this.#fragments,
+      relate: new IcmpRelate({ sum, tables, flows, decision }),
+      fit: new PathFit(flows, tables, health),
+      external: new ExternalFrames(memory.u8, tables, health),
+      run: new GroRun(memory),
+      errors: this.#errors,
+      answers: this.#answers,
+    });
   }
 
-  /** Puts the tables that the diff leads to in force. */
+  /** Puts the tables that the difference leads to in force. The work is that of the difference, but for flows that lost ground. */
   apply(diff: TableDiff): void {
-    const before = [...this.tables.peers.keys()];
-    this.tables.apply(diff);
-    this.#probes?.update();
-    this.#needsCensus = [...this.tables.vips.values()].some(({ balancing }) => balancing.scheduler === "lc");
-    if (this.#probes !== undefined) this.#forwarder.reaper.lookAgain();
-    for (const vtep of before) if (!this.tables.peers.has(vtep)) this.#forwarder.forgetTraffic(vtep);
-    this.tick();
+    const { tables } = this;
+    const { hasLostGround, peers } = tables.apply(diff);
+    for (const row of diff.put) {
+      if (row.kind === "vip") this.#balancer.prepare(row);
+      else if (row.kind === "node") this.#probes?.setMaxMtu(row.mtu);
+    }
+    for (const vtep of peers) {
+      this.#probes?.update(vtep);
+      if (!tables.peers.has(vtep)) this.#egress.forgetTraffic(vtep);
+    }
+    if (hasLostGround) {
+      this.#scan.checkAll();
+      this.#scanSlice();
+    }
+    this.#egress.flush();
   }
 
   /** Carries a batch from each of `sides`, the lanes sharing theirs. Returns those that may have more. Hot path: must not allocate. */
@@ -151,68 +211,66 @@ export class Engine {
     return more;
   }
 
-  /** Probes, expiry and flows that have come to an end. Returns the milliseconds until it wants to be called again. */
+  /** Probes, and flows that have come to an end. Returns the milliseconds until it wants to be called again. */
   tick(): number {
-    if (this.#needsCensus) this.#census.step();
-    if (this.#probes === undefined) return TICK_MS;
-    const next = this.#probes.tick();
-    this.#sweeper?.sweep(Math.floor(this.#now() / 1000));
-    const isLooking = this.#forwarder.reaper.step();
-    this.#forwarder.flush();
-    this.#tellHealth(this.#probes.healthReport());
-    return isLooking ? BUSY_TICK_MS : Math.min(next, TICK_MS);
+    this.#scanSlice();
+    const probes = this.#probes;
+    if (probes === undefined) return TICK_MS;
+    const now = this.#now();
+    if (now >= this.#probesDueMs) this.#probesDueMs = now + Math.min(probes.tick(), TICK_MS);
+    this.#egress.flush();
+    if (probes.hasNews) this.onHealth(probes.healthReport());
+    return this.#scan.isUrgent ? BUSY_TICK_MS : Math.max(1, this.#probesDueMs - now);
+  }
+
+  #scanSlice(): void {
+    this.#scan.step(Math.floor(this.#now() / 1000), this.tables.leastConnectionVips > 0);
   }
 
   report(): EngineReport {
+    const { sent: icmpErrorsSent, limited: refusalsLimited, tooBigLimited } = this.#errors;
+    const { sent: resetsSent } = this.#resets;
+    const namesAnswered = this.#answers.given;
+    const { taken, answered } = this.#forwarder;
+    const own = icmpErrorsSent + resetsSent + namesAnswered;
     return {
       drops: this.#drops(),
-      packets: this.#forwarder.packets,
-      evictedFlows: this.#forwarder.evictedFlows,
-      displacedFragments: this.#forwarder.displacedFragments,
-      said: this.#forwarder.said,
-      traffic: [...this.tables.peers.keys()].map((vtep) => ({ vtep, ...this.#forwarder.traffic(vtep) })),
+      packets: { taken, forwarded: this.#egress.packets - own, answered: answered + namesAnswered },
+      ownPackets: { icmpErrorsSent, resetsSent, refusalsLimited, tooBigLimited },
+      evictedFlows: this.#tracker.evictedFlows,
+      checkedFlows: this.#check.checked,
+      displacedFragments: this.#fragments.displaced,
+      traffic: [...this.tables.peers.keys()].map((vtep) => ({ vtep, ...this.#egress.traffic(vtep) })),
       probes: this.#probes?.views() ?? [],
       flows: this.#flows.size,
       flowCapacity: this.#flows.capacity,
-      namesAnswered: this.#forwarder.answers.given,
+      namesAnswered,
     };
   }
 
-  /** The forwarder's drops, and packets that were lost before or after it. */
+  /** Packets dropped, by the name of the reason: the forwarder's drops, and packets that were lost before or after it. */
   #drops(): Record<string, number> {
-    const { unreadable } = this.#device;
-    const { receiveDrops, failedLater } = this.#underlay;
-    const drops = this.#forwarder.drops();
-    for (const [drop, count] of [
-      [Drop.BadSuperPacket, unreadable],
-      [Drop.UnderlayOverrun, receiveDrops],
-      [Drop.UnderlayRefused, failedLater],
-    ] as const) {
-      const name = DROP_NAMES[drop]!;
-      if (count > 0) drops[name] = (drops[name] ?? 0) + count;
-    }
+    const counts = this.#forwarder.drops.slice();
+    counts[Drop.BadSuperPacket]! += this.#device.unreadable;
+    counts[Drop.UnderlayOverrun]! += this.#underlay.receiveDrops;
+    counts[Drop.UnderlayRefused]! += this.#underlay.failedLater;
+    const drops: Record<string, number> = {};
+    for (let i = 1; i < counts.length; i++) if (counts[i]! > 0) drops[DROP_NAMES[i]!] = counts[i]!;
     return drops;
   }
 
-  /** What the node's DNS server answers until forgetAnswers(). */
+  /** Keeps an answer of the node's DNS server, which is given until forgetAnswers(). */
   addAnswer(answer: CachedAnswer): void {
-    this.#forwarder.answers.add(answer);
+    this.#answers.add(answer);
   }
 
   forgetAnswers(): void {
-    this.#forwarder.answers.forget();
+    this.#answers.forget();
   }
 
-  /** What the first worker found out. */
-  tellHealth(report: HealthReport): void {
-    this.#toldHealth.tell(report);
-  }
-
-  #tellHealth(report: HealthReport): void {
-    const text = JSON.stringify(report);
-    if (text === this.#toldReport) return;
-    this.#toldReport = text;
-    this.onHealth(report);
+  /** Takes over what the first worker found out about the peers. */
+  setHealth(report: HealthReport): void {
+    this.#reportedHealth.set(report);
   }
 
   close(): void {

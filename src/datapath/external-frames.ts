@@ -1,22 +1,19 @@
-// Frames of VTEPs that run no agent: a kernel's vxlan device, a switch. Their ARP is answered here, and what a vxlan device on the same
-// machine leaves to a network card (checksums, segments) is found out, as the kernel's own receiver would.
+// Frames of VTEPs that run no agent: a kernel's vxlan device, a switch. Their ARP requests are answered here. A vxlan device on the same
+// machine leaves checksums and segments to a network card: such packets are recognized, as the kernel's own receiver would.
 import type { Ipv4 } from "../lib/ip.ts";
 import { answerArp, arpSender, arpTarget, isArpRequest } from "../packet/arp.ts";
 import { Drop } from "../packet/drop.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
+import { Gso } from "../packet/virtio-net.ts";
 import { VXLAN_BYTES } from "../packet/vxlan.ts";
-import { Gso } from "./batch.ts";
 import { ENCAPSULATION_BYTES } from "./encapsulate.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import type { PeerRow } from "./rows.ts";
-import { isSuperPacket } from "./super-packet.ts";
+import { isSuperPacket } from "./segmenter.ts";
 import type { Tables } from "./tables.ts";
 
 export class ExternalFrames {
-  /** The kind of super-packet that take() took last; `gsoBytes` is the payload of each segment. */
-  gso: Gso = Gso.None;
-  gsoBytes = 0;
   readonly #u8: Uint8Array;
   readonly #tables: Tables;
   readonly #health: PeerHealth;
@@ -28,8 +25,8 @@ export class ExternalFrames {
   }
 
   /**
-   * Whether a message is one frame, though the kernel says that it is a train: a super-packet of UDP inside, which a kernel's vxlan
-   * device on the same machine hands on as it is. The kernel tells the size of the segments inside.
+   * Whether a message is one frame, though the kernel says that it is a train: a kernel's vxlan device on the same machine hands on a
+   * super-packet of UDP as it is, and the kernel tells the size of the segments inside.
    */
   isOneFrame(at: number, length: number, vtep: Ipv4): boolean {
     if (this.#tables.peers.get(vtep)?.agent !== false || length < ENCAPSULATION_BYTES + ip.IPV4_BYTES) return false;
@@ -37,22 +34,20 @@ export class ExternalFrames {
   }
 
   /**
-   * Verifies the transport checksum, which no outer one vouches for. Only the receiver can verify that of a fragment. `cut`: what
-   * the kernel says of the segments inside, or 0.
+   * Verifies the transport checksum, which no outer checksum covers; only the receiver can verify that of a fragment. A packet that a
+   * network card was to cut becomes a super-packet. `cut` is the segment size that the kernel tells, or 0.
    */
   take(packet: Packet, cut: number): Drop {
-    this.gso = Gso.None;
-    this.gsoBytes = 0;
     if (packet.fragment || packet.transportChecksumIsRight()) return Drop.None;
     packet.partialChecksum = packet.transportChecksumIsPartial();
     if (!packet.partialChecksum) return Drop.BadTransportChecksum;
-    this.gsoBytes = this.#segmentBytes(packet, cut);
-    if (this.gsoBytes === 0) return Drop.None;
-    this.gso = packet.protocol === ip.Protocol.Tcp ? Gso.Tcp4 : Gso.Udp4;
-    return isSuperPacket(packet, this.gso, this.gsoBytes) ? Drop.None : Drop.BadSuperPacket;
+    packet.gsoBytes = this.#segmentBytes(packet, cut);
+    if (packet.gsoBytes === 0) return Drop.None;
+    packet.gso = packet.protocol === ip.Protocol.Tcp ? Gso.Tcp4 : Gso.Udp4;
+    return isSuperPacket(packet) ? Drop.None : Drop.BadSuperPacket;
   }
 
-  /** The payload of each segment. With TCP the kernel tells no size: any segments that fit will do. */
+  /** Payload bytes of each segment; 0: the packet is none that is to be cut. For TCP the kernel tells no size, and any that fits will do. */
   #segmentBytes(packet: Packet, cut: number): number {
     if (packet.protocol !== ip.Protocol.Tcp) return cut;
     const mtu = Math.min(this.#tables.node.mtu, this.#health.smallestMtu);

@@ -1,33 +1,80 @@
-// Whether a flow that was decided under earlier tables is one that today's would allow.
+// Whether a flow that was decided under earlier tables may go on, and the end of those that may not.
 import type { Ipv4 } from "../lib/ip.ts";
+import { Protocol } from "../packet/ipv4.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
+import type { Resets } from "./resets.ts";
 import { DEVICE } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 
+export interface FlowCheckOptions {
+  flows: FlowTable;
+  tables: Tables;
+  health: PeerHealth;
+  resets: Resets;
+}
+
 export class FlowCheck {
+  /** Flows that were held against the tables, because a row that they stand on went. */
+  checked = 0;
   readonly #flows: FlowTable;
   readonly #tables: Tables;
   readonly #health: PeerHealth;
+  readonly #resets: Resets;
 
-  constructor(flows: FlowTable, tables: Tables, health: PeerHealth) {
+  constructor({ flows, tables, health, resets }: FlowCheckOptions) {
     this.#flows = flows;
     this.#tables = tables;
     this.#health = health;
+    this.#resets = resets;
+  }
+
+  /** Ends the flow if it is still the one with this version: takes it out of the table and, of TCP, resets its ends. */
+  end(entry: number, version: number): void {
+    if (this.#flows.protocolOf(entry) === Protocol.Tcp && this.#flows.isCurrent(entry, version)) {
+      this.#resets.flow(entry);
+    }
+    this.#flows.remove(entry, version);
   }
 
   /**
-   * Whether the flow was last looked at under earlier tables than this worker's. Workers count the same changes, one a
-   * moment before the other: what a later one's tables bear out is not for this one to judge.
+   * Whether the flow is of an earlier epoch than this worker's tables. Workers count the same epochs, one a moment before the
+   * other: a flow of a later epoch is for the worker whose tables are newer.
    */
   isDue(entry: number): boolean {
     return ((this.#tables.epoch - this.#flows.epochOf(entry)) | 0) > 0;
   }
 
-  /** Whether both ends are still where the flow has them, and its task still the service's. */
-  isBorneOut(entry: number): boolean {
+  /**
+   * Whether a row that a due flow stands on went since it was looked at last. While it is false, the flow is as good as when it was
+   * decided: rows that came since end no flow.
+   */
+  hasLostGround(entry: number): boolean {
     const flows = this.#flows;
-    if (!this.#tables.areWhole) return true; // the agent has just started, and may lack the rows of this flow
+    const original = entry & ~1;
+    return this.#tables.ground.wentSince(
+      flows.epochOf(entry),
+      flows.sourceOf(original),
+      flows.sourceOf(original + 1),
+      flows.vipOf(original),
+      flows.fromOf(original),
+      flows.toOf(original),
+    );
+  }
+
+  /** Whether the flow may go on, looked at without a packet of it. One that has lost ground and may stay is not checked again. */
+  mayStay(entry: number, version: number): boolean {
+    if (!this.isDue(entry) || !this.hasLostGround(entry)) return true;
+    if (!this.isBorneOut(entry)) return false;
+    this.#flows.moveEpoch(entry, version, this.#tables.epoch);
+    return true;
+  }
+
+  /** Whether both ends are still where the flow has them, and its task is still the service's. */
+  isBorneOut(entry: number): boolean {
+    this.checked++;
+    const flows = this.#flows;
+    if (!this.#tables.areWhole) return true; // an agent that has just started may lack the rows of this flow
     const original = entry & ~1;
     const server = flows.sourceOf(original + 1);
     const vtep = flows.toOf(original);

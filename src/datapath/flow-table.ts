@@ -3,10 +3,10 @@
 //
 //   header | index: open addressing, linear probing | holders | entries: flow f has 2f (original) and 2f + 1 (reply)
 //
-// A flow is either free, or some holder's (flow-holders.ts). An entry's key says how its packets arrive; how they leave follows from the other entry's key, turned
+// A flow is either free, or a holder's (flow-holders.ts). An entry's key says how its packets arrive; how they leave follows from the other entry's key, turned
 // round. Which words may be read: those of a flow found by find(); the rest belong to the table.
 //
-// Several workers share one table. Who makes or removes flows holds the lock; who looks one up does not. A flow is
+// Several workers share one table. A worker that makes or removes flows holds the lock; one that looks a flow up does not. A flow is
 // written before it is in the index, and its version changes when it is removed, before it is written anew and when it
 // is published: a reader takes the version with the entry, reads what it needs, and then asks isCurrent(). A look-up may
 // miss a flow while another worker closes a gap in the index: only a miss under the lock is one. And it may find one
@@ -33,9 +33,9 @@ const H_COUNT = 4;
 const H_FREE = 5;
 /** Flows from here on were never used. */
 const H_FRESH = 6;
-/** 1: somebody makes or removes flows. */
+/** 1: a worker makes or removes flows. */
 const H_LOCK = 9;
-/** The run of the machine that the flows' clock counts from. */
+/** The boot of the machine that the flows' clock counts from. */
 const H_BOOT = 10;
 
 /** The bit of a version that is set while the flow is in the table: publishing and removing both count it up. */
@@ -65,9 +65,9 @@ export class FlowTable extends FlowEntries {
   }
 
   /**
-   * Takes up the table that is in `buffer`, or makes an empty one; also where that is of another run of the machine,
-   * which `boot` tells apart: its times are another clock's, and its connections are gone. `seed` keys the hash of a new one, so that
-   * nobody outside can choose colliding flows. Throws RangeError when the buffer is too small.
+   * Takes up the table that is in `buffer`, or makes an empty one; also where the table is of another boot of the machine, which
+   * `boot` tells apart: its times are another clock's, and its connections are gone. `seed` keys the hash of a new one, so that
+   * no sender can choose colliding flows. Throws RangeError when the buffer is too small.
    */
   static open(buffer: ArrayBuffer, capacity: number, seed: number, boot = 0): FlowTable {
     return new FlowTable(buffer, capacity, seed, boot);
@@ -140,29 +140,31 @@ export class FlowTable extends FlowEntries {
   }
 
   /**
-   * Takes a free flow and writes its keys; -1 when the table is full. Under the lock, by a caller that has made sure
-   * that neither key is in the table, sets the rest of both entries and then calls publish(). Returns the original
-   * entry; the reply's is the next.
+   * Takes a free flow; -1 when the table is full. Under the lock, by a caller that has made sure that neither key is in the table, calls
+   * setKey() for both entries, sets the rest of them and then calls publish(). Returns the original entry; the reply's is the next.
    */
-  reserve(
-    zone: number,
-    protocol: number,
-    source: Ipv4,
-    destination: Ipv4,
-    ports: number,
-    replyZone: number,
-    replySource: Ipv4,
-    replyDestination: Ipv4,
-    replyPorts: number,
-  ): number {
+  reserve(): number {
     const flow = this.#take();
     if (flow < 0) return -1;
     const original = 2 * flow;
     // The next version that is not published, also after a process was killed between two of these steps.
     Atomics.store(this.words, original * ENTRY_WORDS + word.VERSION, (this.versionOf(original) | PUBLISHED) + 1);
-    this.#write(original, zone, protocol, source, destination, ports);
-    this.#write(original + 1, replyZone, protocol, replySource, replyDestination, replyPorts);
     return original;
+  }
+
+  /** Begins an entry of a reserved flow: writes how its packets arrive, and clears the rest. */
+  setKey(entry: number, zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): void {
+    const words = this.words;
+    const at = entry * ENTRY_WORDS;
+    words.fill(0, at, at + word.VERSION); // the version goes on counting
+    this.setLate(entry, 0, 0);
+    words[at + word.HASH] = this.hash(zone, protocol, source, destination, ports);
+    words[at + word.SOURCE + 2] = MAPPED;
+    words[at + word.SOURCE + 3] = source;
+    words[at + word.DESTINATION + 2] = MAPPED;
+    words[at + word.DESTINATION + 3] = destination;
+    words[at + word.PORTS] = ports;
+    words[at + word.ZONE] = (zone << 8) | protocol;
   }
 
   /** Puts a reserved flow in the table, in this state, as one of `holder`. Under the lock. */
@@ -183,7 +185,7 @@ export class FlowTable extends FlowEntries {
     this.unlock();
   }
 
-  /** As remove(), for who holds the lock. */
+  /** As remove(), under the lock. */
   removeLocked(entry: number): void {
     const original = entry & ~1;
     if (this.stateOf(original) === FlowState.Free) return;
@@ -224,18 +226,14 @@ export class FlowTable extends FlowEntries {
     this.unlock();
   }
 
-  #write(entry: number, zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): void {
-    const words = this.words;
-    const at = entry * ENTRY_WORDS;
-    words.fill(0, at, at + word.VERSION); // the version goes on counting
-    this.setLate(entry, 0, 0);
-    words[at + word.HASH] = this.hash(zone, protocol, source, destination, ports);
-    words[at + word.SOURCE + 2] = MAPPED;
-    words[at + word.SOURCE + 3] = source;
-    words[at + word.DESTINATION + 2] = MAPPED;
-    words[at + word.DESTINATION + 3] = destination;
-    words[at + word.PORTS] = ports;
-    words[at + word.ZONE] = (zone << 8) | protocol;
+  /** Notes that the tables of this epoch bear the flow out, if it is still the one with this version. */
+  moveEpoch(entry: number, version: number, epoch: number): void {
+    this.lock();
+    if (this.isCurrent(entry, version)) {
+      this.setEpoch(entry & ~1, epoch);
+      this.setEpoch(entry | 1, epoch);
+    }
+    this.unlock();
   }
 
   #take(): number {

@@ -1,5 +1,5 @@
-// Flows as the forwarder uses them: whether a found one may still be used, how a new one is written, what a packet
-// does to its state, and how its packets are translated.
+// Flows as the forwarder uses them: whether a found flow may still be used, how a new one is written, what a packet does to its
+// state, and how its packets are translated. The packet in hand has one flow, `entry`.
 import type { Ipv4 } from "../lib/ip.ts";
 import { SourceRateLimit } from "../lib/rate-limit.ts";
 import { Drop } from "../packet/drop.ts";
@@ -9,7 +9,6 @@ import { Flag } from "../packet/tcp.ts";
 import type { Decision } from "./decision.ts";
 import type { FlowCheck } from "./flow-check.ts";
 import { FlowState } from "./flow-entries.ts";
-import type { FlowReaper } from "./flow-reaper.ts";
 import { firstState, isOver, nextState, nextTcpState, timeoutSeconds } from "./flow-state.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
@@ -17,24 +16,18 @@ import { DEVICE } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 import { Effect, TcpSequences } from "./tcp-sequences.ts";
 
-/** How many other source ports are tried when a reply key clashes. */
+/** Other source ports that are tried when a reply key clashes. */
 const PORT_TRIES = 128;
 const FIRST_PORT = 1024;
 
 /** The holder of the node's own flows. */
 const NODE = 0;
 
-/** What usable() returns besides an entry. */
-export const UNUSABLE = -1;
-export const FORGED = -2;
-export const ENDED = -3;
-
-export interface FlowTrackerParts {
+export interface FlowTrackerOptions {
   flows: FlowTable;
   tables: Tables;
   health: PeerHealth;
   check: FlowCheck;
-  reaper: FlowReaper;
   /** How many flows each holder may begin each second in this worker. */
   newFlowsPerSecond: number;
   random: () => number;
@@ -50,58 +43,69 @@ export class FlowTracker {
   readonly #tables: Tables;
   readonly #health: PeerHealth;
   readonly #check: FlowCheck;
-  readonly #reaper: FlowReaper;
   readonly #random: () => number;
   readonly #sequences: TcpSequences;
   readonly #newFlows: SourceRateLimit;
-  /** Of the flow in hand. */
-  #entry = 0;
+  /** The entry of the packet in hand; -1: none. Set by find(), reuse() and establish(). */
+  entry = -1;
   #version = 0;
-  /** Why the last establish() returned -1. */
-  refusal: Drop = Drop.None;
   /** Where the last packet that translate() was given goes. */
   to: Ipv4 = DEVICE;
   vni = 0;
   /** Flows that made room for others. */
   evictedFlows = 0;
 
-  constructor({ flows, tables, health, check, reaper, newFlowsPerSecond, random }: FlowTrackerParts) {
+  constructor({ flows, tables, health, check, newFlowsPerSecond, random }: FlowTrackerOptions) {
     this.#flows = flows;
     this.#tables = tables;
     this.#health = health;
     this.#check = check;
-    this.#reaper = reaper;
     this.#random = random;
     this.#sequences = new TcpSequences(flows);
     this.#newFlows = new SourceRateLimit(newFlowsPerSecond, seedOf(random));
   }
 
-  /**
-   * The entry, when the packet that came from `from` may use it; UNUSABLE when the flow is over, or the tables do not
-   * bear it out any more (then it is removed, and the packet is decided anew); ENDED when it was a TCP connection that
-   * a packet in mid-stream cannot begin anew; FORGED when it cannot be from there.
-   */
-  usable(entry: number, from: Ipv4, packet: Packet, seconds: number): number {
+  /** Looks for the packet's flow. A miss is one only under the lock: another worker may be moving entries. */
+  find(zone: number, packet: Packet): void {
     const flows = this.#flows;
-    this.#version = flows.foundVersion;
-    const isSyn = (packet.tcpFlags & (Flag.Syn | Flag.Ack)) === Flag.Syn;
-    if (isSyn && this.#givesWay(entry)) {
-      flows.remove(entry, this.#version);
-      return UNUSABLE;
+    const { protocol, source, destination, ports } = packet;
+    let entry = flows.find(zone, protocol, source, destination, ports);
+    if (entry < 0) {
+      flows.lock();
+      entry = flows.find(zone, protocol, source, destination, ports);
+      flows.unlock();
     }
+    this.entry = entry;
+    this.#version = flows.foundVersion;
+  }
+
+  /**
+   * Whether the packet that came from `from` may use the flow that find() found. A flow that is over, or that lost what it stands on, is
+   * removed: then `entry` is -1 and the packet is decided anew, but a TCP segment in mid-stream cannot begin a connection anew.
+   */
+  reuse(from: Ipv4, packet: Packet, seconds: number): Drop {
+    const flows = this.#flows;
+    const { entry } = this;
+    const isSyn = (packet.tcpFlags & (Flag.Syn | Flag.Ack)) === Flag.Syn;
+    if (isSyn && this.#givesWay(entry)) return this.#discard();
     const idle = seconds - flows.lastSeenOf(entry);
     const isDue = this.#check.isDue(entry);
-    if (idle > flows.timeoutOf(entry) || (isDue && !this.#check.isBorneOut(entry))) {
-      this.#reaper.end(entry, this.#version);
-      return packet.protocol === ip.Protocol.Tcp && !isSyn ? ENDED : UNUSABLE;
+    const hasLostGround = isDue && this.#check.hasLostGround(entry);
+    if (idle > flows.timeoutOf(entry) || (hasLostGround && !this.#check.isBorneOut(entry))) {
+      this.#check.end(entry, this.#version);
+      this.entry = -1;
+      return packet.protocol === ip.Protocol.Tcp && !isSyn ? Drop.FlowReset : Drop.None;
     }
-    if (flows.fromOf(entry) !== from) {
-      if (!this.#mayMove(entry, from, packet)) return FORGED;
-      flows.remove(entry, this.#version);
-      return UNUSABLE;
-    }
+    if (flows.fromOf(entry) !== from) return this.#mayMove(entry, from, packet) ? this.#discard() : Drop.SpoofedSource;
     if (isDue) flows.setEpoch(entry, this.#tables.epoch);
-    return entry;
+    return Drop.None;
+  }
+
+  /** Takes the found flow out of the table, for a new one in its place. */
+  #discard(): Drop {
+    this.#flows.remove(this.entry, this.#version);
+    this.entry = -1;
+    return Drop.None;
   }
 
   /** Whether a SYN starts a new flow here: the old one is closing, or was never answered by a node that is away. */
@@ -127,32 +131,33 @@ export class FlowTracker {
     return !packet.fragment && this.#sequences.isExpected(entry, packet, this.#flows.stateOf(entry));
   }
 
-  /**
-   * Writes the flow that was decided for the packet; its original entry, or the one that another worker has written
-   * meanwhile, or -1 with `refusal`.
-   */
-  establish(packet: Packet, zone: number, from: Ipv4, decision: Decision, seconds: number): number {
+  /** Writes the flow that was decided for the packet, if no other worker has written it meanwhile. `entry` is then its entry. */
+  establish(packet: Packet, zone: number, from: Ipv4, decision: Decision, seconds: number): Drop {
     const flows = this.#flows;
     const holder = this.#holderOf(packet.source, decision.destination);
-    if (holder !== NODE && !this.#newFlows.take(holder, seconds)) return this.#refuse(Drop.TooManyNewFlows);
+    if (holder !== NODE && !this.#newFlows.take(holder, seconds)) return Drop.TooManyNewFlows;
+    let drop: Drop = Drop.None;
     flows.lock();
-    let entry = flows.find(zone, packet.protocol, packet.source, packet.destination, packet.ports);
-    if (entry < 0) entry = this.#write(packet, zone, from, decision, holder, seconds);
-    if (entry >= 0) this.#version = flows.versionOf(entry);
+    this.entry = flows.find(zone, packet.protocol, packet.source, packet.destination, packet.ports);
+    if (this.entry < 0) drop = this.#write(packet, zone, from, decision, holder, seconds);
+    if (drop === Drop.None) this.#version = flows.versionOf(this.entry);
     flows.unlock();
-    return entry;
+    return drop;
   }
 
-  #write(packet: Packet, zone: number, from: Ipv4, decision: Decision, holder: number, seconds: number): number {
+  #write(packet: Packet, zone: number, from: Ipv4, decision: Decision, holder: number, seconds: number): Drop {
     const flows = this.#flows;
     const { source, destination, protocol } = packet;
     const replyZone = decision.to === DEVICE ? 0 : decision.vni;
     const ports = this.#freePorts(replyZone, protocol, decision, seconds);
-    if (ports < 0) return this.#refuse(Drop.PortsExhausted);
+    if (ports < 0) return Drop.PortsExhausted;
     const key = ports | 0;
     const reply = swapPorts(key);
-    if (!this.#makeRoom(holder)) return -1;
-    const entry = this.#reserve(zone, packet, replyZone, decision, reply);
+    const full = this.#makeRoom(holder);
+    if (full !== Drop.None) return full;
+    const entry = flows.reserve();
+    flows.setKey(entry, zone, protocol, source, destination, packet.ports);
+    flows.setKey(entry + 1, replyZone, protocol, decision.destination, decision.source, reply);
     const addresses = addressDelta(source, destination, decision.source, decision.destination);
     const backwards = addressDelta(decision.destination, decision.source, destination, source);
     flows.setPath(entry, from, decision.to, decision.vni);
@@ -167,7 +172,8 @@ export class FlowTracker {
     const state = firstState(protocol, packet.tcpFlags);
     flows.setTimeout(entry, timeoutSeconds(state, protocol));
     flows.publish(entry, state, holder);
-    return entry;
+    this.entry = entry;
+    return Drop.None;
   }
 
   /**
@@ -181,28 +187,25 @@ export class FlowTracker {
   }
 
   /**
-   * Whether there is room for a new flow. A holder that has its share gives an unanswered flow of its own for it, then one that
+   * Makes room for a new flow, or says why there is none. A holder that has its share gives an unanswered flow of its own for it, then one that
    * ends; only a table that is full to the last flow takes one from the largest holder. An established flow stays.
    */
-  #makeRoom(holder: number): boolean {
+  #makeRoom(holder: number): Drop {
     const flows = this.#flows;
     const isFull = flows.size === flows.capacity;
-    if (!isFull && !flows.hasItsShare(holder)) return true;
+    if (!isFull && !flows.hasItsShare(holder)) return Drop.None;
     let first = flows.firstToGo(holder);
     if (first < 0 && isFull) first = flows.firstOfLargest();
-    if (first < 0) {
-      this.refusal = isFull ? Drop.FlowTableFull : Drop.FlowShareTaken;
-      return false;
-    }
+    if (first < 0) return isFull ? Drop.FlowTableFull : Drop.FlowShareTaken;
     flows.removeLocked(first);
     this.evictedFlows++;
-    return true;
+    return Drop.None;
   }
 
   /** Counts the packet and moves the flow's state. Hot path: must not allocate. */
-  track(entry: number, packet: Packet, seconds: number): void {
+  track(packet: Packet, seconds: number): void {
     const flows = this.#flows;
-    this.#entry = entry;
+    const { entry } = this;
     flows.count(entry, 1, packet.length, seconds);
     const { protocol, tcpFlags } = packet;
     const isReply = (entry & 1) === 1;
@@ -231,18 +234,19 @@ export class FlowTracker {
       flows.changeState(entry, this.#version, after, timeoutSeconds(after, protocol), fins);
   }
 
-  /** Counts packets that are of the flow of the one tracked last, and change its state no further. */
+  /** Counts packets of the same flow as the one tracked last, which change its state no further. */
   trackRun(packets: number, bytes: number, nextSequence: number, protocol: number, seconds: number): void {
-    this.#flows.count(this.#entry, packets, bytes, seconds);
-    if (protocol === ip.Protocol.Tcp) this.#sequences.follow(this.#entry, nextSequence);
+    this.#flows.count(this.entry, packets, bytes, seconds);
+    if (protocol === ip.Protocol.Tcp) this.#sequences.follow(this.entry, nextSequence);
   }
 
   /**
    * Gives the packet the addresses and ports of the other side: the other entry's key, turned round. False when the
    * flow was removed meanwhile: then the packet is as it was.
    */
-  translate(entry: number, packet: Packet): boolean {
+  translate(packet: Packet): boolean {
     const flows = this.#flows;
+    const { entry } = this;
     const other = entry ^ 1;
     const source = flows.destinationOf(other);
     const destination = flows.sourceOf(other);
@@ -257,16 +261,9 @@ export class FlowTracker {
     return true;
   }
 
-  #reserve(zone: number, packet: Packet, replyZone: number, decision: Decision, replyPorts: number): number {
-    const { protocol, source, destination, ports } = packet;
-    const replySource = decision.destination;
-    const replyTo = decision.source;
-    return this.#flows.reserve(zone, protocol, source, destination, ports, replyZone, replySource, replyTo, replyPorts);
-  }
-
   /**
-   * The ports with which the reply's key is nobody else's: as decided, or with another source port (of ICMP, another
-   * identifier). As an unsigned number; -1 when none was found.
+   * Ports with which the reply's key is not in the table: those decided, or others with another source port (for ICMP, another
+   * identifier). An unsigned number; -1 when none was found.
    */
   #freePorts(replyZone: number, protocol: number, decision: Decision, seconds: number): number {
     const { destination, source, ports } = decision;
@@ -288,10 +285,5 @@ export class FlowTracker {
     if (!hasIdledOut && !isOver(this.#flows.stateOf(entry))) return false;
     this.#flows.removeLocked(entry);
     return true;
-  }
-
-  #refuse(drop: Drop): number {
-    this.refusal = drop;
-    return -1;
   }
 }

@@ -1,4 +1,4 @@
-// Whether a packet fits the way that its flow takes: its size, and the hops that it has left.
+// Whether a packet passes on the way that its flow takes: its size, and the hops that it has left.
 import { get16 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
@@ -11,8 +11,8 @@ import type { Tables } from "./tables.ts";
 
 const NO_LIMIT = 65535;
 
-export class Fit {
-  /** The largest packet that passes where the last one that look() saw goes. */
+export class PathFit {
+  /** The largest packet that passes where the last packet goes that look() was given. */
   mtu = NO_LIMIT;
   readonly #flows: FlowTable;
   readonly #tables: Tables;
@@ -25,11 +25,11 @@ export class Fit {
   }
 
   /**
-   * What stops a packet of `bytes` in this flow; of a super-packet, `bytes` is of one segment. A packet for a local
-   * endpoint is looked at here, though the kernel forwards it: the kernel would tell its sender past the agent, and so
-   * of addresses that the sender has never seen.
+   * Whether a packet of this flow is stopped. For a super-packet the size is that of its segments. A packet for a local endpoint is
+   * looked at too, though the kernel forwards it: the kernel's answer would go past the agent, and name addresses that the sender has
+   * never seen.
    */
-  look(packet: Packet, entry: number, bytes: number): Drop {
+  look(packet: Packet, entry: number): Drop {
     const to = this.#flows.toOf(entry);
     this.mtu = NO_LIMIT;
     if (to === DEVICE) {
@@ -39,7 +39,7 @@ export class Fit {
       this.mtu = this.#tables.node.mtu;
     } else this.mtu = this.#health.mtuOf(to);
     const mayBeCut = (get16(packet.u8, packet.at + ip.FRAGMENT_AT) & ip.DONT_FRAGMENT) === 0;
-    return bytes > this.mtu && !mayBeCut ? Drop.TooBig : Drop.None;
+    return packet.segmentBytes > this.mtu && !mayBeCut ? Drop.TooBig : Drop.None;
   }
 
   /** The largest packet that passes both ways between the two ends. */

@@ -1,4 +1,4 @@
-// What a worker knows of the peers' health. The first worker asks them itself (probes.ts); the others are told.
+// What a worker knows of the peers' health. The first worker probes them (probes.ts); the others get its reports.
 import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
 import type { PeerRow } from "./rows.ts";
@@ -9,21 +9,21 @@ export interface PeerHealth {
   isReachable(vtep: Ipv4): boolean;
   /** Bytes that an inner packet may have to reach the peer whole. */
   mtuOf(vtep: Ipv4): number;
-  /** The lowest of them all: what is no larger needs no further look. */
+  /** The lowest mtuOf() of all peers. A packet that is no larger passes everywhere. */
   readonly smallestMtu: number;
   /** A frame of the management VNI, its inner packet at `at`. */
   receive(at: number, etherType: number, bytes: number, peer: PeerRow): Drop;
 }
 
-/** What the first worker tells the others. */
+/** What the first worker found out. */
 export interface HealthReport {
   unreachable: readonly Ipv4[];
-  /** Those that are lower than the node's own MTU. */
+  /** Path MTUs that are lower than the node's own MTU. */
   mtus: readonly (readonly [vtep: Ipv4, mtu: number])[];
 }
 
 /** For every worker but the first. */
-export class ToldHealth implements PeerHealth {
+export class ReportedHealth implements PeerHealth {
   readonly #tables: Tables;
   #unreachable = new Set<Ipv4>(); // BOUNDED: by the peers
   #mtus = new Map<Ipv4, number>(); // BOUNDED: by the peers; keyed by VTEP
@@ -33,7 +33,7 @@ export class ToldHealth implements PeerHealth {
     this.#tables = tables;
   }
 
-  tell({ unreachable, mtus }: HealthReport): void {
+  set({ unreachable, mtus }: HealthReport): void {
     this.#unreachable = new Set(unreachable);
     this.#mtus = new Map(mtus);
     this.#smallest = Math.min(...this.#mtus.values());

@@ -11,6 +11,7 @@ import { Drop } from "../packet/drop.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import * as udp from "../packet/udp.ts";
+import type { Egress } from "./egress.ts";
 import { OwnPackets } from "./own-packets.ts";
 import { PathMtu } from "./path-mtu.ts";
 import type { HealthReport, PeerHealth } from "./peer-health.ts";
@@ -23,7 +24,7 @@ const MULTIPLIER = 3;
 /** RFC 5880 section 6.8.3: not faster while the session is not up. */
 const SLOW_INTERVAL_MS = 1000;
 const POLL_EVERY_MS = 1000;
-/** A peer that is new counts as reachable for so long, until it had time to answer. */
+/** A new peer counts as reachable for this time, in which it can answer. */
 const GRACE_MS = 2000;
 const MAX_PADDING_BYTES = 65536;
 
@@ -43,7 +44,7 @@ export interface ProbeView {
 interface Session {
   readonly vtep: Ipv4;
   readonly path: PathMtu;
-  /** What fits the underlay link. */
+  /** Bytes of the largest packet that fits the underlay link. */
   maxMtu: number;
   readonly createdMs: number;
   readonly discriminator: number;
@@ -58,15 +59,16 @@ interface Session {
   pollSentMs: number; // -1: no poll is under way
   nextPollMs: number;
   rttMs: number; // -1: not measured
+  // As of the last look for news.
+  wasReachable: boolean;
+  reportedMtu: number;
 }
 
-/** Queues a frame with `padding` zeros behind it. */
-type Send = (offset: number, length: number, zeros: number, padding: number, peer: PeerRow) => void;
-
-export interface ProbesParts {
+export interface ProbesOptions {
   memory: PacketMemory;
   sum: Sum;
   tables: Tables;
+  egress: Pick<Egress, "datagram" | "flush">;
   /** Milliseconds, monotonic. */
   now: () => number;
   random: () => number;
@@ -76,45 +78,42 @@ export class Probes implements PeerHealth {
   readonly #u8: Uint8Array;
   readonly #sum: Sum;
   readonly #tables: Tables;
+  readonly #egress: Pick<Egress, "datagram" | "flush">;
   readonly #now: () => number;
   readonly #random: () => number;
   readonly #sessionsByVtep = new Map<Ipv4, Session>(); // BOUNDED: by the peers; keyed by VTEP
   readonly #slots: OwnPackets;
   readonly #zeros: number;
-  #send: Send = () => {};
-  #flush: () => void = () => {};
-  /** The lowest of all mtuOf(). */
+  /** The lowest of all mtuOf(), or less until the next tick. */
   smallestMtu = 0;
+  /** Whether healthReport() says something else than when it was called last. */
+  hasNews = true;
 
-  constructor({ memory, sum, tables, now, random }: ProbesParts) {
+  constructor({ memory, sum, tables, egress, now, random }: ProbesOptions) {
     this.#u8 = memory.u8;
     this.#sum = sum;
     this.#tables = tables;
+    this.#egress = egress;
     this.#now = now;
     this.#random = random;
-    this.#slots = new OwnPackets(memory, FRAME_BYTES, () => this.#flush());
+    this.#slots = new OwnPackets(memory, FRAME_BYTES, () => egress.flush());
     this.#zeros = memory.alloc(MAX_PADDING_BYTES);
-  }
-
-  /** Where frames are queued, and how the queue is written out. */
-  sendThrough(send: Send, flush: () => void): void {
-    this.#send = send;
-    this.#flush = flush;
   }
 
   /** Whether new flows may go to the peer. One that cannot answer probes always counts as reachable. */
   isReachable(vtep: Ipv4): boolean {
     const session = this.#sessionsByVtep.get(vtep);
     if (session === undefined) return this.#tables.peers.get(vtep)?.agent === false;
-    return session.state === BfdState.Up || (session.receivedMs < 0 && this.#now() - session.createdMs < GRACE_MS);
+    return isReachable(session, this.#now());
   }
 
   mtuOf(vtep: Ipv4): number {
     return this.#sessionsByVtep.get(vtep)?.path.mtu ?? this.#tables.node.mtu;
   }
 
-  /** For the other workers. */
+  /** The report for the other workers. It looks at every session: call it when there is news. */
   healthReport(): HealthReport {
+    this.hasNews = false;
     const sessions = [...this.#sessionsByVtep.values()];
     return {
       unreachable: sessions.map(({ vtep }) => vtep).filter((vtep) => !this.isReachable(vtep)),
@@ -140,23 +139,32 @@ export class Probes implements PeerHealth {
     }));
   }
 
-  /** After the tables changed: a session for every agent, none for anybody else. */
-  update(): void {
-    for (const [vtep, session] of this.#sessionsByVtep) {
-      if (this.#tables.peers.get(vtep)?.agent !== true) this.#sessionsByVtep.delete(vtep);
-      else if (session.maxMtu !== this.#tables.node.mtu) {
-        session.maxMtu = this.#tables.node.mtu;
-        session.path.restart(session.maxMtu);
-      }
+  /** The peer's row came, went or changed. There is a session with each peer that runs an agent, and with no other. */
+  update(vtep: Ipv4): void {
+    const isAgent = this.#tables.peers.get(vtep)?.agent === true;
+    if (isAgent === this.#sessionsByVtep.has(vtep)) return;
+    this.hasNews = true;
+    if (!isAgent) {
+      this.#sessionsByVtep.delete(vtep);
+      return;
     }
-    for (const peer of this.#tables.peers.values()) {
-      if (peer.agent && !this.#sessionsByVtep.has(peer.vtep))
-        this.#sessionsByVtep.set(peer.vtep, this.#open(peer.vtep));
+    const session = this.#open(vtep);
+    this.#sessionsByVtep.set(vtep, session);
+    this.smallestMtu = Math.min(this.smallestMtu, session.path.mtu);
+    this.#sendPeriodic(session, session.createdMs);
+  }
+
+  /** Each path is measured anew when `mtu`, what fits the underlay link, is another than before. */
+  setMaxMtu(mtu: number): void {
+    for (const session of this.#sessionsByVtep.values()) {
+      if (session.maxMtu === mtu) continue;
+      session.maxMtu = mtu;
+      session.path.restart(mtu);
     }
     this.#findSmallestMtu();
   }
 
-  /** Sends what is due and notices silence. Returns the milliseconds until it wants to be called again. */
+  /** Sends what is due and notices silence, ten times a second for each peer. Returns the milliseconds until it wants to be called again. */
   tick(): number {
     const now = this.#now();
     let next = SLOW_INTERVAL_MS;
@@ -171,6 +179,7 @@ export class Probes implements PeerHealth {
       }
       if (now >= session.nextSendMs) this.#sendPeriodic(session, now);
       next = Math.min(next, session.nextSendMs - now);
+      this.#lookForNews(session, now);
       if (session.state !== BfdState.Up) continue;
       const bytes = session.path.next(now, session.rttMs);
       if (bytes > 0) this.#transmit(session, BfdFlag.Poll, bytes);
@@ -234,6 +243,15 @@ export class Probes implements PeerHealth {
     }
   }
 
+  #lookForNews(session: Session, now: number): void {
+    const reachable = isReachable(session, now);
+    const { mtu } = session.path;
+    if (reachable === session.wasReachable && mtu === session.reportedMtu) return;
+    session.wasReachable = reachable;
+    session.reportedMtu = mtu;
+    this.hasNews = true;
+  }
+
   #findSmallestMtu(): void {
     let smallest = this.#tables.node.mtu;
     for (const { path } of this.#sessionsByVtep.values()) smallest = Math.min(smallest, path.mtu);
@@ -291,7 +309,7 @@ export class Probes implements PeerHealth {
       desiredMinTxMicros: interval * 1000,
       requiredMinRxMicros: INTERVAL_MS * 1000,
     });
-    this.#send(frame, FRAME_BYTES, this.#zeros, packetBytes - PACKET_BYTES, peer);
+    this.#egress.datagram(frame, FRAME_BYTES, this.#zeros, packetBytes - PACKET_BYTES, peer);
   }
 
   #open(vtep: Ipv4): Session {
@@ -313,8 +331,14 @@ export class Probes implements PeerHealth {
       pollSentMs: -1,
       nextPollMs: now,
       rttMs: -1,
+      wasReachable: true,
+      reportedMtu: this.#tables.node.mtu,
     };
   }
+}
+
+function isReachable({ state, receivedMs, createdMs }: Session, now: number): boolean {
+  return state === BfdState.Up || (receivedMs < 0 && now - createdMs < GRACE_MS);
 }
 
 function stateName(state: BfdState): "up" | "init" | "down" {

@@ -2,11 +2,11 @@
 import { set16, set32 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { fold, type Sum } from "../packet/checksum.ts";
+import { Drop } from "../packet/drop.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { Packet, swapPorts } from "../packet/packet.ts";
 import * as tcp from "../packet/tcp.ts";
-import { Gso } from "./batch.ts";
 import type { Egress } from "./egress.ts";
 import { FlowState } from "./flow-entries.ts";
 import type { FlowTable } from "./flow-table.ts";
@@ -16,7 +16,7 @@ import type { Tables } from "./tables.ts";
 
 const RESET_BYTES = ip.IPV4_BYTES + tcp.TCP_BYTES;
 
-export interface ResetsParts {
+export interface ResetsOptions {
   memory: PacketMemory;
   sum: Sum;
   tables: Tables;
@@ -25,7 +25,7 @@ export interface ResetsParts {
 }
 
 export class Resets {
-  /** Resets sent. */
+  /** Resets that were sent. */
   sent = 0;
   readonly #u8: Uint8Array;
   readonly #sum: Sum;
@@ -35,7 +35,7 @@ export class Resets {
   readonly #slots: OwnPackets;
   readonly #packet: Packet;
 
-  constructor({ memory, sum, tables, flows, egress }: ResetsParts) {
+  constructor({ memory, sum, tables, flows, egress }: ResetsOptions) {
     this.#u8 = memory.u8;
     this.#sum = sum;
     this.#tables = tables;
@@ -56,7 +56,7 @@ export class Resets {
     const state = flows.stateOf(original);
     if (state < FlowState.SynSent || state > FlowState.CloseWait) return;
     for (let side = original; side <= reply; side++) {
-      // The end that sends in this direction: it hears what the other end would have sent next.
+      // The end that sends in this direction gets what the other end would have sent next.
       const to = flows.fromOf(side);
       const end = flows.sourceOf(side);
       if (!this.#isOurs(end, to)) continue;
@@ -68,7 +68,7 @@ export class Resets {
     }
   }
 
-  /** Answers a segment that nobody takes, RFC 9293 section 3.10.7.1. It came from `from`, on `vni`. */
+  /** Answers a segment for a port that no task serves, RFC 9293 section 3.10.7.1. It came from `from`, on `vni`. */
   segment(packet: Packet, from: Ipv4, vni: number): void {
     const { u8, transport, tcpFlags } = packet;
     if ((tcpFlags & tcp.Flag.Rst) !== 0) return;
@@ -81,7 +81,7 @@ export class Resets {
     this.#finish(at, 0, next, tcp.Flag.Rst | tcp.Flag.Ack, from, vni);
   }
 
-  /** Whether the end is still there, and nobody else resets it. */
+  /** Whether the end is still there, and this node is the one to reset it. */
   #isOurs(address: Ipv4, vtep: Ipv4): boolean {
     const tables = this.#tables;
     if (vtep !== DEVICE && tables.peers.get(vtep)?.agent !== false) return false;
@@ -110,12 +110,6 @@ export class Resets {
     packet.parse(at, RESET_BYTES);
     const pseudo = ip.pseudoHeaderSum(packet.source, packet.destination, ip.Protocol.Tcp, tcp.TCP_BYTES);
     set16(u8, transport + tcp.CHECKSUM_AT, ~this.#sum(transport, tcp.TCP_BYTES, fold(pseudo)));
-    if (to === DEVICE) this.#egress.toDevice(packet, Gso.None, 0);
-    else {
-      const peer = this.#tables.peers.get(to);
-      if (peer === undefined) return;
-      this.#egress.toPeer(packet, peer, vni, 0, Gso.None, 0);
-    }
-    this.sent++;
+    if (this.#egress.send(packet, to, vni, 0) === Drop.None) this.sent++;
   }
 }

@@ -1,19 +1,36 @@
-// The headers of a super-packet's segments: what the kernel leaves to a network card with TSO or USO. What is the same
-// in all of them is summed once.
+// Super-packets: whether one may be cut, and the headers of its segments, which the kernel leaves to a network card with TSO or
+// USO. What is the same in all segments is summed once.
+
 import { fold, type Sum } from "../packet/checksum.ts";
+import { ETHERNET_BYTES } from "../packet/ethernet.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import type { Packet } from "../packet/packet.ts";
 import * as tcp from "../packet/tcp.ts";
 import * as udp from "../packet/udp.ts";
-import { Gso } from "./batch.ts";
+import { Gso, MAX_UDP_SEGMENTS, MIN_SEGMENT_BYTES, NO_SEGMENT_BYTES } from "../packet/virtio-net.ts";
+
+/**
+ * The longest IP packet that the kernel hands on in one piece: with an Ethernet header it stays below a link's
+ * gso_max_size of 65,536. What is longer the kernel cuts itself.
+ */
+export const MAX_SUPER_PACKET_BYTES = 65_535 - ETHERNET_BYTES;
 
 const LAST_ONLY = tcp.Flag.Fin | tcp.Flag.Psh;
+
+/** Whether what the kernel says of a super-packet is true. Only then it may be cut or passed on. */
+export function isSuperPacket(packet: Packet): boolean {
+  const { gso, gsoBytes, payloadBytes } = packet;
+  if (!packet.partialChecksum || packet.fragment || packet.hasSurplus || payloadBytes <= 0) return false;
+  if (gsoBytes < MIN_SEGMENT_BYTES || gsoBytes === NO_SEGMENT_BYTES) return false;
+  if (gso === Gso.Tcp4) return packet.protocol === ip.Protocol.Tcp;
+  return gso === Gso.Udp4 && packet.protocol === ip.Protocol.Udp && payloadBytes <= gsoBytes * MAX_UDP_SEGMENTS;
+}
 
 export class Segmenter {
   readonly #view: DataView;
   readonly #sum: Sum;
-  // Of the super-packet in hand.
+  // The super-packet in hand.
   #isTcp = false;
   #at = 0;
   #ipBytes = 0;
@@ -34,10 +51,10 @@ export class Segmenter {
   }
 
   /** Takes a super-packet in hand. Its transport checksum field holds the pseudo-header's sum. */
-  begin(packet: Packet, gso: Gso): void {
+  begin(packet: Packet): void {
     const view = this.#view;
     const { at, transport, headerBytes } = packet;
-    this.#isTcp = gso === Gso.Tcp4;
+    this.#isTcp = packet.gso === Gso.Tcp4;
     this.#at = at;
     this.#ipBytes = transport - at;
     this.#headerBytes = headerBytes;
@@ -95,7 +112,7 @@ export class Segmenter {
   }
 }
 
-/** What takes a word out of a sum, RFC 1624. */
+/** The addend that takes a word out of a sum, RFC 1624. */
 function without(word: number): number {
   return ~word & 0xffff;
 }

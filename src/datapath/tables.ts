@@ -1,6 +1,7 @@
 // The rows as a worker looks them up (rows.ts). They are a function of the rows alone, whatever diffs led to them.
 import type { Ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
+import { LostGround } from "./lost-ground.ts";
 import { PublishedPorts } from "./published-ports.ts";
 import {
   type DeniedRow,
@@ -15,10 +16,20 @@ import {
   type VipRow,
 } from "./rows.ts";
 
+/** What a difference has done. */
+export interface AppliedDiff {
+  /** Whether flows may have lost what they stand on. */
+  hasLostGround: boolean;
+  /** VTEPs of the peers that came, went or changed. */
+  peers: ReadonlySet<Ipv4>;
+}
+
 /** The rows, as a worker looks them up. Only apply() writes. */
 export class Tables {
-  /** Counts applied diffs: a flow decided under an earlier epoch is checked again before it is used. */
-  epoch: number;
+  /** What flows lost with the rows that went. */
+  readonly ground: LostGround;
+  /** VIPs whose scheduler asks for the load of tasks. */
+  leastConnectionVips = 0;
   node: NodeRow = {
     kind: "node",
     vtep: 0,
@@ -44,8 +55,13 @@ export class Tables {
   readonly published = new PublishedPorts();
   readonly hostAddresses = new Set<Ipv4>(); // BOUNDED: the node's own links
 
+  /** `epoch` is that of the first rows. */
   constructor(epoch = 1) {
-    this.epoch = epoch;
+    this.ground = new LostGround(epoch);
+  }
+
+  get epoch(): number {
+    return this.ground.epoch;
   }
 
   /** Whether the rows are all that the cluster wants: an agent that has just started has none, or those on its disk. */
@@ -53,12 +69,23 @@ export class Tables {
     return !this.node.isProvisional;
   }
 
-  apply(diff: TableDiff): void {
-    this.epoch = (this.epoch + 1) | 0;
-    for (const key of diff.isWhole === true ? [...this.#rows.keys()] : diff.delete) {
+  /** Makes the difference true. The work is that of the difference. */
+  apply(diff: TableDiff): AppliedDiff {
+    const peers = new Set<Ipv4>();
+    const isWhole = diff.isWhole === true;
+    const gone = isWhole ? [...this.#rows.keys()] : diff.delete;
+    // A whole set follows a failure: workers that failed at different rows must count the same epochs from here on.
+    if (isWhole) this.ground.loseAll();
+    else {
+      for (const key of gone) this.ground.compare(this.#rows.get(key), undefined);
+      for (const row of diff.put) this.ground.compare(this.#rows.get(rowKey(row)), row);
+    }
+    const hasLostGround = this.ground.settle();
+    for (const key of gone) {
       const row = this.#rows.get(key);
       this.#rows.delete(key);
       if (row !== undefined) this.#forget(row);
+      if (row?.kind === "peer") peers.add(row.vtep);
     }
     for (const row of diff.put) {
       const old = this.#rows.get(rowKey(row));
@@ -68,7 +95,9 @@ export class Tables {
     for (const row of diff.put) {
       this.#rows.set(rowKey(row), row);
       this.#learn(row);
+      if (row.kind === "peer") peers.add(row.vtep);
     }
+    return { hasLostGround, peers };
   }
 
   #learn(row: TableRow): void {
@@ -92,6 +121,7 @@ export class Tables {
       case "vip":
         this.vips.set(row.ip, row);
         this.published.learn(row);
+        if (row.balancing.scheduler === "lc") this.leastConnectionVips++;
         return;
       case "denied":
         this.denied.set(row.ip, row);
@@ -117,6 +147,7 @@ export class Tables {
       case "vip":
         this.vips.delete(row.ip);
         this.published.forget(row);
+        if (row.balancing.scheduler === "lc") this.leastConnectionVips--;
         return;
       case "denied":
         this.denied.delete(row.ip);

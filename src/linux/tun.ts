@@ -271,12 +271,12 @@ export class LinuxDevice implements Device {
   #decodeHeader(batch: DeviceBatch, i: number, at: number): boolean {
     const { u8, u16 } = this.#memory;
     const gso = u8[at + virtio.GSO_TYPE_AT]! & ~virtio.GSO_ECN;
-    if (gso !== virtio.GsoType.None && gso !== virtio.GsoType.Tcp4 && gso !== virtio.GsoType.Udp4) return false;
+    if (gso !== virtio.Gso.None && gso !== virtio.Gso.Tcp4 && gso !== virtio.Gso.Udp4) return false;
     batch.gso[i] = gso;
     batch.gsoBytes[i] = u16[(at + virtio.GSO_SIZE_AT) >> 1]!;
     const partial = (u8[at + virtio.FLAGS_AT]! & virtio.NEEDS_CHECKSUM) !== 0;
     batch.needsChecksum[i] = partial ? 1 : 0;
-    if (!partial || gso !== virtio.GsoType.None) return true;
+    if (!partial || gso !== virtio.Gso.None) return true;
     const start = u16[(at + virtio.CHECKSUM_START_AT) >> 1]!;
     if (start !== headerLength(u8, batch.offset[i]!)) {
       this.#completeChecksum(batch, i, start, u16[(at + virtio.CHECKSUM_OFFSET_AT) >> 1]!);

@@ -9,6 +9,7 @@ import * as ip from "./ipv4.ts";
 import type { PacketMemory } from "./memory.ts";
 import * as tcp from "./tcp.ts";
 import * as udp from "./udp.ts";
+import { Gso } from "./virtio-net.ts";
 
 export class Packet {
   readonly u8: Uint8Array;
@@ -16,7 +17,7 @@ export class Packet {
   readonly #sum: Sum;
   /** Offset of the IP header. */
   at = 0;
-  /** The IP header's total length: of the packet, whatever padding came behind it. */
+  /** The IP header's total length. Padding may come behind the packet. */
   length = 0;
   /** Offset of the transport header. */
   transport = 0;
@@ -27,16 +28,19 @@ export class Packet {
   destination: Ipv4 = 0;
   /** Source port << 16 | destination port; an ICMP query's identifier twice; 0 where there are none. */
   ports = 0;
-  /** Of TCP; 0 otherwise. */
+  /** The flags of TCP; 0 for other protocols. */
   tcpFlags = 0;
-  /** A fragment but the first: it has no transport header. */
+  /** Whether it is a fragment after the first, which has no transport header. */
   laterFragment = false;
-  /** Any fragment. */
+  /** Whether it is a fragment, the first or a later one. */
   fragment = false;
-  /** An ICMP message about another packet, which it quotes. */
+  /** Whether it is an ICMP message that quotes the packet which it is about. */
   icmpError = false;
-  /** The transport checksum field holds only the pseudo-header's sum, not complemented. */
+  /** Whether the transport checksum field holds only the pseudo-header's sum, not complemented. */
   partialChecksum = false;
+  /** Other than None: a super-packet that is to be cut into segments of `gsoBytes` payload. */
+  gso: Gso = Gso.None;
+  gsoBytes = 0;
 
   constructor(memory: PacketMemory, sum: Sum) {
     this.u8 = memory.u8;
@@ -64,6 +68,8 @@ export class Packet {
     this.laterFragment = (fragment & ip.OFFSET_MASK) !== 0;
     this.fragment = this.laterFragment || (fragment & ip.MORE_FRAGMENTS) !== 0;
     this.partialChecksum = false;
+    this.gso = Gso.None;
+    this.gsoBytes = 0;
     this.icmpError = false;
     this.tcpFlags = 0;
     this.ports = 0;
@@ -101,7 +107,12 @@ export class Packet {
     return this.length - this.headerBytes;
   }
 
-  /** Transport header and payload. */
+  /** The length of the packet, or of each segment that it is cut into. */
+  get segmentBytes(): number {
+    return this.gso === Gso.None ? this.length : this.headerBytes + this.gsoBytes;
+  }
+
+  /** Bytes of transport header and payload. */
   get transportBytes(): number {
     return this.at + this.length - this.transport;
   }
@@ -160,7 +171,7 @@ export class Packet {
   }
 
   /**
-   * Rewrites addresses and ports, checksums along (RFC 1624). `addressDelta` and `portDelta` are what deltas()
+   * Rewrites addresses and ports, checksums along (RFC 1624). `addressDelta` and `portDelta` are what addressDelta() and portDelta()
    * computed for this change.
    */
   rewrite(source: Ipv4, destination: Ipv4, ports: number, addressDelta: number, portDelta: number): void {
@@ -205,13 +216,13 @@ export function addressDelta(source: Ipv4, destination: Ipv4, newSource: Ipv4, n
   return deltaOf(fold(sum32(source) + sum32(destination)), fold(sum32(newSource) + sum32(newDestination)));
 }
 
-/** The delta of a pair of ports replaced by another; of ICMP the identifier counts once. */
+/** The delta of a pair of ports replaced by another. The identifier of ICMP counts once. */
 export function portDelta(protocol: number, ports: number, newPorts: number): number {
   if (protocol === ip.Protocol.Icmp) return deltaOf(ports >>> 16, newPorts >>> 16);
   return deltaOf(sum32(ports), sum32(newPorts));
 }
 
-/** Source and destination port changed about. */
+/** Ports with source and destination exchanged. */
 export function swapPorts(ports: number): number {
   return (ports << 16) | (ports >>> 16);
 }

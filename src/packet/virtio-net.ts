@@ -15,9 +15,12 @@ export const CHECKSUM_START_AT = 6;
 export const CHECKSUM_OFFSET_AT = 8;
 
 export const NEEDS_CHECKSUM = 1;
-/** A modifier of the GSO type: some segment carries CWR. */
+/** A modifier of Gso: some segment carries CWR. */
 export const GSO_ECN = 0x80;
-export const GsoType = { None: 0, Tcp4: 1, Udp4: 5 } as const;
+
+/** How the kernel is to cut a packet, or has joined it: VIRTIO_NET_HDR_GSO_*. */
+export const Gso = { None: 0, Tcp4: 1, Udp4: 5 } as const;
+export type Gso = (typeof Gso)[keyof typeof Gso];
 
 /** The kernel's own lower bound for segments (TCP_MIN_GSO_SIZE). */
 export const MIN_SEGMENT_BYTES = 8;
@@ -41,7 +44,7 @@ export interface VirtioMessages {
 }
 
 /**
- * Writes a message's header to `at`, an even number. `linkBytes`: of a link's header between it and the packet.
+ * Writes a message's header to `at`, an even number. `linkBytes` is the length of a link's header between it and the packet.
  * Hot path: must not allocate.
  */
 export function putHeader(
@@ -55,19 +58,19 @@ export function putHeader(
   const gso = queue.gso[message]!;
   u8[at + FLAGS_AT] = partial ? NEEDS_CHECKSUM : 0;
   u8[at + GSO_TYPE_AT] = hasCwr(u8, queue, message) ? gso | GSO_ECN : gso;
-  u16[(at + HEADER_LENGTH_AT) >> 1] = gso === GsoType.None ? 0 : linkBytes + queue.headerBytes[message]!;
-  u16[(at + GSO_SIZE_AT) >> 1] = gso === GsoType.None ? 0 : queue.gsoBytes[message]!;
+  u16[(at + HEADER_LENGTH_AT) >> 1] = gso === Gso.None ? 0 : linkBytes + queue.headerBytes[message]!;
+  u16[(at + GSO_SIZE_AT) >> 1] = gso === Gso.None ? 0 : queue.gsoBytes[message]!;
   u16[(at + CHECKSUM_START_AT) >> 1] = partial ? linkBytes + queue.checksumStart[message]! : 0;
   u16[(at + CHECKSUM_OFFSET_AT) >> 1] = partial ? queue.checksumOffset[message]! : 0;
 }
 
 function hasCwr(u8: Uint8Array, queue: VirtioMessages, message: number): boolean {
-  if (queue.gso[message] !== GsoType.Tcp4) return false;
+  if (queue.gso[message] !== Gso.Tcp4) return false;
   const tcpAt = queue.sliceOffset[queue.firstSlice(message)]! + queue.checksumStart[message]!;
   return (tcpFlags(u8, tcpAt) & Flag.Cwr) !== 0;
 }
 
-/** What is wrong with a message. */
+/** Why the kernel must not get a message. */
 export const VirtioFault = {
   None: 0,
   HeaderCut: 1,
@@ -96,16 +99,16 @@ export function virtioFault({ u8 }: PacketMemory, queue: VirtioMessages, message
   if (totalLength(u8, at) !== bytes) return VirtioFault.LengthWrong;
 
   if (queue.needsChecksum[message] === 0) {
-    return queue.gso[message] === GsoType.None ? VirtioFault.None : VirtioFault.GsoWithoutChecksum;
+    return queue.gso[message] === Gso.None ? VirtioFault.None : VirtioFault.GsoWithoutChecksum;
   }
   const start = queue.checksumStart[message]!;
   if (start < ipBytes || start + queue.checksumOffset[message]! + 2 > bytes) return VirtioFault.ChecksumPlaceWrong;
-  return queue.gso[message] === GsoType.None ? VirtioFault.None : gsoFault(u8, queue, message, at, bytes);
+  return queue.gso[message] === Gso.None ? VirtioFault.None : gsoFault(u8, queue, message, at, bytes);
 }
 
 function gsoFault(u8: Uint8Array, queue: VirtioMessages, message: number, at: number, bytes: number): VirtioFault {
-  const tcp = queue.gso[message] === GsoType.Tcp4;
-  if (!tcp && queue.gso[message] !== GsoType.Udp4) return VirtioFault.GsoProtocolWrong;
+  const tcp = queue.gso[message] === Gso.Tcp4;
+  if (!tcp && queue.gso[message] !== Gso.Udp4) return VirtioFault.GsoProtocolWrong;
   if (u8[at + PROTOCOL_AT] !== (tcp ? Protocol.Tcp : Protocol.Udp)) return VirtioFault.GsoProtocolWrong;
 
   const ipBytes = headerLength(u8, at);

@@ -3,9 +3,8 @@
 
 import { type CachedAnswer, fits } from "../datapath/answer-cache.ts";
 import type { EngineReport } from "../datapath/engine.ts";
-import { type FlowRow, listFlows } from "../datapath/flow-list.ts";
+import { countLiveFlows, type FlowRow, listFlows } from "../datapath/flow-report.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
-import { countLiveFlows } from "../datapath/live-flows.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import { DEVICE, endpointKey, type TableDiff, type TableRows } from "../datapath/rows.ts";
 import { machineMonotonic } from "../lib/clock.ts";
@@ -25,7 +24,7 @@ export interface DataPathOptions extends Omit<WorkerSetup, "posted" | "index" | 
   /** The file that the flow table is mapped from. */
   flowFile: string;
   log: Log;
-  /** A worker ended though nobody asked it to: its flows are carried no more. */
+  /** Called when a worker has ended without being stopped: its flows are carried no more. */
   onFailure: (error: Error) => void;
 }
 
@@ -144,35 +143,28 @@ function raiseAll(priority: number, unraised: string | null, log: Log): void {
   log.info("the data path goes before ordinary programs", { reason: `nice -${priority}, ${session}` });
 }
 
-/** `first` with what another worker has counted. */
+/** The report of `first`, with what another worker has counted. */
 function merge(first: EngineReport, other: EngineReport): EngineReport {
-  const drops = { ...first.drops };
-  for (const [reason, count] of Object.entries(other.drops)) drops[reason] = (drops[reason] ?? 0) + count;
   const otherByVtep = new Map(other.traffic.map((traffic) => [traffic.vtep, traffic]));
-  const traffic = first.traffic.map((own) => {
-    const more = otherByVtep.get(own.vtep);
-    if (more === undefined) return own;
-    return {
-      vtep: own.vtep,
-      rxPackets: own.rxPackets + more.rxPackets,
-      txPackets: own.txPackets + more.txPackets,
-      rxBytes: own.rxBytes + more.rxBytes,
-      txBytes: own.txBytes + more.txBytes,
-    };
-  });
-  const said = {
-    icmpErrorsSent: first.said.icmpErrorsSent + other.said.icmpErrorsSent,
-    resetsSent: first.said.resetsSent + other.said.resetsSent,
-    refusalsLimited: first.said.refusalsLimited + other.said.refusalsLimited,
-    tooBigLimited: first.said.tooBigLimited + other.said.tooBigLimited,
+  return {
+    ...first,
+    drops: sumOf(first.drops, other.drops),
+    packets: sumOf(first.packets, other.packets),
+    ownPackets: sumOf(first.ownPackets, other.ownPackets),
+    traffic: first.traffic.map(({ vtep, ...own }) => {
+      const { vtep: _, ...more } = otherByVtep.get(vtep) ?? { vtep };
+      return { vtep, ...sumOf(own, more) };
+    }),
+    evictedFlows: first.evictedFlows + other.evictedFlows,
+    checkedFlows: first.checkedFlows + other.checkedFlows,
+    displacedFragments: first.displacedFragments + other.displacedFragments,
+    namesAnswered: first.namesAnswered + other.namesAnswered,
   };
-  const packets = {
-    taken: first.packets.taken + other.packets.taken,
-    forwarded: first.packets.forwarded + other.packets.forwarded,
-    answered: first.packets.answered + other.packets.answered,
-  };
-  const evictedFlows = first.evictedFlows + other.evictedFlows;
-  const displacedFragments = first.displacedFragments + other.displacedFragments;
-  const namesAnswered = first.namesAnswered + other.namesAnswered;
-  return { ...first, drops, packets, traffic, said, evictedFlows, displacedFragments, namesAnswered };
+}
+
+/** Counters of both, added up by name. */
+function sumOf<C extends object>(counts: C, others: Partial<C>): C {
+  const sums: Record<string, number> = { ...(counts as Record<string, number>) };
+  for (const [name, count] of Object.entries(others as Record<string, number>)) sums[name] = (sums[name] ?? 0) + count;
+  return sums as C;
 }

@@ -161,7 +161,7 @@ function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof W
       engine.apply(command.diff);
       return undefined;
     case "health":
-      engine.tellHealth(command.report);
+      engine.setHealth(command.report);
       return undefined;
     case "addAnswer":
       engine.addAnswer(command.answer);

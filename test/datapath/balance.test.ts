@@ -1,8 +1,8 @@
 // Packets that are refused at the last step are counted one by one, however they were joined. Everything that is taken is accounted
 // for in all tests with fake nodes: settle() looks.
 import test from "ava";
-import { Gso } from "../../src/datapath/batch.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
+import { Gso } from "../../src/packet/virtio-net.ts";
 import { unaccounted } from "../fakes/balance.ts";
 import { frame } from "../fakes/frames.ts";
 import { ACK, ipPacket } from "../fakes/ip-packets.ts";

@@ -2,13 +2,14 @@
 // same packets.
 import test from "ava";
 import fc from "fast-check";
-import { DeviceQueue, Gso } from "../../src/datapath/batch.ts";
+import { DeviceQueue } from "../../src/datapath/batch.ts";
 import { Coalescer } from "../../src/datapath/coalesce.ts";
 import type { DeviceOffloads } from "../../src/datapath/ports.ts";
 import { createSum } from "../../src/packet/checksum.ts";
 import { Drop } from "../../src/packet/drop.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { Packet } from "../../src/packet/packet.ts";
+import { Gso } from "../../src/packet/virtio-net.ts";
 import { type DevicePacket, InProcessDevice } from "../fakes/in-process.ts";
 import { ACK, describe, FIN, type Fields, PSH, RST, SYN } from "../fakes/ip-packets.ts";
 import { segmentsOf, withIpOptions } from "../fakes/segments.ts";

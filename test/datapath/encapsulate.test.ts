@@ -1,7 +1,7 @@
 // From inner packets to VXLAN datagrams: whole ones in place, super-packets as the segments that a network card makes.
 import test from "ava";
 import fc from "fast-check";
-import { Gso, UnderlayQueue } from "../../src/datapath/batch.ts";
+import { UnderlayQueue } from "../../src/datapath/batch.ts";
 import { ENCAPSULATION_BYTES, Encapsulator } from "../../src/datapath/encapsulate.ts";
 import { SOURCE_PORTS } from "../../src/datapath/ports.ts";
 import type { PeerRow } from "../../src/datapath/rows.ts";
@@ -11,6 +11,7 @@ import { createSum } from "../../src/packet/checksum.ts";
 import { Drop } from "../../src/packet/drop.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { Packet } from "../../src/packet/packet.ts";
+import { Gso } from "../../src/packet/virtio-net.ts";
 import { ACK, describe, FIN, type Fields, ipPacket, onesSum, PSH } from "../fakes/ip-packets.ts";
 import { segmentsOf, withIpOptions } from "../fakes/segments.ts";
 
@@ -55,12 +56,14 @@ function encapsulator(maxSegments: number, maxMessages = 256) {
     subject.flushed();
   };
   const subject = new Encapsulator(memory, sum, new Tables(), queue, maxSegments, flush);
+  subject.aim(PEER, VNI, HASH);
   const at = memory.alloc(65536 + 64) + 64;
-  const load = (bytes: Uint8Array, partial: boolean): Packet => {
+  const load = (bytes: Uint8Array, partial: boolean, gso: Gso = Gso.None): Packet => {
     memory.u8.set(bytes, at);
     const packet = new Packet(memory, sum);
     if (packet.parse(at, bytes.length) !== Drop.None) throw new Error("the packet is broken");
     packet.partialChecksum = partial;
+    packet.gso = gso;
     return packet;
   };
   return { subject, sent, flush, load, flushes: () => flushes };
@@ -81,7 +84,7 @@ function innerPackets(sent: readonly Message[]): Uint8Array[] {
 /** The super-packet as a kernel gives it, and what must come out. */
 function cut(superPacket: Uint8Array, gso: Gso, gsoBytes: number, maxSegments = 128): Message[] {
   const { subject, sent, flush, load } = encapsulator(maxSegments);
-  subject.segments(load(superPacket, true), gso, gsoBytes, PEER, VNI, HASH);
+  subject.segments(load(superPacket, true, gso), gsoBytes);
   flush();
   return sent;
 }
@@ -264,9 +267,9 @@ test("whatever the super-packet, its segments are those of plain arithmetic", (t
 test("a whole packet goes out in place, its checksum made when it was not", (t) => {
   const { subject, sent, flush, load } = encapsulator(128);
   const fields: Fields = { ...FROM, tos: 3, payload: bytes(99) };
-  subject.single(load(ipPacket({ ...fields, partial: true }), true), PEER, VNI, HASH);
+  subject.single(load(ipPacket({ ...fields, partial: true }), true));
   flush();
-  subject.single(load(ipPacket({ ...FROM, payload: new Uint8Array() }), false), PEER, VNI, HASH);
+  subject.single(load(ipPacket({ ...FROM, payload: new Uint8Array() }), false));
   flush();
   t.deepEqual(innerPackets(sent), [ipPacket(fields), ipPacket({ ...FROM, payload: new Uint8Array() })]);
   t.deepEqual(
@@ -281,7 +284,7 @@ test("a whole packet goes out in place, its checksum made when it was not", (t) 
 test("headers are not written over while they wait: a full queue is flushed first", (t) => {
   const { subject, sent, flush, load, flushes } = encapsulator(16, 8);
   const superPacket = partial(ipPacket({ ...FROM, payload: bytes(60_000) }));
-  for (let i = 0; i < 5; i++) subject.segments(load(superPacket, true), Gso.Tcp4, 100, PEER, VNI, HASH);
+  for (let i = 0; i < 5; i++) subject.segments(load(superPacket, true, Gso.Tcp4), 100);
   flush();
   t.true(flushes() > 5);
   const expected = segmentsOf(superPacket, 100);
@@ -294,7 +297,7 @@ test("what does not fit one message goes with the next super-packet of the flow"
   const supers = [0, 1].map((i) =>
     ipPacket({ ...FROM, flags: ACK, acknowledgment: 7, sequence: 1 + i * payload.length, payload, partial: true }),
   );
-  for (const bytes of supers) subject.segments(load(bytes, true), Gso.Tcp4, 1000, PEER, VNI, HASH);
+  for (const bytes of supers) subject.segments(load(bytes, true, Gso.Tcp4), 1000);
   flush();
   t.deepEqual(
     sent.map(({ datagrams }) => datagrams.length),
@@ -317,7 +320,7 @@ test("nothing follows a short segment, or a segment of another size, in its mess
     [2000, 1000],
     [2000, 500],
   ] as const)
-    subject.segments(load(super_(length), true), Gso.Tcp4, gsoBytes, PEER, VNI, HASH);
+    subject.segments(load(super_(length), true, Gso.Tcp4), gsoBytes);
   flush();
   t.deepEqual(
     sent.map(({ datagrams }) => datagrams.length),

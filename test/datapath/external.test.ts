@@ -1,9 +1,9 @@
 // External endpoints: hosts behind VTEPs that run no agent. They reach all of their network through the one node that their VTEP
 // knows, and send what a kernel's vxlan device sends.
 import test from "ava";
-import { Gso } from "../../src/datapath/batch.ts";
 import type { TableRow } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
+import { Gso } from "../../src/packet/virtio-net.ts";
 import { arpRequest, destinationMacOf, type FrameFields, frame } from "../fakes/frames.ts";
 import type { Datagram } from "../fakes/in-process.ts";
 import { ACK, completed, describe, type Fields, fragmentsOf, ipPacket, joined, SYN } from "../fakes/ip-packets.ts";

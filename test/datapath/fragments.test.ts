@@ -1,7 +1,7 @@
 // Fragments: those of one datagram go one way; what is too big for a peer is cut or refused, and comes together again.
 import test from "ava";
 import fc from "fast-check";
-import { Gso } from "../../src/datapath/batch.ts";
+import { Gso } from "../../src/packet/virtio-net.ts";
 import { completed, describe, type Fields, fragmentsOf, ipPacket, joined } from "../fakes/ip-packets.ts";
 import type { FakeNodes } from "../fakes/nodes.ts";
 import { cluster, exchange } from "../fakes/two-nodes.ts";

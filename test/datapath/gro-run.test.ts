@@ -1,7 +1,7 @@
 // Datagrams that the kernel joined come out as they do one by one: the same packets, the same counters.
 import test from "ava";
 import fc from "fast-check";
-import type { FlowRow } from "../../src/datapath/flow-list.ts";
+import type { FlowRow } from "../../src/datapath/flow-report.ts";
 import { ACK, describe, FIN, type Fields, ipPacket, PSH, SYN } from "../fakes/ip-packets.ts";
 import type { FakeNodes } from "../fakes/nodes.ts";
 import { taken, train, withoutId } from "../fakes/trains.ts";

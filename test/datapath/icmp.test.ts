@@ -304,7 +304,7 @@ test("a flood of refusals is limited, and what was held back is counted", async 
   let told = 0;
   for (let i = 0; i < 300; i++) told += ask(i);
   t.is(told, 200);
-  t.like(fake.nodes[0]!.engine.report().said, { icmpErrorsSent: 200, refusalsLimited: 100, tooBigLimited: 0 });
+  t.like(fake.nodes[0]!.engine.report().ownPackets, { icmpErrorsSent: 200, refusalsLimited: 100, tooBigLimited: 0 });
   await fake.advance(1000);
   t.is(ask(1), 1);
 });

@@ -1,8 +1,9 @@
 // The device and the wire that tests stand on: that they refuse what a kernel refuses, and lose what they are told to.
 import test from "ava";
-import { DeviceBatch, DeviceQueue, Gso, UnderlayBatch, UnderlayQueue } from "../../src/datapath/batch.ts";
+import { DeviceBatch, DeviceQueue, UnderlayBatch, UnderlayQueue } from "../../src/datapath/batch.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
+import { Gso } from "../../src/packet/virtio-net.ts";
 import { brokenMessages } from "../fakes/broken-messages.ts";
 import { type Datagram, InProcessDevice, InProcessNetwork } from "../fakes/in-process.ts";
 import { tcpPacket, udpPacket } from "../fakes/ip-packets.ts";

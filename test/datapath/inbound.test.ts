@@ -1,7 +1,7 @@
 // Frames as they come from the wire: ECN, peers that run no agent, what is cut, padded or tagged.
 import test from "ava";
-import { Gso } from "../../src/datapath/batch.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
+import { Gso } from "../../src/packet/virtio-net.ts";
 import { type FrameFields, frame } from "../fakes/frames.ts";
 import { ACK, type Fields, ipPacket, PSH } from "../fakes/ip-packets.ts";
 import type { FakeNodes } from "../fakes/nodes.ts";

@@ -1,14 +1,9 @@
 // A device and an underlay that allocate nothing, between two engines on one packet memory: what a run of packets
 // allocates is the data path's own.
-import {
-  type DeviceBatch,
-  type DeviceQueue,
-  Gso,
-  type UnderlayBatch,
-  type UnderlayQueue,
-} from "../../src/datapath/batch.ts";
+import type { DeviceBatch, DeviceQueue, UnderlayBatch, UnderlayQueue } from "../../src/datapath/batch.ts";
 import type { Device, Underlay } from "../../src/datapath/ports.ts";
 import type { PacketMemory } from "../../src/packet/memory.ts";
+import { Gso } from "../../src/packet/virtio-net.ts";
 
 const HELD_BYTES = 4 << 20;
 const HELD_MESSAGES = 256;

@@ -1,6 +1,6 @@
 // Two data paths on a fake wire: what a packet looks like where it comes out, and what stops it.
 import test from "ava";
-import { Gso } from "../../src/datapath/batch.ts";
+import { Gso } from "../../src/packet/virtio-net.ts";
 import { ACK, describe, type Fields, fragmentsOf, ipPacket, RST, SYN } from "../fakes/ip-packets.ts";
 import { fakeNodes, rowsFor } from "../fakes/nodes.ts";
 import { A, B, brief, CLUSTER, cluster, exchange, send } from "../fakes/two-nodes.ts";

@@ -48,7 +48,7 @@ for (const early of ["first", "second"] as const) {
     t.deepEqual(knows.carry(REQUEST), [`${CLIENT}:40000 > ${NEW_TASK}:80`]);
     other.engine.tick();
     t.deepEqual(other.carry(REPLY), [`${NEW_TASK}:80 > ${CLIENT}:40000`]);
-    t.deepEqual([other.engine.report().said.resetsSent, other.engine.report().flows], [0, 1], "and not reset");
+    t.deepEqual([other.engine.report().ownPackets.resetsSent, other.engine.report().flows], [0, 1], "and not reset");
     other.engine.apply(diffTables(BEFORE, AFTER));
     t.deepEqual(other.carry({ ...REPLY, flags: ACK }), [`${NEW_TASK}:80 > ${CLIENT}:40000`]);
     for (const { engine } of [first, second]) engine.apply(diffTables(AFTER, BEFORE));

@@ -1,7 +1,7 @@
 // Messages that no device may pass on. A TUN refuses some of them, and takes others and goes wrong.
 import type { DeviceQueue } from "../../src/datapath/batch.ts";
-import { Gso } from "../../src/datapath/batch.ts";
 import { set16 } from "../../src/lib/bytes.ts";
+import { Gso } from "../../src/packet/virtio-net.ts";
 import { tcpPacket, udpPacket } from "./ip-packets.ts";
 
 export interface BrokenMessage {

@@ -34,11 +34,24 @@ export function flowKeys(number: number): FlowKeys {
   };
 }
 
+/** Reserves a flow and writes its two keys; -1 when the table is full. Under the lock. */
+export function reserve(
+  table: FlowTable,
+  [zone, protocol, source, destination, ports]: readonly [number, number, number, number, number],
+  [replyZone, replySource, replyDestination, replyPorts]: readonly [number, number, number, number],
+): number {
+  const entry = table.reserve();
+  if (entry < 0) return -1;
+  table.setKey(entry, zone, protocol, source, destination, ports);
+  table.setKey(entry + 1, replyZone, protocol, replySource, replyDestination, replyPorts);
+  return entry;
+}
+
 /** Reserves and publishes, as FlowTracker.establish() does; -1 when the table is full. Under the lock. */
 export function insert(table: FlowTable, keys: FlowKeys, state: FlowState = FlowState.Unreplied): number {
   const { zone, protocol, source, destination, ports, replyZone, task, number } = keys;
   const reply = swapPorts(ports);
-  const entry = table.reserve(zone, protocol, source, destination, ports, replyZone, task, source, reply);
+  const entry = reserve(table, [zone, protocol, source, destination, ports], [replyZone, task, source, reply]);
   if (entry < 0) return -1;
   for (const side of [entry, entry + 1]) {
     table.setPath(side, number, ~number, number);

@@ -4,7 +4,6 @@
 import {
   type DeviceBatch,
   type DeviceQueue,
-  Gso,
   PACKET_BYTES,
   type UnderlayBatch,
   type UnderlayQueue,
@@ -13,7 +12,7 @@ import type { Device, DeviceOffloads, Underlay, UnderlayOffloads } from "../../s
 import { SOURCE_PORTS } from "../../src/datapath/ports.ts";
 import { formatIpv4, type Ipv4 } from "../../src/lib/ip.ts";
 import type { PacketMemory } from "../../src/packet/memory.ts";
-import { VirtioFault, virtioFault } from "../../src/packet/virtio-net.ts";
+import { Gso, VirtioFault, virtioFault } from "../../src/packet/virtio-net.ts";
 
 const QUEUE_LIMIT = 1024;
 

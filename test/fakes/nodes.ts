@@ -1,6 +1,6 @@
 // Data paths of several nodes in one process, on a fake wire and under a virtual clock.
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
-import { type FlowRow, listFlows } from "../../src/datapath/flow-list.ts";
+import { type FlowRow, listFlows } from "../../src/datapath/flow-report.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import {
   type Balancing,

@@ -1,5 +1,5 @@
 // Trains of packets, as a sender's window makes them, and what a device's super-packets are in the end.
-import { Gso } from "../../src/datapath/batch.ts";
+import { Gso } from "../../src/packet/virtio-net.ts";
 import type { DevicePacket } from "./in-process.ts";
 import { ACK, completed, describe, type Fields, ipPacket } from "./ip-packets.ts";
 import { segmentsOf } from "./segments.ts";

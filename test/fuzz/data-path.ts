@@ -1,10 +1,10 @@
 // A whole data path under fuzz: whatever comes in, from containers or from the wire, it neither fails nor writes a broken
 // packet, and everything either comes out or is counted as a drop.
 import fc from "fast-check";
-import { Gso } from "../../src/datapath/batch.ts";
 import { Side } from "../../src/datapath/engine.ts";
 import type { TableRow } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
+import { Gso } from "../../src/packet/virtio-net.ts";
 import { unaccounted } from "../fakes/balance.ts";
 import { arpRequest, frame } from "../fakes/frames.ts";
 import { ACK, FIN, type Fields, fragmentsOf, icmpError, ipPacket, onesSum, PSH, SYN } from "../fakes/ip-packets.ts";

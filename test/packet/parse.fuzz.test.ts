@@ -6,8 +6,8 @@ import { isBfd } from "../../src/packet/bfd.ts";
 import { createSum } from "../../src/packet/checksum.ts";
 import { Drop } from "../../src/packet/drop.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
-import { clampMss } from "../../src/packet/mss.ts";
 import { Packet } from "../../src/packet/packet.ts";
+import { clampMss } from "../../src/packet/tcp.ts";
 import * as golden from "../golden/packets.ts";
 
 const AT = 256;
@@ -49,7 +49,7 @@ function parsed(bytes: Uint8Array): Record<string, unknown> {
   const { at, length, transport, headerBytes, protocol, source, destination, ports, tcpFlags } = packet;
   const { laterFragment, fragment, icmpError, partialChecksum } = packet;
   const right = [packet.headerChecksumIsRight(), fragment || packet.transportChecksumIsRight()];
-  if (protocol === 6 && !laterFragment) clampMss(packet, 100);
+  if (protocol === 6 && !laterFragment) clampMss(packet.u8, transport, 60, partialChecksum);
   return {
     ...{ drop, at, length, transport, headerBytes, protocol, source, destination, ports, tcpFlags },
     ...{ laterFragment, fragment, icmpError, partialChecksum, right },

@@ -5,8 +5,8 @@ import { formatIpv4 } from "../../src/lib/ip.ts";
 import { createSum } from "../../src/packet/checksum.ts";
 import { Drop } from "../../src/packet/drop.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
-import { clampMss } from "../../src/packet/mss.ts";
 import { addressDelta, Packet, portDelta, swapPorts } from "../../src/packet/packet.ts";
+import { clampMss } from "../../src/packet/tcp.ts";
 import { describe, type Fields, ipPacket, onesSum, SYN } from "../fakes/ip-packets.ts";
 
 const AT = 64;
@@ -169,7 +169,7 @@ for (const [title, before, mtu, after] of SYN_ROWS) {
   test(`an MSS option ${title}`, (t) => {
     const fields: Fields = { source: "10.0.0.1", destination: "10.0.0.2", flags: SYN };
     const packet = load(ipPacket({ ...fields, options: Uint8Array.from(before) }));
-    clampMss(packet, mtu);
+    clampMss(packet.u8, packet.transport, mtu - 40, false);
     t.deepEqual(bytesOf(packet), ipPacket({ ...fields, options: Uint8Array.from(after) }));
   });
 }
@@ -178,7 +178,7 @@ test("a clamped MSS leaves an unmade checksum to be made", (t) => {
   const fields: Fields = { source: "10.0.0.1", destination: "10.0.0.2", flags: SYN };
   const packet = load(ipPacket({ ...fields, options: Uint8Array.of(2, 4, 5, 180), partial: true }));
   packet.partialChecksum = true;
-  clampMss(packet, 1450);
+  clampMss(packet.u8, packet.transport, 1410, true);
   packet.completeChecksum();
   t.deepEqual(bytesOf(packet), ipPacket({ ...fields, options: Uint8Array.of(2, 4, 5, 130) }));
 });

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
-import { DeviceBatch, DeviceQueue, Gso, UnderlayQueue } from "../../src/datapath/batch.ts";
+import { DeviceBatch, DeviceQueue, UnderlayQueue } from "../../src/datapath/batch.ts";
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import { diffTables, rowsOf } from "../../src/datapath/rows.ts";
@@ -27,7 +27,7 @@ import { type LinuxDevice, Offload, openTun, type TunOptions } from "../../src/l
 import { bindUdp, openUdpSocket, probeMaxSegments } from "../../src/linux/udp-socket.ts";
 import { openUdpUnderlay } from "../../src/linux/udp-underlay.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
-import { VIRTIO_NET_BYTES } from "../../src/packet/virtio-net.ts";
+import { Gso, VIRTIO_NET_BYTES } from "../../src/packet/virtio-net.ts";
 import { unaccounted } from "../fakes/balance.ts";
 import { brokenMessages } from "../fakes/broken-messages.ts";
 import { ACK, onesSum, tcpPacket, udpPacket } from "../fakes/ip-packets.ts";

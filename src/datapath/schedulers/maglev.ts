@@ -1,12 +1,12 @@
 // Maglev hashing (Eisenbud et al., NSDI 2016, section 3.4): a table of slots that the tasks fill by their own
 // permutations, in turns by weight. Every node and worker makes the same table, so that a connection goes to the same
-// task wherever its packets come in; one look whatever the number of tasks.
+// task wherever its packets come in. A choice takes one look, whatever the number of tasks.
 import type { Packet } from "../../packet/packet.ts";
 import type { VipRow } from "../rows.ts";
 import { connectionHash, mix } from "./hash.ts";
 import type { Candidates, Scheduler } from "./scheduler.ts";
 
-/** Primes, of which the first takes that is a hundred times the tasks: section 5.3's choice for an even spread. */
+/** Primes. A table has the first that is at least a hundred times the tasks: section 5.3's choice for an even spread. */
 const SIZES = [251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071, 262139, 524287];
 const SLOTS_PER_TASK = 100;
 const OFFSET_KEY = 0x6d61676c;
@@ -16,14 +16,15 @@ const FREE = 0xffff;
 export class Maglev implements Scheduler {
   readonly #tables = new WeakMap<VipRow, Uint16Array>(); // BOUNDED: by the rows in force
 
+  /** Fills the VIP's table: up to half a million slots, so this is no work for a packet to wait for. */
+  prepare(vip: VipRow): void {
+    this.#tables.set(vip, fill(vip.tasks, vip.balancing.weights));
+  }
+
   choose(vip: VipRow, candidates: Candidates, packet: Packet): number {
-    let table = this.#tables.get(vip);
-    if (table === undefined) {
-      table = fill(vip.tasks, vip.balancing.weights);
-      this.#tables.set(vip, table);
-    }
+    const table = this.#tables.get(vip)!; // of a row in force
     const slot = (connectionHash(packet) >>> 0) % table.length;
-    // A task that is away: the next slot's, so that only its own connections move.
+    // The slot of a task that is away goes to the next slot's task, so that only its own connections move.
     for (let i = 0; i < table.length; i++) {
       const index = table[(slot + i) % table.length]!;
       if (index !== FREE && candidates.isOne[index] === 1) return index;

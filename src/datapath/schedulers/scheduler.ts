@@ -1,18 +1,18 @@
-// What a scheduler is: it chooses one of the tasks that a new flow to a VIP may go to. Hot for new flows: none may
-// allocate, but for what it keeps of a VIP. That hangs on the row, and goes when the row is replaced.
+// A scheduler chooses one of the tasks that a new flow to a VIP may go to. Hot for new flows: a scheduler allocates nothing, except what
+// it keeps for a VIP. It keeps that by row, so that it goes when the row is replaced.
 import type { Ipv4 } from "../../lib/ip.ts";
 import type { Packet } from "../../packet/packet.ts";
 import type { VipRow } from "../rows.ts";
 
-/** The tasks in question, by their place in the row's list. */
+/** The tasks that a flow may go to, by their index in the row's list. */
 export class Candidates {
-  /** The first `count` count. BOUNDED: grows to the most tasks that a VIP ever had. */
+  /** Indexes of the candidates; only the first `count` are valid. BOUNDED: grows to the most tasks that a VIP ever had. */
   index = new Int32Array(64);
-  /** 1: the task at this place is one. */
+  /** 1: the task with this index is a candidate. */
   isOne = new Uint8Array(64);
   count = 0;
 
-  /** Empties it, with room for `size`. */
+  /** Removes all candidates, and makes room for `size`. */
   clear(size: number): void {
     if (size > this.index.length) {
       this.index = new Int32Array(2 * size);
@@ -28,13 +28,15 @@ export class Candidates {
 }
 
 export interface Scheduler {
-  /** The place of one of the candidates, of which there is at least one, in `vip.tasks`. */
+  /** Does work for a VIP before its first packet. */
+  prepare?(vip: VipRow): void;
+  /** The index in `vip.tasks` of one of the candidates. There is at least one. */
   choose(vip: VipRow, candidates: Candidates, packet: Packet): number;
 }
 
 /** How many flows each task has, as far as this worker knows. */
 export interface Load {
   of(task: Ipv4): number;
-  /** It is given one more. */
+  /** The task is given one more flow. */
   add(task: Ipv4): void;
 }

@@ -1,9 +1,9 @@
 // Explicit congestion notification through the tunnel: RFC 6040.
 import { get16, set16 } from "../lib/bytes.ts";
-import { updateChecksum } from "../packet/checksum.ts";
-import { Drop } from "../packet/drop.ts";
-import * as ip from "../packet/ipv4.ts";
-import type { Packet } from "../packet/packet.ts";
+import { updateChecksum } from "./checksum.ts";
+import { Drop } from "./drop.ts";
+import * as ip from "./ipv4.ts";
+import type { Packet } from "./packet.ts";
 
 const ECN_MASK = 3;
 const CONGESTION = 3;

@@ -1,9 +1,10 @@
-// Live flows as a person reads them.
+// What the flow table says of live flows: the list that a person reads, and the flows that keep a task which is to stop.
 import test from "ava";
 import { FlowState } from "../../src/datapath/flow-entries.ts";
-import { listFlows } from "../../src/datapath/flow-list.ts";
+import { countLiveFlows, listFlows } from "../../src/datapath/flow-report.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
+import { reserve } from "../fakes/flows.ts";
 
 const CLIENT = ipv4("10.192.32.10");
 const VIP = ipv4("10.192.32.2");
@@ -16,7 +17,7 @@ function table(): FlowTable {
 }
 
 function add(flows: FlowTable, protocol: number, created: number, vip = 0): number {
-  const entry = flows.reserve(created, protocol, CLIENT, vip || TASK, PORTS, 0, TASK, CLIENT, REPLY_PORTS);
+  const entry = reserve(flows, [created, protocol, CLIENT, vip || TASK, PORTS], [0, TASK, CLIENT, REPLY_PORTS]);
   flows.setPath(entry, 0, ipv4("192.0.2.12"), 4096);
   flows.setVip(entry, vip);
   flows.setCreated(entry, created);
@@ -74,3 +75,33 @@ test("a clock that stands behind the flow's makes no negative age", (t) => {
   add(flows, 17, 100);
   t.like(listFlows(flows, 90, 1)[0], { ageSeconds: 0, idleSeconds: 0 });
 });
+
+const OTHER = ipv4("10.192.32.21");
+
+const rows: [
+  title: string,
+  protocol: number,
+  state: FlowState,
+  server: number,
+  idleSeconds: number,
+  counts: boolean,
+][] = [
+  ["a connection", 6, FlowState.Established, TASK, 0, true],
+  ["a connection that is silent for an hour", 6, FlowState.Established, TASK, 3600, true],
+  ["a connection that begins", 6, FlowState.SynSent, TASK, 0, true],
+  ["one whose client has nothing more to say", 6, FlowState.FinWait, TASK, 0, true],
+  ["one that both sides have closed", 6, FlowState.TimeWait, TASK, 0, false],
+  ["one that was reset", 6, FlowState.Closed, TASK, 0, false],
+  ["another task's", 6, FlowState.Established, OTHER, 0, false],
+  ["datagrams of this moment", 17, FlowState.Replied, TASK, 1, true],
+  ["datagrams of a while ago", 17, FlowState.Replied, TASK, 10, false],
+];
+for (const [title, protocol, state, server, idleSeconds, counts] of rows) {
+  test(`${title} ${counts ? "keeps" : "does not keep"} the task`, (t) => {
+    const flows = FlowTable.open(new ArrayBuffer(FlowTable.bytesFor(8)), 8, 1);
+    const entry = reserve(flows, [0, protocol, CLIENT, server, PORTS], [0, server, CLIENT, REPLY_PORTS]);
+    flows.setLastSeen(entry, 5000 - idleSeconds);
+    flows.publish(entry, state);
+    t.is(countLiveFlows(flows, [TASK], 5000), counts ? 1 : 0);
+  });
+}

@@ -1,7 +1,9 @@
-// The live flows as a person reads them.
-import { formatIpv4 } from "../lib/ip.ts";
+// What the flow table says of live flows: a list for people to read, and how many flows keep a task that is to stop. Each call
+// looks through the whole table, in the agent's main thread: only for a person's request, or while a task drains.
+import { formatIpv4, type Ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import { FlowState } from "./flow-entries.ts";
+import { isClosing } from "./flow-state.ts";
 import type { FlowTable } from "./flow-table.ts";
 
 export interface FlowRow {
@@ -14,7 +16,7 @@ export interface FlowRow {
   server: string;
   /** The VIP that it was balanced from. */
   vip: string | null;
-  /** VTEPs that the sides are behind; null: this node. */
+  /** The VTEPs that client and server are behind; null: this node. */
   clientVtep: string | null;
   serverVtep: string | null;
   state: string;
@@ -25,12 +27,15 @@ export interface FlowRow {
   bytes: number;
 }
 
-/** As many as the largest table holds. */
+/** The flows of the largest table. */
 const MOST_FLOWS = 2 ** 22;
 
 const STATE_NAMES = Object.entries(FlowState)
   .sort(([, a], [, b]) => a - b)
   .map(([name]) => name.replace(/(?!^)[A-Z]/g, (letter) => `-${letter}`).toLowerCase());
+
+/** A flow without an end of its own, such as one of UDP, counts as live until it is silent for this time. */
+const SILENT_SECONDS = 3;
 
 /** The newest flows first, at most `limit`. `seconds` is the time on the flows' clock. */
 export function listFlows(flows: FlowTable, seconds: number, limit: number): FlowRow[] {
@@ -43,6 +48,19 @@ export function listFlows(flows: FlowTable, seconds: number, limit: number): Flo
   }
   const newest = places.subarray(0, count).sort().subarray(-limit).reverse();
   return Array.from(newest, (place) => rowOf(flows, 2 * (place % MOST_FLOWS), seconds));
+}
+
+/** How many flows go to one of these addresses, and are neither ending nor silent. `seconds` is the flows' clock. */
+export function countLiveFlows(flows: FlowTable, servers: readonly Ipv4[], seconds: number): number {
+  let count = 0;
+  for (let flow = 0; flow < flows.highWater; flow++) {
+    const entry = 2 * flow;
+    const state = flows.stateOf(entry);
+    if (state === FlowState.Free || isClosing(state) || !servers.includes(flows.sourceOf(entry + 1))) continue;
+    const isSilent = seconds - flows.lastSeenOf(entry) > SILENT_SECONDS;
+    if (flows.protocolOf(entry) === Protocol.Tcp || !isSilent) count++;
+  }
+  return count;
 }
 
 function rowOf(flows: FlowTable, entry: number, seconds: number): FlowRow {

@@ -1,5 +1,5 @@
-// What the sender of a packet that we drop is told: an ICMP error (RFC 792), or of TCP to a port that nobody serves a
-// reset. RFC 1122 section 3.2.2 and RFC 1812 section 4.3.2 say about what none may be sent.
+// Answers to the sender of a packet that is dropped: an ICMP error (RFC 792), or a reset for a TCP segment to a port that no task
+// serves. RFC 1122 section 3.2.2 and RFC 1812 section 4.3.2 say for which packets none may be sent.
 import { set16, set32 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { RateLimit, SourceRateLimit } from "../lib/rate-limit.ts";
@@ -9,29 +9,28 @@ import * as icmp from "../packet/icmp.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { Packet } from "../packet/packet.ts";
-import { Gso } from "./batch.ts";
 import type { Egress } from "./egress.ts";
 import { OwnPackets } from "./own-packets.ts";
 import type { Resets } from "./resets.ts";
 import { DEVICE } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 
-/** RFC 1812 section 4.3.2.3: as much of the packet as fits. */
+/** RFC 1812 section 4.3.2.3: the error has as much of the packet as fits into this. */
 const ERROR_BYTES = 576;
 const ERROR_HEADER_BYTES = ip.IPV4_BYTES + icmp.ICMP_BYTES;
 /**
- * Refusals are limited (RFC 1812 section 4.3.2.8), so that one flood does not cause another. Each sender has a limit of its own, so
- * that its flood silences no other sender. Senders outside may make up addresses, so all of them together have a limit too.
- * The limits are the node's: each worker has its part of them.
+ * Answers a second. They are limited (RFC 1812 section 4.3.2.8), so that one flood does not cause another. Each sender has a limit of
+ * its own, so that its flood silences no other sender. Senders outside may make up addresses, so all of them together have a limit
+ * too. The limits are the node's: each worker has its part of them.
  */
-const REFUSALS_PER_SOURCE = 200;
-const REFUSALS_OUTSIDE = 1000;
+const ANSWERS_PER_SOURCE = 200;
+const ANSWERS_OUTSIDE = 1000;
 /** RFC 1812 section 4.3.2.5: precedence INTERNETWORK CONTROL. */
 const TOS = 0xc0;
 
 const unreachable = (code: number): number => (icmp.Type.Unreachable << 8) | code;
 
-/** Type << 8 | code, indexed by Drop; 0: the sender is told nothing. */
+/** Type << 8 | code, indexed by Drop; 0: the sender gets no answer. */
 const MESSAGES: readonly number[] = (() => {
   const messages: number[] = Array(Math.max(...Object.values(Drop)) + 1).fill(0);
   messages[Drop.NotAllowed] = unreachable(icmp.Unreachable.Prohibited);
@@ -43,7 +42,7 @@ const MESSAGES: readonly number[] = (() => {
   return messages;
 })();
 
-export interface RefusalsParts {
+export interface IcmpErrorsOptions {
   memory: PacketMemory;
   sum: Sum;
   tables: Tables;
@@ -54,17 +53,18 @@ export interface RefusalsParts {
   workers: number;
 }
 
-/** The limits of refusals of one kind. */
+/** The limits of one kind of answers. */
 interface Limit {
   readonly sources: SourceRateLimit;
   readonly outside: RateLimit;
 }
 
-export class Refusals {
-  /** ICMP errors sent. */
+export class IcmpErrors {
+  /** ICMP errors that were sent. */
   sent = 0;
-  /** Refusals that a limit held back, those of packets that are too big apart. */
+  /** Answers that a limit held back, except those about packets that are too big. */
   limited = 0;
+  /** Answers about packets that are too big, which a limit held back. */
   tooBigLimited = 0;
   readonly #u8: Uint8Array;
   readonly #sum: Sum;
@@ -73,11 +73,11 @@ export class Refusals {
   readonly #resets: Resets;
   readonly #slots: OwnPackets;
   readonly #error: Packet;
-  /** The limit of "fragmentation needed", which has its own because large packets vanish without it. */
+  /** The limit of "fragmentation needed". It has one of its own because large packets vanish without the answer. */
   readonly #tooBig: Limit;
   readonly #others: Limit;
 
-  constructor({ memory, sum, tables, egress, resets, seed, workers }: RefusalsParts) {
+  constructor({ memory, sum, tables, egress, resets, seed, workers }: IcmpErrorsOptions) {
     this.#tooBig = limitOf(seed, workers);
     this.#others = limitOf(seed, workers);
     this.#u8 = memory.u8;
@@ -90,12 +90,12 @@ export class Refusals {
   }
 
   /**
-   * Tells the sender of `packet`, which came from `from` on `vni` and is as it came, why it was dropped. `mtu` is of
-   * TooBig: the largest packet that would have passed.
+   * Answers the sender of `packet`, which came from `from` on `vni`, is unchanged, and was dropped. For TooBig `mtu` is the size of the
+   * largest packet that would have passed.
    */
-  tell(packet: Packet, drop: Drop, from: Ipv4, vni: number, seconds: number, mtu = 0): void {
+  answer(packet: Packet, drop: Drop, from: Ipv4, vni: number, seconds: number, mtu = 0): void {
     const message = MESSAGES[drop]!;
-    if (message === 0 || !mayBeToldAbout(packet)) return;
+    if (message === 0 || !mayBeAnswered(packet)) return;
     if (!this.#take(drop === Drop.TooBig ? this.#tooBig : this.#others, packet.source, seconds)) {
       if (drop === Drop.TooBig) this.tooBigLimited++;
       else this.limited++;
@@ -112,8 +112,6 @@ export class Refusals {
   }
 
   #sendError(packet: Packet, message: number, mtu: number, from: Ipv4, vni: number): void {
-    const peer = from === DEVICE ? undefined : this.#tables.peers.get(from);
-    if (from !== DEVICE && peer === undefined) return;
     const u8 = this.#u8;
     const at = this.#slots.take();
     const icmpAt = at + ip.IPV4_BYTES;
@@ -127,12 +125,10 @@ export class Refusals {
     u8.copyWithin(icmpAt + icmp.ICMP_BYTES, packet.at, packet.at + quoted);
     set16(u8, icmpAt + icmp.CHECKSUM_AT, ~this.#sum(icmpAt, icmpBytes, 0));
     this.#error.parse(at, ip.IPV4_BYTES + icmpBytes);
-    this.sent++;
-    if (peer === undefined) this.#egress.toDevice(this.#error, Gso.None, 0);
-    else this.#egress.toPeer(this.#error, peer, vni, 0, Gso.None, 0);
+    if (this.#egress.send(this.#error, from, vni, 0) === Drop.None) this.sent++;
   }
 
-  /** The gateway of the sender's network; toward who has none, the address that was asked, or the node's own. */
+  /** The gateway of the sender's network. A sender without a network hears from the VIP that it sent to, or from the node. */
   #sourceFor(packet: Packet, from: Ipv4, vni: number): Ipv4 {
     const { endpoints, networks, node, vips } = this.#tables;
     const network = networks.get(from === DEVICE ? (endpoints.get(packet.source)?.vni ?? 0) : vni);
@@ -143,13 +139,13 @@ export class Refusals {
 
 function limitOf(seed: number, workers: number): Limit {
   return {
-    sources: new SourceRateLimit(Math.ceil(REFUSALS_PER_SOURCE / workers), seed),
-    outside: new RateLimit(Math.ceil(REFUSALS_OUTSIDE / workers)),
+    sources: new SourceRateLimit(Math.ceil(ANSWERS_PER_SOURCE / workers), seed),
+    outside: new RateLimit(Math.ceil(ANSWERS_OUTSIDE / workers)),
   };
 }
 
-/** RFC 1122 section 3.2.2: not an ICMP error, a later fragment, or what has no single sender or receiver. */
-function mayBeToldAbout(packet: Packet): boolean {
+/** RFC 1122 section 3.2.2: no answer for an ICMP error, a later fragment, or a packet without a single sender and receiver. */
+function mayBeAnswered(packet: Packet): boolean {
   const from = packet.source >>> 24;
   const to = packet.destination >>> 24;
   return !packet.icmpError && !packet.laterFragment && from !== 0 && from !== 127 && from < 224 && to < 224;
