@@ -3,8 +3,8 @@ import type { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import type { State } from "../cluster/schema.ts";
 import type {
-  Attach,
   AttachedView,
+  CheckedAttach,
   Detach,
   EndpointView,
   FlowFilter,
@@ -37,7 +37,7 @@ export interface Backend {
   /** What a task of this node printed. Throws UserError. */
   taskLog(id: string, filter: LogFilter): Promise<Readable>;
   /** Attaches a container or namespace that is there. Throws UserError. */
-  attach(request: Attach): Promise<AttachedView>;
+  attach(request: CheckedAttach): Promise<AttachedView>;
   /** Throws UserError. */
   detach(request: Detach): Promise<void>;
   /** Containers of this node that ask to be attached and are not. */

@@ -1,5 +1,6 @@
 // The routes of the local API: reads answer from the snapshot, writes go to the leader through the backend.
 import type { FastifyInstance, FastifyRequest } from "fastify";
+import { z } from "zod";
 import type { CommandInput } from "../cluster/commands.ts";
 import { find, type NamedKind } from "../cluster/lookup.ts";
 import { Id } from "../lib/bounds.ts";
@@ -10,17 +11,12 @@ import type { Backend } from "./backend.ts";
 import { byName } from "./by-name.ts";
 import { endpointViews } from "./endpoint-views.ts";
 import {
-  AddExternal,
   Attach,
-  CreateNetwork,
-  CreateService,
   Detach,
   FlowFilter,
   Leave,
   LogFilter,
   OpenSandbox,
-  ScaleService,
-  SetAvailability,
   type StatusView,
   WaitApplied,
   type Written,
@@ -28,9 +24,10 @@ import {
 import { get, networkView, nodeView, progressView, serviceViews, taskViews } from "./views.ts";
 
 export function addRoutes(app: FastifyInstance, backend: Backend): void {
-  const write = async (command: CommandInput, name: string): Promise<Written> => {
-    const { id, revision } = await backend.execute(command);
-    return { id, name, revision };
+  /** Has the leader carry out a command, whose fields it checks. The answer calls the thing `name`. */
+  const write = async (type: CommandInput["type"], fields: object, name: unknown): Promise<Written> => {
+    const { id, revision } = await backend.execute({ ...fields, type } as CommandInput);
+    return { id, name: String(name), revision };
   };
   /** Names what a path names by id or the beginning of one; a word that names nothing stays as it is, for the leader to refuse. */
   const meant = (kind: NamedKind, request: FastifyRequest): string =>
@@ -50,11 +47,11 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
 
   app.get("/v1/networks", () => {
     const state = backend.state();
-    return byName([...state.networks.values()].map((network) => networkView(state, network)));
+    return byName([...state.networks.values()]).map((network) => networkView(state, network));
   });
   app.post("/v1/networks", (request) => {
-    const body = check(CreateNetwork, request.body ?? {});
-    return write({ type: "network.create", ...body }, body.name);
+    const body = bodyOf(request);
+    return write("network.create", body, body.name);
   });
   app.get("/v1/networks/:name", (request) => {
     const state = backend.state();
@@ -62,7 +59,7 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   });
   app.delete("/v1/networks/:name", (request) => {
     const name = meant("networks", request);
-    return write({ type: "network.remove", name }, name);
+    return write("network.remove", { name }, name);
   });
 
   app.get("/v1/services", () => {
@@ -70,13 +67,8 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
     return byName([...state.services.values()]).map(serviceViews(state));
   });
   app.post("/v1/services", (request) => {
-    const { networks = [], ...body } = check(CreateService, request.body ?? {});
-    const state = backend.state();
-    const known = networks.map((asked) => {
-      const { name: word, aliases } = typeof asked === "string" ? { name: asked } : asked;
-      return { name: find(state.networks, word)?.name ?? word, aliases };
-    });
-    return write({ type: "service.create", networks: known, ...body }, body.name);
+    const body = bodyOf(request);
+    return write("service.create", body, body.name);
   });
   app.get("/v1/services/:name", (request) => {
     const state = backend.state();
@@ -84,11 +76,11 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   });
   app.delete("/v1/services/:name", (request) => {
     const name = meant("services", request);
-    return write({ type: "service.remove", name }, name);
+    return write("service.remove", { name }, name);
   });
   app.post("/v1/services/:name/scale", (request) => {
     const name = meant("services", request);
-    return write({ type: "service.scale", name, ...check(ScaleService, request.body ?? {}) }, name);
+    return write("service.scale", { ...bodyOf(request), name }, name);
   });
   app.get("/v1/services/:name/tasks", (request) => {
     const state = backend.state();
@@ -104,7 +96,8 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
 
   app.get("/v1/nodes", () => {
     const state = backend.state();
-    return byName([...state.nodes.values()].map((node) => nodeView(state, node, backend.nodeName, leaderOf(backend))));
+    const [self, leader] = [backend.nodeName, leaderOf(backend)];
+    return byName([...state.nodes.values()]).map((node) => nodeView(state, node, self, leader));
   });
   app.get("/v1/nodes/:name", (request) => {
     const state = backend.state();
@@ -112,11 +105,11 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   });
   app.delete("/v1/nodes/:name", (request) => {
     const name = meant("nodes", request);
-    return write({ type: "node.remove", name }, name);
+    return write("node.remove", { name }, name);
   });
   app.post("/v1/nodes/:name/availability", (request) => {
     const name = meant("nodes", request);
-    return write({ type: "node.availability", name, ...check(SetAvailability, request.body ?? {}) }, name);
+    return write("node.availability", { ...bodyOf(request), name }, name);
   });
 
   app.post("/v1/applied", async (request) => {
@@ -130,13 +123,12 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   app.get("/v1/flows", (request) => backend.flows(check(FlowFilter, request.query)));
 
   app.post("/v1/endpoints", (request) => {
-    const { network, name = null, ...rest } = check(AddExternal, request.body ?? {});
-    const known = find(backend.state().networks, network)?.name ?? network;
-    return write({ type: "external.add", network: known, name, ...rest }, name ?? rest.address);
+    const body = bodyOf(request);
+    return write("external.add", body, body.name ?? body.address);
   });
   app.delete("/v1/endpoints/:name", (request) => {
     const word = named(request);
-    return write({ type: "external.remove", name: word }, word);
+    return write("external.remove", { name: word }, word);
   });
   app.get("/v1/endpoints", () => [...endpointViews(backend.state()), ...backend.refused()]);
   app.post("/v1/attach", (request) => backend.attach(check(Attach, request.body ?? {})));
@@ -150,6 +142,13 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
     await backend.closeSandbox(check(Id, named(request)));
     return {};
   });
+}
+
+const Body = z.looseObject({});
+
+/** The fields of a body that the leader checks. */
+function bodyOf(request: FastifyRequest): Record<string, unknown> {
+  return check(Body, request.body ?? {});
 }
 
 function named(request: FastifyRequest): string {

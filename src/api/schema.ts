@@ -1,23 +1,22 @@
-// What the local API takes and answers. Bodies are checked here for their form only: the leader judges what they ask.
+// What the local API takes and answers. The leader checks what a person asks of the cluster; what a person asks of this
+// node is checked here.
 import { z } from "zod";
-import type { Balancing } from "../cluster/balancing.ts";
+import type { CommandInput } from "../cluster/commands.ts";
 import type { NamingInput } from "../cluster/naming.ts";
-import type { Workload, WorkloadInput } from "../cluster/workload.ts";
-import { list, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_NETWORKS, MAX_NODES, MAX_PORTS, map, text } from "../lib/bounds.ts";
+import type { Network, Node, PublishedPort, Service, TaskState } from "../cluster/schema.ts";
+import type { Workload } from "../cluster/workload.ts";
+import { list, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_PORTS, text } from "../lib/bounds.ts";
 
 /** The leader checks closer bounds for each field. */
 const Text = text(MAX_ARGUMENT);
 
-export const CreateNetwork = z.strictObject({
-  name: Text,
-  subnet: Text.optional(),
-  internal: z.boolean().optional(),
-});
-export type CreateNetwork = z.infer<typeof CreateNetwork>;
-
+/** A command without its type. */
+type BodyOf<T extends CommandInput["type"]> = Omit<Extract<CommandInput, { type: T }>, "type">;
+export type CreateNetwork = BodyOf<"network.create">;
+export type CreateService = BodyOf<"service.create">;
+export type AddExternal = BodyOf<"external.add">;
 /** A name, an id or the beginning of one; with aliases, which are the service's other names there. */
-const ServiceNetwork = z.union([Text, z.strictObject({ name: Text, aliases: list(Text, MAX_ARGUMENTS).optional() })]);
-export type ServiceNetwork = z.infer<typeof ServiceNetwork>;
+export type ServiceNetwork = NonNullable<CreateService["networks"]>[number];
 
 /** `published` null or left out: the leader chooses. */
 const AskedPort = z.strictObject({
@@ -28,57 +27,16 @@ const AskedPort = z.strictObject({
   address: Text.nullable().optional(),
 });
 
-export type { Balancing };
-
-export const CreateService = z.strictObject({
-  name: Text,
-  workload: z.custom<WorkloadInput>((value) => typeof value === "object" && value !== null, "an object is needed"),
-  labels: map(Text, Text, MAX_ARGUMENTS).optional(),
-  replicas: z.number().optional(),
-  networks: list(ServiceNetwork, MAX_NETWORKS).optional(),
-  dnsTtlSeconds: z.number().optional(),
-  endpointMode: z.enum(["vip", "dnsrr"]).optional(),
-  balancing: z
-    .strictObject({
-      scheduler: z.enum(["rr", "wrr", "lc", "sh", "maglev"]).optional(),
-      affinity: z.enum(["none", "client-ip"]).optional(),
-      affinityTimeoutSeconds: z.number().optional(),
-      locality: z.enum(["any", "prefer-local"]).optional(),
-      weights: map(Text, z.number(), MAX_NODES).optional(),
-    })
-    .optional(),
-  ports: list(AskedPort, MAX_PORTS).optional(),
-  ingressSourceNat: z.boolean().optional(),
-  proxyProtocol: z.boolean().optional(),
-  stopGraceMs: z.number().optional(),
-  constraints: list(Text, MAX_ARGUMENTS).optional(),
-});
-export type CreateService = z.infer<typeof CreateService>;
-
-export const AddExternal = z.strictObject({
-  network: Text,
-  name: Text.nullable().optional(),
-  address: Text,
-  mac: Text,
-  vtep: Text,
-  port: z.number().optional(),
-});
-export type AddExternal = z.infer<typeof AddExternal>;
-
-export const ScaleService = z.strictObject({ replicas: z.number() });
-
 /** `force` makes the node leave even when it has tasks, or when no leader could give its state back. */
 export const Leave = z.strictObject({ force: z.boolean().default(false) });
 export type Leave = z.input<typeof Leave>;
-
-export const SetAvailability = z.strictObject({ availability: z.enum(["active", "drain"]) });
 
 /** `pid` is the asking process: a sandbox whose process is gone may be removed. */
 export const OpenSandbox = z.strictObject({
   network: Text,
   name: Text.nullable(),
   pid: z.int().min(1),
-  /** What it is called, and where it looks for names. */
+  /** Its hostname, and where it looks for names. */
   naming: z
     .custom<NamingInput>((value) => typeof value === "object" && value !== null, "an object is needed")
     .optional(),
@@ -88,14 +46,15 @@ export type OpenSandbox = z.infer<typeof OpenSandbox>;
 /** `subject`: a container's name or id, or a network namespace's name. */
 export const Attach = z.strictObject({
   subject: Text.min(1),
-  network: Text.nullable(),
-  name: Text.nullable(),
-  aliases: list(Text, MAX_ARGUMENTS),
-  address: Text.nullable(),
-  service: Text.nullable(),
-  ports: list(AskedPort, MAX_PORTS),
+  network: Text.nullable().default(null),
+  name: Text.nullable().default(null),
+  aliases: list(Text, MAX_ARGUMENTS).default([]),
+  address: Text.nullable().default(null),
+  service: Text.nullable().default(null),
+  ports: list(AskedPort, MAX_PORTS).default([]),
 });
-export type Attach = z.infer<typeof Attach>;
+export type Attach = z.input<typeof Attach>;
+export type CheckedAttach = z.output<typeof Attach>;
 
 /** `network`: only from that; null: from all. */
 export const Detach = z.strictObject({ subject: Text.min(1), network: Text.nullable() });
@@ -144,62 +103,32 @@ export interface StatusView {
   cluster: string | null;
 }
 
-export interface NetworkView {
-  id: string;
-  name: string;
-  subnet: string;
-  gateway: string;
-  vni: number;
-  internal: boolean;
-  createdAt: number;
+export interface NetworkView extends Network {
   services: { name: string; vip: string | null }[];
   /** Tasks and other endpoints. */
   endpoints: { id: string; name: string | null; address: string; node: string | null }[];
 }
 
-export interface PortView {
-  published: number;
-  target: number;
-  protocol: "tcp" | "udp";
-  /** `host`: answered only where a task runs, by that task. */
-  mode: "ingress" | "host";
-  /** null: on every address of a node. */
-  address: string | null;
-}
+export type PortView = PublishedPort;
 
 /** What tasks run, without what is secret. */
 export type WorkloadView =
   | Extract<Workload, { runtime: "process" }>
   | Omit<Extract<Workload, { runtime: "docker" }>, "registryAuth">;
 
-export interface ServiceView {
-  id: string;
-  name: string;
-  /** `attached`: it has only containers that were attached to it, and as many as there are. */
+export interface ServiceView extends Omit<Service, "workload" | "networks" | "vips" | "aliases"> {
+  /** `attached`: it has only containers that were attached to it, and `replicas` is their number. */
   mode: "replicated" | "attached";
-  replicas: number;
   /** Tasks that run, on nodes that are ready. */
   running: number;
-  /** null: it runs no containers of ours. */
+  /** null: its tasks are not containers of an image. */
   image: string | null;
   command: string[];
-  /** null: its tasks are containers that somebody else runs. */
+  /** null: it has only containers that were attached to it. */
   workload: WorkloadView | null;
-  labels: Record<string, string>;
   networks: { id: string; name: string; vip: string | null; aliases: string[] }[];
-  dnsTtlSeconds: number;
-  endpointMode: "vip" | "dnsrr";
-  ports: PortView[];
-  meshVip: string | null;
-  hostVip: string | null;
-  ingressSourceNat: boolean;
-  stopGraceMs: number;
   /** What a person should know, such as a node that leaves a port to a process of its own. */
   warnings: string[];
-  balancing: Balancing;
-  constraints: string[];
-  createdAt: number;
-  updatedAt: number;
 }
 
 export interface TaskView {
@@ -215,7 +144,7 @@ export interface TaskView {
   /** Whether its node is ready, as the leader judges; false without a node. */
   nodeReady: boolean;
   desired: "running" | "draining" | "shutdown";
-  state: "pending" | "preparing" | "starting" | "running" | "complete" | "failed" | "rejected" | "shutdown";
+  state: TaskState;
   /** When it came into this state. */
   since: number;
   /** Why it is not running. */
@@ -239,30 +168,12 @@ export interface ProgressView {
   provesReady: boolean;
 }
 
-export interface NodeView {
-  id: string;
-  name: string;
-  address: string;
-  vxlanPort: number;
-  ingressAddress: string;
-  manager: boolean;
+export interface NodeView extends Node {
   leader: boolean;
-  availability: "active" | "drain";
-  state: "ready" | "down";
-  /**
-   * The leader's judgement of a ready node. `behind` and `stuck`: for one or ten minutes it has not put the newest state in
-   * force. `silent`: it has no session, and neither have most other nodes.
-   */
-  health: "well" | "behind" | "stuck" | "silent";
-  /** Whether it answers published ports. */
-  mesh: boolean;
-  /** Whether its Docker answers. */
-  docker: boolean;
   /** Tasks that are to run there. */
   tasks: number;
-  /** The node that answers. */
+  /** Whether it is the node that answers. */
   self: boolean;
-  createdAt: number;
 }
 
 /** Another node, as this node's data path sees it. */

@@ -12,7 +12,7 @@ import { addRoutes } from "./routes.ts";
 
 const OWNER_ONLY = 0o600;
 
-export interface ApiServer {
+interface ApiServer {
   /** Ends open requests and removes the socket. */
   close(): Promise<void>;
 }

@@ -11,10 +11,6 @@ export function collect<T>(read: (text: string) => T[]): (text: string, before: 
   return (text, before = []) => [...before, ...read(text)];
 }
 
-export function words(text: string): string[] {
-  return [text];
-}
-
 /** Docker's `-p`. */
 export function publishedPorts(text: string): PortWords[] {
   try {

@@ -1,52 +1,49 @@
 // overlayctl attach, detach and endpoint: containers and network namespaces that overlayd did not make.
 import type { Command } from "commander";
-import type { EndpointView } from "../api/schema.ts";
-import type { PortWords } from "../lib/published-ports.ts";
-import { collect, publishedPorts, words } from "./arguments.ts";
+import type { Attach, EndpointView } from "../api/schema.ts";
+import { publishedPorts } from "./arguments.ts";
 import { type Context, forEachName } from "./context.ts";
-import { addExternalCommands } from "./external.ts";
+import { addExternalCommand } from "./external.ts";
 import { capital, formatError, shortId } from "./format.ts";
-import {
-  addListingOptions,
-  type Filters,
-  hasId,
-  hasName,
-  type Listing,
-  type ListingOptions,
-  printListing,
-} from "./listing.ts";
+import { type Filters, hasId, hasName, type Listing } from "./listing.ts";
+import { addNoun } from "./noun.ts";
+import { addRequestOptions, type OptionValues, type RequestOption, requestOf } from "./request-options.ts";
 import { printWarnings } from "./service-warnings.ts";
 
-interface AttachOptions {
-  network?: string;
-  name?: string;
-  alias?: string[];
-  ip?: string;
-  service?: string;
-  publish?: PortWords[];
-}
+export const ATTACH_OPTIONS: readonly RequestOption<keyof Attach>[] = [
+  {
+    flags: "--network <network>",
+    help: "the network to attach it to (default: the service's, or default)",
+    field: "network",
+  },
+  { flags: "--name <name>", help: "its name in DNS", field: "name" },
+  {
+    flags: "--alias <name>",
+    help: "another name in DNS, which several may share",
+    field: "aliases",
+    several: "list",
+  },
+  { flags: "--ip <address>", help: "its address", field: "address" },
+  { flags: "--service <service>", help: "make it a task of this service", field: "service" },
+  {
+    flags: "-p, --publish <port>",
+    help: "with --service: answer [ADDRESS:][PUBLISHED:]TARGET[/tcp|udp] on every node",
+    field: "ports",
+    read: publishedPorts,
+    several: "list",
+  },
+];
 
 export function addAttachCommands(program: Command, context: Context): void {
-  program
+  const attach = program
     .command("attach <container>")
-    .description("attach a container of this node's Docker, or a network namespace by its name")
-    .option("--network <network>", "the network to attach it to (default: the service's, or default)")
-    .option("--name <name>", "its name in DNS")
-    .option("--alias <name>", "another name in DNS, which several may share", collect(words))
-    .option("--ip <address>", "its address")
-    .option("--service <service>", "make it a task of this service")
-    .option(
-      "-p, --publish <port>",
-      "with --service: answer [ADDRESS:][PUBLISHED:]TARGET[/tcp|udp] on every node",
-      collect(publishedPorts),
-    )
-    .action(async (subject: string, options: AttachOptions) => {
-      const { network = null, name = null, alias = [], ip = null, service = null, publish = [] } = options;
-      const body = { subject, network, name, aliases: alias, address: ip, service, ports: publish };
-      const { addresses } = await context.api().attach(body);
-      context.out(`${addresses.join(" ")}\n`);
-      if (service !== null) await printWarnings(context, [service]);
-    });
+    .description("attach a container of this node's Docker, or a network namespace by its name");
+  addRequestOptions(attach, ATTACH_OPTIONS).action(async (subject: string, options: OptionValues) => {
+    const request: Attach = { subject, ...requestOf(ATTACH_OPTIONS, options) };
+    const { addresses } = await context.api().attach(request);
+    context.out(`${addresses.join(" ")}\n`);
+    if (request.service != null) await printWarnings(context, [request.service]);
+  });
 
   program
     .command("detach <container...>")
@@ -59,19 +56,18 @@ export function addAttachCommands(program: Command, context: Context): void {
       }),
     );
 
-  const endpoint = program
-    .command("endpoint")
-    .description("show what has an address, and add hosts behind other VTEPs");
-  addExternalCommands(endpoint, context);
-  addListingOptions(
-    endpoint
-      .command("ls")
-      .alias("list")
-      .description("list endpoints, and containers of this node that ask for one in vain"),
-    { quiet: true, trunc: true, filters: FILTERS },
-  ).action(async (options: ListingOptions) => {
-    printListing(context, options, await context.api().endpoints(), endpointListing(options.trunc));
+  const endpoint = addNoun(program, context, {
+    word: "endpoint",
+    description: "show what has an address, and add hosts behind other VTEPs",
+    ls: {
+      description: "list endpoints, and containers of this node that ask for one in vain",
+      rows: (api) => api.endpoints(),
+      listing: endpointListing,
+      filters: FILTERS,
+    },
+    rm: { description: "remove such hosts, by name, address or id", remove: (api, name) => api.removeExternal(name) },
   });
+  addExternalCommand(endpoint, context);
 }
 
 const FILTERS: Filters<EndpointView> = {

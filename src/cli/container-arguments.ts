@@ -20,7 +20,7 @@ const MOUNT_FIELDS: Record<string, string> = {
 };
 const UNITS = ["b", "k", "m", "g", "t"];
 
-export interface MountWords {
+interface MountWords {
   type: "bind" | "volume" | "tmpfs";
   source: string | null;
   target: string;

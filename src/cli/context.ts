@@ -1,8 +1,6 @@
 // What a command works with, injected so that a test can stand in for the terminal, the agent and time.
-import { type Command, Option } from "commander";
 import type { ApiClient } from "../api/client.ts";
 import { messageOf } from "../lib/errors.ts";
-import { printableJson } from "./printable.ts";
 
 export interface Context {
   api(): ApiClient;
@@ -46,27 +44,4 @@ export async function forEachName(
     }
   }
   if (failed) throw new ExitStatus(1);
-}
-
-/** They say what `inspect` does anyway, for whoever is used to them. */
-export function addInspectOptions(command: Command): Command {
-  return command
-    .option("--json", "print JSON, as it does anyway")
-    .addOption(new Option("-f, --format <format>", "likewise").choices(["json"]));
-}
-
-/** `inspect`: a JSON array of what was found, as Docker prints it. */
-export async function inspect<T>(
-  context: Context,
-  names: readonly string[],
-  get: (name: string) => Promise<T>,
-): Promise<void> {
-  const found: T[] = [];
-  try {
-    await forEachName(context, names, async (name) => {
-      found.push(await get(name));
-    });
-  } finally {
-    context.out(`${printableJson(found)}\n`);
-  }
 }

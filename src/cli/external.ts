@@ -1,38 +1,31 @@
-// overlayctl endpoint add, rm: hosts behind VTEPs that are no nodes of ours.
+// overlayctl endpoint add: hosts behind VTEPs that are no nodes.
 import type { Command } from "commander";
+import type { AddExternal } from "../api/schema.ts";
 import { vtep } from "./arguments.ts";
-import { type Context, forEachName } from "./context.ts";
+import type { Context } from "./context.ts";
+import { addRequestOptions, type OptionValues, type RequestOption, requestOf } from "./request-options.ts";
 
-interface AddOptions {
-  network: string;
-  ip: string;
-  mac: string;
-  vtep: { vtep: string; port?: number };
-  name?: string;
-}
+export const EXTERNAL_OPTIONS: readonly RequestOption<keyof AddExternal>[] = [
+  { flags: "--network <network>", help: "the network that it is on", field: "network", required: true },
+  { flags: "--ip <address>", help: "its address there", field: "address", required: true },
+  { flags: "--mac <address>", help: "its Ethernet address", field: "mac", required: true },
+  {
+    flags: "--vtep <address>",
+    help: "the tunnel end that it is behind: ADDRESS[:PORT] (default port: 4789)",
+    field: "vtep",
+    read: vtep,
+    required: true,
+  },
+  { flags: "--name <name>", help: "its name in DNS", field: "name" },
+];
 
-export function addExternalCommands(endpoint: Command, context: Context): void {
-  endpoint
+export function addExternalCommand(endpoint: Command, context: Context): void {
+  const add = endpoint
     .command("add")
-    .description("make a host behind a kernel's vxlan device or a switch reachable by name and address")
-    .requiredOption("--network <network>", "the network that it is on")
-    .requiredOption("--ip <address>", "its address there")
-    .requiredOption("--mac <address>", "its Ethernet address")
-    .requiredOption("--vtep <address>", "the tunnel end that it is behind: ADDRESS[:PORT] (default port: 4789)", vtep)
-    .option("--name <name>", "its name in DNS")
-    .action(async ({ network, ip, mac, vtep, name }: AddOptions) => {
-      const { id } = await context.api().addExternal({ network, name, address: ip, mac, ...vtep });
-      context.out(`${id}\n`);
-    });
-
-  endpoint
-    .command("rm <endpoint...>")
-    .alias("remove")
-    .description("remove such hosts, by name, address or id")
-    .action((words: string[]) =>
-      forEachName(context, words, async (word) => {
-        await context.api().removeExternal(word);
-        context.out(`${word}\n`);
-      }),
-    );
+    .description("make a host behind a kernel's vxlan device or a switch reachable by name and address");
+  addRequestOptions(add, EXTERNAL_OPTIONS).action(async (options: OptionValues) => {
+    const request = requestOf(EXTERNAL_OPTIONS, options) as { vtep: ReturnType<typeof vtep> };
+    const { id } = await context.api().addExternal({ ...request, ...request.vtep } as unknown as AddExternal);
+    context.out(`${id}\n`);
+  });
 }

@@ -1,38 +1,50 @@
 // Docker's options of what a container is called and where it looks for names: --hostname, --add-host, --dns and so on.
-import { type Command, InvalidArgumentError } from "commander";
+import { InvalidArgumentError } from "commander";
 import type { OpenSandbox } from "../api/schema.ts";
-import { collect, words } from "./arguments.ts";
+import type { RequestOption } from "./request-options.ts";
 
-export type NamingWords = NonNullable<OpenSandbox["naming"]>;
-type HostWords = NonNullable<NamingWords["hosts"]>[number];
+type Naming = NonNullable<OpenSandbox["naming"]>;
+type Host = NonNullable<Naming["hosts"]>[number];
+export type NamingField = "hostname" | "hosts" | `dns.${keyof NonNullable<Naming["dns"]>}`;
 
-export interface NamingOptions {
-  hostname?: string;
-  addHost?: HostWords[];
-  dns?: string[];
-  dnsSearch?: string[];
-  dnsOption?: string[];
-}
+export const NAMING_OPTIONS: readonly RequestOption<NamingField>[] = [
+  { flags: "--hostname <name>", help: "hostname of each container", field: "hostname" },
+  {
+    flags: "--add-host <host:ip>",
+    help: "add a line to its /etc/hosts; the address may be host-gateway",
+    field: "hosts",
+    read: host,
+    several: "list",
+  },
+  {
+    flags: "--dns <address>",
+    help: "ask this name server for names that are not the overlay's",
+    field: "dns.servers",
+    several: "list",
+  },
+  {
+    flags: "--dns-search <domain>",
+    help: "a search domain instead of the node's; '.' alone: none",
+    field: "dns.search",
+    several: "list",
+  },
+  {
+    flags: "--dns-option <option>",
+    help: "an option of resolv.conf instead of the node's, such as ndots:2",
+    field: "dns.options",
+    several: "list",
+  },
+];
 
-export function addNamingOptions(command: Command): Command {
-  return command
-    .option("--hostname <name>", "hostname of each container")
-    .option("--add-host <host:ip>", "add a line to its /etc/hosts; the address may be host-gateway", collect(host))
-    .option("--dns <address>", "ask this name server for names that are not the overlay's", collect(words))
-    .option("--dns-search <domain>", "a search domain instead of the node's; '.' alone: none", collect(words))
-    .option("--dns-option <option>", "an option of resolv.conf instead of the node's, such as ndots:2", collect(words));
-}
-
-/** undefined: none was given. */
-export function namingOf(options: NamingOptions): NamingWords | undefined {
-  const { hostname, addHost, dns, dnsSearch, dnsOption } = options;
-  if ([hostname, addHost, dns, dnsSearch, dnsOption].every((option) => option === undefined)) return undefined;
-  const search = dnsSearch?.length === 1 && dnsSearch[0] === "." ? [] : dnsSearch;
-  return { hostname, hosts: addHost, dns: { servers: dns, search, options: dnsOption } };
+/** A search domain "." alone stands for none. */
+export function withoutRoot<T extends object>(naming: T | undefined): T | undefined {
+  const dns = (naming as Naming | undefined)?.dns;
+  if (dns?.search?.length === 1 && dns.search[0] === ".") dns.search = [];
+  return naming;
 }
 
 /** "db:192.0.2.1", "db=192.0.2.1", "db:[2001:db8::1]" */
-export function host(text: string): HostWords[] {
+export function host(text: string): Host[] {
   const match = /^([^:=]+)[:=](?:\[([^[\]]+)\]|([^[\]]+))$/.exec(text);
   if (match === null) throw new InvalidArgumentError("write HOST:ADDRESS or HOST=ADDRESS");
   const [, name, bracketed, plain] = match;

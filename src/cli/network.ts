@@ -1,54 +1,34 @@
 // overlayctl network
 import type { Command } from "commander";
 import type { CreateNetwork, NetworkView } from "../api/schema.ts";
-import { addInspectOptions, type Context, forEachName, inspect } from "./context.ts";
+import type { Context } from "./context.ts";
 import { shortId } from "./format.ts";
-import {
-  addListingOptions,
-  type Filters,
-  hasId,
-  hasName,
-  type Listing,
-  type ListingOptions,
-  oneOf,
-  printListing,
-} from "./listing.ts";
+import { type Filters, hasId, hasName, type Listing, oneOf } from "./listing.ts";
+import { addNoun } from "./noun.ts";
+import { addRequestOptions, type OptionValues, type RequestOption, requestOf } from "./request-options.ts";
+
+export const NETWORK_OPTIONS: readonly RequestOption<keyof CreateNetwork>[] = [
+  { flags: "--subnet <prefix>", help: "its addresses; default: the next free /20 of the pool", field: "subnet" },
+  { flags: "--internal", help: "without a way out through the nodes", field: "internal" },
+];
 
 export function addNetworkCommands(program: Command, context: Context): void {
-  const network = program.command("network").description("manage networks");
-
-  network
-    .command("create <name>")
-    .description("create a network")
-    .option("--subnet <prefix>", "its addresses; default: the next free /20 of the pool")
-    .option("--internal", "without a way out through the nodes")
-    .action(async (name: string, options: Omit<CreateNetwork, "name">) => {
-      const { id } = await context.api().createNetwork({ name, ...options });
-      context.out(`${id}\n`);
-    });
-
-  addListingOptions(network.command("ls").alias("list").description("list networks"), {
-    quiet: true,
-    trunc: true,
-    filters: FILTERS,
-  }).action(async (options: ListingOptions) => {
-    printListing(context, options, await context.api().networks(), networkListing(options.trunc));
+  const network = addNoun(program, context, {
+    word: "network",
+    description: "manage networks",
+    ls: { description: "list networks", rows: (api) => api.networks(), listing: networkListing, filters: FILTERS },
+    inspect: {
+      description: "show networks with their services and endpoints, as JSON",
+      get: (api, name) => api.network(name),
+    },
+    rm: { description: "remove networks", remove: (api, name) => api.removeNetwork(name) },
   });
-
-  addInspectOptions(
-    network.command("inspect <name...>").description("show networks with their services and endpoints, as JSON"),
-  ).action((names: string[]) => inspect(context, names, (name) => context.api().network(name)));
-
-  network
-    .command("rm <name...>")
-    .alias("remove")
-    .description("remove networks")
-    .action((names: string[]) =>
-      forEachName(context, names, async (word) => {
-        const { name } = await context.api().removeNetwork(word);
-        context.out(`${name}\n`);
-      }),
-    );
+  addRequestOptions(network.command("create <name>").description("create a network"), NETWORK_OPTIONS).action(
+    async (name: string, options: OptionValues) => {
+      const { id } = await context.api().createNetwork({ name, ...requestOf(NETWORK_OPTIONS, options) });
+      context.out(`${id}\n`);
+    },
+  );
 }
 
 const FILTERS: Filters<NetworkView> = {

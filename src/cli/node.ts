@@ -1,43 +1,32 @@
 // overlayctl node
 import type { Command } from "commander";
 import type { NodeView } from "../api/schema.ts";
-import { addInspectOptions, type Context, forEachName, inspect } from "./context.ts";
+import { type Context, forEachName } from "./context.ts";
 import { capital } from "./format.ts";
-import {
-  addListingOptions,
-  type Filters,
-  hasId,
-  hasName,
-  type Listing,
-  type ListingOptions,
-  oneOf,
-  printListing,
-} from "./listing.ts";
+import { type Filters, hasId, hasName, type Listing, oneOf } from "./listing.ts";
+import { addNoun } from "./noun.ts";
 
 export function addNodeCommands(program: Command, context: Context): void {
-  const node = program.command("node").description("manage nodes");
-
-  addListingOptions(node.command("ls").alias("list").description("list nodes"), {
-    quiet: true,
-    filters: FILTERS,
-  }).action(async (options: ListingOptions) => {
-    printListing(context, options, await context.api().nodes(), NODES);
-    const { node, problem, revision } = await context.api().status();
-    if (problem !== null) {
-      context.err(`overlayctl: ${node} has no leader, and shows its copy of revision ${revision}: ${problem}\n`);
-    }
+  const node = addNoun(program, context, {
+    word: "node",
+    description: "manage nodes",
+    ls: {
+      description: "list nodes",
+      rows: (api) => api.nodes(),
+      listing: () => NODES,
+      filters: FILTERS,
+      trunc: false,
+      after: () => printProblem(context),
+    },
+    inspect: { description: "show nodes, as JSON", get: (api, name) => api.node(name) },
+    rm: { description: "remove nodes that are gone for good", remove: (api, name) => api.removeNode(name) },
   });
-
-  addInspectOptions(node.command("inspect <name...>").description("show nodes, as JSON")).action((names: string[]) =>
-    inspect(context, names, (name) => context.api().node(name)),
-  );
-
   for (const [word, availability, description] of [
     ["drain", "drain", "move tasks away from nodes, and give them no new ones"],
     ["activate", "active", "let nodes take tasks again"],
   ] as const) {
     node
-      .command(`${word} <name...>`)
+      .command(`${word} <node...>`)
       .description(description)
       .action((names: string[]) =>
         forEachName(context, names, async (asked) => {
@@ -46,17 +35,13 @@ export function addNodeCommands(program: Command, context: Context): void {
         }),
       );
   }
+}
 
-  node
-    .command("rm <name...>")
-    .alias("remove")
-    .description("remove nodes that are gone for good")
-    .action((names: string[]) =>
-      forEachName(context, names, async (asked) => {
-        const { name } = await context.api().removeNode(asked);
-        context.out(`${name}\n`);
-      }),
-    );
+/** Says that what was listed may be old. */
+async function printProblem(context: Context): Promise<void> {
+  const { node, problem, revision } = await context.api().status();
+  if (problem === null) return;
+  context.err(`overlayctl: ${node} has no leader, and shows its copy of revision ${revision}: ${problem}\n`);
 }
 
 const FILTERS: Filters<NodeView> = {

@@ -1,46 +1,27 @@
 // The options that fields of a request come from: a person is told of what was typed, not of what was sent.
 import { messageOf, UserError } from "../lib/errors.ts";
+import { ATTACH_OPTIONS } from "./attach.ts";
+import { EXTERNAL_OPTIONS } from "./external.ts";
+import { NAMING_OPTIONS } from "./naming-options.ts";
+import { NETWORK_OPTIONS } from "./network.ts";
+import { longName } from "./request-options.ts";
+import { CONTAINER_OPTIONS, SERVICE_OPTIONS, WORKLOAD_OPTIONS } from "./service-options.ts";
 
-/** By a field, for it and all in it. What is left out is named alike. */
-const OPTION_BY_FIELD: Readonly<Record<string, string>> = {
-  address: "--ip",
-  aliases: "--alias",
-  "balancing.affinityTimeoutSeconds": "--affinity-timeout",
-  "balancing.weights": "--weight",
-  constraints: "--constraint",
-  "dns.options": "--dns-option",
-  "dns.search": "--dns-search",
-  "dns.servers": "--dns",
-  dnsTtlSeconds: "--dns-ttl",
-  hostname: "--hostname",
-  hosts: "--add-host",
-  labels: "--label",
-  mac: "--mac",
-  networks: "--network",
-  port: "--vtep",
-  ports: "--publish",
-  proxyProtocol: "--proxy-protocol",
-  stopGraceMs: "--stop-grace",
-  subnet: "--subnet",
-  vtep: "--vtep",
-  "workload.capAdd": "--cap-add",
-  "workload.command": "COMMAND",
-  "workload.cpus": "--limit-cpu",
-  "workload.entrypoint": "--entrypoint",
-  "workload.env": "--env",
-  "workload.image": "IMAGE",
-  "workload.labels": "--container-label",
-  "workload.memoryBytes": "--limit-memory",
-  "workload.mounts": "--mount",
-  "workload.naming.dns.options": "--dns-option",
-  "workload.naming.dns.search": "--dns-search",
-  "workload.naming.dns.servers": "--dns",
-  "workload.naming.hostname": "--hostname",
-  "workload.naming.hosts": "--add-host",
-  "workload.stopGracePeriodMs": "--stop-grace-period",
-  "workload.user": "--user",
-  "workload.workdir": "--workdir",
-};
+/** Fields that arguments set. `name` is an option of some commands and an argument of others, so that it stays as it is. */
+const ARGUMENTS = new Map([
+  ["workload.command", "COMMAND"],
+  ["workload.image", "IMAGE"],
+  ["name", "name"],
+]);
+
+/** The option or argument that sets each field, for the field and all in it; of several options the last one. */
+const OPTION_BY_FIELD = new Map([
+  ...[
+    ...[ATTACH_OPTIONS, EXTERNAL_OPTIONS, NETWORK_OPTIONS, NAMING_OPTIONS],
+    ...[SERVICE_OPTIONS, WORKLOAD_OPTIONS, CONTAINER_OPTIONS],
+  ].flatMap((rows) => rows.map((row) => [row.field as string, longName(row)] as const)),
+  ...ARGUMENTS,
+]);
 
 /** Its message; where it begins with a field, with the option instead. */
 export function messageInOptions(error: unknown): string {
@@ -48,7 +29,7 @@ export function messageInOptions(error: unknown): string {
   if (!(error instanceof UserError) || error.field === undefined) return message;
   const { field } = error;
   const prefix = `${field}: `;
-  const known = Object.keys(OPTION_BY_FIELD).find((key) => field === key || field.startsWith(`${key}.`));
+  const known = [...OPTION_BY_FIELD.keys()].find((key) => field === key || field.startsWith(`${key}.`));
   if (known === undefined || !message.startsWith(prefix)) return message;
-  return `${OPTION_BY_FIELD[known]}: ${message.slice(prefix.length)}`;
+  return `${OPTION_BY_FIELD.get(known)}: ${message.slice(prefix.length)}`;
 }

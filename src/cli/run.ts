@@ -5,15 +5,17 @@ import type { Command } from "commander";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import { underHostname } from "../lib/under-hostname.ts";
 import { type Context, ExitStatus } from "./context.ts";
-import { addNamingOptions, type NamingOptions, namingOf } from "./naming-options.ts";
+import { NAMING_OPTIONS, withoutRoot } from "./naming-options.ts";
+import { addRequestOptions, requestOf } from "./request-options.ts";
 
 const FORWARDED: readonly NodeJS.Signals[] = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2"];
 /** A terminal sends these to the command itself. */
 const FROM_TERMINAL: readonly NodeJS.Signals[] = ["SIGINT", "SIGQUIT"];
 
-interface RunOptions extends NamingOptions {
+interface RunOptions {
   network: string;
   name?: string;
+  hostname?: string;
 }
 
 export function addRunCommand(program: Command, context: Context): void {
@@ -23,10 +25,11 @@ export function addRunCommand(program: Command, context: Context): void {
     .option("--network <network>", "the network to attach it to", "default")
     .option("--name <name>", "its name in DNS")
     .passThroughOptions();
-  addNamingOptions(command).action(async (words: string[], options: RunOptions) => {
+  addRequestOptions(command, NAMING_OPTIONS).action(async (words: string[], options: RunOptions) => {
     const { network, name = null, hostname } = options;
-    const naming = namingOf(options);
-    const sandbox = await context.api().openSandbox({ network, name, pid: process.pid, naming });
+    const asked = requestOf(NAMING_OPTIONS, { ...options });
+    const naming = Object.keys(asked).length === 0 ? {} : { naming: withoutRoot(asked) };
+    const sandbox = await context.api().openSandbox({ network, name, pid: process.pid, ...naming });
     let status: number;
     try {
       status = await runIn(sandbox.netns, hostname === undefined ? words : underHostname("unshare", hostname, words));

@@ -2,7 +2,7 @@
 import { Argument, type Command } from "commander";
 import type { ServiceView, TaskView } from "../api/schema.ts";
 import { collect, scaling } from "./arguments.ts";
-import { addInspectOptions, type Context, forEachName, inspect } from "./context.ts";
+import { type Context, forEachName } from "./context.ts";
 import { capital, formatAgo, formatError, formatPorts, formatWorkload, shortId } from "./format.ts";
 import {
   addListingOptions,
@@ -15,22 +15,26 @@ import {
   oneOf,
   printListing,
 } from "./listing.ts";
+import { addNoun } from "./noun.ts";
 import { addServiceCreate } from "./service-create.ts";
 import { addServiceLogs } from "./service-logs.ts";
 import { addWaitOptions, converge, type WaitOptions } from "./service-wait.ts";
 import { printWarnings } from "./service-warnings.ts";
 
 export function addServiceCommands(program: Command, context: Context): void {
-  const service = program.command("service").description("manage services");
-  addServiceCreate(service, context);
-
-  addListingOptions(service.command("ls").alias("list").description("list services"), {
-    quiet: true,
-    trunc: true,
-    filters: SERVICE_FILTERS,
-  }).action(async (options: ListingOptions) => {
-    printListing(context, options, await context.api().services(), serviceListing(options.trunc));
+  const service = addNoun(program, context, {
+    word: "service",
+    description: "manage services",
+    ls: {
+      description: "list services",
+      rows: (api) => api.services(),
+      listing: serviceListing,
+      filters: SERVICE_FILTERS,
+    },
+    inspect: { description: "show services, as JSON", get: (api, name) => api.service(name) },
+    rm: { description: "remove services and stop their tasks", remove: (api, name) => api.removeService(name) },
   });
+  addServiceCreate(service, context);
 
   addListingOptions(service.command("ps <service...>").description("list the tasks of services"), {
     quiet: true,
@@ -53,10 +57,6 @@ export function addServiceCommands(program: Command, context: Context): void {
 
   addServiceLogs(service, context);
 
-  addInspectOptions(service.command("inspect <service...>").description("show services, as JSON")).action(
-    (names: string[]) => inspect(context, names, (name) => context.api().service(name)),
-  );
-
   addWaitOptions(
     service
       .command("scale")
@@ -74,17 +74,6 @@ export function addServiceCommands(program: Command, context: Context): void {
       },
     );
   });
-
-  service
-    .command("rm <service...>")
-    .alias("remove")
-    .description("remove services and stop their tasks")
-    .action((names: string[]) =>
-      forEachName(context, names, async (asked) => {
-        const { name } = await context.api().removeService(asked);
-        context.out(`${name}\n`);
-      }),
-    );
 }
 
 const SERVICE_FILTERS: Filters<ServiceView> = {

@@ -1,4 +1,4 @@
-// What a person can ask of the leader. The leader checks and carries out; anybody else forwards.
+// What a person can ask of the leader. The leader checks and carries out; every other node forwards.
 import { z } from "zod";
 import {
   list,
@@ -44,7 +44,7 @@ const Word = text(MAX_WORD);
 /** A name or id, or that with aliases. */
 const ServiceNetwork = z.union([
   Word.transform((name) => ({ name, aliases: [] })),
-  z.object({ name: Word, aliases: z.array(Alias).max(MAX_ALIASES, "at most 100 aliases").default([]) }),
+  z.strictObject({ name: Word, aliases: z.array(Alias).max(MAX_ALIASES, "at most 100 aliases").default([]) }),
 ]);
 /** Earlier versions needed it for a mesh in user space. An older overlayctl may still send `false`. */
 const NO_PROXY_PROTOCOL =
@@ -52,7 +52,7 @@ const NO_PROXY_PROTOCOL =
   "UDP; leave the option out, and let the task expect no header";
 const Port = z.int("not a port number").min(1, "a port is 1 to 65535").max(65535, "a port is 1 to 65535");
 
-export const AskedPort = z.object({
+export const AskedPort = z.strictObject({
   /** null: the leader chooses one. */
   published: Port.nullable().default(null),
   target: Port,
@@ -67,14 +67,14 @@ export type AskedPort = z.infer<typeof AskedPort>;
 export type AskedPortInput = z.input<typeof AskedPort>;
 
 export const Command = z.discriminatedUnion("type", [
-  z.object({
+  z.strictObject({
     type: z.literal("network.create"),
     name: DottedName,
     subnet: Subnet.optional(),
     internal: z.boolean().default(false),
   }),
   z.object({ type: z.literal("network.remove"), name: Word }),
-  z.object({
+  z.strictObject({
     type: z.literal("service.create"),
     name: Name,
     workload: Workload,
@@ -84,7 +84,7 @@ export const Command = z.discriminatedUnion("type", [
     networks: list(ServiceNetwork, MAX_NETWORKS).default([]),
     dnsTtlSeconds: DnsTtl.default(DEFAULT_DNS_TTL_SECONDS),
     endpointMode: z.enum(["vip", "dnsrr"]).default("vip"),
-    balancing: Balancing.default(DEFAULT_BALANCING),
+    balancing: z.strictObject(Balancing.shape).default(DEFAULT_BALANCING),
     ports: list(AskedPort, MAX_PORTS).default([]),
     ingressSourceNat: z.boolean().default(false),
     proxyProtocol: z
@@ -97,7 +97,7 @@ export const Command = z.discriminatedUnion("type", [
       MAX_CONSTRAINTS,
     ).default([]),
   }),
-  z.object({
+  z.strictObject({
     type: z.literal("service.scale"),
     name: Word,
     replicas: z.int().min(0).max(4096, "at most 4096 replicas"),
@@ -114,7 +114,7 @@ export const Command = z.discriminatedUnion("type", [
   }),
   z.object({ type: z.literal("endpoint.remove"), id: Word }),
   /** An address of a host behind a VTEP that is no node. */
-  z.object({
+  z.strictObject({
     type: z.literal("external.add"),
     network: Word,
     name: DottedName.nullable().default(null),
@@ -144,7 +144,7 @@ export const Command = z.discriminatedUnion("type", [
   }),
   /** Of an attachment's endpoint or task. */
   z.object({ type: z.literal("detach"), id: Id }),
-  z.object({ type: z.literal("node.availability"), name: Word, availability: z.enum(["active", "drain"]) }),
+  z.strictObject({ type: z.literal("node.availability"), name: Word, availability: z.enum(["active", "drain"]) }),
   z.object({ type: z.literal("node.remove"), name: Word }),
 ]);
 /** As checked. */

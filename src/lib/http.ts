@@ -7,9 +7,9 @@ import { DeadlineError } from "./deadline.ts";
 import { errorOf } from "./failure.ts";
 
 /** Where the server listens. `address` is HOST:PORT. */
-export type HttpServer = { readonly socketPath: string } | { readonly address: string };
+type HttpServer = { readonly socketPath: string } | { readonly address: string };
 
-export interface HttpRequest {
+interface HttpRequest {
   method: "GET" | "POST" | "DELETE";
   path: string;
   headers?: Readonly<Record<string, string>>;

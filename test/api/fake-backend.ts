@@ -24,6 +24,7 @@ import { DEFAULT_BALANCING } from "../../src/cluster/balancing.ts";
 import { Command, type CommandInput, type CommandResult } from "../../src/cluster/commands.ts";
 import type { Change, Network, Node, Service, State, Task, TaskStatus } from "../../src/cluster/schema.ts";
 import { applyChanges, emptyState } from "../../src/cluster/state.ts";
+import { check } from "../../src/lib/check.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
 
@@ -170,12 +171,7 @@ export class FakeBackend implements Backend {
 
   async execute(input: CommandInput): Promise<CommandResult> {
     if (this.refusal !== undefined) throw this.refusal;
-    const checked = Command.safeParse(input);
-    if (!checked.success) {
-      const issue = checked.error.issues[0]!;
-      throw new UserError(400, issue.message, { field: issue.path.join(".") });
-    }
-    const command = checked.data;
+    const command = check(Command, input);
     this.commands.push(command);
     return { id: this.#carryOut(command), revision: this.#state.revision };
   }

@@ -2,7 +2,8 @@
 
 import test from "ava";
 import { Command, InvalidArgumentError } from "commander";
-import { addNamingOptions, host, type NamingOptions, namingOf } from "../../src/cli/naming-options.ts";
+import { host, NAMING_OPTIONS, withoutRoot } from "../../src/cli/naming-options.ts";
+import { addRequestOptions, requestOf } from "../../src/cli/request-options.ts";
 
 const hosts: [text: string, name: string, address: string][] = [
   ["db:192.0.2.1", "db", "192.0.2.1"],
@@ -21,29 +22,19 @@ for (const text of ["db", ":192.0.2.1", "db:", "db=", "", "db:[192.0.2.1"]) {
   });
 }
 
-const lines: [line: string, expected: ReturnType<typeof namingOf>][] = [
-  ["", undefined],
-  [
-    "--hostname db",
-    { hostname: "db", hosts: undefined, dns: { servers: undefined, search: undefined, options: undefined } },
-  ],
+const lines: [line: string, expected: object][] = [
+  ["", {}],
+  ["--hostname db", { hostname: "db" }],
   [
     "--dns 192.0.2.1 --dns 192.0.2.2 --dns-search a.example --dns-search b.example --dns-option rotate",
-    {
-      hostname: undefined,
-      hosts: undefined,
-      dns: { servers: ["192.0.2.1", "192.0.2.2"], search: ["a.example", "b.example"], options: ["rotate"] },
-    },
+    { dns: { servers: ["192.0.2.1", "192.0.2.2"], search: ["a.example", "b.example"], options: ["rotate"] } },
   ],
-  [
-    "--dns-search .",
-    { hostname: undefined, hosts: undefined, dns: { servers: undefined, search: [], options: undefined } },
-  ],
+  ["--dns-search .", { dns: { search: [] } }],
 ];
 for (const [line, expected] of lines) {
   test(`options '${line}'`, (t) => {
-    const command = addNamingOptions(new Command()).exitOverride();
+    const command = addRequestOptions(new Command(), NAMING_OPTIONS).exitOverride();
     command.parse(line.split(" ").filter(Boolean), { from: "user" });
-    t.deepEqual(namingOf(command.opts<NamingOptions>()), expected);
+    t.deepEqual(withoutRoot(requestOf(NAMING_OPTIONS, command.opts())), expected);
   });
 }

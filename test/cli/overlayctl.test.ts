@@ -467,10 +467,13 @@ const failures: [args: string, says: string][] = [
   ["service ps wab", "no such service: wab"],
   [
     "network create bad_name-",
-    "a name has letters, digits, '-' and '_', between dots 63 at most, and no '-' at either end",
+    "name: a name has letters, digits, '-' and '_', between dots 63 at most, and no '-' at either end",
   ],
-  ["service create --name a --constraint node.size==big x", "a constraint is node.name==NAME or node.name!=NAME"],
-  ["service scale search=5000", "at most 4096 replicas"],
+  [
+    "service create --name a --constraint node.size==big x",
+    "--constraint: a constraint is node.name==NAME or node.name!=NAME",
+  ],
+  ["service scale search=5000", "replicas: at most 4096 replicas"],
 ];
 for (const [args, message] of failures) {
   test(`what the cluster refuses is said, with status 1: overlayctl ${args}`, async (t) => {

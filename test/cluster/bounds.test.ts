@@ -59,7 +59,7 @@ const schemas = Object.entries(exported).flatMap(([name, value]) =>
 );
 
 test("nothing that a node or a client sends is without a bound", (t) => {
-  t.true(schemas.length > 15);
+  t.true(schemas.length > 10);
   t.deepEqual(
     schemas.flatMap(([name, schema]) => unbounded(schema, name)),
     [],
