@@ -1,7 +1,4 @@
 // `npm run bench`: sets up nodes and containers in network namespaces, measures side by side, and takes all down again.
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { messageOf, PlatformError, UserError } from "../src/lib/errors.ts";
 import { documentResults } from "./document.ts";
 import { type Row, runExperiment } from "./experiment.ts";
@@ -12,6 +9,7 @@ import { profile } from "./profile.ts";
 import { formatRows } from "./report.ts";
 import { describeRun, type Failure, resultsPath, writeResults } from "./results.ts";
 import { setUp, type Teardown } from "./set-up.ts";
+import { inTemporaryDirectory } from "./temporary.ts";
 
 const PROFILE_PREFIX = "bench";
 
@@ -64,15 +62,6 @@ async function main(options: BenchOptions): Promise<number> {
   );
   for (const { experiment, reason } of failures) console.log(`not measured: ${experiment}: ${reason}`);
   return failures.length === 0 ? 0 : 1;
-}
-
-async function inTemporaryDirectory<T>(work: (directory: string) => Promise<T>): Promise<T> {
-  const directory = mkdtempSync(join(tmpdir(), "overlayd-bench-"));
-  try {
-    return await work(directory);
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
 }
 
 async function takeDown(): Promise<void> {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Sets up what is missing before `npm run demo`, `npm run bench` or `npm test` (argument: demo, bench or test), and says so.
+# Sets up what is missing before `npm run demo`, `npm run bench`, `npm run sim` or `npm test` (argument: demo, bench, sim or test), and says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-purpose=${1:?demo, bench or test}
+purpose=${1:?demo, bench, sim or test}
 
 say() { echo "setup: $*"; }
 fail() {
@@ -17,6 +17,7 @@ node -e '
 
 # What is called, and the Debian package that has it.
 needed=(ip:iproute2 tc:iproute2 nsenter:util-linux nft:nftables conntrack:conntrack curl:curl dig:bind9-dnsutils)
+if [ "$purpose" = sim ]; then needed=(gcc:gcc gencat:libc6-dev); fi
 if [ "$purpose" = test ]; then needed+=(wrk:wrk iperf3:iperf3 ping:iputils-ping tcpdump:tcpdump ethtool:ethtool git:git sysctl:procps iptables:iptables dockerd:docker.io); fi
 if [ "$purpose" = test ] && ! docker compose version >/dev/null 2>&1; then needed+=(docker-compose:docker-compose); fi
 

@@ -1,0 +1,166 @@
+// The ends of many nodes, faked: they know which revision they have and what their own tasks are, and report it. A line
+// that the leader sends to all of them is read once.
+import type { NodeIdentity, StreamMessage } from "../../../src/cluster/protocol.ts";
+import type { Task, TaskStatus } from "../../../src/cluster/schema.ts";
+import type { Leader, SessionSink } from "../../../src/leader/leader.ts";
+
+/** Rows are not read: a faked end keeps no state. */
+const ROWS = '{"type":"rows"';
+
+/** One node's end. It is the sink of its session. */
+export class CrowdNode implements SessionSink {
+  readonly identity: NodeIdentity;
+  readonly #crowd: Crowd;
+  nodeId: string | undefined;
+  sessionId: string | undefined;
+  /** The revision of the last line. */
+  revision = 0;
+  /** Bytes of changes, and of the snapshot with what comes before it. */
+  changesBytes = 0;
+  snapshotBytes = 0;
+  /** The lines since they were kept last; undefined: they are not kept. */
+  lines: Buffer[] | undefined;
+  // BOUNDED: by the node's tasks; keyed by task id. Whether the task is to end.
+  readonly tasks = new Map<string, boolean>();
+  // BOUNDED: as #tasks. Tasks of which the leader has to hear.
+  readonly #news = new Set<string>();
+  #seq = 0;
+  #isFull = true;
+
+  constructor(identity: NodeIdentity, crowd: Crowd) {
+    this.identity = identity;
+    this.#crowd = crowd;
+  }
+
+  async join(leader: Leader): Promise<void> {
+    this.#seq = 0;
+    this.#isFull = true;
+    this.snapshotBytes = 0;
+    this.sessionId = await leader.openSession({ ...this.identity }, this);
+  }
+
+  send(line: Buffer): void {
+    this.lines?.push(line);
+    this.#crowd.received(this, line);
+  }
+
+  sendSnapshot(lines: Iterator<Buffer>): void {
+    for (let next = lines.next(); next.done !== true; next = lines.next()) {
+      this.snapshotBytes += next.value.length;
+      this.send(next.value);
+    }
+  }
+
+  close(): void {
+    this.sessionId = undefined;
+  }
+
+  /** The task is new, to end, or (undefined) gone. */
+  changeTask(id: string, isToEnd: boolean | undefined): void {
+    if (isToEnd === undefined) this.tasks.delete(id);
+    else this.tasks.set(id, isToEnd);
+    this.#news.add(id);
+  }
+
+  /** The body of a report of what is new, as it goes over the wire. */
+  report(): string {
+    const ids = this.#isFull ? [...this.tasks.keys()] : [...this.#news];
+    const report = {
+      seq: ++this.#seq,
+      statuses: ids.flatMap((id) => this.#statusOf(id)),
+      full: this.#isFull,
+      gone: ids.filter((id) => !this.tasks.has(id)),
+      heldPorts: [],
+      addresses: [this.identity.address],
+      docker: null,
+      applied: this.revision,
+    };
+    this.#isFull = false;
+    this.#news.clear();
+    return JSON.stringify(report);
+  }
+
+  #statusOf(taskId: string): TaskStatus[] {
+    const isToEnd = this.tasks.get(taskId);
+    if (isToEnd === undefined) return [];
+    const state = isToEnd ? "shutdown" : "running";
+    const rest = { since: 0, error: null, exitCode: null, message: null, restarts: 0 };
+    return [{ taskId, nodeId: this.nodeId!, state, ...rest }];
+  }
+}
+
+export class Crowd {
+  readonly nodes: readonly CrowdNode[];
+  // BOUNDED: by the nodes; keyed by node id.
+  readonly #nodesById = new Map<string, CrowdNode>();
+  // BOUNDED: by the tasks; keyed by task id.
+  readonly #nodesByTask = new Map<string, CrowdNode>();
+  readonly #read = new WeakMap<Buffer, readonly StreamMessage[]>();
+  // BOUNDED: by the lines of one step.
+  #inbox: [node: CrowdNode, line: Buffer][] = [];
+
+  constructor(count: number) {
+    this.nodes = Array.from({ length: count }, (_, i) => {
+      const address = `172.${16 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}`;
+      const rest = { vxlanPort: 4789, manager: false, listen: null, advertise: null, mesh: true };
+      return new CrowdNode({ name: `node${i}`, address, ...rest }, this);
+    });
+  }
+
+  /** Only keeps it: the work of reading is not the leader's. */
+  received(node: CrowdNode, line: Buffer): void {
+    this.#inbox.push([node, line]);
+  }
+
+  /** Reads what came, and returns the nodes that have another revision than before. */
+  readAll(): Set<CrowdNode> {
+    const changed = new Set<CrowdNode>();
+    const inbox = this.#inbox;
+    this.#inbox = [];
+    for (const [node, line] of inbox) {
+      for (const message of this.#messagesOf(line)) {
+        if (message.type === "session") {
+          node.nodeId = message.nodeId;
+          this.#nodesById.set(message.nodeId, node);
+        } else if (message.type === "snapshot") {
+          node.revision = message.revision;
+          changed.add(node);
+        } else if (message.type === "changes") {
+          if (message.after !== node.revision) throw new Error(`${node.identity.name}: a gap after ${node.revision}`);
+          node.revision = message.revision;
+          node.changesBytes += line.length;
+          changed.add(node);
+        }
+      }
+    }
+    return changed;
+  }
+
+  #messagesOf(line: Buffer): readonly StreamMessage[] {
+    let messages = this.#read.get(line);
+    if (messages !== undefined) return messages;
+    const isRows = line.subarray(0, ROWS.length).toString() === ROWS;
+    messages = isRows
+      ? []
+      : line
+          .toString()
+          .trimEnd()
+          .split("\n")
+          .map((text) => JSON.parse(text) as StreamMessage);
+    this.#read.set(line, messages);
+    for (const message of messages) if (message.type === "changes") this.#assign(message.changes);
+    return messages;
+  }
+
+  #assign(changes: Extract<StreamMessage, { type: "changes" }>["changes"]): void {
+    for (const { kind, key, row } of changes) {
+      if (kind !== "tasks") continue;
+      const task = row as Task | null;
+      const node = task === null ? this.#nodesByTask.get(key) : this.#nodesById.get(task.nodeId ?? "");
+      if (node === undefined) continue;
+      if (task === null) this.#nodesByTask.delete(key);
+      else this.#nodesByTask.set(key, node);
+      node.changeTask(key, task === null ? undefined : task.desired === "shutdown");
+    }
+  }
+}

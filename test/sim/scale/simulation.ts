@@ -1,0 +1,235 @@
+// A leader and the ends of its nodes in one process, on a virtual clock on which the leader's measured processor time
+// passes: while it works, what arrives waits for it.
+import type { CommandInput } from "../../../src/cluster/commands.ts";
+import type { ClusterIdentity } from "../../../src/cluster/schema.ts";
+import { emptyState, LiveState } from "../../../src/cluster/state.ts";
+import { Leader } from "../../../src/leader/leader.ts";
+import type { Leadership, Store } from "../../../src/leader/store.ts";
+import { silentLog } from "../../../src/lib/log.ts";
+import { VirtualClock } from "../../fakes/virtual-clock.ts";
+import { countingIds } from "../../leader/ids.ts";
+import { Crowd, type CrowdNode } from "./crowd.ts";
+import { EventQueue } from "./event-queue.ts";
+import { settle, threadMilliseconds } from "./thread-time.ts";
+
+export const POOL = "10.192.0.0/10";
+export const LIVENESS_MS = 15_000;
+/** A node shows that it lives so often. */
+export const BEAT_MS = LIVENESS_MS / 5;
+/** One way. */
+export const LINK_MS = 0.5;
+const WAIT_MS = 60_000;
+
+/** Gives the state that it was made with, and keeps nothing: a real store keeps it outside of this process's heap. */
+class HandedStore implements Store {
+  readonly #state: LiveState;
+
+  constructor(state: LiveState) {
+    this.#state = state;
+  }
+
+  async campaign(): Promise<Leadership> {
+    return { lost: new AbortController().signal };
+  }
+
+  async load(): Promise<LiveState> {
+    return this.#state;
+  }
+
+  async commit(): Promise<void> {}
+
+  async identify(cluster: ClusterIdentity): Promise<void> {
+    this.#state.cluster = cluster;
+  }
+
+  async close(): Promise<void> {}
+}
+
+export class Simulation {
+  readonly crowd: Crowd;
+  readonly #clock = new VirtualClock(0);
+  readonly #newId = countingIds();
+  readonly #events = new EventQueue();
+  leader: Leader;
+  /** Processor milliseconds of the leader. */
+  busyMs = 0;
+  /** Processor milliseconds from a line's arrival at a node to its rows in force. */
+  nodeMs = 0;
+  /** Whether nodes report and beat. */
+  isLive = false;
+  /** Milliseconds in which nodes wrote their reports while the leader's work was measured. */
+  #notLeadersMs = 0;
+  /** When the leader is done with what it has begun. */
+  #freeAt = 0;
+  // BOUNDED: by the nodes. Those whose report is on its way.
+  readonly #reporting = new Set<CrowdNode>();
+
+  constructor(nodes: number, state: LiveState = emptyState()) {
+    this.crowd = new Crowd(nodes);
+    this.leader = this.#newLeader(state);
+  }
+
+  /** Virtual milliseconds, when the leader is done. */
+  get now(): number {
+    return this.#freeAt;
+  }
+
+  /** Starts the leader, and opens a session of every node. No virtual time passes. */
+  async start(): Promise<void> {
+    const { now } = this;
+    await this.#work([() => this.leader.start()]);
+    for (const node of this.crowd.nodes) await this.#work([() => node.join(this.leader)]);
+    this.#freeAt = now;
+  }
+
+  /** Another leader takes the state over, and all nodes come to it at once; virtual milliseconds until all is in force. */
+  async replaceLeader(): Promise<number> {
+    const { state } = this.leader;
+    if (!(state instanceof LiveState)) throw new Error("the leader's state cannot be handed over");
+    await this.leader.stop();
+    const at = this.now;
+    this.leader = this.#newLeader(state);
+    await this.#work([() => this.leader.start()]);
+    for (const node of this.crowd.nodes) this.#events.add({ at, happen: () => node.join(this.leader) });
+    await this.#run(() => this.crowd.nodes.every(({ sessionId }) => sessionId !== undefined));
+    await this.untilApplied();
+    return this.now - at;
+  }
+
+  /** Has commands carried out, several at once. No virtual time passes, and no node reports. */
+  async load(commands: Iterable<CommandInput>, atOnce: number): Promise<void> {
+    const { now } = this;
+    let some: (() => Promise<unknown>)[] = [];
+    for (const command of commands) {
+      some.push(() => this.leader.execute(command));
+      if (some.length < atOnce) continue;
+      await this.#work(some);
+      some = [];
+    }
+    await this.#work(some);
+    this.#freeAt = now;
+  }
+
+  /** From now on nodes report what they have not reported, and beat. */
+  goLive(): void {
+    this.isLive = true;
+    for (const [i, node] of this.crowd.nodes.entries()) {
+      this.#reportSoon(node);
+      this.#beat(node, this.now + (BEAT_MS * i) / this.crowd.nodes.length);
+    }
+  }
+
+  /** Virtual milliseconds from the command's arrival at the leader until every node has told that it is in force. */
+  async change(command: CommandInput): Promise<number> {
+    const at = this.now;
+    let isEverywhere = false;
+    this.#events.add({
+      at,
+      happen: async () => {
+        const { revision } = await this.leader.execute(command);
+        this.leader.waitApplied(revision, WAIT_MS).then((behind) => {
+          if (behind.length > 0) throw new Error(`${behind.length} nodes are behind`);
+          isEverywhere = true;
+        });
+      },
+    });
+    await this.#run(() => isEverywhere);
+    return this.now - at;
+  }
+
+  /** Lets virtual time pass. */
+  async pass(ms: number): Promise<void> {
+    const end = this.now + ms;
+    await this.#run(() => Math.max(this.now, this.#events.nextAt) > end);
+    await this.#advance(Math.max(end, this.now));
+  }
+
+  /** Lets time pass until all nodes have told that they have all in force. */
+  async untilApplied(): Promise<void> {
+    let isEverywhere = false;
+    this.leader.waitApplied(this.leader.state.revision, WAIT_MS).then((behind) => {
+      if (behind.length > 0) throw new Error(`${behind.length} nodes are behind`);
+      isEverywhere = true;
+    });
+    await this.#run(() => isEverywhere);
+  }
+
+  async stop(): Promise<void> {
+    await this.leader.stop();
+  }
+
+  #newLeader(state: LiveState): Leader {
+    const config = { pool: POOL, livenessMs: LIVENESS_MS, reservedPorts: [], domain: "overlay" };
+    const store = new HandedStore(state);
+    return new Leader({ store, clock: this.#clock, log: silentLog, newId: this.#newId, config });
+  }
+
+  async #run(isDone: () => boolean): Promise<void> {
+    while (!isDone()) {
+      const at = Math.max(this.#events.nextAt, this.#freeAt);
+      if (at === Infinity) throw new Error("nothing more is to happen");
+      await this.#advance(at);
+      await this.#work(this.#events.takeUntil(this.#freeAt).map(({ happen }) => happen));
+    }
+  }
+
+  /** Moves the clock on; the leader's timers are its work too. */
+  async #advance(at: number): Promise<void> {
+    this.#freeAt = Math.max(this.#freeAt, at);
+    const before = threadMilliseconds();
+    await this.#clock.advance(this.#freeAt - this.#clock.monotonic());
+    this.#spend(threadMilliseconds() - before);
+    this.#deliver();
+  }
+
+  /** The leader works on requests that are there at once. */
+  async #work(requests: readonly (() => Promise<unknown>)[]): Promise<void> {
+    if (requests.length === 0) return;
+    const before = threadMilliseconds();
+    await Promise.all(requests.map((request) => request()));
+    await settle(); // those that wait are told
+    this.#spend(Math.max(0, threadMilliseconds() - before - this.#notLeadersMs));
+    this.#notLeadersMs = 0;
+    this.#deliver();
+  }
+
+  #spend(ms: number): void {
+    this.busyMs += ms;
+    this.#freeAt += ms;
+  }
+
+  /** What the leader sent is on its way to the nodes, which will answer it. */
+  #deliver(): void {
+    for (const node of this.crowd.readAll()) if (this.isLive) this.#reportSoon(node);
+  }
+
+  #reportSoon(node: CrowdNode): void {
+    if (this.#reporting.has(node)) return;
+    this.#reporting.add(node);
+    this.#events.add({
+      at: this.now + LINK_MS + this.nodeMs + LINK_MS,
+      happen: () => {
+        this.#reporting.delete(node);
+        return this.#report(node);
+      },
+    });
+  }
+
+  #beat(node: CrowdNode, at: number): void {
+    this.#events.add({
+      at,
+      happen: () => {
+        if (this.isLive) this.#beat(node, at + BEAT_MS);
+        return this.#reporting.has(node) ? Promise.resolve() : this.#report(node);
+      },
+    });
+  }
+
+  async #report(node: CrowdNode): Promise<void> {
+    if (node.sessionId === undefined) return;
+    const before = performance.now();
+    const body = node.report();
+    this.#notLeadersMs += performance.now() - before;
+    await this.leader.report(node.sessionId, JSON.parse(body));
+  }
+}
