@@ -202,7 +202,13 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   hasResumed = true;
   sync.begin();
   const whyNotLeading = isManager
-    ? await (await import("./manager.ts")).leadIfPossible({ config, log, stops, newEpoch })
+    ? await (await import("./manager.ts")).leadIfPossible({
+        config,
+        log,
+        stops,
+        newEpoch,
+        known: session.storedIdentity,
+      })
     : undefined;
   const sandboxes = new RunSandboxes({ ...guests, directory: places(config).run, sandboxes: runSandboxes, naming });
   await sandboxes.start();

@@ -1,6 +1,6 @@
 // What a manager runs besides: the store, the leader, and the leader's HTTP face.
 import { join } from "node:path";
-import { knownOf } from "../cluster/identity.ts";
+import type { KnownState } from "../cluster/identity.ts";
 import { openEmbeddedStore } from "../leader/embedded-store.ts";
 import { Leader } from "../leader/leader.ts";
 import { serveSessions } from "../leader/server.ts";
@@ -8,9 +8,7 @@ import { CannotLeadError } from "../leader/store.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import { newId } from "../lib/random.ts";
-import { readSnapshot } from "../session/snapshot-file.ts";
 import type { Config } from "./config.ts";
-import { places } from "./paths.ts";
 import type { Stops } from "./stops.ts";
 
 export interface LeadOptions {
@@ -19,6 +17,8 @@ export interface LeadOptions {
   stops: Stops;
   /** Whether `overlayd --new-epoch` was given. */
   newEpoch: boolean;
+  /** The identity of the state that this node has on its disk; undefined: it has none. */
+  known: KnownState | undefined;
 }
 
 /**
@@ -36,11 +36,10 @@ export async function leadIfPossible(options: LeadOptions): Promise<string | und
   }
 }
 
-async function lead({ config, log, stops, newEpoch }: LeadOptions): Promise<void> {
+async function lead({ config, log, stops, newEpoch, known }: LeadOptions): Promise<void> {
   const listen = config.cluster.listen!;
   const store = await openEmbeddedStore(join(config.dataDir, "store"));
   stops.push(() => store.close());
-  const snapshot = await readSnapshot(places(config).snapshot, log);
   const leader = new Leader({
     store,
     clock: systemClock,
@@ -50,7 +49,7 @@ async function lead({ config, log, stops, newEpoch }: LeadOptions): Promise<void
       pool: config.pool,
       livenessMs: config.cluster.sessionTimeoutMs,
       domain: config.dns.domain,
-      known: snapshot && knownOf(snapshot.state),
+      known,
       newEpoch,
       reservedPorts: [
         { port: listen.port, protocol: "tcp", owner: "the cluster's sessions" },

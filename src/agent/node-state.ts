@@ -6,6 +6,7 @@ import type { Change, State, TaskStatus } from "../cluster/schema.ts";
 import type { AppliedChange } from "../cluster/state.ts";
 import { Table } from "../cluster/tables.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
+import type { StatusReports } from "../session/reporter.ts";
 
 /** How long one task that the agent cannot look at holds back the statuses of the others. */
 const LOOK_MS = 3000;
@@ -16,10 +17,10 @@ export interface StateSource {
   readonly nodeId: string | undefined;
   onChanges(listener: (changes: readonly AppliedChange[]) => void): () => void;
   /**
-   * Takes all statuses when the first look at every task is done or has taken too long, and then at each change. A task
-   * that the agent has not looked at yet keeps the status that the cluster knows.
+   * They are complete when the first look at every task is done or has taken too long. A task that the agent has not looked
+   * at by then keeps the status that the cluster knows.
    */
-  reportStatuses(statuses: readonly TaskStatus[]): void;
+  readonly statusReports: StatusReports;
 }
 
 export class NodeState {
@@ -33,9 +34,9 @@ export class NodeState {
   readonly #own = new Map<string, TaskStatus>();
   // BOUNDED: by the statuses that came since the last change of the state. Ids of `#own` that the state does not have.
   readonly #unplaced = new Set<string>();
-  /** Tasks that were not looked at yet; undefined until they are known. Until then the leader is told nothing: it would take what is missing for gone. */
+  // BOUNDED: by the node's tasks. Those that were not looked at yet; undefined until they are known.
   #unseen: Set<string> | undefined;
-  #isLate = false;
+  #isComplete = false;
   #nodeId: string | undefined;
   #timer: Timer | undefined;
   // BOUNDED: by the agent's parts that listen; keyed by nothing.
@@ -64,7 +65,8 @@ export class NodeState {
     this.#own.set(taskId, status);
     this.#unseen?.delete(taskId);
     if (!this.#isOwn(taskId)) this.#unplaced.add(taskId);
-    this.#report();
+    this.#source.statusReports.put(status);
+    this.#completeWhenSeen();
     const changes = this.#settle([taskId]);
     if (changes.length > 0) this.#notify(changes);
   }
@@ -80,17 +82,17 @@ export class NodeState {
     const isNewNode = nodeId !== this.#nodeId;
     // A node that was removed and comes back has another id. Then this looks at all of its tasks.
     const touched = new Set([...idsOf(changes), ...this.#unplaced, ...(isNewNode ? this.#own.keys() : [])]);
-    let isLess = false;
     for (const id of touched) {
       if (this.#isOwn(id)) continue;
       this.#unseen?.delete(id);
-      isLess = this.#own.delete(id) || isLess;
+      this.#own.delete(id);
+      this.#source.statusReports.remove(id);
     }
     this.#unplaced.clear();
     const others = changes.filter(({ kind }) => kind !== "statuses");
     const statuses = this.#settle(touched);
     this.#expectFirst();
-    if (isLess) this.#report();
+    this.#completeWhenSeen();
     this.#notify([...others, ...statuses]);
   }
 
@@ -98,13 +100,10 @@ export class NodeState {
     const { live, nodeId } = this.#source;
     this.#nodeId = nodeId;
     if (nodeId === undefined || this.#unseen !== undefined) return;
-    this.#timer = this.#clock.after(LOOK_MS, () => {
-      this.#isLate = true;
-      this.#report();
-    });
+    this.#timer = this.#clock.after(LOOK_MS, () => this.#complete());
     const ids = [...live.tasks.by("node", nodeId), ...live.endpoints.by("node", nodeId)].map(({ id }) => id);
     this.#unseen = new Set(ids.filter((id) => this.#isOwn(id) && !this.#own.has(id)));
-    this.#report();
+    this.#completeWhenSeen();
   }
 
   /** Whether the node tells the state of it: a task of its own, or an endpoint that is attached to it. */
@@ -132,10 +131,20 @@ export class NodeState {
     for (const listener of this.#listeners) listener(changes);
   }
 
-  #report(): void {
-    if (this.#unseen === undefined || (this.#unseen.size > 0 && !this.#isLate)) return;
-    const unseen = [...this.#unseen].flatMap((id) => this.#source.live.statuses.get(id) ?? []);
-    this.#source.reportStatuses([...this.#own.values(), ...unseen]);
+  #completeWhenSeen(): void {
+    if (this.#unseen?.size === 0) this.#complete();
+  }
+
+  #complete(): void {
+    if (this.#isComplete) return;
+    this.#isComplete = true;
+    this.#timer?.cancel();
+    const { live, statusReports: reports } = this.#source;
+    for (const id of this.#unseen ?? []) {
+      const status = live.statuses.get(id);
+      if (status !== undefined) reports.put(status);
+    }
+    reports.complete();
   }
 }
 

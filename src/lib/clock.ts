@@ -43,9 +43,15 @@ export function machineMonotonic(): number {
   return processStartMs + performance.now();
 }
 
-/** Resolves after `ms` of the clock's time. */
-export function delay(clock: Clock, ms: number): Promise<void> {
+/** Resolves after `ms` of the clock's time, or at once when `signal` aborts. */
+export function delay(clock: Clock, ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    clock.after(ms, resolve);
+    const finish = () => {
+      timer.cancel();
+      signal?.removeEventListener("abort", finish);
+      resolve();
+    };
+    const timer = clock.after(ms, finish);
+    signal?.addEventListener("abort", finish);
   });
 }

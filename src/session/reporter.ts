@@ -1,15 +1,17 @@
-// What a node has to tell the leader, and what of it the leader has: sends the difference until it is acknowledged.
-
+// What a node has to tell the leader, and what of it the leader has: sends the difference until it is acknowledged, and a
+// report without news when there is none, to show that the node lives. No call here looks at statuses that have not changed.
+import { isDeepStrictEqual } from "node:util";
 import type { Report } from "../cluster/protocol.ts";
 import type { TaskStatus } from "../cluster/schema.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 
 const RETRY_MS = 1000;
 
+/** A session's way up to the leader. */
 export interface ReportLink {
   /** Resolves when the leader has it. */
   send(report: Report): Promise<void>;
-  /** So often something is sent, if only to show life. */
+  /** After that time without a report one is sent without news. */
   beatMs: number;
   /** A report failed; it is tried again unless `detach` was called. */
   failed(error: unknown): void;
@@ -18,117 +20,167 @@ export interface ReportLink {
 /** What a node observes of itself. */
 export type NodeFacts = Readonly<Pick<Report, "heldPorts" | "addresses" | "docker">>;
 
-/** What the leader has of a link. */
-interface Acknowledged {
-  /** undefined: not told. */
-  statuses: ReadonlyMap<string, TaskStatus> | undefined;
-  facts: NodeFacts;
-  applied: number;
+/** Where the node tells the statuses of its tasks. */
+export interface StatusReports {
+  /** The status of a task is new or another. */
+  put(status: TaskStatus): void;
+  /** Nothing is left of the task on the node. */
+  remove(taskId: string): void;
+  /** All tasks were looked at: before this the leader is told no status, for it would take those that are missing for gone. */
+  complete(): void;
 }
 
 const NO_FACTS: NodeFacts = { heldPorts: [], addresses: [], docker: null };
-const NOTHING: Acknowledged = { statuses: undefined, facts: NO_FACTS, applied: 0 };
 
-export class Reporter {
+export class Reporter implements StatusReports {
   readonly #clock: Clock;
-  /** undefined until the node has looked at its tasks for the first time. */
-  #statuses: ReadonlyMap<string, TaskStatus> | undefined;
+  // BOUNDED: by the node's tasks; keyed by task id.
+  readonly #statuses = new Map<string, TaskStatus>();
+  #isComplete = false;
   #facts = NO_FACTS;
   #applied = 0;
-  /** The number of the report that was sent last. */
-  #seq = 0;
-  #acknowledged = NOTHING;
-  #link: ReportLink | undefined;
-  #sending = false;
-  #beat: Timer | undefined;
+  #session: SessionReports | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /** All statuses of the node's tasks. */
-  setStatuses(statuses: readonly TaskStatus[]): void {
-    this.#statuses = new Map(statuses.map((status) => [status.taskId, status]));
-    this.#sendNews();
+  put(status: TaskStatus): void {
+    this.#statuses.set(status.taskId, status);
+    this.#session?.changed(status.taskId);
+  }
+
+  remove(taskId: string): void {
+    if (this.#statuses.delete(taskId)) this.#session?.changed(taskId);
+  }
+
+  complete(): void {
+    this.#isComplete = true;
+    this.#session?.sendNews();
   }
 
   setFacts(facts: Partial<NodeFacts>): void {
-    const known = JSON.stringify(this.#facts);
-    this.#facts = { ...this.#facts, ...facts };
-    if (JSON.stringify(this.#facts) !== known) this.#sendNews(); // that looks at every status
+    const next = { ...this.#facts, ...facts };
+    if (isDeepStrictEqual(next, this.#facts)) return;
+    this.#facts = next;
+    this.#session?.sendNews();
   }
 
   setApplied(revision: number): void {
     this.#applied = revision;
-    this.#sendNews();
+    this.#session?.sendNews();
   }
 
   /** The leader knows nothing at the beginning of a session. */
   attach(link: ReportLink): void {
     this.detach();
-    this.#link = link;
     this.#applied = 0;
-    this.#acknowledged = NOTHING;
-    void this.#send();
+    this.#session = new SessionReports(this.#clock, link, {
+      statuses: this.#statuses,
+      isComplete: () => this.#isComplete,
+      facts: () => this.#facts,
+      applied: () => this.#applied,
+    });
+    this.#session.begin();
   }
 
   detach(): void {
-    this.#link = undefined;
-    this.#beat?.cancel();
-  }
-
-  #sendNews(): void {
-    if (this.#hasNews()) void this.#send();
-  }
-
-  #hasNews(): boolean {
-    const { statuses, gone, full, applied } = this.#report();
-    const told = this.#acknowledged;
-    if (JSON.stringify(this.#facts) !== JSON.stringify(told.facts)) return true;
-    return full || statuses.length > 0 || gone.length > 0 || applied !== told.applied;
-  }
-
-  #report(): Report {
-    const told = this.#acknowledged.statuses ?? new Map<string, TaskStatus>();
-    const current = this.#statuses ?? new Map<string, TaskStatus>();
-    return {
-      seq: this.#seq,
-      statuses: [...current.values()].filter((status) => !same(status, told.get(status.taskId))),
-      gone: [...told.keys()].filter((taskId) => !current.has(taskId)),
-      full: this.#acknowledged.statuses === undefined && this.#statuses !== undefined,
-      ...this.#facts,
-      applied: this.#applied,
-    };
-  }
-
-  /** One report at a time; what comes up meanwhile goes with the next. */
-  async #send(): Promise<void> {
-    const link = this.#link;
-    if (link === undefined || this.#sending) return;
-    this.#sending = true;
-    this.#beat?.cancel();
-    this.#seq++;
-    const [report, statuses, facts] = [this.#report(), this.#statuses, this.#facts];
-    let failed = false;
-    try {
-      await link.send(report);
-      if (this.#link === link) this.#acknowledged = { statuses, facts, applied: report.applied };
-    } catch (error) {
-      failed = true;
-      if (this.#link === link) link.failed(error);
-    }
-    this.#sending = false;
-    this.#scheduleNext(link, failed);
-  }
-
-  #scheduleNext(link: ReportLink, failed: boolean): void {
-    if (this.#link === undefined) return;
-    const isNewLink = this.#link !== link;
-    if (isNewLink || (!failed && this.#hasNews())) void this.#send();
-    else this.#beat = this.#clock.after(failed ? RETRY_MS : this.#link.beatMs, () => void this.#send());
+    this.#session?.end();
+    this.#session = undefined;
   }
 }
 
-function same(a: TaskStatus, b: TaskStatus | undefined): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
+/** What the node has to tell. */
+interface News {
+  readonly statuses: ReadonlyMap<string, TaskStatus>;
+  isComplete(): boolean;
+  facts(): NodeFacts;
+  applied(): number;
+}
+
+/** The reports of one session: one at a time; what comes up meanwhile goes with the next. */
+class SessionReports {
+  readonly #clock: Clock;
+  readonly #link: ReportLink;
+  readonly #news: News;
+  /** Whether the leader has had all statuses. */
+  #isFull = false;
+  // BOUNDED: by the node's tasks; ids of tasks whose status the leader does not have as it is, once it has had all.
+  readonly #changed = new Set<string>();
+  /** What the leader has. */
+  #facts = NO_FACTS;
+  #applied = 0;
+  #seq = 0;
+  #isSending = false;
+  #hasEnded = false;
+  #beat: Timer | undefined;
+
+  constructor(clock: Clock, link: ReportLink, news: News) {
+    this.#clock = clock;
+    this.#link = link;
+    this.#news = news;
+  }
+
+  begin(): void {
+    void this.#send();
+  }
+
+  changed(taskId: string): void {
+    this.#changed.add(taskId);
+    this.sendNews();
+  }
+
+  sendNews(): void {
+    if (this.#hasNews) void this.#send();
+  }
+
+  end(): void {
+    this.#hasEnded = true;
+    this.#beat?.cancel();
+  }
+
+  get #hasNews(): boolean {
+    const { isComplete, facts, applied } = this.#news;
+    if (this.#isFull ? this.#changed.size > 0 : isComplete()) return true;
+    return applied() !== this.#applied || !isDeepStrictEqual(facts(), this.#facts);
+  }
+
+  async #send(): Promise<void> {
+    if (this.#isSending || this.#hasEnded) return;
+    this.#isSending = true;
+    this.#beat?.cancel();
+    const told = [...this.#changed];
+    const facts = this.#news.facts();
+    const report = this.#report(facts);
+    this.#changed.clear();
+    let failed = false;
+    try {
+      await this.#link.send(report);
+      this.#isFull ||= report.full;
+      this.#facts = facts;
+      this.#applied = report.applied;
+    } catch (error) {
+      failed = true;
+      for (const id of told) this.#changed.add(id);
+      if (!this.#hasEnded) this.#link.failed(error);
+    }
+    this.#isSending = false;
+    if (this.#hasEnded) return;
+    if (!failed && this.#hasNews) void this.#send();
+    else this.#beat = this.#clock.after(failed ? RETRY_MS : this.#link.beatMs, () => void this.#send());
+  }
+
+  #report(facts: NodeFacts): Report {
+    const { statuses, isComplete, applied } = this.#news;
+    const full = !this.#isFull && isComplete();
+    const changed = this.#isFull ? [...this.#changed] : [];
+    return {
+      seq: ++this.#seq,
+      statuses: full ? [...statuses.values()] : changed.flatMap((id) => statuses.get(id) ?? []),
+      gone: changed.filter((id) => !statuses.has(id)),
+      full,
+      ...facts,
+      applied: applied(),
+    };
+  }
 }

@@ -2,18 +2,22 @@
 // node starts from when no leader answers.
 import { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
-import { derivedIdentity, type KnownState, knownOf, whyNotNext } from "../cluster/identity.ts";
+import { type KnownState, knownOf } from "../cluster/identity.ts";
 import { sameName } from "../cluster/lookup.ts";
-import { BEATS_PER_PERIOD, type LogQuery, type NodeIdentity, StreamLine } from "../cluster/protocol.ts";
-import type { State, TaskStatus } from "../cluster/schema.ts";
-import { type AppliedChange, emptyState, type LiveState, parseChanges, parseRows } from "../cluster/state.ts";
-import type { Clock, Timer } from "../lib/clock.ts";
+import { BEATS_PER_PERIOD, type LogQuery, type NodeIdentity } from "../cluster/protocol.ts";
+import type { Change, State } from "../cluster/schema.ts";
+import type { LiveState } from "../cluster/state.ts";
+import { Backoff } from "../lib/backoff.ts";
+import { type Clock, delay } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
-import { UnreachableError } from "../lib/http.ts";
 import type { Log } from "../lib/log.ts";
 import { type Random, systemRandom } from "../lib/random.ts";
-import { type NodeFacts, Reporter } from "./reporter.ts";
-import { readSnapshot, type Snapshot, SnapshotWriter } from "./snapshot-file.ts";
+import { LeaderCalls } from "./leader-calls.ts";
+import { LeaderStream, type LogLine, type Opening } from "./leader-stream.ts";
+import { type NodeFacts, Reporter, type StatusReports } from "./reporter.ts";
+import { readSnapshot, type StoredSnapshot } from "./snapshot-file.ts";
+import { SnapshotWriter } from "./snapshot-writer.ts";
+import { type ChangesListener, StateFeed } from "./state-feed.ts";
 import { httpTransport, type Transport } from "./transport.ts";
 
 export interface SessionOptions {
@@ -27,72 +31,63 @@ export interface SessionOptions {
   transport?: Transport;
 }
 
-/** Until the leader has said how long it tolerates silence. */
-const FIRST_SILENCE_MS = 10_000;
 const MIN_RETRY_MS = 250;
 const MAX_RETRY_MS = 5000;
 /** How long a command waits for its own change to arrive here. */
 const CATCH_UP_MS = 5000;
-/** One request for the barrier; longer waits are several. */
-const BARRIER_SLICE_MS = 30_000;
 
 export class Session {
   readonly #options: SessionOptions;
-  readonly #clock: Clock;
-  readonly #log: Log;
   readonly #random: Random;
   readonly #transport: Transport;
+  readonly #feed: StateFeed;
   readonly #reporter: Reporter;
   readonly #writer: SnapshotWriter;
+  readonly #calls: LeaderCalls;
+  readonly #retry = new Backoff(MIN_RETRY_MS, MAX_RETRY_MS);
   readonly #stopping = new AbortController();
-  // BOUNDED: by the agent's parts that listen; keyed by nothing.
-  readonly #listeners = new Set<(changes: readonly AppliedChange[]) => void>();
-  // BOUNDED: by the commands that wait for their change to arrive.
-  readonly #arrivals = new Set<() => void>();
   // BOUNDED: by the managers configured; keyed by manager. Why the last attempt with it ended.
   readonly #failures = new Map<string, string>();
-  /** The newest state, changed in place. */
-  readonly #live = emptyState();
-  #hasState = false;
-  /** The revision since which no row has changed. */
-  #sameSince = 0;
-  /** The highest revision that is in force here. */
-  #inForce = 0;
   #nodeId: string | undefined;
   /** The manager that the session is with, once it has sent a snapshot. */
   #manager: string | undefined;
-  #stream: AbortController | undefined;
+  #stream: LeaderStream | undefined;
   #isDiskRead = false;
-  #isHeard = false;
-  #attempts = 0;
+  #storedIdentity: KnownState | undefined;
   #readOwnLog = async (_taskId: string, _query: LogQuery): Promise<Readable> => {
     throw new UserError(409, "this node does not show logs yet");
   };
   #run: Promise<void> = Promise.resolve();
 
   constructor(options: SessionOptions) {
+    const { clock, log, snapshotPath, random = systemRandom, transport = httpTransport } = options;
     this.#options = options;
-    this.#clock = options.clock;
-    this.#log = options.log;
-    this.#random = options.random ?? systemRandom;
-    this.#transport = options.transport ?? httpTransport;
-    this.#reporter = new Reporter(options.clock);
-    this.#writer = new SnapshotWriter(options.snapshotPath, options.log);
+    this.#random = random;
+    this.#transport = transport;
+    this.#feed = new StateFeed(clock);
+    this.#reporter = new Reporter(clock);
+    this.#writer = new SnapshotWriter({ path: snapshotPath, clock, log, state: this.#feed.live });
+    this.#calls = new LeaderCalls({
+      transport,
+      clock,
+      managers: () => (this.#manager === undefined ? options.managers : [this.#manager]),
+      clusterId: () => this.#feed.live.cluster?.id,
+    });
   }
 
-  /** The newest state; undefined until the first one, from disk or from the leader. */
+  /** The newest state, from disk or from the leader; undefined until the first one. */
   get state(): State | undefined {
-    return this.#hasState ? this.#live : undefined;
+    return this.#feed.hasState ? this.#feed.live : undefined;
   }
 
   /** The newest state, which is changed in place: always the same object, and empty until the first one. */
   get live(): State {
-    return this.#live;
+    return this.#feed.live;
   }
 
   /** The newest state. Throws UserError 503 when there is none. */
   requireState(): State {
-    if (this.#hasState) return this.#live;
+    if (this.#feed.hasState) return this.#feed.live;
     throw new UserError(
       503,
       "this node has no state of the cluster yet: no manager has answered (see the agent's log)",
@@ -109,12 +104,17 @@ export class Session {
 
   /** Whether a leader has said what the cluster wants since this agent started: the snapshot on disk may be older. */
   get isHeard(): boolean {
-    return this.#isHeard;
+    return this.#feed.isHeard;
   }
 
   /** HOST:PORT of the leader; undefined when not connected. */
   get manager(): string | undefined {
     return this.#manager;
+  }
+
+  /** The identity of the state that was on this node's disk, also of another node's copy; undefined: there was none. */
+  get storedIdentity(): KnownState | undefined {
+    return this.#storedIdentity;
   }
 
   /** Why there is no session, by manager; undefined while there is one, and before the first attempt. */
@@ -126,9 +126,9 @@ export class Session {
   /** Resolves when the snapshot on disk, if any, is the newest state. */
   async readDisk(): Promise<void> {
     this.#isDiskRead = true;
-    const { snapshotPath, identity } = this.#options;
-    const snapshot = await readSnapshot(snapshotPath, this.#log);
-    if (snapshot !== undefined) this.#adopt(snapshot, identity.name);
+    const { snapshotPath, log } = this.#options;
+    const stored = await readSnapshot(snapshotPath, log);
+    if (stored !== undefined) this.#takeStored(stored);
   }
 
   /** Resolves when the snapshot on disk, if any, is in force; the session with the leader follows by itself. */
@@ -137,12 +137,12 @@ export class Session {
     this.#run = this.#follow();
   }
 
-  /** Resolves when the snapshot on disk is the newest state and nothing is under way any more. */
+  /** Resolves when the newest state is on disk and nothing is under way any more. */
   async stop(): Promise<void> {
     this.#stopping.abort();
-    this.#stream?.abort(new Error("the agent is stopping"));
+    this.#stream?.end(new Error("the agent is stopping"));
     await this.#run;
-    await this.#writer.settled();
+    await this.#writer.stop();
   }
 
   /**
@@ -150,14 +150,13 @@ export class Session {
    * first time, or the cluster has a new epoch, and no row has changed. A session that begins anew with what is there calls
    * nothing.
    */
-  onChanges(listener: (changes: readonly AppliedChange[]) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+  onChanges(listener: ChangesListener): () => void {
+    return this.#feed.onChanges(listener);
   }
 
-  /** All statuses of this node's tasks; the leader is told what changed. */
-  reportStatuses(statuses: readonly TaskStatus[]): void {
-    this.#reporter.setStatuses(statuses);
+  /** Where the statuses of this node's tasks are told to the leader. */
+  get statusReports(): StatusReports {
+    return this.#reporter;
   }
 
   /** What this node observes of itself; what is left out is as it was. */
@@ -167,8 +166,7 @@ export class Session {
 
   /** `revision` is in force in all of this node's data path. Called after every notice of changes. */
   reportApplied(revision: number): void {
-    if (revision > this.#live.revision) return; // of an epoch that is over
-    this.#inForce = revision;
+    this.#feed.setApplied(revision);
     this.#tellApplied();
   }
 
@@ -177,164 +175,116 @@ export class Session {
    * wrote. Throws UserError, 503 when no leader answers.
    */
   async execute(command: CommandInput): Promise<CommandResult> {
-    const result = await this.#ask((manager) => this.#transport.execute(manager, this.#clusterId, command));
-    await this.#arrivalOf(result.revision);
+    const result = await this.#calls.execute(command);
+    if (this.#manager !== undefined) await this.#feed.arrivalOf(result.revision, CATCH_UP_MS);
     return result;
   }
 
   /** Resolves when every live node has `revision` in force. Throws UserError 503 that names those that have not. */
-  async waitApplied(revision: number, timeoutMs: number): Promise<void> {
-    const deadline = this.#clock.monotonic() + timeoutMs;
-    for (;;) {
-      const leftMs = Math.max(0, Math.ceil(deadline - this.#clock.monotonic()));
-      const sliceMs = Math.min(leftMs, BARRIER_SLICE_MS);
-      const behind = await this.#ask((manager) =>
-        this.#transport.waitApplied(manager, this.#clusterId, revision, sliceMs),
-      );
-      if (behind.length === 0) return;
-      if (sliceMs === leftMs) {
-        throw new UserError(503, `revision ${revision} is not in force on ${behind.join(", ")} after ${timeoutMs} ms`);
-      }
-    }
+  waitApplied(revision: number, timeoutMs: number): Promise<void> {
+    return this.#calls.waitApplied(revision, timeoutMs);
   }
 
   /** What a task printed, from whatever node it is on. Throws UserError. */
   readLog(taskId: string, query: LogQuery): Promise<Readable> {
-    return this.#ask((manager) => this.#transport.readLog(manager, this.#clusterId, taskId, query));
+    return this.#calls.readLog(taskId, query);
   }
 
-  /** Has this node's logs brought to whoever asks the leader for them. `read` throws UserError. */
+  /** Has this node's logs brought to the clients that ask the leader for them. `read` throws UserError. */
   serveLogs(read: (taskId: string, query: LogQuery) => Promise<Readable>): void {
     this.#readOwnLog = read;
   }
 
-  #adopt({ nodeId, state }: Snapshot, name: string): void {
-    const taken = state.nodes.get(nodeId)?.name;
-    if (!sameName(taken ?? null, name)) {
-      this.#log.warn("the snapshot on disk is another node's and is not used", { node: taken ?? nodeId });
+  #takeStored(stored: StoredSnapshot): void {
+    const { identity, log } = this.#options;
+    const { nodeId, state } = stored;
+    this.#storedIdentity = knownOf(state);
+    const name = state.nodes.get(nodeId)?.name;
+    if (!sameName(name ?? null, identity.name)) {
+      log.warn("the snapshot on disk is another node's and is not used", { node: name ?? nodeId });
       return;
     }
-    this.#log.info("runs from the snapshot on disk until a leader answers", { revision: state.revision });
+    log.info("runs from the snapshot on disk until a leader answers", { revision: state.revision });
     this.#nodeId = nodeId;
-    this.#replaceState(state);
+    this.#feed.takeStored(state);
+    this.#writer.continue(stored);
   }
 
   async #follow(): Promise<void> {
+    const { managers, clock, log } = this.#options;
     while (!this.#stopping.signal.aborted) {
-      for (const manager of this.#options.managers) {
+      for (const manager of managers) {
         const reason = await this.#followOne(manager);
         if (this.#stopping.signal.aborted) return;
-        if (this.#failures.get(manager) !== reason)
-          this.#log.warn("no session with a manager", { address: manager, reason });
+        if (this.#failures.get(manager) !== reason) log.warn("no session with a manager", { address: manager, reason });
         this.#failures.set(manager, reason);
       }
-      const ceiling = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(this.#attempts++, 10));
-      await this.#pause(ceiling * (0.5 + this.#random() / 2));
+      await delay(clock, this.#retry.failed() * (0.5 + this.#random() / 2), this.#stopping.signal);
     }
   }
 
-  /** Why the session ended. */
+  /** Resolves with the reason when the session has ended. */
   async #followOne(manager: string): Promise<string> {
-    const abort = new AbortController();
-    const { signal } = abort;
-    this.#stream = abort;
-    let silenceMs = FIRST_SILENCE_MS;
-    let watchdog: Timer | undefined;
-    const rearm = () => {
-      watchdog?.cancel();
-      watchdog = this.#clock.after(silenceMs, () => abort.abort(new Error(`no word for ${silenceMs} ms`)));
-    };
-    rearm();
-    let opening: Extract<StreamLine, { type: "session" }> | undefined;
-    let loading: { state: LiveState; revision: number; rows: number } | undefined;
+    const { identity, clock, log } = this.#options;
+    const { live, hasState } = this.#feed;
+    const stream = new LeaderStream({
+      transport: this.#transport,
+      clock,
+      manager,
+      request: identity,
+      state: live,
+      known: hasState ? knownOf(live) : undefined,
+      listener: {
+        begins: (opening, snapshot) => this.#begin(manager, opening, snapshot),
+        changes: (changes, revision) => this.#advance(changes, revision),
+        asksForLog: (sessionId, line) => void this.#bringLog(manager, sessionId, line),
+      },
+    });
+    this.#stream = stream;
     try {
-      const known = this.#known;
-      const request = { ...this.#options.identity, known: known ?? null };
-      for await (const json of this.#transport.open(manager, request, signal)) {
-        const line = StreamLine.parse(json);
-        if (line.type === "session") {
-          // The leader refuses too, where it knows how; this node does not rely on it.
-          const refusal = known && line.state && whyNotNext(known, line.state);
-          if (refusal !== undefined) throw new Error(refusal);
-          opening = line;
-          silenceMs = line.livenessMs;
-        } else if (line.type === "snapshot") {
-          loading = { state: emptyState(), revision: line.revision, rows: line.rows };
-          loading.state.cluster = line.cluster;
-        } else if (line.type === "rows") {
-          if (loading === undefined) throw new Error("the stream has rows before its snapshot");
-          loading.rows -= line.rows.length;
-          loading.state.apply(parseRows(line.kind, line.rows), loading.revision);
-        } else if (line.type === "snapshot-end") {
-          if (opening === undefined || loading === undefined) throw new Error("the stream has no snapshot to end");
-          if (loading.rows !== 0) throw new Error(`the snapshot has ${loading.rows} rows less than it should`);
-          const { state, revision } = loading;
-          loading = undefined;
-          state.revision = revision;
-          state.cluster ??= derivedIdentity(state);
-          this.#begin(manager, opening, state, (error) => abort.abort(error));
-        } else if (line.type === "changes") {
-          this.#advance(line.after, line.revision, line.changes);
-        } else if (line.type === "log") {
-          if (opening !== undefined) void this.#bringLog(manager, opening.sessionId, line);
-        }
-        rearm();
-      }
+      await stream.follow();
       return "the stream ended";
     } catch (error) {
-      return messageOf(signal.aborted ? signal.reason : error);
+      return messageOf(error);
     } finally {
-      watchdog?.cancel();
       this.#reporter.detach();
-      if (this.#manager !== undefined) this.#log.warn("the session with the leader is lost", { address: manager });
+      if (this.#manager !== undefined) log.warn("the session with the leader is lost", { address: manager });
       this.#manager = undefined;
     }
   }
 
-  #begin(
-    manager: string,
-    { sessionId, nodeId, livenessMs }: Extract<StreamLine, { type: "session" }>,
-    state: State,
-    end: (error: unknown) => void,
-  ): void {
-    const [known, offered] = [this.#known, knownOf(state)];
-    const refusal = known && (offered === undefined ? "its state belongs to no cluster" : whyNotNext(known, offered));
-    if (refusal !== undefined) throw new Error(refusal);
-    this.#log.info("has a session with the leader", { address: manager, revision: state.revision });
+  #begin(manager: string, { sessionId, nodeId, livenessMs }: Opening, snapshot: LiveState): void {
+    const { log } = this.#options;
+    const stream = this.#stream!;
+    log.info("has a session with the leader", { address: manager, revision: snapshot.revision });
     this.#nodeId = nodeId;
     this.#manager = manager;
     this.#failures.clear();
     this.#reporter.attach({
       send: async (report) => {
         await this.#transport.report(manager, sessionId, report);
-        this.#attempts = 0; // a node that can listen but not report tries again less and less often
+        this.#retry.succeeded(); // a node that can listen but not report tries again less and less often
       },
       beatMs: livenessMs / BEATS_PER_PERIOD,
       failed: (error) => {
-        this.#log.warn("the leader did not take a report", { address: manager, reason: messageOf(error) });
-        if (error instanceof UserError && error.code === 404) end(error);
+        log.warn("the leader did not take a report", { address: manager, reason: messageOf(error) });
+        if (error instanceof UserError && error.code === 404) stream.end(error);
       },
     });
-    const isNews = !this.#isHeard || known?.epoch !== offered?.epoch;
-    this.#isHeard = true;
-    this.#replaceState(state, isNews);
-    this.#writer.write({ nodeId, state: this.#live });
+    this.#writer.changed(nodeId, this.#feed.takeSnapshot(snapshot));
+    this.#tellApplied();
   }
 
-  #advance(after: number, revision: number, changes: unknown): void {
-    const { revision: before } = this.#live;
-    if (this.#manager === undefined || after !== before || revision <= after) {
-      throw new Error(`the stream goes from revision ${before} to ${revision}, after ${after}`);
-    }
-    this.#notify(this.#live.apply(parseChanges(changes), revision));
-    this.#writer.write({ nodeId: this.#nodeId!, state: this.#live });
+  #advance(changes: readonly Change[], revision: number): void {
+    this.#writer.changed(this.#nodeId!, this.#feed.advance(changes, revision));
+    this.#tellApplied();
   }
 
-  async #bringLog(
-    manager: string,
-    sessionId: string,
-    { requestId, taskId, query }: Extract<StreamLine, { type: "log" }>,
-  ): Promise<void> {
+  #tellApplied(): void {
+    if (this.#manager !== undefined) this.#reporter.setApplied(this.#feed.applied);
+  }
+
+  async #bringLog(manager: string, sessionId: string, { requestId, taskId, query }: LogLine): Promise<void> {
     try {
       const log = await this.#readOwnLog(taskId, query).catch((error: unknown) => {
         const code = error instanceof UserError && (error.code === 400 || error.code === 404) ? error.code : 409;
@@ -343,86 +293,8 @@ export class Session {
       if (log instanceof Readable) await this.#transport.bringLog(manager, sessionId, requestId, log);
       else await this.#transport.refuseLog(manager, sessionId, requestId, log);
     } catch (error) {
-      this.#log.debug("a log that another node asked for was not brought to its end", { reason: messageOf(error) });
+      const fields = { reason: messageOf(error) };
+      this.#options.log.debug("a log that another node asked for was not brought to its end", fields);
     }
-  }
-
-  get #clusterId(): string | undefined {
-    return this.#live.cluster?.id;
-  }
-
-  get #known(): KnownState | undefined {
-    return this.#hasState ? knownOf(this.#live) : undefined;
-  }
-
-  /** `isNews`: listeners are called even if no row has changed. */
-  #replaceState(state: State, isNews = false): void {
-    const changes = this.#live.replaceBy(state);
-    this.#hasState = true;
-    this.#notify(changes, isNews);
-  }
-
-  #notify(changes: readonly AppliedChange[], isNews = false): void {
-    if (changes.length > 0 || isNews) {
-      this.#sameSince = this.#live.revision;
-      if (isNews) this.#inForce = 0;
-      for (const listener of this.#listeners) listener(changes);
-    } else {
-      this.#tellApplied();
-    }
-    for (const arrived of this.#arrivals) arrived();
-  }
-
-  /** What is in force of a revision is so of those after it that changed no row. */
-  #tellApplied(): void {
-    if (this.#manager === undefined) return;
-    this.#reporter.setApplied(this.#inForce >= this.#sameSince ? this.#live.revision : this.#inForce);
-  }
-
-  /** Asks the session's leader, or each manager in turn until one answers. */
-  async #ask<T>(request: (manager: string) => Promise<T>): Promise<T> {
-    const managers = this.#manager === undefined ? this.#options.managers : [this.#manager];
-    const reasons: string[] = [];
-    for (const manager of managers) {
-      try {
-        return await request(manager);
-      } catch (error) {
-        if (error instanceof UserError && error.code !== 503) throw error;
-        const isAmbiguous = !(error instanceof UserError) && !(error instanceof UnreachableError);
-        reasons.push(`${manager}: ${messageOf(error)}`);
-        if (isAmbiguous) reasons.push("whether it was carried out is not known");
-        if (isAmbiguous) break;
-      }
-    }
-    throw new UserError(503, `no leader answers (${reasons.join("; ")})`);
-  }
-
-  #arrivalOf(revision: number): Promise<void> {
-    if (this.#manager === undefined || this.#live.revision >= revision) return Promise.resolve();
-    return new Promise((resolve) => {
-      const finish = () => {
-        timer.cancel();
-        this.#arrivals.delete(check);
-        resolve();
-      };
-      const check = () => {
-        if (this.#live.revision >= revision) finish();
-      };
-      const timer = this.#clock.after(CATCH_UP_MS, finish);
-      this.#arrivals.add(check);
-    });
-  }
-
-  #pause(ms: number): Promise<void> {
-    const { signal } = this.#stopping;
-    return new Promise((resolve) => {
-      const finish = () => {
-        timer.cancel();
-        signal.removeEventListener("abort", finish);
-        resolve();
-      };
-      const timer = this.#clock.after(ms, finish);
-      signal.addEventListener("abort", finish);
-    });
   }
 }

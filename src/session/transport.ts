@@ -1,4 +1,5 @@
 // How a session reaches a manager: an interface, and its HTTP implementation. leader/server.ts is the other end.
+import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import {
@@ -12,8 +13,11 @@ import { call, stream, upload } from "../lib/http.ts";
 
 /** `manager` is HOST:PORT, `cluster` the id of the node's cluster as far as it has one. All throw UserError as the leader does, and the errors of lib/http.ts. */
 export interface Transport {
-  /** The lines of the leader's stream, unchecked. Ends or throws when the stream breaks, or `signal` aborts. */
-  open(manager: string, request: SessionRequest, signal: AbortSignal): AsyncIterable<unknown>;
+  /**
+   * The lines of the leader's stream, unchecked. Ends or throws when the stream breaks, or `signal` aborts. `heard` is called
+   * for each piece that comes, also of a line that is not whole yet.
+   */
+  open(manager: string, request: SessionRequest, signal: AbortSignal, heard: () => void): AsyncIterable<unknown>;
   report(manager: string, sessionId: string, report: Report): Promise<void>;
   execute(manager: string, cluster: string | undefined, command: CommandInput): Promise<CommandResult>;
   /** The names of the nodes that are behind. */
@@ -28,16 +32,17 @@ export interface Transport {
 const ANSWER_TIMEOUT_MS = 10_000;
 /** The leader gives the task's node 10 s to begin. */
 const LOG_TIMEOUT_MS = 20_000;
-const MAX_LINE_CHARACTERS = 256 * 1024 * 1024;
+const MAX_LINE_BYTES = 256 * 1024 * 1024;
+const NEWLINE = 0x0a;
 
 export const httpTransport: Transport = {
-  async *open(manager, request, signal) {
+  async *open(manager, request, signal, heard) {
     const answer = { timeoutMs: ANSWER_TIMEOUT_MS, signal };
     const lines = await stream(
       { address: manager },
       { method: "POST", path: "/v1/sessions", body: request, ...answer },
     );
-    yield* linesOf(lines);
+    yield* linesOf(lines, heard);
   },
   report: (manager, sessionId, report) => post(manager, `/v1/sessions/${sessionId}/report`, { body: report }),
   execute: (manager, cluster, command) => post(manager, "/v1/commands", { body: command, headers: headersOf(cluster) }),
@@ -78,19 +83,25 @@ function headersOf(cluster: string | undefined): Record<string, string> {
   return cluster === undefined ? {} : { [CLUSTER_HEADER]: cluster };
 }
 
-async function* linesOf(stream: Readable): AsyncGenerator<unknown> {
-  const decoder = new TextDecoder();
-  let unfinished: string[] = [];
-  let characters = 0;
-  for await (const chunk of stream) {
-    const [first, ...rest] = decoder.decode(chunk as Uint8Array, { stream: true }).split("\n");
-    unfinished.push(first!);
-    characters += first!.length;
-    for (const part of rest) {
-      yield JSON.parse(unfinished.join(""));
-      unfinished = [part];
-      characters = part.length;
-    }
-    if (characters > MAX_LINE_CHARACTERS) throw new Error("a line of the leader's stream is too long");
+/** The lines as JSON. Ends with the stream. */
+async function* linesOf(bytes: Readable, heard: () => void): AsyncGenerator<unknown> {
+  let failure: Error | undefined;
+  let unfinishedBytes = 0;
+  bytes.on("data", (chunk: Buffer) => {
+    heard();
+    const newline = chunk.lastIndexOf(NEWLINE);
+    unfinishedBytes = newline < 0 ? unfinishedBytes + chunk.length : chunk.length - newline - 1;
+    if (unfinishedBytes > MAX_LINE_BYTES) bytes.destroy(new Error("a line of the leader's stream is too long"));
+  });
+  const lines = createInterface({ input: bytes, crlfDelay: Number.POSITIVE_INFINITY });
+  bytes.once("error", (error) => {
+    failure = error;
+    lines.close(); // it does not hear of the error
+  });
+  try {
+    for await (const line of lines) yield JSON.parse(line);
+  } finally {
+    bytes.destroy();
   }
+  if (failure !== undefined) throw failure;
 }

@@ -4,6 +4,7 @@ import test from "ava";
 import { NodeState } from "../../src/agent/node-state.ts";
 import type { Change, Task, TaskStatus } from "../../src/cluster/schema.ts";
 import { type AppliedChange, emptyState, LiveState } from "../../src/cluster/state.ts";
+import type { StatusReports } from "../../src/session/reporter.ts";
 import { taskRow } from "../api/fake-backend.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
@@ -32,7 +33,10 @@ const remove = (kind: "tasks" | "statuses", key: string): Change => ({ kind, key
 class Source {
   readonly live = new LiveState();
   nodeId: string | undefined = OWN;
+  /** All that the leader knew, each time after it was told something. */
   readonly reported: (readonly TaskStatus[])[] = [];
+  readonly #statuses = new Map<string, TaskStatus>();
+  #isComplete = false;
   #listener: (changes: readonly AppliedChange[]) => void = () => {};
 
   constructor(changes: Change[] = []) {
@@ -44,8 +48,22 @@ class Source {
     return () => {};
   }
 
-  reportStatuses(statuses: readonly TaskStatus[]): void {
-    this.reported.push(statuses);
+  readonly statusReports: StatusReports = {
+    put: (row) => {
+      this.#statuses.set(row.taskId, row);
+      this.#tell();
+    },
+    remove: (taskId) => {
+      if (this.#statuses.delete(taskId)) this.#tell();
+    },
+    complete: () => {
+      this.#isComplete = true;
+      this.#tell();
+    },
+  };
+
+  #tell(): void {
+    if (this.#isComplete) this.reported.push([...this.#statuses.values()]);
   }
 
   advance(...changes: Change[]): void {

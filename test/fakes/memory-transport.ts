@@ -39,7 +39,7 @@ export class MemoryWire {
       return leader;
     };
     return {
-      open: (manager, request, signal) => this.#stream(reach, manager, node, request, signal),
+      open: (manager, request, signal, heard) => this.#stream(reach, manager, node, { request, signal, heard }),
       report: async (manager, sessionId, report: Report) => reach(manager).report(sessionId, copy(report)),
       execute: async (manager, cluster, command: CommandInput): Promise<CommandResult> =>
         ofCluster(manager, cluster).execute(copy(command)),
@@ -56,8 +56,7 @@ export class MemoryWire {
     reach: (manager: string) => Leader,
     manager: string,
     node: string,
-    request: SessionRequest,
-    signal: AbortSignal,
+    { request, signal, heard }: { request: SessionRequest; signal: AbortSignal; heard: () => void },
   ): AsyncGenerator<unknown> {
     const lines: unknown[] = [];
     let closed = false;
@@ -77,8 +76,10 @@ export class MemoryWire {
       for (;;) {
         signal.throwIfAborted();
         const line = lines.shift();
-        if (line !== undefined) yield line;
-        else if (closed) return;
+        if (line !== undefined) {
+          heard();
+          yield line;
+        } else if (closed) return;
         else
           await new Promise<void>((resolve) => {
             wake = resolve;

@@ -96,7 +96,8 @@ test("a node that loads 200 MB slowly holds neither the leader nor another node,
   await cluster.settle();
   const server = await serveSessions(cluster.leader, { host: "127.0.0.1", port: 0, log: silentLog });
   const request = { ...identityOf(2), known: null };
-  const lines = httpTransport.open(`127.0.0.1:${server.port}`, request, new AbortController().signal);
+  const { signal } = new AbortController();
+  const lines = httpTransport.open(`127.0.0.1:${server.port}`, request, signal, () => {});
   const seen: StreamMessage[] = [];
   const read = async (until: StreamMessage["type"]) => {
     while (seen.at(-1)?.type !== until) {

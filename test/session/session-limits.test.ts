@@ -54,7 +54,8 @@ test("who connects and says nothing, or a part of a head or of a body, is cut of
 
 test("a request that is whole is answered however long the answer takes", async (t) => {
   const { cluster, server, address } = await serve(PATIENCE_MS);
-  const lines = httpTransport.open(address, { ...identityOf(1), known: null }, new AbortController().signal);
+  const request = { ...identityOf(1), known: null };
+  const lines = httpTransport.open(address, request, new AbortController().signal, () => {});
   const iterator = lines[Symbol.asyncIterator]();
   t.like((await iterator.next()).value, { type: "session" });
   await delay(3 * PATIENCE_MS);

@@ -69,7 +69,7 @@ class Manager {
       log: silentLog,
     });
     session.onChanges(() => session.reportApplied(session.live.revision));
-    session.reportStatuses([]);
+    session.statusReports.complete();
     await session.start();
     return session;
   }

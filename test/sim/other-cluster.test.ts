@@ -1,35 +1,36 @@
 // Managers with a state that does not follow that of the nodes: an empty disk, a backup, another cluster's store.
-import { readFile } from "node:fs/promises";
 import test, { type ExecutionContext } from "ava";
 import type { StreamMessage } from "../../src/cluster/protocol.ts";
+import { stateToJson } from "../../src/cluster/state.ts";
 import { CannotLeadError } from "../../src/leader/store.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { readSnapshot, writeSnapshot } from "../../src/session/snapshot-file.ts";
+import { readSnapshot } from "../../src/session/snapshot-file.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
+import { putSnapshot } from "../fakes/snapshot-on-disk.ts";
 import { waitFor } from "../system/command.ts";
 import type { SimulatedNode } from "./simulated-node.ts";
 import { createSearch, World } from "./world.ts";
 
-/** The node's snapshot on disk, once all that it was told is there: writing takes real time. */
-async function onDisk({ session, snapshotPath }: SimulatedNode): Promise<unknown> {
-  const read = async (): Promise<object | false> => {
-    const text = await readFile(snapshotPath, "utf8");
-    const { state } = JSON.parse(text.slice(text.indexOf("\n"))) as { state: { revision: number } };
-    return state.revision === session.state!.revision && state;
+/** The nodes' snapshots on disk, once all that they were told is there: that takes some seconds, and writing takes real time. */
+async function onDisk({ nodes, clock }: World): Promise<unknown> {
+  await clock.advance(5000);
+  const read = async ({ session, snapshotPath }: SimulatedNode): Promise<object | false> => {
+    const state = (await readSnapshot(snapshotPath, silentLog))?.state;
+    return state?.revision === session.state!.revision && stateToJson(state);
   };
-  return waitFor(read, { what: "the snapshot on disk" });
+  return Promise.all(nodes.map((node) => waitFor(() => read(node), { what: "the snapshot on disk" })));
 }
 
 /** The nodes have no leader for two minutes, though one answers, and all is as it was. */
 async function goesOnAlone(t: ExecutionContext, world: World, reason: RegExp): Promise<void> {
-  const before = await Promise.all(world.nodes.map(onDisk));
+  const before = await onDisk(world);
   const running = world.nodes.map((node) => [...node.running]);
   await world.clock.advance(120_000);
   t.deepEqual(
     world.nodes.map((node) => [...node.running]),
     running,
   );
-  t.deepEqual(await Promise.all(world.nodes.map(onDisk)), before);
+  t.deepEqual(await onDisk(world), before);
   for (const { session } of world.nodes) {
     t.false(session.connected);
     t.regex(session.problem ?? "", reason);
@@ -113,7 +114,7 @@ test("stores and snapshots from before clusters had ids are of one cluster, and 
     await node.stop();
     const { nodeId, state } = (await readSnapshot(node.snapshotPath, silentLog))!;
     state.cluster = null;
-    await writeSnapshot(node.snapshotPath, { nodeId, state });
+    await putSnapshot(node.snapshotPath, nodeId, state);
   }
   const { store } = world;
   store.forgetIdentity();

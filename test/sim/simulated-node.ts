@@ -24,6 +24,7 @@ export class SimulatedNode {
   session!: Session;
   /** Ids of the tasks whose processes it runs. */
   running = new Set<string>();
+  #reported: string[] = [];
 
   constructor(identity: NodeIdentity, world: SimulatedWorld, run: string) {
     this.identity = identity;
@@ -79,7 +80,11 @@ export class SimulatedNode {
         restarts: 0,
       }),
     );
-    this.session.reportStatuses(statuses);
+    const { statusReports } = this.session;
+    for (const taskId of this.#reported) if (!own.some(({ id }) => id === taskId)) statusReports.remove(taskId);
+    for (const status of statuses) statusReports.put(status);
+    this.#reported = own.map(({ id }) => id);
+    statusReports.complete();
     this.session.reportApplied(state.revision);
   }
 }

@@ -1,0 +1,128 @@
+// One stream from a leader, from its beginning to its end: what comes is checked, and handed on only when it is whole and
+// follows on what came before. Whatever else comes ends the stream, and the node asks for a new one.
+import { type KnownState, knownOf, whyNotNext } from "../cluster/identity.ts";
+import { type SessionRequest, StreamLine } from "../cluster/protocol.ts";
+import type { Change, State } from "../cluster/schema.ts";
+import type { LiveState } from "../cluster/state.ts";
+import type { Clock, Timer } from "../lib/clock.ts";
+import { changesFrom, IncomingSnapshot } from "./snapshot-stream.ts";
+import type { Transport } from "./transport.ts";
+
+/** Until the leader has said how long it tolerates silence. */
+const FIRST_SILENCE_MS = 10_000;
+
+export type Opening = Extract<StreamLine, { type: "session" }>;
+export type LogLine = Extract<StreamLine, { type: "log" }>;
+
+export interface StreamOptions {
+  transport: Pick<Transport, "open">;
+  clock: Clock;
+  /** HOST:PORT. */
+  manager: string;
+  request: Omit<SessionRequest, "known">;
+  /** The node's state, to which the listener applies what comes. */
+  state: State;
+  /** The identity of that state; undefined: there is none yet. */
+  known: KnownState | undefined;
+  listener: StreamListener;
+}
+
+export interface StreamListener {
+  /** The first snapshot is whole. */
+  begins(opening: Opening, snapshot: LiveState): void;
+  changes(changes: readonly Change[], revision: number): void;
+  asksForLog(sessionId: string, line: LogLine): void;
+}
+
+export class LeaderStream {
+  readonly #options: StreamOptions;
+  readonly #abort = new AbortController();
+  #silenceMs = FIRST_SILENCE_MS;
+  #watchdog: Timer | undefined;
+  #opening: Opening | undefined;
+  #snapshot: IncomingSnapshot | undefined;
+  #hasBegun = false;
+
+  constructor(options: StreamOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves at its end. Throws the reason when it did not end by itself. */
+  async follow(): Promise<void> {
+    const { transport, manager, request, known } = this.#options;
+    const { signal } = this.#abort;
+    this.#heard();
+    try {
+      const asked = { ...request, known: known ?? null };
+      for await (const json of transport.open(manager, asked, signal, () => this.#heard())) {
+        this.#take(StreamLine.parse(json));
+      }
+      if (this.#snapshot !== undefined) throw new Error("the stream ended before its snapshot did");
+    } catch (error) {
+      throw signal.aborted ? signal.reason : error;
+    } finally {
+      this.#watchdog?.cancel();
+    }
+  }
+
+  end(reason: Error): void {
+    this.#abort.abort(reason);
+  }
+
+  /** Bytes have come. A large snapshot on a slow link takes longer than the leader may be silent, and so may one line of it. */
+  #heard(): void {
+    this.#watchdog?.cancel();
+    const silenceMs = this.#silenceMs;
+    this.#watchdog = this.#options.clock.after(silenceMs, () => this.end(new Error(`no word for ${silenceMs} ms`)));
+  }
+
+  #take(line: StreamLine): void {
+    const { state, listener } = this.#options;
+    switch (line.type) {
+      case "session":
+        this.#open(line);
+        break;
+      case "snapshot":
+        if (this.#opening === undefined) throw new Error("the stream has a snapshot before its session");
+        this.#snapshot = new IncomingSnapshot(line, state);
+        break;
+      case "rows":
+        if (this.#snapshot === undefined) throw new Error("the stream has rows before its snapshot");
+        this.#snapshot.add(line.kind, line.rows);
+        break;
+      case "snapshot-end":
+        if (this.#snapshot === undefined) throw new Error("the stream has no snapshot to end");
+        this.#begin(this.#snapshot.finish());
+        break;
+      case "changes":
+        if (!this.#hasBegun || this.#snapshot !== undefined) throw new Error("the stream has changes before its state");
+        listener.changes(changesFrom(state, line), line.revision);
+        break;
+      case "log":
+        if (this.#opening !== undefined) listener.asksForLog(this.#opening.sessionId, line);
+        break;
+      case "alive":
+        break;
+    }
+  }
+
+  #open(line: Opening): void {
+    const { known } = this.#options;
+    // The leader refuses too, where it knows how; this node does not rely on it.
+    const refusal = known && line.state && whyNotNext(known, line.state);
+    if (refusal !== undefined) throw new Error(refusal);
+    this.#opening = line;
+    this.#silenceMs = line.livenessMs;
+    this.#heard();
+  }
+
+  #begin(snapshot: LiveState): void {
+    const { known, listener } = this.#options;
+    const offered = knownOf(snapshot);
+    const refusal = known && (offered === undefined ? "its state belongs to no cluster" : whyNotNext(known, offered));
+    if (refusal !== undefined) throw new Error(refusal);
+    this.#snapshot = undefined;
+    this.#hasBegun = true;
+    listener.begins(this.#opening!, snapshot);
+  }
+}

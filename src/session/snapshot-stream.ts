@@ -1,0 +1,74 @@
+// A state as it comes in lines, from the leader or from this node's disk: a snapshot piece by piece, then changes. What does
+// not fit what came before is refused as a whole, so that the state here is always one that the leader had.
+import { isDeepStrictEqual } from "node:util";
+import { derivedIdentity } from "../cluster/identity.ts";
+import { type Change, type ClusterIdentity, type Kind, NODE_KINDS, type State } from "../cluster/schema.ts";
+import { emptyState, type LiveState, parseChanges, parseRows } from "../cluster/state.ts";
+
+export interface SnapshotHead {
+  revision: number;
+  cluster: ClusterIdentity | null;
+  /** How many rows the snapshot has. */
+  rows: number;
+}
+
+/** A snapshot that has not come to its end. */
+export class IncomingSnapshot {
+  readonly #head: SnapshotHead;
+  readonly #before: State;
+  readonly #state = emptyState();
+
+  /** Rows that are as in the state `before` are the same objects, so that the comparison of the two states finds them quickly. */
+  constructor(head: SnapshotHead, before: State = emptyState()) {
+    this.#head = head;
+    this.#before = before;
+    this.#state.cluster = head.cluster;
+  }
+
+  /** Throws ZodError, and Error when there are too many. */
+  add(kind: Kind, rows: readonly unknown[]): void {
+    const puts = parseRows(kind, rows).map((put) => this.#asBefore(put));
+    const applied = this.#state.apply(puts, this.#head.revision);
+    const twice = applied.find(({ before }) => before !== undefined);
+    if (twice !== undefined) throw new Error(`the snapshot has two rows of ${kind} with the key ${twice.key}`);
+  }
+
+  /** The state, once all of it has come. Throws Error when rows are missing. */
+  finish(): LiveState {
+    const { revision, rows } = this.#head;
+    const state = this.#state;
+    const count = countRows(state);
+    if (count !== rows) throw new Error(`the snapshot has ${count} rows of ${rows}`);
+    state.revision = revision;
+    state.cluster ??= derivedIdentity(state);
+    return state;
+  }
+
+  #asBefore(put: Change): Change {
+    const row = this.#before[put.kind].get(put.key);
+    return isDeepStrictEqual(row, put.row) ? ({ ...put, row } as Change) : put;
+  }
+}
+
+export interface ChangesLine {
+  /** The revision of the line before. */
+  after: number;
+  revision: number;
+  changes: unknown;
+}
+
+/** What leads from `state` to the line's revision. Throws ZodError, and Error when it does not follow on `state`. */
+export function changesFrom(state: State, { after, revision, changes }: ChangesLine): Change[] {
+  if (after !== state.revision || revision <= after) {
+    throw new Error(`the changes from revision ${after} to ${revision} do not follow on revision ${state.revision}`);
+  }
+  const parsed = parseChanges(changes);
+  const lost = parsed.find(({ kind, key, row }) => row === null && !state[kind].has(key));
+  if (lost !== undefined) throw new Error(`revision ${revision} deletes a row of ${lost.kind} that is not here`);
+  return parsed;
+}
+
+/** How many rows of the state are for nodes. */
+export function countRows(state: State): number {
+  return NODE_KINDS.reduce((count, kind) => count + state[kind].size, 0);
+}
