@@ -10,6 +10,7 @@ import { cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { Links } from "../links/links.ts";
 import { raiseDescriptorLimit } from "../linux/descriptor-limit.ts";
+import { openBoundUdp } from "../linux/udp-socket.ts";
 import { checkNftables, NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DataPath } from "../worker/data-path.ts";
 import type { Config } from "./config.ts";
@@ -114,8 +115,8 @@ function startDns(
   answerCache: AnswerCache,
 ): DnsServer {
   const { resolvers = resolvConf.resolvers, forward } = config.dns;
-  const mostUnderWay = mostQuestions(log);
-  const dns = new DnsServer({ clock: systemClock, log, names, resolvers, forward, answerCache, mostUnderWay });
+  const sockets = { mostUnderWay: mostQuestions(log), openUdp: openBoundUdp };
+  const dns = new DnsServer({ clock: systemClock, log, names, resolvers, forward, answerCache, ...sockets });
   stops.push(() => dns.stop());
   if (config.dns.resolvers === undefined) {
     resolvConf.watch((found) => {

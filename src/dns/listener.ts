@@ -3,19 +3,25 @@ import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer, type Server as TcpServer, type Socket as TcpSocket } from "node:net";
 import type { Clock } from "../lib/clock.ts";
-import { type Ipv4, parseIpv4 } from "../lib/ip.ts";
+import { type Ipv4, ipv4, parseIpv4 } from "../lib/ip.ts";
 import { Shares } from "./shares.ts";
 import { type Receive, TcpSession } from "./tcp-session.ts";
 
-const RECEIVE_BUFFER_BYTES = 1024 * 1024;
+/** Room for more than 1,000 questions that come at once, with what the kernel needs for each. */
+const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
 const MAX_CONNECTIONS = 256;
 const MAX_CONNECTIONS_PER_CLIENT = 32;
+
+/** Opens and binds a UDP socket, and returns its descriptor. Throws the system's error. */
+export type OpenUdp = (address: Ipv4, port: number, receiveBytes: number) => number;
 
 export interface ListenerOptions {
   readonly address: string;
   /** 0: one that is free for both. */
   readonly port: number;
   readonly clock: Clock;
+  /** Makes the UDP socket. Left out: node makes it, and net.core.rmem_max bounds its receive buffer. */
+  readonly openUdp?: OpenUdp | undefined;
   receiveUdp(message: Buffer, source: Ipv4, reply: (response: Buffer) => void): void;
   receiveTcp(source: Ipv4, ...message: Parameters<Receive>): ReturnType<Receive>;
   /** Called when a connection is turned away, or ended to make room for another client's first one. */
@@ -67,7 +73,11 @@ export class Listener {
     const tcp = createServer({ allowHalfOpen: true });
     try {
       const bound = once(udp, "listening"); // before bind(), which with that lookup is done at once
-      udp.bind({ port: options.port, address: options.address, exclusive: true });
+      const { address, port, openUdp } = options;
+      udp.bind({
+        ...(openUdp === undefined ? { address, port } : { fd: openUdp(ipv4(address), port, RECEIVE_BUFFER_BYTES) }),
+        exclusive: true,
+      });
       await bound;
       tcp.listen({ port: udp.address().port, host: options.address, exclusive: true });
       await once(tcp, "listening");

@@ -9,7 +9,7 @@ import { type Answer, codeOnly, parseQuery, type Query, Rcode, TCP_BYTES, udpLim
 import { encodeResponse } from "./encode.ts";
 import { Forwarder, type ForwardStats } from "./forward.ts";
 import { createHandlers, type Handler } from "./handlers.ts";
-import { Listener } from "./listener.ts";
+import { Listener, type OpenUdp } from "./listener.ts";
 import type { Asker, Names } from "./names.ts";
 import { RateLimit } from "./rate-limit.ts";
 
@@ -35,6 +35,8 @@ export interface DnsServerOptions {
   readonly resolvers?: readonly string[];
   /** Domain to the resolvers that know it. */
   readonly forward?: Readonly<Record<string, readonly string[]>>;
+  /** See ListenerOptions. */
+  readonly openUdp?: OpenUdp;
   /** How many forwarded questions may be under way. */
   readonly mostUnderWay?: number;
   /** Gives answers again over UDP; left out: there is none. */
@@ -153,6 +155,7 @@ export class DnsServer {
         address,
         port,
         clock,
+        openUdp: this.#options.openUdp,
         receiveUdp: (message, source, reply) => {
           if (this.#datagrams.allows(source, clock.monotonic())) this.#receive(message, source, via, udpLimit, reply);
           else this.#ignored++;

@@ -4,6 +4,7 @@ import type { PacketMemory } from "../packet/memory.ts";
 import * as libc from "./libc.ts";
 import { MessageList } from "./message-list.ts";
 import { Poller } from "./poll.ts";
+import { Option, setOption, trySetOption } from "./socket-options.ts";
 
 const AF_INET = 2;
 const SOCK_DGRAM = 2;
@@ -26,6 +27,22 @@ export function bindUdp(fd: number, address: Ipv4, port: number): number {
   libc.checked(`bind ${formatIpv4(address)}:${port}`, libc.bind(fd, name, name.length));
   libc.checked("getsockname", libc.getsockname(fd, name, Buffer.from(Uint32Array.of(name.length).buffer)));
   return name.readUInt16BE(2);
+}
+
+/**
+ * Opens and binds a socket with a receive buffer of `receiveBytes`, also above the system's limit (net.core.rmem_max), which
+ * needs CAP_NET_ADMIN; without that, as much as the limit allows. Returns the descriptor. Throws SyscallError.
+ */
+export function openBoundUdp(address: Ipv4, port: number, receiveBytes: number): number {
+  const fd = openUdpSocket();
+  try {
+    if (!trySetOption(fd, Option.ReceiveBufferForce, receiveBytes)) setOption(fd, Option.ReceiveBuffer, receiveBytes);
+    bindUdp(fd, address, port);
+    return fd;
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
 }
 
 /** UDP_MAX_SEGMENTS is 64, and 128 since Linux 6.9. */

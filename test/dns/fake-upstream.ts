@@ -3,7 +3,11 @@ import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer, isIPv6, type Server } from "node:net";
 import { type DecodedPacket, decode, encode, type Packet } from "dns-packet";
+import type { OpenUdp } from "../../src/dns/listener.ts";
 import { TcpFrames } from "../../src/dns/tcp-frames.ts";
+import { ipv4 } from "../../src/lib/ip.ts";
+
+const MUCH_BYTES = 4 << 20;
 
 /** undefined: says nothing. A Buffer is sent as it is. */
 export type Behaviour = (
@@ -43,13 +47,14 @@ export class FakeUpstream {
     });
   }
 
-  /** On 127.0.0.1, or on another address such as ::1; on a port that is free, or on `port`. */
-  static async start(behaviour: Behaviour, address = "127.0.0.1", port = 0): Promise<FakeUpstream> {
+  /** On 127.0.0.1, or on another address such as ::1; on a port that is free, or on `port`. `openUdp`: see ListenerOptions. */
+  static async start(behaviour: Behaviour, address = "127.0.0.1", port = 0, openUdp?: OpenUdp): Promise<FakeUpstream> {
     for (;;) {
       const udp = createSocket(isIPv6(address) ? "udp6" : "udp4");
       const tcp = createServer();
-      udp.bind(port, address);
-      await once(udp, "listening");
+      const bound = once(udp, "listening"); // before bind(), which is done at once with a descriptor
+      udp.bind(openUdp === undefined ? { port, address } : { fd: openUdp(ipv4(address), port, MUCH_BYTES) });
+      await bound;
       try {
         tcp.listen(udp.address().port, address);
         await once(tcp, "listening");

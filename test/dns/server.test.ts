@@ -12,6 +12,7 @@ import { TcpFrames } from "../../src/dns/tcp-frames.ts";
 import { type Clock, systemClock } from "../../src/lib/clock.ts";
 import { formatIpv4 } from "../../src/lib/ip.ts";
 import { createLog, silentLog } from "../../src/lib/log.ts";
+import { openBoundUdp } from "../../src/linux/udp-socket.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { dig as digArgv, run, waitFor } from "../system/command.ts";
 import { exampleState, idOf, running, serviceRow, taskRow } from "./example-state.ts";
@@ -368,25 +369,33 @@ test("listen() opens what is new, closes what is gone and leaves the rest alone"
 /** Shortens every pause, so that retries need no waiting. */
 const eagerClock: Clock = { ...systemClock, after: (ms, call) => systemClock.after(Math.min(ms, 5), call) };
 
-test("an address that cannot be had is logged once with what to do, and had as soon as it can", async (t) => {
-  const holder = createSocket("udp4");
-  holder.bind(0, "127.0.0.1");
-  await once(holder, "listening");
-  const lines: string[] = [];
-  const log = createLog("info", { write: (line) => lines.push(line) });
-  const names = new Names(exampleState);
-  const server = new DnsServer({ port: holder.address().port, clock: eagerClock, log, names });
-  t.teardown(() => server.stop());
-  await server.listen(["127.0.0.1"]);
-  t.deepEqual(server.endpoints(), []);
-  t.is(lines.length, 1);
-  t.regex(JSON.parse(lines[0]!).msg, /DNS cannot answer on 127\.0\.0\.1.*another server holds port.*ss -lntup/);
-  holder.close();
-  await until(() => server.endpoints().length === 1, "the address is had");
-  t.is(lines.length, 2);
-  await server.listen(["127.0.0.1", "192.0.2.200"]);
-  t.regex(JSON.parse(lines[2]!).msg, /192\.0\.2\.200.*not on a link yet/);
-});
+for (const [socket, openUdp] of [
+  ["node's", undefined],
+  ["the kernel's", openBoundUdp],
+] as const) {
+  test(`with ${socket} socket an address that cannot be had is logged once with what to do, and had as soon as it can`, async (t) => {
+    const holder = createSocket("udp4");
+    holder.bind(0, "127.0.0.1");
+    await once(holder, "listening");
+    const lines: string[] = [];
+    const log = createLog("info", { write: (line) => lines.push(line) });
+    const names = new Names(exampleState);
+    const { port } = holder.address();
+    const server = new DnsServer({ port, clock: eagerClock, log, names, ...(openUdp && { openUdp }) });
+    t.teardown(() => server.stop());
+    await server.listen(["127.0.0.1"]);
+    t.deepEqual(server.endpoints(), []);
+    t.is(lines.length, 1);
+    t.regex(JSON.parse(lines[0]!).msg, /DNS cannot answer on 127\.0\.0\.1.*another server holds port.*ss -lntup/);
+    holder.close();
+    await until(() => server.endpoints().length === 1, "the address is had");
+    t.is(lines.length, 2);
+    await server.listen(["127.0.0.1", "192.0.2.200"]);
+    t.regex(JSON.parse(lines[2]!).msg, /192\.0\.2\.200.*not on a link yet/);
+    await server.listen(["127.0.0.1"]);
+    t.is(await dig({ server, port }, "+short", "search.web"), "10.192.16.2");
+  });
+}
 
 class StrangersOnly extends Names {
   constructor() {

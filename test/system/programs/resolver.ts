@@ -1,6 +1,8 @@
 // A resolver for tests: answers every A question with one address, for three seconds, and TXT questions with more than a
 // datagram holds; names of `silent.example` not at all. Prints `udp NAME TYPE` or `tcp NAME TYPE` for each. Arguments: ADDRESS PORT ANSWER. Goes on until it is ended.
+import { isIPv4 } from "node:net";
 import { type Packet, TRUNCATED_RESPONSE } from "dns-packet";
+import { openBoundUdp } from "../../../src/linux/udp-socket.ts";
 import { FakeUpstream } from "../../dns/fake-upstream.ts";
 
 const TTL_SECONDS = 3;
@@ -18,5 +20,6 @@ await FakeUpstream.start(
   },
   address,
   Number(port),
+  isIPv4(address) ? openBoundUdp : undefined, // a thousand questions at once are not to be lost here
 );
 console.log("ready");
