@@ -31,8 +31,6 @@ import { Tables } from "./tables.ts";
 const DEVICE_PACKETS = 32;
 const UNDERLAY_MESSAGES = 16;
 const TICK_MS = 100;
-/** While there are flows to check: packets go between two slices of the flow table. */
-const BUSY_TICK_MS = 1;
 
 const LANES = (1 << MAX_LANES) - 1;
 const LANES_AT = 1;
@@ -213,18 +211,18 @@ export class Engine {
 
   /** Probes, and flows that have come to an end. Returns the milliseconds until it wants to be called again. */
   tick(): number {
-    this.#scanSlice();
+    const pauseMs = this.#scanSlice();
     const probes = this.#probes;
-    if (probes === undefined) return TICK_MS;
+    if (probes === undefined) return pauseMs;
     const now = this.#now();
     if (now >= this.#probesDueMs) this.#probesDueMs = now + Math.min(probes.tick(), TICK_MS);
     this.#egress.flush();
     if (probes.hasNews) this.onHealth(probes.healthReport());
-    return this.#scan.isUrgent ? BUSY_TICK_MS : Math.max(1, this.#probesDueMs - now);
+    return Math.max(1, Math.min(pauseMs, this.#probesDueMs - now));
   }
 
-  #scanSlice(): void {
-    this.#scan.step(Math.floor(this.#now() / 1000), this.tables.leastConnectionVips > 0);
+  #scanSlice(): number {
+    return this.#scan.step(Math.floor(this.#now() / 1000), this.tables.leastConnectionVips > 0);
   }
 
   report(): EngineReport {

@@ -8,14 +8,20 @@ import { isClosing } from "./flow-state.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { Load } from "./schedulers/scheduler.ts";
 
-/** Slices of a round that only looks for idle flows: with one every 100 ms, it takes 13 s. */
-const IDLE_SLICES = 128;
-/** A small table is seen through sooner. */
-const LEAST_FLOWS = 64;
-/** Flows a slice while some may have lost ground. They take about half a millisecond, in which no packet moves. */
-const CHECK_FLOWS = 4096;
-/** Flows a slice while they are counted: a table of up to this size is counted at once. */
-const CENSUS_FLOWS = 8192;
+/** A round that only looks for idle flows takes this time. */
+const IDLE_ROUND_MS = 13_000;
+/** The longest pause between two slices. */
+const PAUSE_MS = 100;
+/** While there is more to do: packets go between two slices. */
+const BUSY_PAUSE_MS = 1;
+
+// The work of a slice, in flows that are looked at: no packet moves meanwhile, and a queue of the device holds packets of 2 ms.
+const IDLE_WORK = 256;
+const CHECK_WORK = 2048;
+/** A table of up to this size is counted at once. */
+const CENSUS_WORK = 8192;
+/** To end a flow takes as long as to look at this many. */
+const WORK_OF_END = 8;
 
 export class FlowScan implements Load {
   readonly #flows: FlowTable;
@@ -35,8 +41,8 @@ export class FlowScan implements Load {
     this.#check = check;
   }
 
-  /** Whether each tick should come soon: there are flows that may have lost ground. */
-  get isUrgent(): boolean {
+  /** Whether a round is under way because flows lost ground. */
+  get isChecking(): boolean {
     return this.#unchecked > 0;
   }
 
@@ -54,45 +60,51 @@ export class FlowScan implements Load {
     if (this.#check !== undefined) this.#unchecked = this.#end = this.#flows.highWater;
   }
 
-  /** Walks through a slice. `seconds` is the time on the flows' clock; `needsLoad` says whether a scheduler asks for of(). */
-  step(seconds: number, needsLoad: boolean): void {
+  /**
+   * Walks through a slice. `seconds` is the time on the flows' clock; `needsLoad` says whether a scheduler asks for of(). Returns the
+   * milliseconds until it wants to be called again.
+   */
+  step(seconds: number, needsLoad: boolean): number {
     const end = this.#flows.highWater;
     if (this.#unchecked > 0) this.#unchecked += end - this.#end; // new flows are in the way of the round
     this.#end = end;
     if (needsLoad !== this.#isCounting) this.#startOrStopCounting(needsLoad);
-    const slice = this.#sliceOf(end, needsLoad);
-    for (let i = 0; i < slice; i++) {
+    let work = this.#workOf(needsLoad);
+    let visited = 0;
+    for (; visited < end && work > 0; visited++, work--) {
       if (this.#next >= end) this.#endRound();
-      this.#visit(2 * this.#next++, seconds, needsLoad);
+      if (this.#visit(2 * this.#next++, seconds, needsLoad)) work -= WORK_OF_END;
     }
-    this.#unchecked = Math.max(0, this.#unchecked - slice);
+    this.#unchecked = Math.max(0, this.#unchecked - visited);
     if (needsLoad && this.#next >= end) this.#endRound();
+    if (this.#unchecked > 0 || work < 0) return BUSY_PAUSE_MS;
+    return Math.min(PAUSE_MS, Math.ceil((IDLE_ROUND_MS * IDLE_WORK) / Math.max(1, end)));
   }
 
-  #sliceOf(end: number, needsLoad: boolean): number {
-    let slice = 0;
-    if (this.#check !== undefined && this.#flows.size > 0) slice = Math.max(LEAST_FLOWS, Math.ceil(end / IDLE_SLICES));
-    if (needsLoad) slice = Math.max(slice, CENSUS_FLOWS);
-    if (this.#unchecked > 0) slice = Math.max(slice, CHECK_FLOWS);
-    return Math.min(slice, end);
+  #workOf(needsLoad: boolean): number {
+    if (needsLoad) return CENSUS_WORK;
+    if (this.#unchecked > 0) return CHECK_WORK;
+    return this.#check === undefined || this.#flows.size === 0 ? 0 : IDLE_WORK;
   }
 
-  #visit(entry: number, seconds: number, needsLoad: boolean): void {
+  /** Returns whether the flow was ended. */
+  #visit(entry: number, seconds: number, needsLoad: boolean): boolean {
     const flows = this.#flows;
     const check = this.#check;
     const version = flows.versionOf(entry);
     const state = flows.stateOf(entry);
-    if (state === FlowState.Free) return;
+    if (state === FlowState.Free) return false;
     if (check !== undefined) {
       const isIdle = seconds - flows.lastSeenOf(entry) > flows.timeoutOf(entry);
       if (isIdle || (this.#unchecked > 0 && !check.mayStay(entry, version))) {
         check.end(entry, version);
-        return;
+        return true;
       }
     }
-    if (!needsLoad || isClosing(state) || flows.vipOf(entry) === 0) return;
+    if (!needsLoad || isClosing(state) || flows.vipOf(entry) === 0) return false;
     const task = flows.sourceOf(entry + 1);
     this.#counting.set(task, (this.#counting.get(task) ?? 0) + 1);
+    return false;
   }
 
   #endRound(): void {

@@ -178,10 +178,10 @@ test("flows that lost ground end though new ones come while the table is looked 
   for (let i = 0; i < 10; i++) bed.scan.step(0, false); // it stands in the middle
   bed.change(rowsFor(CLUSTER, A).filter((row) => !(row.kind === "endpoint" && row.ip === ipv4(REMOTE))));
   const other = { ...flow, server: ipv4("10.192.32.11"), to: 0 };
-  for (let slices = 0; bed.scan.isUrgent; slices++) {
-    t.true(slices < 20);
+  for (let slices = 0; bed.scan.isChecking; slices++) {
+    t.true(slices < 100);
     bed.scan.step(0, false);
-    for (let i = 0; i < 500; i++) bed.addFlow(other);
+    for (let i = 0; i < 50; i++) bed.addFlow(other);
   }
   const servers = new Set(liveEntries(bed.flows).map((entry) => bed.flows.sourceOf(entry + 1)));
   t.deepEqual([...servers], [other.server]);
@@ -329,7 +329,7 @@ class Bed {
 
   apply(rows: readonly TableRow[]): void {
     this.change(rows);
-    while (this.scan.isUrgent) this.scan.step(0, false);
+    while (this.scan.isChecking) this.scan.step(0, false);
   }
 
   addFlow({ client, from, server, to, vip, zone, port }: FlowSpec): number {

@@ -174,7 +174,7 @@ test("100,000 flows are looked at in slices, with packets between them", async (
     slices++;
     if (node!.engine.report().flows > 0) t.is(nextMs, 1);
   }
-  t.true(slices > 10 && slices < 30, `${slices} slices`);
+  t.true(slices > 10 && slices < 600, `${slices} slices`);
   t.log(`${slices} slices, the slowest ${slowestMs.toFixed(2)} ms`);
 });
 
