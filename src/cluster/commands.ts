@@ -17,9 +17,7 @@ import {
   Address,
   Alias,
   Attachment,
-  DEFAULT_DNS_TTL_SECONDS,
   DEFAULT_STOP_GRACE_MS,
-  DnsTtl,
   DottedName,
   Id,
   MAX_IMAGE,
@@ -30,6 +28,7 @@ import {
   Name,
   Protocol,
   PublishedPort,
+  ServiceSettings,
   Subnet,
 } from "./schema.ts";
 import { Workload } from "./workload.ts";
@@ -75,18 +74,15 @@ export const Command = z.discriminatedUnion("type", [
   }),
   z.object({ type: z.literal("network.remove"), name: Word }),
   z.strictObject({
+    ...ServiceSettings.shape,
     type: z.literal("service.create"),
     name: Name,
     workload: Workload,
     labels: Labels.default({}),
-    replicas: z.int().min(0).max(4096, "at most 4096 replicas").default(1),
     /** None means `default`. */
     networks: list(ServiceNetwork, MAX_NETWORKS).default([]),
-    dnsTtlSeconds: DnsTtl.default(DEFAULT_DNS_TTL_SECONDS),
-    endpointMode: z.enum(["vip", "dnsrr"]).default("vip"),
     balancing: z.strictObject(Balancing.shape).default(DEFAULT_BALANCING),
     ports: list(AskedPort, MAX_PORTS).default([]),
-    ingressSourceNat: z.boolean().default(false),
     proxyProtocol: z
       .boolean()
       .refine((asked) => !asked, NO_PROXY_PROTOCOL)
@@ -100,7 +96,7 @@ export const Command = z.discriminatedUnion("type", [
   z.strictObject({
     type: z.literal("service.scale"),
     name: Word,
-    replicas: z.int().min(0).max(4096, "at most 4096 replicas"),
+    replicas: ServiceSettings.shape.replicas.unwrap(),
   }),
   z.object({ type: z.literal("service.remove"), name: Word }),
   /** An address for a container that is no task. `node` is the asking node's id. */

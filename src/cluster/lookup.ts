@@ -1,8 +1,9 @@
 // Rows by the word that a person names them with: a name, an id or the beginning of an id. Names are DNS labels, so case
 // does not tell them apart.
 import { UserError } from "../lib/errors.ts";
+import { formatCidr, type Ipv4, maskOf } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
-import type { RowOf } from "./schema.ts";
+import type { Network, RowOf, State } from "./schema.ts";
 import type { Rows } from "./tables.ts";
 
 /** The tables whose rows a person names. */
@@ -13,7 +14,7 @@ const LEAST_LETTERS = 3;
 
 /** The row of that id or name, or of the only id that begins so. */
 export function find<K extends NamedKind>(rows: Rows<K>, word: string): RowOf<K> | undefined {
-  const row = rows.get(word) ?? rows.by("name", word.toLowerCase())[0];
+  const row = rows.get(word) ?? rowsNamed(rows, word)[0];
   if (row !== undefined || !/^[0-9a-z]+$/.test(word) || word.length < LEAST_LETTERS) return row;
   // Loops over all rows: once for a word that a person shortened or got wrong.
   let found: RowOf<K> | undefined;
@@ -36,6 +37,20 @@ export function findByName<K extends NamedKind>(what: string, rows: Rows<K>, wor
 export function nearestName<K extends NamedKind>(rows: Rows<K>, word: string): string {
   const names = [...(rows.values() as Iterable<{ name: string | null }>)].flatMap(({ name }) => name ?? []);
   return didYouMean(word, names);
+}
+
+/** The rows of exactly that name. */
+export function rowsNamed<K extends NamedKind>(rows: Rows<K>, name: string): RowOf<K>[] {
+  return rows.by("name", name.toLowerCase());
+}
+
+/** The network that has the address. Subnets do not overlap: there is one at most. */
+export function networkOf({ networks }: Pick<State, "networks">, address: Ipv4): Network | undefined {
+  for (let bits = 32; bits > 0; bits--) {
+    const [network] = networks.by("subnet", formatCidr({ base: address & maskOf(bits), bits }));
+    if (network !== undefined) return network;
+  }
+  return undefined;
 }
 
 /** Throws UserError 409 when a row has that name. */

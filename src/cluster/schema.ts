@@ -128,20 +128,31 @@ export const Alias = z
   .max(253, "an alias has at most 253 characters")
   .regex(LABELS, "an alias has letters, digits, '-' and '_', between dots 63 at most, and no '-' at either end");
 
-export const Service = z.object({
+/** What a person may set of a service and what is left out means: the command that makes one has the same, with bounds. */
+export const ServiceSettings = z.object({
+  labels: z.record(z.string(), z.string()).default({}),
+  replicas: z.int().min(0).max(4096, "at most 4096 replicas").default(1),
+  /** How long clients may keep the answers of DNS. */
+  dnsTtlSeconds: DnsTtl.default(DEFAULT_DNS_TTL_SECONDS),
+  endpointMode: z.enum(["vip", "dnsrr"]).default("vip"),
+  /** Tasks see their network's gateway instead of clients from outside it: for tasks whose default route is elsewhere. */
+  ingressSourceNat: z.boolean().default(false),
+  /** How long at most a task that is to stop may go on for connections that it has. */
+  stopGraceMs: Millis.default(DEFAULT_STOP_GRACE_MS),
+  balancing: Balancing.default(DEFAULT_BALANCING),
+  /** `node.name==x`, `node.name!=x`; all must hold. */
+  constraints: z.array(z.string()).default([]),
+});
+
+export const Service = ServiceSettings.extend({
   id: Id,
   name: Name,
   /** What its tasks run; null: it has only containers that were attached to it. */
   workload: Workload.nullable(),
-  labels: z.record(z.string(), z.string()),
-  replicas: z.int().min(0).max(4096),
   /** Network ids, at least one; a task has an endpoint on each. */
   networks: z.array(Id).min(1),
   /** Other names in DNS, by network id. */
   aliases: z.record(Id, z.array(Alias)),
-  /** How long those who ask DNS may keep its answers. */
-  dnsTtlSeconds: DnsTtl,
-  endpointMode: z.enum(["vip", "dnsrr"]),
   /** One VIP per network id; empty with dnsrr. */
   vips: z.record(Id, Address),
   ports: z.array(PublishedPort),
@@ -149,13 +160,6 @@ export const Service = z.object({
   meshVip: Address.nullable(),
   /** On the ingress network, when a port is published in host mode: on each node it stands for that node's own tasks. */
   hostVip: Address.nullable().default(null),
-  /** Tasks see their network's gateway instead of clients from outside it: for tasks whose default route is elsewhere. */
-  ingressSourceNat: z.boolean().default(false),
-  /** How long at most a task that is to stop may go on for connections that it has. */
-  stopGraceMs: Millis.default(DEFAULT_STOP_GRACE_MS),
-  balancing: Balancing.default(DEFAULT_BALANCING),
-  /** `node.name==x`, `node.name!=x`; all must hold. */
-  constraints: z.array(z.string()),
   createdAt: Millis,
   updatedAt: Millis,
 });

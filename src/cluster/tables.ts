@@ -37,6 +37,7 @@ const INDEXES = {
     /** Its address on the ingress network. */
     ingress: ({ ingressAddress }) => [ingressAddress],
     state: ({ state }) => [state],
+    vxlanPort: ({ vxlanPort }) => [String(vxlanPort)],
     /** `manager`: a manager runs on it. */
     role: ({ manager }) => (manager ? ["manager"] : []),
     /** Each of its addresses, its VTEP among them. */
@@ -46,7 +47,7 @@ const INDEXES = {
       ...new Set(heldPorts.map((held) => (held.address === EVERY_ADDRESS ? address : held.address))),
     ],
   },
-  networks: { name: ({ name }) => lower(name) },
+  networks: { name: ({ name }) => lower(name), subnet: ({ subnet }) => [subnet], vni: ({ vni }) => [String(vni)] },
   services: {
     name: ({ name }) => lower(name),
     network: ({ networks }) => networks,
@@ -81,6 +82,14 @@ const INDEXES = {
     /** NETWORK/PARENT, of its aliases with dots. */
     parent: ({ addresses, attachment }) =>
       attachment === null ? [] : Object.keys(addresses).flatMap((id) => parentsOn(id, hostNamesOf(attachment))),
+    /** SERVICE, NODE and SERVICE/NODE, of a task that its service wants to run. */
+    wanted: ({ desired, serviceId, nodeId, attachment }) => {
+      if (desired !== "running" || attachment !== null) return [];
+      return nodeId === null ? [serviceId] : [serviceId, nodeId, `${serviceId}/${nodeId}`];
+    },
+    /** SERVICE/NODE, of one that is to run, attached or not. */
+    running: ({ desired, serviceId, nodeId }) =>
+      desired === "running" && nodeId !== null ? [`${serviceId}/${nodeId}`] : [],
     /** What the scheduler has yet to do with it. */
     todo: ({ desired, nodeId, attachment }) => {
       if (desired !== "running") return [desired];
@@ -231,8 +240,13 @@ export class Table<K extends Kind> implements Rows<K> {
   }
 }
 
+/** A row may say a value twice, such as one alias in two spellings: the index has it once. */
 function valuesIn<K extends Kind>(kind: K, index: IndexOf<K>): Values<RowOf<K>> {
-  return (INDEXES[kind] as unknown as Record<string, Values<RowOf<K>>>)[index]!;
+  const valuesOf = (INDEXES[kind] as unknown as Record<string, Values<RowOf<K>>>)[index]!;
+  return (row) => {
+    const values = valuesOf(row);
+    return values.length < 2 ? values : [...new Set(values)];
+  };
 }
 
 function enter<R>(

@@ -1,6 +1,7 @@
-// Who waits for a revision to be in force on every live node, and who keeps them waiting.
+// Clients that wait for a revision to be in force on every live node.
 import type { Clock } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
+import type { Progress } from "./progress.ts";
 
 const MAX_WAITERS = 10_000;
 
@@ -11,23 +12,25 @@ interface Waiter {
 
 export class AppliedBarrier {
   readonly #clock: Clock;
-  readonly #behind: (revision: number) => string[];
+  readonly #progress: Progress;
   // BOUNDED: by MAX_WAITERS; keyed by nothing.
   readonly #waiters = new Set<Waiter>();
+  /** What was on all nodes at the last check. */
+  #checked = 0;
 
-  /** `behind` names the live nodes that have not applied a revision. */
-  constructor(clock: Clock, behind: (revision: number) => string[]) {
+  constructor(clock: Clock, progress: Progress) {
     this.#clock = clock;
-    this.#behind = behind;
+    this.#progress = progress;
   }
 
   /** Resolves with the nodes that are behind: none once all have applied it, or those left when the time is over. */
   async wait(revision: number, timeoutMs: number): Promise<string[]> {
-    const behind = this.#behind(revision);
+    const behind = this.#progress.behind(revision);
     if (behind.length === 0) return behind;
-    if (this.#waiters.size >= MAX_WAITERS) throw new UserError(503, "too many wait for the nodes already; try again");
+    if (this.#waiters.size >= MAX_WAITERS)
+      throw new UserError(503, "too many clients wait for the nodes already; try again");
     return new Promise((resolve) => {
-      const timer = this.#clock.after(timeoutMs, () => waiter.finish(this.#behind(revision)));
+      const timer = this.#clock.after(timeoutMs, () => waiter.finish(this.#progress.behind(revision)));
       const waiter: Waiter = {
         revision,
         finish: (nodes) => {
@@ -40,13 +43,16 @@ export class AppliedBarrier {
     });
   }
 
-  /** To be called when a node has applied more, or counts as live no longer. */
+  /** To be called when a node has applied more, or counts as live no longer. Loops over the waiters when all nodes have more. */
   check(): void {
-    for (const { revision, finish } of this.#waiters) if (this.#behind(revision).length === 0) finish([]);
+    const { onAllReady } = this.#progress;
+    if (onAllReady === this.#checked) return;
+    this.#checked = onAllReady;
+    for (const { revision, finish } of this.#waiters) if (revision <= onAllReady) finish([]);
   }
 
-  /** Answers all who wait as things stand. */
+  /** Answers all clients that wait as things stand. */
   close(): void {
-    for (const { revision, finish } of this.#waiters) finish(this.#behind(revision));
+    for (const { revision, finish } of this.#waiters) finish(this.#progress.behind(revision));
   }
 }

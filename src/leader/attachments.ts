@@ -1,47 +1,34 @@
 // Containers and network namespaces that overlayd did not make: their node asks for an address, and with a service's
 // name they are tasks of it. A service that nobody created comes with its first such task and goes with its last.
 
-import { DEFAULT_BALANCING } from "../cluster/balancing.ts";
 import type { AskedPort, Command } from "../cluster/commands.ts";
-import { findByName, sameName } from "../cluster/lookup.ts";
-import {
-  type Attachment,
-  DEFAULT_DNS_TTL_SECONDS,
-  DEFAULT_NETWORK,
-  type Network,
-  type Service,
-  type Task,
-} from "../cluster/schema.ts";
+import { findByName, rowsNamed } from "../cluster/lookup.ts";
+import { type Attachment, DEFAULT_NETWORK, type Network, type Service, type Task } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
 import { UserError } from "../lib/errors.ts";
+import type { LeaderContext } from "./context.ts";
 import { createEndpoint, removeEndpoint } from "./endpoints.ts";
 import { requireFreeNames } from "./free-names.ts";
-import { allocateAddress, takeAddress } from "./ipam.ts";
-import { publish, publishes, type ReservedPort } from "./publishing.ts";
-import { removeTask } from "./scheduler.ts";
-import { createService } from "./services.ts";
+import { takeAddress } from "./ipam.ts";
+import { publish, publishes } from "./publishing.ts";
+import { createAttachedService } from "./services.ts";
+import { removeTask } from "./tasks.ts";
 
 type Attach = Extract<Command, { type: "attach" }>;
 
 /** The id of the endpoint or task. Throws UserError. */
-export function attach(
-  draft: Draft,
-  command: Attach,
-  reservedPorts: readonly ReservedPort[],
-  now: number,
-  newId: () => string,
-): string {
+export function attach(draft: Draft, command: Attach, context: LeaderContext): string {
   const { node, subject, subjectName, image, hostNames, aliases, service, network, name, address, ports } = command;
   const isAlias = new Set(aliases);
   const others = [...new Set(hostNames)].filter((name) => !isAlias.has(name));
   const attachment: Attachment = { subject, name: subjectName, image, aliases: [...isAlias], hostNames: others };
   requireUnattached(draft, command);
-  if (service !== null) return attachTask(draft, { ...command, service }, attachment, reservedPorts, now, newId);
+  if (service !== null) return attachTask(draft, { ...command, service }, attachment, context);
   if (ports.length > 0) {
     throw new UserError(400, "a published port needs a service", { field: "ports" });
   }
   const endpoint = { node, network: network ?? DEFAULT_NETWORK, name, ...(address === undefined ? {} : { address }) };
-  return createEndpoint(draft, endpoint, attachment, now, newId);
+  return createEndpoint(draft, endpoint, attachment, context);
 }
 
 /** Throws UserError 404. */
@@ -56,9 +43,7 @@ function attachTask(
   draft: Draft,
   command: Attach & { service: string },
   attachment: Attachment,
-  reservedPorts: readonly ReservedPort[],
-  now: number,
-  newId: () => string,
+  context: LeaderContext,
 ): string {
   const { service: serviceName, name, network, ports, aliases } = command;
   if (!draft.state.nodes.has(command.node)) throw new UserError(404, `there is no node of id '${command.node}'`);
@@ -67,18 +52,18 @@ function attachTask(
       field: "name",
     });
   }
-  const known = [...draft.state.services.values()].find((service) => sameName(service.name, serviceName));
-  const serviceId = known?.id ?? createAttachedService(draft, command, reservedPorts, now, newId);
-  const service = findByName("service", draft.state.services, serviceId);
+  const made = { name: serviceName, network: network ?? DEFAULT_NETWORK, ports };
+  const serviceId = rowsNamed(draft.state.services, serviceName)[0]?.id ?? createAttachedService(draft, made, context);
+  const service = draft.state.services.get(serviceId)!;
   if (network !== null) requireNetwork(draft, service, findByName("network", draft.state.networks, network));
   const missing = ports.filter((port) => !publishes(service, port));
-  if (missing.length > 0) addPorts(draft, service, missing, reservedPorts, now);
-  const id = newId();
-  const addresses = addressesFor(draft, service, command, id);
+  if (missing.length > 0) addPorts(draft, service, missing, context);
+  const id = context.newId();
+  const addresses = addressesFor(draft, service, command, id, context);
   for (const networkId of service.networks) {
     requireFreeNames(draft.state, draft.state.networks.get(networkId)!, { name: null, aliases }, service);
   }
-  const slots = new Set([...draft.state.tasks.values()].filter((task) => task.serviceId === serviceId).map(slotOf));
+  const slots = new Set(draft.state.tasks.by("service", serviceId).map((task) => task.slot));
   let slot = 1;
   while (slots.has(slot)) slot++;
   const task: Task = {
@@ -91,41 +76,14 @@ function attachTask(
     addresses,
     attachment,
     error: null,
-    createdAt: now,
+    createdAt: context.now,
   };
   draft.put("tasks", task);
   return id;
 }
 
-function createAttachedService(
-  draft: Draft,
-  { service: name, network, ports }: Attach & { service: string },
-  reservedPorts: readonly ReservedPort[],
-  now: number,
-  newId: () => string,
-): string {
-  const networks = [{ name: network ?? DEFAULT_NETWORK, aliases: [] }];
-  const rest = {
-    workload: null,
-    labels: {},
-    replicas: 0,
-    balancing: DEFAULT_BALANCING,
-    constraints: [],
-    dnsTtlSeconds: DEFAULT_DNS_TTL_SECONDS,
-  };
-  const service = { name, networks, ports, ...rest };
-  const mesh = { ingressSourceNat: false, stopGraceMs: 0 };
-  return createService(draft, { ...service, ...mesh, endpointMode: "vip" }, reservedPorts, now, newId);
-}
-
 /** Containers of one service may each say a part of what it publishes; of a service that was created, none may. */
-function addPorts(
-  draft: Draft,
-  service: Service,
-  ports: readonly AskedPort[],
-  reservedPorts: readonly ReservedPort[],
-  now: number,
-): void {
+function addPorts(draft: Draft, service: Service, ports: readonly AskedPort[], context: LeaderContext): void {
   if (service.workload !== null) {
     const [{ published, target, protocol }] = ports as [AskedPort];
     throw new UserError(
@@ -136,33 +94,37 @@ function addPorts(
       },
     );
   }
-  publish(draft, service, ports, reservedPorts, now);
+  publish(draft, service, ports, context);
 }
 
-function addressesFor(draft: Draft, service: Service, { address, network }: Attach, id: string): Task["addresses"] {
+function addressesFor(
+  draft: Draft,
+  service: Service,
+  { address, network }: Attach,
+  id: string,
+  { addresses }: LeaderContext,
+): Task["addresses"] {
   const holder = { kind: "task", id } as const;
   const asked = network === null ? undefined : findByName("network", draft.state.networks, network).id;
   const entries = service.networks.map((networkId, index) => {
     const row = draft.state.networks.get(networkId)!;
     const isAsked = address !== undefined && (asked === undefined ? index === 0 : networkId === asked);
-    return [networkId, isAsked ? takeAddress(draft, row, address, holder) : allocateAddress(draft, row, holder)];
+    return [networkId, isAsked ? takeAddress(draft, row, address, holder) : addresses.allocate(draft, row, holder)];
   });
   return Object.fromEntries(entries) as Task["addresses"];
 }
 
 function requireUnattached(draft: Draft, { node, subject, network, service }: Attach): void {
   const { tasks, endpoints, networks, nodes } = draft.state;
-  // A namespace's name is its node's own; a container's id is nobody else's.
-  const isSame = (row: { nodeId: string | null; attachment: Attachment | null }) =>
-    row.attachment?.subject === subject && (row.nodeId === node || !subject.startsWith("netns:"));
   // Of a service it is one task; besides, it may have one endpoint on each of several networks.
   const wanted = service === null ? findByName("network", networks, network ?? DEFAULT_NETWORK).id : undefined;
   const rows = [
-    ...[...tasks.values()].map((task) => ({ ...task, networks: Object.keys(task.addresses) })),
-    ...[...endpoints.values()].map((endpoint) => ({ ...endpoint, networks: [endpoint.networkId] })),
+    ...tasks.by("subject", subject).map(({ nodeId, addresses }) => ({ nodeId, networks: Object.keys(addresses) })),
+    ...endpoints.by("subject", subject).map(({ nodeId, networkId }) => ({ nodeId, networks: [networkId] })),
   ];
+  // A namespace's name is its node's own; a container's id is of one container in the whole cluster.
   const row = rows
-    .filter(isSame)
+    .filter(({ nodeId }) => nodeId === node || !subject.startsWith("netns:"))
     .find((other) => other.nodeId !== node || service !== null || other.networks.includes(wanted!));
   if (row === undefined) return;
   const what = row.networks.map((id) => `'${networks.get(id)?.name}'`).join(" and ");
@@ -175,8 +137,4 @@ function requireNetwork(draft: Draft, service: Service, network: Network): void 
   throw new UserError(409, `service '${service.name}' is on network ${names}, not on '${network.name}'`, {
     field: "network",
   });
-}
-
-function slotOf({ slot }: Task): number {
-  return slot;
 }

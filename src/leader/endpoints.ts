@@ -5,8 +5,9 @@ import { findByName } from "../cluster/lookup.ts";
 import { type Attachment, INGRESS_NETWORK, type Network, type State } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
 import { UserError } from "../lib/errors.ts";
+import type { LeaderContext } from "./context.ts";
 import { requireFreeNames, type WantedNames } from "./free-names.ts";
-import { allocateAddress, releaseAddress, takeAddress } from "./ipam.ts";
+import { releaseAddress, takeAddress } from "./ipam.ts";
 
 type Asked = Omit<Extract<Command, { type: "endpoint.create" }>, "type">;
 type Create = Omit<Asked, "dnsServers"> & Partial<Pick<Asked, "dnsServers">>;
@@ -15,8 +16,7 @@ export function createEndpoint(
   draft: Draft,
   command: Create,
   attachment: Attachment | null,
-  now: number,
-  newId: () => string,
+  { now, newId, addresses }: LeaderContext,
 ): string {
   const { name, dnsServers = [] } = command;
   const aliases = attachment?.aliases ?? [];
@@ -27,11 +27,11 @@ export function createEndpoint(
   const holder = { kind: "endpoint", id } as const;
   const address =
     command.address === undefined
-      ? allocateAddress(draft, network, holder)
+      ? addresses.allocate(draft, network, holder)
       : takeAddress(draft, network, command.address, holder);
-  const place = { nodeId: node.id, networkId: network.id, address, external: null };
   const dns = dnsServers.length === 0 ? {} : { dnsServers };
-  draft.put("endpoints", { id, name, ...place, attachment, ...dns, createdAt: now });
+  const where = { nodeId: node.id, networkId: network.id, address, external: null };
+  draft.put("endpoints", { id, name, ...where, attachment, ...dns, createdAt: now });
   return id;
 }
 

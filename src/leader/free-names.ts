@@ -1,7 +1,7 @@
 // Names on one network. The name of a service or an endpoint is its own. Several may share an alias, but no alias is also
 // the name of a service or endpoint, because one of the two would never be found.
 
-import { sameName } from "../cluster/lookup.ts";
+import { rowsNamed, sameName } from "../cluster/lookup.ts";
 import type { Network, Service, State } from "../cluster/schema.ts";
 import { UserError } from "../lib/errors.ts";
 
@@ -13,33 +13,46 @@ export interface WantedNames {
 
 /**
  * Throws UserError 409 when what is wanted hides a name that is there, or is hidden by it. `own` is the service whose
- * names may be met. Loops over all services, endpoints and attached tasks, once a command.
+ * names may be met.
  */
 export function requireFreeNames(state: State, network: Network, { name, aliases }: WantedNames, own?: Service): void {
-  const refuse = (message: string, field: string): never => {
-    throw new UserError(409, message, { field });
-  };
-  const checkName = (what: string, taken: string | null): void => {
-    if (sameName(taken, name)) refuse(`network '${network.name}' has ${what} '${name}' already`, "name");
-    const alias = aliases.find((other) => sameName(other, taken));
-    if (alias !== undefined) refuse(`network '${network.name}' has ${what} '${taken}' already`, "aliases");
-  };
-  const checkAliases = (owner: string, taken: readonly string[]): void => {
-    if (!taken.some((alias) => sameName(alias, name))) return;
-    refuse(`'${name}' is an alias of ${owner} on network '${network.name}' already`, "name");
-  };
-  for (const service of state.services.values()) {
-    if (service.id === own?.id || !service.networks.includes(network.id)) continue;
-    checkName("a service", service.name);
-    checkAliases(`service '${service.name}'`, service.aliases[network.id] ?? []);
+  for (const alias of aliases) {
+    const found = namedOn(state, network, alias, own);
+    if (found !== undefined) clash(`network '${network.name}' has ${found.what} '${found.name}' already`, "aliases");
   }
-  for (const { networkId, name: taken, attachment } of state.endpoints.values()) {
-    if (networkId !== network.id) continue;
-    checkName("an endpoint", taken);
-    if (attachment !== null) checkAliases(`container '${attachment.name}'`, attachment.aliases);
-  }
-  for (const { addresses, attachment } of state.tasks.values()) {
-    if (attachment === null || addresses[network.id] === undefined) continue;
-    checkAliases(`container '${attachment.name}'`, attachment.aliases);
-  }
+  if (name === null) return;
+  const found = namedOn(state, network, name, own);
+  if (found !== undefined) clash(`network '${network.name}' has ${found.what} '${name}' already`, "name");
+  const owner = aliasedOn(state, network, name, own);
+  if (owner === undefined) return;
+  clash(`'${name}' is an alias of ${owner} on network '${network.name}' already`, "name");
+}
+
+function clash(message: string, field: string): never {
+  throw new UserError(409, message, { field });
+}
+
+/** What has the name for its own on the network. */
+function namedOn(
+  { services, endpoints }: State,
+  network: Network,
+  wanted: string,
+  own: Service | undefined,
+): { what: string; name: string | null } | undefined {
+  const service = rowsNamed(services, wanted).find(
+    ({ id, networks }) => id !== own?.id && networks.includes(network.id),
+  );
+  if (service !== undefined) return { what: "a service", name: service.name };
+  const endpoint = rowsNamed(endpoints, wanted).find(({ networkId }) => networkId === network.id);
+  return endpoint && { what: "an endpoint", name: endpoint.name };
+}
+
+/** What has the name for an alias on the network. Names that a container has anyway (`hostNames`) do not count. */
+function aliasedOn(state: State, network: Network, wanted: string, own: Service | undefined): string | undefined {
+  const key = `${network.id}/${wanted.toLowerCase()}`;
+  const service = state.services.by("alias", key).find(({ id }) => id !== own?.id);
+  if (service !== undefined) return `service '${service.name}'`;
+  const attached = [...state.endpoints.by("alias", key), ...state.tasks.by("alias", key)];
+  const container = attached.find(({ attachment }) => attachment!.aliases.some((alias) => sameName(alias, wanted)));
+  return container && `container '${container.attachment!.name}'`;
 }

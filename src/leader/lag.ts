@@ -1,11 +1,6 @@
 // How long a node has not had in force what it was told: a node that cannot apply must not hold back all others.
 import type { Clock } from "../lib/clock.ts";
 
-/** The node is shown as behind, and gets no new tasks. */
-export const BEHIND_MS = 60_000;
-/** After this time the leader does not wait for the node any more, see `Leader.#appliedEverywhere`. */
-export const STUCK_MS = 600_000;
-
 export class Lag {
   readonly #clock: Clock;
   // BOUNDED: by the nodes that are ready (`forget`); keyed by node id. The oldest revision that the node is known to lack, and since when.

@@ -3,7 +3,7 @@
 import type { ServerResponse } from "node:http";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import type { SessionSink } from "./leader.ts";
+import type { SessionSink } from "./sessions.ts";
 
 /** A node that takes so little of what changes is cut off: it comes back for a snapshot. */
 const MAX_UNSENT_BYTES = 64 * 1024 * 1024;

@@ -1,12 +1,13 @@
 // Making and removing networks.
 
 import type { Command } from "../cluster/commands.ts";
-import { findByName, requireNewName } from "../cluster/lookup.ts";
+import { findByName, requireNewName, rowsNamed } from "../cluster/lookup.ts";
 import { DEFAULT_NETWORK, INGRESS_NETWORK, type Network, type State } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
 import { UserError } from "../lib/errors.ts";
 import { type Cidr, cidr, formatCidr, formatIpv4 } from "../lib/ip.ts";
-import { checkSubnet, cutSubnet, freeVni, gatewayOf, holdGateway, releaseAddress } from "./ipam.ts";
+import type { LeaderContext } from "./context.ts";
+import { cutSubnet, freeVni, gatewayOf, holdGateway, releaseAddress, requireSubnet } from "./ipam.ts";
 
 /** The networks that exist from the start. VNI 1 is the agents' own, for their probes. */
 const FIRST_NETWORKS = [
@@ -16,15 +17,14 @@ const FIRST_NETWORKS = [
 
 type Create = Extract<Command, { type: "network.create" }>;
 
-export function createFirstNetworks(draft: Draft, pool: Cidr, now: number, newId: () => string): void {
+export function createFirstNetworks(draft: Draft, { pool, now, newId }: LeaderContext): void {
   for (const { name, vni } of FIRST_NETWORKS) {
-    const exists = [...draft.state.networks.values()].some((network) => network.name === name);
-    if (!exists)
+    if (rowsNamed(draft.state.networks, name).length === 0)
       addNetwork(draft, { id: newId(), name, vni, internal: false, createdAt: now }, cutSubnet(draft.state, pool));
   }
 }
 
-export function createNetwork(draft: Draft, command: Create, pool: Cidr, now: number, newId: () => string): string {
+export function createNetwork(draft: Draft, command: Create, { pool, now, newId }: LeaderContext): string {
   const { name, internal } = command;
   requireNewName("network", draft.state.networks, name);
   if (/(^|\.)\d+$/.test(name)) {
@@ -33,7 +33,7 @@ export function createNetwork(draft: Draft, command: Create, pool: Cidr, now: nu
     });
   }
   const subnet = command.subnet === undefined ? cutSubnet(draft.state, pool) : cidr(command.subnet);
-  checkSubnet(draft.state, pool, subnet);
+  requireSubnet(draft.state, pool, subnet);
   const id = newId();
   addNetwork(draft, { id, name, vni: freeVni(draft), internal, createdAt: now }, subnet);
   return id;
@@ -44,7 +44,7 @@ export function removeNetwork(draft: Draft, name: string): string {
   if (FIRST_NETWORKS.some((first) => first.name === network.name)) {
     throw new UserError(409, `network '${network.name}' belongs to the cluster and cannot be removed`);
   }
-  const [user] = usersOf(draft.state, network.id);
+  const user = userOf(draft.state, network.id);
   if (user !== undefined) throw new UserError(409, `network '${network.name}' is used by ${user}`);
   releaseAddress(draft, network.gateway);
   draft.remove("networks", network.id);
@@ -57,17 +57,13 @@ function addNetwork(draft: Draft, row: Omit<Network, "subnet" | "gateway">, subn
   holdGateway(draft, network);
 }
 
-function usersOf({ nodes, services, tasks, endpoints }: State, networkId: string): string[] {
+/** What keeps the network from being removed. */
+function userOf({ nodes, services, tasks, endpoints }: State, networkId: string): string | undefined {
   const nameOf = (nodeId: string | null) => (nodeId === null ? undefined : nodes.get(nodeId)?.name);
-  return [
-    ...[...services.values()]
-      .filter(({ networks }) => networks.includes(networkId))
-      .map(({ name }) => `service '${name}'`),
-    ...[...endpoints.values()]
-      .filter((endpoint) => endpoint.networkId === networkId)
-      .map(({ id, name, nodeId }) => `endpoint '${name ?? id}' on node '${nameOf(nodeId)}'`),
-    ...[...tasks.values()]
-      .filter(({ addresses }) => addresses[networkId] !== undefined)
-      .map(({ nodeId }) => `a task of a removed service that still stops on node '${nameOf(nodeId)}'`),
-  ];
+  const [service] = services.by("network", networkId);
+  if (service !== undefined) return `service '${service.name}'`;
+  const [endpoint] = endpoints.by("network", networkId);
+  if (endpoint !== undefined) return `endpoint '${endpoint.name ?? endpoint.id}' on node '${nameOf(endpoint.nodeId)}'`;
+  const [task] = tasks.by("network", networkId);
+  return task && `a task of a removed service that still stops on node '${nameOf(task.nodeId)}'`;
 }

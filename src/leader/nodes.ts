@@ -1,34 +1,27 @@
 // Nodes as the leader knows them: joining, coming back, being lost, drained and removed.
-
-import { findByName, sameName } from "../cluster/lookup.ts";
+import { isDeepStrictEqual } from "node:util";
+import { findByName, rowsNamed } from "../cluster/lookup.ts";
 import type { NodeIdentity, Report } from "../cluster/protocol.ts";
 import { INGRESS_NETWORK, type Node, type State, type Task } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
 import { UserError } from "../lib/errors.ts";
-import { type Cidr, contains, formatCidr, ipv4 } from "../lib/ip.ts";
+import { contains, formatCidr, ipv4 } from "../lib/ip.ts";
+import type { LeaderContext } from "./context.ts";
 import { removeEndpoint } from "./endpoints.ts";
-import { allocateAddress, releaseAddress } from "./ipam.ts";
-import { removeTask } from "./scheduler.ts";
-
-export interface NodeContext {
-  now: number;
-  newId: () => string;
-  pool: Cidr;
-  /** Whether the node's session has been silent for longer than the leader tolerates. */
-  silent: (nodeId: string) => boolean;
-}
+import { releaseAddress } from "./ipam.ts";
+import { removeTask } from "./tasks.ts";
 
 /**
  * A node's session begins: it gets its row, and one that is known by its name gets its own back. Throws UserError 400
  * and 409.
  */
-export function registerNode(draft: Draft, identity: NodeIdentity, context: NodeContext): Node {
-  const known = [...draft.state.nodes.values()].find(({ name }) => sameName(name, identity.name));
-  checkIdentity(draft.state, identity, known, context);
+export function registerNode(draft: Draft, identity: NodeIdentity, context: LeaderContext): Node {
+  const [known] = rowsNamed(draft.state.nodes, identity.name);
+  requireIdentity(draft.state, identity, known, context);
   if (known === undefined) return addNode(draft, identity, context);
   // Its name may have other capitals than before: the host's are those that people see there.
   const node: Node = { ...known, ...identity, state: "ready" };
-  if (JSON.stringify(node) !== JSON.stringify(known)) draft.put("nodes", node);
+  if (!isDeepStrictEqual(node, known)) draft.put("nodes", node);
   if (known.state === "down" && node.availability === "active") reviveTasks(draft, node);
   return node;
 }
@@ -39,12 +32,10 @@ export function applyReport(draft: Draft, nodeId: string, report: Report): numbe
   const node = draft.state.nodes.get(nodeId);
   if (node !== undefined) {
     const told: Node = { ...node, ...ownOnly(draft.state, node, report), docker: docker ?? node.docker };
-    if (JSON.stringify(told) !== JSON.stringify(node)) draft.put("nodes", told);
+    if (!isDeepStrictEqual(told, node)) draft.put("nodes", told);
   }
   const told = new Set(statuses.map(({ taskId }) => taskId));
-  const forgotten = full
-    ? [...draft.state.statuses.values()].filter((status) => status.nodeId === nodeId && !told.has(status.taskId))
-    : [];
+  const forgotten = full ? draft.state.statuses.by("node", nodeId).filter(({ taskId }) => !told.has(taskId)) : [];
   for (const taskId of [...gone, ...forgotten.map((status) => status.taskId)]) {
     if (nodeOf(draft.state, taskId) === nodeId) draft.remove("statuses", taskId);
   }
@@ -55,7 +46,7 @@ export function applyReport(draft: Draft, nodeId: string, report: Report): numbe
     const before = draft.state.statuses.get(status.taskId);
     // A task that is gone already is no mistake: the node has not heard of it yet.
     if (!isOwn && (status.nodeId !== nodeId || holder !== undefined)) refused++;
-    if (isOwn && JSON.stringify(before) !== JSON.stringify(status)) draft.put("statuses", status);
+    if (isOwn && !isDeepStrictEqual(before, status)) draft.put("statuses", status);
   }
   return refused;
 }
@@ -69,8 +60,8 @@ function ownOnly(
   { id, address: vtep }: Node,
   { addresses, heldPorts }: Report,
 ): Pick<Report, "addresses" | "heldPorts"> {
-  const others = new Set([...nodes.values()].filter((node) => node.id !== id).map(({ address }) => address));
-  const own = addresses.filter((address) => !others.has(address));
+  const isOthers = (address: string) => nodes.by("address", address).some((node) => node.id !== id);
+  const own = addresses.filter((address) => !isOthers(address));
   const isOwn = new Set([...own, vtep, "0.0.0.0", "127.0.0.1"]);
   return { addresses: own, heldPorts: heldPorts.filter(({ address }) => isOwn.has(address)) };
 }
@@ -87,24 +78,22 @@ export function setAvailability(draft: Draft, name: string, availability: Node["
 }
 
 /** Forgets a node that is gone for good, with all that it holds. Throws UserError 409 while it is alive. */
-export function removeNode(draft: Draft, name: string, { silent }: NodeContext): string {
+export function removeNode(draft: Draft, name: string, { silent }: LeaderContext): string {
   const node = findByName("node", draft.state.nodes, name);
   if (node.state === "ready" && !silent(node.id)) {
     throw new UserError(409, `node '${node.name}' is up: stop its agent first`);
   }
-  for (const task of draft.state.tasks.values()) if (task.nodeId === node.id) removeTask(draft, task);
-  for (const endpoint of draft.state.endpoints.values()) {
-    if (endpoint.nodeId === node.id) removeEndpoint(draft, endpoint.id);
-  }
+  for (const task of draft.state.tasks.by("node", node.id)) removeTask(draft, task);
+  for (const endpoint of draft.state.endpoints.by("node", node.id)) removeEndpoint(draft, endpoint.id);
   releaseAddress(draft, node.ingressAddress);
   draft.remove("nodes", node.id);
   return node.id;
 }
 
-function addNode(draft: Draft, identity: NodeIdentity, { now, newId }: NodeContext): Node {
+function addNode(draft: Draft, identity: NodeIdentity, { now, newId, addresses }: LeaderContext): Node {
   const id = newId();
   const ingress = findByName("network", draft.state.networks, INGRESS_NETWORK);
-  const ingressAddress = allocateAddress(draft, ingress, { kind: "node", id });
+  const ingressAddress = addresses.allocate(draft, ingress, { kind: "node", id });
   const node: Node = {
     id,
     ...identity,
@@ -121,7 +110,8 @@ function addNode(draft: Draft, identity: NodeIdentity, { now, newId }: NodeConte
   return node;
 }
 
-function checkIdentity(state: State, identity: NodeIdentity, known: Node | undefined, context: NodeContext): void {
+/** Throws UserError 400 and 409 when the node cannot be what it says. */
+function requireIdentity(state: State, identity: NodeIdentity, known: Node | undefined, context: LeaderContext): void {
   const { name, address, vxlanPort } = identity;
   if (contains(context.pool, ipv4(address))) {
     const pool = formatCidr(context.pool);
@@ -130,14 +120,14 @@ function checkIdentity(state: State, identity: NodeIdentity, known: Node | undef
   if (known !== undefined && known.address !== address && known.state === "ready" && !context.silent(known.id)) {
     throw new UserError(409, `the name '${name}' is in use by the node at ${known.address}`, { field: "name" });
   }
-  const external = [...state.endpoints.values()].find((endpoint) => endpoint.external?.vtep === address);
+  const [external] = state.endpoints.by("vtep", address);
   if (external !== undefined) {
     const what = external.name ?? external.address;
     throw new UserError(409, `the address ${address} is the VTEP of the external endpoint '${what}'`, {
       field: "address",
     });
   }
-  const neighbour = [...state.nodes.values()].find((node) => node.address === address && node !== known);
+  const neighbour = state.nodes.by("address", address).find(({ id }) => id !== known?.id);
   if (neighbour !== undefined) {
     throw new UserError(
       409,
@@ -145,7 +135,7 @@ function checkIdentity(state: State, identity: NodeIdentity, known: Node | undef
       { field: "address" },
     );
   }
-  const claim = [...state.ports.values()].find(({ port, protocol }) => protocol === "udp" && port === vxlanPort);
+  const [claim] = state.ports.by("number", `${vxlanPort}/udp`);
   if (claim !== undefined) {
     const service = state.services.get(claim.serviceId)?.name;
     throw new UserError(409, `the VXLAN port ${vxlanPort} is published by service '${service}'`, {
@@ -159,16 +149,15 @@ function checkIdentity(state: State, identity: NodeIdentity, known: Node | undef
  * The scheduler lets the stand-ins go when these run.
  */
 function reviveTasks(draft: Draft, node: Node): void {
-  const newestFirst = [...draft.state.tasks.values()]
-    .filter(({ nodeId, desired }) => nodeId === node.id && desired === "shutdown")
+  const newestFirst = draft.state.tasks
+    .by("node", node.id)
+    .filter(({ desired }) => desired === "shutdown")
     .toSorted((a, b) => b.createdAt - a.createdAt);
   for (const task of newestFirst) {
     const service = draft.state.services.get(task.serviceId);
     const lastState = draft.state.statuses.get(task.id)?.state;
     if (service === undefined || lastState === "shutdown" || lastState === "complete") continue;
-    const wanted = [...draft.state.tasks.values()].filter(
-      ({ serviceId, desired }) => serviceId === service.id && desired === "running",
-    );
+    const wanted = draft.state.tasks.by("service", service.id).filter(({ desired }) => desired === "running");
     const standIns = wanted.filter(({ slot }) => slot === task.slot);
     const isMissing = standIns.length === 0 && new Set(wanted.map(({ slot }) => slot)).size < service.replicas;
     if (!isMissing && (standIns.length === 0 || standIns.some(({ nodeId }) => nodeId === node.id))) continue;

@@ -1,29 +1,16 @@
 // Published ports: who has which, on which of the nodes' addresses, and the ports that the leader chooses itself.
 
 import type { AskedPort } from "../cluster/commands.ts";
-import { findByName } from "../cluster/lookup.ts";
+import { findByName, networkOf } from "../cluster/lookup.ts";
 import { claimKey } from "../cluster/port-claim.ts";
-import {
-  INGRESS_NETWORK,
-  type PortClaim,
-  type Protocol,
-  type PublishedPort,
-  type Service,
-  type State,
-} from "../cluster/schema.ts";
+import { INGRESS_NETWORK, type PortClaim, type PublishedPort, type Service, type State } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
 import { UserError } from "../lib/errors.ts";
 import { cidr, contains, ipv4 } from "../lib/ip.ts";
-import { allocateAddress, releaseAddress } from "./ipam.ts";
+import type { LeaderContext, ReservedPort } from "./context.ts";
+import { releaseAddress } from "./ipam.ts";
 
-/** A port that the cluster itself needs on every node. `owner` completes "is ...". */
-export interface ReservedPort {
-  port: number;
-  protocol: Protocol;
-  owner: string;
-}
-
-/** Where ports are chosen that nobody named, as Docker does. */
+/** Where the leader chooses ports itself, as Docker does. */
 const CHOSEN = { first: 30_000, last: 32_767 };
 
 /** What no node has, RFC 6890 and RFC 1112. */
@@ -38,8 +25,7 @@ export function publish(
   draft: Draft,
   service: Service,
   asked: readonly AskedPort[],
-  reservedPorts: readonly ReservedPort[],
-  now: number,
+  { reservedPorts, now, addresses }: LeaderContext,
 ): void {
   if (asked.length === 0) return;
   const portsByIndex = new Map<number, PublishedPort>();
@@ -49,7 +35,7 @@ export function publish(
   );
   for (const i of order) {
     const port = { ...asked[i]!, published: asked[i]!.published ?? choosePort(draft.state, asked[i]!, reservedPorts) };
-    check(draft.state, port, i, [...service.ports, ...portsByIndex.values()], service, reservedPorts);
+    requireFree(draft.state, port, i, [...service.ports, ...portsByIndex.values()], service, reservedPorts);
     portsByIndex.set(i, port);
     const { published, protocol, address } = port;
     draft.put("ports", { port: published, protocol, address, serviceId: service.id });
@@ -58,7 +44,7 @@ export function publish(
   const needs = (mode: PublishedPort["mode"]): boolean => ports.some((port) => port.mode === mode);
   const ingress = findByName("network", draft.state.networks, INGRESS_NETWORK);
   const vip = (known: string | null, isNeeded: boolean): string | null =>
-    known ?? (isNeeded ? allocateAddress(draft, ingress, { kind: "service", id: service.id }) : null);
+    known ?? (isNeeded ? addresses.allocate(draft, ingress, { kind: "service", id: service.id }) : null);
   draft.put("services", {
     ...service,
     ports: [...service.ports, ...ports],
@@ -87,7 +73,8 @@ export function publishes({ ports }: Service, asked: AskedPort): boolean {
   );
 }
 
-function check(
+/** `own` are the ports of the same command that come before, `index` is its place among them. Throws UserError 400 and 409. */
+function requireFree(
   state: State,
   port: PublishedPort,
   index: number,
@@ -100,11 +87,11 @@ function check(
   const field = `ports.${index}.published`;
   const reserved = reservedPorts.find((other) => other.port === published && other.protocol === protocol);
   if (reserved !== undefined) throw new UserError(400, `port ${key} is ${reserved.owner}`, { field });
-  const vxlanNode = [...state.nodes.values()].find(({ vxlanPort }) => protocol === "udp" && vxlanPort === published);
+  const [vxlanNode] = protocol === "udp" ? state.nodes.by("vxlanPort", String(published)) : [];
   if (vxlanNode !== undefined) {
     throw new UserError(400, `port ${key} is the VXLAN port of node '${vxlanNode.name}'`, { field });
   }
-  checkAddress(state, address, index);
+  requireOutside(state, address, index);
   const claim = claimant(state, { port: published, protocol, address });
   if (claim !== undefined) {
     const isOwn = claim.serviceId === service.id && service.ports.length === 0;
@@ -118,10 +105,11 @@ function check(
   }
 }
 
-function checkAddress(state: State, address: string | null, index: number): void {
+/** Throws UserError 400 for an address that no node can have of its own. */
+function requireOutside(state: State, address: string | null, index: number): void {
   if (address === null) return;
   const special = SPECIAL.find(({ block }) => contains(block, ipv4(address)))?.what;
-  const network = [...state.networks.values()].find(({ subnet }) => contains(cidr(subnet), ipv4(address)));
+  const network = networkOf(state, ipv4(address));
   const what = special ?? (network && `of network '${network.name}'`);
   if (what === undefined) return;
   throw new UserError(400, `address ${address} is ${what}: nodes answer on addresses of their own`, {
@@ -134,15 +122,15 @@ function claimant(state: State, { port, protocol, address }: Omit<PortClaim, "se
   const exact = state.ports.get(claimKey({ port, protocol, address }));
   if (exact !== undefined) return exact;
   if (address !== null) return state.ports.get(claimKey({ port, protocol, address: null }));
-  return [...state.ports.values()].find((claim) => claim.port === port && claim.protocol === protocol);
+  return state.ports.by("number", `${port}/${protocol}`)[0];
 }
 
 /** Throws UserError 409 when none is left. */
 function choosePort(state: State, { protocol }: AskedPort, reservedPorts: readonly ReservedPort[]): number {
-  const taken = new Set(
-    [...state.ports.values(), ...reservedPorts].filter((claim) => claim.protocol === protocol).map(({ port }) => port),
-  );
-  for (const { vxlanPort } of protocol === "udp" ? state.nodes.values() : []) taken.add(vxlanPort);
-  for (let port = CHOSEN.first; port <= CHOSEN.last; port++) if (!taken.has(port)) return port;
+  const isTaken = (port: number): boolean =>
+    state.ports.count("number", `${port}/${protocol}`) > 0 ||
+    reservedPorts.some((other) => other.port === port && other.protocol === protocol) ||
+    (protocol === "udp" && state.nodes.count("vxlanPort", String(port)) > 0);
+  for (let port = CHOSEN.first; port <= CHOSEN.last; port++) if (!isTaken(port)) return port;
   throw new UserError(409, `no ${protocol} port of ${CHOSEN.first} to ${CHOSEN.last} is free: name the one to publish`);
 }

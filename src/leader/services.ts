@@ -2,58 +2,62 @@
 
 import type { Command } from "../cluster/commands.ts";
 import { findByName, requireNewName } from "../cluster/lookup.ts";
-import { DEFAULT_NETWORK, INGRESS_NETWORK, type Network, type Service, type State } from "../cluster/schema.ts";
+import {
+  DEFAULT_NETWORK,
+  INGRESS_NETWORK,
+  type Network,
+  type Service,
+  ServiceSettings,
+  type State,
+} from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
 import { UserError } from "../lib/errors.ts";
+import type { LeaderContext } from "./context.ts";
 import { requireFreeNames } from "./free-names.ts";
-import { allocateAddress, releaseAddress } from "./ipam.ts";
-import { publish, type ReservedPort, unpublish } from "./publishing.ts";
+import { releaseAddress } from "./ipam.ts";
+import { publish, unpublish } from "./publishing.ts";
 
 type Create = Omit<Extract<Command, { type: "service.create" }>, "type" | "workload"> & Pick<Service, "workload">;
 
-export function createService(
-  draft: Draft,
-  command: Create,
-  reservedPorts: readonly ReservedPort[],
-  now: number,
-  newId: () => string,
-): string {
-  const { name, workload, labels, ports, replicas, endpointMode, constraints, dnsTtlSeconds } = command;
-  const { balancing, ingressSourceNat, stopGraceMs } = command;
+/** The service's id. Throws UserError. */
+export function createService(draft: Draft, command: Create, context: LeaderContext): string {
+  const { networks: asked, ports, proxyProtocol: _, ...settings } = command;
+  const { name, endpointMode } = settings;
   requireNewName("service", draft.state.services, name);
-  const aliasesByNetwork = networksOf(draft.state, command.networks);
+  const aliasesByNetwork = networksOf(draft.state, asked);
   const networks = [...aliasesByNetwork.keys()];
-  for (const [network, aliases] of aliasesByNetwork) {
-    requireFreeNames(draft.state, network, { name, aliases });
-  }
-  const id = newId();
+  for (const [network, aliases] of aliasesByNetwork) requireFreeNames(draft.state, network, { name, aliases });
+  const id = context.newId();
   const holder = { kind: "service", id } as const;
   const vipNetworks = endpointMode === "vip" ? networks : [];
-  const vips = Object.fromEntries(vipNetworks.map((network) => [network.id, allocateAddress(draft, network, holder)]));
   const service: Service = {
+    ...settings,
     id,
-    name,
-    workload,
-    labels,
-    replicas,
     networks: networks.map((network) => network.id),
     aliases: Object.fromEntries([...aliasesByNetwork].map(([network, aliases]) => [network.id, aliases])),
-    dnsTtlSeconds,
-    endpointMode,
-    vips,
+    vips: Object.fromEntries(
+      vipNetworks.map((network) => [network.id, context.addresses.allocate(draft, network, holder)]),
+    ),
     ports: [],
     meshVip: null,
     hostVip: null,
-    ingressSourceNat,
-    stopGraceMs,
-    balancing,
-    constraints,
-    createdAt: now,
-    updatedAt: now,
+    createdAt: context.now,
+    updatedAt: context.now,
   };
   draft.put("services", service);
-  publish(draft, service, ports, reservedPorts, now);
+  publish(draft, service, ports, context);
   return id;
+}
+
+/** The id of a service that comes with its first attached container. Its tasks are what is attached, so it asks for none. */
+export function createAttachedService(
+  draft: Draft,
+  { name, network, ports }: { name: string; network: string; ports: Create["ports"] },
+  context: LeaderContext,
+): string {
+  const settings = { ...ServiceSettings.parse({}), replicas: 0, stopGraceMs: 0 };
+  const networks = [{ name: network, aliases: [] }];
+  return createService(draft, { ...settings, name, workload: null, networks, ports }, context);
 }
 
 export function scaleService(draft: Draft, name: string, replicas: number, now: number): string {
@@ -71,9 +75,7 @@ export function scaleService(draft: Draft, name: string, replicas: number, now: 
 /** Throws UserError 404, and 409 while containers are attached to it. */
 export function removeService(draft: Draft, name: string): string {
   const service = findByName("service", draft.state.services, name);
-  const attached = [...draft.state.tasks.values()].filter(
-    ({ serviceId, attachment }) => serviceId === service.id && attachment !== null,
-  );
+  const attached = draft.state.tasks.by("service", service.id).filter(({ attachment }) => attachment !== null);
   if (attached.length > 0) {
     const nodes = new Set(attached.map(({ nodeId }) => draft.state.nodes.get(nodeId ?? "")?.name));
     throw new UserError(

@@ -3,7 +3,8 @@
 import type { NodeIdentity, StreamMessage } from "../../src/cluster/protocol.ts";
 import type { State, TaskState, TaskStatus } from "../../src/cluster/schema.ts";
 import { emptyState, type LiveState, parseRows } from "../../src/cluster/state.ts";
-import type { Leader, SessionSink } from "../../src/leader/leader.ts";
+import type { Leader } from "../../src/leader/leader.ts";
+import type { SessionSink } from "../../src/leader/sessions.ts";
 
 /** The end of a session that nothing listens to. */
 export const deafSink: SessionSink = { send: () => {}, sendSnapshot: () => {}, close: () => {} };

@@ -1,6 +1,7 @@
 // What the leader accepts and refuses, and what its words are.
 import test from "ava";
 import type { CommandInput } from "../../src/cluster/commands.ts";
+import { stateToJson } from "../../src/cluster/state.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { Cluster } from "./cluster-fixture.ts";
 import { FakeNode, identityOf } from "./fake-node.ts";
@@ -261,10 +262,10 @@ for (const { when, after, command, code, message, field } of refusals) {
   test(`refused when ${when}`, async (t) => {
     const cluster = await Cluster.start(3);
     for (const earlier of after) await cluster.leader.execute(earlier);
-    const before = cluster.leader.state;
+    const before = stateToJson(cluster.leader.state);
     const error = await t.throwsAsync(cluster.leader.execute(command), { instanceOf: UserError, message });
     t.deepEqual([(error as UserError).code, (error as UserError).field], [code, field]);
-    t.is(cluster.leader.state, before);
+    t.deepEqual(stateToJson(cluster.leader.state), before);
   });
 }
 
@@ -362,10 +363,10 @@ test("an endpoint gets the address that it asks for, if that is free and for end
 test("a full store refuses, changes nothing, and goes on when there is room", async (t) => {
   const cluster = await Cluster.start(1);
   cluster.store.full = true;
-  const before = cluster.leader.state;
+  const before = stateToJson(cluster.leader.state);
   const error = await t.throwsAsync(cluster.leader.execute(web), { instanceOf: UserError });
   t.is((error as UserError).code, 507);
-  t.is(cluster.leader.state, before);
+  t.deepEqual(stateToJson(cluster.leader.state), before);
   cluster.store.full = false;
   await t.notThrowsAsync(cluster.leader.execute(web));
 });

@@ -1,0 +1,272 @@
+// The nodes as the leader hears and judges them: sessions begin, report and end; a node that is silent is lost.
+import { type KnownState, whyNotNext } from "../cluster/identity.ts";
+import { BEATS_PER_PERIOD, encodeLine, Report, type ReportInput, SessionRequest } from "../cluster/protocol.ts";
+import { type AppliedChange, Draft } from "../cluster/state.ts";
+import { check } from "../lib/check.ts";
+import type { Clock, Timer } from "../lib/clock.ts";
+import { UserError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import type { AppliedBarrier } from "./applied-barrier.ts";
+import type { LeaderContext } from "./context.ts";
+import { NodeHealth } from "./node-health.ts";
+import { applyReport, registerNode } from "./nodes.ts";
+import type { Progress } from "./progress.ts";
+import type { Reconciler } from "./reconciler.ts";
+import { type ChangeLines, secretRowsFor } from "./secrets.ts";
+import type { NodeSession, SessionSink, Sessions } from "./sessions.ts";
+import { SharedSnapshots } from "./snapshot-lines.ts";
+import type { StateWriter } from "./state-writer.ts";
+
+export interface NodeSessionsOptions {
+  writer: StateWriter;
+  reconciler: Reconciler;
+  progress: Progress;
+  barrier: AppliedBarrier;
+  sessions: Sessions;
+  clock: Clock;
+  log: Log;
+  newId: () => string;
+  /** A node whose session is silent for longer is down. */
+  livenessMs: number;
+  context: () => LeaderContext;
+}
+
+const MAX_FOREIGN = 1000;
+
+export class NodeSessions {
+  readonly #options: NodeSessionsOptions;
+  readonly #snapshots = new SharedSnapshots();
+  // BOUNDED: by MAX_FOREIGN; keyed by node name. Why the node was refused last.
+  readonly #foreign = new Map<string, string>();
+  #health: NodeHealth;
+  #refusedStatuses = 0;
+  #beat: Timer | undefined;
+
+  constructor(options: NodeSessionsOptions) {
+    this.#options = options;
+    this.#health = new NodeHealth(options.clock, options.livenessMs);
+  }
+
+  /** How many statuses of tasks it has not taken over, for they were not their node's own. */
+  get refusedStatuses(): number {
+    return this.#refusedStatuses;
+  }
+
+  /** The leader begins: silence counts from now. */
+  begin(): void {
+    const { clock, livenessMs, progress } = this.#options;
+    this.#health = new NodeHealth(clock, livenessMs);
+    progress.begin();
+    this.#scheduleBeat();
+  }
+
+  /** Ends all sessions. */
+  end(): void {
+    this.#beat?.cancel();
+    for (const { sink } of this.#options.sessions.all()) sink.close();
+    this.#options.sessions.clear();
+  }
+
+  /** Whether the node has been silent for longer than the leader tolerates. */
+  isSilent(nodeId: string): boolean {
+    return this.#health.silent(nodeId);
+  }
+
+  /** Begins a node's session, and returns its id. Throws UserError. */
+  async open(input: SessionRequest, sink: SessionSink): Promise<string> {
+    const { writer, newId, context, log } = this.#options;
+    const { known, ...identity } = check(SessionRequest, input);
+    const reason = known === null ? undefined : whyNotNext(known, this.#known());
+    if (reason !== undefined) {
+      this.#logForeign(identity.name, reason);
+      throw new UserError(409, reason);
+    }
+    const id = newId();
+    await writer.run(
+      (draft) => registerNode(draft, identity, context()).id,
+      (nodeId) => this.#begin(id, nodeId, sink),
+    );
+    log.info("a node's session began", { node: identity.name, address: identity.address });
+    return id;
+  }
+
+  /** The stream is gone. The node is judged by its silence, not by this. */
+  close(sessionId: string): void {
+    const session = this.#options.sessions.get(sessionId);
+    if (session !== undefined) this.#remove(session);
+  }
+
+  /** Throws UserError 404 when the session is over. */
+  async report(sessionId: string, input: ReportInput): Promise<void> {
+    const { sessions, writer } = this.#options;
+    const known = sessions.get(sessionId);
+    // A report that the leader does not understand counts too: the node lives.
+    if (known !== undefined) this.#health.heard(known.nodeId);
+    const report = check(Report, input);
+    const session = sessions.require(sessionId);
+    // An earlier report that was held up on its way knows less than the ones after it.
+    if (report.seq !== 0 && report.seq <= session.seq) return;
+    session.seq = Math.max(session.seq, report.seq);
+    const applied = Math.min(report.applied, writer.told);
+    this.#countRefused(session, await this.#take(session, report));
+    // It may have ended meanwhile.
+    if (sessions.get(sessionId) === session) await this.#note(session, applied, report.full);
+  }
+
+  /** The state has changed: the nodes get its lines. */
+  committed(changes: readonly AppliedChange[], lines: ChangeLines): void {
+    const { sessions, progress, reconciler, barrier } = this.#options;
+    if (!lines.isEmpty) for (const { sink, nodeId } of sessions.all()) sink.send(lines.of(nodeId)!);
+    for (const { kind, key } of changes) if (kind === "nodes") progress.update(key, sessions.of(key)?.applied ?? 0);
+    barrier.check();
+    if (reconciler.isDue) this.#takeTurn("what waited for nodes cannot be completed");
+  }
+
+  /** The node is removed from the cluster. */
+  forget(nodeId: string): void {
+    this.#health.forget(nodeId);
+    this.#endSessionOf(nodeId);
+  }
+
+  #begin(id: string, nodeId: string, sink: SessionSink): void {
+    const { sessions, livenessMs, writer } = this.#options;
+    this.#endSessionOf(nodeId);
+    this.#health.heard(nodeId);
+    sessions.add(id, nodeId, sink);
+    sink.send(encodeLine({ type: "session", sessionId: id, nodeId, livenessMs, state: this.#known() }));
+    // A node that loads shows that it lives, though it reports nothing yet.
+    const heard = () => this.#health.heard(nodeId);
+    const own = secretRowsFor(nodeId, writer.state);
+    sink.sendSnapshot(this.#snapshots.linesFor(writer.state, writer.told, own, heard));
+  }
+
+  /**
+   * Takes over what a report says of the node and its tasks. Most reports say nothing new and cost no turn. Returns how
+   * many statuses were refused.
+   */
+  async #take(session: NodeSession, report: Report): Promise<number> {
+    const { writer, sessions } = this.#options;
+    const { id, nodeId } = session;
+    if (session.pending === 0) {
+      const draft = new Draft(writer.state);
+      const refused = applyReport(draft, nodeId, report);
+      if (draft.changes.length === 0) return refused;
+    }
+    session.pending++;
+    try {
+      const { value } = await writer.run((draft) => {
+        sessions.require(id);
+        return applyReport(draft, nodeId, report);
+      });
+      return value;
+    } finally {
+      session.pending--;
+    }
+  }
+
+  /** Keeps how far the node is, and takes a turn when something waited for that. */
+  async #note(session: NodeSession, applied: number, full: boolean): Promise<void> {
+    const { writer, reconciler, progress, barrier } = this.#options;
+    const { nodeId } = session;
+    if (full && !session.reported) {
+      session.reported = true;
+      reconciler.lookAt(nodeId);
+    }
+    session.applied = Math.max(session.applied, applied);
+    progress.set(nodeId, session.applied);
+    this.#health.note(nodeId, session.applied, writer.told);
+    barrier.check();
+    const health = writer.state.nodes.get(nodeId)?.health;
+    const isJudgedAnew = health !== undefined && health !== this.#health.of(nodeId);
+    if (isJudgedAnew || reconciler.isDue) await writer.run((draft) => this.#putHealth(draft, [nodeId]));
+  }
+
+  #putHealth(draft: Draft, nodeIds: readonly string[]): void {
+    for (const nodeId of nodeIds) {
+      const node = draft.state.nodes.get(nodeId);
+      const health = this.#health.of(nodeId);
+      if (node?.state !== "ready" || health === node.health) continue;
+      draft.put("nodes", { ...node, health });
+      if (health === "behind" || health === "stuck") {
+        this.#options.log.warn("a node does not put the newest state in force", { node: node.name, reason: health });
+      }
+    }
+  }
+
+  /** Counts statuses that were refused: of other nodes' tasks, or under an id that the node had before. */
+  #countRefused(session: NodeSession, count: number): void {
+    if (count === 0) return;
+    this.#refusedStatuses += count;
+    if (session.isRefusalLogged) return;
+    session.isRefusalLogged = true;
+    const { log, writer } = this.#options;
+    const node = writer.state.nodes.get(session.nodeId)?.name ?? session.nodeId;
+    log.warn("a node reports statuses of tasks that are not its own; they are refused", { node, count });
+  }
+
+  #scheduleBeat(): void {
+    const { clock, livenessMs } = this.#options;
+    this.#beat = clock.after(livenessMs / BEATS_PER_PERIOD, () => {
+      this.#scheduleBeat();
+      const alive = encodeLine({ type: "alive" });
+      for (const { sink } of this.#options.sessions.all()) sink.send(alive);
+      this.#judge();
+    });
+  }
+
+  /** Finds lost nodes, and those whose health is another one. Loops over the nodes, once a beat. */
+  #judge(): void {
+    const { writer, sessions, log, reconciler } = this.#options;
+    const ready = writer.state.nodes.by("state", "ready");
+    const { lost, isNewlySuspended } = this.#health.judge(ready.map(({ id }) => id));
+    if (isNewlySuspended) log.warn("most nodes are silent at once; none is judged");
+    for (const { id } of ready) this.#health.note(id, sessions.of(id)?.applied ?? 0, writer.told);
+    const judged = ready.filter(({ id, health }) => health !== this.#health.of(id)).map(({ id }) => id);
+    if (lost.length === 0 && judged.length === 0 && !reconciler.isDraining && !reconciler.isDue) return;
+    this.#takeTurn("cannot record lost nodes", lost, judged);
+  }
+
+  #takeTurn(failure: string, lost: readonly string[] = [], judged: readonly string[] = []): void {
+    const { writer, log } = this.#options;
+    const work = (draft: Draft) => {
+      const nodes = lost.filter((id) => this.#health.silent(id)).map((id) => draft.state.nodes.get(id));
+      const down = nodes.filter((node) => node !== undefined);
+      for (const node of down) draft.put("nodes", { ...node, state: "down", health: "well" });
+      this.#putHealth(draft, judged);
+      return down;
+    };
+    const turn = writer.run(work, (down) => {
+      for (const { id, name, address } of down) {
+        log.warn("a node is down: its session is lost", { node: name, address });
+        this.#endSessionOf(id);
+        this.#health.down(id);
+      }
+    });
+    turn.catch((error: unknown) => log.error(failure, { err: error }));
+  }
+
+  #endSessionOf(nodeId: string): void {
+    const session = this.#options.sessions.of(nodeId);
+    if (session === undefined) return;
+    this.#remove(session);
+    session.sink.close();
+  }
+
+  #remove(session: NodeSession): void {
+    this.#options.sessions.remove(session);
+    this.#options.progress.set(session.nodeId, 0);
+  }
+
+  /** Once: the node asks again every few seconds. */
+  #logForeign(node: string, reason: string): void {
+    if (this.#foreign.get(node) === reason || this.#foreign.size >= MAX_FOREIGN) return;
+    this.#foreign.set(node, reason);
+    this.#options.log.warn("a node does not accept this manager as its leader", { node, reason });
+  }
+
+  /** The identity of the state as nodes know it. */
+  #known(): KnownState {
+    const { state, told } = this.#options.writer;
+    return { ...state.cluster!, revision: told };
+  }
+}

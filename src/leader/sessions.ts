@@ -1,0 +1,68 @@
+// The sessions of nodes with the leader: one a node.
+import { UserError } from "../lib/errors.ts";
+
+/** The leader's way down to one node. No call throws, and none waits for the node. */
+export interface SessionSink {
+  send(line: Buffer): void;
+  /** Takes the lines one by one as the node's link takes them; what is sent meanwhile follows the last one. */
+  sendSnapshot(lines: Iterator<Buffer>): void;
+  close(): void;
+}
+
+export interface NodeSession {
+  readonly id: string;
+  readonly nodeId: string;
+  readonly sink: SessionSink;
+  /** The number of the newest report. */
+  seq: number;
+  /** How many of its reports are being committed. */
+  pending: number;
+  /** The highest revision in force in the node's data path; 0 until it has said so in this session. */
+  applied: number;
+  /** Whether it has reported all its statuses. */
+  reported: boolean;
+  isRefusalLogged: boolean;
+}
+
+export class Sessions {
+  // BOUNDED: by the nodes, one session each.
+  readonly #byNode = new Map<string, NodeSession>();
+  readonly #byId = new Map<string, NodeSession>();
+
+  /** Begins a session. The one that the node had before is to be ended first. */
+  add(id: string, nodeId: string, sink: SessionSink): NodeSession {
+    const session = { id, nodeId, sink, seq: 0, pending: 0, applied: 0, reported: false, isRefusalLogged: false };
+    this.#byNode.set(nodeId, session);
+    this.#byId.set(id, session);
+    return session;
+  }
+
+  get(id: string): NodeSession | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** Throws UserError 404. */
+  require(id: string): NodeSession {
+    const session = this.#byId.get(id);
+    if (session === undefined) throw new UserError(404, "this session is over; begin a new one");
+    return session;
+  }
+
+  of(nodeId: string): NodeSession | undefined {
+    return this.#byNode.get(nodeId);
+  }
+
+  all(): Iterable<NodeSession> {
+    return this.#byNode.values();
+  }
+
+  remove({ id, nodeId }: NodeSession): void {
+    this.#byId.delete(id);
+    this.#byNode.delete(nodeId);
+  }
+
+  clear(): void {
+    this.#byId.clear();
+    this.#byNode.clear();
+  }
+}
