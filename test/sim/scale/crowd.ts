@@ -2,7 +2,8 @@
 // that the leader sends to all of them is read once.
 import type { NodeIdentity, StreamMessage } from "../../../src/cluster/protocol.ts";
 import type { Task, TaskStatus } from "../../../src/cluster/schema.ts";
-import type { Leader, SessionSink } from "../../../src/leader/leader.ts";
+import type { Leader } from "../../../src/leader/leader.ts";
+import type { SessionSink } from "../../../src/leader/sessions.ts";
 
 /** Rows are not read: a faked end keeps no state. */
 const ROWS = '{"type":"rows"';
