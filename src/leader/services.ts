@@ -17,11 +17,12 @@ import { requireFreeNames } from "./free-names.ts";
 import { releaseAddress } from "./ipam.ts";
 import { publish, unpublish } from "./publishing.ts";
 
-type Create = Omit<Extract<Command, { type: "service.create" }>, "type" | "workload"> & Pick<Service, "workload">;
+type Asked = Extract<Command, { type: "service.create" }>;
+type Create = Omit<Asked, "type" | "workload"> & Partial<Pick<Asked, "type">> & Pick<Service, "workload">;
 
 /** The service's id. Throws UserError. */
 export function createService(draft: Draft, command: Create, context: LeaderContext): string {
-  const { networks: asked, ports, proxyProtocol: _, ...settings } = command;
+  const { type: _type, proxyProtocol: _none, networks: asked, ports, ...settings } = command;
   const { name, endpointMode } = settings;
   requireNewName("service", draft.state.services, name);
   const aliasesByNetwork = networksOf(draft.state, asked);

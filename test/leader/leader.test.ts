@@ -1,6 +1,7 @@
 // What the leader accepts and refuses, and what its words are.
 import test from "ava";
 import type { CommandInput } from "../../src/cluster/commands.ts";
+import { Service } from "../../src/cluster/schema.ts";
 import { stateToJson } from "../../src/cluster/state.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { Cluster } from "./cluster-fixture.ts";
@@ -304,6 +305,7 @@ test("a service gets a VIP, a mesh VIP for its port, and its tasks one a node", 
     [1, 2, 3],
   );
   t.is(cluster.leader.state.revision, revision);
+  t.deepEqual(Service.parse(service), service, "the row has what a row has, and nothing of the command besides");
 });
 
 test("a removed service's port and name are free at once, its network once its tasks are stopped", async (t) => {
