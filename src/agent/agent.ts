@@ -4,7 +4,7 @@ import { Attachments } from "../attach/attachments.ts";
 import { DetachedContainers } from "../attach/detached.ts";
 import { AttachedNamespaces } from "../attach/namespaces.ts";
 import type { NodeNaming } from "../cluster/container-naming.ts";
-import type { State } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import { Names } from "../dns/names.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { PlatformError } from "../lib/errors.ts";

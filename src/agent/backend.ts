@@ -3,7 +3,7 @@ import type { Backend } from "../api/backend.ts";
 import type { EndpointView, PeerView, StatsView } from "../api/schema.ts";
 import type { Attachments } from "../attach/attachments.ts";
 import type { RejectedContainer } from "../attach/rejected.ts";
-import type { State } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import type { EngineReport } from "../datapath/engine.ts";
 import type { ProbeView } from "../datapath/probes.ts";
 import type { DnsServer } from "../dns/server.ts";

@@ -1,7 +1,8 @@
 // The ports by which nodes make up the cluster, on every address that leads to them: no container reaches these. A container
 // that reached a manager's sessions could change the cluster, and one that reached a VXLAN port would come from its
 // node's own VTEP, and be believed.
-import type { External, Node, State } from "../cluster/schema.ts";
+import type { External, Node } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import type { DeniedRow, Port } from "../datapath/rows.ts";
 import { EVERY_ADDRESS, ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";

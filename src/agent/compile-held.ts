@@ -1,5 +1,6 @@
 // The published ports that processes of nodes have, so that no container that connects to one is led to a task instead.
-import type { HeldPort, Node, State } from "../cluster/schema.ts";
+import type { HeldPort, Node } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import type { HeldPortRow } from "../datapath/rows.ts";
 import { EVERY_ADDRESS, ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";

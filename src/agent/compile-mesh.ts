@@ -1,5 +1,6 @@
 // A snapshot of the cluster, as one node's entrance for clients from outside needs it.
-import type { PublishedPort, State } from "../cluster/schema.ts";
+import type { PublishedPort } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import { cidr } from "../lib/ip.ts";
 import { VETH_PREFIX } from "../links/desired.ts";
 import type { DesiredMesh, MeshPort } from "../mesh/mesh.ts";

@@ -1,13 +1,7 @@
 // The cluster's state as one node's data path needs it: pure functions, a unit each, so that what is in force never
 // depends on how the cluster came to where it is.
-import {
-  type HeldPort,
-  INGRESS_NETWORK,
-  type Network,
-  type Node,
-  type Service,
-  type State,
-} from "../cluster/schema.ts";
+import { type HeldPort, INGRESS_NETWORK, type Network, type Node, type Service } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import {
   DEVICE,
   type EndpointRow,

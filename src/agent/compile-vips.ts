@@ -1,7 +1,8 @@
 // The addresses that stand for the tasks of a service, as one node balances them.
 import { sameName } from "../cluster/lookup.ts";
-import type { PublishedPort, Service, State, Task } from "../cluster/schema.ts";
+import type { PublishedPort, Service, Task } from "../cluster/schema.ts";
 import { serves } from "../cluster/serving.ts";
+import type { State } from "../cluster/tables.ts";
 import type { Balancing, PortMapping, VipRow } from "../datapath/rows.ts";
 import { type Ipv4, ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";

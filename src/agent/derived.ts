@@ -1,7 +1,7 @@
 // The rows of this node's data path, derived from the state by unit: a change computes only the units that it touches. What
 // they are never depends on how the state came to where it is: they equal what all units give when they are computed anew.
 import { isDeepStrictEqual } from "node:util";
-import type { State } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import type { TableDiff, TableRow, TableRows } from "../datapath/rows.ts";
 import { type Basis, basisOf, mergeParts, type Part, partsOf, type Viewpoint } from "./compile-tables.ts";
 import { allUnits, type DirtyUnits, type Unit } from "./units.ts";

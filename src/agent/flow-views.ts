@@ -1,7 +1,8 @@
 // The data path's flows in a person's words: services, tasks and nodes by their names.
 import type { FlowFilter, FlowView } from "../api/schema.ts";
 import { get } from "../api/views.ts";
-import type { State, Task } from "../cluster/schema.ts";
+import type { Task } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import type { FlowRow } from "../datapath/flow-report.ts";
 import { UserError } from "../lib/errors.ts";
 import { parseIpv4 } from "../lib/ip.ts";

@@ -2,7 +2,8 @@
 // came meanwhile is skipped, for every part takes desired state and not events.
 
 import { containerNaming, hostnameOf, type NodeNaming } from "../cluster/container-naming.ts";
-import { type HeldPort, INGRESS_NETWORK, type State, type Task } from "../cluster/schema.ts";
+import { type HeldPort, INGRESS_NETWORK, type Task } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import type { TableRows } from "../datapath/rows.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";

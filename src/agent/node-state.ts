@@ -2,9 +2,9 @@
 // own tasks as the node sees them, at once, so that no new flow reaches a task that has just ended here. The leader hears
 // of those statuses from here.
 import { isDeepStrictEqual } from "node:util";
-import type { Change, State, TaskStatus } from "../cluster/schema.ts";
+import type { Change, TaskStatus } from "../cluster/schema.ts";
 import type { AppliedChange } from "../cluster/state.ts";
-import { Table } from "../cluster/tables.ts";
+import { type State, Table } from "../cluster/tables.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import type { StatusReports } from "../session/reporter.ts";
 

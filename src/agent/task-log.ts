@@ -2,7 +2,8 @@
 import type { Readable } from "node:stream";
 import { namespaceOf } from "../attach/subject.ts";
 import type { LogQuery } from "../cluster/protocol.ts";
-import type { State, Task } from "../cluster/schema.ts";
+import type { Task } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import type { Clock } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";

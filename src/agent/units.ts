@@ -1,8 +1,9 @@
 // Units: what the data path's rows are computed by. Each row of the cluster's state that makes rows of the data path is a
 // unit, and what the node knows of itself is one more. A change names the units whose rows may come out differently.
 import { isDeepStrictEqual } from "node:util";
-import { INGRESS_NETWORK, type Kind, type Node, type State, type TaskStatus } from "../cluster/schema.ts";
+import { INGRESS_NETWORK, type Kind, type Node, type TaskStatus } from "../cluster/schema.ts";
 import type { AppliedChange } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 
 /** The kinds whose rows are units. */
 export const UNIT_KINDS = ["nodes", "networks", "services", "tasks", "endpoints"] as const;

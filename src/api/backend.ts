@@ -1,7 +1,7 @@
 // What the API stands on: the agent, as far as a person may ask it.
 import type { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
-import type { State } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import type {
   AttachedView,
   CheckedAttach,

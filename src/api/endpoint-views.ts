@@ -1,6 +1,7 @@
 // Whatever has an address on a network, as the API answers it: tasks, sandboxes of `overlayctl run`, what was attached, hosts
 // behind VTEPs that are no nodes.
-import type { State, Task, TaskStatus } from "../cluster/schema.ts";
+import type { Task, TaskStatus } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import { byTexts } from "./by-name.ts";
 import type { EndpointView } from "./schema.ts";
 

@@ -1,6 +1,7 @@
 // Nodes that a service names and that there are not: more likely a slip than a node to come.
 import { nearestName } from "../cluster/lookup.ts";
-import type { Service, State } from "../cluster/schema.ts";
+import type { Service } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 
 export function namedNodeWarnings({ nodes }: State, { constraints, balancing }: Service): string[] {
   const named = [

@@ -1,5 +1,6 @@
 // Published ports as a person reads them: those that belong to a task, and nodes that leave one to a process.
-import type { HeldPort, PublishedPort, Service, State, Task } from "../cluster/schema.ts";
+import type { HeldPort, PublishedPort, Service, Task } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import { byName } from "./by-name.ts";
 
 /** The ports that the task's node answers for it alone. */

@@ -1,7 +1,7 @@
 // Rows of the state as the API answers them. Each looks at the row that is asked for and at what an index finds for it.
 import { find, type NamedKind, nearestName } from "../cluster/lookup.ts";
-import type { Network, Node, RowOf, Service, State, Task } from "../cluster/schema.ts";
-import type { Rows } from "../cluster/tables.ts";
+import type { Network, Node, RowOf, Service, Task } from "../cluster/schema.ts";
+import type { Rows, State } from "../cluster/tables.ts";
 import type { Workload } from "../cluster/workload.ts";
 import { UserError } from "../lib/errors.ts";
 import { byName } from "./by-name.ts";

@@ -3,8 +3,9 @@
 // the rows that are missing, and gives back the rows of what is gone.
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import { findByName } from "../cluster/lookup.ts";
-import type { State, TaskStatus } from "../cluster/schema.ts";
+import type { TaskStatus } from "../cluster/schema.ts";
 import type { AppliedChange } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";

@@ -1,7 +1,8 @@
 // Watches what is attached on this node: keeps the network namespace of each running container at hand, and reports the
 // state of each in the words of tasks.
 import { searchOf } from "../cluster/container-naming.ts";
-import type { State, TaskStatus } from "../cluster/schema.ts";
+import type { TaskStatus } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { ContainerList } from "../runtime/container-list.ts";
 import type { Container } from "../runtime/docker-engine.ts";

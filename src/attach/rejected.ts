@@ -1,6 +1,6 @@
 // Containers that ask by their labels to be attached and cannot be. Each reason is logged once and shown by the API, and
 // attaching is tried again when the cluster or the time may have changed the answer.
-import type { State } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import type { Container } from "../runtime/docker-engine.ts";

@@ -1,6 +1,7 @@
 // What the state says of attached containers and network namespaces: endpoints and tasks, in one form.
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
-import type { Attachment, Endpoint, Service, State, Task } from "../cluster/schema.ts";
+import type { Attachment, Endpoint, Service, Task } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import type { AttachmentSpec } from "./labels.ts";
 import { attachCommand, type NamedSubject } from "./subject.ts";

@@ -1,7 +1,8 @@
 // Which cluster a state is of. A node asks this before it takes a leader's state for its own: a manager with an empty
 // disk, or with a backup of yesterday, must not end what runs.
 import { z } from "zod";
-import { ClusterIdentity, INGRESS_NETWORK, type State } from "./schema.ts";
+import { ClusterIdentity, INGRESS_NETWORK } from "./schema.ts";
+import type { State } from "./tables.ts";
 
 /** A state by its cluster and its age. */
 export const KnownState = ClusterIdentity.extend({ revision: z.int().min(0) });

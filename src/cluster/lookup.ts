@@ -3,8 +3,8 @@
 import { UserError } from "../lib/errors.ts";
 import { formatCidr, type Ipv4, maskOf } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
-import type { Network, RowOf, State } from "./schema.ts";
-import type { Rows } from "./tables.ts";
+import type { Network, RowOf } from "./schema.ts";
+import type { Rows, State } from "./tables.ts";
 
 /** The tables whose rows a person names. */
 export type NamedKind = "networks" | "services" | "nodes" | "endpoints";

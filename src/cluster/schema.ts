@@ -6,7 +6,6 @@ import { firstOf, Id, MAX_REASON, MAX_WORD, text, words } from "../lib/bounds.ts
 import { parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
 import { Dns, LABELS } from "./naming.ts";
-import type { Rows } from "./tables.ts";
 import { Workload } from "./workload.ts";
 
 export { Id };
@@ -308,11 +307,6 @@ export type Change = { [K in Kind]: { kind: K; key: string; row: RowOf<K> | null
 /** A cluster has one id for ever, and a higher epoch each time that a backup of its state takes the state's place. */
 export const ClusterIdentity = z.object({ id: Id, epoch: z.int().min(1) });
 export type ClusterIdentity = z.infer<typeof ClusterIdentity>;
-
-/** The state as readers see it: state.ts and tables.ts change it. `cluster` is null in an empty one. */
-export type State = { readonly revision: number; readonly cluster: ClusterIdentity | null } & {
-  readonly [K in Kind]: Rows<K>;
-};
 
 /** The networks that exist from the start. Nodes' own addresses and mesh VIPs are on `ingress`. */
 export const INGRESS_NETWORK = "ingress";

@@ -1,5 +1,6 @@
 // Whether a task, or an attached container that is none, serves: the one answer by which the scheduler, virtual IPs, names and published ports go.
-import type { Endpoint, State, Task } from "./schema.ts";
+import type { Endpoint, Task } from "./schema.ts";
+import type { State } from "./tables.ts";
 
 /**
  * It runs, as its own node says, and that node is ready. What a task is wanted for (`desired`) is another question.

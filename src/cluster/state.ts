@@ -2,8 +2,8 @@
 import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { derivedIdentity } from "./identity.ts";
-import { type Change, ClusterIdentity, KINDS, type Kind, type RowOf, rowSchemas, type State } from "./schema.ts";
-import { keyOf, Overlay, Table } from "./tables.ts";
+import { type Change, ClusterIdentity, KINDS, type Kind, type RowOf, rowSchemas } from "./schema.ts";
+import { keyOf, Overlay, type State, Table } from "./tables.ts";
 
 /** A change that was applied, with the row that was there before it; undefined: there was none. */
 export type AppliedChange = { [K in Kind]: Extract<Change, { kind: K }> & { before: RowOf<K> | undefined } }[Kind];

@@ -3,7 +3,7 @@
 import { EVERY_ADDRESS } from "../lib/ip.ts";
 import { endpointNames, hostNamesOf, parentsOf } from "./host-names.ts";
 import { claimKey } from "./port-claim.ts";
-import type { Attachment, Kind, RowOf } from "./schema.ts";
+import type { Attachment, ClusterIdentity, Kind, RowOf } from "./schema.ts";
 
 const keyOfRow: { [K in Kind]: (row: RowOf<K>) => string } = {
   nodes: (node) => node.id,
@@ -142,6 +142,11 @@ export interface Rows<K extends Kind> extends ReadonlyMap<string, RowOf<K>> {
   /** Another number after each change. */
   readonly version: number;
 }
+
+/** The state as readers see it; see LiveState for how it is changed. `cluster` is null in an empty one. */
+export type State = { readonly revision: number; readonly cluster: ClusterIdentity | null } & {
+  readonly [K in Kind]: Rows<K>;
+};
 
 /** One row, or several by their keys: most values of most indexes have one, and a Map for each would be dear. */
 type Bucket<R> = R | Map<string, R>;

@@ -2,8 +2,9 @@
 // services, subjects of attachments. What was looked up under other keys still holds.
 import { isDeepStrictEqual } from "node:util";
 import { endpointNames, hostNamesOf } from "../cluster/host-names.ts";
-import type { Endpoint, Kind, RowOf, Service, State, Task } from "../cluster/schema.ts";
+import type { Endpoint, Kind, RowOf, Service, Task } from "../cluster/schema.ts";
 import type { AppliedChange } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { namesOfAlias } from "./name-entries.ts";
 
 /** The part of each row that names depend on; undefined: nothing of it. */

@@ -1,6 +1,7 @@
 // What a name stands for on one network: looked up in the state when it is asked for, and kept until a change touches it.
-import type { Endpoint, Network, Service, State, Task } from "../cluster/schema.ts";
+import type { Endpoint, Network, Service, Task } from "../cluster/schema.ts";
 import { serves } from "../cluster/serving.ts";
+import type { State } from "../cluster/tables.ts";
 import { type Cidr, cidr, contains, formatIpv4, type Ipv4, ipv4 } from "../lib/ip.ts";
 
 /** A service's own ports, as `9200/tcp`. */

@@ -1,8 +1,9 @@
 // The cluster's names, and which of them, and of its addresses, a client sees. They are looked up in the state, which is
 // changed in place, so one answer is looked up without an `await` in between.
 import { endpointNames, shortId } from "../cluster/host-names.ts";
-import type { Endpoint, State, Task } from "../cluster/schema.ts";
+import type { Endpoint, Task } from "../cluster/schema.ts";
 import type { AppliedChange } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { type Cidr, cidr, contains, formatIpv4, type Ipv4 } from "../lib/ip.ts";
 import { touchedBy, touchesNames } from "./name-changes.ts";
 import { beforeNetwork, type NamedNetwork, NameEntries, type NameEntry, namedNetwork } from "./name-entries.ts";

@@ -1,7 +1,8 @@
 // How long tasks have drained, by this leader's monotonic clock: operators set wall clocks forward and back, and those of
 // two managers differ. A new leader begins to count again for each task.
 
-import type { State, Task } from "../cluster/schema.ts";
+import type { Task } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import type { Clock } from "../lib/clock.ts";
 
 export class DrainClock {

@@ -2,8 +2,9 @@
 
 import type { Command } from "../cluster/commands.ts";
 import { findByName } from "../cluster/lookup.ts";
-import { type Attachment, INGRESS_NETWORK, type Network, type State } from "../cluster/schema.ts";
+import { type Attachment, INGRESS_NETWORK, type Network } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import type { LeaderContext } from "./context.ts";
 import { requireFreeNames, type WantedNames } from "./free-names.ts";

@@ -2,8 +2,8 @@
 
 import type { Command } from "../cluster/commands.ts";
 import { findByName, networkOf } from "../cluster/lookup.ts";
-import type { State } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import { ipv4 } from "../lib/ip.ts";
 import type { LeaderContext } from "./context.ts";

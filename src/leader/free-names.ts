@@ -2,7 +2,8 @@
 // the name of a service or endpoint, because one of the two would never be found.
 
 import { rowsNamed, sameName } from "../cluster/lookup.ts";
-import type { Network, Service, State } from "../cluster/schema.ts";
+import type { Network, Service } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 
 export interface WantedNames {

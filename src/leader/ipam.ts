@@ -1,8 +1,9 @@
 // Subnets, VNIs and addresses. Whatever was released is held back until every live node has applied that, and the search
 // for the next one goes on behind the last, so that an address rests for long before another holder gets it.
 
-import type { Allocation, Network, State } from "../cluster/schema.ts";
+import type { Allocation, Network } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import { type Cidr, cidr, contains, formatCidr, formatIpv4, type Ipv4, ipv4, overlaps, sizeOf } from "../lib/ip.ts";
 

@@ -2,8 +2,9 @@
 
 import type { Command } from "../cluster/commands.ts";
 import { findByName, requireNewName, rowsNamed } from "../cluster/lookup.ts";
-import { DEFAULT_NETWORK, INGRESS_NETWORK, type Network, type State } from "../cluster/schema.ts";
+import { DEFAULT_NETWORK, INGRESS_NETWORK, type Network } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import { type Cidr, cidr, formatCidr, formatIpv4 } from "../lib/ip.ts";
 import type { LeaderContext } from "./context.ts";

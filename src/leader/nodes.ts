@@ -2,8 +2,9 @@
 import { isDeepStrictEqual } from "node:util";
 import { findByName, rowsNamed } from "../cluster/lookup.ts";
 import type { NodeIdentity, Report } from "../cluster/protocol.ts";
-import { INGRESS_NETWORK, type Node, type State, type Task } from "../cluster/schema.ts";
+import { INGRESS_NETWORK, type Node, type Task } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import { contains, formatCidr, ipv4 } from "../lib/ip.ts";
 import type { LeaderContext } from "./context.ts";

@@ -1,6 +1,7 @@
 // Which node takes a task: of those that can, the one with the fewest tasks of the service, then of all.
 import { sameName } from "../cluster/lookup.ts";
-import type { Node, Service, State } from "../cluster/schema.ts";
+import type { Node, Service } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import { MAX_REASON } from "../lib/bounds.ts";
 import { shortened } from "../lib/shortened.ts";
 

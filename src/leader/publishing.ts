@@ -3,8 +3,9 @@
 import type { AskedPort } from "../cluster/commands.ts";
 import { findByName, networkOf } from "../cluster/lookup.ts";
 import { claimKey } from "../cluster/port-claim.ts";
-import { INGRESS_NETWORK, type PortClaim, type PublishedPort, type Service, type State } from "../cluster/schema.ts";
+import { INGRESS_NETWORK, type PortClaim, type PublishedPort, type Service } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import { cidr, contains, ipv4 } from "../lib/ip.ts";
 import type { LeaderContext, ReservedPort } from "./context.ts";

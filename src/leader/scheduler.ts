@@ -1,9 +1,10 @@
 // Makes the tasks match the services: as many as asked, spread over the nodes that can take them. Level-triggered: it
 // looks at the state alone, so that it can run after any event and finds nothing to do when all is well. What changed
 // says only where to look.
-import type { Node, Service, State, Task, TaskState } from "../cluster/schema.ts";
+import type { Node, Service, Task, TaskState } from "../cluster/schema.ts";
 import { serves } from "../cluster/serving.ts";
 import type { Draft } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import type { LeaderContext } from "./context.ts";
 import { bestOf, candidatesFor, isOnceANode, whyNowhere } from "./placement.ts";

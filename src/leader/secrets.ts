@@ -1,6 +1,7 @@
 // What not every node may read: the registry credentials of a service are for the nodes that have tasks of it.
 import { encodeLine } from "../cluster/protocol.ts";
-import { type Change, isForNodes, type Kind, type RowOf, type Service, type State } from "../cluster/schema.ts";
+import { type Change, isForNodes, type Kind, type RowOf, type Service } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 
 /** Whether nodes differ in what they may read of the row. */
 export function hasSecret(kind: Kind, row: RowOf<Kind>): boolean {

@@ -2,15 +2,9 @@
 
 import type { Command } from "../cluster/commands.ts";
 import { findByName, requireNewName } from "../cluster/lookup.ts";
-import {
-  DEFAULT_NETWORK,
-  INGRESS_NETWORK,
-  type Network,
-  type Service,
-  ServiceSettings,
-  type State,
-} from "../cluster/schema.ts";
+import { DEFAULT_NETWORK, INGRESS_NETWORK, type Network, type Service, ServiceSettings } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import type { LeaderContext } from "./context.ts";
 import { requireFreeNames } from "./free-names.ts";

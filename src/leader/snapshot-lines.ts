@@ -1,7 +1,8 @@
 // A snapshot of the state as lines of the stream, in blocks of rows. Nodes that load at the same time share the encoded
 // blocks, and a later snapshot shares those in which no row has changed.
 import { encodeLine } from "../cluster/protocol.ts";
-import { type Kind, NODE_KINDS, type RowOf, type State } from "../cluster/schema.ts";
+import { type Kind, NODE_KINDS, type RowOf } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import { hasSecret } from "./secrets.ts";
 
 /** Rows of one block. A row has up to some megabytes, and a block is encoded at once. */

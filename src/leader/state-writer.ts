@@ -2,8 +2,8 @@
 // drafts it, completes the draft, and has it committed as one revision. Only then it is in the state, which is changed in
 // place: whoever reads the state over an `await` may find it later than it was.
 import { setImmediate as nextEvents } from "node:timers/promises";
-import type { State } from "../cluster/schema.ts";
 import { type AppliedChange, Draft, emptyState, type LiveState } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import { ChangeLines } from "./secrets.ts";
 import type { Store } from "./store.ts";

@@ -1,6 +1,7 @@
 // Whether a manager may lead with what its store has, and which cluster that is.
 import { type KnownState, knownOf, whyNotNext } from "../cluster/identity.ts";
-import type { ClusterIdentity, State } from "../cluster/schema.ts";
+import type { ClusterIdentity } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import { ConfigError, PlatformError } from "../lib/errors.ts";
 import { cidr, contains } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";

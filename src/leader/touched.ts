@@ -1,6 +1,6 @@
 // What a turn of the leader has to look at: the services that its changes concern. All of them when a leader begins.
-import type { State } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 
 export interface Touched {
   /** Ids of services, some of which may be gone while tasks of theirs are left. */

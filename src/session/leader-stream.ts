@@ -2,8 +2,9 @@
 // follows on what came before. Whatever else comes ends the stream, and the node asks for a new one.
 import { type KnownState, knownOf, whyNotNext } from "../cluster/identity.ts";
 import { type SessionRequest, StreamLine } from "../cluster/protocol.ts";
-import type { Change, State } from "../cluster/schema.ts";
+import type { Change } from "../cluster/schema.ts";
 import type { LiveState } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { changesFrom, IncomingSnapshot } from "./snapshot-stream.ts";
 import type { Transport } from "./transport.ts";

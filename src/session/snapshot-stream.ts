@@ -2,8 +2,9 @@
 // not fit what came before is refused as a whole, so that the state here is always one that the leader had.
 import { isDeepStrictEqual } from "node:util";
 import { derivedIdentity } from "../cluster/identity.ts";
-import { type Change, type ClusterIdentity, type Kind, NODE_KINDS, type State } from "../cluster/schema.ts";
+import { type Change, type ClusterIdentity, type Kind, NODE_KINDS } from "../cluster/schema.ts";
 import { emptyState, type LiveState, parseChanges, parseRows } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 
 export interface SnapshotHead {
   revision: number;

@@ -2,8 +2,9 @@
 // when the agent stops. The file is written anew when what was added outgrows the snapshot at its head.
 import { constants, open } from "node:fs/promises";
 import { isDeepStrictEqual } from "node:util";
-import type { Change, ClusterIdentity, State } from "../cluster/schema.ts";
+import type { Change, ClusterIdentity } from "../cluster/schema.ts";
 import type { AppliedChange } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { Backoff } from "../lib/backoff.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";

@@ -1,7 +1,8 @@
 // The newest state that this node knows, changed in place, and those that hear of its changes: which revision is in force
 // here, and who waits for one to arrive.
-import type { Change, State } from "../cluster/schema.ts";
+import type { Change } from "../cluster/schema.ts";
 import { type AppliedChange, emptyState } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import type { Clock } from "../lib/clock.ts";
 
 export type ChangesListener = (changes: readonly AppliedChange[]) => void;

@@ -22,8 +22,9 @@ import type {
 import { serveApi } from "../../src/api/server.ts";
 import { DEFAULT_BALANCING } from "../../src/cluster/balancing.ts";
 import { Command, type CommandInput, type CommandResult } from "../../src/cluster/commands.ts";
-import type { Change, Network, Node, Service, State, Task, TaskStatus } from "../../src/cluster/schema.ts";
+import type { Change, Network, Node, Service, Task, TaskStatus } from "../../src/cluster/schema.ts";
 import { applyChanges, emptyState } from "../../src/cluster/state.ts";
+import type { State } from "../../src/cluster/tables.ts";
 import { check } from "../../src/lib/check.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";

@@ -1,5 +1,6 @@
 // The rules of docs/names.md, stated over all rows of a state: which names a network has, and what each client is told.
-import type { Attachment, Endpoint, Service, State, Task } from "../../src/cluster/schema.ts";
+import type { Attachment, Endpoint, Service, Task } from "../../src/cluster/schema.ts";
+import type { State } from "../../src/cluster/tables.ts";
 import { cidr, contains, ipv4 } from "../../src/lib/ip.ts";
 
 const DEFAULT_TTL = 5;

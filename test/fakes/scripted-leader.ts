@@ -1,7 +1,8 @@
 // A leader whose streams are written down: each session gets the next of the scripts, and then the last one again.
 import type { SessionRequest, StreamMessage } from "../../src/cluster/protocol.ts";
-import type { Change, State } from "../../src/cluster/schema.ts";
+import type { Change } from "../../src/cluster/schema.ts";
 import { NODE_KINDS } from "../../src/cluster/schema.ts";
+import type { State } from "../../src/cluster/tables.ts";
 import type { Transport } from "../../src/session/transport.ts";
 
 export const CLUSTER = { id: "c".repeat(25), epoch: 1 };

@@ -1,8 +1,8 @@
 // Snapshot files as tests find or leave them.
 import { createHash } from "node:crypto";
 import { writeFile } from "node:fs/promises";
-import type { State } from "../../src/cluster/schema.ts";
 import { stateToJson } from "../../src/cluster/state.ts";
+import type { State } from "../../src/cluster/tables.ts";
 import { replaceFile } from "../../src/lib/replace-file.ts";
 import { encodeHead, LineEncoder } from "../../src/session/snapshot-file.ts";
 

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import test from "ava";
-import type { State } from "../../src/cluster/schema.ts";
+import type { State } from "../../src/cluster/tables.ts";
 import { openEmbeddedStore } from "../../src/leader/embedded-store.ts";
 import { PlatformError, UserError } from "../../src/lib/errors.ts";
 import { networkRow, PUT_OLDER_SERVICE, putNetwork, SERVICE } from "../cluster/rows.ts";

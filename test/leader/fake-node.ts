@@ -1,8 +1,9 @@
 // A node as the leader sees it, without a network: it keeps the state that the stream brings, and reports when told to.
 
 import type { NodeIdentity, StreamMessage } from "../../src/cluster/protocol.ts";
-import type { State, TaskState, TaskStatus } from "../../src/cluster/schema.ts";
+import type { TaskState, TaskStatus } from "../../src/cluster/schema.ts";
 import { emptyState, type LiveState, parseRows } from "../../src/cluster/state.ts";
+import type { State } from "../../src/cluster/tables.ts";
 import type { Leader } from "../../src/leader/leader.ts";
 import type { SessionSink } from "../../src/leader/sessions.ts";
 

@@ -1,7 +1,8 @@
 // What must hold in every state that the leader commits.
 
 import { claimKey } from "../../src/cluster/port-claim.ts";
-import type { Allocation, State } from "../../src/cluster/schema.ts";
+import type { Allocation } from "../../src/cluster/schema.ts";
+import type { State } from "../../src/cluster/tables.ts";
 import { type Cidr, cidr, contains, ipv4, overlaps, sizeOf } from "../../src/lib/ip.ts";
 
 /** What is wrong with the state, in words; nothing when all is well. */

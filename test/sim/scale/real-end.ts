@@ -8,7 +8,7 @@ import { Derived } from "../../../src/agent/derived.ts";
 import { NodeState } from "../../../src/agent/node-state.ts";
 import { addUnits, type DirtyUnits } from "../../../src/agent/units.ts";
 import type { NodeIdentity } from "../../../src/cluster/protocol.ts";
-import type { State } from "../../../src/cluster/schema.ts";
+import type { State } from "../../../src/cluster/tables.ts";
 import { silentLog } from "../../../src/lib/log.ts";
 import { Session } from "../../../src/session/session.ts";
 import type { Transport } from "../../../src/session/transport.ts";
