@@ -3,8 +3,8 @@
 import type { CachedAnswer } from "../datapath/answer-cache.ts";
 import type { Clock } from "../lib/clock.ts";
 import { formatIpv4 } from "../lib/ip.ts";
-import { type Answer, HEADER_BYTES, OPT_BYTES, type Query, Rcode } from "./codec.ts";
 import { parseReverse, SERVICE } from "./handlers.ts";
+import { type Answer, HEADER_BYTES, OPT_BYTES, type Query, Rcode } from "./message.ts";
 import { beforeNetwork, serviceNameOf } from "./name-entries.ts";
 import type { Asker } from "./names.ts";
 import { RateLimit } from "./rate-limit.ts";

@@ -1,6 +1,6 @@
 // Writes SRV records, RFC 2782, and behind them the addresses of what they name. By hand, for a service may have
 // thousands of tasks.
-import { type Answer, CLASS_IN, QUESTION_POINTER, RECORD_FIXED_BYTES, TCP_BYTES, Type } from "./codec.ts";
+import { type Answer, CLASS_IN, QUESTION_POINTER, RECORD_FIXED_BYTES, TCP_BYTES, Type } from "./message.ts";
 
 const POINTER_BYTES = 2;
 const SRV_FIXED_BYTES = 6; // priority, weight, port

@@ -2,6 +2,7 @@
 // answer, are written by hand, SRV in encode-services.ts, the data of other records by dns-packet.
 import { encode } from "dns-packet";
 import type { Ipv4 } from "../lib/ip.ts";
+import { encodeServices } from "./encode-services.ts";
 import {
   type Answer,
   CLASS_IN,
@@ -17,8 +18,7 @@ import {
   TCP_BYTES,
   Type,
   UDP_BYTES,
-} from "./codec.ts";
-import { encodeServices } from "./encode-services.ts";
+} from "./message.ts";
 
 type Records = Extract<Answer, { kind: "records" }>;
 

@@ -1,10 +1,10 @@
 // Who answers what: handlers in order, the first that knows an answer gives it.
 import { type Cidr, type Ipv4, ipv4, maskOf, parseIpv4 } from "../lib/ip.ts";
 import type { Random } from "../lib/random.ts";
-import { type Answer, codeOnly, type DnsRecord, type Query, Rcode, Type } from "./codec.ts";
-import type { Forwarder } from "./forward.ts";
+import { type Answer, codeOnly, type DnsRecord, type Query, Rcode, Type } from "./message.ts";
 import { beforeNetwork, type NamedNetwork } from "./name-entries.ts";
 import type { Asker, Names } from "./names.ts";
+import type { Forwarder } from "./resolver.ts";
 
 export type Handler = (query: Query, asker: Asker) => Answer | Promise<Answer> | undefined;
 

@@ -1,5 +1,5 @@
 // Responses of the resolvers above: checked record by record before anything of them is kept or passed on.
-import { Flag, HEADER_BYTES, type Query, Rcode, RECORD_FIXED_BYTES, skipName, Type } from "./codec.ts";
+import { Flag, HEADER_BYTES, type Query, Rcode, RECORD_FIXED_BYTES, skipName, Type } from "./message.ts";
 
 export interface Response {
   /** The whole message without its OPT record. Its own memory. */

@@ -5,13 +5,13 @@ import { type Ipv4, ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { type Random, secureRandom } from "../lib/random.ts";
 import { type AnswerCache, AnswerCacheFeed } from "./answer-cache.ts";
-import { type Answer, codeOnly, parseQuery, type Query, Rcode, TCP_BYTES, udpLimit } from "./codec.ts";
 import { encodeResponse } from "./encode.ts";
-import { Forwarder, type ForwardStats } from "./forward.ts";
 import { createHandlers, type Handler } from "./handlers.ts";
 import { Listener, type OpenUdp } from "./listener.ts";
+import { type Answer, codeOnly, parseQuery, type Query, Rcode, TCP_BYTES, udpLimit } from "./message.ts";
 import type { Asker, Names } from "./names.ts";
 import { RateLimit } from "./rate-limit.ts";
+import { Forwarder, type ForwardStats } from "./resolver.ts";
 
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 5_000;

@@ -3,7 +3,7 @@ import test from "ava";
 import type { Change, Node, Service, Task } from "../../src/cluster/schema.ts";
 import { LiveState } from "../../src/cluster/state.ts";
 import { type AnswerCache, AnswerCacheFeed } from "../../src/dns/answer-cache.ts";
-import type { Query } from "../../src/dns/codec.ts";
+import type { Query } from "../../src/dns/message.ts";
 import { Names } from "../../src/dns/names.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";

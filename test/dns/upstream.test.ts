@@ -2,7 +2,7 @@
 import test from "ava";
 import { parseUpstream, Upstream } from "../../src/dns/upstream.ts";
 import { ConfigError } from "../../src/lib/errors.ts";
-import { forwarderTo } from "./ask-forwarder.ts";
+import { forwarderTo } from "./ask-resolver.ts";
 
 const resolvers: [string, string | undefined][] = [
   ["192.0.2.53", "192.0.2.53#53"],

@@ -1,7 +1,7 @@
 // Forwarding, against resolvers on loopback: what is asked of whom, and how much of it.
 import test, { type ExecutionContext } from "ava";
 import { AUTHORITATIVE_ANSWER, type Packet, TRUNCATED_RESPONSE } from "dns-packet";
-import { addressOf, ask, forwarderTo, silent, upstream, withResolvers } from "./ask-forwarder.ts";
+import { addressOf, ask, forwarderTo, silent, upstream, withResolvers } from "./ask-resolver.ts";
 import { answering, type Behaviour } from "./fake-upstream.ts";
 
 test("an answer is passed on, once more from the cache with less time to live, and asked again when it is over", async (t) => {

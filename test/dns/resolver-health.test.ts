@@ -4,7 +4,7 @@ import test from "ava";
 import { encode, type OptAnswer, type Packet, TRUNCATED_RESPONSE } from "dns-packet";
 import { delay } from "../../src/lib/clock.ts";
 import { createLog } from "../../src/lib/log.ts";
-import { addressOf, ask, forwarderTo, silent, upstream } from "./ask-forwarder.ts";
+import { addressOf, ask, forwarderTo, silent, upstream } from "./ask-resolver.ts";
 import { answering, type Behaviour, FakeUpstream } from "./fake-upstream.ts";
 
 test("a resolver that is silent, refuses, fails or lies is passed over for the next one", async (t) => {

@@ -1,7 +1,7 @@
 // What is kept of the resolvers' answers, and how long.
 import test from "ava";
 import type { Packet } from "dns-packet";
-import { addressOf, ask, forwarderTo, silent, upstream, withResolvers } from "./ask-forwarder.ts";
+import { addressOf, ask, forwarderTo, silent, upstream, withResolvers } from "./ask-resolver.ts";
 import { answering, type Behaviour } from "./fake-upstream.ts";
 
 function soa(ttl: number, minimum: number): Packet["authorities"] {

@@ -1,8 +1,8 @@
 // Queries read and answers written, on golden bytes; dns-packet, which did not write them, reads the answers.
 import test from "ava";
 import { decode, type Packet } from "dns-packet";
-import { type Answer, codeOnly, parseQuery, Rcode, TCP_BYTES, udpLimit } from "../../src/dns/codec.ts";
 import { encodeResponse } from "../../src/dns/encode.ts";
+import { type Answer, codeOnly, parseQuery, Rcode, TCP_BYTES, udpLimit } from "../../src/dns/message.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 
 const HEADER = "1234 0100 0001 0000 0000 0000";

@@ -5,11 +5,11 @@ import { ConfigError } from "../lib/errors.ts";
 import { ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import type { Random } from "../lib/random.ts";
-import { type AskTools, askUpstreams } from "./ask.ts";
 import { type CacheLimits, ResponseCache } from "./cache.ts";
-import { type Answer, codeOnly, Flag, type Query, Rcode } from "./codec.ts";
 import { FairQueue } from "./fair-queue.ts";
+import { type Answer, codeOnly, Flag, type Query, Rcode } from "./message.ts";
 import type { Asker } from "./names.ts";
+import { type AskTools, askUpstreams } from "./query-upstreams.ts";
 import type { Response } from "./response.ts";
 import { parseUpstream, type Upstream } from "./upstream.ts";
 
