@@ -65,7 +65,7 @@ export class AnswerCacheFeed {
 function isFixed(answer: Answer): boolean {
   if (answer.kind === "addresses") return answer.addresses.length === 1;
   if (answer.kind === "services") return answer.targets.length === 1;
-  return answer.kind === "records" && answer.authoritative && answer.rcode === Rcode.NoError;
+  return answer.kind === "records" || (answer.kind === "negative" && answer.rcode === Rcode.NoError);
 }
 
 /**

@@ -1,4 +1,5 @@
-// Who answers what: handlers in order, the first that knows an answer gives it.
+// The handlers of questions, in order: the first that knows an answer gives it.
+import type { SoaData } from "dns-packet";
 import { type Cidr, type Ipv4, ipv4, maskOf, parseIpv4 } from "../lib/ip.ts";
 import type { Random } from "../lib/random.ts";
 import { type Answer, codeOnly, type DnsRecord, type Query, Rcode, Type } from "./message.ts";
@@ -96,7 +97,8 @@ const answerDomain: Handler = (query, asker) => {
     return wantsAddress(query) ? addressesOf([asker.via], ttlSeconds) : negative(Rcode.NoError, domain, asker);
   }
   if (query.name !== domain) return undefined;
-  if (query.type === Type.SOA || query.type === Type.ANY) return positive([soa(domain, asker)]);
+  if (query.type === Type.SOA || query.type === Type.ANY)
+    return positive([{ type: "SOA", name: domain, ttl: ttlSeconds, data: soaOf(asker.names) }]);
   if (query.type === Type.NS) return positive([{ type: "NS", name: domain, ttl: ttlSeconds, data: nameserver }]);
   return negative(Rcode.NoError, domain, asker);
 };
@@ -183,13 +185,12 @@ function addressesOf(addresses: readonly Ipv4[], ttlSeconds: number): Answer {
   return { kind: "addresses", addresses, ttlSeconds };
 }
 
-function positive(answers: readonly DnsRecord[]): Answer {
-  return { kind: "records", rcode: Rcode.NoError, authoritative: true, answers, authorities: [] };
+function positive(records: readonly DnsRecord[]): Answer {
+  return { kind: "records", records };
 }
 
-/** No such name, or (NoError) no such record of it; the SOA says how long that holds, RFC 2308. */
-function negative(rcode: Rcode, zone: string, asker: Asker): Answer {
-  return { kind: "records", rcode, authoritative: true, answers: [], authorities: [soa(zone, asker)] };
+function negative(rcode: Rcode, zone: string, { names }: Asker): Answer {
+  return { kind: "negative", rcode, zone, ttlSeconds: names.ttlSeconds, soa: soaOf(names) };
 }
 
 /** The zone whose SOA goes with a negative answer; short names have none but the root. */
@@ -197,20 +198,15 @@ function zoneOf(name: string, { names }: Asker): string {
   return names.isUnderDomain(name) ? names.domain : "";
 }
 
-function soa(zone: string, { names }: Asker): DnsRecord {
+function soaOf(names: Names): SoaData {
   return {
-    type: "SOA",
-    name: zone === "" ? "." : zone,
-    ttl: names.ttlSeconds,
-    data: {
-      mname: names.nameserver,
-      rname: `hostmaster.${names.domain}`,
-      serial: names.serial,
-      refresh: 60,
-      retry: 10,
-      expire: 3600,
-      minimum: names.ttlSeconds,
-    },
+    mname: names.nameserver,
+    rname: `hostmaster.${names.domain}`,
+    serial: names.serial,
+    refresh: 60,
+    retry: 10,
+    expire: 3600,
+    minimum: names.ttlSeconds,
   };
 }
 

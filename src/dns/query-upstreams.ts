@@ -3,9 +3,8 @@ import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { Random } from "../lib/random.ts";
-import { encodeUpstreamQuery } from "./encode.ts";
 import { exchangeTcp, exchangeUdp } from "./exchange.ts";
-import { type Query, Rcode } from "./message.ts";
+import { encodeUpstreamQuery, type Query, Rcode } from "./message.ts";
 import { parseResponse, type Response } from "./response.ts";
 import type { Upstream } from "./upstream.ts";
 

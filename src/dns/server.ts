@@ -5,10 +5,18 @@ import { type Ipv4, ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { type Random, secureRandom } from "../lib/random.ts";
 import { type AnswerCache, AnswerCacheFeed } from "./answer-cache.ts";
-import { encodeResponse } from "./encode.ts";
 import { createHandlers, type Handler } from "./handlers.ts";
 import { Listener, type OpenUdp } from "./listener.ts";
-import { type Answer, codeOnly, parseQuery, type Query, Rcode, TCP_BYTES, udpLimit } from "./message.ts";
+import {
+  type Answer,
+  codeOnly,
+  encodeResponse,
+  parseQuery,
+  type Query,
+  Rcode,
+  TCP_BYTES,
+  udpLimit,
+} from "./message.ts";
 import type { Asker, Names } from "./names.ts";
 import { RateLimit } from "./rate-limit.ts";
 import { Forwarder, type ForwardStats } from "./resolver.ts";
@@ -250,7 +258,7 @@ export class DnsServer {
 }
 
 function rcodeOf(answer: Answer): Rcode {
-  if (answer.kind === "records") return answer.rcode;
+  if (answer.kind === "negative" || answer.kind === "code") return answer.rcode;
   return answer.kind === "message" ? ((answer.message[3]! & 15) as Rcode) : Rcode.NoError;
 }
 

@@ -1,8 +1,7 @@
 // A forwarder under a clock that the test moves, and questions to it.
 import { setTimeout as realTime, setImmediate } from "node:timers/promises";
 import { type DecodedPacket, decode, encode, type Packet } from "dns-packet";
-import { encodeResponse } from "../../src/dns/encode.ts";
-import { type Answer, parseQuery, TCP_BYTES } from "../../src/dns/message.ts";
+import { type Answer, encodeResponse, parseQuery, TCP_BYTES } from "../../src/dns/message.ts";
 import { Names } from "../../src/dns/names.ts";
 import { Forwarder } from "../../src/dns/resolver.ts";
 import { ipv4 } from "../../src/lib/ip.ts";

@@ -1,8 +1,7 @@
 // Asks handlers as a client would, with a resolver that cannot be reached: the answer, or "forwarded".
 import { decode, encode, type Packet, type RecordType } from "dns-packet";
-import { encodeResponse } from "../../src/dns/encode.ts";
 import { createHandlers } from "../../src/dns/handlers.ts";
-import { parseQuery, TCP_BYTES } from "../../src/dns/message.ts";
+import { encodeResponse, parseQuery, TCP_BYTES } from "../../src/dns/message.ts";
 import type { Names } from "../../src/dns/names.ts";
 import { Forwarder } from "../../src/dns/resolver.ts";
 import { ipv4 } from "../../src/lib/ip.ts";

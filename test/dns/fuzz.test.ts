@@ -2,8 +2,7 @@
 import test from "ava";
 import { encode, type OptAnswer } from "dns-packet";
 import fc from "fast-check";
-import { encodeResponse } from "../../src/dns/encode.ts";
-import { parseQuery, TCP_BYTES } from "../../src/dns/message.ts";
+import { encodeResponse, parseQuery, TCP_BYTES } from "../../src/dns/message.ts";
 import { aged, parseResponse } from "../../src/dns/response.ts";
 import { TcpFrames } from "../../src/dns/tcp-frames.ts";
 import { mutations } from "./mutation.ts";

@@ -1,8 +1,15 @@
 // Queries read and answers written, on golden bytes; dns-packet, which did not write them, reads the answers.
 import test from "ava";
-import { decode, type Packet } from "dns-packet";
-import { encodeResponse } from "../../src/dns/encode.ts";
-import { type Answer, codeOnly, parseQuery, Rcode, TCP_BYTES, udpLimit } from "../../src/dns/message.ts";
+import { decode, encode, type Packet } from "dns-packet";
+import {
+  type Answer,
+  codeOnly,
+  encodeResponse,
+  parseQuery,
+  Rcode,
+  TCP_BYTES,
+  udpLimit,
+} from "../../src/dns/message.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 
 const HEADER = "1234 0100 0001 0000 0000 0000";
@@ -157,13 +164,46 @@ for (const [title, targets, limit, answers, additionals, isCut] of cuts) {
 test("records are cut with TC", (t) => {
   const query = parseQuery(bytes(`${HEADER} ${SEARCH} 0010 0001`))!;
   const text = { type: "TXT", name: "", ttl: 5, data: "t".repeat(69) } as const;
-  const base = { kind: "records", rcode: Rcode.NoError, authoritative: true, authorities: [] } as const;
-  const whole = decode(encodeResponse(query, { ...base, answers: Array(5).fill(text) }, 512));
+  const whole = decode(encodeResponse(query, { kind: "records", records: Array(5).fill(text) }, 512));
   t.is(whole.answers?.[4]?.name, "SeArch");
   t.false(whole.flag_tc);
-  const cut = decode(encodeResponse(query, { ...base, answers: Array(9).fill(text) }, 512));
+  const cut = decode(encodeResponse(query, { kind: "records", records: Array(9).fill(text) }, 512));
   t.is(cut.answers?.length, 5);
   t.true(cut.flag_tc);
+});
+
+for (const [title, zone, rcode] of [
+  ["the root", "", Rcode.NXDomain],
+  ["a domain", "cluster.test", Rcode.NoError],
+] as const) {
+  test(`that there is nothing comes with the SOA of ${title}, as dns-packet writes it`, (t) => {
+    const query = parseQuery(bytes(`${HEADER_OPT} ${SEARCH} 001c 0001 ${OPT}`))!;
+    const names = { mname: "ns.cluster.test", rname: "hostmaster.cluster.test" };
+    const soa = { ...names, serial: 0xfffffffe, refresh: 60, retry: 10, expire: 3600, minimum: 5 };
+    const response = encodeResponse(query, { kind: "negative", rcode, zone, ttlSeconds: 5, soa }, 512);
+    const record = encode({ answers: [{ type: "SOA", name: zone === "" ? "." : zone, ttl: 5, data: soa }] }).subarray(
+      12,
+    );
+    const header = `1234 858${rcode} 0001 0000 0001 0001`;
+    t.deepEqual(response, Buffer.concat([bytes(`${header} ${SEARCH} 001c 0001`), record, bytes(OPT)]));
+  });
+}
+
+test("an SOA that does not fit is left out, and TC says so", (t) => {
+  const query = parseQuery(bytes(`${HEADER} ${SEARCH} 001c 0001`))!;
+  const long = Array.from({ length: 3 }, () => "a".repeat(63)).join(".");
+  const soa = {
+    mname: `ns.${long}`,
+    rname: `hostmaster.${long}`,
+    serial: 1,
+    refresh: 1,
+    retry: 1,
+    expire: 1,
+    minimum: 1,
+  };
+  const answer = { kind: "negative", rcode: Rcode.NXDomain, zone: long, ttlSeconds: 5, soa } as const;
+  const packet: Packet = decode(encodeResponse(query, answer, 512));
+  t.like(packet, { rcode: "NXDOMAIN", flag_tc: true, authorities: [] });
 });
 
 test("a resolver's message that our OPT makes too long for TCP is a failure", (t) => {

@@ -3,9 +3,16 @@ import test from "ava";
 import { decode, type Packet } from "dns-packet";
 import fc from "fast-check";
 import { applyChanges } from "../../src/cluster/state.ts";
-import { encodeResponse } from "../../src/dns/encode.ts";
 import { createHandlers } from "../../src/dns/handlers.ts";
-import { type Answer, codeOnly, parseQuery, type Query, Rcode, udpLimit } from "../../src/dns/message.ts";
+import {
+  type Answer,
+  codeOnly,
+  encodeResponse,
+  parseQuery,
+  type Query,
+  Rcode,
+  udpLimit,
+} from "../../src/dns/message.ts";
 import { Names } from "../../src/dns/names.ts";
 import { Forwarder } from "../../src/dns/resolver.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
