@@ -2,9 +2,9 @@
 // is told to end (SIGTERM) the longest time without an answer, in milliseconds. Arguments: SERVER NAME.
 import { createSocket } from "node:dgram";
 import { encode } from "dns-packet";
+import { DNS_PORT } from "../src/lib/dns-port.ts";
 
 const EVERY_MS = 10;
-const DNS_PORT = 53;
 const [server = "", name = ""] = process.argv.slice(2);
 let id = 0;
 let last: number | undefined;

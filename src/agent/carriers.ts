@@ -1,9 +1,9 @@
 // The parts that carry packets and answer names, started as the configuration says.
 import { availableParallelism } from "node:os";
 import type { AnswerCache } from "../dns/answer-cache.ts";
-import { MOST_UNDER_WAY } from "../dns/resolver.ts";
 import type { Names } from "../dns/names.ts";
 import { ResolvConf } from "../dns/resolv-conf.ts";
+import { MOST_UNDER_WAY } from "../dns/resolver.ts";
 import { DnsServer } from "../dns/server.ts";
 import { systemClock } from "../lib/clock.ts";
 import { cidr } from "../lib/ip.ts";

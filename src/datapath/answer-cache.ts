@@ -3,15 +3,13 @@
 //
 // A fixed number of places, in sets: a question has its place in one set, and takes the oldest there.
 import { set16 } from "../lib/bytes.ts";
+import { DNS_PORT } from "../lib/dns-port.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { fold } from "../packet/checksum.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import type { Packet } from "../packet/packet.ts";
 import * as udp from "../packet/udp.ts";
-
-/** RFC 1035 section 4.2. */
-export const DNS_PORT = 53;
 
 const SETS = 512;
 const WAYS = 4;

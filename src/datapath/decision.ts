@@ -1,11 +1,12 @@
 // What happens to a new flow: decided once, from the tables, and then written into the flow table. Everything that
 // this file does not allow is dropped: isolation between networks is here and nowhere else.
+
+import { DNS_PORT } from "../lib/dns-port.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
 import { Type } from "../packet/icmp.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
-import { DNS_PORT } from "./answer-cache.ts";
 import type { Balancer } from "./balancer.ts";
 import { DEVICE, type EndpointRow, type NetworkRow, type VipRow } from "./rows.ts";
 import type { Tables } from "./tables.ts";

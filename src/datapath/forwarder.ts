@@ -1,5 +1,6 @@
 // The forwarder: takes batches from the device and the underlay, and carries each packet to its end in one go: parse, look
 // up the flow or decide it, rewrite, encapsulate or deliver. Nothing here blocks or waits.
+import { DNS_PORT } from "../lib/dns-port.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
 import { combineEcn } from "../packet/ecn.ts";
@@ -10,7 +11,7 @@ import type { Packet } from "../packet/packet.ts";
 import * as tcp from "../packet/tcp.ts";
 import { Gso } from "../packet/virtio-net.ts";
 import { hasVni, MANAGEMENT_VNI, VXLAN_BYTES, vni } from "../packet/vxlan.ts";
-import { type AnswerCache, DNS_PORT } from "./answer-cache.ts";
+import type { AnswerCache } from "./answer-cache.ts";
 import type { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import type { Decision } from "./decision.ts";
 import type { Egress } from "./egress.ts";

@@ -3,11 +3,11 @@
 import type { CachedAnswer } from "../datapath/answer-cache.ts";
 import type { Clock } from "../lib/clock.ts";
 import { formatIpv4 } from "../lib/ip.ts";
+import { SourceRateLimit } from "../lib/rate-limit.ts";
 import { parseReverse, SERVICE } from "./handlers.ts";
 import { type Answer, HEADER_BYTES, OPT_BYTES, type Query, Rcode } from "./message.ts";
 import { beforeNetwork, serviceNameOf } from "./name-entries.ts";
 import type { Asker } from "./names.ts";
-import { RateLimit } from "./rate-limit.ts";
 
 /** The limit of a client: a name that is asked for once is not to cost much more than its answer. */
 const ANSWERS_PER_SECOND = 1000;
@@ -24,14 +24,16 @@ export interface AnswerCache {
 export class AnswerCacheFeed {
   readonly #clock: Clock;
   readonly #cache: AnswerCache;
-  readonly #limit = new RateLimit(ANSWERS_PER_SECOND);
+  readonly #limit: SourceRateLimit;
   /** What the answers in the cache depend on, as keys of name-changes.ts. */
   readonly #keys = new Set<string>(); // BOUNDED: by MOST_KEYS and one answer's; empty whenever the cache is emptied
   #hasAnswers = false;
 
-  constructor(clock: Clock, cache: AnswerCache) {
+  /** `seed` keys the hash of clients. */
+  constructor(clock: Clock, cache: AnswerCache, seed: number) {
     this.#clock = clock;
     this.#cache = cache;
+    this.#limit = new SourceRateLimit(ANSWERS_PER_SECOND, seed);
   }
 
   /** Empties the cache if it may have an answer that depends on one of these keys. */
@@ -45,7 +47,7 @@ export class AnswerCacheFeed {
     const plainBytes = HEADER_BYTES + query.question.length + (query.edns === undefined ? 0 : OPT_BYTES);
     if (question.length !== plainBytes || !isFixed(answer)) return;
     const { address: client, via: server } = asker;
-    if (!this.#limit.allows(client, this.#clock.monotonic())) return;
+    if (!this.#limit.take(client, Math.floor(this.#clock.monotonic() / 1000))) return;
     const keys = dependenciesOf(query.name, asker);
     if (keys === undefined) return;
     if (this.#keys.size > MOST_KEYS) this.#forget();

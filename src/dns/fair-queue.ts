@@ -1,14 +1,14 @@
 // Questions that the agent forwards: a limited number is under way at once. The others wait, and the clients that wait take turns.
 import type { Clock, Timer } from "../lib/clock.ts";
 import type { Ipv4 } from "../lib/ip.ts";
-import { RateLimit } from "./rate-limit.ts";
+import { SourceRateLimit } from "../lib/rate-limit.ts";
 import { Shares } from "./shares.ts";
 
 export interface FairQueueLimits {
-  /** How many questions of the node may be under way. */
+  /** Questions of the node that may be under way. */
   readonly underWay: number;
   readonly underWayPerClient: number;
-  /** How many questions of the node may wait. */
+  /** Questions of the node that may wait. */
   readonly waiting: number;
   readonly waitingPerClient: number;
   readonly startedPerSecondAndClient: number;
@@ -22,20 +22,21 @@ export class FairQueue {
   readonly #clock: Clock;
   readonly #underWay: Shares;
   readonly #waiting: Shares;
-  readonly #rate: RateLimit;
+  readonly #rate: SourceRateLimit;
   // BOUNDED: by the limit of waiting questions; keyed by the client's address, the next to have its turn first.
   readonly #queues = new Map<Ipv4, Waiting[]>();
   #nextSecond: Timer | undefined;
   readonly #counters = { waited: 0, limited: 0 };
 
-  constructor(clock: Clock, limits: FairQueueLimits) {
+  /** `seed` keys the hash of clients. */
+  constructor(clock: Clock, limits: FairQueueLimits, seed: number) {
     this.#clock = clock;
     this.#underWay = new Shares(limits.underWay, limits.underWayPerClient);
     this.#waiting = new Shares(limits.waiting, limits.waitingPerClient);
-    this.#rate = new RateLimit(limits.startedPerSecondAndClient);
+    this.#rate = new SourceRateLimit(limits.startedPerSecondAndClient, seed);
   }
 
-  /** `waited`: how many questions had to wait for their turn; `limited`: how many got no turn in time, or no place to wait. */
+  /** `waited`: questions that had to wait for their turn; `limited`: questions that got no turn in time, or no place to wait. */
   stats(): { readonly waited: number; readonly limited: number } {
     return { ...this.#counters };
   }
@@ -54,11 +55,11 @@ export class FairQueue {
     }
   }
 
-  /** Takes a place for a question of the client that is to start now, if one is free. */
+  /** Takes a place for a question of the client, which then starts at once. Returns false when none is free. */
   #mayStart(client: Ipv4): boolean {
     if (!this.#underWay.hasRoomFor(client)) return false;
     const nowMs = this.#clock.monotonic();
-    if (!this.#rate.allows(client, nowMs)) {
+    if (!this.#rate.take(client, Math.floor(nowMs / 1000))) {
       this.#nextSecond ??= this.#clock.after(1000 - (nowMs % 1000), () => {
         this.#nextSecond = undefined;
         this.#startWaiting();

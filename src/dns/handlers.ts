@@ -5,12 +5,12 @@ import type { Random } from "../lib/random.ts";
 import { type Answer, codeOnly, type DnsRecord, type Query, Rcode, Type } from "./message.ts";
 import { beforeNetwork, type NamedNetwork } from "./name-entries.ts";
 import type { Asker, Names } from "./names.ts";
-import type { Forwarder } from "./resolver.ts";
+import type { OutsideResolver } from "./resolver.ts";
 
 export type Handler = (query: Query, asker: Asker) => Answer | Promise<Answer> | undefined;
 
 /** In the order they are asked. The last one answers everything. */
-export function createHandlers(random: Random, forwarder: Forwarder): Handler[] {
+export function createHandlers(random: Random, forwarder: OutsideResolver): Handler[] {
   return [
     refuseTransfers,
     answerSpecialNames,

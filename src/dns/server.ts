@@ -1,12 +1,14 @@
-// The DNS server of a node. It listens on the gateway address of every network; who asks, and where, decides what is seen.
-import type { Clock, Timer } from "../lib/clock.ts";
-import { messageOf } from "../lib/errors.ts";
-import { type Ipv4, ipv4 } from "../lib/ip.ts";
+// The DNS server of a node. It listens on the gateway address of every network. A client's address, and the gateway that it
+// asks, decide which names it sees.
+import type { Clock } from "../lib/clock.ts";
+import type { Ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { type Random, secureRandom } from "../lib/random.ts";
+import { RateLimit, SourceRateLimit } from "../lib/rate-limit.ts";
 import { type AnswerCache, AnswerCacheFeed } from "./answer-cache.ts";
 import { createHandlers, type Handler } from "./handlers.ts";
-import { Listener, type OpenUdp } from "./listener.ts";
+import type { OpenUdp } from "./listener.ts";
+import { Listeners } from "./listeners.ts";
 import {
   type Answer,
   codeOnly,
@@ -18,22 +20,19 @@ import {
   udpLimit,
 } from "./message.ts";
 import type { Asker, Names } from "./names.ts";
-import { RateLimit } from "./rate-limit.ts";
-import { Forwarder, type ForwardStats } from "./resolver.ts";
+import { OutsideResolver, type ResolverStats } from "./resolver.ts";
 
-const FIRST_RETRY_MS = 100;
-const LONGEST_RETRY_MS = 5_000;
-/** All strangers together: their addresses may be forged, and a refusal a blow at whose they are. */
+/** The limit of all strangers together. A stranger's address may be forged: then the refusals go to another host, which did not ask. */
 const REFUSALS_PER_SECOND = 100;
-const ANY_STRANGER = 0;
-/** How many UDP datagrams of one client are handled. The rest are only read, because all clients of a gateway share its socket. */
+/** UDP datagrams of one client that are handled. The rest are only read, because all clients of a gateway share its socket. */
 const DATAGRAMS_PER_SECOND = 10_000;
-/** Of a client over TCP, in long answers: a short question has thousands of records written. */
+/** The limit of one client's long answers over TCP: a short question has thousands of records written. */
 const RECORDS_PER_SECOND = 100_000;
+/** An answer of more records is long. */
 const SHORT_RECORDS = 100;
 
 export interface DnsServerOptions {
-  /** 0: any that is free, for tests. Default 53. */
+  /** 0: any that is free, for tests. Default DNS_PORT. */
   readonly port?: number;
   readonly clock: Clock;
   readonly random?: Random;
@@ -45,13 +44,13 @@ export interface DnsServerOptions {
   readonly forward?: Readonly<Record<string, readonly string[]>>;
   /** See ListenerOptions. */
   readonly openUdp?: OpenUdp;
-  /** How many forwarded questions may be under way. */
+  /** Forwarded questions that may be under way at most. */
   readonly mostUnderWay?: number;
   /** Gives answers again over UDP; left out: there is none. */
   readonly answerCache?: AnswerCache;
 }
 
-export interface DnsStats extends ForwardStats {
+export interface DnsStats extends ResolverStats {
   readonly queries: number;
   /** By response code: `NOERROR`, `NXDOMAIN` and so on. */
   readonly answersByRcode: Readonly<Record<string, number>>;
@@ -72,137 +71,66 @@ const RCODE_NAMES: Readonly<Record<Rcode, string>> = {
   [Rcode.BadVers]: "BADVERS",
 };
 
-/** An address that should be listened on: open, or to be tried again. */
-interface Place {
-  listener: Listener | undefined;
-  retry: Timer | undefined;
-  failures: number;
-}
-
 export class DnsServer {
   readonly #options: DnsServerOptions;
-  readonly #forwarder: Forwarder;
+  readonly #listeners: Listeners;
+  readonly #resolver: OutsideResolver;
   readonly #handlers: readonly Handler[];
-  // BOUNDED: by the addresses last asked for; keyed by address.
-  readonly #places = new Map<string, Place>();
-  #queries = 0;
-  #malformed = 0;
-  #connectionsLimited = 0;
-  #ignored = 0;
-  readonly #datagrams = new RateLimit(DATAGRAMS_PER_SECOND);
-  readonly #refusals = new RateLimit(REFUSALS_PER_SECOND);
-  readonly #records = new RateLimit(RECORDS_PER_SECOND);
-  readonly #answerCache: AnswerCacheFeed | undefined;
+  readonly #counters = { queries: 0, malformed: 0, connectionsLimited: 0, ignored: 0 };
   // BOUNDED: by the response codes there are; keyed by name.
   readonly #answersByRcode = new Map<string, number>();
+  readonly #datagrams: SourceRateLimit;
+  readonly #records: SourceRateLimit;
+  readonly #refusals = new RateLimit(REFUSALS_PER_SECOND);
+  readonly #answerCache: AnswerCacheFeed | undefined;
 
   /** Throws ConfigError when a resolver is not an address. */
   constructor(options: DnsServerOptions) {
     this.#options = options;
-    const random = options.random ?? secureRandom;
-    const { clock, log, names, resolvers = [], forward = {}, answerCache } = options;
-    this.#answerCache = answerCache && new AnswerCacheFeed(clock, answerCache);
+    const { clock, log, port, names, random = secureRandom, resolvers = [], forward = {}, mostUnderWay } = options;
+    const seed = Math.floor(random() * 2 ** 32);
+    this.#datagrams = new SourceRateLimit(DATAGRAMS_PER_SECOND, seed);
+    this.#records = new SourceRateLimit(RECORDS_PER_SECOND, seed);
+    this.#answerCache = options.answerCache && new AnswerCacheFeed(clock, options.answerCache, seed);
     names.onTouched = (touched) => this.#answerCache?.touched(touched);
-    this.#forwarder = new Forwarder({
-      clock,
-      random,
-      log,
-      resolvers,
-      forward,
-      ...(options.mostUnderWay !== undefined && { mostUnderWay: options.mostUnderWay }),
+    const limit = mostUnderWay === undefined ? {} : { mostUnderWay };
+    this.#resolver = new OutsideResolver({ clock, random, log, resolvers, forward, ...limit });
+    this.#handlers = createHandlers(random, this.#resolver);
+    this.#listeners = new Listeners({
+      ...{ clock, log, openUdp: options.openUdp, ...(port !== undefined && { port }) },
+      receiveUdp: (message, source, via, reply) => {
+        if (this.#datagrams.take(source, this.#second())) this.#receive(message, source, via, udpLimit, reply);
+        else this.#counters.ignored++;
+      },
+      receiveTcp: (message, source, via, reply) => this.#receive(message, source, via, () => TCP_BYTES, reply),
+      onLimited: () => this.#counters.connectionsLimited++,
     });
-    this.#handlers = createHandlers(random, this.#forwarder);
   }
 
   setResolvers(resolvers: readonly string[]): void {
-    this.#forwarder.setResolvers(resolvers);
+    this.#resolver.setResolvers(resolvers);
   }
 
   stats(): DnsStats {
-    return {
-      ...this.#forwarder.stats(),
-      queries: this.#queries,
-      answersByRcode: Object.fromEntries(this.#answersByRcode),
-      malformed: this.#malformed,
-      connectionsLimited: this.#connectionsLimited,
-      ignored: this.#ignored,
-    };
+    const answersByRcode = Object.fromEntries(this.#answersByRcode);
+    return { ...this.#resolver.stats(), ...this.#counters, answersByRcode };
   }
 
-  /** Where it answers now. */
+  /** The addresses and ports where it answers now. */
   endpoints(): { address: string; port: number }[] {
-    const open = [...this.#places.values()].flatMap(({ listener }) => listener ?? []);
-    return open.map(({ address, port }) => ({ address, port }));
+    return this.#listeners.endpoints();
   }
 
-  /**
-   * Listens on these addresses and no others. Resolves when each was tried once; one that could not be had is tried
-   * again until it can or is not asked for any more.
-   */
-  async listen(addresses: readonly string[]): Promise<void> {
-    for (const [address, place] of this.#places) {
-      if (addresses.includes(address)) continue;
-      this.#places.delete(address);
-      place.retry?.cancel();
-      place.listener?.close();
-    }
-    const added = addresses.filter((address) => !this.#places.has(address));
-    for (const address of added) this.#places.set(address, { listener: undefined, retry: undefined, failures: 0 });
-    await Promise.all(added.map((address) => this.#open(address, this.#places.get(address)!)));
+  /** As Listeners.listen(). */
+  listen(addresses: readonly string[]): Promise<void> {
+    return this.#listeners.listen(addresses);
   }
 
   stop(): Promise<void> {
     return this.listen([]);
   }
 
-  async #open(address: string, place: Place): Promise<void> {
-    const { port = 53, clock, log } = this.#options;
-    const via = ipv4(address);
-    try {
-      const listener = await Listener.open({
-        address,
-        port,
-        clock,
-        openUdp: this.#options.openUdp,
-        receiveUdp: (message, source, reply) => {
-          if (this.#datagrams.allows(source, clock.monotonic())) this.#receive(message, source, via, udpLimit, reply);
-          else this.#ignored++;
-        },
-        receiveTcp: (source, message, reply) => this.#receive(message, source, via, () => TCP_BYTES, reply),
-        onLimited: () => this.#connectionsLimited++,
-        onError: (error) => {
-          place.listener = undefined;
-          this.#retry(address, place, error);
-        },
-      });
-      if (this.#places.get(address) !== place) {
-        listener.close(); // not asked for any more
-        return;
-      }
-      place.listener = listener;
-      if (place.failures > 0) log.info("DNS answers again", { address });
-      place.failures = 0;
-    } catch (error) {
-      this.#retry(address, place, error);
-    }
-  }
-
-  #retry(address: string, place: Place, error: unknown): void {
-    if (this.#places.get(address) !== place) return;
-    const { port = 53, clock, log } = this.#options;
-    if (place.failures === 0) {
-      log.error(`DNS cannot answer on ${address}: ${messageOf(error)}; ${remedy(error, port)}; it is tried again`, {
-        address,
-        port: String(port),
-        err: error,
-      });
-    }
-    const pauseMs = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(place.failures, 10));
-    place.failures++;
-    place.retry = clock.after(pauseMs, () => void this.#open(address, place));
-  }
-
-  /** false: nothing that could be answered. */
+  /** Returns false when the message cannot be answered. */
   #receive(
     message: Buffer,
     source: Ipv4,
@@ -210,14 +138,14 @@ export class DnsServer {
     limitOf: (query: Query) => number,
     reply: (response: Buffer) => void,
   ): boolean {
-    this.#queries++;
+    this.#counters.queries++;
     const query = parseQuery(message);
-    if (query === undefined || query.fault === Rcode.FormErr) this.#malformed++;
+    if (query === undefined || query.fault === Rcode.FormErr) this.#counters.malformed++;
     if (query === undefined) return false;
     const { names } = this.#options;
     const networks = names.networksOf(source, via);
-    if (networks === undefined && !this.#refusals.allows(ANY_STRANGER, this.#options.clock.monotonic())) {
-      this.#ignored++;
+    if (networks === undefined && !this.#refusals.take(this.#second())) {
+      this.#counters.ignored++;
       return false;
     }
     const limit = limitOf(query);
@@ -248,7 +176,11 @@ export class DnsServer {
 
   #mayHave(answer: Answer, client: Ipv4): boolean {
     const records = lengthOf(answer);
-    return records <= SHORT_RECORDS || this.#records.allows(client, this.#options.clock.monotonic(), records);
+    return records <= SHORT_RECORDS || this.#records.take(client, this.#second(), records);
+  }
+
+  #second(): number {
+    return Math.floor(this.#options.clock.monotonic() / 1000);
   }
 
   #count(answer: Answer): void {
@@ -266,12 +198,4 @@ function rcodeOf(answer: Answer): Rcode {
 function lengthOf(answer: Answer): number {
   if (answer.kind === "addresses") return answer.addresses.length;
   return answer.kind === "services" ? answer.targets.length : 0;
-}
-
-function remedy(error: unknown, port: number): string {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  if (code === "EADDRINUSE") return `another server holds port ${port}, see \`ss -lntup 'sport = :${port}'\``;
-  if (code === "EADDRNOTAVAIL") return "the address is not on a link yet, see `ip address`";
-  if (code === "EACCES") return "ports below 1024 need root or CAP_NET_BIND_SERVICE";
-  return "see `ip address` and `ss -lntup`";
 }

@@ -1,7 +1,8 @@
-// One resolver above us: how it is written, and what is remembered of its health.
+// One resolver that this node asks: how its address is written, and what is remembered of its health.
 import { isIP } from "node:net";
+import { Backoff } from "../lib/backoff.ts";
+import { DNS_PORT } from "../lib/dns-port.ts";
 
-const DNS_PORT = 53;
 const DOWN_AFTER_FAILURES = 2;
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
@@ -10,10 +11,11 @@ export class Upstream {
   readonly address: string;
   readonly port: number;
   #failures = 0;
+  readonly #pause = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
   #failedName: string | undefined;
   #isHeard = true;
   #pausedUntilMs = Number.NEGATIVE_INFINITY;
-  /** When it was last found to be up or down. The failure of a question from before that says nothing new. */
+  /** When it was last found to be up or down, on the monotonic clock. The failure of an older question says nothing new. */
   #judgedMs = Number.NEGATIVE_INFINITY;
 
   constructor(address: string, port: number) {
@@ -25,30 +27,31 @@ export class Upstream {
     return `${this.address}#${this.port}`;
   }
 
-  /** Until it answers, also while it is tried again. */
+  /** Whether it is down: until it answers, also while it is tried again. */
   get isDown(): boolean {
     return this.#failures >= DOWN_AFTER_FAILURES;
   }
 
-  /** Whether to ask it before those that failed lately. */
+  /** Whether it is asked before the resolvers that failed lately. */
   isHealthy(nowMs: number): boolean {
     return nowMs >= this.#pausedUntilMs;
   }
 
-  /** Whether to wait for it: one that said something of no use the last time says it at once. */
+  /** Whether a client waits for it. A resolver whose last answer was of no use gives the next one at once too. */
   isHeard(nowMs: number): boolean {
     return this.#isHeard || this.isHealthy(nowMs);
   }
 
-  /** It is about to be asked. One that was down is tried with one question; others go elsewhere meanwhile. */
+  /** Notes that it is about to be asked. A resolver that was down is tried with one question; others go elsewhere meanwhile. */
   asked(nowMs: number): void {
     if (this.isDown && this.isHealthy(nowMs)) this.#pausedUntilMs = nowMs + FIRST_PAUSE_MS;
   }
 
-  /** It said something, if only that it cannot resolve a name. Whether it was down before. */
+  /** Notes that it answered, if only that it cannot resolve a name. Returns whether it was down before. */
   answered(nowMs: number): boolean {
     const wasDown = this.isDown;
     this.#failures = 0;
+    this.#pause.succeeded();
     this.#failedName = undefined;
     this.#isHeard = true;
     this.#pausedUntilMs = Number.NEGATIVE_INFINITY;
@@ -57,19 +60,18 @@ export class Upstream {
   }
 
   /**
-   * Of a question that was asked at `sinceMs`. Whether it is down now and was not before. With `name`, what failed may be
-   * that name's fault: many failures of one name count as one. `isHeard`: it said something, of no use.
+   * Notes that a question that was asked at `sinceMs` failed. Returns whether it is down now and was not before. With `name`,
+   * the failure may be that name's fault: many failures of one name count as one. `isHeard`: its answer was of no use.
    */
   failed(sinceMs: number, nowMs: number, name?: string, isHeard = false): boolean {
     if (sinceMs < this.#judgedMs || (name !== undefined && name === this.#failedName)) return false;
     this.#failedName = name;
     this.#isHeard = isHeard;
     this.#failures++;
-    const beyond = this.#failures - DOWN_AFTER_FAILURES;
-    if (beyond < 0) return false;
-    this.#pausedUntilMs = nowMs + Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(beyond, 10));
+    if (!this.isDown) return false;
+    this.#pausedUntilMs = nowMs + this.#pause.failed();
     this.#judgedMs = nowMs;
-    return beyond === 0;
+    return this.#failures === DOWN_AFTER_FAILURES;
   }
 }
 

@@ -1,11 +1,11 @@
 // The nftables table, as text: ports to VIPs, the way out for containers, and guards.
 import type { HeldPort, Protocol } from "../cluster/schema.ts";
+import { DNS_PORT } from "../lib/dns-port.ts";
 import { EVERY_ADDRESS, formatCidr } from "../lib/ip.ts";
 import { KERNEL_DROPS } from "./kernel-drops.ts";
 import type { DesiredMesh, MeshPort } from "./mesh.ts";
 
 const PROTOCOLS = ["tcp", "udp"] as const;
-const DNS_PORT = 53;
 
 /** A whole transaction for `nft -f`: replaces what the table held. `name` is the table's. */
 export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldPort[]): string {

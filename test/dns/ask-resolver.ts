@@ -1,9 +1,9 @@
-// A forwarder under a clock that the test moves, and questions to it.
+// A resolver under a clock that the test moves, and questions to it.
 import { setTimeout as realTime, setImmediate } from "node:timers/promises";
 import { type DecodedPacket, decode, encode, type Packet } from "dns-packet";
 import { type Answer, encodeResponse, parseQuery, TCP_BYTES } from "../../src/dns/message.ts";
 import { Names } from "../../src/dns/names.ts";
-import { Forwarder } from "../../src/dns/resolver.ts";
+import { OutsideResolver } from "../../src/dns/resolver.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
@@ -14,9 +14,9 @@ import { type Behaviour, FakeUpstream } from "./fake-upstream.ts";
 const TURNS = 10;
 const names = new Names(exampleState);
 
-export function forwarderTo(resolvers: string[], forward: Record<string, string[]> = {}, log = silentLog) {
+export function resolverTo(resolvers: string[], forward: Record<string, string[]> = {}, log = silentLog) {
   const clock = new VirtualClock();
-  return { clock, forwarder: new Forwarder({ clock, random: seededRandom(7), log, resolvers, forward }) };
+  return { clock, forwarder: new OutsideResolver({ clock, random: seededRandom(7), log, resolvers, forward }) };
 }
 
 interface AskOptions {
@@ -29,7 +29,7 @@ interface AskOptions {
   clock?: VirtualClock;
 }
 
-export async function ask(forwarder: Forwarder, name: string, options: AskOptions = {}) {
+export async function ask(forwarder: OutsideResolver, name: string, options: AskOptions = {}) {
   const { client = "10.192.16.31", type = "A", recursion = true, servers = [], clock } = options;
   const flags = recursion ? 0x0100 : 0;
   const query = parseQuery(encode({ type: "query", id: 99, flags, questions: [{ type, name }] }))!;

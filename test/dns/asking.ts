@@ -3,7 +3,7 @@ import { decode, encode, type Packet, type RecordType } from "dns-packet";
 import { createHandlers } from "../../src/dns/handlers.ts";
 import { encodeResponse, parseQuery, TCP_BYTES } from "../../src/dns/message.ts";
 import type { Names } from "../../src/dns/names.ts";
-import { Forwarder } from "../../src/dns/resolver.ts";
+import { OutsideResolver } from "../../src/dns/resolver.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
@@ -18,7 +18,7 @@ export function asking(names: Names, forward: readonly string[] = []): Ask {
   const random = seededRandom(1);
   const routes = Object.fromEntries(forward.map((domain) => [domain, []]));
   const options = { clock: new VirtualClock(), random, log: silentLog, resolvers: [], forward: routes };
-  const handlers = createHandlers(random, new Forwarder(options));
+  const handlers = createHandlers(random, new OutsideResolver(options));
   return (address, name, type, via = "10.192.16.1") => {
     const question = { type: type as RecordType, name, class: "IN" } as const;
     const query = parseQuery(encode({ type: "query", id: 1, flags: 0x0100, questions: [question] }))!;

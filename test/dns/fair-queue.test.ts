@@ -17,7 +17,7 @@ const MODEST = 99;
 /** Questions that end when the test says so, in the order in which they started. */
 function running(limits: Partial<FairQueueLimits> = {}) {
   const clock = new VirtualClock();
-  const queue = new FairQueue(clock, { ...LIMITS, ...limits });
+  const queue = new FairQueue(clock, { ...LIMITS, ...limits }, 1);
   const started: { client: number; end: () => void }[] = [];
   const ask = (client: number): Promise<string | undefined> =>
     queue.run(client, PATIENCE_MS, () => new Promise((end) => started.push({ client, end: () => end("answer") })));

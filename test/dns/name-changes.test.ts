@@ -92,7 +92,7 @@ function cached() {
   const { state, names } = example();
   const counts = { added: 0, emptied: 0 };
   const cache: AnswerCache = { addAnswer: () => counts.added++, forgetAnswers: () => counts.emptied++ };
-  const feed = new AnswerCacheFeed(new VirtualClock(), cache);
+  const feed = new AnswerCacheFeed(new VirtualClock(), cache, 1);
   names.onTouched = (touched) => feed.touched(touched);
   const ask = (name: string, address: string) => {
     const [client, via] = [ipv4(address), ipv4("10.192.16.1")];

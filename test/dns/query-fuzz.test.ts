@@ -14,7 +14,7 @@ import {
   udpLimit,
 } from "../../src/dns/message.ts";
 import { Names } from "../../src/dns/names.ts";
-import { Forwarder } from "../../src/dns/resolver.ts";
+import { OutsideResolver } from "../../src/dns/resolver.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
@@ -107,7 +107,7 @@ const names = new Names(state);
 const via = ipv4("10.192.16.1");
 const asker = { address: ipv4("10.192.16.31"), via, names, networks: names.networksOf(ipv4("10.192.16.31"), via)! };
 const forwarding = { clock: new VirtualClock(), random: seededRandom(1), log: silentLog, resolvers: [], forward: {} };
-const handlers = createHandlers(seededRandom(1), new Forwarder(forwarding));
+const handlers = createHandlers(seededRandom(1), new OutsideResolver(forwarding));
 
 async function answerOf(query: Query): Promise<Answer> {
   if (query.fault !== Rcode.NoError) return codeOnly(query.fault);

@@ -1,7 +1,7 @@
 // What is kept of the resolvers' answers, and how long.
 import test from "ava";
 import type { Packet } from "dns-packet";
-import { addressOf, ask, forwarderTo, silent, upstream, withResolvers } from "./ask-resolver.ts";
+import { addressOf, ask, resolverTo, silent, upstream, withResolvers } from "./ask-resolver.ts";
 import { answering, type Behaviour } from "./fake-upstream.ts";
 
 function soa(ttl: number, minimum: number): Packet["authorities"] {
@@ -27,7 +27,7 @@ const negatives: [title: string, packet: Packet, keptSeconds: number][] = [
 for (const [title, packet, keptSeconds] of negatives) {
   test(`kept: ${title}, and the SOA counts down from that`, async (t) => {
     const server = await upstream(t, () => packet);
-    const { clock, forwarder } = forwarderTo([server.text]);
+    const { clock, forwarder } = resolverTo([server.text]);
     t.like((await ask(forwarder, "no.example.org")).authorities?.[0], { ttl: keptSeconds });
     await clock.advance((keptSeconds - 1) * 1000);
     t.like((await ask(forwarder, "no.example.org")).authorities?.[0], { ttl: 1 });
@@ -47,7 +47,7 @@ const unkept: [title: string, packet: Packet][] = [
 for (const [title, packet] of unkept) {
   test(`passed on but not kept: ${title}`, async (t) => {
     const server = await upstream(t, () => packet);
-    const { forwarder } = forwarderTo([server.text]);
+    const { forwarder } = resolverTo([server.text]);
     for (let i = 0; i < 2; i++) t.is((await ask(forwarder, "no.example.org")).flags! & 15, packet.flags ?? 0);
     t.is(server.asked.length, 2);
   });
@@ -55,7 +55,7 @@ for (const [title, packet] of unkept) {
 
 test("while no resolver answers, an answer whose time is over is better than none", async (t) => {
   const server = await upstream(t, answering("203.0.113.1", 10));
-  const { clock, forwarder } = forwarderTo([server.text]);
+  const { clock, forwarder } = resolverTo([server.text]);
   await ask(forwarder, "example.org");
   server.behaviour = silent;
   await clock.advance(3_600_000);
@@ -68,7 +68,7 @@ test("while no resolver answers, an answer whose time is over is better than non
 
 test("what nobody could answer is not asked again at once, and what is stale is served meanwhile", async (t) => {
   const servers = await Promise.all([upstream(t, answering("203.0.113.1", 10)), upstream(t, silent)]);
-  const { clock, forwarder } = forwarderTo(servers.map(({ text }) => text));
+  const { clock, forwarder } = resolverTo(servers.map(({ text }) => text));
   const failing: Behaviour = () => ({ flags: 2 });
   await ask(forwarder, "kept.example.org");
   for (const server of servers) server.behaviour = failing;
@@ -90,7 +90,7 @@ test("answers are forgotten with the resolvers that gave them, however late they
     return answering("203.0.113.1", 3_600)(query, transport);
   };
   const [home, office] = await Promise.all([upstream(t, late), upstream(t, answering("203.0.113.2"))]);
-  const { forwarder } = forwarderTo([home.text]);
+  const { forwarder } = resolverTo([home.text]);
   await ask(forwarder, "example.org");
   const waiting = ask(forwarder, "late.example.org");
   forwarder.setResolvers([office.text]);
@@ -104,7 +104,7 @@ test("answers are forgotten with the resolvers that gave them, however late they
 test("the same resolvers in another order, or none for a while, are no reason to forget", async (t) => {
   const servers = await Promise.all([upstream(t, answering("203.0.113.1", 10)), upstream(t, silent)]);
   const resolvers = servers.map(({ text }) => text);
-  const { clock, forwarder } = forwarderTo(resolvers);
+  const { clock, forwarder } = resolverTo(resolvers);
   await ask(forwarder, "example.org");
   forwarder.setResolvers(resolvers.toReversed());
   await ask(forwarder, "example.org");

@@ -4,7 +4,7 @@ import test from "ava";
 import { encode, type OptAnswer, type Packet, TRUNCATED_RESPONSE } from "dns-packet";
 import { delay } from "../../src/lib/clock.ts";
 import { createLog } from "../../src/lib/log.ts";
-import { addressOf, ask, forwarderTo, silent, upstream } from "./ask-resolver.ts";
+import { addressOf, ask, resolverTo, silent, upstream } from "./ask-resolver.ts";
 import { answering, type Behaviour, FakeUpstream } from "./fake-upstream.ts";
 
 test("a resolver that is silent, refuses, fails or lies is passed over for the next one", async (t) => {
@@ -19,7 +19,7 @@ test("a resolver that is silent, refuses, fails or lies is passed over for the n
   };
   for (const [title, behaviour] of Object.entries(behaviours)) {
     const bad = await upstream(t, behaviour);
-    const { clock, forwarder } = forwarderTo([bad.text, good.text]);
+    const { clock, forwarder } = resolverTo([bad.text, good.text]);
     t.is(addressOf(await ask(forwarder, "example.org", { clock })), "203.0.113.1", title);
     t.is(bad.asked.length, 1, title);
     t.is(forwarder.stats().upstreamFailures, 1, title);
@@ -34,13 +34,13 @@ test("an answer that comes from elsewhere than the resolver is none", async (t) 
     await new Promise((sent) => forger.send(forged, server.ports.at(-1)!, "127.0.0.1", sent));
     return answering("203.0.113.1")(query, transport);
   });
-  t.is(addressOf(await ask(forwarderTo([server.text]).forwarder, "example.org")), "203.0.113.1");
+  t.is(addressOf(await ask(resolverTo([server.text]).forwarder, "example.org")), "203.0.113.1");
 });
 
 test("a resolver that failed twice is asked last, until a pause is over", async (t) => {
   const bad = await upstream(t, silent);
   const good = await upstream(t, answering("203.0.113.1", 0));
-  const { clock, forwarder } = forwarderTo([bad.text, good.text]);
+  const { clock, forwarder } = resolverTo([bad.text, good.text]);
   await ask(forwarder, "one.example.org", { clock });
   await ask(forwarder, "two.example.org", { clock });
   t.is(bad.asked.length, 2);
@@ -53,11 +53,11 @@ test("a resolver that failed twice is asked last, until a pause is over", async 
 
 test("without any answer it is SERVFAIL, within the time that clients wait", async (t) => {
   const bad = await upstream(t, silent);
-  const { clock, forwarder } = forwarderTo([bad.text]);
+  const { clock, forwarder } = resolverTo([bad.text]);
   const startMs = clock.monotonic();
   t.is((await ask(forwarder, "example.org", { clock })).rcode, "SERVFAIL");
   t.true(clock.monotonic() - startMs < 5_000);
-  t.is((await ask(forwarderTo([]).forwarder, "example.org")).rcode, "SERVFAIL");
+  t.is((await ask(resolverTo([]).forwarder, "example.org")).rcode, "SERVFAIL");
 });
 
 const BAD_VERSION: OptAnswer = {
@@ -88,7 +88,7 @@ const ofTheName: Record<string, Behaviour> = {
 for (const [title, behaviour] of Object.entries(ofTheName)) {
   test(`names ${title} do not make their resolver one that is down for others`, async (t) => {
     const server = await upstream(t, badNames(behaviour));
-    const { clock, forwarder } = forwarderTo([server.text]);
+    const { clock, forwarder } = resolverTo([server.text]);
     await ask(forwarder, "good.example.org");
     for (let i = 0; i < 3; i++) {
       t.is((await ask(forwarder, "bad.example.org", { clock })).rcode, "SERVFAIL");
@@ -104,7 +104,7 @@ test("a resolver that refuses many names has fresh answers for others, though it
     t,
     badNames(() => ({ flags: 5 })),
   );
-  const { clock, forwarder } = forwarderTo([server.text]);
+  const { clock, forwarder } = resolverTo([server.text]);
   await ask(forwarder, "good.example.org");
   await clock.advance(10_000);
   for (const name of ["bad1.example.org", "bad2.example.org", "bad3.example.org"]) await ask(forwarder, name);
@@ -114,7 +114,7 @@ test("a resolver that refuses many names has fresh answers for others, though it
 
 test("a resolver's SERVFAIL is followed by the next resolver, and is asked for once", async (t) => {
   const [bad, good] = await Promise.all([upstream(t, servfail), upstream(t, answering("203.0.113.1", 0))]);
-  const { forwarder } = forwarderTo([bad.text, good.text]);
+  const { forwarder } = resolverTo([bad.text, good.text]);
   for (let i = 0; i < 4; i++) t.is(addressOf(await ask(forwarder, `n${i}.example.org`)), "203.0.113.1");
   t.is(bad.asked.length, 4);
   good.behaviour = servfail;
@@ -130,7 +130,7 @@ const refusals: Record<string, Behaviour> = {
 for (const [title, behaviour] of Object.entries(refusals)) {
   test(`${title} is heard, and the next resolver asked at once`, async (t) => {
     const [bad, good] = await Promise.all([upstream(t, behaviour), upstream(t, answering("203.0.113.1"))]);
-    const { forwarder } = forwarderTo([bad.text, good.text]); // its time stands still
+    const { forwarder } = resolverTo([bad.text, good.text]); // its time stands still
     t.is(addressOf(await ask(forwarder, "example.org")), "203.0.113.1");
   });
 }
@@ -139,12 +139,12 @@ test("a resolver that knows another EDNS than ours is asked without it", async (
   const server = await upstream(t, (query, transport) =>
     query.additionals?.length ? { additionals: [BAD_VERSION] } : answering("203.0.113.9")(query, transport),
   );
-  t.is(addressOf(await ask(forwarderTo([server.text]).forwarder, "old.example.org")), "203.0.113.9");
+  t.is(addressOf(await ask(resolverTo([server.text]).forwarder, "old.example.org")), "203.0.113.9");
 });
 
 test("a resolver that is silent for two names is down", async (t) => {
   const server = await upstream(t, answering("203.0.113.1", 10));
-  const { clock, forwarder } = forwarderTo([server.text]);
+  const { clock, forwarder } = resolverTo([server.text]);
   await ask(forwarder, "kept.example.org");
   server.behaviour = silent;
   await clock.advance(10_000);
@@ -158,7 +158,7 @@ test("the log says once that a resolver is down, and once that it is back", asyn
   const lines: string[] = [];
   const log = createLog("info", { write: (line) => void lines.push(line) });
   const server = await upstream(t, silent);
-  const { clock, forwarder } = forwarderTo([server.text], {}, log);
+  const { clock, forwarder } = resolverTo([server.text], {}, log);
   for (let i = 0; i < 4; i++) await ask(forwarder, `n${i}.example.org`, { clock });
   server.behaviour = answering("203.0.113.1");
   for (let i = 4; i < 6; i++) await ask(forwarder, `n${i}.example.org`, { clock });
@@ -171,7 +171,7 @@ test("the log says once that a resolver is down, and once that it is back", asyn
 
 test("who asks when a resolver is back gets its answer, not a stale one", async (t) => {
   const server = await upstream(t, answering("203.0.113.1", 10));
-  const { clock, forwarder } = forwarderTo([server.text]);
+  const { clock, forwarder } = resolverTo([server.text]);
   await ask(forwarder, "kept.example.org");
   server.behaviour = silent;
   for (const name of ["one.example.org", "two.example.org"]) await ask(forwarder, name, { clock });
@@ -182,7 +182,7 @@ test("who asks when a resolver is back gets its answer, not a stale one", async 
 
 test("a resolver that was down is tried with one question, the others do not wait for it", async (t) => {
   const [bad, good] = await Promise.all([upstream(t, silent), upstream(t, answering("203.0.113.1", 0))]);
-  const { clock, forwarder } = forwarderTo([bad.text, good.text]);
+  const { clock, forwarder } = resolverTo([bad.text, good.text]);
   for (const name of ["one.example.org", "two.example.org"]) await ask(forwarder, name, { clock });
   bad.asked.length = 0;
   await clock.advance(5_000);
@@ -199,7 +199,7 @@ for (const [title, behaviour] of Object.entries({
 })) {
   test(`names that others ${title} are not waited for twice from a resolver that is down`, async (t) => {
     const [down, other] = await Promise.all([upstream(t, silent), upstream(t, behaviour)]);
-    const { clock, forwarder } = forwarderTo([down.text, other.text]);
+    const { clock, forwarder } = resolverTo([down.text, other.text]);
     for (const name of ["one.example.org", "two.example.org"]) await ask(forwarder, name, { clock });
     down.asked.length = 0;
     await clock.advance(5_000); // it is tried again
@@ -213,7 +213,7 @@ for (const [title, behaviour] of Object.entries({
 test("of two that are down, the one that refuses is asked before the one that is silent", async (t) => {
   const refusesSome = badNames(() => ({ flags: 5 }));
   const [mute, other] = await Promise.all([upstream(t, silent), upstream(t, refusesSome)]);
-  const { clock, forwarder } = forwarderTo([mute.text, other.text]);
+  const { clock, forwarder } = resolverTo([mute.text, other.text]);
   for (const name of ["bad1.example.org", "bad2.example.org"]) await ask(forwarder, name, { clock });
   mute.asked.length = 0;
   t.is(addressOf(await ask(forwarder, "good.example.org", { clock })), "203.0.113.1");
@@ -224,10 +224,10 @@ test("a resolver that cannot be reached is left at once, and asked once for a qu
   const [gone, good] = await Promise.all([FakeUpstream.start(silent), upstream(t, answering("203.0.113.1", 0))]);
   const address = gone.text;
   gone.stop();
-  const { forwarder } = forwarderTo([address, good.text]);
+  const { forwarder } = resolverTo([address, good.text]);
   t.is(addressOf(await ask(forwarder, "one.example.org")), "203.0.113.1");
   t.is(forwarder.stats().sentUpstream, 2);
-  t.is((await ask(forwarderTo([address]).forwarder, "example.org")).rcode, "SERVFAIL");
+  t.is((await ask(resolverTo([address]).forwarder, "example.org")).rcode, "SERVFAIL");
 });
 
 test("a datagram that is lost is sent again", async (t) => {
@@ -235,7 +235,7 @@ test("a datagram that is lost is sent again", async (t) => {
   const server = await upstream(t, (query, transport) =>
     lost++ === 0 ? undefined : answering("203.0.113.1")(query, transport),
   );
-  const { clock, forwarder } = forwarderTo([server.text]);
+  const { clock, forwarder } = resolverTo([server.text]);
   t.is(addressOf(await ask(forwarder, "example.org", { clock })), "203.0.113.1");
 });
 
@@ -253,7 +253,7 @@ test("a resolver that is slow three times over has one resolver's time, and the 
       return slow(query, transport);
     }),
   ]);
-  const { clock, forwarder } = forwarderTo([first.text, second.text]);
+  const { clock, forwarder } = resolverTo([first.text, second.text]);
   const startMs = clock.monotonic();
   t.is((await ask(forwarder, "example.org", { clock })).rcode, "SERVFAIL");
   t.true(clock.monotonic() - startMs < 4_500, `${clock.monotonic() - startMs} ms`);

@@ -2,7 +2,7 @@
 import test from "ava";
 import { parseUpstream, Upstream } from "../../src/dns/upstream.ts";
 import { ConfigError } from "../../src/lib/errors.ts";
-import { forwarderTo } from "./ask-resolver.ts";
+import { resolverTo } from "./ask-resolver.ts";
 
 const resolvers: [string, string | undefined][] = [
   ["192.0.2.53", "192.0.2.53#53"],
@@ -23,7 +23,7 @@ for (const [text, expected] of resolvers) {
   test(`'${text}' is ${expected === undefined ? "no resolver" : `the resolver ${expected}`}`, (t) => {
     t.is(parseUpstream(text)?.name, expected);
     if (expected === undefined) {
-      const error = t.throws(() => forwarderTo([], { "corp.example": [text] }), { instanceOf: ConfigError });
+      const error = t.throws(() => resolverTo([], { "corp.example": [text] }), { instanceOf: ConfigError });
       t.is(error?.field, "dns.forward.corp.example");
     }
   });
