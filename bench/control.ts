@@ -26,7 +26,7 @@ const MANY_PREFIX = "benchmany";
 const FEW_PREFIX = "benchfew";
 const NODES = 3;
 const FEW_SERVICES = 10;
-const COMMAND_LINE = fileURLToPath(new URL("../src/cli/main.js", import.meta.url));
+const COMMAND_LINE = fileURLToPath(new URL("../bin/overlayctl.js", import.meta.url));
 
 /** How much is measured. */
 interface Size {

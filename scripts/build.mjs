@@ -1,8 +1,9 @@
-// Compiles src, test, bench and scripts into dist, and the WebAssembly text beside them.
+// Compiles src, test, bench and scripts into dist, and the WebAssembly text beside them; then bundles what is shipped.
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import wabtModule from "wabt";
+import { bundle } from "./bundle.mjs";
 
 if (process.argv.includes("--clean")) rmSync("dist", { recursive: true, force: true });
 execFileSync("node_modules/.bin/tsc", { stdio: "inherit" });
@@ -14,4 +15,4 @@ for (const path of ["src/packet/checksum.wat"]) {
   mkdirSync(dirname(out), { recursive: true });
   writeFileSync(out, module.toBinary({}).buffer);
 }
-for (const bin of ["dist/src/agent/main.js", "dist/src/cli/main.js"]) chmodSync(bin, 0o755);
+await bundle();

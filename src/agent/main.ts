@@ -42,7 +42,7 @@ program
     }),
   );
 
-await program.parseAsync();
+void program.parseAsync();
 
 /** Does it with the configuration; a person's mistake ends in one line that says what to do. */
 async function guarded(path: string, work: (config: Config) => Promise<void>): Promise<void> {

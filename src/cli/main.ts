@@ -5,7 +5,6 @@ import { CommanderError } from "commander";
 import { ApiClient } from "../api/client.ts";
 import { systemClock } from "../lib/clock.ts";
 import { type Context, ExitStatus } from "./context.ts";
-import { messageInOptions } from "./option-names.ts";
 import { printable } from "./printable.ts";
 import { createProgram } from "./program.ts";
 
@@ -34,9 +33,10 @@ const context: Context = {
 };
 
 /** Says what went wrong, if it was not said yet. Returns the exit status. */
-function failed(error: unknown): number {
+async function failed(error: unknown): Promise<number> {
   if (error instanceof ExitStatus) return error.status;
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  const { messageInOptions } = await import("./option-names.ts");
   context.err(`overlayctl: ${messageInOptions(error)}\n`);
   return 1;
 }
@@ -47,10 +47,13 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   process.exit(0);
 });
 
-try {
-  await createProgram(context, (path) => {
+async function main(): Promise<void> {
+  const program = await createProgram(process.argv.slice(2), context, (path) => {
     client = new ApiClient(path);
-  }).parseAsync();
-} catch (error) {
-  process.exitCode = failed(error);
+  });
+  await program.parseAsync();
 }
+
+main().catch(async (error: unknown) => {
+  process.exitCode = await failed(error);
+});

@@ -27,11 +27,9 @@ const SLICE_MICROS = 100;
 const port = parentPort!;
 const say = (message: WorkerMessage): void => port.postMessage(message);
 
-try {
-  await serve(workerData as WorkerSetup, port);
-} catch (error) {
+serve(workerData as WorkerSetup, port).catch((error: unknown) => {
   say({ type: "failed", message: messageOf(error), mend: error instanceof PlatformError ? error.mend : null });
-}
+});
 
 async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
   const memory = new PacketMemory(ENGINE_MEMORY_BYTES);

@@ -58,7 +58,7 @@ async function overlayctl(t: ExecutionContext, backend: FakeBackend, args: reado
     onInterrupt: () => () => {},
   };
   try {
-    await createProgram(context, () => {}).parseAsync(["node", "overlayctl", ...args]);
+    await (await createProgram(args, context, () => {})).parseAsync(args, { from: "user" });
   } catch (error) {
     err += messageOf(error);
   }

@@ -22,7 +22,7 @@ import {
 // One after another: each starts a process, and all at once would starve them.
 const test = ava.serial;
 
-const MAIN = fileURLToPath(new URL("../../src/cli/main.js", import.meta.url));
+const MAIN = fileURLToPath(new URL("../../bin/overlayctl.js", import.meta.url));
 
 interface Ended {
   status: number | null;

@@ -48,7 +48,7 @@ async function taskElsewhere(node: LabNode): Promise<string> {
 systemTest("a mistake in the configuration names the file, the line and the field, and exits with 2", async (t) => {
   const path = join(lab().directory, "mistake.yaml");
   writeFileSync(path, "node:\n  name: x\n  address: 10.0.0.300\ncluster:\n  listen: 192.0.2.11:2377\n");
-  const { status, stderr } = await lab().client.tryExec([process.execPath, "dist/src/agent/main.js", "--config", path]);
+  const { status, stderr } = await lab().client.tryExec([process.execPath, "dist/bin/overlayd.js", "--config", path]);
   t.is(status, 2);
   t.true(stderr.includes(`${path}:3: node.address: '10.0.0.300' is not an IPv4 address`), stderr);
 });
@@ -118,7 +118,7 @@ dataDir: ${directory}/bare
 socket: ${directory}/bare.sock
 `,
     );
-    const start = `${hide} && exec ${process.execPath} dist/src/agent/main.js --config ${path}`;
+    const start = `${hide} && exec ${process.execPath} dist/bin/overlayd.js --config ${path}`;
     const env = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }; // a package in node_modules/.bin is called nft, too
     const { status, stderr } = await host.tryExec(["unshare", "--mount", "sh", "-c", start], {
       env,

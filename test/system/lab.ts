@@ -1,7 +1,7 @@
 // The lab: nodes and an outside client as network namespaces on one underlay, 192.0.2.0/24, agents started in them.
 // A lab's namespaces all begin with its prefix; those of its tasks with `ovl-` and the node's name.
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -186,8 +186,10 @@ export async function createLab(options: LabOptions): Promise<Lab> {
   const bin = join(names.directory, "bin");
   mkdirSync(names.directory); // refused when another user has made it meanwhile
   mkdirSync(bin);
-  writeCommand(join(bin, "overlayd"), join(build, "src/agent/main.js"));
-  writeCommand(join(bin, "overlayctl"), join(build, "src/cli/main.js"));
+  // A build of an earlier commit has no bundles.
+  const isBundled = existsSync(join(build, "bin"));
+  writeCommand(join(bin, "overlayd"), join(build, isBundled ? "bin/overlayd.js" : "src/agent/main.js"));
+  writeCommand(join(bin, "overlayctl"), join(build, isBundled ? "bin/overlayctl.js" : "src/cli/main.js"));
 
   const netnsSwitch = `${prefix}-switch`;
   await run(["ip", "netns", "add", netnsSwitch]);
