@@ -48,6 +48,9 @@ export class Egress {
   /** Packets that were queued, also those that the device or underlay refused afterwards. */
   packets = 0;
   readonly #trafficByVtep = new Map<Ipv4, Traffic>(); // BOUNDED: by the peers; keyed by VTEP
+  // The counters that were asked for last: packets of one peer come together.
+  #lastVtep: Ipv4 = DEVICE;
+  #lastTraffic = noTraffic();
 
   constructor({ memory, sum, tables, device, underlay, refused }: EgressOptions) {
     this.#tables = tables;
@@ -68,17 +71,21 @@ export class Egress {
   }
 
   traffic(vtep: Ipv4): Traffic {
+    if (vtep === this.#lastVtep) return this.#lastTraffic;
     let traffic = this.#trafficByVtep.get(vtep);
     if (traffic === undefined) {
-      traffic = { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0 };
+      traffic = noTraffic();
       this.#trafficByVtep.set(vtep, traffic);
     }
+    this.#lastVtep = vtep;
+    this.#lastTraffic = traffic;
     return traffic;
   }
 
   /** The peer's row is gone: so are its counters. */
   forgetTraffic(vtep: Ipv4): void {
     this.#trafficByVtep.delete(vtep);
+    this.#lastVtep = DEVICE;
   }
 
   /**
@@ -170,4 +177,8 @@ export class Egress {
     this.#refused(Drop.UnderlayRefused, this.#underlay.send(this.#toUnderlay));
     this.#encapsulator.flushed();
   }
+}
+
+function noTraffic(): Traffic {
+  return { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0 };
 }

@@ -241,11 +241,12 @@ export class Forwarder {
       if (full !== Drop.None) return full;
     }
     // Most packets pass wherever they go, and need no further look.
+    const bytes = packet.segmentBytes;
     let mtu = 0;
-    if (packet.segmentBytes > this.#health.smallestMtu || packet.u8[packet.at + ip.TTL_AT]! <= 1) {
+    if (bytes > this.#health.smallestMtu || packet.u8[packet.at + ip.TTL_AT]! <= 1) {
       const obstacle = this.#fit.look(packet, tracker.entry);
       if (obstacle !== Drop.None) return this.#refuse(obstacle, zone, from, this.#fit.mtu);
-      if (packet.segmentBytes > this.#fit.mtu) mtu = this.#fit.mtu;
+      if (bytes > this.#fit.mtu) mtu = this.#fit.mtu;
     }
     if (packet.fragment && !packet.laterFragment) this.#fragments.remember(packet, zone, this.#seconds);
     tracker.track(packet, this.#seconds);
