@@ -19,6 +19,8 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     "fib daddr type != local return",
     ...PROTOCOLS.map((protocol) => `ip daddr . ${protocol} dport @${protocol}_held return`),
   ];
+  // Between nodes there is nothing to translate; an entry would cost every datagram a look-up.
+  const untrackedVxlan = `${vxlan} fib daddr type local notrack`;
   const leading = (statement: string): string[] => [
     ...PROTOCOLS.map((protocol) => `${statement} ip daddr . ${protocol} dport map @${protocol}_addresses`),
     ...PROTOCOLS.map((protocol) => `${statement} ${protocol} dport map @${protocol}_ports`),
@@ -33,31 +35,35 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     ...chain("published", [...exceptions, ...leading("dnat to")]),
     // When a segment has no place in its connection, conntrack does not translate it, and the node's own stack would answer it
     // with a reset. So it is sent where its connection goes, and the task answers it (RFC 9293 section 3.10.7.4).
-    ...chain("untracked", ["ct state != invalid return", ...exceptions, ...leading("ip daddr set")]),
+    ...chain("untracked", [...exceptions, ...leading("ip daddr set")]),
+    ...chain("raw_from_overlay", [
+      ...(internal.length === 0
+        ? []
+        : [`ip saddr { ${internal.map(formatCidr).join(", ")} } ip daddr != ${pool} ${drop("internal")}`]),
+      untrackedVxlan,
+      `ip daddr != ${pool} return`,
+      // The data path tracks these; a second entry here would call half of each local flow invalid.
+      "fib daddr type != local notrack",
+      // A resolver takes a new port for each question: some thousands a second would fill the host's table.
+      `udp dport ${DNS_PORT} notrack`,
+    ]),
+    ...chain("raw_from_node", [untrackedVxlan]),
     ...chain("raw", [
       "type filter hook prerouting priority raw; policy accept;",
+      // Each packet of the overlay passes here: it meets no rule that is for other links.
+      `iifname ${tun} goto raw_from_overlay`,
+      'iifname "lo" goto raw_from_node',
       // Only the filter's redirection leads out of a container; what is left over on its link stops here.
       `iifname "${vethPrefix}*" ${drop("leftover")}`,
       // Overlay addresses come out of the TUN, or from the node itself.
-      `iifname != { "lo", ${tun} } ip saddr ${pool} ${drop("forged")}`,
+      `ip saddr ${pool} ${drop("forged")}`,
       // A host of the LAN could route addresses of the pool here, and reach what no port is published for.
-      `iifname != { "lo", ${tun} } ip daddr ${pool} ${drop("routed")}`,
+      `ip daddr ${pool} ${drop("routed")}`,
       // Such a host could also route an address of another link here, or 127.0.0.1, and reach what is published there only.
       ...PROTOCOLS.map(
-        (protocol) =>
-          `iifname != { "lo", ${tun} } ip daddr . ${protocol} dport @${protocol}_bound fib daddr . iif type != local ${drop("routed")}`,
+        (protocol) => `ip daddr . ${protocol} dport @${protocol}_bound fib daddr . iif type != local ${drop("routed")}`,
       ),
-      ...(internal.length === 0
-        ? []
-        : [
-            `iifname ${tun} ip saddr { ${internal.map(formatCidr).join(", ")} } ip daddr != ${pool} ${drop("internal")}`,
-          ]),
-      // The data path tracks these; a second entry here would call half of each local flow invalid.
-      `iifname ${tun} ip daddr ${pool} fib daddr type != local notrack`,
-      // Between nodes there is nothing to translate; an entry would cost every datagram a look-up.
-      `${vxlan} fib daddr type local notrack`,
-      // A resolver takes a new port for each question: some thousands a second would fill the host's table.
-      `iifname ${tun} ip daddr ${pool} udp dport ${DNS_PORT} notrack`,
+      untrackedVxlan,
     ]),
     ...chain("raw_output", [
       "type filter hook output priority raw; policy accept;",
@@ -72,8 +78,14 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
       "type nat hook input priority 100; policy accept;",
       `iifname ${tun} ip saddr @vips ${drop("stray")}`,
     ]),
-    ...chain("invalid", ["type filter hook prerouting priority mangle; policy accept;", "jump untracked"]),
-    ...chain("invalid_own", ["type route hook output priority mangle; policy accept;", "jump untracked"]),
+    ...chain("invalid", [
+      "type filter hook prerouting priority mangle; policy accept;",
+      "ct state invalid jump untracked",
+    ]),
+    ...chain("invalid_own", [
+      "type route hook output priority mangle; policy accept;",
+      "ct state invalid jump untracked",
+    ]),
     ...chain("invalid_replies", [
       "type filter hook input priority filter; policy accept;",
       `iifname ${tun} ct state invalid ip saddr @vips ${drop("untranslated")}`,

@@ -36,13 +36,13 @@ const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected
   [
     "internal networks do not get out",
     { internal: [cidr("10.192.48.0/20"), cidr("10.192.64.0/20")] },
-    'iifname "overlay0" ip saddr { 10.192.48.0/20, 10.192.64.0/20 } ip daddr != 10.192.0.0/10 counter name internal_way_out drop',
+    "ip saddr { 10.192.48.0/20, 10.192.64.0/20 } ip daddr != 10.192.0.0/10 counter name internal_way_out drop",
     true,
   ],
   [
     "an overlay address from another link is dropped",
     {},
-    'iifname != { "lo", "overlay0" } ip daddr 10.192.0.0/10 counter name routed_from_outside drop',
+    "ip daddr 10.192.0.0/10 counter name routed_from_outside drop",
     true,
   ],
   ["what a container's link leaves over is dropped", {}, 'iifname "ovl*" counter name container_leftover drop', true],
@@ -50,7 +50,7 @@ const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected
   [
     "questions to a gateway's DNS are not tracked",
     {},
-    'iifname "overlay0" ip daddr 10.192.0.0/10 udp dport 53 notrack',
+    "ip daddr != 10.192.0.0/10 return\n    fib daddr type != local notrack\n    udp dport 53 notrack",
     true,
   ],
   ["nor are its answers", {}, 'oifname "overlay0" ip saddr 10.192.0.0/10 udp sport 53 notrack', true],
@@ -75,6 +75,14 @@ for (const [title, change, line, expected] of ROWS) {
     t.is(ruleset("overlayd", { ...DESIRED, ...change }, []).includes(line), expected);
   });
 }
+
+test("rules for other links are met neither by what comes out of the overlay nor by the node's own packets", (t) => {
+  const raw = /chain raw \{\n(?<rules>[^}]+)\}/
+    .exec(ruleset("overlayd", DESIRED, []))!
+    .groups!.rules!.trim()
+    .split(/\n\s*/);
+  t.deepEqual(raw.slice(1, 3), ['iifname "overlay0" goto raw_from_overlay', 'iifname "lo" goto raw_from_node']);
+});
 
 test("a port on one address is in a map of its own", (t) => {
   const text = ruleset("overlayd", { ...DESIRED, ports: [port("tcp", 80, "10.192.0.9", "192.0.2.11")] }, []);
