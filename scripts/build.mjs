@@ -3,7 +3,6 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import wabtModule from "wabt";
-import { bundle } from "./bundle.mjs";
 
 if (process.argv.includes("--clean")) rmSync("dist", { recursive: true, force: true });
 execFileSync("node_modules/.bin/tsc", { stdio: "inherit" });
@@ -15,4 +14,7 @@ for (const path of ["src/packet/checksum.wat"]) {
   mkdirSync(dirname(out), { recursive: true });
   writeFileSync(out, module.toBinary({}).buffer);
 }
+const { bundle } = await import("./bundle.mjs").catch((error) => {
+  throw new Error(`${error.message}; 'npm install --ignore-scripts' brings packages that are new`);
+});
 await bundle();
