@@ -3,6 +3,7 @@ import test from "ava";
 import fc from "fast-check";
 import type { Task } from "../../src/cluster/schema.ts";
 import { type IndexOf, Overlay, type Rows, Table } from "../../src/cluster/tables.ts";
+import { serviceRow } from "../api/fake-backend.ts";
 
 const KEYS = ["a", "b", "c", "d", "e"];
 const NODES = ["node1", "node2", null];
@@ -102,4 +103,29 @@ test("a version is another one after each change, and the same while nothing cha
   table.set("a", null);
   versions.push(table.version);
   t.is(new Set(versions).size, 3);
+});
+
+test("a row that says a value twice is in its index once, and leaves it whole", (t) => {
+  const shared = serviceRow("shared");
+  const twice = { ...serviceRow("twice"), aliases: { web: ["DB", "db", "Db"] } };
+  const once = { ...shared, aliases: { web: ["db"] } };
+  const table = new Table("services");
+  for (const row of [twice, once]) table.set(row.id, row);
+  t.is(table.count("alias", "web/db"), 2);
+  const overlay = new Overlay("services", table);
+  overlay.set(once.id, null);
+  t.deepEqual([overlay.count("alias", "web/db"), overlay.by("alias", "web/db")], [1, [twice]]);
+  overlay.set(twice.id, shared);
+  t.deepEqual([overlay.count("alias", "web/db"), overlay.by("alias", "web/db")], [0, []]);
+  table.set(twice.id, null);
+  t.deepEqual([table.count("alias", "web/db"), table.by("alias", "web/db")], [1, [once]]);
+});
+
+test("a row that is put under a key that has one takes its place in every index", (t) => {
+  const table = new Table("tasks");
+  for (const id of ["a", "b"]) table.set(id, taskRow(id, "node1", "web", "running"));
+  t.is(table.count("node", "node1"), 2);
+  t.is(table.set("a", taskRow("a", "node2", "web", "running"))?.nodeId, "node1");
+  t.is(table.set("a", taskRow("a", "node2", "web", "running"))?.nodeId, "node2");
+  t.deepEqual([table.count("node", "node1"), table.count("node", "node2"), table.count("service", "web")], [1, 1, 2]);
 });
