@@ -16,20 +16,26 @@ const TASKS_STARTED_AT_ONCE = 20;
 export class ControlCluster {
   readonly overlay: Overlay;
   readonly #api: ApiClient;
-  #services: number;
+  #services = 0;
+  /** Tasks of the overlay's own services, and those that were started here. */
+  #ownTasks = 0;
+  #begun = 0;
   #tasks = 0;
   #changes = 0;
 
   static async of(overlay: Overlay): Promise<ControlCluster> {
     const api = new ApiClient(overlay.lab.nodes[0]!.env.OVERLAYD_SOCKET!);
     for (const name of NETWORKS.slice(1)) await api.createNetwork({ name });
-    return new ControlCluster(overlay, api, (await api.services()).length);
+    const cluster = new ControlCluster(overlay, api);
+    const names = (await api.services()).map(({ name }) => name);
+    cluster.#services = names.length;
+    cluster.#ownTasks = await cluster.#running(names);
+    return cluster;
   }
 
-  private constructor(overlay: Overlay, api: ApiClient, services: number) {
+  private constructor(overlay: Overlay, api: ApiClient) {
     this.overlay = overlay;
     this.#api = api;
-    this.#services = services;
   }
 
   /** The leader's node. */
@@ -41,17 +47,19 @@ export class ControlCluster {
     return this.#services;
   }
 
-  /** Tasks that run, besides those of the overlay's own services. */
+  /** Tasks that run. */
   get tasks(): number {
-    return this.#tasks;
+    return this.#ownTasks + this.#tasks;
   }
 
   /** Resolves with the service's revision. */
   async createService(): Promise<number> {
-    const number = this.#services++;
+    const number = this.#begun++;
     const networks = [NETWORKS[number % NETWORKS.length]!];
     const body = { name: `many-${number}`, workload: WORKLOAD, replicas: 0, networks };
-    return (await this.#api.createService(body)).revision;
+    const { revision } = await this.#api.createService(body);
+    this.#services++;
+    return revision;
   }
 
   /** Resolves when all nodes have all that was made in force. */

@@ -1,5 +1,6 @@
 // Services are made through the API, a tenth of them at a time, in turn with Docker Swarm: what the number of services
 // that exist already does to the rate.
+import { messageOf } from "../src/lib/errors.ts";
 import type { ControlCluster } from "./control-cluster.ts";
 import type { Contender, Experiment } from "./experiment.ts";
 import { LIMITS } from "./limits.ts";
@@ -8,6 +9,7 @@ import type { Swarm } from "./swarm.ts";
 const AT_ONCE = 4;
 const PARTS = 10;
 const PART_MS = 120_000;
+const OUT_OF_TIME = "the time was over";
 
 export interface Growth {
   cluster: ControlCluster;
@@ -22,17 +24,17 @@ export function growExperiments({ cluster, swarm, services, deadlineMs }: Growth
   const part = services / PARTS;
   let end = Infinity;
   let swarmMade = 0;
-  /** Whether the time was over before a tenth was made. */
-  let isPartial = false;
+  /** Why a tenth was not made to its end. */
+  let stopped: string | undefined;
   const rates: [own: number[], swarm: number[]] = [[], []];
-  const isComplete = (): boolean => rates[0].length === PARTS && !isPartial;
+  const isComplete = (): boolean => rates[0].length === PARTS && stopped === undefined;
   const contender = (name: string, found: number[], create: () => Promise<unknown>): Contender => ({
     name,
     measure: async () => {
       // Docker Swarm does not have less time because we took long.
       const until = found === rates[0] ? end : performance.now() + PART_MS;
-      const { perSecond, made } = await makeServices(create, part, until);
-      if (made < part) isPartial = true;
+      const { perSecond, reason } = await makeServices(create, part, until);
+      if (reason !== undefined) stopped = `${name}: ${reason}`;
       found.push(perSecond);
       return { made: perSecond };
     },
@@ -65,8 +67,8 @@ export function growExperiments({ cluster, swarm, services, deadlineMs }: Growth
       },
       cutShort: () => {
         if (isComplete()) return swarm === undefined ? "beside nothing: Docker Swarm could not be started" : undefined;
-        if (!isPartial && performance.now() < end) return undefined;
-        return `only ${cluster.services} of ${services} services were made in ${deadlineMs / 1000} s`;
+        if (stopped === undefined && performance.now() < end) return undefined;
+        return `only ${cluster.services} of ${services} services were made: ${stopped ?? OUT_OF_TIME}`;
       },
     },
     {
@@ -80,22 +82,30 @@ export function growExperiments({ cluster, swarm, services, deadlineMs }: Growth
   ];
 }
 
-/** Makes `count` services, several at a time, until `end`. */
+/** Makes `count` services, several at a time, until `end`. `reason`: why there are fewer. */
 async function makeServices(
   create: () => Promise<unknown>,
   count: number,
   end: number,
-): Promise<{ perSecond: number; made: number }> {
+): Promise<{ perSecond: number; reason: string | undefined }> {
+  let reason: string | undefined;
   let begun = 0;
   let made = 0;
   const began = performance.now();
   const makeSome = async (): Promise<void> => {
-    while (begun < count && performance.now() < end) {
+    while (begun < count && reason === undefined) {
+      if (performance.now() > end) {
+        reason = OUT_OF_TIME;
+        return;
+      }
       begun++;
       await create();
       made++;
     }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, makeSome));
-  return { perSecond: (1000 * made) / (performance.now() - began), made };
+  const failed = (error: unknown): void => {
+    reason = messageOf(error);
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, () => makeSome().catch(failed)));
+  return { perSecond: (1000 * made) / (performance.now() - began), reason };
 }

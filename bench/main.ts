@@ -39,18 +39,29 @@ async function main(options: BenchOptions): Promise<number> {
   console.log(describeRun(head));
   const rows: Row[] = [];
   const failures: Failure[] = [];
-  for await (const experiment of setUp(options, teardown)) {
-    console.log(`\n# ${experiment.title}`);
-    try {
-      const measured = await runExperiment(experiment, { rounds, nearBar });
-      process.stdout.write(formatRows(measured));
-      rows.push(...measured);
-      const reason = experiment.cutShort?.();
-      if (reason !== undefined) failures.push({ group: experiment.group, experiment: experiment.title, reason });
-    } catch (error) {
-      failures.push({ group: experiment.group, experiment: experiment.title, reason: messageOf(error) });
-      console.error(`could not be measured: ${messageOf(error)}`);
+  try {
+    for await (const experiment of setUp(options, teardown)) {
+      const { group, title } = experiment;
+      const fail = (reason: string): void => {
+        failures.push({ group, experiment: title, reason });
+        console.error(`not measured, or not all of it: ${reason}`);
+      };
+      console.log(`\n# ${title}`);
+      try {
+        const measured = await runExperiment(experiment, { rounds, nearBar });
+        process.stdout.write(formatRows(measured));
+        rows.push(...measured);
+        const reason = experiment.cutShort?.();
+        if (reason !== undefined) fail(reason);
+      } catch (error) {
+        fail(messageOf(error));
+      }
     }
+  } catch (error) {
+    // What the next experiments need cannot be set up. The figures so far are kept.
+    if (rows.length === 0) throw error;
+    const { group } = rows.at(-1)!;
+    failures.push({ group, experiment: "all that follows", reason: messageOf(error) });
   }
   const path = resultsPath(options);
   writeResults(path, { ...head, rows, failures });
