@@ -30,6 +30,7 @@ import { RunSandboxes } from "./run-sandboxes.ts";
 import { SpareMemory } from "./spare-memory.ts";
 import { Stops } from "./stops.ts";
 import { TaskLogs } from "./task-log.ts";
+import { TaskProgress } from "./task-progress.ts";
 import { createRuntimes, Tasks } from "./tasks.ts";
 import { findUnderlayLink } from "./underlay-link.ts";
 
@@ -214,7 +215,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   await sandboxes.start();
   stops.push(() => sandboxes.stop());
 
-  const logs = new TaskLogs({ session, runtime, engine, clock, log });
+  const logs = new TaskLogs({ session, tasks, runtime, engine, clock, log });
   session.serveLogs((task, query) => logs.readOwn(task, query));
 
   refresh();
@@ -236,6 +237,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     dns,
     sandboxes,
     logs,
+    progress: new TaskProgress({ clock, read: (id, query) => logs.read(id, query) }),
     attachments,
     leave: onLeave,
   });

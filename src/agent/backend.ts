@@ -17,6 +17,7 @@ import type { DataPath } from "../worker/data-path.ts";
 import { flowViews } from "./flow-views.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
 import type { TaskLogs } from "./task-log.ts";
+import type { TaskProgress } from "./task-progress.ts";
 
 /** Of those, the newest are looked through for what is asked for: half a second of this thread. */
 const MOST_FLOWS = 100_000;
@@ -34,6 +35,7 @@ export interface BackendParts {
   sandboxes: RunSandboxes;
   attachments: Attachments;
   logs: TaskLogs;
+  progress: TaskProgress;
   /** Begins to leave the cluster. */
   leave(): void;
 }
@@ -49,6 +51,7 @@ export function createBackend({
   sandboxes,
   attachments,
   logs,
+  progress,
   leave,
 }: BackendParts): Backend {
   const state = (): State => session.requireState();
@@ -76,6 +79,7 @@ export function createBackend({
       const isAll = filter.service === undefined && filter.endpoint === undefined;
       return flowViews(state(), ownName(), dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);
     },
+    progress: (taskIds) => progress.of(taskIds),
     taskLog: (id, filter) => logs.read(id, filter),
     openSandbox: (request) => sandboxes.open(request),
     closeSandbox: (id) => sandboxes.close(id),

@@ -1,5 +1,5 @@
 // Logs of tasks: of this node's own, whoever started them, and of others by way of the leader.
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { namespaceOf } from "../attach/subject.ts";
 import type { LogQuery } from "../cluster/protocol.ts";
 import type { Task } from "../cluster/schema.ts";
@@ -13,9 +13,11 @@ import { followLog } from "../runtime/followed-log.ts";
 import { AwayError, RejectedError } from "../runtime/runtime.ts";
 import type { AnyRuntime } from "../runtime/runtimes.ts";
 import type { Session } from "../session/session.ts";
+import type { Tasks } from "./tasks.ts";
 
 export interface TaskLogsParts {
   session: Pick<Session, "requireState" | "nodeId" | "readLog">;
+  tasks: Pick<Tasks, "progressOf">;
   runtime: Pick<AnyRuntime, "logs">;
   engine: DockerEngine;
   clock: Clock;
@@ -40,6 +42,7 @@ export class TaskLogs {
   /** Of a task of this node. Throws UserError. */
   async readOwn(id: string, query: LogQuery): Promise<Readable> {
     const task = this.#task(id);
+    if (query.progress === true) return Readable.from([Buffer.from(this.#parts.tasks.progressOf(id) ?? "")]);
     try {
       const log = task.attachment === null ? await this.#ofOwn(task, query) : await this.#ofAttached(task, query);
       if (log !== undefined) return log;

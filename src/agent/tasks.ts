@@ -78,6 +78,11 @@ export class Tasks {
     this.#supervisor?.removeOthers();
   }
 
+  /** How far the task's preparation is; undefined while nothing is being prepared. */
+  progressOf(taskId: string): string | undefined {
+    return this.#supervisor?.progressOf(taskId);
+  }
+
   /** Tasks go on without the agent. */
   async close(): Promise<void> {
     await this.#supervisor?.close();

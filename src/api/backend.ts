@@ -34,6 +34,8 @@ export interface Backend {
   peers(): Promise<PeerView[]>;
   stats(): Promise<StatsView>;
   flows(filter: FlowFilter): Promise<FlowView[]>;
+  /** How far tasks are that are being prepared, by their ids, as far as it is known here; asks their nodes for it. */
+  progress(taskIds: readonly string[]): ReadonlyMap<string, string>;
   /** What a task of this node printed. Throws UserError. */
   taskLog(id: string, filter: LogFilter): Promise<Readable>;
   /** Attaches a container or namespace that is there. Throws UserError. */

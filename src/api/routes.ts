@@ -91,7 +91,7 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
   });
   app.get("/v1/services/:name/progress", (request) => {
     const state = backend.state();
-    return progressView(state, get(state, "services", named(request)));
+    return progressView(state, get(state, "services", named(request)), (taskIds) => backend.progress(taskIds));
   });
 
   app.get("/v1/nodes", () => {

@@ -71,10 +71,18 @@ export function taskViews(state: State, service: Service): TaskView[] {
     .map((task) => taskView(state, task));
 }
 
-export function progressView(state: State, service: Service): ProgressView {
+/** `progressOf` answers how far tasks are that are being prepared. */
+export function progressView(
+  state: State,
+  service: Service,
+  progressOf: (taskIds: readonly string[]) => ReadonlyMap<string, string>,
+): ProgressView {
   const scheduled = taskViews(state, service).filter(({ id }) => state.tasks.get(id)?.attachment === null);
+  const preparing = scheduled.filter((task) => task.state === "preparing" && task.message !== null);
+  const progress = progressOf(preparing.map(({ id }) => id));
+  const tasks = scheduled.map((task) => ({ ...task, message: progress.get(task.id) ?? task.message }));
   const provesReady = service.ports.some(({ protocol }) => protocol === "tcp");
-  return { revision: state.revision, replicas: service.replicas, tasks: scheduled, provesReady };
+  return { revision: state.revision, replicas: service.replicas, tasks, provesReady };
 }
 
 export function nodeView(state: State, node: Node, self: string, leader: string | null): NodeView {

@@ -42,6 +42,8 @@ export const LogQuery = z.object({
   tail: z.int().min(0).nullable(),
   /** Only what was printed at or after this time, wall-clock milliseconds; null: all. */
   since: z.number().min(0).nullable(),
+  /** How far the task's preparation is, as one text, instead of a log; left out: the log. */
+  progress: z.boolean().optional(),
 });
 export type LogQuery = z.infer<typeof LogQuery>;
 

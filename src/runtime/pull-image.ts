@@ -11,7 +11,7 @@ const REGISTRY_MS = 120_000;
 /** After this silence of the engine the agent gives a pull up. During a large layer the engine tells its progress each second. */
 const IDLE_MS = 120_000;
 
-/** Time between two messages of progress: each goes to every node of the cluster. */
+/** Time between two messages of progress. */
 const REPORT_MS = 1000;
 
 /** A line of the engine's answer. */

@@ -55,7 +55,10 @@ export class AwayError extends Error {
 
 /** What the caller of prepare gives with it. */
 export interface Preparation {
-  /** Takes a message about what is being done. */
+  /**
+   * Takes a message about what is being done. The first one goes to every node of the cluster; those after it say how far it
+   * is, and are kept on this node for clients that ask.
+   */
   progress(message: string): void;
   /** Aborted when the task is not wanted any more. */
   readonly signal: AbortSignal;

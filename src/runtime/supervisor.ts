@@ -36,6 +36,11 @@ export class Supervisor {
     }
   }
 
+  /** How far the task's preparation is; undefined while nothing is being prepared. */
+  progressOf(taskId: string): string | undefined {
+    return this.#runners.get(taskId)?.progress;
+  }
+
   /** Ends tasks that earlier agents started and that are not desired. Call it once the desired tasks are a leader's. */
   removeOthers(): void {
     if (this.#isPruned) return;

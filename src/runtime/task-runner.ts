@@ -48,6 +48,8 @@ export class TaskRunner {
   /** Why it is not running, until it is. */
   #error: string | null = null;
   #hasEnded = false;
+  /** How far its preparation is; undefined while nothing is being prepared. */
+  #progress: string | undefined;
 
   constructor(spec: TaskSpec<Workload | null>, options: TaskRunnerOptions) {
     this.#spec = spec;
@@ -63,6 +65,11 @@ export class TaskRunner {
   /** The task was to stop, and nothing of it is left. */
   get hasEnded(): boolean {
     return this.#hasEnded;
+  }
+
+  /** How far the task's preparation is; undefined while nothing is being prepared. */
+  get progress(): string | undefined {
+    return this.#progress;
   }
 
   /** Begins to stop and remove the task. */
@@ -135,16 +142,25 @@ export class TaskRunner {
     const { runtime, link } = this.#options;
     const adopted = await runtime.adopt(this.#spec);
     if (adopted === undefined) this.#report("preparing");
-    const netns = await runtime.prepare(this.#spec, {
-      progress: (message) => this.#report("preparing", { message }),
-      signal: this.#unwanted.signal,
-    });
+    const netns = await this.#prepare();
     await link(this.#spec, netns);
     if (this.#order !== undefined) return adopted;
     if (adopted?.ready !== null) this.#report("starting");
     const running = adopted ?? (await runtime.start(this.#spec));
     if (running.ready !== null) await this.#unlessOrdered(Promise.race([running.exited, running.ready]));
     return running;
+  }
+
+  async #prepare(): Promise<string> {
+    const progress = (message: string): void => {
+      if (this.#progress === undefined) this.#report("preparing", { message });
+      this.#progress = message;
+    };
+    try {
+      return await this.#options.runtime.prepare(this.#spec, { progress, signal: this.#unwanted.signal });
+    } finally {
+      this.#progress = undefined;
+    }
   }
 
   /** Whether the agent goes. That may become so during any wait. */

@@ -133,6 +133,8 @@ export class FakeBackend implements Backend {
   readonly closed: string[] = [];
   /** Lines, by task id. */
   readonly logs = new Map<string, string[]>();
+  /** How far tasks are, by their ids. */
+  readonly preparations = new Map<string, string>();
   /** Answers every command. */
   refusal: Error | undefined;
   /** Why the barrier does not hold yet. */
@@ -243,6 +245,10 @@ export class FakeBackend implements Backend {
         bytes: 3400,
       },
     ];
+  }
+
+  progress(taskIds: readonly string[]): ReadonlyMap<string, string> {
+    return new Map([...this.preparations].filter(([id]) => taskIds.includes(id)));
   }
 
   async taskLog(task: string): Promise<Readable> {

@@ -51,6 +51,18 @@ async function call(socketPath: string, method: string, path: string, body = "")
   return [response.statusCode, JSON.parse(text)];
 }
 
+test("progress says how far a task is that is being prepared, and asks for no other", async (t) => {
+  const backend = search();
+  const preparing = taskRow("search", 3, "node1");
+  backend.change(put.task(preparing), put.status(statusRow(preparing, "preparing", { message: "pulling web:1" })));
+  const api = new ApiClient(await served(t, backend));
+  const messages = async () => (await api.progress("search")).tasks.map(({ message }) => message);
+  t.deepEqual(await messages(), [null, null, "pulling web:1"]);
+  backend.preparations.set(preparing.id, "pulling web:1: 3.0 of 9.0 MB");
+  backend.preparations.set(taskRow("search", 1, "node1").id, "not asked for");
+  t.deepEqual(await messages(), [null, null, "pulling web:1: 3.0 of 9.0 MB"]);
+});
+
 test("views say what the rows say, by name", async (t) => {
   const api = new ApiClient(await served(t, search()));
   const service = await api.service("search");

@@ -17,8 +17,10 @@ export class FakeRuntime implements AnyRuntime {
   readonly failures = new Map<"prepare" | "start" | "remove" | "adopt", Error>();
   /** Of the tasks that start from now. */
   ready: Promise<void> | null = null;
-  /** What prepare says that it does. */
-  progress: string | undefined;
+  /** What prepare says that it does, one after the other. */
+  progress: string[] = [];
+  /** Prepare takes until this resolves. */
+  prepared: Promise<void> | undefined;
   readonly #now: () => number;
 
   constructor(now: () => number) {
@@ -27,7 +29,8 @@ export class FakeRuntime implements AnyRuntime {
 
   async prepare({ id }: TaskSpec<Workload | null>, { progress }: Preparation): Promise<string> {
     this.#call("prepare", id);
-    if (this.progress !== undefined) progress(this.progress);
+    for (const message of this.progress) progress(message);
+    await this.prepared;
     return `ovl-${id}`;
   }
 

@@ -281,15 +281,24 @@ test("a task that goes on while its runtime is away is running, and adopted when
   t.is(runtime.calls.includes("start a"), false);
 });
 
-test("a task is running when it is ready, and what is done before that is told", async (t) => {
+test("a task is running when it is ready; what is done before that is told once, and how far it is stays here", async (t) => {
   const { clock, runtime, supervisor, statuses, last } = setUp();
   let becomeReady: () => void = () => {};
   runtime.ready = new Promise((resolve) => {
     becomeReady = resolve;
   });
-  runtime.progress = "pulling web:1";
+  let prepare: () => void = () => {};
+  runtime.prepared = new Promise((resolve) => {
+    prepare = resolve;
+  });
+  runtime.progress = ["pulling web:1", "pulling web:1: 3 of 9 MB", "pulling web:1: 9 of 9 MB"];
   supervisor.apply([task("a")]);
   await clock.advance(5000);
+  t.is(supervisor.progressOf("a"), "pulling web:1: 9 of 9 MB");
+  t.like(last(), { state: "preparing", message: "pulling web:1" });
+  prepare();
+  await clock.advance(0);
+  t.is(supervisor.progressOf("a"), undefined);
   t.deepEqual(
     statuses.map(({ state, message }) => [state, message]),
     [

@@ -212,6 +212,8 @@ test("a log comes from the task's node by way of the leader, until nobody reads 
   log.destroy();
   await until("the node to stop reading", () => source.destroyed);
 
+  node2.serveLogs(async (_, { progress }) => Readable.from([progress === true ? "3 of 9 MB" : "a log"]));
+  t.is(await text(await asking.readLog(task!.id, { ...query, progress: true })), "3 of 9 MB");
   node2.serveLogs(async () => Readable.from(["all of it\n"]));
   t.is(await text(await asking.readLog(task!.id, query)), "all of it\n");
   node2.serveLogs(async () => {
