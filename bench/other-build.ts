@@ -29,7 +29,7 @@ export class OtherBuild {
     const build = new OtherBuild(id.slice(0, SHORT), directory);
     try {
       await run(["git", "worktree", "add", "--quiet", "--detach", directory, id]);
-      if (readFileSync(LOCK, "utf8") === readFileSync(join(directory, LOCK), "utf8")) {
+      if (hasAllPackages(readFileSync(LOCK, "utf8"), readFileSync(join(directory, LOCK), "utf8"))) {
         symlinkSync(join(process.cwd(), "node_modules"), join(directory, "node_modules"));
       } else {
         await run(["npm", "install", "--no-save", "--ignore-scripts"], { cwd: directory, timeoutMs: BUILD_MS });
@@ -61,6 +61,14 @@ export async function nameOfThisTree(): Promise<string> {
   const id = (await run(["git", "rev-parse", `--short=${SHORT}`, "HEAD"])).trim();
   const changed = (await run(["git", "status", "--porcelain"])).split("\n").filter(Boolean).length;
   return changed === 0 ? id : `${id} and ${changed} changed ${changed === 1 ? "file" : "files"}`;
+}
+
+/** Whether every package of the lock file `other` is in `own`, in the same version: then they can be shared. */
+export function hasAllPackages(own: string, other: string): boolean {
+  type Lock = { packages: Record<string, { version?: string }> };
+  const ownPackages = new Map(Object.entries((JSON.parse(own) as Lock).packages));
+  const packages = Object.entries((JSON.parse(other) as Lock).packages).filter(([path]) => path !== "");
+  return packages.every(([path, { version }]) => ownPackages.get(path)?.version === version);
 }
 
 async function idOf(commit: string): Promise<string> {

@@ -1,7 +1,7 @@
 // Two builds side by side: experiments of either are paired, and a commit that is none is refused.
 import test from "ava";
 import { type Experiment, runExperiment } from "../../bench/experiment.ts";
-import { againstOther, nameOfThisTree, OtherBuild } from "../../bench/other-build.ts";
+import { againstOther, hasAllPackages, nameOfThisTree, OtherBuild } from "../../bench/other-build.ts";
 
 const METRICS: Experiment["metrics"] = [
   { id: "throughput", unit: "Gbit/s", digits: 2, limit: { of: "ratio", atMost: false, bar: 0.5, aim: 0.6 } },
@@ -55,6 +55,19 @@ test("the same figure of two builds is measured in turn, each with its own prepa
     ],
   );
 });
+
+const LOCK = { "": { version: "1.0.0" }, "node_modules/zod": { version: "4.6.7" } };
+const LOCKS: [title: string, other: Record<string, { version: string }>, shared: boolean][] = [
+  ["the same packages", LOCK, true],
+  ["fewer packages", { "": { version: "0.9.0" } }, true],
+  ["a package more", { ...LOCK, "node_modules/yaml": { version: "2.9.1" } }, false],
+  ["another version", { ...LOCK, "node_modules/zod": { version: "4.6.6" } }, false],
+];
+for (const [title, other, shared] of LOCKS) {
+  test(`a commit with ${title} ${shared ? "shares the packages of" : "has packages apart from"} this tree`, (t) => {
+    t.is(hasAllPackages(JSON.stringify({ packages: LOCK }), JSON.stringify({ packages: other })), shared);
+  });
+}
 
 const NO_COMMITS = ["no-such-branch", "HEAD~100000", "--all", "HEAD:package.json"];
 for (const name of NO_COMMITS) {
