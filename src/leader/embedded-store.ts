@@ -1,6 +1,6 @@
 // The store of a cluster with one manager: LMDB on its disk, one synchronous transaction a commit. Rows are JSON under
 // KIND/KEY; the head row carries the revision and how many rows there are.
-import { mkdir, rename, statfs, truncate } from "node:fs/promises";
+import { mkdir, rename, truncate } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { open, type RootDatabase } from "lmdb";
 import { derivedIdentity } from "../cluster/identity.ts";
@@ -8,6 +8,7 @@ import type { Change, ClusterIdentity } from "../cluster/schema.ts";
 import { emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
 import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
 import { lockDirectory, type Unlock } from "./directory-lock.ts";
+import { DiskRoom, freeBytes } from "./disk-room.ts";
 import { bytesInUse, fileLength } from "./lmdb-file.ts";
 import { CannotLeadError, type Leadership, type Store } from "./store.ts";
 
@@ -44,12 +45,14 @@ class EmbeddedStore implements Store {
   readonly #directory: string;
   readonly #unlock: Unlock;
   readonly #db: RootDatabase<string, string>;
+  readonly #room: DiskRoom;
   #head: Head;
 
   constructor(directory: string, unlock: Unlock, db: RootDatabase<string, string>) {
     this.#directory = directory;
     this.#unlock = unlock;
     this.#db = db;
+    this.#room = new DiskRoom(directory);
     this.#head = readHead(db);
   }
 
@@ -62,21 +65,23 @@ class EmbeddedStore implements Store {
   }
 
   async commit(changes: readonly Change[], revision: number): Promise<void> {
-    await this.#requireRoom(changes);
+    const texts = changes.map(({ row }) => (row === null ? null : JSON.stringify(row)));
+    const rowBytes = texts.reduce((sum, text) => sum + (text?.length ?? 0), 0);
+    await this.#room.take(RESERVE_BYTES + rowBytes + changes.length * BYTES_PER_PUT);
     const head = { ...this.#head, revision };
     this.#write(head, () => {
-      for (const { kind, key, row } of changes) {
-        const path = `${kind}/${key}`;
+      for (const [i, { kind, key }] of changes.entries()) {
+        const [path, text] = [`${kind}/${key}`, texts[i] ?? null];
         const existed = this.#db.doesExist(path);
-        if (row === null) this.#db.removeSync(path);
-        else this.#db.putSync(path, JSON.stringify(row));
-        head.rows += Number(row !== null) - Number(existed);
+        if (text === null) this.#db.removeSync(path);
+        else this.#db.putSync(path, text);
+        head.rows += Number(text !== null) - Number(existed);
       }
     });
   }
 
   async identify(cluster: ClusterIdentity): Promise<void> {
-    await this.#requireRoom([]);
+    await this.#room.take(RESERVE_BYTES);
     this.#write({ ...this.#head, cluster }, () => {});
   }
 
@@ -97,23 +102,6 @@ class EmbeddedStore implements Store {
     await this.#db.close();
     await this.#unlock();
   }
-
-  async #requireRoom(changes: readonly Change[]): Promise<void> {
-    const rowBytes = changes.reduce((sum, { row }) => sum + (row === null ? 0 : JSON.stringify(row).length), 0);
-    const needed = RESERVE_BYTES + rowBytes + changes.length * BYTES_PER_PUT;
-    const free = await freeBytes(this.#directory);
-    if (free >= needed) return;
-    throw new UserError(
-      507,
-      `the disk of ${this.#directory} is full: ${free} bytes are free and the change needs ${needed}; nothing was changed`,
-    );
-  }
-}
-
-/** A file system without a size of its own says 0 blocks; there LMDB's own error has to do. */
-async function freeBytes(directory: string): Promise<number> {
-  const { blocks, bavail, bsize } = await statfs(directory);
-  return blocks === 0 ? Number.POSITIVE_INFINITY : bavail * bsize;
 }
 
 async function openChecked(path: string): Promise<RootDatabase<string, string>> {
