@@ -6,10 +6,8 @@ import { dirname, join } from "node:path";
 import { FlowTable } from "../datapath/flow-table.ts";
 import type { Log } from "../lib/log.ts";
 import { makeOwnDirectory } from "../linux/own-directory.ts";
-import { bringOver, removeSharedFile } from "../linux/shared-file.ts";
+import { bringOver, isOnTmpfs, removeSharedFile } from "../linux/shared-file.ts";
 import type { Config } from "./config.ts";
-
-const TMPFS_MAGIC = 0x01021994;
 
 /** The directories that may be used, the best first. The first also has the API's socket. */
 const DIRECTORIES = [
@@ -57,14 +55,6 @@ function nameFor(dataDir: string): string {
 
 function olderFile(dataDir: string): string {
   return join(SHARED_MEMORY, `overlayd-${nameFor(dataDir)}`);
-}
-
-function isOnTmpfs(path: string): boolean {
-  try {
-    return statfsSync(path).type === TMPFS_MAGIC;
-  } catch {
-    return false; // no such place here
-  }
 }
 
 /** The file that is there already has its room. */

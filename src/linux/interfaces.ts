@@ -1,21 +1,16 @@
 // Network interfaces of this namespace, asked of the kernel without a process; netdevice(7).
 import * as libc from "./libc.ts";
+import { Family, IFREQ_VALUE_AT, interfaceRequest, openSocket, SocketType } from "./sockets.ts";
 
-const AF_INET = 2;
-const SOCK_DGRAM = 2;
-const SOCK_CLOEXEC = 0x80000;
 const SIOCGIFMTU = 0x8921;
-const IFNAME_BYTES = 16;
-const IFREQ_BYTES = 40;
 
 /** The interface's MTU; undefined when there is no such interface. */
 export function mtuOf(name: string): number | undefined {
-  const request = Buffer.alloc(IFREQ_BYTES);
-  if (Buffer.byteLength(name) >= IFNAME_BYTES) return undefined;
-  request.write(name);
-  const fd = libc.checked("socket", libc.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const request = interfaceRequest(name);
+  if (request === undefined) return undefined;
+  const fd = openSocket(Family.Inet, SocketType.Datagram);
   try {
-    return libc.ioctl(fd, SIOCGIFMTU, request) < 0 ? undefined : request.readInt32LE(IFNAME_BYTES);
+    return libc.ioctl(fd, SIOCGIFMTU, request) < 0 ? undefined : request.readInt32LE(IFREQ_VALUE_AT);
   } finally {
     libc.close(fd);
   }

@@ -9,18 +9,21 @@ import type { PacketMemory } from "../packet/memory.ts";
 import * as virtio from "../packet/virtio-net.ts";
 import * as libc from "./libc.ts";
 import * as list from "./message-list.ts";
-import { Option, setOption, trySetOption } from "./socket-options.ts";
+import {
+  Family,
+  IFREQ_VALUE_AT,
+  interfaceRequest,
+  Option,
+  openSocket,
+  SocketType,
+  setOption,
+  trySetOption,
+} from "./sockets.ts";
 
-const AF_PACKET = 17;
-const SOCK_RAW = 3;
-const SOCK_NONBLOCK = 0x800;
-const SOCK_CLOEXEC = 0x80000;
 const ETHERTYPE_IPV4 = 0x0800;
 const ETHERNET_BYTES = 14;
 const MAC_BYTES = 6;
 const SIOCGIFINDEX = 0x8933;
-const IFREQ_BYTES = 40;
-const IFNAME_BYTES = 16;
 
 // struct sockaddr_ll: family u16, protocol u16 of the network's order, index i32, hardware type u16, packet type u8,
 // length u8, address 8 bytes
@@ -60,7 +63,7 @@ interface Link {
 
 /** Throws SyscallError, EPERM without CAP_NET_RAW. */
 export function openLinkSender(memory: PacketMemory, naming: LinkNaming): LinkSender {
-  const fd = libc.checked("socket", libc.socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)); // 0: receives nothing
+  const fd = openSocket(Family.Packet, SocketType.Raw); // without a protocol: it receives nothing
   try {
     setOption(fd, Option.PacketVirtioHeader, 1);
     if (!trySetOption(fd, Option.SendBufferForce, SEND_BUFFER_BYTES))
@@ -114,7 +117,7 @@ export class LinkSender {
     const name = this.#names + SOCKADDR_STRIDE * message;
     libc.putPointer(i32, header + list.NAME_AT, this.#base, name);
     i32[(header + list.NAME_LENGTH_AT) >> 2] = SOCKADDR_LL_BYTES;
-    u16[name >> 1] = AF_PACKET;
+    u16[name >> 1] = Family.Packet;
     set16(u8, name + 2, ETHERTYPE_IPV4);
     u8[name + LENGTH_AT] = MAC_BYTES;
     const ethernet = this.#prefixes + HEADERS_BYTES * message + virtio.VIRTIO_NET_BYTES;
@@ -187,9 +190,9 @@ export class LinkSender {
 
   /** 0: no such link. */
   #indexOf(name: string): number {
-    const request = Buffer.alloc(IFREQ_BYTES);
-    request.write(name, 0, IFNAME_BYTES - 1);
-    return libc.ioctl(this.#fd, SIOCGIFINDEX, request) < 0 ? 0 : request.readInt32LE(IFNAME_BYTES);
+    const request = interfaceRequest(name);
+    if (request === undefined || libc.ioctl(this.#fd, SIOCGIFINDEX, request) < 0) return 0;
+    return request.readInt32LE(IFREQ_VALUE_AT);
   }
 }
 

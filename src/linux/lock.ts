@@ -7,17 +7,13 @@ import { PlatformError } from "../lib/errors.ts";
 import { type Log, silentLog } from "../lib/log.ts";
 import * as libc from "./libc.ts";
 import { makeOwnDirectory } from "./own-directory.ts";
+import { Family, Level, openSocket, SocketType } from "./sockets.ts";
 
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;
-const SOCK_CLOEXEC = 0x80000;
-const SOCK_NONBLOCK = 0x800;
-const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const UCRED_BYTES = 12; // pid, uid, gid
 const LOCK_EX_NB = 2 | 4;
 /** Connections by which other processes learn our pid and user. They are taken off the queue each DRAIN_MS. */
-const ASKERS = 128;
+const MOST_CONNECTIONS = 128;
 const DRAIN_MS = 500;
 /** An owner that does not listen yet, or whose queue is full, is asked again for three seconds. */
 const TRIES = 60;
@@ -28,7 +24,7 @@ export interface DeviceLock {
   release(): void;
 }
 
-/** Takes the lock for as long as this process lives or until release(). Throws PlatformError naming who holds it. */
+/** Takes the lock until release() or the end of this process. Throws PlatformError that names the process that holds it. */
 export function lockDevice(device: string, log: Log = silentLog): DeviceLock {
   const file = lockFile(device, log);
   try {
@@ -75,7 +71,7 @@ function lockFile(device: string, log: Log): DeviceLock {
 function holdName(device: string, log: Log): DeviceLock | undefined {
   const name = socketName(device);
   for (let round = 0; ; round++) {
-    const fd = openSocket();
+    const fd = openSocket(Family.Unix, SocketType.Stream);
     if (libc.bind(fd, name, name.length) === 0) return listenOn(fd);
     const isTaken = libc.errno() === libc.Errno.AddressInUse;
     const error = libc.syscallError("bind");
@@ -95,9 +91,9 @@ function holdName(device: string, log: Log): DeviceLock | undefined {
 }
 
 function listenOn(fd: number): DeviceLock {
-  libc.listen(fd, ASKERS); // the kernel records our pid and user for a process that connects
+  libc.listen(fd, MOST_CONNECTIONS); // the kernel records our pid and user for a process that connects
   const drain = setInterval(() => {
-    for (let i = 0; i < ASKERS; i++) {
+    for (let i = 0; i < MOST_CONNECTIONS; i++) {
       const asker = libc.accept(fd, 0, 0);
       if (asker < 0) return;
       libc.close(asker);
@@ -112,13 +108,9 @@ function listenOn(fd: number): DeviceLock {
   };
 }
 
-function openSocket(): number {
-  return libc.checked("socket", libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-}
-
 function socketName(device: string): Uint8Array {
   const path = Buffer.from(`\0overlayd:${device}`, "latin1");
-  return Buffer.concat([Uint8Array.of(AF_UNIX, 0), path]);
+  return Buffer.concat([Uint8Array.of(Family.Unix, 0), path]);
 }
 
 function heldBy(device: string, pid: number, mend: string): PlatformError {
@@ -129,12 +121,12 @@ function heldBy(device: string, pid: number, mend: string): PlatformError {
 
 /** The owner of the socket with this name; its pid is 0 in another pid namespace. undefined: it went meanwhile, or does not answer. */
 function ownerOf(name: Uint8Array): { pid: number; user: number } | undefined {
-  const fd = openSocket();
+  const fd = openSocket(Family.Unix, SocketType.Stream);
   try {
     if (libc.connect(fd, name, name.length) < 0) return undefined;
     const credentials = Buffer.alloc(UCRED_BYTES);
     const length = Buffer.from(Uint32Array.of(UCRED_BYTES).buffer);
-    if (libc.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length) < 0) return undefined;
+    if (libc.getsockopt(fd, Level.Socket, SO_PEERCRED, credentials, length) < 0) return undefined;
     return { pid: credentials.readInt32LE(0), user: credentials.readInt32LE(4) };
   } finally {
     libc.close(fd);

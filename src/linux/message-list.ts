@@ -1,6 +1,7 @@
 // struct mmsghdr, iovec and control messages of outgoing datagrams, written into packet memory for sendmmsg(2).
 import type { PacketMemory } from "../packet/memory.ts";
 import * as libc from "./libc.ts";
+import { ControlMessage, Family, Level } from "./sockets.ts";
 
 // struct mmsghdr: msg_name, msg_namelen, msg_iov, msg_iovlen, msg_control, msg_controllen, msg_flags; msg_len
 export const MMSGHDR_BYTES = 64;
@@ -15,14 +16,9 @@ export const LENGTH_AT = 56;
 
 // struct sockaddr_in: family u16, port u16, address u32, zero
 export const SOCKADDR_BYTES = 16;
-const AF_INET = 2;
 
 // struct cmsghdr: length size_t, level i32, type i32; then the value, all rounded up to 8
 export const CMSG_BYTES = 16;
-export const IPPROTO_IP = 0;
-export const IP_TOS = 1;
-export const SOL_UDP = 17;
-const UDP_SEGMENT = 103;
 const TOS_CMSG_BYTES = CMSG_BYTES + 8;
 const SEGMENT_CMSG_BYTES = CMSG_BYTES + 8;
 
@@ -67,9 +63,9 @@ export class MessageList {
     libc.putPointer(i32, header + NAME_AT, this.#base, name);
     libc.putPointer(i32, header + CONTROL_AT, this.#base, control);
     i32[(header + NAME_LENGTH_AT) >> 2] = SOCKADDR_BYTES;
-    u16[name >> 1] = AF_INET;
-    putCmsg(i32, control, CMSG_BYTES + 4, IPPROTO_IP, IP_TOS);
-    putCmsg(i32, control + TOS_CMSG_BYTES, CMSG_BYTES + 2, SOL_UDP, UDP_SEGMENT);
+    u16[name >> 1] = Family.Inet;
+    putCmsg(i32, control, CMSG_BYTES + 4, Level.Ip, ControlMessage.Tos);
+    putCmsg(i32, control + TOS_CMSG_BYTES, CMSG_BYTES + 2, Level.Udp, ControlMessage.UdpSegment);
   }
 
   clear(): void {

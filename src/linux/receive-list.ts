@@ -4,13 +4,11 @@ import { get32 } from "../lib/bytes.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import * as libc from "./libc.ts";
 import * as message from "./message-list.ts";
+import { ControlMessage, Level } from "./sockets.ts";
 
 const MAX_MESSAGES = 64;
 /** More than the largest UDP payload. */
 const BUFFER_BYTES = 65536;
-const UDP_GRO = 104;
-const SOL_SOCKET = 1;
-const SO_RXQ_OVFL = 40;
 const MSG_TRUNC = 0x20;
 const NO_TIMEOUT = 0n;
 const CONTROL_BYTES = 3 * (message.CMSG_BYTES + 8);
@@ -106,9 +104,9 @@ export class ReceiveList {
       const level = i32[(at + 8) >> 2]!;
       const type = i32[(at + 12) >> 2]!;
       const value = at + message.CMSG_BYTES;
-      if (level === message.SOL_UDP && type === UDP_GRO) batch.segmentBytes[i] = i32[value >> 2]!;
-      else if (level === message.IPPROTO_IP && type === message.IP_TOS) batch.tos[i] = u8[value]!;
-      else if (level === SOL_SOCKET && type === SO_RXQ_OVFL) this.drops = i32[value >> 2]! >>> 0;
+      if (level === Level.Udp && type === ControlMessage.UdpGro) batch.segmentBytes[i] = i32[value >> 2]!;
+      else if (level === Level.Ip && type === ControlMessage.Tos) batch.tos[i] = u8[value]!;
+      else if (level === Level.Socket && type === ControlMessage.ReceiveOverflow) this.drops = i32[value >> 2]! >>> 0;
       at += (length + 7) & ~7;
     }
   }

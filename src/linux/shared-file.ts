@@ -184,8 +184,16 @@ function allocate(fd: number, path: string, bytes: number): void {
   throw new PlatformError(`no room for ${path}, ${bytes} bytes: ${cause.message}`, `df -h ${dirname(path)}`, { cause });
 }
 
+/** Whether the path is on tmpfs; false when it does not exist. */
+export function isOnTmpfs(path: string): boolean {
+  try {
+    return statfsSync(path).type === TMPFS_MAGIC;
+  } catch {
+    return false;
+  }
+}
+
 function adviseTmpfs(path: string, log: Log): void {
-  const { type } = statfsSync(path);
-  if (type === TMPFS_MAGIC || type === RAMFS_MAGIC) return;
+  if (isOnTmpfs(path) || statfsSync(path).type === RAMFS_MAGIC) return;
   log.info("a shared file is not on tmpfs, so its pages are written to disk: /run or /dev/shm is the place", { path });
 }

@@ -3,8 +3,8 @@
 import type { PacketMemory } from "../packet/memory.ts";
 import { MANAGEMENT_VNI } from "../packet/vxlan.ts";
 import * as libc from "./libc.ts";
+import { Level } from "./sockets.ts";
 
-const SOL_SOCKET = 1;
 const SO_ATTACH_REUSEPORT_CBPF = 51;
 const INSTRUCTION_BYTES = 8; // code u16, jt u8, jf u8, k u32
 
@@ -21,7 +21,7 @@ const NETWORK_HEADER = 0xfff00000;
 const VNI_WORD = 4;
 const SOURCE_PORT = 20;
 
-/** Attaches it to the group that `fd` is of, whose sockets count in the order in which they were bound. */
+/** Gives the program to the group of `fd`, whose sockets count in the order in which they were bound. Returns whether the kernel took it. */
 export function steer(memory: PacketMemory, fd: number, workers: number): boolean {
   const program = [
     [LOAD_WORD, 0, 0, VNI_WORD],
@@ -43,5 +43,5 @@ export function steer(memory: PacketMemory, fd: number, workers: number): boolea
   const descriptor = Buffer.alloc(16); // struct sock_fprog: length u16, padding, pointer
   descriptor.writeUInt16LE(program.length, 0);
   descriptor.writeBigUInt64LE(BigInt(libc.pointerTo(memory, at)), 8);
-  return libc.setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, descriptor, descriptor.length) === 0;
+  return libc.setsockopt(fd, Level.Socket, SO_ATTACH_REUSEPORT_CBPF, descriptor, descriptor.length) === 0;
 }

@@ -14,6 +14,7 @@ import { chooseLanes } from "./lanes.ts";
 import * as libc from "./libc.ts";
 import type { LinkSender } from "./link-sender.ts";
 import { type DeviceLock, lockDevice } from "./lock.ts";
+import { IFREQ_VALUE_AT, interfaceRequest } from "./sockets.ts";
 
 const IFF_TUN = 0x0001;
 const IFF_NO_PI = 0x1000;
@@ -26,8 +27,6 @@ const TUNSETGROUP = 0x400454ce;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
 const ROOT = 0;
-const IFREQ_BYTES = 40;
-const IFNAME_BYTES = 16;
 
 /** TUN_F_* of TUNSETOFFLOAD. */
 export const Offload = { Checksum: 0x01, Tso4: 0x02, TsoEcn: 0x08, Uso4: 0x20, Uso6: 0x40 } as const;
@@ -95,7 +94,7 @@ function tryChoose(memory: PacketMemory, fd: number, workers: number): string | 
 function openQueue(name: string): number {
   const fd = openControl();
   try {
-    attach(fd, name);
+    attachQueue(fd, name);
     return fd;
   } catch (error) {
     closeSync(fd);
@@ -111,11 +110,11 @@ function openControl(): number {
   }
 }
 
-function attach(fd: number, name: string): void {
-  if (Buffer.byteLength(name) >= IFNAME_BYTES) throw new RangeError(`'${name}' is too long for the name of a device`);
-  const request = Buffer.alloc(IFREQ_BYTES);
-  request.write(name);
-  request.writeUInt16LE(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE, IFNAME_BYTES);
+/** Makes `fd` a queue of the device, and makes the device if it is missing. */
+function attachQueue(fd: number, name: string): void {
+  const request = interfaceRequest(name);
+  if (request === undefined) throw new RangeError(`'${name}' is too long for the name of a device`);
+  request.writeUInt16LE(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE, IFREQ_VALUE_AT);
   if (libc.ioctl(fd, TUNSETIFF, request) < 0) {
     const cause = libc.syscallError("TUNSETIFF");
     throw new PlatformError(`the TUN ${name} cannot be opened: ${cause.message}`, `ip -d link show ${name}; id -u`, {

@@ -4,24 +4,19 @@ import type { PacketMemory } from "../packet/memory.ts";
 import * as libc from "./libc.ts";
 import { MessageList } from "./message-list.ts";
 import { Poller } from "./poll.ts";
-import { Option, setOption, trySetOption } from "./socket-options.ts";
-
-const AF_INET = 2;
-const SOCK_DGRAM = 2;
-const SOCK_NONBLOCK = 0x800;
-const SOCK_CLOEXEC = 0x80000;
+import { Family, Option, openSocket, SocketType, setOption, trySetOption } from "./sockets.ts";
 
 /** A value of Option.MtuDiscover: DF set, and the kernel's idea of the path's MTU not heeded (ip(7)). */
 export const MTU_PROBE = 3;
 
 export function openUdpSocket(): number {
-  return libc.checked("socket", libc.socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  return openSocket(Family.Inet, SocketType.Datagram);
 }
 
 /** Binds, and returns the port, which the kernel chose when `port` is 0. Throws SyscallError. */
 export function bindUdp(fd: number, address: Ipv4, port: number): number {
   const name = Buffer.alloc(16);
-  name.writeUInt16LE(AF_INET, 0);
+  name.writeUInt16LE(Family.Inet, 0);
   name.writeUInt16BE(port, 2);
   name.writeInt32BE(address, 4);
   libc.checked(`bind ${formatIpv4(address)}:${port}`, libc.bind(fd, name, name.length));

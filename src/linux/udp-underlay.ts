@@ -11,7 +11,7 @@ import type { PacketMemory } from "../packet/memory.ts";
 import * as libc from "./libc.ts";
 import { MessageList } from "./message-list.ts";
 import { ReceiveList } from "./receive-list.ts";
-import { Option, setOption, trySetOption } from "./socket-options.ts";
+import { Option, setOption, trySetOption } from "./sockets.ts";
 import { steer } from "./steering.ts";
 import * as udp from "./udp-socket.ts";
 
