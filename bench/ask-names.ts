@@ -2,7 +2,7 @@
 // is told to end (SIGTERM) the longest time without an answer, in milliseconds. Arguments: SERVER NAME.
 import { createSocket } from "node:dgram";
 import { encode } from "dns-packet";
-import { DNS_PORT } from "../src/lib/dns-port.ts";
+import { DNS_PORT } from "../src/lib/standard-ports.ts";
 
 const EVERY_MS = 10;
 const [server = "", name = ""] = process.argv.slice(2);

@@ -9,6 +9,7 @@ import { DURATION_EXAMPLES, parseDuration } from "../lib/duration.ts";
 import { ConfigError, messageOf } from "../lib/errors.ts";
 import { cidr, contains, overlaps, parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
+import { VXLAN_PORT } from "../lib/standard-ports.ts";
 import { DOCKER_SOCKET } from "../runtime/docker-engine.ts";
 import { DnsSection } from "./dns-section.ts";
 
@@ -99,11 +100,11 @@ const ConfigFile = z
     cluster: ClusterSection.prefault({}),
     vxlan: z
       .strictObject({
-        port: Port.default(4789),
+        port: Port.default(VXLAN_PORT),
         /** The overlay's MTU. Left out: the underlay link's, less the encapsulation. */
         mtu: z.int().min(576, "at least 576 is needed (RFC 791)").max(65_485, "at most 65485 fit").optional(),
       })
-      .default({ port: 4789 }),
+      .default({ port: VXLAN_PORT }),
     pool: Pool.default("10.192.0.0/10"),
     mesh: OnOff,
     /** Whether containers reach what this node's own processes serve on its addresses. */

@@ -11,6 +11,7 @@ import {
   map,
   text,
 } from "../lib/bounds.ts";
+import { VXLAN_PORT } from "../lib/standard-ports.ts";
 import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
 import { Dns } from "./naming.ts";
 import {
@@ -117,7 +118,7 @@ export const Command = z.discriminatedUnion("type", [
     address: Address,
     mac: Mac,
     vtep: Address,
-    port: Port.default(4789),
+    port: Port.default(VXLAN_PORT),
   }),
   z.object({ type: z.literal("external.remove"), name: Word }),
   /** A container or namespace of the asking node. */

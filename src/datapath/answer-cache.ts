@@ -3,8 +3,8 @@
 //
 // A fixed number of places, in sets: a question has its place in one set, and takes the oldest there.
 import { set16 } from "../lib/bytes.ts";
-import { DNS_PORT } from "../lib/dns-port.ts";
 import type { Ipv4 } from "../lib/ip.ts";
+import { DNS_PORT } from "../lib/standard-ports.ts";
 import { fold } from "../packet/checksum.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";

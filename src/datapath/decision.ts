@@ -1,8 +1,7 @@
 // What happens to a new flow: decided once, from the tables, and then written into the flow table. Everything that
 // this file does not allow is dropped: isolation between networks is here and nowhere else.
-
-import { DNS_PORT } from "../lib/dns-port.ts";
 import type { Ipv4 } from "../lib/ip.ts";
+import { DNS_PORT } from "../lib/standard-ports.ts";
 import { Drop } from "../packet/drop.ts";
 import { Type } from "../packet/icmp.ts";
 import { Protocol } from "../packet/ipv4.ts";

@@ -1,7 +1,7 @@
 // The forwarder: takes batches from the device and the underlay, and carries each packet to its end in one go: parse, look
 // up the flow or decide it, rewrite, encapsulate or deliver. Nothing here blocks or waits.
-import { DNS_PORT } from "../lib/dns-port.ts";
 import type { Ipv4 } from "../lib/ip.ts";
+import { DNS_PORT } from "../lib/standard-ports.ts";
 import { Drop } from "../packet/drop.ts";
 import { combineEcn } from "../packet/ecn.ts";
 import { ETHERNET_BYTES, EtherType, etherType } from "../packet/ethernet.ts";

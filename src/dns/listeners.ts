@@ -1,10 +1,10 @@
 // The addresses on which the DNS server answers: each is opened, and tried again while it cannot be had.
 import { Backoff } from "../lib/backoff.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
-import { DNS_PORT } from "../lib/dns-port.ts";
 import { messageOf } from "../lib/errors.ts";
 import { type Ipv4, ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
+import { DNS_PORT } from "../lib/standard-ports.ts";
 import { Listener, type OpenUdp } from "./listener.ts";
 
 const FIRST_RETRY_MS = 100;

@@ -1,7 +1,7 @@
 // One resolver that this node asks: how its address is written, and what is remembered of its health.
 import { isIP } from "node:net";
 import { Backoff } from "../lib/backoff.ts";
-import { DNS_PORT } from "../lib/dns-port.ts";
+import { DNS_PORT } from "../lib/standard-ports.ts";
 
 const DOWN_AFTER_FAILURES = 2;
 const FIRST_PAUSE_MS = 1_000;

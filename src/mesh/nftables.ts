@@ -1,7 +1,7 @@
 // The nftables table, as text: ports to VIPs, the way out for containers, and guards.
 import type { HeldPort, Protocol } from "../cluster/schema.ts";
-import { DNS_PORT } from "../lib/dns-port.ts";
 import { EVERY_ADDRESS, formatCidr } from "../lib/ip.ts";
+import { DNS_PORT } from "../lib/standard-ports.ts";
 import { KERNEL_DROPS } from "./kernel-drops.ts";
 import type { DesiredMesh, MeshPort } from "./mesh.ts";
 
