@@ -1,7 +1,7 @@
-// Answers of this node's DNS server that hold until its names change. A container that asks the same again gets them here:
-// its packet is turned round, and neither the host's IP stack nor the server's thread is troubled.
+// Answers of this node's DNS server that hold until it says otherwise (dns/answer-cache.ts). A container that asks the same
+// question again gets the answer here: its packet is turned round, and costs the host's IP stack and the server's thread nothing.
 //
-// A fixed number of places, in sets: a question has its place in one set, and takes the oldest there.
+// The cache has a fixed number of places, in sets. A question belongs to one set, and takes the place there that was taken first.
 import { set16 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { DNS_PORT } from "../lib/standard-ports.ts";
@@ -19,6 +19,7 @@ export const RESPONSE_BYTES = 384;
 const ID_BYTES = 2;
 const HEADER_BYTES = ip.IPV4_BYTES + udp.UDP_BYTES;
 
+/** An answer, and the one question that it is given to. */
 export interface CachedAnswer {
   client: Ipv4;
   /** The address that was asked. */
@@ -28,24 +29,24 @@ export interface CachedAnswer {
   response: Uint8Array;
 }
 
-/** Whether there is room for one so long. */
+/** Whether a place has room for the answer. */
 export function fits({ question, response }: CachedAnswer): boolean {
   return question.length <= QUESTION_BYTES && response.length <= RESPONSE_BYTES;
 }
 
 export class AnswerCache {
-  /** How many were given. */
+  /** Answers that were given. */
   given = 0;
   readonly #u8: Uint8Array;
   readonly #questions: number;
   readonly #responses: number;
-  /** Indexed by place. One of another generation is free. */
+  /** The generation of each place, and so for the arrays below. A place of another generation than `#current` is free. */
   readonly #generation = new Int32Array(SETS * WAYS);
   readonly #client = new Int32Array(SETS * WAYS);
   readonly #server = new Int32Array(SETS * WAYS);
   readonly #questionBytes = new Uint16Array(SETS * WAYS);
   readonly #responseBytes = new Uint16Array(SETS * WAYS);
-  /** Of each set, which of its places is taken next. */
+  /** Which of its places each set takes next. */
   readonly #next = new Uint8Array(SETS);
   #current = 1;
 
@@ -55,13 +56,13 @@ export class AnswerCache {
     this.#responses = memory.alloc(SETS * WAYS * RESPONSE_BYTES);
   }
 
-  /** One that does not fit is not kept. */
+  /** Keeps the answer, unless it does not fit. */
   add(answer: CachedAnswer): void {
     if (!fits(answer)) return;
     const { client, server, question, response } = answer;
     const u8 = this.#u8;
-    const known = this.#find(client, server, question, 0, question.length);
-    const place = known >= 0 ? known : this.#takePlace(setOf(client, server, question, 0, question.length));
+    const found = this.#find(client, server, question, 0, question.length);
+    const place = found >= 0 ? found : this.#takePlace(setOf(client, server, question, 0, question.length));
     this.#generation[place] = this.#current;
     this.#client[place] = client;
     this.#server[place] = server;
@@ -71,7 +72,7 @@ export class AnswerCache {
     u8.set(response, this.#responses + place * RESPONSE_BYTES);
   }
 
-  /** The server's names have changed. */
+  /** Forgets all answers. */
   forget(): void {
     this.#current = (this.#current + 1) | 0;
     if (this.#current === 0) this.#current = 1;
@@ -86,7 +87,7 @@ export class AnswerCache {
     const bytes = packet.payloadBytes;
     if (packet.headerBytes !== HEADER_BYTES || bytes > QUESTION_BYTES || bytes <= ID_BYTES || packet.hasSurplus)
       return false;
-    if (ports >>> 16 === 0) return false; // nobody expects an answer there, RFC 768
+    if (ports >>> 16 === 0) return false; // no answer is expected there, RFC 768
     const message = at + HEADER_BYTES;
     const place = this.#find(source, destination, u8, message, bytes);
     if (place < 0 || (!packet.partialChecksum && !packet.transportChecksumIsRight())) return false;
@@ -110,7 +111,7 @@ export class AnswerCache {
     return set * WAYS + way;
   }
 
-  /** The place of the question at `at`; -1: it is not known. */
+  /** The place of the question at `at`; -1: there is none. */
   #find(client: Ipv4, server: Ipv4, bytes: Uint8Array, at: number, length: number): number {
     const first = WAYS * setOf(client, server, bytes, at, length);
     for (let place = first; place < first + WAYS; place++) {

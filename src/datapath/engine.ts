@@ -5,7 +5,7 @@ import { createSum } from "../packet/checksum.ts";
 import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { Packet } from "../packet/packet.ts";
-import { AnswerCache, type CachedAnswer } from "./answer-cache.ts";
+import { AnswerCache } from "./answer-cache.ts";
 import { Balancer } from "./balancer.ts";
 import { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import { Decision } from "./decision.ts";
@@ -119,7 +119,8 @@ export class Engine {
   readonly #check: FlowCheck;
   readonly #tracker: FlowTracker;
   readonly #scan: FlowScan;
-  readonly #answers: AnswerCache;
+  /** The answers of the node's DNS server that the packet path gives again. */
+  readonly answers: AnswerCache;
   readonly #forwarder: Forwarder;
   #probesDueMs = 0;
 
@@ -154,7 +155,7 @@ export class Engine {
     });
     this.#scan = new FlowScan(flows, isFirst ? check : undefined);
     this.#balancer = new Balancer(tables, (vtep) => health.isReachable(vtep), this.#scan);
-    this.#answers = new AnswerCache(memory);
+    this.answers = new AnswerCache(memory);
     const decision = new Decision(tables, this.#balancer);
     this.#forwarder = new Forwarder({
       ...{ memory, tables, flows, health, drops, decision, egress },
@@ -166,7 +167,7 @@ export class Engine {
       external: new ExternalFrames(memory.u8, tables, health),
       run: new GroRun(memory),
       errors: this.#errors,
-      answers: this.#answers,
+      answers: this.answers,
     });
   }
 
@@ -228,7 +229,7 @@ export class Engine {
   report(): EngineReport {
     const { sent: icmpErrorsSent, limited: refusalsLimited, tooBigLimited } = this.#errors;
     const { sent: resetsSent } = this.#resets;
-    const namesAnswered = this.#answers.given;
+    const namesAnswered = this.answers.given;
     const { taken, answered } = this.#forwarder;
     const own = icmpErrorsSent + resetsSent + namesAnswered;
     return {
@@ -255,15 +256,6 @@ export class Engine {
     const drops: Record<string, number> = {};
     for (let i = 1; i < counts.length; i++) if (counts[i]! > 0) drops[DROP_NAMES[i]!] = counts[i]!;
     return drops;
-  }
-
-  /** Keeps an answer of the node's DNS server, which is given until forgetAnswers(). */
-  addAnswer(answer: CachedAnswer): void {
-    this.#answers.add(answer);
-  }
-
-  forgetAnswers(): void {
-    this.#answers.forget();
   }
 
   /** Takes over what the first worker found out about the peers. */

@@ -1,26 +1,26 @@
-// Responses from upstream, kept as long as their TTLs say and, for when no upstream answers, a day longer (RFC 8767).
-// That none answered is kept too, for seconds (RFC 9520).
+// Responses from upstream, kept for the time that their TTLs say and, for when no upstream answers, a day longer (RFC 8767).
+// That no upstream answered is kept too, for seconds (RFC 9520).
 import { aged, type Response } from "./response.ts";
 
 const MAX_ENTRIES = 10_000;
 const MAX_BYTES = 16 * 1024 * 1024;
 const MAX_TTL_SECONDS = 86_400;
 const STALE_MS = 86_400_000;
-/** What a stale answer's records say, RFC 8767 section 4. */
+/** The TTL of a stale answer's records, RFC 8767 section 4. */
 const STALE_TTL_SECONDS = 30;
 /** RFC 9520 section 3.2: at least a second, longer with each failure, at most five minutes. */
 const FIRST_FAILURE_MS = 1_000;
 const LONGEST_FAILURE_MS = 5_000;
-/** Beside the message: key, entry, TTL offsets. */
+/** Bytes of an entry besides its message: key, fields, TTL offsets. */
 const ENTRY_OVERHEAD_BYTES = 512;
 
 interface Entry {
-  /** The last one; undefined: there were only failures. */
+  /** The last response; undefined: there were only failures. */
   readonly response: Response | undefined;
   readonly storedMs: number;
   readonly freshUntilMs: number;
   readonly failedUntilMs: number;
-  /** How long the last failure was kept; 0: none since the response. */
+  /** The time that the last failure was kept; 0: there was none since the response. */
   readonly failureMs: number;
 }
 
@@ -53,14 +53,14 @@ export class ResponseCache {
     else this.#set(key, { ...EMPTY, response, storedMs: nowMs, freshUntilMs: nowMs + ttlMs });
   }
 
-  /** Nobody had an answer. What is kept stays for stale(). */
+  /** Notes that no upstream had an answer. A response that is kept stays for stale(). */
   putFailure(key: string, nowMs: number): void {
     const entry = this.#entries.get(key) ?? EMPTY;
     const failureMs = Math.min(LONGEST_FAILURE_MS, Math.max(FIRST_FAILURE_MS, 2 * entry.failureMs));
     this.#set(key, { ...entry, failedUntilMs: nowMs + failureMs, failureMs });
   }
 
-  /** The message with its TTLs counted down; undefined when there is none that is fresh. */
+  /** The fresh message, its TTLs counted down; undefined: there is none. */
   fresh(key: string, nowMs: number): Buffer | undefined {
     const entry = this.#entries.get(key);
     if (entry?.response === undefined || nowMs >= entry.freshUntilMs) return undefined;
@@ -69,13 +69,13 @@ export class ResponseCache {
     return aged(entry.response, Math.floor((nowMs - entry.storedMs) / 1000), MAX_TTL_SECONDS);
   }
 
-  /** Whether nobody had an answer just now, so that it is of no use to ask again. */
+  /** Whether no upstream had an answer just now, so that it is of no use to ask again. */
   hasFailed(key: string, nowMs: number): boolean {
     const entry = this.#entries.get(key);
     return entry !== undefined && nowMs < entry.failedUntilMs;
   }
 
-  /** The message although its time is over, for a client that would otherwise get none. */
+  /** The message, although its time may be over, for a client that would otherwise get none. */
   stale(key: string, nowMs: number): Buffer | undefined {
     const entry = this.#entries.get(key);
     if (entry?.response === undefined || nowMs >= entry.freshUntilMs + STALE_MS) return undefined;

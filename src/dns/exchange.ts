@@ -1,4 +1,4 @@
-// Asking one resolver once, over UDP or TCP.
+// Asks one resolver once, over UDP or TCP.
 import { createSocket } from "node:dgram";
 import { connect, isIPv6 } from "node:net";
 import type { Clock } from "../lib/clock.ts";
@@ -9,7 +9,7 @@ import type { Upstream } from "./upstream.ts";
 export interface Exchange<T> {
   readonly upstream: Upstream;
   readonly query: Buffer;
-  /** Reads a datagram or TCP message into what was asked for; undefined: not that, wait on. */
+  /** Reads a datagram or TCP message. undefined: it is not the answer, which may still come. */
   readonly accept: (message: Buffer) => T | undefined;
   readonly clock: Clock;
   readonly timeoutMs: number;
@@ -26,7 +26,7 @@ export function exchangeUdp<T>({ upstream, query, accept, clock, timeoutMs }: Ex
     const finish = (result: T | undefined) => {
       timer.cancel();
       socket.removeAllListeners();
-      socket.on("error", () => {}); // of a send that was under way: nobody waits for it any more
+      socket.on("error", () => {}); // of a send that was under way, which nothing waits for any more
       socket.close();
       resolve(result);
     };
@@ -74,7 +74,7 @@ export function exchangeTcp<T>({ upstream, query, accept, clock, timeoutMs }: Ex
     });
     socket.on("close", () => {
       timer.cancel();
-      reject(new Error(`TCP: ${messageOf(cause)}`, { cause })); // nothing, when it was resolved
+      reject(new Error(`TCP: ${messageOf(cause)}`, { cause })); // does nothing after finish()
     });
   });
 }

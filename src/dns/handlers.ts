@@ -9,7 +9,7 @@ import type { OutsideResolver } from "./resolver.ts";
 
 export type Handler = (query: Query, asker: Asker) => Answer | Promise<Answer> | undefined;
 
-/** In the order they are asked. The last one answers everything. */
+/** The handlers, in the order in which they are asked. The last one answers everything. */
 export function createHandlers(random: Random, forwarder: OutsideResolver): Handler[] {
   return [
     refuseTransfers,
@@ -31,7 +31,7 @@ const refuseTransfers: Handler = ({ type }) =>
 
 const LOOPBACK = ipv4("127.0.0.1");
 
-/** RFC 6761 section 6.3 and 6.4, RFC 7686: never asked of anybody else. */
+/** Names that no other server is ever asked for: RFC 6761 sections 6.3 and 6.4, RFC 7686. */
 const answerSpecialNames: Handler = (query, asker) => {
   const topLevel = query.name.slice(query.name.lastIndexOf(".") + 1);
   if (topLevel === "invalid" || topLevel === "onion") return negative(Rcode.NXDomain, "", asker);
@@ -50,7 +50,7 @@ function answerOverlayName(query: Query, asker: Asker, random: Random): Answer |
   return addressesOf(addresses.length > 1 ? shuffled(addresses, random) : addresses, ttlSeconds);
 }
 
-/** A label a record, RFC 1464, in as many strings as its length needs. */
+/** The record of one label, RFC 1464, in as many strings as its length needs. */
 function labelRecord(label: string, ttl: number): DnsRecord {
   const bytes = Buffer.from(label);
   const strings: Buffer[] = [];
@@ -90,7 +90,7 @@ function answerService(query: Query, asker: Asker, random: Random): Answer | und
   };
 }
 
-/** The domain and its name server, whatever else is named so. */
+/** The domain and its name server, whatever else has these names. */
 const answerDomain: Handler = (query, asker) => {
   const { domain, nameserver, ttlSeconds } = asker.names;
   if (query.name === nameserver) {
@@ -114,7 +114,7 @@ const denyDomain: Handler = (query, asker) =>
 
 const REVERSE_DOMAIN = "in-addr.arpa";
 
-/** Names of addresses. Those of the overlay's are answered here or by nobody. */
+/** Names of addresses. No other server is asked for those of the overlay's addresses. */
 const answerReverse: Handler = (query, asker) => {
   const reverse = parseReverse(query.name);
   if (reverse === undefined || !asker.names.isOurs(reverse.prefix)) return undefined;
@@ -138,13 +138,13 @@ export function parseReverse(name: string): { prefix: Cidr; isBelow: boolean } |
   return base === undefined ? undefined : { prefix: { base: base & maskOf(bits), bits }, isBelow: labels.length > 4 };
 }
 
-/** What resolvers ask of top-level domains; the root's servers are told no more than that. */
+/** The types that resolvers ask of top-level domains; the root's servers are asked for no others. */
 const ASKED_OF_TLDS: ReadonlySet<number> = new Set([Type.NS, Type.SOA, Type.DS, Type.DNSKEY]);
 
 /**
- * The forms that only overlay names have, of names that are not there, or not for this asker: single labels, what ends
- * in the name of a network of the asker's, `tasks.x`, `x.1`, and SRV names of those. Nobody else could know them, and
- * asking would tell the world what runs here.
+ * Denies names of forms that only overlay names have, when they do not exist or this client does not see them: single
+ * labels, what ends in the name of a network of the client, `tasks.x`, `x.1`, and SRV names of those. No other server could
+ * know them, and a question would show the world what runs here.
  */
 const denyOwnForms: Handler = (query, asker) => {
   const { names, networks } = asker;
@@ -158,17 +158,17 @@ const denyOwnForms: Handler = (query, asker) => {
   return negative(isParent ? Rcode.NoError : Rcode.NXDomain, "", asker);
 };
 
-/** Or a name that the outside has would stand in for one that is gone. */
+/** Whether the name is a network's or below one. Otherwise a name of the outside would stand in for one that is gone. */
 function isUnder(networks: readonly NamedNetwork[], host: string): boolean {
   return networks.some((network) => network.name === host || beforeNetwork(host, network) !== undefined);
 }
 
-/** `tasks.x` or `x.1`. */
+/** Whether the name is `tasks.x` or `x.1`. */
 function isTasks(host: string): boolean {
   return /^tasks\.[^.]+$|(^|\.)\d+$/.test(host);
 }
 
-/** On a network that the asker is not on. Another name there may be one of the outside: `app` and `dev` are domains too. */
+/** Whether the name is of a network that the client is not on. Other names there may be of the outside: `app` and `dev` are domains too. */
 function isElsewhere(host: string, names: Names): boolean {
   return names.networksIn(host).some((network) => {
     const before = beforeNetwork(host, network);
@@ -193,7 +193,7 @@ function negative(rcode: Rcode, zone: string, { names }: Asker): Answer {
   return { kind: "negative", rcode, zone, ttlSeconds: names.ttlSeconds, soa: soaOf(names) };
 }
 
-/** The zone whose SOA goes with a negative answer; short names have none but the root. */
+/** The zone whose SOA goes with a negative answer: the domain, or for short names the root. */
 function zoneOf(name: string, { names }: Asker): string {
   return names.isUnderDomain(name) ? names.domain : "";
 }
@@ -210,7 +210,7 @@ function soaOf(names: Names): SoaData {
   };
 }
 
-/** A copy in random order, so that clients that take the first spread evenly, and what does not fit is not always the same. */
+/** A copy in random order: so clients that take the first address spread evenly, and what does not fit is not always the same. */
 function shuffled<T>(some: readonly T[], random: Random): T[] {
   const copy = [...some];
   for (let i = copy.length - 1; i > 0; i--) {

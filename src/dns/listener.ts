@@ -26,7 +26,7 @@ export interface ListenerOptions {
   receiveTcp(source: Ipv4, ...message: Parameters<Receive>): ReturnType<Receive>;
   /** Called when a connection is turned away, or ended to make room for another client's first one. */
   onLimited(): void;
-  /** The sockets are of no more use; the listener is closed. */
+  /** Called when the sockets have failed; the listener is closed. */
   onError(error: Error): void;
 }
 
@@ -54,7 +54,7 @@ export class Listener {
     this.#tcp = tcp;
     udp.on("message", (message, from) => {
       const source = parseIpv4(from.address);
-      // From port 0 nobody expects an answer (RFC 768), and to it none can be sent.
+      // A sender with port 0 expects no answer (RFC 768), and none can be sent there.
       if (source === undefined || from.port === 0) return;
       options.receiveUdp(message, source, (response) => this.#send(response, from.port, from.address));
     });
@@ -67,7 +67,7 @@ export class Listener {
     const udp = createSocket({
       type: "udp4",
       recvBufferSize: RECEIVE_BUFFER_BYTES,
-      // The addresses that we answer are addresses already; the default looks each of them up in a later tick.
+      // Clients are given as addresses; the default looks each of them up, in a later tick.
       lookup: (address, _options, found) => found(null, address, 4),
     });
     const tcp = createServer({ allowHalfOpen: true });
@@ -105,7 +105,7 @@ export class Listener {
 
   #send(response: Buffer, port: number, address: string): void {
     if (this.#closed) return;
-    // Without a callback nobody hears of a datagram that cannot be sent: it is one lost on the way, the client asks again.
+    // No callback: a datagram that cannot be sent is as one that is lost on the way, and the client asks again.
     this.#udp.send(response, port, address);
   }
 

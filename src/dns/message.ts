@@ -384,7 +384,7 @@ function startResponse(query: Query, bytes: number, flags: number, rcode: Rcode,
   return response;
 }
 
-/** The query that is sent upstream for `query`: its question and wishes under an id of our own, and our own OPT or none. */
+/** The query that is sent upstream for `query`: its question and wishes under another id, with an OPT record of this server or none. */
 export function encodeUpstreamQuery(query: Query, id: number, withEdns: boolean): Buffer {
   const bytes = HEADER_BYTES + query.question.length;
   const message = Buffer.alloc(withEdns ? bytes + OPT_BYTES : bytes);

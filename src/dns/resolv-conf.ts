@@ -1,5 +1,5 @@
-// The node's own resolvers, search domains and options, from resolv.conf(5). It is written in place, replaced, or a link that is moved: to read it
-// every so often is the one way that sees all of that.
+// The node's own resolvers, search domains and options, from resolv.conf(5). Programs write the file in place, replace it, or
+// move a link: reading it at intervals is the one way that sees all of that.
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import type { Clock, Timer } from "../lib/clock.ts";
@@ -17,7 +17,7 @@ export class ResolvConf {
   constructor(clock: Clock, path = PATH) {
     this.#clock = clock;
     this.#path = path;
-    // Without the file the local host would be asked, where nobody but us would answer.
+    // Without the file resolv.conf(5) means the local host, where no server but this one answers.
     this.#content = this.#read() ?? { nameservers: [], search: [], options: [] };
   }
 
@@ -31,7 +31,7 @@ export class ResolvConf {
     return this.#content;
   }
 
-  /** Calls with the new ones whenever they are others than before. A file that is gone changes nothing. */
+  /** Calls with the file's resolvers whenever they are others than before. A file that is gone changes nothing. */
   watch(onChange: (resolvers: readonly string[]) => void): void {
     this.#timer = this.#clock.after(EVERY_MS, () => {
       const before = this.#content.nameservers;

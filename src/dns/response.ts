@@ -1,15 +1,15 @@
-// Responses of the resolvers above: checked record by record before anything of them is kept or passed on.
+// Responses of the resolvers that this node asks: checked record by record before anything of them is kept or passed on.
 import { Flag, HEADER_BYTES, type Query, Rcode, RECORD_FIXED_BYTES, skipName, Type } from "./message.ts";
 
 export interface Response {
-  /** The whole message without its OPT record. Its own memory. */
+  /** The whole message without its OPT record, in memory of its own. */
   readonly message: Buffer;
   /** With its upper bits from the OPT record. */
   readonly rcode: number;
   readonly truncated: boolean;
-  /** Where each record's TTL stands. */
+  /** The offset of each record's TTL. */
   readonly ttlOffsets: readonly number[];
-  /** How long it may be kept: the least TTL, or for a negative answer as its SOA says, RFC 2308. 0: not at all. */
+  /** The time that it may be kept: the least TTL, or for a negative answer what its SOA says, RFC 2308. 0: not at all. */
   readonly ttlSeconds: number;
 }
 
@@ -23,7 +23,7 @@ const TTL_OFFSET = 4;
 
 /** Reads a response to `query`, which was sent as `id`. undefined: not a response to it, or malformed. */
 export function parseResponse(bytes: Uint8Array, query: Query, id: number): Response | undefined {
-  // A copy, and not in memory that others share: a kept one would keep all of that.
+  // A copy in memory of its own: a message that is kept would keep alive all of a memory that it shares.
   const message = Buffer.allocUnsafeSlow(bytes.length);
   message.set(bytes);
   const start = HEADER_BYTES + query.question.length;
@@ -33,9 +33,9 @@ export function parseResponse(bytes: Uint8Array, query: Query, id: number): Resp
   const rcode = flags & 15;
   const truncated = (flags & Flag.TC) !== 0;
   if (!sameQuestion(message, query)) {
-    // A server that could not read the question, or has no more to say, may leave it out of its refusal.
-    const isRefusal = message.readUInt16BE(4) === 0 && rcode !== Rcode.NoError && rcode !== Rcode.NXDomain;
-    return isRefusal ? { message, rcode, truncated, ttlOffsets: [], ttlSeconds: 0 } : undefined;
+    // A server that could not read the question may leave it out of its error response.
+    const isError = message.readUInt16BE(4) === 0 && rcode !== Rcode.NoError && rcode !== Rcode.NXDomain;
+    return isError ? { message, rcode, truncated, ttlOffsets: [], ttlSeconds: 0 } : undefined;
   }
   if (truncated) return { message, rcode, truncated, ttlOffsets: [], ttlSeconds: 0 };
   return parseRecords(message, start, rcode, query.type);
@@ -46,9 +46,9 @@ function sameQuestion(message: Buffer, { question }: Query): boolean {
   if (message.readUInt16BE(4) !== 1 || message.length < HEADER_BYTES + question.length) return false;
   const nameEnd = question.length - 4;
   for (let i = 0; i < question.length; i++) {
-    const theirs = message[HEADER_BYTES + i]!;
-    const ours = question[i]!;
-    if (theirs !== ours && (i >= nameEnd || lower(theirs) !== lower(ours))) return false;
+    const received = message[HEADER_BYTES + i]!;
+    const asked = question[i]!;
+    if (received !== asked && (i >= nameEnd || lower(received) !== lower(asked))) return false;
   }
   return true;
 }
@@ -59,7 +59,7 @@ function lower(byte: number): number {
 
 interface Located {
   readonly section: number;
-  /** Where its type stands, after the name. */
+  /** The offset of its type, after the name. */
   readonly fixed: number;
   readonly type: number;
   readonly end: number;
@@ -108,7 +108,7 @@ function lifetime(message: Buffer, records: readonly Located[], rcode: number, t
   const soa = records.find((record) => record.section === AUTHORITY && record.type === Type.SOA);
   if (soa === undefined || soa.end - SOA_MINIMUM_BYTES < soa.fixed + RECORD_FIXED_BYTES) return 0;
   const minimum = ttlAt(message, soa.end - SOA_MINIMUM_BYTES);
-  // With the aliases that lead to what there is not.
+  // The aliases (CNAME) that lead to the missing name count too.
   const seconds = Math.min(least([...answers, soa]), minimum, MAX_NEGATIVE_TTL_SECONDS);
   message.writeUInt32BE(seconds, soa.fixed + TTL_OFFSET); // RFC 2308 section 5: a cache counts down from it
   return seconds;

@@ -194,7 +194,7 @@ function rcodeOf(answer: Answer): Rcode {
   return answer.kind === "message" ? ((answer.message[3]! & 15) as Rcode) : Rcode.NoError;
 }
 
-/** Records of the cluster's own names, of which there may be many. */
+/** The number of records; 0 for answers that never have many. */
 function lengthOf(answer: Answer): number {
   if (answer.kind === "addresses") return answer.addresses.length;
   return answer.kind === "services" ? answer.targets.length : 0;

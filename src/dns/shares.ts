@@ -1,5 +1,5 @@
-// Places that clients share. A client may hold at most as many as are free. So one greedy client takes at most half of the
-// places, and n greedy clients take 1/(n + 1) each, with as many left for the next client.
+// Places that clients share. A client may hold at most as many places as are free. So one greedy client takes at most half of
+// them, and n greedy clients take 1/(n + 1) each, and leave as much for the next client.
 import type { Ipv4 } from "../lib/ip.ts";
 
 export class Shares {
@@ -27,7 +27,7 @@ export class Shares {
     return this.of(client) < Math.min(this.#perClient, this.#places - this.#taken);
   }
 
-  /** Takes a place without asking whether there is room. */
+  /** Takes a place, whether there is room or not. */
   take(client: Ipv4): void {
     this.#taken++;
     this.#takenByClient.set(client, this.of(client) + 1);

@@ -4,11 +4,11 @@ import type { Clock, Timer } from "../lib/clock.ts";
 import { TcpFrames } from "./tcp-frames.ts";
 
 const IDLE_MS = 10_000;
-/** Unanswered queries, and bytes that the client has not taken yet, at which no more are read. */
+/** With so many unanswered queries, or bytes that the client has not taken yet, no more queries are read. */
 const MAX_UNANSWERED = 64;
 const MAX_UNSENT_BYTES = 1024 * 1024;
 
-/** Takes a message and calls `reply` at most once; false: not DNS, the connection is worth nothing. */
+/** Takes a message and calls `reply` at most once. Returns false when the message is not DNS: then the connection ends. */
 export type Receive = (message: Buffer, reply: (response: Buffer) => void) => boolean;
 
 export class TcpSession {

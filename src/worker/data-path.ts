@@ -83,7 +83,7 @@ export class DataPath {
     return this.#tables.replaceBy(rows);
   }
 
-  /** What the node's DNS server answers until forgetAnswers(). What no worker would give is not passed on. */
+  /** Gives an answer of the node's DNS server to all workers, until forgetAnswers(). An answer that no worker would give is left out. */
   addAnswer(answer: CachedAnswer): void {
     const client = this.#tables.rows?.get(endpointKey(answer.client));
     if (client?.kind !== "endpoint" || client.vtep !== DEVICE || !fits(answer)) return;

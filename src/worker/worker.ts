@@ -162,10 +162,10 @@ function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof W
       engine.setHealth(command.report);
       return undefined;
     case "addAnswer":
-      engine.addAnswer(command.answer);
+      engine.answers.add(command.answer);
       return undefined;
     case "forgetAnswers":
-      engine.forgetAnswers();
+      engine.answers.forget();
       return undefined;
     case "report":
       return engine.report();

@@ -76,7 +76,7 @@ const engines = [A, B].map((vtep, i) => {
 });
 
 const [first, second] = engines as [Engine, Engine];
-first.addAnswer({
+first.answers.add({
   client: ipv4(LOCAL),
   server: ipv4("10.192.32.1"),
   question: new Uint8Array(40),

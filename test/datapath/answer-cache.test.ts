@@ -40,7 +40,7 @@ const PASSED = [`${CLIENT}:40000 > ${GATEWAY}:53`];
 
 async function knowing(): Promise<FakeNodes> {
   const fake = await cluster();
-  fake.nodes[0]!.engine.addAnswer({
+  fake.nodes[0]!.engine.answers.add({
     client: ipv4(CLIENT),
     server: ipv4(GATEWAY),
     question: question(1),
@@ -127,7 +127,7 @@ test("a question in fragments is the host's to put together", async (t) => {
 
 test("with the names all answers are forgotten", async (t) => {
   const fake = await knowing();
-  fake.nodes[0]!.engine.forgetAnswers();
+  fake.nodes[0]!.engine.answers.forget();
   t.deepEqual(send(fake, 0, ASKED).out[0]!.map(brief), PASSED);
 });
 
@@ -146,8 +146,8 @@ test("what is too long is not kept", async (t) => {
   const { engine } = fake.nodes[0]!;
   const address = { client: ipv4(CLIENT), server: ipv4(GATEWAY) };
   const long = Buffer.alloc(QUESTION_BYTES + 1, question(1));
-  engine.addAnswer({ ...address, question: long, response: response() });
-  engine.addAnswer({ ...address, question: question(1), response: Buffer.alloc(RESPONSE_BYTES + 1) });
+  engine.answers.add({ ...address, question: long, response: response() });
+  engine.answers.add({ ...address, question: question(1), response: Buffer.alloc(RESPONSE_BYTES + 1) });
   send(fake, 0, { ...ASKED, payload: long });
   send(fake, 0, ASKED);
   t.is(given(fake), 0);
