@@ -6,7 +6,7 @@ import type { Log } from "../lib/log.ts";
 const OWNER_ONLY = 0o700;
 const OTHERS = 0o077;
 
-/** Makes it, or takes the rights of others off one that is there. Throws PlatformError when another user has it. */
+/** Makes the directory, or closes an existing one to other users. Throws PlatformError when another user owns it. */
 export async function ownDataDirectory(path: string, log: Log): Promise<void> {
   await mkdir(path, { recursive: true, mode: OWNER_ONLY });
   const real = await realpath(path); // an operator may have put a link there

@@ -58,13 +58,13 @@ export async function leaveCluster(config: Config, log: Log): Promise<void> {
   for (const path of [snapshot, detached]) await rm(path, { force: true });
 }
 
-/** Those that it may have left on an engine that does not answer stay, and the log says so. */
+/** Removes the containers of tasks. While Docker does not answer they stay, and the log says so. */
 async function removeContainers(config: Config, sandboxes: Sandboxes, log: Log): Promise<void> {
   const { node, docker } = config;
   const engine = new DockerEngine(docker.socket);
   const rowId = (await readSnapshot(places(config).snapshot, log))?.nodeId;
   const id = (await readDirectoryId(places(config).id)) ?? rowId;
-  if (id === undefined) return; // it never had tasks
+  if (id === undefined) return; // the node never had tasks
   if (!(await engine.answers())) {
     if (engine.isThere) log.warn("Docker does not answer: containers of tasks stay", { path: docker.socket });
     return;

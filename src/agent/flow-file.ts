@@ -43,7 +43,7 @@ export function removeFlowFile({ dataDir, datapath: { flowFile } }: FlowPlace): 
   for (const { path } of DIRECTORIES) removeIfEmpty(path);
 }
 
-/** All places where flows of the agent with this data directory may be. */
+/** All paths where flows of the agent with this data directory may be. */
 export function flowFilesOf(dataDir: string): string[] {
   return [...DIRECTORIES.map(({ path }) => join(path, nameFor(dataDir))), join(dataDir, "flows"), olderFile(dataDir)];
 }

@@ -1,5 +1,5 @@
-// The addresses behind the managers that the configuration names: a host name may be that of an address translator, which
-// no row of the cluster knows.
+// The addresses of the managers that the configuration names: a host name may be that of an address translator, which has
+// no row in the cluster.
 import { lookup } from "node:dns/promises";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { parseIpv4 } from "../lib/ip.ts";
@@ -8,29 +8,29 @@ import type { SessionAddress } from "./compile-denied.ts";
 /** How often names are resolved again, because they may come to mean other addresses. */
 const REFRESH_MS = 30_000;
 
-export interface ManagerAddressesParts {
+export interface ManagerAddressesOptions {
   /** HOST:PORT of each. */
   managers: readonly string[];
   clock: Clock;
   changed: () => void;
-  /** All IPv4 addresses of a name. */
+  /** Returns all IPv4 addresses of a name. */
   resolve?: (name: string) => Promise<string[]>;
 }
 
 export class ManagerAddresses {
-  readonly #parts: Required<ManagerAddressesParts>;
-  // BOUNDED: by the managers configured; keyed by host. What a name meant last is kept while it cannot be resolved.
+  readonly #options: Required<ManagerAddressesOptions>;
+  // BOUNDED: by the managers configured; keyed by host. The last addresses of a name stay while it cannot be resolved.
   readonly #addressesByHost = new Map<string, string[]>();
   #timer: Timer | undefined;
   #isStopped = false;
 
-  constructor(parts: ManagerAddressesParts) {
-    this.#parts = { resolve: resolveIpv4, ...parts };
+  constructor(options: ManagerAddressesOptions) {
+    this.#options = { resolve: resolveIpv4, ...options };
     void this.#refresh();
   }
 
   addresses(): SessionAddress[] {
-    return this.#parts.managers.flatMap((manager) => {
+    return this.#options.managers.flatMap((manager) => {
       const { host, port } = split(manager);
       const addresses = parseIpv4(host) === undefined ? (this.#addressesByHost.get(host) ?? []) : [host];
       return addresses.map((address) => ({ address, port }));
@@ -43,21 +43,21 @@ export class ManagerAddresses {
   }
 
   async #refresh(): Promise<void> {
-    const hosts = this.#parts.managers.map((manager) => split(manager).host);
+    const hosts = this.#options.managers.map((manager) => split(manager).host);
     const names = hosts.filter((host) => parseIpv4(host) === undefined);
     if (names.length === 0) return;
     const before = JSON.stringify(this.addresses());
     await Promise.all(names.map((name) => this.#resolve(name)));
     if (this.#isStopped) return;
-    if (JSON.stringify(this.addresses()) !== before) this.#parts.changed();
-    this.#timer = this.#parts.clock.after(REFRESH_MS, () => void this.#refresh());
+    if (JSON.stringify(this.addresses()) !== before) this.#options.changed();
+    this.#timer = this.#options.clock.after(REFRESH_MS, () => void this.#refresh());
   }
 
   async #resolve(name: string): Promise<void> {
     try {
-      this.#addressesByHost.set(name, (await this.#parts.resolve(name)).toSorted());
+      this.#addressesByHost.set(name, (await this.#options.resolve(name)).toSorted());
     } catch {
-      // The session says what is wrong with a manager's name.
+      // The session logs what is wrong with a manager's name.
     }
   }
 }

@@ -1,4 +1,4 @@
-// Logs of tasks: of this node's own, whoever started them, and of others by way of the leader.
+// Logs of tasks: those of this node, started by overlayd or attached, and those of other nodes by way of the leader.
 import { Readable } from "node:stream";
 import { namespaceOf } from "../attach/subject.ts";
 import type { LogQuery } from "../cluster/protocol.ts";
@@ -15,7 +15,7 @@ import type { AnyRuntime } from "../runtime/runtimes.ts";
 import type { Session } from "../session/session.ts";
 import type { Tasks } from "./tasks.ts";
 
-export interface TaskLogsParts {
+export interface TaskLogsOptions {
   session: Pick<Session, "requireState" | "nodeId" | "readLog">;
   tasks: Pick<Tasks, "progressOf">;
   runtime: Pick<AnyRuntime, "logs">;
@@ -25,24 +25,24 @@ export interface TaskLogsParts {
 }
 
 export class TaskLogs {
-  readonly #parts: TaskLogsParts;
+  readonly #options: TaskLogsOptions;
 
-  constructor(parts: TaskLogsParts) {
-    this.#parts = parts;
+  constructor(options: TaskLogsOptions) {
+    this.#options = options;
   }
 
-  /** Of any node's task. Throws UserError. */
+  /** The log of a task of any node. Throws UserError. */
   async read(id: string, query: LogQuery): Promise<Readable> {
-    const { session } = this.#parts;
+    const { session } = this.#options;
     const task = this.#task(id);
     if (task.nodeId === null) throw new UserError(404, "the task is on no node yet");
     return task.nodeId === session.nodeId ? this.readOwn(id, query) : session.readLog(id, query);
   }
 
-  /** Of a task of this node. Throws UserError. */
+  /** The log of a task of this node. Throws UserError. */
   async readOwn(id: string, query: LogQuery): Promise<Readable> {
     const task = this.#task(id);
-    if (query.progress === true) return Readable.from([Buffer.from(this.#parts.tasks.progressOf(id) ?? "")]);
+    if (query.progress === true) return Readable.from([Buffer.from(this.#options.tasks.progressOf(id) ?? "")]);
     try {
       const log = task.attachment === null ? await this.#ofOwn(task, query) : await this.#ofAttached(task, query);
       if (log !== undefined) return log;
@@ -57,11 +57,11 @@ export class TaskLogs {
 
   #ofOwn({ id, serviceId }: Task, query: LogQuery): Promise<Readable | undefined> {
     const workload = this.#state.services.get(serviceId)?.workload ?? null;
-    return this.#parts.runtime.logs({ id, workload }, query);
+    return this.#options.runtime.logs({ id, workload }, query);
   }
 
   async #ofAttached({ id, attachment }: Task, query: LogQuery): Promise<Readable | undefined> {
-    const { engine, clock, log } = this.#parts;
+    const { engine, clock, log } = this.#options;
     const { subject } = attachment!;
     if (namespaceOf(subject) !== undefined) throw new UserError(404, "it is a network namespace, which has no log");
     const container = await engine.container(subject);
@@ -77,6 +77,6 @@ export class TaskLogs {
   }
 
   get #state(): State {
-    return this.#parts.session.requireState();
+    return this.#options.session.requireState();
   }
 }

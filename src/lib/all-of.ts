@@ -1,7 +1,7 @@
 // Steps that must all be tried.
 import { messageOf } from "./errors.ts";
 
-/** One after the other, whatever fails. Throws what failed, as one error. */
+/** Does all steps, one after the other, also after a failure. Throws the failures as one error. */
 export async function allOf(steps: readonly (() => Promise<unknown> | unknown)[]): Promise<void> {
   const failures: unknown[] = [];
   for (const step of steps) {

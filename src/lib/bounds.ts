@@ -26,7 +26,7 @@ export function map<K extends z.ZodString, V extends z.ZodType>(key: K, value: V
 
 /** Free text of a node; longer text is cut off, because the rest of its report counts. */
 export function words(max: number) {
-  return z.string().transform((said) => shortened(said, max));
+  return z.string().transform((value) => shortened(value, max));
 }
 
 /** A list that keeps its first `max` items; a longer list is cut off. */

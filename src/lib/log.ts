@@ -38,7 +38,7 @@ export function createLog(level: LogLevel, destination: DestinationStream = pino
   return wrap(pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination));
 }
 
-/** Takes everything, says nothing. */
+/** A log that writes nothing. */
 export const silentLog: Log = createLog("silent");
 
 function wrap(logger: pino.Logger): Log {

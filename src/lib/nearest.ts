@@ -1,6 +1,6 @@
-// The word that was probably meant, for messages about a word that is not known.
+// The word that a person probably meant, for messages about a word that does not exist.
 
-/** The candidate closest to `word`, if it is close enough to be a slip of the fingers. */
+/** The candidate closest to `word`, if it is close enough to be a typing mistake. */
 export function nearest(word: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(1, Math.floor(word.length * 0.4)) + 1;

@@ -7,7 +7,7 @@ export type Random = () => number;
 
 export const systemRandom: Random = Math.random;
 
-/** As systemRandom, but nobody can guess what comes next. */
+/** As systemRandom, but the next number cannot be guessed. */
 export const secureRandom: Random = () => randomInt(2 ** 32) / 2 ** 32;
 
 /** A new id: 25 characters of a-z0-9. */

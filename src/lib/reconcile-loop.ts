@@ -1,11 +1,11 @@
 // Work that always starts from the newest state: one run at a time, and one more when it was asked for meanwhile. In a
-// burst of changes it rests after a run for as long as that took, so that half of the time is left to all else on this
+// burst of changes it rests after a run for as long as that took, so that half of the time is left for other work of this
 // thread.
 import { type Clock, delay } from "./clock.ts";
 
 const RETRY_MS = 1000;
 const LONGEST_REST_MS = 200;
-/** One change often brings another: so many runs in a row are a burst. */
+/** Runs in a row that make a burst: one change often brings another. */
 const BURST_RUNS = 3;
 
 export class ReconcileLoop {
@@ -19,7 +19,7 @@ export class ReconcileLoop {
   // BOUNDED: by the callers that wait; all leave when a run is done.
   readonly #waiting = new Set<() => void>();
 
-  /** `work` is tried again after a failure, which is told. */
+  /** `work` is tried again after a failure, with which `failed` is called. */
   constructor(clock: Clock, work: () => Promise<void>, failed: (error: unknown) => void) {
     this.#clock = clock;
     this.#work = work;
@@ -65,7 +65,7 @@ export class ReconcileLoop {
         await delay(this.#clock, RETRY_MS);
       }
     }
-    this.#running = undefined; // here and not in a then(): whoever asks next must find it so
+    this.#running = undefined; // here and not in a then(): the next ask() must find it so
   }
 
   #wake(): void {

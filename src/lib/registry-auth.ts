@@ -1,4 +1,4 @@
-// What a registry wants to know of who pulls an image, from Docker's client configuration.
+// The credentials for a registry, from Docker's client configuration.
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ interface Entry {
   identitytoken?: string;
 }
 
-/** HOST[:PORT] of the registry that has the image; an image without one is Docker Hub's. */
+/** HOST[:PORT] of the registry that has the image; Docker Hub's when the image names none. */
 export function registryOf(image: string): string {
   const [first, ...rest] = image.split("/");
   const isHost = rest.length > 0 && (/[.:]/.test(first!) || first === "localhost");
@@ -43,7 +43,7 @@ export function registryAuthFor(image: string, environment: NodeJS.ProcessEnv): 
   const { username, password } = credentialsOf(entry, path, registry);
   const { identitytoken } = entry;
   const auth = identitytoken ? { identitytoken, serveraddress } : { username, password, serveraddress };
-  // With its padding: the engine takes a header without for none, and pulls as nobody.
+  // The padding stays: Docker ignores a header without it, and pulls without credentials.
   return Buffer.from(JSON.stringify(auth)).toString("base64").replaceAll("+", "-").replaceAll("/", "_");
 }
 
@@ -62,7 +62,7 @@ function readConfig(path: string): { auths?: Record<string, Entry>; credHelpers?
   }
 }
 
-/** Of "https://registry.example/v2/" as of "registry.example". */
+/** The host of "https://registry.example/v2/" or of "registry.example". */
 function hostOf(server: string): string {
   return server.replace(/^https?:\/\//, "").replace(/\/.*$/, "");
 }

@@ -1,5 +1,5 @@
-// Addresses of IPv4 and IPv6 by what they are, however they are written: `::1`, `0:0::1` and `::ffff:127.0.0.1` are all
-// loopback. Text must be an address before (isIP of node:net).
+// The kinds of IPv4 and IPv6 addresses, in whatever form they are written: `::1`, `0:0::1` and `::ffff:127.0.0.1` are all
+// loopback. The text must be an address (isIP of node:net).
 import { BlockList, isIPv4 } from "node:net";
 
 /** `::ffff:192.0.2.1` and `::192.0.2.1`. */

@@ -1,4 +1,4 @@
-// Watches what a monitoring program prints, such as `ip monitor`, for as long as it is wanted.
+// Watches what a monitoring program such as `ip monitor` prints, until it is closed.
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import type { Clock, Timer } from "./clock.ts";
@@ -6,7 +6,7 @@ import { systemEnv } from "./command.ts";
 import { messageOf } from "./errors.ts";
 import type { Log } from "./log.ts";
 
-/** Changes come in bursts: one call for what comes within this time. */
+/** Changes come in bursts: those within this time make one call. */
 const SETTLE_MS = 50;
 const RESTART_MS = 1000;
 

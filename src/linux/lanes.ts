@@ -6,9 +6,9 @@ import type { PacketMemory } from "../packet/memory.ts";
 import * as libc from "./libc.ts";
 
 export const LANE_BITS = 3;
-/** Of one worker. */
+/** Lanes of one worker. */
 export const LANES = 1 << LANE_BITS;
-/** The golden ratio's: addresses that follow one another, or lie evenly apart, get other lanes. */
+/** From the golden ratio: addresses that follow one another, or lie evenly apart, get different lanes. */
 export const LANE_MULTIPLIER = 0x9e3779b1;
 const FLOW_MULTIPLIER = 0x85ebca6b;
 
@@ -97,8 +97,8 @@ function programOf(workers: number): readonly Instruction[] {
 }
 
 /**
- * Lets the program choose among the queues of the device that `fd` is a queue of, whatever program an agent before has left
- * there. Throws SyscallError when the kernel refuses; then the device spreads flows over its queues by itself.
+ * Lets the program choose among the queues of the device to which the queue `fd` belongs, in the place of a program that an
+ * earlier agent left there. Throws SyscallError when the kernel refuses; then the device spreads flows over its queues by itself.
  */
 export function chooseLanes(memory: PacketMemory, fd: number, workers: number): void {
   try {

@@ -90,7 +90,7 @@ export class LinkSender {
   readonly #iovecs: number;
   #messages = 0;
   #slices = 0;
-  /** Of each message here: which of the queue's it is, and its address. */
+  /** The queue's message behind each message here, and its address. */
   readonly #origin = new Int32Array(MAX_MESSAGES);
   readonly #address = new Int32Array(MAX_MESSAGES);
   /** The queue's messages that could not go this way, so many of them. */

@@ -5,12 +5,12 @@ import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 
 const GROUP_OR_OTHERS_WRITE = 0o022;
-/** How often it is tried: another user may put something there again right after the file before was moved away. */
+/** Another user may put a file there again right after the one before was moved away. */
 const TRIES = 10;
 
 /**
- * Makes `path`, or sees that it is a directory of this user's to which no other user writes. What another user put there
- * is moved away, and logged. Throws PlatformError when that does not help.
+ * Makes `path`, or checks that it is this user's directory to which no other user writes. What another user put there is
+ * moved away, and logged. Throws PlatformError when that does not help.
  */
 export function makeOwnDirectory(path: string, mode: number, log: Log): void {
   for (let round = 0; round < TRIES; round++) {
@@ -38,7 +38,7 @@ export function makeOwnDirectory(path: string, mode: number, log: Log): void {
 }
 
 /**
- * Removes what is there. A directory gets another name instead, because another user may own its contents and exchange
+ * Removes the file. A directory gets another name instead, because another user may own its contents and exchange
  * them for links at any moment. Returns false when something else is there by now.
  */
 export function moveAway(path: string): boolean {

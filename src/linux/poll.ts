@@ -21,7 +21,7 @@ export function wakePoller(eventFd: number): void {
 }
 
 export class Poller {
-  /** What wakePoller() takes. */
+  /** The argument of wakePoller(). */
   readonly eventFd: number;
   /** The bit of wait()'s answer that says wakePoller() was called: above those of the descriptors. */
   readonly wokenBit = 1 << MAX_FDS;
@@ -54,9 +54,9 @@ export class Poller {
   }
 
   /**
-   * Blocks until a descriptor is ready, another thread wakes it, or `timeoutMs` passed (0: lets others have the processor,
-   * and looks; -1: for ever). Bit i of the answer: fds[i] has something to read, or an error to say on the next read. Hot
-   * path: must not allocate.
+   * Blocks until a descriptor is ready, another thread wakes it, or `timeoutMs` passed (0: yields the processor and looks;
+   * -1: for ever). Bit i of the answer: fds[i] has something to read, or an error for the next read. Hot path: must not
+   * allocate.
    */
   wait(timeoutMs: number): number {
     if (timeoutMs === 0) libc.schedYield();
@@ -65,7 +65,7 @@ export class Poller {
     return ready <= 0 ? 0 : this.#readyBits(ready);
   }
 
-  /** Which are ready now, as wait() says it; lets nobody have the processor. Hot path: must not allocate. */
+  /** The descriptors that are ready now, as wait() returns them, without a yield of the processor. Hot path: must not allocate. */
   look(): number {
     const ready = libc.epollWait(this.#epoll, this.#eventsPointer, this.#most, 0);
     return ready <= 0 ? 0 : this.#readyBits(ready);

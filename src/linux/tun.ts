@@ -141,7 +141,7 @@ export class LinuxDevice implements Device {
   readonly fds: readonly number[];
   readonly offloads: DeviceOffloads;
   unread = 0;
-  /** Why containers share one lane, when there were to be more; else null. */
+  /** The reason why containers share one lane though more were asked for; null: they do not. */
   readonly unsorted: string | null;
   /** Messages that virtioFault() found broken. */
   faults = 0;
@@ -149,7 +149,7 @@ export class LinuxDevice implements Device {
   readonly writeErrors = new Uint32Array(libc.ERRNO_LIMIT);
   /** Packets with a GSO type that was not asked for. */
   unreadable = 0;
-  /** What is written goes by the first queue. */
+  /** The first queue, to which all is written. */
   readonly #fd: number;
   readonly #memory: PacketMemory;
   readonly #lock: DeviceLock | undefined;
@@ -160,7 +160,7 @@ export class LinuxDevice implements Device {
   readonly #header: number;
   readonly #iovecsPointer: bigint;
   #batch: DeviceBatch | undefined;
-  /** Of each of the batch's buffers, where the virtio-net header goes. */
+  /** The place of the virtio-net header of each of the batch's buffers. */
   #readPointers: readonly bigint[] = [];
 
   constructor(
@@ -201,7 +201,7 @@ export class LinuxDevice implements Device {
     let unread = 0;
     for (let lane = 0; left > 0; lane++) {
       if (((lanes >> lane) & 1) === 0) continue;
-      const limit = count + Math.ceil((batch.capacity - count) / left--); // what others leave of theirs is in it
+      const limit = count + Math.ceil((batch.capacity - count) / left--); // with the room that other lanes left
       count = this.#readLane(batch, count, limit, this.fds[lane]!);
       if (count === limit) unread |= 1 << lane;
     }
@@ -234,7 +234,7 @@ export class LinuxDevice implements Device {
     for (let message = 0; message < queue.messages; message++) {
       if (virtio.virtioFault(this.#memory, queue, message) !== virtio.VirtioFault.None) {
         this.faults++;
-        refused++; // what it says of its segments cannot be true
+        refused++; // its header and its segments contradict each other
       } else if (!this.#links?.add(queue, message) && !this.#writeMessage(queue, message))
         refused += queue.packetsOf(message);
     }
@@ -243,7 +243,7 @@ export class LinuxDevice implements Device {
     return refused;
   }
 
-  /** What its link does not take, such as a packet that is too large, is for the kernel to deal with. */
+  /** Writes to the device what its link did not take, such as a packet that is too large. */
   #sendOnLinks(links: LinkSender, queue: DeviceQueue): number {
     const failed = links.send();
     let refused = 0;
@@ -266,7 +266,7 @@ export class LinuxDevice implements Device {
     this.#readPointers = Array.from(batch.offset, (at) => libc.pointerTo(this.#memory, at - virtio.VIRTIO_NET_BYTES));
   }
 
-  /** False: a kind of packet that was not asked for. */
+  /** Returns false for a kind of packet that was not asked for. */
   #decodeHeader(batch: DeviceBatch, i: number, at: number): boolean {
     const { u8, u16 } = this.#memory;
     const gso = u8[at + virtio.GSO_TYPE_AT]! & ~virtio.GSO_ECN;
@@ -283,11 +283,11 @@ export class LinuxDevice implements Device {
     return true;
   }
 
-  /** For a checksum further in, of a packet that a container tunnels: the batch has no words for it. */
+  /** Completes a checksum further inside a packet, which a container tunnels: the batch cannot express it. */
   #completeChecksum(batch: DeviceBatch, i: number, start: number, offset: number): void {
     const at = batch.offset[i]! + start;
     const sum = this.#sum(at, batch.length[i]! - start, 0);
-    set16(this.#memory.u8, at + offset, sum === 0xffff ? 0xffff : ~sum & 0xffff); // a UDP 0 would say: none
+    set16(this.#memory.u8, at + offset, sum === 0xffff ? 0xffff : ~sum & 0xffff); // 0 would mean that UDP has none
     batch.needsChecksum[i] = 0;
   }
 

@@ -122,7 +122,7 @@ function isErrno(error: unknown, errno: number): boolean {
 
 export class LinuxUnderlay implements Underlay {
   readonly fd: number;
-  /** Where we receive. */
+  /** The port on which datagrams arrive. */
   readonly port: number;
   readonly sourcePorts: readonly number[];
   readonly offloads: UnderlayOffloads;
@@ -137,7 +137,7 @@ export class LinuxUnderlay implements Underlay {
   readonly #senders: Int32Array;
   readonly #outgoing: MessageList;
   readonly #incoming: ReceiveList;
-  /** Of the chunk being sent: where each source port's messages begin, and the messages in that order. */
+  /** Where each source port's messages of the chunk begin in #order, which has the messages by source port. */
   readonly #bucketStart = new Int32Array(SOURCES + 1);
   readonly #order = new Int32Array(MAX_MESSAGES);
   /** How many of the queue's messages each outgoing message joins; #datagrams has how many datagrams it is. */
@@ -195,7 +195,7 @@ export class LinuxUnderlay implements Underlay {
     for (const fd of this.#senders) libc.close(fd);
   }
 
-  /** So many messages from `first` as our message list holds; at least one. */
+  /** The end of the messages from `first` that the message list has room for; at least one. */
   #chunkEnd(queue: UnderlayQueue, first: number): number {
     const firstSlice = queue.firstSlice(first);
     let end = first + 1;
@@ -232,8 +232,8 @@ export class LinuxUnderlay implements Underlay {
   }
 
   /**
-   * The end, in the order, of the messages from `from` that go to the kernel as one: datagrams of one way and length,
-   * of which the last may be shorter.
+   * The end, in the order, of the messages from `from` that go to the kernel as one: datagrams of one way and one length;
+   * the last may be shorter.
    */
   #runEnd(queue: UnderlayQueue, from: number, end: number): number {
     const first = this.#order[from]!;
@@ -253,7 +253,7 @@ export class LinuxUnderlay implements Underlay {
     return next;
   }
 
-  /** One message of the queue's messages at `from` to `end` in the order. */
+  /** Makes one message of the queue's messages at `from` to `end` in the order. */
   #addMessage(queue: UnderlayQueue, from: number, end: number): boolean {
     const first = this.#order[from]!;
     const bytes = queue.bytesOf(first);
@@ -300,7 +300,7 @@ function slicesOf(queue: UnderlayQueue, message: number): number {
   return queue.end[message]! - queue.firstSlice(message);
 }
 
-/** Whether two datagrams of one source port differ in nothing that the kernel is told, beside their length. */
+/** Whether two datagrams of one source port differ in nothing but their length for the kernel. */
 function goAlike(queue: UnderlayQueue, one: number, other: number): boolean {
   return (
     queue.segmentBytes[other] === 0 &&
