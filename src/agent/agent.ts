@@ -19,10 +19,11 @@ import { Session } from "../session/session.ts";
 import { createBackend } from "./backend.ts";
 import { startCarriers } from "./carriers.ts";
 import type { SessionAddress } from "./compile-denied.ts";
+import type { Sandbox } from "./compile-links.ts";
 import type { Config } from "./config.ts";
 import { ownDataDirectory } from "./data-directory.ts";
 import { directoryId } from "./directory-id.ts";
-import { type Sandbox, Sync } from "./in-force.ts";
+import { InForce } from "./in-force.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
 import { NodeState } from "./node-state.ts";
 import { places } from "./paths.ts";
@@ -116,15 +117,6 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
 
   const spareMemory = new SpareMemory(clock);
   stops.push(() => spareMemory.stop());
-  /** Keeps what was there before the start going; all else comes after. */
-  let hasResumed = false;
-  const refresh = (): void => {
-    const { state, nodeId } = session;
-    if (state === undefined || nodeId === undefined) return;
-    sync.update(nodeState.state, session.isHeard);
-    if (!hasResumed) return;
-    spareMemory.changed();
-  };
   const runtime = createRuntimes({
     config,
     log,
@@ -138,16 +130,23 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     log,
     session,
     runtime,
-    sync: () => sync,
+    inForce: () => inForce,
     liveFlows: async (servers) => dataPath.liveFlows(servers),
     report: (status) => nodeState.setStatus(status),
   });
   dataPath.onHealth = ({ unreachable }) => names.setUnreachable(unreachable);
-  const managers = new ManagerAddresses({ managers: managersOf(config), clock, changed: refresh });
+  const managers = new ManagerAddresses({
+    managers: managersOf(config),
+    clock,
+    changed: () => inForce.viewpointChanged(),
+  });
   stops.push(() => managers.stop());
-  const sync = new Sync({
+  const inForce = new InForce({
     log,
     clock,
+    nodeState,
+    nodeId: () => session.nodeId,
+    isHeard: () => session.isHeard,
     device,
     pool,
     mtu,
@@ -155,10 +154,9 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     nodeServices: config.nodeServices,
     managers: () => managers.addresses(),
     adoptsLinks,
-    nodeId: () => session.nodeId,
     hostAddresses: () => localAddresses.all,
     sandboxes: async () => {
-      const made = await madeSandboxes(session.state, taskSandboxes, runSandboxes);
+      const made = await madeSandboxes(nodeState.state, session.nodeId, taskSandboxes, runSandboxes);
       return new Map([...made, ...attachments.sandboxes()]);
     },
     dataPath,
@@ -171,7 +169,7 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     applied: (revision) => session.reportApplied(revision),
   });
   stops.push(() => tasks.close());
-  stops.push(() => sync.stop());
+  stops.push(() => inForce.stop());
 
   const guests = {
     log,
@@ -180,8 +178,8 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     isHeard: () => session.isHeard,
     nodeId: () => session.nodeId,
     execute: session.execute.bind(session),
-    relink: () => sync.again(),
-    problemOf: (endpoint: string) => sync.problemOf(endpoint),
+    relink: () => inForce.again(),
+    problemOf: (endpoint: string) => inForce.problemOf(endpoint),
   };
   const attachments = new Attachments({
     ...guests,
@@ -194,14 +192,12 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
     report: (status) => nodeState.setStatus(status),
   });
   stops.push(() => attachments.stop());
-  nodeState.subscribe(refresh);
-  refresh();
-  await Promise.race([sync.forwarded(), delay(clock, RESUME_MS)]);
+  inForce.start();
+  await Promise.race([inForce.forwarded(), delay(clock, RESUME_MS)]);
 
   await check();
   await passForwarding();
-  hasResumed = true;
-  sync.begin();
+  inForce.begin();
   const whyNotLeading = isManager
     ? await (await import("./manager.ts")).leadIfPossible({
         config,
@@ -218,13 +214,13 @@ async function start({ config, log, newEpoch = false, onLeave, onFailure }: Agen
   const logs = new TaskLogs({ session, tasks, runtime, engine, clock, log });
   session.serveLogs((task, query) => logs.readOwn(task, query));
 
-  refresh();
   attachments.changed();
+  nodeState.subscribe(() => spareMemory.changed());
   nodeState.subscribe((changes) => attachments.stateChanged(changes));
   await session.start();
   stops.push(() => session.stop());
   links.watch();
-  localAddresses.watch(() => sync.addressesChanged());
+  localAddresses.watch(() => inForce.viewpointChanged());
   mesh.watch();
   watch.start();
   const backend = createBackend({
@@ -274,16 +270,15 @@ function managersOf({ cluster: { listen, managers } }: Config): string[] {
 
 /** Network namespaces that this node made, by the id of their task or endpoint. */
 async function madeSandboxes(
-  state: State | undefined,
-  tasks: Sandboxes,
-  runs: Sandboxes,
+  { tasks, endpoints }: State,
+  nodeId = "",
+  taskSandboxes: Sandboxes,
+  runSandboxes: Sandboxes,
 ): Promise<Map<string, Sandbox>> {
-  const present = new Set([...(await tasks.list()), ...(await runs.list())]);
-  const sandboxes = new Map<string, Sandbox>();
-  const add = (id: string, netns: string): void => {
-    if (present.has(netns)) sandboxes.set(id, { netns });
-  };
-  for (const id of state?.tasks.keys() ?? []) add(id, tasks.nameOf(id));
-  for (const id of state?.endpoints.keys() ?? []) add(id, runs.nameOf(id));
-  return sandboxes;
+  const present = new Set([...(await taskSandboxes.list()), ...(await runSandboxes.list())]);
+  const made = [
+    ...tasks.by("node", nodeId).map(({ id }) => [id, taskSandboxes.nameOf(id)] as const),
+    ...endpoints.by("node", nodeId).map(({ id }) => [id, runSandboxes.nameOf(id)] as const),
+  ];
+  return new Map(made.filter(([, netns]) => present.has(netns)).map(([id, netns]) => [id, { netns }]));
 }

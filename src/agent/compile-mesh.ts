@@ -1,11 +1,12 @@
-// A snapshot of the cluster, as one node's entrance for clients from outside needs it.
+// The cluster's state as one node's entrance for clients from outside needs it.
 import type { PublishedPort } from "../cluster/schema.ts";
+import { serves } from "../cluster/serving.ts";
 import type { State } from "../cluster/tables.ts";
 import { cidr } from "../lib/ip.ts";
 import { VETH_PREFIX } from "../links/desired.ts";
 import type { DesiredMesh, MeshPort } from "../mesh/mesh.ts";
 
-export interface MeshFacts {
+export interface MeshViewpoint {
   nodeId: string;
   device: string;
   pool: string;
@@ -15,8 +16,9 @@ export interface MeshFacts {
   loopbackAddresses: readonly string[];
 }
 
-export function compileMesh(state: State, facts: MeshFacts): DesiredMesh {
-  const { nodeId, device, pool, meshOn, loopbackAddresses } = facts;
+/** It looks at every node and network, and at the services that publish ports: only when a change concerns the mesh. */
+export function compileMesh(state: State, viewpoint: MeshViewpoint): DesiredMesh {
+  const { nodeId, device, pool, meshOn, loopbackAddresses } = viewpoint;
   const networks = [...state.networks.values()];
   return {
     pool: cidr(pool),
@@ -29,13 +31,11 @@ export function compileMesh(state: State, facts: MeshFacts): DesiredMesh {
   };
 }
 
+/** In an order of their own: how the state came to where it is makes no difference. */
 function portsOf(state: State, nodeId: string, loopbackAddresses: readonly string[]): MeshPort[] {
-  const hosted = new Set(
-    [...state.tasks.values()]
-      .filter((task) => task.nodeId === nodeId && state.statuses.get(task.id)?.state === "running")
-      .map(({ serviceId }) => serviceId),
-  );
-  return [...state.services.values()].flatMap(({ id, meshVip, hostVip, ports }) => {
+  const own = state.tasks.by("node", nodeId).filter((task) => serves(state, task));
+  const hosted = new Set(own.map(({ serviceId }) => serviceId));
+  const ports = state.services.by("published", "any").flatMap(({ id, meshVip, hostVip, ports }) => {
     const vipOf = (mode: PublishedPort["mode"]): string | null => {
       if (mode === "ingress") return meshVip;
       return hosted.has(id) ? hostVip : null;
@@ -46,4 +46,9 @@ function portsOf(state: State, nodeId: string, loopbackAddresses: readonly strin
       return vip === null ? [] : [{ protocol, port: published, vip, address, onEveryLink }];
     });
   });
+  return ports.sort((a, b) => a.port - b.port || (wordOf(a) < wordOf(b) ? -1 : 1));
+}
+
+function wordOf({ protocol, address, vip }: MeshPort): string {
+  return `${protocol} ${address} ${vip}`;
 }

@@ -3,7 +3,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { State } from "../cluster/tables.ts";
 import type { TableDiff, TableRow, TableRows } from "../datapath/rows.ts";
-import { type Basis, basisOf, mergeParts, type Part, partsOf, type Viewpoint } from "./compile-tables.ts";
+import { basisOf, mergeParts, type Part, partsOf, type Viewpoint } from "./compile-tables.ts";
 import { allUnits, type DirtyUnits, type Unit } from "./units.ts";
 
 /** What one unit gives for a key. */
@@ -11,6 +11,9 @@ interface Given {
   unit: Unit;
   part: Part;
 }
+
+/** What every unit gives while the cluster does not know the node. */
+const NOTHING: ReadonlyMap<string, Part> = new Map();
 
 export class Derived {
   // BOUNDED: by the cluster's state; the keys of the rows to which each unit gives a part.
@@ -22,8 +25,11 @@ export class Derived {
   update(state: State, viewpoint: Viewpoint, dirty: DirtyUnits): TableDiff {
     const units = dirty.has("all") ? new Set([...this.#keysByUnit.keys(), ...allUnits(state)]) : (dirty as Set<Unit>);
     const basis = basisOf(state, viewpoint);
+    // All of them before any is taken: one that cannot be computed leaves everything as it was.
+    const computed = new Map<Unit, ReadonlyMap<string, Part>>();
+    for (const unit of units) computed.set(unit, basis === undefined ? NOTHING : partsOf(unit, state, basis));
     const before = new Map<string, TableRow | undefined>();
-    for (const unit of units) this.#compute(unit, state, basis, before);
+    for (const [unit, parts] of computed) this.#take(unit, parts, before);
     const diff: TableDiff = { put: [], delete: [] };
     for (const [key, old] of before) {
       const row = this.#row(key);
@@ -44,8 +50,7 @@ export class Derived {
   }
 
   /** Puts the rows that it touches into `before`, as they were. */
-  #compute(unit: Unit, state: State, basis: Basis | undefined, before: Map<string, TableRow | undefined>): void {
-    const parts: Map<string, Part> = basis === undefined ? new Map() : partsOf(unit, state, basis);
+  #take(unit: Unit, parts: ReadonlyMap<string, Part>, before: Map<string, TableRow | undefined>): void {
     const known = this.#keysByUnit.get(unit) ?? [];
     const change = (key: string, part: Part | undefined): void => {
       if (isDeepStrictEqual(this.#part(key, unit), part)) return;

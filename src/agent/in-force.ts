@@ -1,42 +1,50 @@
-// Puts snapshots in force on this node: data path and names at once, then links, mesh and tasks. Always the newest; what
-// came meanwhile is skipped, for every part takes desired state and not events.
-
-import { containerNaming, hostnameOf, type NodeNaming } from "../cluster/container-naming.ts";
-import { type HeldPort, INGRESS_NETWORK, type Task } from "../cluster/schema.ts";
+// Puts the state in force on this node: data path and names at once, then links, the mesh and tasks. A change says which
+// units of the tables and which parts of the node it concerns; these are made what the newest state says, and no others are
+// looked at. What the node observes of itself, and what other programs undo, is looked at from time to time.
+import { isDeepStrictEqual } from "node:util";
+import type { NodeNaming } from "../cluster/container-naming.ts";
+import type { HeldPort } from "../cluster/schema.ts";
+import type { AppliedChange } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
-import type { TableRows } from "../datapath/rows.ts";
+import type { TableDiff } from "../datapath/rows.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
-import { cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { ReconcileLoop } from "../lib/reconcile-loop.ts";
-import type { DesiredEndpoint, DesiredLinks } from "../links/desired.ts";
+import type { DesiredLinks } from "../links/desired.ts";
 import type { Problems } from "../links/links.ts";
 import type { LocalAddress } from "../links/local-addresses.ts";
 import type { DesiredMesh } from "../mesh/mesh.ts";
 import type { DesiredTask } from "../runtime/supervisor.ts";
-import { stillTrue } from "../worker/still-true.ts";
 import type { SessionAddress } from "./compile-denied.ts";
+import { compileLinks, gatewaysOf, type Sandbox } from "./compile-links.ts";
 import { compileMesh } from "./compile-mesh.ts";
-import { compileTables } from "./derived.ts";
+import type { Viewpoint } from "./compile-tables.ts";
+import { compileTasks } from "./compile-tasks.ts";
+import { addConcerns, type Concern } from "./concerns.ts";
+import { Derived } from "./derived.ts";
+import { addUnits, type DirtyUnits, type Unit } from "./units.ts";
 
-/** Links and rules are watched; settings under /proc/sys, the node's addresses and ports of processes are not. */
+/** Links and rules are watched; settings under /proc/sys and the node's own resolv.conf are not. */
 const REFRESH_MS = 30_000;
 /** While processes have published ports: one that ends gives its port to the mesh. */
 const HELD_MS = 2000;
-/** When the agent has heard no leader for this time, the snapshot on disk counts as what the cluster wants of flows. */
+/** When the agent has heard no leader for this time, the state on disk counts as what the cluster wants of flows. */
 const UNHEARD_MS = 15_000;
 
-export interface Sandbox {
-  /** Its name under /run/netns. */
-  netns: string;
-  /** Of its links, in the order of its networks; left out: `eth0` and so on. */
-  ifnames?: readonly string[];
-}
-
-export interface SyncParts {
+export interface InForceOptions {
   log: Log;
   clock: Clock;
+  nodeState: {
+    readonly state: State;
+    subscribe(listener: (changes: readonly AppliedChange[]) => void): () => void;
+  };
+  nodeId(): string | undefined;
+  /**
+   * Whether the state is a leader's. One from disk may lack what was made last: until a leader was heard, nothing that an
+   * agent before left in force is removed.
+   */
+  isHeard(): boolean;
   device: string;
   pool: string;
   mtu: number;
@@ -46,18 +54,20 @@ export interface SyncParts {
   nodeServices: boolean;
   /** Where this node finds managers. */
   managers(): readonly SessionAddress[];
-  /** Links and addresses of an agent before are there: names are answered before they are looked at. */
+  /** Whether links and addresses of an agent before are there: names are answered before they are looked at. */
   adoptsLinks: boolean;
-  nodeId(): string | undefined;
   hostAddresses(): readonly LocalAddress[];
   /** Network namespaces of this node's containers, by the id of their task or endpoint. */
   sandboxes(): Promise<ReadonlyMap<string, Sandbox>>;
-  dataPath: { replaceBy(rows: TableRows): Promise<void> };
-  links: { apply(desired: DesiredLinks): Promise<Problems> };
+  dataPath: { apply(diff: TableDiff): Promise<void> };
+  links: { apply(desired: DesiredLinks, options: { look: boolean }): Promise<Problems> };
   /** Answers which ports are left to processes of the node. */
-  mesh: { apply(desired: DesiredMesh): Promise<HeldPort[]>; isThere(): Promise<boolean> };
+  mesh: {
+    apply(desired: DesiredMesh, options: { look: boolean }): Promise<readonly HeldPort[]>;
+    isThere(): Promise<boolean>;
+  };
   dns: { listen(addresses: readonly string[]): Promise<void> };
-  /** As of now: the node's own resolv.conf may change. */
+  /** The node's naming now: its own resolv.conf may change. */
   naming(): NodeNaming;
   tasks: { apply(tasks: readonly DesiredTask[]): void; removeOthers(): void };
   observed(facts: { heldPorts?: HeldPort[]; addresses?: string[] }): void;
@@ -65,53 +75,56 @@ export interface SyncParts {
   applied(revision: number): void;
 }
 
-export class Sync {
-  readonly #parts: SyncParts;
-  readonly #forwarding: ReconcileLoop;
-  readonly #linking: ReconcileLoop;
-  readonly #rest: ReconcileLoop;
-  #state: State | undefined;
+/** What the data path may be asked to look at: units, and whether the node observes itself otherwise than before. */
+type TableWork = Unit | "all" | "viewpoint";
+/** `look`: at what is there, though nothing else is wanted than before. */
+type NodeWork = Concern | "look";
+
+export class InForce {
+  readonly #options: InForceOptions;
+  readonly #forwarding: ReconcileLoop<TableWork>;
+  readonly #linking: ReconcileLoop<NodeWork>;
+  /** Mesh and tasks. */
+  readonly #serving: ReconcileLoop<NodeWork>;
+  readonly #telling: ReconcileLoop;
+  readonly #derived = new Derived();
+  #viewpoint: Viewpoint | undefined;
   #hasBegun = false;
+  /** The node for which and as which it was looked at last. */
+  #nodeId: string | undefined;
   #isHeard = false;
   #isProvisional = true;
   readonly #unheard: Timer;
-  /** That the data path has had in force. */
-  #rows: TableRows = new Map();
   #problems: Problems = new Map();
-  #heldPorts: HeldPort[] = [];
+  #heldPorts: readonly HeldPort[] = [];
   #refresh: Timer | undefined;
   #heldCheck: Timer | undefined;
+  #unsubscribe: (() => void) | undefined;
 
-  constructor(parts: SyncParts) {
-    this.#parts = parts;
+  constructor(options: InForceOptions) {
+    const { clock, log } = options;
+    this.#options = options;
     const failed = (error: unknown): void => {
-      parts.log.error("the newest state is not in force on this node; trying again", { reason: messageOf(error) });
+      log.error("the newest state is not in force on this node; trying again", { reason: messageOf(error) });
     };
-    this.#forwarding = new ReconcileLoop(parts.clock, () => this.#forward(), failed);
-    this.#linking = new ReconcileLoop(parts.clock, () => this.#link(), failed);
-    this.#rest = new ReconcileLoop(parts.clock, () => this.#setUp(), failed);
-    this.#unheard = parts.clock.after(UNHEARD_MS, () => {
-      this.#isProvisional = false;
-      this.#forwarding.ask();
-      if (this.#hasBegun) this.#rest.ask();
-    });
+    this.#forwarding = new ReconcileLoop(clock, (dirty) => this.#forward(dirty), failed);
+    this.#linking = new ReconcileLoop(clock, (work) => this.#link(work), failed);
+    this.#serving = new ReconcileLoop(clock, (work) => this.#serve(work), failed);
+    this.#telling = new ReconcileLoop(clock, () => this.#tell(), failed);
+    this.#unheard = clock.after(UNHEARD_MS, () => this.#endProvisional());
   }
 
-  /**
-   * A new snapshot, or news of this node's own tasks. `isHeard`: it is of a leader. One from disk may lack what was made
-   * last: until a leader was heard, nothing that an agent before left in force is removed.
-   */
-  update(state: State, isHeard: boolean): void {
-    this.#state = state;
-    this.#isHeard = isHeard;
-    if (isHeard) this.#isProvisional = false;
-    this.#askAll();
+  /** From now on packets and names are as the state says, and stay so. */
+  start(): void {
+    this.#unsubscribe = this.#options.nodeState.subscribe((changes) => this.#changed(changes));
+    this.#changed([]);
   }
 
   /** Until this call only packets and names are looked after: what runs processes comes after. */
   begin(): void {
     this.#hasBegun = true;
     this.#askAll();
+    this.#refreshLater();
   }
 
   /** Resolves when packets and names are as the newest state says. */
@@ -121,14 +134,14 @@ export class Sync {
 
   /** Links the sandboxes that there are now; resolves when it is done. */
   again(): Promise<void> {
-    this.#linking.ask();
+    this.#linking.ask(["look"]);
     return this.#linking.settled();
   }
 
-  /** The node's own addresses are others than before. */
-  addressesChanged(): void {
-    this.#forwarding.ask();
-    if (this.#hasBegun) this.#rest.ask();
+  /** The node's own addresses, or those of the managers, are others than before. */
+  viewpointChanged(): void {
+    this.#forwarding.ask(["viewpoint"]);
+    if (this.#hasBegun) this.#serving.ask(["mesh"]);
   }
 
   /** Why an endpoint of this node could not be linked. */
@@ -137,143 +150,130 @@ export class Sync {
   }
 
   async stop(): Promise<void> {
+    this.#unsubscribe?.();
     this.#unheard.cancel();
     this.#refresh?.cancel();
     this.#heldCheck?.cancel();
-    await Promise.all([this.#forwarding.stop(), this.#linking.stop(), this.#rest.stop()]);
+    const loops = [this.#forwarding, this.#linking, this.#serving, this.#telling];
+    await Promise.all(loops.map((loop) => loop.stop()));
   }
 
-  /** What decides about packets and names: milliseconds. */
-  async #forward(): Promise<void> {
-    const { dataPath, dns, pool, mtu, meshOn, nodeServices, hostAddresses } = this.#parts;
-    const nodeId = this.#parts.nodeId();
-    if (this.#state === undefined || nodeId === undefined) return;
-    const heldPorts = this.#heldPorts;
-    const addresses = hostAddresses().map(({ address }) => address);
-    this.#parts.observed({ addresses });
-    const isProvisional = this.#isProvisional;
-    const managers = this.#parts.managers();
-    const own = { nodeId, pool, mtu, meshOn, nodeServices, managers, heldPorts, hostAddresses: addresses };
-    const facts = { ...own, isProvisional };
-    const rows = compileTables(this.#state, facts);
-    try {
-      await dataPath.replaceBy(rows);
-    } catch (error) {
-      await dataPath.replaceBy(stillTrue(this.#rows, rows)).catch(() => undefined); // the first reason is the one that tells
-      throw error;
+  #changed(changes: readonly AppliedChange[]): void {
+    const { nodeState, nodeId: ownId, isHeard } = this.#options;
+    const nodeId = ownId();
+    if (nodeId === undefined) return;
+    const isFirst = nodeId !== this.#nodeId || isHeard() !== this.#isHeard;
+    this.#nodeId = nodeId;
+    this.#isHeard = isHeard();
+    if (this.#isHeard) this.#isProvisional = false;
+    if (isFirst) this.#askAll();
+    const dirty: DirtyUnits = new Set();
+    const concerns = new Set<Concern>();
+    for (const change of changes) {
+      addUnits(dirty, nodeState.state, change, nodeId);
+      addConcerns(concerns, nodeState.state, change, nodeId);
     }
-    this.#rows = rows;
-    if (!this.#hasBegun && this.#parts.adoptsLinks) await dns.listen(gatewaysOf(this.#state));
-  }
-
-  /** The kernel's links, routes and filters, and DNS on the gateways that they bring: it takes processes. */
-  async #link(): Promise<void> {
-    const nodeId = this.#parts.nodeId();
-    const state = this.#state;
-    const isHeard = this.#isHeard;
-    if (state === undefined || nodeId === undefined) return;
-    const desired = this.#desiredLinks(state, nodeId, isHeard, await this.#parts.sandboxes());
-    this.#problems = await this.#parts.links.apply(desired);
-    await this.#parts.dns.listen(desired.gateways);
-  }
-
-  /** Tasks, whom a mesh that fails does not keep from starting, and the mesh; then all of it is in force. */
-  async #setUp(): Promise<void> {
-    const { device, pool, meshOn, hostAddresses, mesh } = this.#parts;
-    const nodeId = this.#parts.nodeId();
-    const state = this.#state;
-    if (state === undefined || nodeId === undefined) return;
-    const { revision } = state; // it goes on while this waits
-    this.#parts.tasks.apply(tasksOf(state, nodeId, this.#parts.naming()));
-    if (this.#isHeard) this.#parts.tasks.removeOthers();
-    const onLoopback = hostAddresses().filter((own) => own.onLoopback);
-    const facts = { nodeId, device, pool, meshOn, loopbackAddresses: onLoopback.map(({ address }) => address) };
-    // A snapshot from disk may lack the port that was published last: the table of the agent before has it.
-    if (!this.#isProvisional || !(await mesh.isThere())) this.#leavePorts(await mesh.apply(compileMesh(state, facts)));
-    await this.#linking.settled();
-    await this.#forwarding.settled();
-    this.#parts.applied(revision);
-    this.#heldCheck?.cancel();
-    if (this.#heldPorts.length > 0) this.#heldCheck = this.#parts.clock.after(HELD_MS, () => this.#rest.ask());
+    if (dirty.size > 0) this.#forwarding.ask(dirty);
+    if (!this.#hasBegun) return;
+    if (concerns.has("links")) this.#linking.ask(["links"]);
+    const served = (["mesh", "tasks"] as const).filter((concern) => concerns.has(concern));
+    if (served.length > 0) this.#serving.ask(served);
+    this.#telling.ask();
   }
 
   #askAll(): void {
-    this.#forwarding.ask();
+    this.#forwarding.ask(["viewpoint"]);
     if (!this.#hasBegun) return;
-    this.#linking.ask();
-    this.#rest.ask();
-    this.#refresh?.cancel();
-    this.#refresh = this.#parts.clock.after(REFRESH_MS, () => this.#askAll());
+    this.#linking.ask(["links", "look"]);
+    this.#serving.ask(["mesh", "tasks", "look"]);
+    this.#telling.ask();
   }
 
-  #desiredLinks(state: State, nodeId: string, isHeard: boolean, sandboxes: ReadonlyMap<string, Sandbox>): DesiredLinks {
-    const endpoints: DesiredEndpoint[] = [];
-    const own: string[] = [];
-    const add = (id: string, networkId: string, address: string, index: number): void => {
-      own.push(address);
-      const sandbox = sandboxes.get(id);
-      const network = state.networks.get(networkId);
-      if (sandbox === undefined || network === undefined) return;
-      const { netns, ifnames } = sandbox;
-      endpoints.push({ address, subnet: cidr(network.subnet), netns, ifname: ifnames?.[index] ?? `eth${index}` });
-    };
-    for (const task of state.tasks.values()) {
-      if (task.nodeId !== nodeId) continue;
-      for (const [i, networkId] of networksOf(state, task).entries())
-        add(task.id, networkId, task.addresses[networkId]!, i);
-    }
-    for (const endpoint of state.endpoints.values()) {
-      if (endpoint.nodeId === nodeId) add(endpoint.id, endpoint.networkId, endpoint.address, 0);
-    }
-    return {
-      device: this.#parts.device,
-      mtu: this.#parts.mtu,
-      pool: cidr(this.#parts.pool),
-      ingressAddress: state.nodes.get(nodeId)?.ingressAddress ?? null,
-      gateways: gatewaysOf(state),
-      endpoints,
-      held: isHeard ? own : "all",
-    };
+  #refreshLater(): void {
+    this.#refresh = this.#options.clock.after(REFRESH_MS, () => {
+      this.#askAll();
+      this.#refreshLater();
+    });
+  }
+
+  #endProvisional(): void {
+    if (!this.#isProvisional) return;
+    this.#isProvisional = false;
+    this.viewpointChanged();
+  }
+
+  /** What decides about packets and names: milliseconds at most, and no process. */
+  async #forward(dirty: Set<TableWork>): Promise<void> {
+    const { dataPath, dns, nodeState, adoptsLinks } = this.#options;
+    const { state } = nodeState;
+    if (this.#nodeId === undefined) return;
+    if (dirty.has("viewpoint") && this.#lookAround(this.#nodeId)) dirty.add("all");
+    dirty.delete("viewpoint");
+    await dataPath.apply(this.#derived.update(state, this.#viewpoint!, dirty as DirtyUnits));
+    if (!this.#hasBegun && adoptsLinks) await dns.listen(gatewaysOf(state));
+  }
+
+  /** Takes what the node knows of itself. Returns whether it differs from what it was. */
+  #lookAround(nodeId: string): boolean {
+    const { pool, mtu, meshOn, nodeServices } = this.#options;
+    const hostAddresses = this.#options.hostAddresses().map(({ address }) => address);
+    const [heldPorts, isProvisional] = [this.#heldPorts, this.#isProvisional];
+    const managers = this.#options.managers();
+    const viewpoint = { nodeId, pool, mtu, meshOn, nodeServices, managers, heldPorts, hostAddresses, isProvisional };
+    if (isDeepStrictEqual(viewpoint, this.#viewpoint)) return false;
+    this.#viewpoint = viewpoint;
+    this.#options.observed({ addresses: hostAddresses });
+    return true;
+  }
+
+  /** The kernel's links, routes and filters, and DNS on the gateways that they bring: it takes processes. */
+  async #link(work: ReadonlySet<NodeWork>): Promise<void> {
+    const { nodeState, device, pool, mtu, links, dns } = this.#options;
+    const sandboxes = await this.#options.sandboxes();
+    const [nodeId, isHeard] = [this.#nodeId, this.#isHeard];
+    if (nodeId === undefined) return;
+    const desired = compileLinks(nodeState.state, { nodeId, device, pool, mtu, isHeard, sandboxes });
+    this.#problems = await links.apply(desired, { look: work.has("look") });
+    await dns.listen(desired.gateways);
+  }
+
+  /** Tasks, which a mesh that fails does not keep from starting, and the mesh. */
+  async #serve(work: ReadonlySet<NodeWork>): Promise<void> {
+    const { nodeState, tasks, naming } = this.#options;
+    const [nodeId, isHeard] = [this.#nodeId, this.#isHeard];
+    if (nodeId === undefined) return;
+    if (work.has("tasks")) tasks.apply(compileTasks(nodeState.state, nodeId, naming()));
+    if (work.has("tasks") && isHeard) tasks.removeOthers();
+    if (work.has("mesh")) await this.#enter(nodeId, work.has("look"));
+  }
+
+  /** The entrance for clients from outside. */
+  async #enter(nodeId: string, look: boolean): Promise<void> {
+    const { nodeState, device, pool, meshOn, hostAddresses, mesh, clock } = this.#options;
+    // A state from disk may lack the port that was published last: the table of the agent before has it.
+    if (this.#isProvisional && (await mesh.isThere())) return;
+    const onLoopback = hostAddresses().filter((own) => own.onLoopback);
+    const loopbackAddresses = onLoopback.map(({ address }) => address);
+    const desired = compileMesh(nodeState.state, { nodeId, device, pool, meshOn, loopbackAddresses });
+    this.#leavePorts(await mesh.apply(desired, { look }));
+    this.#heldCheck?.cancel();
+    if (this.#heldPorts.length === 0) return;
+    this.#heldCheck = clock.after(HELD_MS, () => this.#serving.ask(["mesh", "look"]));
   }
 
   /** To processes of this node. */
-  #leavePorts(ports: HeldPort[]): void {
-    if (JSON.stringify(ports) === JSON.stringify(this.#heldPorts)) return;
+  #leavePorts(ports: readonly HeldPort[]): void {
+    if (isDeepStrictEqual(ports, this.#heldPorts)) return;
     this.#heldPorts = ports;
-    this.#parts.observed({ heldPorts: ports });
-    this.#forwarding.ask();
+    this.#options.observed({ heldPorts: [...ports] });
+    this.#forwarding.ask(["viewpoint"]);
   }
-}
 
-function gatewaysOf({ networks }: State): string[] {
-  const own = [...networks.values()].filter(({ name }) => name !== INGRESS_NETWORK);
-  return own.map(({ gateway }) => gateway);
-}
-
-/** A task's networks in the order of its service: the first has the default route. */
-function networksOf(state: State, task: Task): string[] {
-  const order = state.services.get(task.serviceId)?.networks ?? Object.keys(task.addresses);
-  return order.filter((networkId) => task.addresses[networkId] !== undefined);
-}
-
-function tasksOf(state: State, nodeId: string, naming: NodeNaming): DesiredTask[] {
-  const tasks: DesiredTask[] = [];
-  for (const task of state.tasks.values()) {
-    const service = state.services.get(task.serviceId);
-    if (task.nodeId !== nodeId || task.attachment !== null) continue;
-    const [first = ""] = networksOf(state, task);
-    const networks = networksOf(state, task).flatMap((id) => state.networks.get(id) ?? []);
-    const hostname = service === undefined ? null : hostnameOf(service, task, state.nodes.get(nodeId));
-    tasks.push({
-      id: task.id,
-      name: `${service?.name ?? "?"}.${task.slot}`,
-      // Of a service that was removed: the task is only to be stopped.
-      workload: service?.workload ?? null,
-      address: task.addresses[first] ?? null,
-      naming: containerNaming(service?.workload?.naming, hostname, networks, naming),
-      ports: service?.ports.filter(({ protocol }) => protocol === "tcp").map(({ target }) => target) ?? [],
-      desired: service === undefined ? "shutdown" : task.desired,
-    });
+  /** The revision is taken first: what waits here may see the state go on. */
+  async #tell(): Promise<void> {
+    const { revision } = this.#options.nodeState.state;
+    await Promise.all([this.#forwarding, this.#linking, this.#serving].map((loop) => loop.settled()));
+    await this.#forwarding.settled(); // the mesh may have left ports to processes
+    this.#options.applied(revision);
   }
-  return tasks;
 }

@@ -13,7 +13,7 @@ import type { Sandboxes } from "../runtime/sandbox.ts";
 import { type DesiredTask, Supervisor } from "../runtime/supervisor.ts";
 import type { Session } from "../session/session.ts";
 import type { Config } from "./config.ts";
-import type { Sync } from "./in-force.ts";
+import type { InForce } from "./in-force.ts";
 import { places } from "./paths.ts";
 import { drainTask } from "./task-drain.ts";
 
@@ -53,7 +53,7 @@ export interface TasksParts {
   log: Log;
   session: Session;
   runtime: Runtimes;
-  sync: () => Sync;
+  inForce: () => InForce;
   /** How many flows the servers have. */
   liveFlows(servers: readonly Ipv4[]): Promise<number>;
   report(status: TaskStatus): void;
@@ -103,10 +103,10 @@ export class Tasks {
   }
 
   async #link(id: string): Promise<void> {
-    const sync = this.#parts.sync();
-    await sync.again();
+    const inForce = this.#parts.inForce();
+    await inForce.again();
     for (const address of this.#addressesOf(id)) {
-      const problem = sync.problemOf(address);
+      const problem = inForce.problemOf(address);
       if (problem !== undefined) throw new Error(`its link cannot be made: ${problem}`);
     }
   }

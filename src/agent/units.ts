@@ -71,7 +71,7 @@ export function addUnits(dirty: DirtyUnits, state: State, change: AppliedChange,
   }
 }
 
-function addNode(dirty: DirtyUnits, state: State, change: Applied<"nodes">, ownId: string): void {
+function addNode(dirty: DirtyUnits, state: State, change: ChangeOf<"nodes">, ownId: string): void {
   const { key, before, row } = change;
   const isOwn = key === ownId;
   // Every address of the cluster is kept from every port of a manager.
@@ -91,7 +91,7 @@ function addNode(dirty: DirtyUnits, state: State, change: Applied<"nodes">, ownI
   for (const { id } of state.endpoints.by("node", key)) dirty.add(unitOf("endpoints", id));
 }
 
-type Applied<K extends Kind> = Extract<AppliedChange, { kind: K }>;
+export type ChangeOf<K extends Kind> = Extract<AppliedChange, { kind: K }>;
 
 /** Whether the row came or went, or has another value in one of these fields. */
 export function differs<R extends object>(

@@ -8,10 +8,13 @@ const LONGEST_REST_MS = 200;
 /** Runs in a row that make a burst: one change often brings another. */
 const BURST_RUNS = 3;
 
-export class ReconcileLoop {
+/** `T`: what the work may be asked to look at. */
+export class ReconcileLoop<T = never> {
   readonly #clock: Clock;
-  readonly #work: () => Promise<void>;
+  readonly #work: (dirty: Set<T>) => Promise<void>;
   readonly #failed: (error: unknown) => void;
+  /** What the next run is to look at. BOUNDED: by what there is to look at. */
+  #dirty = new Set<T>();
   #asked = 0;
   #done = 0;
   #running: Promise<void> | undefined;
@@ -19,15 +22,19 @@ export class ReconcileLoop {
   // BOUNDED: by the callers that wait; all leave when a run is done.
   readonly #waiting = new Set<() => void>();
 
-  /** `work` is tried again after a failure, with which `failed` is called. */
-  constructor(clock: Clock, work: () => Promise<void>, failed: (error: unknown) => void) {
+  /**
+   * `work` takes what it has been asked to look at since its last run, and may add to it. After a failure, with
+   * which `failed` is called, it is tried again with the same, and what was asked for meanwhile.
+   */
+  constructor(clock: Clock, work: (dirty: Set<T>) => Promise<void>, failed: (error: unknown) => void) {
     this.#clock = clock;
     this.#work = work;
     this.#failed = failed;
   }
 
-  /** Begins one more run. A caller that must wait for it awaits `settled`. */
-  ask(): void {
+  /** Begins one more run, which looks at `dirty`. A caller that must wait for it awaits `settled`. */
+  ask(dirty: Iterable<T> = []): void {
+    for (const one of dirty) this.#dirty.add(one);
     this.#asked++;
     this.#running ??= this.#run();
   }
@@ -53,14 +60,17 @@ export class ReconcileLoop {
     for (let runs = 1; this.#done < this.#asked && !this.#stopped; runs++) {
       const number = this.#asked;
       const began = this.#clock.monotonic();
+      const dirty = this.#dirty;
+      this.#dirty = new Set();
       try {
-        await this.#work();
+        await this.#work(dirty);
         this.#done = number;
         this.#wake();
         const tookMs = this.#clock.monotonic() - began;
         if (this.#asked > number && runs >= BURST_RUNS) await delay(this.#clock, Math.min(tookMs, LONGEST_REST_MS));
       } catch (error) {
         if (this.#stopped) break;
+        for (const one of dirty) this.#dirty.add(one);
         this.#failed(error);
         await delay(this.#clock, RETRY_MS);
       }

@@ -1,8 +1,10 @@
 // Keeps the kernel's links, routes, rules and filters as desired: reads, compares, carries out, and looks again.
+import { isDeepStrictEqual } from "node:util";
 import type { Clock } from "../lib/clock.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import type { Cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
+import { Turns } from "../lib/turns.ts";
 import type { Watch } from "../lib/watch-output.ts";
 import { type DesiredEndpoint, type DesiredLinks, noLinks, vethName } from "./desired.ts";
 import { diff, diffDevice, firstStepOf, type Plan, type Step } from "./diff.ts";
@@ -31,9 +33,10 @@ export class Links {
   readonly #clock: Clock;
   readonly #device: string;
   #desired: DesiredLinks | undefined;
+  /** What was wanted when all of it was last seen to be there, or made. */
+  #made: DesiredLinks | undefined;
   #watch: Watch | undefined;
-  /** What runs now; the next waits for it. */
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
   // BOUNDED: by the desired endpoints. Host end's name to the index under which its container was seen to be right.
   readonly #verified = new Map<string, number>();
 
@@ -53,7 +56,7 @@ export class Links {
   async prepare(pool: Cidr, mtu: number): Promise<void> {
     await checkPlatform();
     await checkPool(pool, this.#device);
-    await this.#inTurn(async () => {
+    await this.#turns.run(async () => {
       const nothing = noLinks(this.#device, pool, mtu);
       const { remove, make, shape } = diffDevice(nothing, (await readLinks(nothing, () => false)).device);
       await this.#steps("ip", remove, (lines) => ipBatch(null, lines), new Map());
@@ -65,18 +68,25 @@ export class Links {
 
   /**
    * Makes it so. An endpoint that cannot be linked does not keep the others from it: it is in the answer, with the
-   * reason. Throws PlatformError for what concerns the node.
+   * reason. It starts no process where the same is wanted as before, unless it is to `look` at what is there.
+   * Throws PlatformError for what concerns the node.
    */
-  apply(desired: DesiredLinks): Promise<Problems> {
+  apply(desired: DesiredLinks, { look = false } = {}): Promise<Problems> {
     this.#desired = desired;
-    return this.#inTurn(() => this.#reconcile(desired));
+    return this.#turns.run(async () => {
+      if (!look && isDeepStrictEqual(desired, this.#made)) return new Map();
+      this.#made = undefined;
+      const problems = await this.#reconcile(desired);
+      if (problems.size === 0) this.#made = desired;
+      return problems;
+    });
   }
 
-  /** From now on puts back at once what somebody else removes. */
+  /** From now on puts back at once what another process removes. */
   watch(): void {
     const onChange = () => {
       if (this.#desired === undefined) return;
-      this.apply(this.#desired).catch((error: unknown) => {
+      this.apply(this.#desired, { look: true }).catch((error: unknown) => {
         this.#log.error("links are not as they should be", { reason: messageOf(error) });
       });
     };
@@ -87,20 +97,15 @@ export class Links {
   async close(): Promise<void> {
     this.#watch?.close();
     this.#watch = undefined;
-    await this.#turn;
+    await this.#turns.settled();
   }
 
   /** Removes all of it. Settings under /proc/sys stay: others may have come to rely on them. */
   async removeAll(): Promise<void> {
     await this.close();
     this.#desired = undefined;
-    await this.#inTurn(() => removeLinks(this.#device));
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work);
-    this.#turn = result.catch(() => {});
-    return result;
+    this.#made = undefined;
+    await this.#turns.run(() => removeLinks(this.#device));
   }
 
   async #reconcile(desired: DesiredLinks): Promise<Problems> {

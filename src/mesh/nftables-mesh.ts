@@ -1,8 +1,10 @@
 // The routing mesh in the kernel: one table, replaced in one transaction, looked after between changes.
+import { isDeepStrictEqual } from "node:util";
 import type { HeldPort, Protocol } from "../cluster/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { Turns } from "../lib/turns.ts";
 import { type Watch, watchOutput } from "../lib/watch-output.ts";
 import { conntrackDrops, endStaleTcpFlows, endUdpFlows } from "./conntrack.ts";
 import { timeoutRuleset } from "./conntrack-timeouts.ts";
@@ -31,9 +33,11 @@ export class NftablesMesh {
   /** Never deleted while it is wanted: connections would lose their time-outs with it. */
   readonly #timeouts: KeptTable;
   readonly #held = new HeldPorts();
+  /** What was put last. */
   #applied: Applied | undefined;
-  /** What runs now; the next waits for it. */
-  #turn: Promise<unknown> = Promise.resolve();
+  /** Whether nothing else was tried since. */
+  #isApplied = false;
+  readonly #turns = new Turns();
   #watch: Watch | undefined;
   #saidConntrack = false;
   /** What tables before this one have stopped: their counters went with them. */
@@ -47,13 +51,17 @@ export class NftablesMesh {
   }
 
   /**
-   * Makes it so, all at once, except for ports that processes of this node have: those are the answer. Doing it again
-   * costs little, and puts back what another program removed.
+   * Makes it so, all at once, except for ports that processes of this node have: those are the answer. Where the same is
+   * wanted as before it starts no process, unless it is to `look`: at which processes have ports by now, and at the tables,
+   * to put back what another program removed.
    */
-  apply(desired: DesiredMesh): Promise<HeldPort[]> {
-    return this.#inTurn(async () => {
+  apply(desired: DesiredMesh, { look = false } = {}): Promise<readonly HeldPort[]> {
+    return this.#turns.run(async () => {
+      if (!look && this.#isApplied && isDeepStrictEqual(desired, this.#applied?.desired)) return this.#applied!.held;
+      this.#isApplied = false;
       const held = await this.#held.among(desired.ports, desired.pool);
       await this.#put(desired, held);
+      this.#isApplied = true;
       return held;
     });
   }
@@ -66,19 +74,20 @@ export class NftablesMesh {
       monitors: [["nft", "monitor"]],
       what: "rules of nftables",
       isOurs: changesOf(this.#table.name),
-      onChange: () => void this.#inTurn(() => this.#restore()),
+      onChange: () => void this.#turns.run(() => this.#restore()),
     });
   }
 
   /** Watches nothing any more; the table stays in force. */
   async close(): Promise<void> {
     this.#watch?.close();
-    await this.#turn;
+    await this.#turns.settled();
   }
 
   remove(): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.run(async () => {
       this.#applied = undefined;
+      this.#isApplied = false;
       await this.#table.remove();
       await this.#timeouts.remove();
     });
@@ -86,7 +95,7 @@ export class NftablesMesh {
 
   /** Whether the kernel has the table, of this agent or one before. */
   isThere(): Promise<boolean> {
-    return this.#inTurn(() => this.#table.isThere());
+    return this.#turns.run(() => this.#table.isThere());
   }
 
   /**
@@ -94,7 +103,7 @@ export class NftablesMesh {
    * no room in its tracking of connections; by reason.
    */
   drops(): Promise<DropCounts> {
-    return this.#inTurn(async () => ({
+    return this.#turns.run(async () => ({
       ...addDrops(this.#dropped, await this.#counted()),
       ...(await conntrackDrops()),
     }));
@@ -107,21 +116,15 @@ export class NftablesMesh {
     return Object.fromEntries(names.map((name) => [name.replaceAll("_", "-"), counters.get(name) ?? 0]));
   }
 
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work);
-    this.#turn = result.catch(() => {});
-    return result;
-  }
-
   async #put(desired: DesiredMesh, held: readonly HeldPort[]): Promise<void> {
     await this.#timeouts.put(timeoutRuleset(this.#timeouts.name, desired.pool, desired.device));
     const put = await this.#table.put(ruleset(this.#table.name, desired, held), async () => {
       this.#dropped = addDrops(this.#dropped, await this.#counted());
     });
-    if (put === "same") return;
     // Flows that began while another process had taken the rules away met none of them.
-    const before = put === "changed" ? this.#applied : undefined;
+    const before = put === "restored" ? undefined : this.#applied;
     this.#applied = { desired, held };
+    if (put === "same") return;
     await this.#endFlows(before, this.#applied);
   }
 

@@ -6,7 +6,7 @@ import type { EngineReport } from "../datapath/engine.ts";
 import { countLiveFlows, type FlowRow, listFlows } from "../datapath/flow-report.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
-import { DEVICE, endpointKey, type TableDiff, type TableRows } from "../datapath/rows.ts";
+import { DEVICE, endpointKey, type TableDiff } from "../datapath/rows.ts";
 import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Ipv4 } from "../lib/ip.ts";
@@ -76,11 +76,6 @@ export class DataPath {
   /** As TablesInForce.apply(). */
   apply(diff: TableDiff): Promise<void> {
     return this.#tables.apply(diff);
-  }
-
-  /** Puts exactly these rows in force; resolves when they are, in every worker. */
-  replaceBy(rows: TableRows): Promise<void> {
-    return this.#tables.replaceBy(rows);
   }
 
   /** Gives an answer of the node's DNS server to all workers, until forgetAnswers(). An answer that no worker would give is left out. */

@@ -1,6 +1,7 @@
 // The rows that all workers of a data path have in force. They count once every worker has said so. After a failure everything
 // is sent again, because the agent cannot know what a worker has then.
-import { diffTables, rowKey, type TableDiff, type TableRow, type TableRows, wholeOf } from "../datapath/rows.ts";
+import { rowKey, type TableDiff, type TableRow, type TableRows, wholeOf } from "../datapath/rows.ts";
+import { stillTrue } from "./still-true.ts";
 
 interface TableWorker {
   ask(command: { type: "apply"; diff: TableDiff }): Promise<unknown>;
@@ -10,6 +11,8 @@ export class TablesInForce {
   readonly #workers: readonly TableWorker[];
   /** The rows that were asked for last. BOUNDED: by the cluster's state; keyed by rowKey(). */
   readonly #rows = new Map<string, TableRow>();
+  /** Rows of the last tables that were in force, by key, where `#rows` has others by now. BOUNDED: as #rows. */
+  readonly #replaced = new Map<string, TableRow | undefined>();
   #areInForce = true;
 
   /** `workers` may grow until the first apply(). */
@@ -23,24 +26,46 @@ export class TablesInForce {
   }
 
   /**
-   * Resolves when the rows that the difference leads to are in force in every worker. Rejects when a worker refuses; the rows are
-   * wanted all the same, and the next call sends all of them. The work is that of the difference, not of all rows.
+   * Resolves when the rows that the difference leads to are in force in every worker. The work is that of the difference, not of
+   * all rows. Rejects when a worker refuses: then the rows in force are those from before that are still true. The new rows are
+   * wanted all the same, and the next call sends all of them.
    */
   async apply(diff: TableDiff): Promise<void> {
-    if (diff.isWhole === true) this.#rows.clear();
-    for (const key of diff.delete) this.#rows.delete(key);
-    for (const row of diff.put) this.#rows.set(rowKey(row), row);
+    if (diff.isWhole === true) for (const key of [...this.#rows.keys()]) this.#put(key, undefined);
+    for (const key of diff.delete) this.#put(key, undefined);
+    for (const row of diff.put) this.#put(rowKey(row), row);
     const isEmpty = diff.put.length === 0 && diff.delete.length === 0 && diff.isWhole !== true;
     if (isEmpty && this.#areInForce) return;
     const sent = this.#areInForce ? diff : wholeOf(this.#rows);
     this.#areInForce = false;
-    const answers = await Promise.allSettled(this.#workers.map((worker) => worker.ask({ type: "apply", diff: sent })));
-    for (const answer of answers) if (answer.status === "rejected") throw answer.reason;
+    try {
+      await this.#send(sent);
+    } catch (error) {
+      await this.#send(wholeOf(stillTrue(this.#before(), this.#rows))).catch(() => {}); // the first reason is the one that tells
+      throw error;
+    }
+    this.#replaced.clear();
     this.#areInForce = true;
   }
 
-  /** As apply(), for exactly these rows: all of them are compared. */
-  replaceBy(rows: TableRows): Promise<void> {
-    return this.apply(diffTables(this.#rows, rows));
+  #put(key: string, row: TableRow | undefined): void {
+    if (!this.#replaced.has(key)) this.#replaced.set(key, this.#rows.get(key));
+    if (row === undefined) this.#rows.delete(key);
+    else this.#rows.set(key, row);
+  }
+
+  /** The last tables that were in force. It copies all rows: after a failure only. */
+  #before(): TableRows {
+    const rows = new Map<string, TableRow>(this.#rows);
+    for (const [key, row] of this.#replaced) {
+      if (row === undefined) rows.delete(key);
+      else rows.set(key, row);
+    }
+    return rows;
+  }
+
+  async #send(diff: TableDiff): Promise<void> {
+    const answers = await Promise.allSettled(this.#workers.map((worker) => worker.ask({ type: "apply", diff })));
+    for (const answer of answers) if (answer.status === "rejected") throw answer.reason;
   }
 }
