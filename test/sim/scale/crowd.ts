@@ -21,6 +21,8 @@ export class CrowdNode implements SessionSink {
   snapshotBytes = 0;
   /** The lines since they were kept last; undefined: they are not kept. */
   lines: Buffer[] | undefined;
+  /** The rest of a snapshot, and the lines that follow it; undefined: all of it has come. */
+  #snapshot: { rest: Iterator<Buffer>; later: Buffer[] } | undefined;
   // BOUNDED: by the node's tasks; keyed by task id. Whether the task is to end.
   readonly tasks = new Map<string, boolean>();
   // BOUNDED: as #tasks. Tasks of which the leader has to hear.
@@ -41,19 +43,39 @@ export class CrowdNode implements SessionSink {
   }
 
   send(line: Buffer): void {
-    this.lines?.push(line);
-    this.#crowd.received(this, line);
+    if (this.#snapshot === undefined) this.#receive(line);
+    else this.#snapshot.later.push(line);
   }
 
-  sendSnapshot(lines: Iterator<Buffer>): void {
-    for (let next = lines.next(); next.done !== true; next = lines.next()) {
-      this.snapshotBytes += next.value.length;
-      this.send(next.value);
+  sendSnapshot(rest: Iterator<Buffer>): void {
+    this.#snapshot = { rest, later: [] };
+    this.#crowd.loading.add(this);
+  }
+
+  /** Takes the next lines of the snapshot, as a link does when it has room; whether there are more. */
+  takeLines(): boolean {
+    if (this.#snapshot === undefined) return false;
+    const { rest, later } = this.#snapshot;
+    const { value, done } = rest.next();
+    if (done === true) {
+      this.#snapshot = undefined;
+      for (const line of later) this.#receive(line);
+      return false;
     }
+    this.snapshotBytes += value.length;
+    this.#receive(value);
+    return true;
   }
 
   close(): void {
     this.sessionId = undefined;
+    this.#snapshot?.rest.return?.();
+    this.#snapshot = undefined;
+  }
+
+  #receive(line: Buffer): void {
+    this.lines?.push(line);
+    this.#crowd.received(this, line);
   }
 
   /** The task is new, to end, or (undefined) gone. */
@@ -91,6 +113,8 @@ export class CrowdNode implements SessionSink {
 }
 
 export class Crowd {
+  // BOUNDED: by the nodes. Those whose snapshot has not come as a whole.
+  readonly loading = new Set<CrowdNode>();
   readonly nodes: readonly CrowdNode[];
   // BOUNDED: by the nodes; keyed by node id.
   readonly #nodesById = new Map<string, CrowdNode>();
@@ -106,6 +130,11 @@ export class Crowd {
       const rest = { vxlanPort: 4789, manager: false, listen: null, advertise: null, mesh: true };
       return new CrowdNode({ name: `node${i}`, address, ...rest }, this);
     });
+  }
+
+  /** Gives all snapshots to the nodes, in turn, as slow links would take them. The leader encodes them meanwhile. */
+  takeSnapshots(): void {
+    while (this.loading.size > 0) for (const node of this.loading) if (!node.takeLines()) this.loading.delete(node);
   }
 
   /** Only keeps it: the work of reading is not the leader's. */

@@ -188,6 +188,7 @@ export class Simulation {
     const before = threadMilliseconds();
     await Promise.all(requests.map((request) => request()));
     await settle(); // those that wait are told
+    this.crowd.takeSnapshots();
     this.#spend(Math.max(0, threadMilliseconds() - before - this.#notLeadersMs));
     this.#notLeadersMs = 0;
     this.#deliver();
