@@ -62,6 +62,7 @@ export function createBackend({
       return ownName();
     },
     state,
+    onChanges: (listener) => session.onChanges(listener),
     leader: () => ({
       name: leaderName(session),
       connected: session.connected,

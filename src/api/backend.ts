@@ -1,6 +1,7 @@
 // What the API stands on: the agent, as far as a person may ask it.
 import type { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
+import type { AppliedChange } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import type {
   AttachedView,
@@ -20,6 +21,8 @@ export interface Backend {
   readonly nodeName: string;
   /** This node's snapshot of the cluster. Throws UserError 503 while it has none yet. */
   state(): State;
+  /** Calls after changes are in the state, until the returned function is called. */
+  onChanges(listener: (changes: readonly AppliedChange[]) => void): () => void;
   /** The leading node's name if it is known, whether this node has a session with it, and if not, why. */
   leader(): { name: string | null; connected: boolean; problem: string | null };
   /** Begins to forget the cluster, with all that this node has of it. Throws UserError 409 unless it is `force`d. */

@@ -66,8 +66,11 @@ export class ApiClient {
   scaleService = (name: string, replicas: number) =>
     this.#call<Written>("POST", `/v1/services/${encodeURIComponent(name)}/scale`, { replicas });
   tasks = (service: string) => this.#call<TaskView[]>("GET", `/v1/services/${encodeURIComponent(service)}/tasks`);
-  progress = (service: string) =>
-    this.#call<ProgressView>("GET", `/v1/services/${encodeURIComponent(service)}/progress`);
+  /** The progress once it is not the one of the token `unless`, at the latest after `waitMs`. */
+  progress = (service: string, { unless, waitMs = 0 }: { unless?: string | undefined; waitMs?: number } = {}) => {
+    const path = `/v1/services/${encodeURIComponent(service)}/progress?${query({ unless, waitMs })}`;
+    return this.#call<ProgressView>("GET", path, undefined, waitMs + CALL_TIMEOUT_MS);
+  };
 
   /** Bytes as they come. */
   taskLog = (id: string, filter: LogFilter) =>

@@ -5,11 +5,13 @@ import type { CommandInput } from "../cluster/commands.ts";
 import { find, type NamedKind } from "../cluster/lookup.ts";
 import { Id } from "../lib/bounds.ts";
 import { check } from "../lib/check.ts";
-import { answerBytes } from "../lib/http-server.ts";
+import { answerBytes, answerRows } from "../lib/http-server.ts";
+import type { Log } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
 import type { Backend } from "./backend.ts";
 import { byName } from "./by-name.ts";
 import { endpointViews } from "./endpoint-views.ts";
+import { nextProgress } from "./progress.ts";
 import {
   Attach,
   Detach,
@@ -17,13 +19,14 @@ import {
   Leave,
   LogFilter,
   OpenSandbox,
+  ProgressQuery,
   type StatusView,
   WaitApplied,
   type Written,
 } from "./schema.ts";
-import { get, networkView, nodeView, progressView, serviceViews, taskViews } from "./views.ts";
+import { get, networkView, nodeView, serviceViews, tasksOf, taskView } from "./views.ts";
 
-export function addRoutes(app: FastifyInstance, backend: Backend): void {
+export function addRoutes(app: FastifyInstance, backend: Backend, log: Log): void {
   /** Has the leader carry out a command, whose fields it checks. The answer calls the thing `name`. */
   const write = async (type: CommandInput["type"], fields: object, name: unknown): Promise<Written> => {
     const { id, revision } = await backend.execute({ ...fields, type } as CommandInput);
@@ -45,9 +48,9 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
     return {};
   });
 
-  app.get("/v1/networks", () => {
+  app.get("/v1/networks", async (_, reply) => {
     const state = backend.state();
-    return byName([...state.networks.values()]).map((network) => networkView(state, network));
+    answerRows(reply, log, byName([...state.networks.values()]), (network) => networkView(state, network));
   });
   app.post("/v1/networks", (request) => {
     const body = bodyOf(request);
@@ -62,9 +65,9 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
     return write("network.remove", { name }, name);
   });
 
-  app.get("/v1/services", () => {
+  app.get("/v1/services", async (_, reply) => {
     const state = backend.state();
-    return byName([...state.services.values()]).map(serviceViews(state));
+    answerRows(reply, log, byName([...state.services.values()]), serviceViews(state));
   });
   app.post("/v1/services", (request) => {
     const body = bodyOf(request);
@@ -82,22 +85,21 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
     const name = meant("services", request);
     return write("service.scale", { ...bodyOf(request), name }, name);
   });
-  app.get("/v1/services/:name/tasks", (request) => {
+  app.get("/v1/services/:name/tasks", async (request, reply) => {
     const state = backend.state();
-    return taskViews(state, get(state, "services", named(request)));
+    answerRows(reply, log, tasksOf(state, get(state, "services", named(request))), (task) => taskView(state, task));
   });
   app.get("/v1/tasks/:name/log", async (request, reply) => {
     answerBytes(reply, await backend.taskLog(check(Id, named(request)), check(LogFilter, request.query)));
   });
-  app.get("/v1/services/:name/progress", (request) => {
-    const state = backend.state();
-    return progressView(state, get(state, "services", named(request)), (taskIds) => backend.progress(taskIds));
-  });
+  app.get("/v1/services/:name/progress", (request) =>
+    nextProgress(backend, named(request), check(ProgressQuery, request.query)),
+  );
 
-  app.get("/v1/nodes", () => {
+  app.get("/v1/nodes", async (_, reply) => {
     const state = backend.state();
     const [self, leader] = [backend.nodeName, leaderOf(backend)];
-    return byName([...state.nodes.values()]).map((node) => nodeView(state, node, self, leader));
+    answerRows(reply, log, byName([...state.nodes.values()]), (node) => nodeView(state, node, self, leader));
   });
   app.get("/v1/nodes/:name", (request) => {
     const state = backend.state();
@@ -130,7 +132,9 @@ export function addRoutes(app: FastifyInstance, backend: Backend): void {
     const word = named(request);
     return write("external.remove", { name: word }, word);
   });
-  app.get("/v1/endpoints", () => [...endpointViews(backend.state()), ...backend.refused()]);
+  app.get("/v1/endpoints", async (_, reply) => {
+    answerRows(reply, log, [...endpointViews(backend.state()), ...backend.refused()], (view) => view);
+  });
   app.post("/v1/attach", (request) => backend.attach(check(Attach, request.body ?? {})));
   app.post("/v1/detach", async (request) => {
     await backend.detach(check(Detach, request.body ?? {}));

@@ -63,6 +63,14 @@ export type Detach = z.infer<typeof Detach>;
 export const WaitApplied = z.strictObject({ revision: z.int().min(0), timeoutMs: z.int().min(0).max(60_000) });
 export type WaitApplied = z.infer<typeof WaitApplied>;
 
+export const ProgressQuery = z.strictObject({
+  /** The token of the progress that the client has seen. */
+  unless: text(64).optional(),
+  /** How long the answer waits for another progress than that. */
+  waitMs: z.coerce.number().int().min(0).max(60_000).default(0),
+});
+export type ProgressQuery = z.output<typeof ProgressQuery>;
+
 export const FlowFilter = z.strictObject({
   service: Text.optional(),
   /** An address, or a task's name: on either side of the flow. */
@@ -166,6 +174,8 @@ export interface ProgressView {
   tasks: TaskView[];
   /** A task that is running has been seen to take connections. */
   provesReady: boolean;
+  /** Another for each that differs in more than the revision. */
+  token: string;
 }
 
 export interface NodeView extends Node {

@@ -31,7 +31,7 @@ export async function serveApi(
     },
   });
   answerFailures(app, log);
-  addRoutes(app, backend);
+  addRoutes(app, backend, log);
   await app.ready();
   await clearSocket(socketPath);
   await listenFor(server!, socketPath);

@@ -7,7 +7,7 @@ import { UserError } from "../lib/errors.ts";
 import { byName } from "./by-name.ts";
 import { namedNodeWarnings } from "./named-nodes.ts";
 import { hostPorts, NodePorts } from "./port-views.ts";
-import type { NetworkView, NodeView, ProgressView, ServiceView, TaskView, WorkloadView } from "./schema.ts";
+import type { NetworkView, NodeView, ServiceView, TaskView, WorkloadView } from "./schema.ts";
 
 type Named = Exclude<NamedKind, "endpoints">;
 const WORDS: Record<Named, string> = { networks: "network", services: "service", nodes: "node" };
@@ -64,25 +64,10 @@ export function serviceViews(state: State): (service: Service) => ServiceView {
 }
 
 /** The tasks of a service: by slot, the newest of a slot first. */
-export function taskViews(state: State, service: Service): TaskView[] {
+export function tasksOf(state: State, service: Service): Task[] {
   return state.tasks
     .by("service", service.id)
-    .sort((a, b) => a.slot - b.slot || b.createdAt - a.createdAt || (a.id < b.id ? -1 : 1))
-    .map((task) => taskView(state, task));
-}
-
-/** `progressOf` answers how far tasks are that are being prepared. */
-export function progressView(
-  state: State,
-  service: Service,
-  progressOf: (taskIds: readonly string[]) => ReadonlyMap<string, string>,
-): ProgressView {
-  const scheduled = taskViews(state, service).filter(({ id }) => state.tasks.get(id)?.attachment === null);
-  const preparing = scheduled.filter((task) => task.state === "preparing" && task.message !== null);
-  const progress = progressOf(preparing.map(({ id }) => id));
-  const tasks = scheduled.map((task) => ({ ...task, message: progress.get(task.id) ?? task.message }));
-  const provesReady = service.ports.some(({ protocol }) => protocol === "tcp");
-  return { revision: state.revision, replicas: service.replicas, tasks, provesReady };
+    .sort((a, b) => a.slot - b.slot || b.createdAt - a.createdAt || (a.id < b.id ? -1 : 1));
 }
 
 export function nodeView(state: State, node: Node, self: string, leader: string | null): NodeView {
@@ -98,7 +83,7 @@ function isReady(state: State, nodeId: string | null): boolean {
   return nodeId !== null && state.nodes.get(nodeId)?.state === "ready";
 }
 
-function taskView(state: State, task: Task): TaskView {
+export function taskView(state: State, task: Task): TaskView {
   const status = state.statuses.get(task.id);
   const { id, slot, desired, createdAt } = task;
   return {

@@ -4,10 +4,13 @@ import { UserError } from "../lib/errors.ts";
 import type { Context } from "./context.ts";
 import { printable } from "./printable.ts";
 
-const POLL_MS = 200;
+/** How long one call waits for news of the service. */
+const NEWS_MS = 30_000;
+/** The pause between two calls for the applied barrier, unless there is news. */
+const RETRY_MS = 200;
 /** How long one call waits for the applied barrier. */
 const BARRIER_MS = 1000;
-/** So long tasks of which nothing more is known than that they run are watched, as in Docker. */
+/** How long tasks are watched that are only known to run, as in Docker. */
 const STABLE_MS = 5000;
 /** With more tasks than this only the overall line is drawn, as in Docker. */
 const MAX_BARS = 20;
@@ -22,17 +25,21 @@ export async function awaitConverged(context: Context, service: string, timeoutM
   const screen = new Screen(context);
   const deadline = timeoutMs === undefined ? Number.POSITIVE_INFINITY : context.monotonic() + timeoutMs;
   let runningSince: number | undefined;
+  let progress = await context.api().progress(service);
   for (;;) {
-    const progress = await context.api().progress(service);
     const lines = progressLines(progress);
     let waitsFor = unconverged(progress);
+    let waitMs = NEWS_MS;
     runningSince = waitsFor === undefined ? (runningSince ?? context.monotonic()) : undefined;
-    if (runningSince !== undefined && !isStable(progress, context.monotonic() - runningSince, context.now())) {
+    const unstableMs = runningSince === undefined ? 0 : untilStable(progress, runningSince, context);
+    if (unstableMs > 0) {
       waitsFor = "its tasks have not run for 5 seconds yet";
+      waitMs = unstableMs;
       screen.draw([...lines, "verify: waiting 5 seconds to see that tasks are stable"]);
     } else if (waitsFor === undefined) {
       screen.draw([...lines, "verify: waiting until every node has it in force"]);
       waitsFor = await notApplied(context, progress.revision);
+      waitMs = RETRY_MS;
       if (waitsFor === undefined) {
         screen.draw([...lines, "verify: Service converged"]);
         return;
@@ -41,15 +48,19 @@ export async function awaitConverged(context: Context, service: string, timeoutM
     } else {
       screen.draw(lines);
     }
-    if (context.monotonic() >= deadline) throw new UserError(503, `not converged in time: ${waitsFor}`);
-    await context.pause(POLL_MS);
+    const leftMs = deadline - context.monotonic();
+    if (leftMs <= 0) throw new UserError(503, `not converged in time: ${waitsFor}`);
+    const news = { unless: progress.token, waitMs: Math.ceil(Math.min(waitMs, leftMs)) };
+    progress = await context.api().progress(service, news);
   }
 }
 
-/** Whether its tasks, which run, can be expected to go on. */
-function isStable({ tasks, provesReady }: ProgressView, watchedMs: number, now: number): boolean {
+/** How long its tasks, which run, are still watched until they can be expected to go on. */
+function untilStable({ tasks, provesReady }: ProgressView, runningSince: number, context: Context): number {
+  const now = context.now();
   const wanted = tasks.filter((task) => task.desired === "running");
-  return provesReady || watchedMs >= STABLE_MS || wanted.every(({ since }) => now - since >= STABLE_MS);
+  if (provesReady || wanted.every(({ since }) => now - since >= STABLE_MS)) return 0;
+  return STABLE_MS - (context.monotonic() - runningSince);
 }
 
 /** Why not every node has the revision in force; undefined when they have. */

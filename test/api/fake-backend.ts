@@ -23,7 +23,7 @@ import { serveApi } from "../../src/api/server.ts";
 import { DEFAULT_BALANCING } from "../../src/cluster/balancing.ts";
 import { Command, type CommandInput, type CommandResult } from "../../src/cluster/commands.ts";
 import type { Change, Network, Node, Service, Task, TaskStatus } from "../../src/cluster/schema.ts";
-import { applyChanges, emptyState } from "../../src/cluster/state.ts";
+import { type AppliedChange, applyChanges, emptyState } from "../../src/cluster/state.ts";
 import type { State } from "../../src/cluster/tables.ts";
 import { check } from "../../src/lib/check.ts";
 import { UserError } from "../../src/lib/errors.ts";
@@ -148,6 +148,7 @@ export class FakeBackend implements Backend {
   whenLeft = () => {};
   peerViews: PeerView[] = [];
   #state: State;
+  readonly #listeners = new Set<(changes: readonly AppliedChange[]) => void>();
 
   constructor(changes: Change[] = []) {
     this.#state = applyChanges(emptyState(), changes, 1);
@@ -155,7 +156,24 @@ export class FakeBackend implements Backend {
 
   /** The next snapshot. */
   change(...changes: Change[]): void {
-    this.#state = applyChanges(this.#state, changes, this.#state.revision + 1);
+    const before = this.#state;
+    this.#state = applyChanges(before, changes, before.revision + 1);
+    const applied = changes.map((change) => ({ ...change, before: before[change.kind].get(change.key) }));
+    for (const listener of this.#listeners) listener(applied as AppliedChange[]);
+  }
+
+  get listeners(): number {
+    return this.#listeners.size;
+  }
+
+  /** Resolves when a client listens. */
+  async listened(): Promise<void> {
+    while (this.#listeners.size === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  onChanges(listener: (changes: readonly AppliedChange[]) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   state(): State {

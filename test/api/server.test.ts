@@ -97,6 +97,25 @@ test("nodes are listed in the order of their numbers, with leader and self", asy
   );
 });
 
+test("a listing of 10,000 services is whole, and other calls are answered while it is written", async (t) => {
+  const services = Array.from({ length: 10_000 }, (_, i) => put.service(serviceRow(`service${i}`)));
+  const backend = new FakeBackend([put.network(networkRow("web")), ...services]);
+  const api = new ApiClient(await served(t, backend));
+  let isListed = false;
+  let others = 0;
+  const listing = api.services().finally(() => {
+    isListed = true;
+  });
+  while (!isListed) {
+    await api.stats();
+    others++;
+  }
+  const rows = await listing;
+  t.deepEqual([rows.length, rows[9999]!.name, rows[9999]!.running], [10_000, "service9999", 0]);
+  t.true(others > 3, `${others} other calls`);
+  t.deepEqual(await api.tasks("service1"), []);
+});
+
 test("a task whose node is down does not count as running", async (t) => {
   const backend = search();
   backend.change(put.node(nodeRow("node1", { state: "down" })));

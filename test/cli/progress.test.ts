@@ -41,7 +41,7 @@ function statuses(...states: [state: TaskStatus["state"], error?: string][]) {
   return states.map(([state, error = null], i) => put.status(statusRow(tasks[i]!, state, { error })));
 }
 
-/** A screen of `columns`, or none. Each pause moves time on and runs the next step. */
+/** A screen of `columns`, or none. Each wait for news runs the next step soon, or lasts until its end. */
 async function screen(
   t: ExecutionContext,
   backend: FakeBackend,
@@ -49,6 +49,13 @@ async function screen(
   steps: (() => void)[] = [],
 ) {
   const api = new ApiClient(await served(t, backend));
+  const { progress } = api;
+  api.progress = (service, { waitMs = 0 } = {}) => {
+    const step = waitMs > 0 ? steps.shift() : undefined;
+    now += step === undefined ? waitMs : Math.min(waitMs, 200);
+    step?.();
+    return progress(service);
+  };
   let now = 0;
   const written: string[] = [];
   const context: Context = {
@@ -58,10 +65,7 @@ async function screen(
     columns: () => columns,
     now: () => now,
     monotonic: () => now,
-    pause: async (ms) => {
-      now += ms;
-      steps.shift()?.();
-    },
+    pause: async () => t.fail(),
     onInterrupt: () => () => {},
   };
   return { context, written };
@@ -215,7 +219,7 @@ test("with more than twenty tasks only those that fail have a line", (t) => {
     ports: [],
     createdAt: 0,
   };
-  t.deepEqual(progressLines({ revision: 1, replicas: 21, tasks: [task], provesReady: false }), [
+  t.deepEqual(progressLines({ revision: 1, replicas: 21, tasks: [task], provesReady: false, token: "" }), [
     "overall progress: 0 out of 21 tasks",
     "search.7: failed: exit status 1",
   ]);
