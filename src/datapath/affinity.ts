@@ -1,6 +1,5 @@
-// Which task a client was given, for services with client affinity: the same one again until the client has made no new
-// flow for so long. BOUNDED: SETS * WAYS clients, the one that is idle longest in a set making room; keyed by VIP
-// and client.
+// The task that a client was given, for services with client affinity: a client gets the same task until it has made no new flow for
+// the service's time. BOUNDED: SETS * WAYS clients, where the one that is idle longest makes room in its set; keyed by VIP and client.
 import type { Ipv4 } from "../lib/ip.ts";
 import { mix } from "./schedulers/hash.ts";
 

@@ -12,7 +12,7 @@ import { Candidates, type Load } from "./schedulers/scheduler.ts";
 import type { Tables } from "./tables.ts";
 
 /** Whether the peer at a VTEP answers probes, as this node's own probes say. */
-export type Reachable = (vtep: Ipv4) => boolean;
+type Reachable = (vtep: Ipv4) => boolean;
 
 export class Balancer {
   readonly #tables: Tables;

@@ -1,12 +1,12 @@
-// What a batch of packets looks like on its way in (buffers that a device or underlay fills) and on its way out
+// A batch of packets on its way in (buffers that a device or underlay fills) and on its way out
 // (messages, each a list of slices, so that segmentation and coalescing copy no payload). Arrays, not objects:
 // they are filled and cleared for every batch and nothing is allocated.
 import type { PacketMemory } from "../packet/memory.ts";
 import { Gso } from "../packet/virtio-net.ts";
 
-/** Room before a received packet: for encapsulation in place, and for the virtio-net header of a TUN. */
+/** Bytes before a received packet, for encapsulation in place and for the virtio-net header of a TUN. */
 export const HEADROOM_BYTES = 64;
-/** The largest IP packet, and so the largest read. */
+/** Bytes of the largest IP packet, and so of the largest read. */
 export const PACKET_BYTES = 65536;
 
 /** Received packets: `count` of them, each at `offset[i]`, with HEADROOM_BYTES free before it. */
@@ -24,10 +24,10 @@ class Batch {
   }
 }
 
-/** IP packets that a device gave. With Gso other than None a packet is a super-packet to be cut into segments. */
+/** IP packets that a device gave. With Gso other than None a packet is a super-packet that is to be cut into segments. */
 export class DeviceBatch extends Batch {
   readonly gso: Uint8Array;
-  /** Payload bytes a segment. */
+  /** Payload bytes of each segment. */
   readonly gsoBytes: Uint16Array;
   /** 1: the transport checksum field holds only the pseudo-header's sum, not complemented. */
   readonly needsChecksum: Uint8Array;
@@ -109,7 +109,7 @@ class Queue {
 export class DeviceQueue extends Queue {
   readonly gso: Uint8Array;
   readonly gsoBytes: Uint16Array;
-  /** IP and transport header together, for Gso other than None. */
+  /** Bytes of IP and transport header together, for Gso other than None. */
   readonly headerBytes: Uint16Array;
   readonly needsChecksum: Uint8Array;
   /** Where the transport header begins in the packet. */
@@ -127,7 +127,7 @@ export class DeviceQueue extends Queue {
     this.checksumOffset = new Uint16Array(maxMessages);
   }
 
-  /** How many packets the message stands for. */
+  /** The number of packets that the message stands for. */
   packetsOf(message: number): number {
     const gsoBytes = this.gsoBytes[message]!;
     if (this.gso[message] === Gso.None || gsoBytes === 0) return 1;
@@ -159,9 +159,9 @@ export class DeviceQueue extends Queue {
 export class UnderlayQueue extends Queue {
   readonly address: Int32Array;
   readonly port: Uint16Array;
-  /** Which of the underlay's source ports, 0 to SOURCE_PORTS - 1. */
+  /** Index of the underlay's source port, 0 to SOURCE_PORTS - 1. */
   readonly sourcePort: Uint8Array;
-  /** 0: one datagram; else the message is cut into datagrams of so many bytes (UDP_SEGMENT). */
+  /** Bytes of the datagrams that the message is cut into (UDP_SEGMENT); 0: it is one datagram. */
   readonly segmentBytes: Uint16Array;
   readonly tos: Uint8Array;
 
@@ -174,7 +174,7 @@ export class UnderlayQueue extends Queue {
     this.tos = new Uint8Array(maxMessages);
   }
 
-  /** How many datagrams the message is cut into. */
+  /** The number of datagrams that the message is cut into. */
   packetsOf(message: number): number {
     const segmentBytes = this.segmentBytes[message]!;
     return segmentBytes === 0 ? 1 : Math.max(1, Math.ceil(this.bytesOf(message) / segmentBytes));

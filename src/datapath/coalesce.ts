@@ -1,5 +1,5 @@
-// Joins consecutive packets of one flow into one super-packet for the device, as the kernel's GRO does: one writev of
-// the first header and the payloads. Only what agrees in everything but length, checksum, sequence and id is joined.
+// Joins consecutive packets of one flow into one super-packet for the device, as the kernel's GRO does: one writev of the first header
+// and the payloads. Packets are joined if they agree in everything but length, checksum, sequence number and id.
 import { get16, get32, set16 } from "../lib/bytes.ts";
 import { fold } from "../packet/checksum.ts";
 import * as ip from "../packet/ipv4.ts";
@@ -18,7 +18,7 @@ export class Coalescer {
   readonly #queue: DeviceQueue;
   readonly #offloads: DeviceOffloads;
   readonly #flush: () => void;
-  // The super-packet under way: its first packet's header, and what the next one must continue.
+  // The super-packet under way: its first packet's header, and what the next packet must continue.
   #packets = 0;
   #at = 0;
   #headerBytes = 0;
@@ -39,7 +39,7 @@ export class Coalescer {
   }
 
   /**
-   * Queues a packet whose transport checksum is known to be right, joined to the one before where it continues it.
+   * Queues a packet whose transport checksum is right, joined to the one before where it continues that.
    * Call end() before anything else is queued. Hot path: must not allocate.
    */
   add(packet: Packet): void {

@@ -1,5 +1,5 @@
-// What happens to a new flow: decided once, from the tables, and then written into the flow table. Everything that
-// this file does not allow is dropped: isolation between networks is here and nowhere else.
+// The decision about a new flow, made once from the tables and then written into the flow table. What this file does not allow is
+// dropped: isolation between networks is here and nowhere else.
 import type { Ipv4 } from "../lib/ip.ts";
 import { DNS_PORT } from "../lib/standard-ports.ts";
 import { Drop } from "../packet/drop.ts";
@@ -19,11 +19,11 @@ export class Decision {
   to: Ipv4 = DEVICE;
   /** The VNI between the nodes, when a side of the flow is behind a peer. */
   vni = 0;
-  /** As the server sees the packet. */
+  // Addresses and ports as the server sees them.
   source: Ipv4 = 0;
   destination: Ipv4 = 0;
   ports = 0;
-  /** The VIP that it was balanced from, or 0. */
+  /** The VIP that the flow was balanced from, or 0. */
   vip: Ipv4 = 0;
 
   constructor(tables: Tables, balancer: Balancer) {
@@ -31,7 +31,7 @@ export class Decision {
     this.#balancer = balancer;
   }
 
-  /** For a packet from the device. `seconds` is the time. */
+  /** Decides for a packet from the device. `seconds` is the time on the flows' clock. */
   outbound(packet: Packet, seconds: number): Drop {
     this.#seconds = seconds;
     this.#passUnchanged(packet);
@@ -52,7 +52,7 @@ export class Decision {
     return this.#toEndpoint(destination, network, true); // every node has this gateway: it is never toward a peer
   }
 
-  /** For a packet from the peer at `vtep`, on `vni`. */
+  /** Decides for a packet from the peer at `vtep`, on `vni`. */
   inbound(packet: Packet, vtep: Ipv4, vni: number): Drop {
     this.#passUnchanged(packet);
     this.vni = vni;
@@ -142,7 +142,7 @@ export class Decision {
     return Drop.None;
   }
 
-  /** From an address that is in no network: only what the node's nftables rules have sent to a mesh VIP. */
+  /** Decides for a client outside, which is in no network: it reaches only mesh VIPs, to which the node's nftables rules have sent it. */
   #fromOutside(packet: Packet): Drop {
     const vip = this.#tables.vips.get(packet.destination);
     if (vip === undefined) return this.#tables.inPool(packet.destination) ? Drop.NoFlow : Drop.NoRoute;
@@ -210,7 +210,7 @@ export class Decision {
     return Drop.None;
   }
 
-  /** A task whose default route is elsewhere finds back to its gateway: the node that it is on stands in for clients. */
+  /** Lets the task's node stand in for the client: a task whose default route is elsewhere can answer its gateway alone. */
   #hideClientFrom(task: EndpointRow): void {
     if (task.sourceNat !== true || task.vtep !== DEVICE) return;
     const network = this.#tables.networks.get(task.vni);
@@ -218,12 +218,12 @@ export class Decision {
   }
 }
 
-/** The task's port behind a published one; -1 when the VIP does not publish it. ICMP has no ports and passes. */
+/** The task's port behind a published port; -1 when the VIP does not publish it. ICMP has no ports and passes. */
 function targetPort(vip: VipRow, protocol: number, published: number): number {
   for (const mapping of vip.ports ?? []) {
     if (mapping.protocol === protocol && mapping.published === published) return mapping.target;
   }
-  return protocol === 1 ? published : -1;
+  return protocol === Protocol.Icmp ? published : -1;
 }
 
 /** Multicast 224/4 and limited broadcast: RFC 1112, RFC 919. */

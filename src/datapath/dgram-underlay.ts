@@ -1,5 +1,5 @@
-// The portable underlay, over node:dgram: no offloads, no TOS either way, a copy per datagram. It runs on its thread's
-// event loop, so whoever serves it must not block that; `onReadable` says that something waits.
+// The portable underlay, over node:dgram: no offloads, no TOS either way, a copy per datagram. It runs on its thread's event loop,
+// which its user must not block; `onReadable` is called when a datagram waits.
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 import { PlatformError } from "../lib/errors.ts";
@@ -15,10 +15,10 @@ const LAST_SOURCE_PORT = 65535;
 const PORT_ATTEMPTS = 64;
 const RECEIVE_LIMIT_BYTES = 8 << 20;
 const SEND_LIMIT_BYTES = 1 << 20;
-/** What a waiting datagram costs beside its payload. */
+/** Bytes that a waiting datagram costs beside its payload. */
 const DATAGRAM_COST_BYTES = 256;
 
-export interface DgramUnderlayOptions {
+interface DgramUnderlayOptions {
   address: Ipv4;
   /** Where we receive; 0: the system chooses. */
   port: number;

@@ -26,7 +26,7 @@ export interface Traffic {
   txBytes: number;
 }
 
-export interface EgressOptions {
+interface EgressOptions {
   memory: PacketMemory;
   sum: Sum;
   tables: Tables;

@@ -40,7 +40,7 @@ export const Side = { Underlay: 1, Device: LANES << LANES_AT, Both: 1 | (LANES <
 /** Bytes of packet memory that an engine takes, with its device and underlay. */
 export const ENGINE_MEMORY_BYTES = 16 << 20;
 
-export interface EngineOptions {
+interface EngineOptions {
   memory: PacketMemory;
   device: Device;
   underlay: Underlay;

@@ -7,7 +7,7 @@ import type { Resets } from "./resets.ts";
 import { DEVICE } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 
-export interface FlowCheckOptions {
+interface FlowCheckOptions {
   flows: FlowTable;
   tables: Tables;
   health: PeerHealth;

@@ -1,5 +1,5 @@
-// The words of a flow's two entries, 128 bytes each, in memory that several workers see. flow-table.ts says who may read
-// and write which.
+// The words of a flow's two entries, 128 bytes each, in memory that several workers see. flow-table.ts says which worker may read and
+// write a word, and when.
 import type { Ipv4 } from "../lib/ip.ts";
 
 export const ENTRY_WORDS = 32;
@@ -10,31 +10,31 @@ export const SOURCE = 1; // 4 words, IPv4 mapped (RFC 4291 section 2.5.5.2)
 export const DESTINATION = 5;
 export const PORTS = 9;
 export const ZONE = 10; // zone << 8 | protocol
-export const LAST_SEEN = 11;
-export const TIMEOUT = 12;
-export const FROM = 13;
-export const TO = 14;
-export const VNI = 15;
-export const ADDRESS_DELTA = 16;
-export const PORT_DELTA = 17;
-export const EPOCH = 18;
-export const PACKETS = 19;
-export const BYTES_LOW = 20;
-export const BYTES_HIGH = 21;
-export const NEXT_SEQUENCE = 22;
-export const ACKNOWLEDGED = 23;
-// Only in the original entry: the flow's own.
-export const FLOW_STATE = 24;
-export const SERVICE = 25;
-export const CREATED = 26;
+const LAST_SEEN = 11;
+const TIMEOUT = 12;
+const FROM = 13;
+const TO = 14;
+const VNI = 15;
+const ADDRESS_DELTA = 16;
+const PORT_DELTA = 17;
+const EPOCH = 18;
+const PACKETS = 19;
+const BYTES_LOW = 20;
+const BYTES_HIGH = 21;
+const NEXT_SEQUENCE = 22;
+const ACKNOWLEDGED = 23;
+// These words are in the original entry only: they are of both directions.
+const FLOW_STATE = 24;
+const SERVICE = 25;
+const CREATED = 26;
 export const NEWER = 27; // the next newer flow + 1 of a holder's list, or the next free one
 export const OLDER = 28;
 export const VERSION = 29;
-// These words of the reply entry are the flow's own too.
-export const HOLDER = 24;
+// This word of the reply entry is of both directions too.
+const HOLDER = 24;
 // Both entries have these words.
-export const LATE_END = 30;
-export const LATE_KIND = 31;
+const LATE_END = 30;
+const LATE_KIND = 31;
 
 /** Word FLOW_STATE: the state, and which sides have sent their FIN. */
 const STATE_MASK = 0xff;
@@ -107,11 +107,11 @@ export class FlowEntries {
   hashOf(entry: number): number {
     return this.words[entry * ENTRY_WORDS + HASH]!;
   }
-  /** The VTEP its packets must come from; 0: the device. */
+  /** The VTEP that its packets must come from, or DEVICE. */
   fromOf(entry: number): Ipv4 {
     return this.words[entry * ENTRY_WORDS + FROM]!;
   }
-  /** The VTEP its packets go to; 0: the device. */
+  /** The VTEP that its packets go to, or DEVICE. */
   toOf(entry: number): Ipv4 {
     return this.words[entry * ENTRY_WORDS + TO]!;
   }
@@ -154,7 +154,7 @@ export class FlowEntries {
   setCreated(entry: number, seconds: number): void {
     this.words[(entry & ~1) * ENTRY_WORDS + CREATED] = seconds;
   }
-  /** When either direction last saw a packet, in seconds. */
+  /** The second in which either direction last had a packet. */
   lastSeenOf(entry: number): number {
     return this.words[(entry & ~1) * ENTRY_WORDS + LAST_SEEN]!;
   }
@@ -167,7 +167,7 @@ export class FlowEntries {
   setTimeout(entry: number, seconds: number): void {
     this.words[(entry & ~1) * ENTRY_WORDS + TIMEOUT] = seconds;
   }
-  /** Of TCP: the sequence number after the last that this direction sent. */
+  /** The sequence number after the last that this direction of a TCP flow sent. */
   nextSequenceOf(entry: number): number {
     return this.words[entry * ENTRY_WORDS + NEXT_SEQUENCE]!;
   }

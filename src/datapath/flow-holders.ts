@@ -1,12 +1,12 @@
-// How many flows of a table each holder has, and which of them may go for another of its own: the unanswered ones, and
+// The number of flows that each holder has in a table, and those of them that may go for another of its own: the unanswered ones, and
 // those that end. In the table's memory, so that all workers see one count; changed under its lock.
 // BOUNDED: by the table's capacity; keyed by the holder's hash. Two holders in one bucket share the part of one. That is
 // rare: there are a quarter as many buckets as flows, and no sender knows the seed.
 import { ENTRY_WORDS, FlowState, NEWER, OLDER } from "./flow-entries.ts";
 
 /** Flows that may go, the unanswered first. */
-export const Expendable = { None: -1, Unanswered: 0, Ending: 1 } as const;
-export type Expendable = (typeof Expendable)[keyof typeof Expendable];
+const Expendable = { None: -1, Unanswered: 0, Ending: 1 } as const;
+type Expendable = (typeof Expendable)[keyof typeof Expendable];
 
 /**
  * While more than an eighth of the table is free, no holder is limited. The last eighth is for all holders in equal parts: a holder

@@ -1,4 +1,4 @@
-// How a flow's packets move its state, and how long each state may be idle.
+// The states of a flow: how its packets move them, and the time that a flow may be idle in each.
 //
 //   SynSent -> SynReceived -> Established -> FinWait <-> CloseWait -> LastAck -> TimeWait
 //   (the original's SYN, the reply's SYN, an ACK, one side's FIN, everything acknowledged or not, the other side's FIN, everything

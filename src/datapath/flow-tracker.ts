@@ -23,17 +23,17 @@ const FIRST_PORT = 1024;
 /** The holder of the node's own flows. */
 const NODE = 0;
 
-export interface FlowTrackerOptions {
+interface FlowTrackerOptions {
   flows: FlowTable;
   tables: Tables;
   health: PeerHealth;
   check: FlowCheck;
-  /** How many flows each holder may begin each second in this worker. */
+  /** Flows that each holder may begin each second in this worker. */
   newFlowsPerSecond: number;
   random: () => number;
 }
 
-/** A number that no sender knows. */
+/** A seed that no sender knows. */
 export function seedOf(random: () => number): number {
   return Math.floor(random() * 2 ** 32) | 0;
 }
@@ -215,7 +215,7 @@ export class FlowTracker {
       if (after !== before) flows.changeState(entry, this.#version, after, timeoutSeconds(after, protocol));
       return;
     }
-    if (packet.fragment) return; // it does not tell how long its segment is
+    if (packet.fragment) return; // the length of its segment is not in it
     const effect = this.#sequences.judge(entry, packet, before);
     if (effect === Effect.None) return;
     const known = flows.finsOf(entry);

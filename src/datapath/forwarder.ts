@@ -29,12 +29,12 @@ import { DEVICE, type PeerRow } from "./rows.ts";
 import { isSuperPacket } from "./segmenter.ts";
 import type { Tables } from "./tables.ts";
 
-export interface ForwarderOptions {
+interface ForwarderOptions {
   memory: PacketMemory;
   tables: Tables;
   flows: FlowTable;
   health: PeerHealth;
-  /** The packet in hand, of which there is one. */
+  /** The packet in hand: it is parsed anew for each packet. */
   packet: Packet;
   decision: Decision;
   tracker: FlowTracker;

@@ -1,4 +1,4 @@
-// Which ports the later fragments of a datagram belong to: the first one has them, and all go where it went. Nothing is
+// The ports of a datagram's later fragments: only the first fragment has them, and all go where it went. Nothing is
 // reassembled here. A later fragment that comes before the first is dropped, not held: one datagram's fragments travel
 // in one queue and from one outer port, in order, so that a first one that is not there yet was lost, and the datagram
 // with it. A datagram has a place from when its first fragment was let pass.
@@ -13,7 +13,7 @@ import type { Packet } from "../packet/packet.ts";
 const SETS = 128;
 const WAYS = 32;
 const MOST_OF_A_SOURCE = WAYS / 4;
-/** RFC 791 section 3.2 and Linux's ipfrag_time: nobody waits longer for the rest. */
+/** RFC 791 section 3.2 and Linux's ipfrag_time: no receiver waits longer for the rest. */
 const LIFETIME_SECONDS = 30;
 const MAX_PACKET_BYTES = 65535;
 
@@ -29,7 +29,7 @@ const WORDS = 6;
 export class FragmentTable {
   readonly #words = new Int32Array(SETS * WAYS * WORDS);
   readonly #seed: number;
-  /** Datagrams that others displaced while the rest of them might still have come. */
+  /** Datagrams that others displaced while more of their fragments might still have come. */
   displaced = 0;
 
   /** `seed` keys the hash, so that no sender can choose colliding datagrams. */
@@ -105,7 +105,7 @@ export class FragmentTable {
   }
 }
 
-/** One that would make the datagram too long, or overlay the TCP header (RFC 3128), or tells of an error in pieces. */
+/** Whether the fragment would make its datagram too long, overlay the TCP header (RFC 3128), or is a piece of an ICMP error. */
 function isBroken(packet: Packet): boolean {
   const offset = (get16(packet.u8, packet.at + ip.FRAGMENT_AT) & ip.OFFSET_MASK) * 8;
   if (packet.icmpError || packet.partialChecksum) return true;

@@ -1,6 +1,6 @@
-// The rest of a datagram train: the kernel's GRO joins datagrams of one outer flow, and mostly they carry one inner
-// flow. Those that differ from the first only where segments of a super-packet do need no look-up of their own: they
-// are compared with the first as it came, and follow it into its super-packet.
+// The rest of a train of datagrams: the kernel's GRO joins datagrams of one outer flow, and mostly they carry one inner flow. A datagram
+// that differs from the first only as segments of a super-packet do needs no look-up of its own: it is compared with the first as
+// that came, and follows it into its super-packet.
 import { ETHERNET_BYTES } from "../packet/ethernet.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
@@ -20,10 +20,10 @@ export class GroRun {
   readonly #view: DataView;
   /** The first datagram's headers as they came. */
   readonly #first: number;
-  /** Of the last run. */
+  // What the last follow() has queued.
   packets = 0;
   bytes = 0;
-  /** Of TCP: the sequence number after it. */
+  /** The sequence number after it, if it was TCP. */
   nextSequence = 0;
 
   constructor(memory: PacketMemory) {
@@ -39,9 +39,9 @@ export class GroRun {
   }
 
   /**
-   * Queues the datagrams from `at` on that continue `packet`, which was remembered, carried, and taken last by
-   * `egress`; says in its fields how many and how much. Every datagram has `step` bytes, the last up to `end` may
-   * have fewer. The sender's outer checksum vouches for all of them. Hot path: must not allocate.
+   * Queues the datagrams from `at` on that continue `packet`, which was remembered, carried, and queued last by `egress`. The fields say
+   * how many they are. Each datagram has `step` bytes, the last one up to `end` may have fewer. The sender's outer checksum covers all
+   * of them. Hot path: must not allocate.
    */
   follow(packet: Packet, egress: Egress, at: number, end: number, step: number): void {
     const headers = INNER + packet.headerBytes;

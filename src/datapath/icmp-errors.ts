@@ -42,7 +42,7 @@ const MESSAGES: readonly number[] = (() => {
   return messages;
 })();
 
-export interface IcmpErrorsOptions {
+interface IcmpErrorsOptions {
   memory: PacketMemory;
   sum: Sum;
   tables: Tables;

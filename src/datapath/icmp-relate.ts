@@ -1,6 +1,6 @@
-// ICMP errors about packets of a tracked flow, rewritten back: the sender of the quoted packet is told in its own words,
-// with the addresses and ports that it sent (RFC 5508 section 4). What no flow accounts for is an ordinary packet if
-// an endpoint tells another of its network about a packet between the two, and is dropped else.
+// ICMP errors about packets of a tracked flow, rewritten back: they quote the packet with the addresses and ports that its sender gave
+// it (RFC 5508 section 4). An error that belongs to no flow is an ordinary packet if an endpoint sends it to another of its network
+// about a packet between the two; else it is dropped.
 import { get16, set16, set32 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { fold, type Sum, updateChecksum } from "../packet/checksum.ts";
@@ -15,10 +15,10 @@ import type { FlowTable } from "./flow-table.ts";
 import { DEVICE } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 
-/** RFC 792: of the quoted packet's payload at least so much is there. */
+/** RFC 792: bytes of the quoted packet's payload that are there at least. */
 const QUOTED_BYTES = 8;
 
-export interface IcmpRelateParts {
+interface IcmpRelateOptions {
   sum: Sum;
   tables: Tables;
   flows: FlowTable;
@@ -26,7 +26,7 @@ export interface IcmpRelateParts {
 }
 
 export class IcmpRelate {
-  /** Where the last error that relate() let pass goes. */
+  // Where the last error goes that relate() let pass.
   to: Ipv4 = DEVICE;
   vni = 0;
   hash = 0;
@@ -43,14 +43,14 @@ export class IcmpRelate {
   #destination: Ipv4 = 0;
   #ports = 0;
 
-  constructor({ sum, tables, flows, decision }: IcmpRelateParts) {
+  constructor({ sum, tables, flows, decision }: IcmpRelateOptions) {
     this.#sum = sum;
     this.#tables = tables;
     this.#flows = flows;
     this.#decision = decision;
   }
 
-  /** For an error that came from `from` in `zone`: rewrites it. `seconds` is the time on the flows' clock. */
+  /** Rewrites an error that came from `from` in `zone`. `seconds` is the time on the flows' clock. */
   relate(packet: Packet, zone: number, from: Ipv4, seconds: number): Drop {
     if (packet.partialChecksum || !packet.transportChecksumIsRight()) return Drop.BadTransportChecksum;
     const type = packet.u8[packet.transport]!;
@@ -64,7 +64,7 @@ export class IcmpRelate {
     if (seconds - flows.lastSeenOf(entry) > flows.timeoutOf(entry)) return Drop.IcmpUnrelated;
     const other = entry ^ 1;
     const isFromEnd = packet.source === flows.sourceOf(entry);
-    if (flows.fromOf(entry) !== from || !(isFromEnd || this.#mayTell(packet.source, zone, from))) {
+    if (flows.fromOf(entry) !== from || !(isFromEnd || this.#maySend(packet.source, zone, from))) {
       return Drop.SpoofedSource;
     }
     const sender = flows.sourceOf(other);
@@ -79,7 +79,7 @@ export class IcmpRelate {
     return Drop.None;
   }
 
-  /** Whether the packet that is quoted can be told to a flow, and is one that the error's receiver has sent. */
+  /** Whether the quoted packet can be matched with a flow, and is from the error's receiver. */
   #readQuoted(packet: Packet): boolean {
     const { u8 } = packet;
     const at = packet.transport + icmp.ICMP_BYTES;
@@ -107,7 +107,7 @@ export class IcmpRelate {
   }
 
   /** Whether an error may come from this address: a router on the way, the gateway, or the node there. */
-  #mayTell(source: Ipv4, zone: number, from: Ipv4): boolean {
+  #maySend(source: Ipv4, zone: number, from: Ipv4): boolean {
     const { endpoints, networks, networksByGateway, node, peersByIngress } = this.#tables;
     if (endpoints.has(source)) return false;
     if (!this.#tables.inPool(source)) return from === DEVICE || zone === node.ingressVni;

@@ -1,34 +1,34 @@
 // The loop of a data-path worker: wait until a side has something, carry it, and wait again: a little while awake, in
 // case more comes at once, then blocked. Commands come between two steps.
 //
-// To look again saves the wake-up, which on a virtual machine whose processor halts is most of a small packet's way. A
-// worker that only looked would hold a processor that others wait for, the very process that it waits for among them:
-// so every look first lets all others run that can.
+// Looking again saves the wake-up, which is most of a small packet's way on a virtual machine whose processor halts. A worker that
+// looked all the time would hold a processor that other threads wait for, even the one that is to send the packet: so each look first
+// lets all others run that can.
 import { type Engine, Side } from "./engine.ts";
 
-/** Packets that came further apart than so many times the look are not waited for awake. */
+/** Packets that come further apart than this many times `spinMs` are not waited for awake. */
 const FAR_APART = 10;
-/** A look that takes longer was others' time. */
+/** A look that takes longer has let other threads run: the rest of it does not count. */
 const LOOK_MS = 0.005;
 
-export interface LoopParts<Waited> {
+interface LoopOptions<Waited> {
   engine: Pick<Engine, "step" | "tick">;
   /**
-   * Until a side is ready, somebody wakes it, or `timeoutMs` passed (0: lets others run, and looks). Which are ready, as
-   * Side's bits.
+   * Waits until a side is ready, another thread wakes this one, or `timeoutMs` passed (0: it lets others run, and looks). Returns the
+   * sides that are ready, as Side's bits.
    */
   wait(timeoutMs: number): Waited;
-  /** Which sides are ready now. The loop asks when a step has left something, so that each side has its turn. */
+  /** The sides that are ready now. The loop asks when a step has left something, so that each side has its turn. */
   look(): number;
   /** Carries out waiting commands; false ends the loop. Called between two steps, so it must be cheap. */
   commands(): boolean;
   now(): number;
-  /** How long it looks again after it has carried something. */
+  /** The time for which it looks again after it has carried something. */
   spinMs: number;
 }
 
-/** Blocks its thread. Runs until a command ends it. */
-export function runLoop({ engine, wait, look, commands, now, spinMs }: LoopParts<number>): void {
+/** Runs the loop until a command ends it. It blocks its thread. */
+export function runLoop({ engine, wait, look, commands, now, spinMs }: LoopOptions<number>): void {
   let ready: number = Side.Both;
   let tickMs = now();
   let workMs = 0;
@@ -49,14 +49,14 @@ export function runLoop({ engine, wait, look, commands, now, spinMs }: LoopParts
   }
 }
 
-/** Lets its thread's event loop run between two steps, for an underlay that lives there and so is looked at each time. */
+/** Runs the loop and lets the thread's event loop run between two steps, for an underlay that lives there. It is asked at each step. */
 export async function runYieldingLoop({
   engine,
   wait,
   look,
   commands,
   now,
-}: LoopParts<Promise<number>>): Promise<void> {
+}: LoopOptions<Promise<number>>): Promise<void> {
   let ready: number = Side.Both;
   let tickMs = now();
   while (commands()) {

@@ -1,5 +1,5 @@
-// Room for packets that the agent makes itself. A queue refers to a packet until it is flushed, so the slots are used
-// in turn and the queues are flushed before a slot comes round again.
+// Room for packets that the agent makes itself. A queue refers to a packet until it is flushed, so the slots are used in turn and the
+// queues are flushed before a slot is used again.
 import type { PacketMemory } from "../packet/memory.ts";
 import { HEADROOM_BYTES } from "./batch.ts";
 
@@ -11,7 +11,7 @@ export class OwnPackets {
   readonly #flush: () => void;
   #next = 0;
 
-  /** `flush` writes out whatever refers to the slots. */
+  /** `flush` writes out the queues that refer to the slots. */
   constructor(memory: PacketMemory, bytes: number, flush: () => void) {
     this.#stride = HEADROOM_BYTES + Math.ceil(bytes / 4) * 4;
     this.#first = memory.alloc(SLOTS * this.#stride) + HEADROOM_BYTES;

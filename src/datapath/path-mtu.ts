@@ -2,16 +2,16 @@
 //
 //   Searching --(nothing larger is left to try)--> Complete --(raise timer, or its own size is lost)--> Searching
 //
-// The size of the underlay link is believed until a probe of it is lost; what is lost lowers the MTU only once a smaller
-// probe is answered, so that a path that loses everything (congestion, an outage) is not taken for one that is narrow.
+// The size of the underlay link is in use until a probe of it is lost. A lost probe lowers the MTU only once a smaller one is answered,
+// so that a path that loses everything (congestion, an outage) is not taken for a narrow one.
 
 /** RFC 8899 section 5.1.2, BASE_PLPMTU. */
 const BASE_BYTES = 1200;
-/** MIN_PLPMTU: what every host takes, RFC 791 section 3.1. */
+/** MIN_PLPMTU: the size that every host takes, RFC 791 section 3.1. */
 const MIN_BYTES = 576;
-/** MAX_PROBES: so many of one size are lost before that size is. */
+/** MAX_PROBES: a size counts as lost after this many probes of it are lost. */
 const MAX_PROBES = 3;
-/** Of the size in use more: congestion loses some too. */
+/** The size in use has more tries, because congestion loses probes too. */
 const MAX_CONFIRMATIONS = 6;
 /** PROBE_TIMER, or four round trips. */
 const PROBE_MS = 300;
@@ -21,7 +21,7 @@ const CONFIRM_MS = 5000;
 const RAISE_MS = 60_000;
 
 export class PathMtu {
-  /** What may be sent. */
+  /** Bytes of the largest packet that may be sent. */
   mtu: number;
   #max: number;
   /** The largest size that was answered in this search; 0: none. */
@@ -37,7 +37,7 @@ export class PathMtu {
   /** When larger sizes are tried again. */
   #raiseMs = 0;
 
-  /** `max` is what fits the underlay link. */
+  /** `max` is the size that fits the underlay link. */
   constructor(max: number) {
     this.mtu = this.#max = this.#high = this.#candidate = max;
   }
@@ -46,7 +46,7 @@ export class PathMtu {
     return this.#dueMs;
   }
 
-  /** The link changed, or the path may have: everything is measured anew. */
+  /** Measures everything anew, because the link or the path has changed. */
   restart(max: number): void {
     this.mtu = max === this.#max ? this.mtu : max;
     this.#max = max;
@@ -69,11 +69,11 @@ export class PathMtu {
     return this.#candidate;
   }
 
-  /** A probe of so many bytes was answered. */
+  /** A probe of `bytes` was answered. */
   answered(bytes: number, nowMs: number): void {
     if (!this.#isUnderWay || bytes !== this.#candidate) return;
     this.#low = bytes;
-    // A larger one than the size in use passes, or that one is known to be lost.
+    // A larger size than the one in use passes, or the one in use is lost.
     if (bytes > this.mtu || this.#high < this.mtu) this.mtu = bytes;
     this.#narrow(nowMs);
   }

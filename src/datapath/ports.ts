@@ -1,19 +1,19 @@
-// The two sides of the data path, as it sees them. Linux implements both over libc (linux/), tests in one process
-// (in-process.ts), and dgram-underlay.ts is the portable underlay.
+// The two sides of the data path, as it sees them. linux/ implements both over libc, dgram-underlay.ts is the portable underlay, and
+// test/fakes/in-process.ts has both without a kernel.
 import type { DeviceBatch, DeviceQueue, UnderlayBatch, UnderlayQueue } from "./batch.ts";
 
 /**
- * So many source ports does an underlay send from, one underlay a worker, so that receivers can spread flows (RFC 7348
- * section 5). Each more is one more sendmmsg(2) a flush, and fewer datagrams that go as one.
+ * Source ports that an underlay sends from, so that receivers can spread flows (RFC 7348 section 5). Each more costs one more
+ * sendmmsg(2) at each flush, and fewer datagrams go as one.
  */
 export const SOURCE_PORTS = 4;
 
-/** Most lanes of a device. */
+/** The most lanes that a device has. */
 export const MAX_LANES = 8;
 
-/** What the platform does for us. A limit of 1 means: not at all. */
+/** What the platform does for an underlay. A limit of 1 means: nothing. */
 export interface UnderlayOffloads {
-  /** Most datagrams that one message may be cut into. */
+  /** The most datagrams that one message may be cut into. */
   readonly maxSegments: number;
 }
 

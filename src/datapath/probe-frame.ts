@@ -20,11 +20,11 @@ const FIRST_SOURCE_PORT = 49152;
 const IP_AT = VXLAN_BYTES + ETHERNET_BYTES;
 const UDP_AT = IP_AT + ip.IPV4_BYTES;
 const BFD_AT = UDP_AT + udp.UDP_BYTES;
-/** Of a probe without padding: the whole frame, and its inner IP packet. */
+// Bytes of a probe without padding: the whole frame, and its inner IP packet.
 export const FRAME_BYTES = BFD_AT + bfd.BFD_BYTES;
 export const PACKET_BYTES = FRAME_BYTES - IP_AT;
 
-/** Whether the `bytes` at `at`, which the frame's `type` is of, are a probe's IP packet. */
+/** Whether the `bytes` at `at`, in a frame of this EtherType, are a probe's IP packet. */
 export function isProbe(u8: Uint8Array, at: number, type: number, bytes: number): boolean {
   const message = at + ip.IPV4_BYTES + udp.UDP_BYTES;
   return (

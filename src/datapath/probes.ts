@@ -64,7 +64,7 @@ interface Session {
   reportedMtu: number;
 }
 
-export interface ProbesOptions {
+interface ProbesOptions {
   memory: PacketMemory;
   sum: Sum;
   tables: Tables;
@@ -171,8 +171,8 @@ export class Probes implements PeerHealth {
     for (const session of this.#sessionsByVtep.values()) {
       if (session.state >= BfdState.Init && now - session.receivedMs > session.detectionMs) {
         this.#become(session, BfdState.Down, Diagnostic.TimeExpired);
-        // RFC 5880 section 6.8.1. A peer that we do not hear may hear us: it was told under its own discriminator. A peer that has
-        // begun anew is told without one.
+        // RFC 5880 section 6.8.1. A peer that sends nothing may still receive: the packet before had its own discriminator. A peer that
+        // has begun anew gets packets without one.
         session.remoteDiscriminator = 0;
         session.remoteMinRxMs = 0;
         session.nextSendMs = now;
@@ -270,7 +270,7 @@ export class Probes implements PeerHealth {
     } else if (remoteState === BfdState.Down) this.#become(session, BfdState.Down, Diagnostic.NeighborDown);
   }
 
-  /** A change of state is told at once, so that a session comes up in one round trip. */
+  /** Sends a change of state at once, so that a session comes up in one round trip. */
   #become(session: Session, state: BfdState, diagnostic: number): void {
     session.state = state;
     session.diagnostic = diagnostic;
@@ -293,7 +293,7 @@ export class Probes implements PeerHealth {
     this.#transmit(session, flags, PACKET_BYTES);
   }
 
-  /** `packetBytes`: of the inner IP packet, padded to that. */
+  /** Sends a probe whose inner IP packet is padded to `packetBytes`. */
   #transmit(session: Session, flags: number, packetBytes: number): void {
     const peer = this.#tables.peers.get(session.vtep);
     if (peer === undefined) return;

@@ -13,7 +13,7 @@ export class PublishedPorts {
   readonly #entrancesByPort = new Map<number, Entrance[]>(); // BOUNDED: 131,072 ports; keyed by portKey()
   readonly #heldByPort = new Map<number, Ipv4[]>(); // BOUNDED: by the published ports; keyed by portKey()
 
-  /** What processes answer. */
+  /** Takes over the ports that processes answer. */
   learnNode({ heldPorts }: NodeRow): void {
     this.#heldByPort.clear();
     for (const { protocol, port, address } of heldPorts) add(this.#heldByPort, portKey(protocol, port), address);

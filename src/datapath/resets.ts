@@ -16,7 +16,7 @@ import type { Tables } from "./tables.ts";
 
 const RESET_BYTES = ip.IPV4_BYTES + tcp.TCP_BYTES;
 
-export interface ResetsOptions {
+interface ResetsOptions {
   memory: PacketMemory;
   sum: Sum;
   tables: Tables;

@@ -1,4 +1,4 @@
-// The rows of the data path's tables: what a node's agent tells its workers of the cluster. Rows are plain values, so that two
+// The rows of the data path's tables: what the workers of a node need of the cluster's state. Rows are plain values, so that two
 // sets of them can be compared and the difference sent.
 import { isDeepStrictEqual } from "node:util";
 import type { Ipv4 } from "../lib/ip.ts";

@@ -17,7 +17,7 @@ import {
 } from "./rows.ts";
 
 /** What a difference has done. */
-export interface AppliedDiff {
+interface AppliedDiff {
   /** Whether flows may have lost what they stand on. */
   hasLostGround: boolean;
   /** VTEPs of the peers that came, went or changed. */
@@ -64,7 +64,7 @@ export class Tables {
     return this.ground.epoch;
   }
 
-  /** Whether the rows are all that the cluster wants: an agent that has just started has none, or those on its disk. */
+  /** Whether no row is missing. An agent that has just started has no rows, or those from its disk. */
   get areWhole(): boolean {
     return !this.node.isProvisional;
   }
@@ -161,7 +161,7 @@ export class Tables {
 
   /**
    * Whether the endpoint's packets may come from `vtep`. It is the VTEP that the endpoint is behind; for an external endpoint it is
-   * also the node that its VTEP knows, which forwards them.
+   * also any node, which forwards them.
    */
   mayComeFrom(endpoint: EndpointRow, vtep: Ipv4): boolean {
     return endpoint.vtep === vtep || (this.isExternal(endpoint) && this.peers.get(vtep)?.agent === true);

@@ -1,20 +1,20 @@
-// Which TCP segments move a flow's state: those whose numbers its two ends would take. So a host that can only send in one
-// direction, and sees nothing of the other, cannot end a connection or take its place (RFC 5961).
+// The TCP segments that move a flow's state: those whose numbers its two ends would take. So a host that can only send in one direction,
+// and sees nothing of the other, cannot end a connection or take its place (RFC 5961).
 //
 // The table keeps two numbers for each direction: the end of what was sent, and what its receiver has acknowledged. A segment
 // is in turn when it begins between the two. A segment out of turn passes as it is, and its receiver judges it: a challenge ACK
 // of the receiver passes back (RFC 5961 section 3.2). The segment counts once the receiver has acknowledged exactly its end.
 // That happens after earlier segments were lost on the way here, and for a SYN whose sender has forgotten the connection.
-// The number 0 means "not known": the next segment sets it.
+// The number 0 means that none has been seen: the next segment sets it.
 import type { Packet } from "../packet/packet.ts";
 import { acknowledgment, Flag, occupied, sequence } from "../packet/tcp.ts";
 import { FlowState } from "./flow-entries.ts";
 import type { FlowTable } from "./flow-table.ts";
 
-/** The most bytes that are ever sent and not acknowledged, RFC 7323 section 2.3. */
+/** Bytes that may be sent and not acknowledged, at most: RFC 7323 section 2.3. */
 const LARGEST_WINDOW = 2 ** 30;
 
-/** What a segment does to its flow: bits of judge(). */
+/** What a segment does to its flow: the bits of judge(). */
 export const Effect = {
   None: 0,
   /** It may move the state. */

@@ -1,6 +1,6 @@
 // Packets straight onto the links of this node's endpoints: one packet(7) socket with virtio-net headers, so that the
 // last hop passes neither routing nor netfilter, and a batch is one sendmmsg(2).
-// The facts are packet(7), the kernel's include/uapi/linux/if_packet.h and netdevice(7).
+// The sources are packet(7), the kernel's include/uapi/linux/if_packet.h and netdevice(7).
 import type { DeviceQueue } from "../datapath/batch.ts";
 import { get32, set16 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
@@ -34,14 +34,14 @@ const LENGTH_AT = 11;
 
 const SEND_BUFFER_BYTES = 8 << 20;
 const MAX_MESSAGES = 256;
-/** With one a message for its headers. */
+/** One slice of each message is for its headers. */
 const MAX_SLICES = 4096;
 const HEADERS_BYTES = virtio.VIRTIO_NET_BYTES + ETHERNET_BYTES;
-/** An address that has no link is asked for again after this; one that has, when a packet for it fails. */
+/** An address without a link is looked up again after this time, and one with a link when a packet for it fails. */
 const NO_LINK_SECONDS = 1;
 const MAX_LINKS = 4096;
 
-export interface LinkNaming {
+interface LinkNaming {
   /** Whether one of our endpoints may have the address. Hot path: must not allocate. */
   isOurs: (address: Ipv4) => boolean;
   /** The name of an address's link. */
@@ -76,7 +76,7 @@ export function openLinkSender(memory: PacketMemory, naming: LinkNaming): LinkSe
 }
 
 export class LinkSender {
-  /** Packets that went out this way. */
+  /** Messages that went out this way. */
   sent = 0;
   readonly #memory: PacketMemory;
   readonly #fd: number;
@@ -93,7 +93,7 @@ export class LinkSender {
   /** The queue's message behind each message here, and its address. */
   readonly #origin = new Int32Array(MAX_MESSAGES);
   readonly #address = new Int32Array(MAX_MESSAGES);
-  /** The queue's messages that could not go this way, so many of them. */
+  /** Indexes of the queue's messages that could not go this way; send() says how many there are. */
   readonly failed = new Int32Array(MAX_MESSAGES);
 
   constructor(memory: PacketMemory, fd: number, naming: LinkNaming) {
@@ -125,7 +125,7 @@ export class LinkSender {
     set16(u8, ethernet + 2 * MAC_BYTES, ETHERTYPE_IPV4);
   }
 
-  /** Takes the queue's message for its endpoint's link. False: it has none here, or there is no room before a send(). */
+  /** Takes the queue's message for its endpoint's link. False: the endpoint has no link here, or there is no room before a send(). */
   add(queue: DeviceQueue, message: number): boolean {
     const first = queue.firstSlice(message);
     const slices = queue.end[message]! - first;

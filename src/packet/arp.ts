@@ -1,9 +1,9 @@
-// ARP for IPv4 over Ethernet, RFC 826. Call arpFits() once; then no accessor reads past the end.
+// ARP for IPv4 over Ethernet, RFC 826. Call isArpRequest() once; then no accessor reads past the end.
 import { get16, get32, set16, set32 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { ETHERNET_BYTES } from "./ethernet.ts";
 
-export const ARP_BYTES = 28;
+const ARP_BYTES = 28;
 const OPERATION_AT = 6;
 const SENDER_MAC_AT = 8;
 const SENDER_IP_AT = 14;

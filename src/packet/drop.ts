@@ -1,6 +1,6 @@
-// Why a packet stopped. Every reason is a counter; the name is what a person reads.
+// The reasons why a packet stopped. Each is a counter, and its name is what a person reads.
 
-/** Zero goes on; each other value names a counter. */
+/** None: the packet goes on. Each other value is a counter. */
 export const Drop = {
   None: 0,
   // The packet is not whole.

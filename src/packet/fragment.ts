@@ -9,7 +9,7 @@ const COPIED = 0x80;
 
 /**
  * Writes at `to` the header of the fragment that carries the datagram's data from `offset` on, and returns its length.
- * The caller sets total length and checksum when it knows them, with finishFragmentHeader().
+ * The caller sets total length and checksum later, with finishFragmentHeader().
  */
 export function startFragmentHeader(bytes: Uint8Array, to: number, datagram: number, offset: number): number {
   const headerBytes = ip.headerLength(bytes, datagram);
@@ -25,7 +25,7 @@ export function startFragmentHeader(bytes: Uint8Array, to: number, datagram: num
   return length;
 }
 
-/** `isLast`: of the data that the datagram has; it may be a fragment itself. */
+/** Sets length, offset and checksum. `isLast`: it carries the last data of the datagram, which may be a fragment itself. */
 export function finishFragmentHeader(
   bytes: Uint8Array,
   at: number,

@@ -2,9 +2,9 @@
 export const ICMP_BYTES = 8;
 export const CODE_AT = 1;
 export const CHECKSUM_AT = 2;
-/** Of an echo message. */
+/** The offset of the identifier, in an echo message. */
 export const IDENTIFIER_AT = 4;
-/** Of "fragmentation needed", RFC 1191 section 4. */
+/** The offset of the MTU in "fragmentation needed", RFC 1191 section 4. */
 export const NEXT_HOP_MTU_AT = 6;
 
 export const Type = {

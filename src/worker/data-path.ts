@@ -1,5 +1,4 @@
-// The main thread's handle on the data path: its workers, which are sent every change of the tables and asked for what
-// they know.
+// The main thread's handle on the data path: it sends its workers each change of the tables, and asks them for reports.
 
 import { type CachedAnswer, fits } from "../datapath/answer-cache.ts";
 import type { EngineReport } from "../datapath/engine.ts";
@@ -16,11 +15,11 @@ import { LANES } from "../linux/lanes.ts";
 import { openSharedFile, type SharedFile } from "../linux/shared-file.ts";
 import { raiseSession } from "../linux/thread-priority.ts";
 import { DROP_NAMES, Drop } from "../packet/drop.ts";
-import type { WorkerSetup } from "./protocol.ts";
+import type { WorkerOptions } from "./protocol.ts";
 import { TablesInForce } from "./tables-in-force.ts";
 import { DataPathThread } from "./thread.ts";
 
-export interface DataPathOptions extends Omit<WorkerSetup, "posted" | "index" | "lanes" | "flowAddress"> {
+export interface DataPathOptions extends Omit<WorkerOptions, "posted" | "index" | "lanes" | "flowAddress"> {
   /** The file that the flow table is mapped from. */
   flowFile: string;
   log: Log;

@@ -1,4 +1,4 @@
-// What the agent's main thread and a data-path worker say to each other.
+// The messages between the agent's main thread and a data-path worker.
 
 import type { CachedAnswer } from "../datapath/answer-cache.ts";
 import type { EngineReport } from "../datapath/engine.ts";
@@ -7,28 +7,28 @@ import type { TableDiff } from "../datapath/rows.ts";
 import type { Cidr } from "../lib/ip.ts";
 
 /** How a worker is to be started. */
-export interface WorkerSetup {
+export interface WorkerOptions {
   device: string;
   /** The VTEP. */
   address: string;
   port: number;
-  /** Of the addresses that endpoints have. */
+  /** The addresses that endpoints may have. */
   pool: Cidr;
   /** Where this process has the flow table mapped. */
   flowAddress: number;
   flowCapacity: number;
   underlay: "auto" | "batched" | "dgram";
   spinMicros: number;
-  /** How many flows one endpoint may begin each second, over all workers. */
+  /** Flows that one endpoint may begin each second, over all workers. */
   newFlowsPerSecond: number;
   /** How far the threads go before ordinary programs, 0 to 20. */
   priority: number;
-  /** Of how many this one is which, from 0. The first opens the flow table, the others join it. */
+  /** This worker's index, from 0; `workers` is how many there are. The first opens the flow table, the others join it. */
   index: number;
   workers: number;
-  /** Of the TUN, a worker. Where the kernel has no program for them, the first worker has one, and so have the others. */
+  /** Lanes of the TUN that each worker reads. Where the kernel takes no program that chooses lanes, the first worker has one lane, and so have the others. */
   lanes: number;
-  /** One int32: how many commands were posted. A worker that is not blocked looks here. */
+  /** One int32, the number of commands that were posted: a worker that is not blocked looks here. */
   posted: SharedArrayBuffer;
 }
 
@@ -45,7 +45,7 @@ export interface WorkerRequest {
   command: WorkerCommand;
 }
 
-/** What the commands answer. */
+/** The results of the commands. */
 export interface WorkerResults {
   apply: undefined;
   health: undefined;
@@ -56,7 +56,7 @@ export interface WorkerResults {
 }
 
 export type WorkerMessage =
-  /** First, once: the loop runs. `eventFd` ends its wait; `unraised` says why the thread has not the priority asked for. */
+  /** Comes first, once: the loop runs. A write to `eventFd` ends its wait; `unraised` says why the thread has not the priority that was asked for. */
   | {
       type: "ready";
       eventFd: number;

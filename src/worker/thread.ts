@@ -1,10 +1,10 @@
-// One data-path worker, from the main thread: started, asked, stopped.
+// The main thread's handle on one data-path worker: it starts the thread, sends it commands, and stops it.
 import { Worker } from "node:worker_threads";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { wakePoller } from "../linux/poll.ts";
-import type { WorkerCommand, WorkerMessage, WorkerRequest, WorkerResults, WorkerSetup } from "./protocol.ts";
+import type { WorkerCommand, WorkerMessage, WorkerOptions, WorkerRequest, WorkerResults } from "./protocol.ts";
 
 const YOUNG_MBYTES = 4;
 
@@ -17,12 +17,12 @@ export class DataPathThread {
   readonly #worker: Worker;
   readonly #posted: Int32Array;
   readonly #pending = new Map<number, Pending>(); // BOUNDED: by the calls under way; keyed by request id
-  /** Called when a peer's health has changed, by the first worker. */
+  /** Called by the first worker when a peer's health has changed. */
   onHealth: (report: HealthReport) => void = () => {};
   underlay: "batched" | "dgram" = "batched";
-  /** Why it has not the priority that was asked for; null when it has. */
+  /** Why the thread has not the priority that was asked for; null when it has. */
   unraised: string | null = null;
-  /** That it reads. */
+  /** Lanes of the device that it reads. */
   lanes = 1;
   #eventFd = -1;
   #nextId = 1;
@@ -30,14 +30,14 @@ export class DataPathThread {
 
   /** Resolves when the loop runs. Rejects with PlatformError when the platform refuses. */
   static async start(
-    setup: Omit<WorkerSetup, "posted">,
+    setup: Omit<WorkerOptions, "posted">,
     log: Log,
     onFailure: (error: Error) => void,
   ): Promise<DataPathThread> {
     const posted = new SharedArrayBuffer(4);
     const worker = new Worker(new URL("worker.js", import.meta.url), {
-      workerData: { ...setup, posted } satisfies WorkerSetup,
-      // Its loop allocates next to nothing; room for the young would only be filled before it is swept.
+      workerData: { ...setup, posted } satisfies WorkerOptions,
+      // Its loop allocates next to nothing: a larger young generation would only take memory until its first collection.
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MBYTES },
     });
     const thread = new DataPathThread(worker, new Int32Array(posted));
@@ -61,7 +61,7 @@ export class DataPathThread {
     });
   }
 
-  /** Asks without waiting: a thread that has ended has said so. */
+  /** Sends a command without waiting for its result. The failure of the thread is reported elsewhere. */
   tell(command: WorkerCommand): void {
     void this.ask(command).catch(() => {});
   }
@@ -69,7 +69,7 @@ export class DataPathThread {
   async stop(): Promise<void> {
     if (this.#ended !== undefined) return;
     const exited = new Promise((resolve) => this.#worker.once("exit", resolve));
-    void this.ask({ type: "stop" }); // whose answer may come in one go with the exit
+    void this.ask({ type: "stop" }); // its answer may come together with the exit
     this.#ended = new Error("the data path was stopped"); // so that the exit is no failure
     await exited;
   }

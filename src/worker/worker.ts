@@ -1,5 +1,5 @@
-// The worker thread of a data path: opens device and underlay, and runs the loop until it is told to stop. It blocks in
-// epoll_wait(2), so commands are fetched, not delivered.
+// The worker thread of a data path: it opens device and underlay, and runs the loop until a command stops it. It blocks in
+// epoll_wait(2), so it fetches its commands.
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { openDgramUnderlay } from "../datapath/dgram-underlay.ts";
 import { ENGINE_MEMORY_BYTES, Engine } from "../datapath/engine.ts";
@@ -19,7 +19,7 @@ import { nameThread, raiseThread, shortenSlices } from "../linux/thread-priority
 import { openTun } from "../linux/tun.ts";
 import { openUdpUnderlay } from "../linux/udp-underlay.ts";
 import { PacketMemory } from "../packet/memory.ts";
-import type { WorkerCommand, WorkerMessage, WorkerRequest, WorkerResults, WorkerSetup } from "./protocol.ts";
+import type { WorkerCommand, WorkerMessage, WorkerOptions, WorkerRequest, WorkerResults } from "./protocol.ts";
 
 /** The shortest slice that the kernel gives: no step of the loop takes longer unless packets wait. */
 const SLICE_MICROS = 100;
@@ -27,11 +27,11 @@ const SLICE_MICROS = 100;
 const port = parentPort!;
 const say = (message: WorkerMessage): void => port.postMessage(message);
 
-serve(workerData as WorkerSetup, port).catch((error: unknown) => {
+serve(workerData as WorkerOptions, port).catch((error: unknown) => {
   say({ type: "failed", message: messageOf(error), mend: error instanceof PlatformError ? error.mend : null });
 });
 
-async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
+async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
   const memory = new PacketMemory(ENGINE_MEMORY_BYTES);
   const { flowCapacity } = setup;
   const flowMemory = mappedBuffer(setup.flowAddress, FlowTable.bytesFor(flowCapacity));
@@ -73,7 +73,7 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
   const poller = new Poller(memory, [underlay.fd, ...device.fds]);
   const posted = new Int32Array(setup.posted);
   let taken = 0;
-  /** Cheap when there is nothing: it is called between any two steps. */
+  /** Carries out the commands that wait; false: one has stopped the loop. It is called between any two steps, and cheap when none waits. */
   const commands = (): boolean => {
     if (Atomics.load(posted, 0) === taken) return true;
     for (;;) {
@@ -99,8 +99,8 @@ async function serve(setup: WorkerSetup, port: MessagePort): Promise<void> {
   port.close();
 }
 
-/** Why this thread has not the nice value that is asked for; null when it has. Short slices need no privilege. */
-function raise({ priority }: WorkerSetup): string | null {
+/** Raises this thread's priority. Returns why it has not the nice value that is asked for; null when it has. Short slices need no privilege. */
+function raise({ priority }: WorkerOptions): string | null {
   if (priority === 0) return null;
   try {
     shortenSlices(SLICE_MICROS);
@@ -111,7 +111,7 @@ function raise({ priority }: WorkerSetup): string | null {
   }
 }
 
-function openLinks({ pool }: WorkerSetup, memory: PacketMemory, notes: string[]): LinkSender | undefined {
+function openLinks({ pool }: WorkerOptions, memory: PacketMemory, notes: string[]): LinkSender | undefined {
   try {
     return openLinkSender(memory, {
       isOurs: (address) => contains(pool, address),
@@ -128,7 +128,7 @@ function openLinks({ pool }: WorkerSetup, memory: PacketMemory, notes: string[])
 
 type OpenedUnderlay = { underlay: Underlay & { onReadable?: (() => void) | undefined }; kind: "batched" | "dgram" };
 
-async function openUnderlay(setup: WorkerSetup, memory: PacketMemory, notes: string[]): Promise<OpenedUnderlay> {
+async function openUnderlay(setup: WorkerOptions, memory: PacketMemory, notes: string[]): Promise<OpenedUnderlay> {
   const options = { address: ipv4(setup.address), port: setup.port, workers: setup.index === 0 ? setup.workers : 1 };
   if (setup.underlay !== "dgram") {
     try {
@@ -136,7 +136,7 @@ async function openUnderlay(setup: WorkerSetup, memory: PacketMemory, notes: str
       if (underlay.offloads.maxSegments === 1) notes.push("UDP_SEGMENT does not work here: transfers are slow");
       return { underlay, kind: "batched" };
     } catch (error) {
-      // A port that is taken is taken for both; what is left is a system call that is refused.
+      // A port that is taken is taken for both underlays. What is left is a system call that is refused.
       if (setup.underlay === "batched" || error instanceof PlatformError) throw error;
       notes.push(`the batched underlay cannot be used (${messageOf(error)}): the portable one is slower`);
     }
@@ -144,7 +144,7 @@ async function openUnderlay(setup: WorkerSetup, memory: PacketMemory, notes: str
   return { underlay: await openDgramUnderlay(memory, options), kind: "dgram" };
 }
 
-/** A command that fails is refused, and the packets go on. */
+/** The message that answers a command. A command that fails is refused, and the packets go on. */
 function answer(engine: Engine, id: number, command: WorkerCommand): WorkerMessage {
   try {
     return { type: "result", id, value: carryOut(engine, command) };

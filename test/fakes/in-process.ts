@@ -1,5 +1,5 @@
-// A device and a wire without a kernel, for whole agents in one process: no privilege, no timers. What a kernel would
-// refuse or corrupt throws here, so that a test sees it.
+// A device and a wire without a kernel, for whole agents in one process: no privilege, no timers. Messages that a kernel would refuse or
+// corrupt throw here, so that a test sees them.
 
 import {
   type DeviceBatch,
@@ -121,7 +121,7 @@ export interface Datagram {
   readonly segmentBytes?: number;
 }
 
-/** What becomes of a datagram: [] loses it; others, earlier ones among them, may be put in its place. */
+/** The datagrams that go on in the place of one: [] loses it; earlier ones may be among them. */
 export type WireFilter = (datagram: Datagram) => readonly Datagram[];
 
 export interface NetworkOptions {
@@ -156,7 +156,7 @@ export class InProcessNetwork {
     this.#underlays.delete(address);
   }
 
-  /** Puts a datagram on the wire, also one that no underlay sent. What nobody listens for is lost. */
+  /** Puts a datagram on the wire, also one that no underlay sent. A datagram for no underlay is lost. */
   carry(datagram: Datagram): void {
     for (const passed of this.filter === undefined ? [datagram] : this.filter(datagram)) {
       this.#underlays.get(passed.to)?.deliver(passed);

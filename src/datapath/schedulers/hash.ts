@@ -12,12 +12,12 @@ export function mix(a: number, b: number): number {
   return h ^ (h >>> 16);
 }
 
-/** Of a connection to a VIP. */
+/** The hash of a connection to a VIP. */
 export function connectionHash(packet: Packet): number {
   return mix(mix(packet.source, packet.ports), mix(packet.destination, packet.protocol));
 }
 
-/** Of a client of a VIP. */
+/** The hash of a client of a VIP. */
 export function clientHash(client: Ipv4, vip: Ipv4): number {
   return mix(client, vip);
 }

@@ -4,7 +4,7 @@ import type { VipRow } from "../rows.ts";
 import { mix } from "./hash.ts";
 import type { Candidates } from "./scheduler.ts";
 
-/** The place of the best of the candidates for `key`. */
+/** The index in `vip.tasks` of the best of the candidates for `key`. */
 export function rendezvous(vip: VipRow, candidates: Candidates, key: number): number {
   const { tasks, balancing } = vip;
   let best = candidates.index[0]!;

@@ -34,7 +34,7 @@ export interface Scheduler {
   choose(vip: VipRow, candidates: Candidates, packet: Packet): number;
 }
 
-/** How many flows each task has, as far as this worker knows. */
+/** The number of flows that each task has, as of this worker's last count. */
 export interface Load {
   of(task: Ipv4): number;
   /** The task is given one more flow. */

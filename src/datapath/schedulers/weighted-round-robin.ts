@@ -4,7 +4,7 @@ import type { VipRow } from "../rows.ts";
 import type { Candidates, Scheduler } from "./scheduler.ts";
 
 export class WeightedRoundRobin implements Scheduler {
-  /** What each task is owed. BOUNDED: by the rows in force. */
+  /** The turns that each task is owed. BOUNDED: by the rows in force. */
   readonly #owed = new WeakMap<VipRow, Int32Array>();
 
   choose(vip: VipRow, candidates: Candidates): number {
