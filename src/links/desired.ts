@@ -4,7 +4,7 @@ import { type Cidr, ipv4, macOf } from "../lib/ip.ts";
 /** One container's attachment to one network. */
 export interface DesiredEndpoint {
   readonly address: string;
-  /** Of its network: what leaves by this link when it is not the first of its container. */
+  /** The subnet of its network: what leaves by this link when it is not the first of its container. */
   readonly subnet: Cidr;
   /** The container's network namespace, a name under /run/netns. */
   readonly netns: string;
@@ -42,12 +42,15 @@ export const RULE_PREFERENCE = 11;
 export const NEXT_HOP = "169.254.1.1";
 export const HOST_MAC = macOf(ipv4(NEXT_HOP));
 
-/** Of a container's end: its super-packets still fit one UDP_SEGMENT send once they are encapsulated. */
+/** The largest super-packet of a container's end: it still fits one UDP_SEGMENT send once it is encapsulated. */
 export const GSO_MAX_BYTES = 61_000;
-/** Of a host end, the kernel's default: what is larger the kernel would cut in software on its way into the container. */
+/**
+ * The largest super-packet of a host end, the kernel's default: a larger one the kernel would cut in software on its way into
+ * the container.
+ */
 export const HOST_GSO_MAX_BYTES = 65_536;
 
-/** The name of host ends begins with this. The TUN's must not. */
+/** Host ends' names begin with this; the TUN's must not. */
 export const VETH_PREFIX = "ovl";
 const VETH = new RegExp(`^${VETH_PREFIX}[0-9a-f]{8}$`);
 

@@ -10,7 +10,16 @@ import {
   isVethName,
   vethName,
 } from "./desired.ts";
-import { containerFacts, emptyFacts, type FactObject, type Facts, filterOf, nodeFacts, OBJECTS } from "./facts.ts";
+import {
+  containerFacts,
+  desiredSysctls,
+  emptyFacts,
+  type FactObject,
+  type Facts,
+  filterOf,
+  nodeFacts,
+  OBJECTS,
+} from "./facts.ts";
 import type { ActualLinks, Container, Link } from "./read.ts";
 import type { Sysctls } from "./sysctl.ts";
 
@@ -38,7 +47,7 @@ export interface Plan {
   problems: Map<string, string>;
 }
 
-/** What would be done first; undefined when nothing is to do. */
+/** The first step of the plan; undefined when there is nothing to do. */
 export function firstStepOf({ links, device, sysctls, filters, facts, containers }: Plan): string | undefined {
   const step = links[0] ?? device[0] ?? filters[0] ?? facts[0] ?? [...containers.values()][0]?.[0];
   return step?.line ?? [...sysctls.keys()][0];
@@ -77,20 +86,6 @@ export function diff(desired: DesiredLinks, actual: ActualLinks): Plan {
     diffContainer(plan, desired, endpoint, veth !== undefined, actual.containers.get(endpoint.netns));
   }
   return plan;
-}
-
-/** Settings of the node, of the TUN and of each host end, by path below /proc/sys/net. */
-export function desiredSysctls(desired: DesiredLinks, ipv6: boolean): Sysctls {
-  const sysctls: Sysctls = new Map([
-    ["ipv4/ip_forward", "1"],
-    [`ipv4/conf/${desired.device}/rp_filter`, "0"],
-    [`ipv4/conf/${desired.device}/accept_local`, "1"],
-    [`ipv4/conf/${desired.device}/route_localnet`, "1"],
-  ]);
-  const names = desired.endpoints.map((endpoint) => vethName(endpoint.address));
-  for (const name of names) sysctls.set(`ipv4/conf/${name}/rp_filter`, "1");
-  if (ipv6) for (const name of [desired.device, ...names]) sysctls.set(`ipv6/conf/${name}/disable_ipv6`, "1");
-  return sysctls;
 }
 
 /** Throws PlatformError when something else has the TUN's name. */

@@ -1,5 +1,5 @@
-// Addresses, routes, rules and neighbours in one form, desired and actual alike: what iproute2 takes after the verb.
-// Two facts with the same key replace each other; equal text means that nothing is to do.
+// Facts are addresses, routes, rules and neighbours in one form, desired and actual alike: what iproute2 takes after the verb.
+// Two facts with the same key replace each other; equal text means that nothing is to do. The settings that links need are here too.
 import { formatCidr, ipv4, macOf } from "../lib/ip.ts";
 import {
   type DesiredEndpoint,
@@ -11,12 +11,13 @@ import {
   TABLE,
   vethName,
 } from "./desired.ts";
+import type { Sysctls } from "./sysctl.ts";
 
 export const OBJECTS = ["addr", "route", "rule", "neigh"] as const;
 /** As `ip` names them. */
 export type FactObject = (typeof OBJECTS)[number];
 
-/** Of one kind; keyed by what makes it unique in the kernel. */
+/** The facts of one kind, keyed by what makes each unique in the kernel. */
 export type Facts = Map<string, string>;
 export type FactSet = Record<FactObject, Facts>;
 
@@ -36,7 +37,7 @@ export interface Route {
   table: string | null;
 }
 
-/** `address` with its prefix length. */
+/** `address` has its prefix length. */
 export function addAddress(facts: FactSet, address: string, dev: string): void {
   const text = `${address} dev ${dev}`;
   facts.addr.set(text, text);
@@ -65,7 +66,7 @@ export function addNeighbour(facts: FactSet, address: string, mac: string, dev: 
   facts.neigh.set(`${address} dev ${dev}`, `${address} lladdr ${mac} dev ${dev} nud permanent`);
 }
 
-/** In the node's own namespace. */
+/** The facts of the node's own network namespace. */
 export function nodeFacts(desired: DesiredLinks): FactSet {
   const facts = emptyFacts();
   const { device, ingressAddress } = desired;
@@ -85,9 +86,23 @@ export function nodeFacts(desired: DesiredLinks): FactSet {
   return facts;
 }
 
+/** Settings of the node, of the TUN and of each host end, by path below /proc/sys/net. */
+export function desiredSysctls(desired: DesiredLinks, ipv6: boolean): Sysctls {
+  const sysctls: Sysctls = new Map([
+    ["ipv4/ip_forward", "1"],
+    [`ipv4/conf/${desired.device}/rp_filter`, "0"],
+    [`ipv4/conf/${desired.device}/accept_local`, "1"],
+    [`ipv4/conf/${desired.device}/route_localnet`, "1"],
+  ]);
+  const names = desired.endpoints.map((endpoint) => vethName(endpoint.address));
+  for (const name of names) sysctls.set(`ipv4/conf/${name}/rp_filter`, "1");
+  if (ipv6) for (const name of [desired.device, ...names]) sysctls.set(`ipv6/conf/${name}/disable_ipv6`, "1");
+  return sysctls;
+}
+
 /**
- * In the container's namespace. A link beyond the first carries its own subnet, and a rule of its own for what is sent
- * from its address: a reply to somebody outside the subnet must leave by the link that holds its source.
+ * The facts of the container's namespace. A link beyond the first carries its own subnet, and has a rule of its own for what is
+ * sent from its address: a reply to a host outside the subnet must leave by the link that has its source address.
  */
 export function containerFacts(endpoint: DesiredEndpoint): FactSet {
   const facts = emptyFacts();

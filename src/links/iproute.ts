@@ -3,7 +3,7 @@ import { CommandError, run } from "../lib/command.ts";
 import { PlatformError } from "../lib/errors.ts";
 
 /** A line of a batch that was refused, by its place in the batch. */
-export interface Refusal {
+export interface RefusedLine {
   index: number;
   reason: string;
 }
@@ -27,36 +27,36 @@ export async function ipQuery(netns: string | null, queries: readonly string[]):
   return queries.map((_, index) => JSON.parse(lines[index] ?? "[]") as unknown[]);
 }
 
-/** Carries out all lines, going on after one that is refused. */
-export function ipBatch(netns: string | null, lines: readonly string[]): Promise<Refusal[]> {
+/** Carries out all lines, and goes on after one that is refused. */
+export function ipBatch(netns: string | null, lines: readonly string[]): Promise<RefusedLine[]> {
   return batch([...ipArgv(netns), "-force", "-batch", "-"], lines);
 }
 
 /** Does what ipBatch() does, in a network namespace that is made for it and ends with it. */
-export function ipBatchApart(lines: readonly string[]): Promise<Refusal[]> {
+export function ipBatchApart(lines: readonly string[]): Promise<RefusedLine[]> {
   return batch(["unshare", "--net", "ip", "-force", "-batch", "-"], lines);
 }
 
-export function tcBatch(lines: readonly string[]): Promise<Refusal[]> {
+export function tcBatch(lines: readonly string[]): Promise<RefusedLine[]> {
   return batch(["tc", "-force", "-batch", "-"], lines);
 }
 
-async function batch(argv: readonly string[], lines: readonly string[]): Promise<Refusal[]> {
+async function batch(argv: readonly string[], lines: readonly string[]): Promise<RefusedLine[]> {
   if (lines.length === 0) return [];
   try {
     await run(argv, `${lines.join("\n")}\n`);
     return [];
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    const refusals = readRefusals(error.stderr);
-    if (refusals.length === 0) throw asPlatformError(error);
-    return refusals;
+    const refused = readRefusedLines(error.stderr);
+    if (refused.length === 0) throw asPlatformError(error);
+    return refused;
   }
 }
 
 /** "REASON\nCommand failed -:LINE\n", a number of times. */
-export function readRefusals(stderr: string): Refusal[] {
-  const refusals: Refusal[] = [];
+export function readRefusedLines(stderr: string): RefusedLine[] {
+  const refused: RefusedLine[] = [];
   let reason: string[] = [];
   for (const line of stderr.split("\n")) {
     const failed = /^Command failed -:(\d+)$/.exec(line);
@@ -64,10 +64,10 @@ export function readRefusals(stderr: string): Refusal[] {
       if (line.trim() !== "") reason.push(line.trim());
       continue;
     }
-    refusals.push({ index: Number(failed[1]) - 1, reason: reason.join("; ") });
+    refused.push({ index: Number(failed[1]) - 1, reason: reason.join("; ") });
     reason = [];
   }
-  return refusals;
+  return refused;
 }
 
 const REMEDIES: readonly (readonly [RegExp, string, string])[] = [

@@ -8,14 +8,14 @@ import { Turns } from "../lib/turns.ts";
 import type { Watch } from "../lib/watch-output.ts";
 import { type DesiredEndpoint, type DesiredLinks, noLinks, vethName } from "./desired.ts";
 import { diff, diffDevice, firstStepOf, type Plan, type Step } from "./diff.ts";
-import { ipBatch, ipBatchApart, platformError, type Refusal, tcBatch } from "./iproute.ts";
+import { ipBatch, ipBatchApart, platformError, type RefusedLine, tcBatch } from "./iproute.ts";
 import { checkPlatform, checkPool, checkTrafficControl } from "./platform.ts";
 import { type ActualLinks, type Link, readDevice, readLinks } from "./read.ts";
 import { removeLinks } from "./remove.ts";
 import { moveReversePathFilter, writeSysctl } from "./sysctl.ts";
 import { watchLinks } from "./watch.ts";
 
-/** A change behind our back may come between two looks; more rounds than this mean that it cannot be had. */
+/** Another process may undo a change between two looks; what does not last so many rounds is given up. */
 const ROUNDS = 3;
 
 export interface LinksOptions {
@@ -121,7 +121,8 @@ export class Links {
         this.#remember(tried, actual);
         return problems;
       }
-      if (round > ROUNDS) throw new PlatformError(`'${first}' does not last: somebody undoes it`, "ip monitor all");
+      if (round > ROUNDS)
+        throw new PlatformError(`'${first}' does not last: another process undoes it`, "ip monitor all");
       for (const [address, reason] of await this.#carryOut(plan)) problems.set(address, reason);
     }
   }
@@ -158,7 +159,7 @@ export class Links {
   async #steps(
     program: string,
     all: readonly Step[],
-    batch: (lines: string[]) => Promise<Refusal[]>,
+    batch: (lines: string[]) => Promise<RefusedLine[]>,
     problems: Map<string, string>,
   ): Promise<void> {
     const steps = all.filter(({ endpoint }) => endpoint === undefined || !problems.has(endpoint));

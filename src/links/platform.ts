@@ -41,7 +41,6 @@ export async function checkTrafficControl(device: string): Promise<void> {
     `filter add dev ${device} ingress protocol ip prio 1 u32 match ip src 255.255.255.255/32 action mirred egress redirect dev ${device}`,
     `qdisc del dev ${device} clsact`,
   ];
-  const refusals = await tcBatch(lines);
-  const first = refusals[0];
+  const [first] = await tcBatch(lines);
   if (first !== undefined) throw platformError(`tc ${lines[first.index]}`, first.reason);
 }

@@ -2,8 +2,7 @@
 import { CommandError, run } from "../lib/command.ts";
 import { exists } from "../lib/exists.ts";
 import { type DesiredEndpoint, type DesiredLinks, isVethName, TABLE, vethName } from "./desired.ts";
-import { desiredSysctls } from "./diff.ts";
-import { addAddress, addNeighbour, addRoute, addRule, emptyFacts, type FactSet } from "./facts.ts";
+import { addAddress, addNeighbour, addRoute, addRule, desiredSysctls, emptyFacts, type FactSet } from "./facts.ts";
 import { asPlatformError, ipQuery } from "./iproute.ts";
 import { readSysctl, type Sysctls } from "./sysctl.ts";
 
@@ -16,9 +15,9 @@ export interface Link {
   carrier: boolean;
   mac: string;
   gsoMaxBytes: number;
-  /** Of a veth: its far end's index, in the far end's namespace. */
+  /** The index of a veth's far end, in the far end's namespace. */
   peerIndex: number | undefined;
-  /** Of a TUN: made for several queues, and to stay. */
+  /** Whether it is a TUN that was made for several queues, and to stay. */
   adoptable: boolean;
   /** Whether it is a TUN whose user and group are root, so that no other user may attach to it. */
   isRoots: boolean;
@@ -34,7 +33,7 @@ export interface ActualLinks {
   /** Host ends, by name. */
   veths: Map<string, Link>;
   facts: FactSet;
-  /** Of each host end that has a clsact qdisc: what its filters do (see filterOf). */
+  /** What the filters of each host end with a clsact qdisc do (see filterOf), by its name. */
   filters: Map<string, string>;
   sysctls: Sysctls;
   /** The kernel has IPv6. */
@@ -49,7 +48,7 @@ export async function readDevice(device: string): Promise<Link | undefined> {
   return readAddresses(addr as AddrJson[]).links.get(device);
 }
 
-/** Looks also into the containers of those endpoints for which `inside`, given the host end that they have, says so. */
+/** Reads the node, and the containers of the endpoints for which `inside` is true: it takes an endpoint, and the host end that it has. */
 export async function readLinks(
   desired: DesiredLinks,
   inside: (endpoint: DesiredEndpoint, veth: Link | undefined) => boolean,

@@ -13,6 +13,6 @@ export async function removeLinks(device: string): Promise<void> {
     ...(facts.route.size > 0 ? [`route flush table ${TABLE}`] : []),
     ...(tun?.adoptable === true ? [`link del dev ${device}`] : []),
   ];
-  const [refusal] = await ipBatch(null, lines);
-  if (refusal !== undefined) throw platformError(`ip ${lines[refusal.index]}`, refusal.reason);
+  const [refused] = await ipBatch(null, lines);
+  if (refused !== undefined) throw platformError(`ip ${lines[refused.index]}`, refused.reason);
 }

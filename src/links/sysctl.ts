@@ -1,15 +1,15 @@
-// Settings under /proc/sys/net, which show the network namespace of whoever reads them.
+// Settings under /proc/sys/net, which are those of the network namespace of the process that reads them.
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 
-/** By path below /proc/sys/net, as "ipv4/conf/overlay0/rp_filter". */
+/** Values by path below /proc/sys/net, such as "ipv4/conf/overlay0/rp_filter". */
 export type Sysctls = Map<string, string>;
 
 const ROOT = "/proc/sys/net";
 const CONF = "ipv4/conf";
 
-/** Its value; undefined where the kernel or the link does not have it. */
+/** The value; undefined where the kernel or the link does not have the setting. */
 export async function readSysctl(path: string): Promise<string | undefined> {
   try {
     return (await readFile(`${ROOT}/${path}`, "utf8")).trim();

@@ -1,4 +1,4 @@
-// Tells when links, addresses, routes, rules or filters change, whoever changed them.
+// Watches links, addresses, routes, rules and filters for changes by any process.
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import { type Watch, watchOutput } from "../lib/watch-output.ts";
@@ -17,7 +17,7 @@ export interface WatchLinksOptions {
   onChange(): void;
 }
 
-/** The host's other links, and all the neighbours that it sees come and go, are none of our business. */
+/** Whether the line is about the TUN, a host end or our routing table. The host has other links, and neighbours that come and go. */
 export function isOurs(line: string, device: string): boolean {
   return line.split(/[\s@:]+/).some((word) => word === device || word === TABLE || isVethName(word));
 }

@@ -6,7 +6,7 @@ import { TCP_TIMEOUT_SECONDS as TCP, UDP_TIMEOUT_SECONDS as UDP } from "../lib/f
 import { type Cidr, formatCidr } from "../lib/ip.ts";
 
 /**
- * By nf_conntrack's names, in seconds. It goes from FIN_WAIT to CLOSE_WAIT by any acknowledgment, and counts a UDP flow as
+ * Time-outs by nf_conntrack's names, in seconds. It goes from FIN_WAIT to CLOSE_WAIT by any acknowledgment, and counts a UDP flow as
  * unreplied for its first two seconds, so that these two stand for two states of the flow table each. `retrans` and `unack`
  * replace the time of any state while data is repeated or waits for its acknowledgment.
  */

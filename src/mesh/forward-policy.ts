@@ -11,8 +11,8 @@ const CHAINS = [DOCKER_CHAIN, "FORWARD"] as const;
 export class ForwardPolicy {
   readonly #log: Log;
   readonly #device: string;
-  /** What it warned of last, for it is asked again and again. */
-  #said: string | undefined;
+  /** The reason of the last warning: a reason that stays is logged once. */
+  #warnedOf: string | undefined;
   readonly #iptables: (argv: readonly string[]) => Promise<string>;
 
   /** `device` is the TUN. `iptables` stands in for the program in tests. */
@@ -23,7 +23,7 @@ export class ForwardPolicy {
   }
 
   /**
-   * Lets the TUN's traffic through, if anything would drop it. `hasDocker`: somebody uses iptables, so that it must be
+   * Lets the TUN's traffic through, if anything would drop it. `hasDocker`: Docker uses iptables, so iptables must be
    * there. What fails is logged: the rest of the node goes on.
    */
   async open({ hasDocker }: { hasDocker: boolean }): Promise<void> {
@@ -37,8 +37,8 @@ export class ForwardPolicy {
     } catch (error) {
       const mend = this.#accepts(DOCKER_CHAIN).map((rule) => `iptables -I ${rule}`);
       const reason = messageOf(error);
-      if (reason === this.#said) return;
-      this.#said = reason;
+      if (reason === this.#warnedOf) return;
+      this.#warnedOf = reason;
       this.#log.warn(`Docker may drop what this node forwards (${mend.join("; ")})`, { reason });
     }
   }
@@ -51,7 +51,7 @@ export class ForwardPolicy {
     }
   }
 
-  /** As `iptables -S` prints them; undefined where there is no iptables, and so nobody who used it. */
+  /** The rules as `iptables -S` prints them; undefined where there is no iptables, and so no program that used it. */
   async #rules(mustBe: boolean): Promise<ReadonlySet<string> | undefined> {
     try {
       return new Set((await this.#iptables(["-S"])).split("\n"));

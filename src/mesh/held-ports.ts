@@ -4,8 +4,8 @@ import { run } from "../lib/command.ts";
 import { type Cidr, contains, EVERY_ADDRESS, ipv4, parseIpv4 } from "../lib/ip.ts";
 import type { MeshPort } from "./mesh.ts";
 
-/** A socket that takes what anybody sends by IPv4. */
-export interface Listener {
+/** A socket that takes what any sender sends by IPv4. */
+export interface ListeningSocket {
   protocol: Protocol;
   address: string;
   port: number;
@@ -13,15 +13,15 @@ export interface Listener {
 
 /** Remembers which ports were free when they were published: a process that comes later does not take them away. */
 export class HeldPorts {
-  readonly #listeners: () => Promise<readonly Listener[]>;
+  readonly #listeners: () => Promise<readonly ListeningSocket[]>;
   // BOUNDED: by the published ports; keyed by ADDRESS:PORT/PROTOCOL.
   #ours: ReadonlySet<string> = new Set();
 
-  constructor(listeners: () => Promise<readonly Listener[]> = listenersHere) {
+  constructor(listeners: () => Promise<readonly ListeningSocket[]> = listenersHere) {
     this.#listeners = listeners;
   }
 
-  /** Of `ports`, those that are to be left alone. Addresses of the pool are the gateways', and never published on. */
+  /** The ones of `ports` that are to be left to processes. Addresses of the pool are the gateways': no port is published on them. */
   async among(ports: readonly MeshPort[], pool: Cidr): Promise<HeldPort[]> {
     const doubtful = ports.filter((port) => !this.#ours.has(keyOf(port)));
     if (doubtful.length === 0) {
@@ -35,7 +35,11 @@ export class HeldPorts {
   }
 }
 
-function holdersOf({ port, protocol, address }: MeshPort, listeners: readonly Listener[], pool: Cidr): HeldPort[] {
+function holdersOf(
+  { port, protocol, address }: MeshPort,
+  listeners: readonly ListeningSocket[],
+  pool: Cidr,
+): HeldPort[] {
   const addresses = new Set<string>();
   for (const other of listeners) {
     if (other.port !== port || other.protocol !== protocol || contains(pool, ipv4(other.address))) continue;
@@ -49,13 +53,13 @@ function keyOf({ port, protocol, address }: MeshPort): string {
   return `${address}:${port}/${protocol}`;
 }
 
-/** Of this process's network namespace. Only ss(8) tells what /proc does not: whether `[::]` takes IPv4 too. */
-async function listenersHere(): Promise<readonly Listener[]> {
+/** The sockets of this process's network namespace. Only ss(8) tells what /proc does not: whether `[::]` takes IPv4 too. */
+async function listenersHere(): Promise<readonly ListeningSocket[]> {
   return listenersIn(await run(["ss", "-Hlntu"]));
 }
 
 /** Lines of `ss -Hlntu`: netid, state, two queues, local ADDRESS:PORT and more. `*` is `[::]` without IPV6_V6ONLY. */
-export function listenersIn(listing: string): Listener[] {
+export function listenersIn(listing: string): ListeningSocket[] {
   return listing.split("\n").flatMap((line) => {
     const [, protocol, local = "", port] = /^(tcp|udp)\s+\S+\s+\d+\s+\d+\s+(\S+):(\d+)\s/.exec(line) ?? [];
     const bare = local.replace(/%.*/, "").replace(/^\[::ffff:(.*)\]$/, "$1");

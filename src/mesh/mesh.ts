@@ -8,7 +8,7 @@ export interface MeshPort {
   readonly port: number;
   /** Where it leads, at the same port. */
   readonly vip: string;
-  /** Of this node, on which it answers; null: all. */
+  /** The address of this node on which it answers; null: all of them. */
   readonly address: string | null;
   /** Whether the port is answered on links that do not have that address: the address is on `lo`, or it is null. */
   readonly onEveryLink: boolean;
@@ -18,9 +18,9 @@ export interface DesiredMesh {
   readonly pool: Cidr;
   /** The TUN. */
   readonly device: string;
-  /** Containers' host ends: what their names begin with. Nothing that comes in by them may pass. */
+  /** What the names of containers' host ends begin with. Nothing that comes in by them may pass. */
   readonly vethPrefix: string;
-  /** On which the nodes receive VXLAN, this one among them. */
+  /** The ports on which the nodes receive VXLAN, this one among them. */
   readonly vxlanPorts: readonly number[];
   readonly ingressAddress: string | null;
   /** Subnets of networks without a way out. */

@@ -39,7 +39,7 @@ export class NftablesMesh {
   #isApplied = false;
   readonly #turns = new Turns();
   #watch: Watch | undefined;
-  #saidConntrack = false;
+  #hasWarned = false;
   /** What tables before this one have stopped: their counters went with them. */
   #dropped: DropCounts = {};
 
@@ -78,7 +78,7 @@ export class NftablesMesh {
     });
   }
 
-  /** Watches nothing any more; the table stays in force. */
+  /** Stops watching; the table stays in force. */
   async close(): Promise<void> {
     this.#watch?.close();
     await this.#turns.settled();
@@ -158,8 +158,8 @@ export class NftablesMesh {
       if (udp.size > 0) await endUdpFlows(udp);
       if (tcp.size > 0) await endStaleTcpFlows(tcp, desired.ports, desired.pool);
     } catch (error) {
-      if (this.#saidConntrack) return;
-      this.#saidConntrack = true;
+      if (this.#hasWarned) return;
+      this.#hasWarned = true;
       this.#log.warn("clients that already use a port notice a change of it only after a pause", {
         reason: messageOf(error),
       });
@@ -168,16 +168,16 @@ export class NftablesMesh {
 }
 
 /**
- * Whether a line of `nft monitor` tells of a change of the table. It ends each transaction with a line of its own, and
+ * Whether a line of `nft monitor` is about a change of the table. It ends each transaction with a line of its own, and
  * says nothing before that of sets that it came to know too late: such a transaction may be about any table.
  */
 export function changesOf(table: string): (line: string) => boolean {
-  let isTold = false;
+  let isNamed = false;
   return (line) => {
     const isEnd = line.startsWith("# new generation");
-    const isUntold = isEnd && !isTold;
-    isTold = !isEnd;
-    return isUntold || line.includes(` ip ${table}`);
+    const isUnnamed = isEnd && !isNamed;
+    isNamed = !isEnd;
+    return isUnnamed || line.includes(` ip ${table}`);
   };
 }
 

@@ -72,7 +72,7 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     ]),
     ...chain("prerouting", ["type nat hook prerouting priority dstnat; policy accept;", "jump published"]),
     ...chain("output", ["type nat hook output priority -100; policy accept;", "jump published"]),
-    // A reply is never the first packet of a connection, unless somebody made the kernel forget that: as one it would
+    // A reply is never the first packet of a connection, unless another program made the kernel forget that: as one it would
     // go out with the VIP as its source, and stand in the way of the client's next packet.
     ...chain("input", [
       "type nat hook input priority 100; policy accept;",

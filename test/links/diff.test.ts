@@ -3,8 +3,8 @@ import test from "ava";
 import { PlatformError } from "../../src/lib/errors.ts";
 import { cidr, ipv4, macOf } from "../../src/lib/ip.ts";
 import { type DesiredLinks, GSO_MAX_BYTES, HOST_GSO_MAX_BYTES, HOST_MAC, vethName } from "../../src/links/desired.ts";
-import { desiredSysctls, diff, firstStepOf } from "../../src/links/diff.ts";
-import { containerFacts, filterOf, nodeFacts } from "../../src/links/facts.ts";
+import { diff, firstStepOf } from "../../src/links/diff.ts";
+import { containerFacts, desiredSysctls, filterOf, nodeFacts } from "../../src/links/facts.ts";
 import type { ActualLinks, Link } from "../../src/links/read.ts";
 
 const POOL = cidr("10.192.0.0/10");

@@ -1,13 +1,13 @@
 // What iproute2 and the kernel say, read back.
 import test from "ava";
 import { vethName } from "../../src/links/desired.ts";
-import { platformError, readRefusals } from "../../src/links/iproute.ts";
+import { platformError, readRefusedLines } from "../../src/links/iproute.ts";
 import { readFilter } from "../../src/links/read.ts";
 import { isOurs } from "../../src/links/watch.ts";
 
 test("every refused line of a batch is told from the others", (t) => {
   const stderr = 'Cannot find device "x"\nCommand failed -:2\nRTNETLINK answers: File exists\nCommand failed -:7\n';
-  t.deepEqual(readRefusals(stderr), [
+  t.deepEqual(readRefusedLines(stderr), [
     { index: 1, reason: 'Cannot find device "x"' },
     { index: 6, reason: "RTNETLINK answers: File exists" },
   ]);

@@ -1,7 +1,7 @@
 // Which published ports are left to processes, and that a process that comes later gets none.
 import test from "ava";
 import { cidr } from "../../src/lib/ip.ts";
-import { HeldPorts, type Listener, listenersIn } from "../../src/mesh/held-ports.ts";
+import { HeldPorts, type ListeningSocket, listenersIn } from "../../src/mesh/held-ports.ts";
 import type { MeshPort } from "../../src/mesh/mesh.ts";
 
 const POOL = cidr("10.192.0.0/10");
@@ -13,9 +13,9 @@ const port = (number: number, address: string | null = null): MeshPort => ({
   onEveryLink: false,
 });
 
-const tcp = (address: string, port: number): Listener => ({ protocol: "tcp", address, port });
+const tcp = (address: string, port: number): ListeningSocket => ({ protocol: "tcp", address, port });
 
-const rows: [title: string, port: MeshPort, listening: Listener[], held: string[]][] = [
+const rows: [title: string, port: MeshPort, listening: ListeningSocket[], held: string[]][] = [
   ["nobody listens", port(80), [], []],
   ["somebody listens on another port", port(80), [tcp("0.0.0.0", 81)], []],
   ["somebody listens everywhere", port(80), [tcp("0.0.0.0", 80)], ["0.0.0.0"]],
@@ -37,7 +37,7 @@ for (const [title, published, listening, expected] of rows) {
 }
 
 test("a port stays whose it was first, until it is free", async (t) => {
-  let listeners: Listener[] = [tcp("0.0.0.0", 80)];
+  let listeners: ListeningSocket[] = [tcp("0.0.0.0", 80)];
   const ports = new HeldPorts(async () => listeners);
   t.is((await ports.among([port(80), port(81)], POOL)).length, 1);
   listeners = [tcp("0.0.0.0", 81)];

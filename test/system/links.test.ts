@@ -79,8 +79,24 @@ systemTest("a node and its containers get their links, and a second time changes
     t.is((await kernel.sh("node", `cat /proc/sys/net/ipv4/${path}`)).trim(), value, path);
   }
   const before = await picture(kernel);
-  t.deepEqual(await driver.call("links.apply", desired), {});
+  t.deepEqual(await driver.call("links.apply", desired, { look: true }), {});
   t.is(await picture(kernel), before);
+});
+
+systemTest("the same again starts no process, unless it is to look; a failure is looked at again", async (t) => {
+  const { kernel, driver, desired } = await setUp(t);
+  const before = await driver.call("processes");
+  t.deepEqual(await driver.call("links.apply", structuredClone(desired)), {});
+  t.is(await driver.call("processes"), before);
+  await kernel.sh("node", "ip route flush table 4790");
+  await driver.call("links.apply", desired, { look: true });
+  t.regex(await kernel.sh("node", "ip route show table 4790"), /^blackhole/m);
+  t.true(Number(await driver.call("processes")) > Number(before));
+  const away = { ...desired.endpoints[0]!, address: "10.192.16.77", netns: "nowhere" };
+  const endpoints = [...desired.endpoints, away];
+  const problems = await driver.call("links.apply", { ...desired, endpoints });
+  t.deepEqual(Object.keys(problems as object), [away.address]);
+  t.deepEqual(await driver.call("links.apply", { ...desired, endpoints }), problems, "not forgotten");
 });
 
 systemTest("a killed agent's links are adopted, and what is no longer wanted goes", async (t) => {

@@ -12,6 +12,9 @@ const REFUSED_MS = 2000;
 /** Answers each connection with the client's address. */
 const SERVER = `require("net").createServer((s) => s.end(s.remoteAddress)).listen(9200, "0.0.0.0")`;
 
+/** Also at what is there, though the same is wanted as before. */
+const LOOK = { look: true };
+
 const setUp = (t: ExecutionContext) => setUpMesh(t, SERVER);
 
 /** The address that the task sees; "" when there is no answer. */
@@ -102,15 +105,25 @@ systemTest(
   },
 );
 
+systemTest("the same again starts no process, unless it is to look", async (t) => {
+  const { driver } = await setUp(t);
+  await driver.call("mesh.apply", DESIRED);
+  const before = await driver.call("processes");
+  t.deepEqual(await driver.call("mesh.apply", structuredClone(DESIRED)), []);
+  t.is(await driver.call("processes"), before);
+  await driver.call("mesh.apply", DESIRED, LOOK);
+  t.true(Number(await driver.call("processes")) > Number(before));
+});
+
 systemTest("the same again leaves the table alone; a table that was flushed comes back", async (t) => {
   const { kernel, driver } = await setUp(t);
   await driver.call("mesh.apply", DESIRED);
   const list = () => kernel.sh("node", "nft -a list table ip overlayd");
   const before = await list();
-  await driver.call("mesh.apply", DESIRED);
+  await driver.call("mesh.apply", DESIRED, LOOK);
   t.is(await list(), before);
   await kernel.sh("node", "nft flush ruleset");
-  await driver.call("mesh.apply", DESIRED);
+  await driver.call("mesh.apply", DESIRED, LOOK);
   t.is(await ask(kernel, "client", "192.0.2.11"), "192.0.2.100");
   await driver.call("mesh.remove");
   await driver.call("mesh.remove");
@@ -174,12 +187,12 @@ systemTest("a process that has a port keeps it: everywhere, or on its address", 
   const held = { port: 9200, protocol: "tcp" };
   for (const host of ["0.0.0.0", "::"]) {
     const everywhere = await listen(host);
-    t.deepEqual(await driver.call("mesh.apply", DESIRED), [{ ...held, address: "0.0.0.0" }], host);
+    t.deepEqual(await driver.call("mesh.apply", DESIRED, LOOK), [{ ...held, address: "0.0.0.0" }], host);
     t.is(await ask(kernel, "client", "192.0.2.11"), "own", host);
     await end(everywhere);
   }
   const ipv6Only = await listen("::", true);
-  t.deepEqual(await driver.call("mesh.apply", DESIRED), []);
+  t.deepEqual(await driver.call("mesh.apply", DESIRED, LOOK), []);
   t.is(await ask(kernel, "client", "192.0.2.11"), "192.0.2.100");
   await end(ipv6Only);
   await driver.call("mesh.apply", { ...DESIRED, ports: [] });

@@ -1,5 +1,6 @@
 // Runs Links and NftablesMesh in the network namespace that it is started in, as told by lines of JSON on standard
 // input: {"call": "links.apply", "args": [...]}. Each is answered by a line: {"result"} or {"error", "mend"}.
+import { subscribe } from "node:diagnostics_channel";
 import { createInterface } from "node:readline";
 import { systemClock } from "../../../src/lib/clock.ts";
 import { messageOf, PlatformError } from "../../../src/lib/errors.ts";
@@ -11,6 +12,9 @@ const log = createLog("info");
 const links = new Links({ log, clock: systemClock, device: "overlay0" });
 const mesh = new NftablesMesh({ log, clock: systemClock });
 
+let processes = 0;
+subscribe("child_process", () => processes++);
+
 /** A test's arguments are what these take; JSON has no types to check it by. */
 const calls: Record<string, (...args: never[]) => unknown> = {
   "links.prepare": links.prepare.bind(links),
@@ -21,6 +25,8 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   "mesh.watch": mesh.watch.bind(mesh),
   "mesh.remove": mesh.remove.bind(mesh),
   "mesh.drops": mesh.drops.bind(mesh),
+  /** How many processes were started until now. */
+  processes: () => processes,
 };
 
 for await (const line of createInterface({ input: process.stdin })) {
