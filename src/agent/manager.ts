@@ -9,7 +9,7 @@ import { systemClock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import { newId } from "../lib/random.ts";
 import type { Config } from "./config.ts";
-import type { Stops } from "./stops.ts";
+import type { Stops } from "./parts.ts";
 
 export interface LeadOptions {
   config: Config;

@@ -15,7 +15,7 @@ import { checkNftables, NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DataPath } from "../worker/data-path.ts";
 import type { Config } from "./config.ts";
 import { prepareFlowFile } from "./flow-file.ts";
-import type { Stops } from "./stops.ts";
+import type { Stops } from "./parts.ts";
 
 const DEFAULT_SPIN_MICROS = 50;
 const MOST_DEFAULT_WORKERS = 4;
