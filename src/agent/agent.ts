@@ -1,43 +1,18 @@
-// The agent: its parts, wired, in the order in which they start and stop.
-
-import { Attachments } from "../attach/attachments.ts";
-import { DetachedContainers } from "../attach/detached.ts";
-import { AttachedNamespaces } from "../attach/namespaces.ts";
-import type { NodeNaming } from "../cluster/container-naming.ts";
-import type { State } from "../cluster/tables.ts";
-import { Names } from "../dns/names.ts";
+// The agent: its parts, in the order in which they start. What carries packets comes first, so that a restart is short.
 import { delay, systemClock } from "../lib/clock.ts";
-import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import { LocalAddresses } from "../links/local-addresses.ts";
-import { lockDevice } from "../linux/lock.ts";
-import { ForwardPolicy } from "../mesh/forward-policy.ts";
-import { DockerEngine } from "../runtime/docker-engine.ts";
-import { DockerWatch } from "../runtime/docker-watch.ts";
-import { Sandboxes } from "../runtime/sandbox.ts";
-import { Session } from "../session/session.ts";
 import { createBackend } from "./backend.ts";
-import { startCarriers } from "./packet-path.ts";
-import type { SessionAddress } from "./compile-denied.ts";
-import type { Sandbox } from "./compile-links.ts";
 import type { Config } from "./config.ts";
-import { ownDataDirectory } from "./data-directory.ts";
-import { directoryId } from "./directory-id.ts";
+import { openDocker, startContainers } from "./containers.ts";
+import { claimHost, type Host } from "./host.ts";
 import { InForce } from "./in-force.ts";
-import { ManagerAddresses } from "./manager-addresses.ts";
-import { NodeState } from "./node-state.ts";
-import { places } from "./paths.ts";
-import { RunSandboxes } from "./run-sandboxes.ts";
+import { type Membership, openMembership } from "./membership.ts";
+import { type PacketPath, startPacketPath } from "./packet-path.ts";
+import { Parts } from "./parts.ts";
 import { SpareMemory } from "./spare-memory.ts";
-import { Stops } from "./parts.ts";
-import { TaskLogs } from "./task-log.ts";
 import { TaskProgress } from "./task-progress.ts";
-import { createRuntimes, Tasks } from "./tasks.ts";
-import { findUnderlayLink } from "./underlay-link.ts";
 
-/** Whether forwarded traffic passes is looked at so often. */
-const FORWARDING_MS = 30_000;
-/** Starts what carries packets. A fault there is logged and tried again; the rest of the agent starts meanwhile. */
+/** How long the rest of the agent waits for what carries packets. A fault there is logged and tried again meanwhile. */
 const RESUME_MS = 2000;
 
 export interface Agent {
@@ -58,227 +33,100 @@ export interface AgentOptions {
 
 /** Starts all parts. Throws PlatformError when the machine lacks something; then nothing goes on running. */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
-  const stops = new Stops(options.log);
+  const parts = new Parts(options.log);
   try {
-    await start(options, stops);
-    return { stop: () => stops.run() };
+    await start(options, parts);
+    return parts;
   } catch (error) {
-    await stops.run();
+    await parts.stop();
     throw error;
   }
 }
 
-async function start({ config, log, newEpoch = false, onLeave, onFailure }: AgentOptions, stops: Stops): Promise<void> {
+/** Each part knows those before it. What a later one has for an earlier one, it hands over when it starts. */
+async function start(options: AgentOptions, parts: Parts): Promise<void> {
+  const { config, log } = options;
   const clock = systemClock;
-  const { device, pool, node } = config;
-  const lock = lockDevice(device, log);
-  stops.push(() => lock.release());
-  const { address, overlayMtu } = await findUnderlayLink(node.address);
-  const localAddresses = new LocalAddresses({ log, clock, device });
-  stops.push(() => localAddresses.close());
-  const mtu = config.vxlan.mtu ?? overlayMtu;
-  await ownDataDirectory(config.dataDir, log);
-  const isManager = config.cluster.listen !== undefined;
-  if (newEpoch && !isManager) {
-    throw new PlatformError(
-      "a new epoch is for the manager whose store was restored",
-      "this node has no cluster.listen",
-    );
-  }
-  const session = openSession(config, address, log);
-  const nodeState = new NodeState(session, clock);
-  stops.push(() => nodeState.stop());
-  const names = new Names(nodeState.state, { pool, domain: config.dns.domain });
-  nodeState.subscribe((changes) => names.changed(changes));
-  const [carriers] = await Promise.all([
-    startCarriers({ config, log, stops, address, mtu, names, onFailure }),
+
+  const host = await claimHost(options, parts);
+  const membership = openMembership(options, host, parts);
+  const { session, nodeState } = membership;
+  const [packets] = await Promise.all([
+    startPacketPath({ ...options, ...host, ...membership }, parts),
     session.readDisk(),
   ]);
-  const { links, adoptsLinks, check, dataPath, mesh, dns, resolvConf } = carriers;
-  const naming = (): NodeNaming => ({ domain: config.dns.domain, resolver: resolvConf.content });
-  const taskSandboxes = new Sandboxes({ node: node.name, kind: "task" });
-  const runSandboxes = new Sandboxes({ node: node.name, kind: "run" });
-  const engine = new DockerEngine(config.docker.socket);
-  const watch = new DockerWatch({ engine, clock, log });
-  stops.push(() => watch.stop());
-  const forwardPolicy = new ForwardPolicy({ log, device });
-  const passForwarding = (): Promise<void> => forwardPolicy.open({ hasDocker: engine.isThere });
-  watch.listen({
-    opened: () => {
-      session.reportFacts({ docker: true });
-      void passForwarding(); // Docker sets its policy when it starts
-    },
-    away: () => session.reportFacts({ docker: false }),
-    happened: () => {},
-  });
-  // A firewall that is loaded anew takes the rules away.
-  const again = setInterval(() => void passForwarding(), FORWARDING_MS);
-  stops.push(() => clearInterval(again));
+  const inForce = await startInForce(options, { ...host, ...membership, ...packets }, parts);
 
-  const spareMemory = new SpareMemory(clock);
-  stops.push(() => spareMemory.stop());
-  const runtime = createRuntimes({
-    config,
-    log,
-    session,
-    directoryId: await directoryId(places(config).id),
-    sandboxes: taskSandboxes,
-    engine,
-    watch,
-  });
-  const tasks = new Tasks({
-    log,
-    session,
-    runtime,
-    inForce: () => inForce,
-    liveFlows: async (servers) => dataPath.liveFlows(servers),
-    report: (status) => nodeState.setStatus(status),
-  });
-  dataPath.onHealth = ({ unreachable }) => names.setUnreachable(unreachable);
-  const managers = new ManagerAddresses({
-    managers: managersOf(config),
-    clock,
-    changed: () => inForce.viewpointChanged(),
-  });
-  stops.push(() => managers.stop());
-  const inForce = new InForce({
-    log,
-    clock,
-    nodeState,
-    nodeId: () => session.nodeId,
-    isHeard: () => session.isHeard,
-    device,
-    pool,
-    mtu,
-    meshOn: config.mesh,
-    nodeServices: config.nodeServices,
-    managers: () => managers.addresses(),
-    adoptsLinks,
-    hostAddresses: () => localAddresses.all,
-    sandboxes: async () => {
-      const made = await madeSandboxes(nodeState.state, session.nodeId, taskSandboxes, runSandboxes);
-      return new Map([...made, ...attachments.sandboxes()]);
-    },
-    dataPath,
-    links,
-    mesh,
-    dns,
-    naming,
-    tasks,
-    observed: (facts) => session.reportFacts(facts),
-    applied: (revision) => session.reportApplied(revision),
-  });
-  stops.push(() => tasks.close());
-  stops.push(() => inForce.stop());
+  await packets.check();
+  const docker = await openDocker(options, membership, parts);
+  const containers = await startContainers({ ...options, ...membership, ...packets, ...docker, inForce }, parts);
+  const { attachments, sandboxes, logs } = containers;
 
-  const guests = {
-    log,
-    clock,
-    state: () => session.state,
-    isHeard: () => session.isHeard,
-    nodeId: () => session.nodeId,
-    execute: session.execute.bind(session),
-    relink: () => inForce.again(),
-    problemOf: (endpoint: string) => inForce.problemOf(endpoint),
-  };
-  const attachments = new Attachments({
-    ...guests,
-    nodeName: node.name,
-    domain: config.dns.domain,
-    engine,
-    watch,
-    detached: await DetachedContainers.open(places(config).detached, log),
-    namespaces: new AttachedNamespaces(new Sandboxes({ node: node.name, kind: "attached" }), log),
-    report: (status) => nodeState.setStatus(status),
-  });
-  stops.push(() => attachments.stop());
-  inForce.start();
-  await Promise.race([inForce.forwarded(), delay(clock, RESUME_MS)]);
-
-  await check();
-  await passForwarding();
-  inForce.begin();
-  const whyNotLeading = isManager
-    ? await (await import("./manager.ts")).leadIfPossible({
-        config,
-        log,
-        stops,
-        newEpoch,
-        known: session.storedIdentity,
-      })
-    : undefined;
-  const sandboxes = new RunSandboxes({ ...guests, directory: places(config).run, sandboxes: runSandboxes, naming });
+  const whyNotLeading = await leadIfManager(options, membership, parts);
   await sandboxes.start();
-  stops.push(() => sandboxes.stop());
-
-  const logs = new TaskLogs({ session, tasks, runtime, engine, clock, log });
-  session.serveLogs((task, query) => logs.readOwn(task, query));
-
+  parts.add(sandboxes);
   attachments.changed();
-  nodeState.subscribe(() => spareMemory.changed());
   nodeState.subscribe((changes) => attachments.stateChanged(changes));
+  const spareMemory = parts.add(new SpareMemory(clock));
+  nodeState.subscribe(() => spareMemory.changed());
+
   await session.start();
-  stops.push(() => session.stop());
-  links.watch();
-  localAddresses.watch(() => inForce.viewpointChanged());
-  mesh.watch();
-  watch.start();
+  parts.add(session);
+  packets.links.watch();
+  host.localAddresses.watch(() => inForce.viewpointChanged());
+  packets.mesh.watch();
+  docker.watch.start();
+
   const backend = createBackend({
-    nodeName: node.name,
-    isLeading: isManager && whyNotLeading === undefined,
+    ...{ session, dataPath: packets.dataPath, mesh: packets.mesh, dns: packets.dns, sandboxes, logs, attachments },
+    nodeName: config.node.name,
+    isLeading: config.cluster.listen !== undefined && whyNotLeading === undefined,
     whyNotLeading,
-    session,
-    dataPath,
-    mesh,
-    dns,
-    sandboxes,
-    logs,
     progress: new TaskProgress({ clock, read: (id, query) => logs.read(id, query) }),
-    attachments,
-    leave: onLeave,
+    leave: options.onLeave,
   });
   const { serveApi } = await import("../api/server.ts");
   const api = await serveApi(backend, { socketPath: config.socket, log });
-  stops.push(() => api.close());
-  log.info("the agent runs", { node: node.name, address, path: config.socket });
+  parts.add({ stop: () => api.close() });
+  log.info("the agent runs", { node: config.node.name, address: host.address, path: config.socket });
 }
 
-function openSession(config: Config, address: string, log: Log): Session {
-  const { node, vxlan, mesh, cluster } = config;
-  return new Session({
-    identity: {
-      ...{ name: node.name, address, vxlanPort: vxlan.port, mesh },
-      manager: cluster.listen !== undefined,
-      listen: sessionAddress(cluster.listen),
-      advertise: sessionAddress(cluster.advertise),
-    },
-    managers: managersOf(config),
-    snapshotPath: places(config).snapshot,
-    clock: systemClock,
-    log,
+/** Resolves when packets and names are as the state on disk says, or that takes too long. */
+async function startInForce(
+  { config, log }: AgentOptions,
+  earlier: Host & Membership & PacketPath,
+  parts: Parts,
+): Promise<InForce> {
+  const { session, nodeState, managers, mtu, localAddresses, dataPath, links, adoptsLinks, mesh, dns, naming } =
+    earlier;
+  const clock = systemClock;
+  const inForce = new InForce({
+    ...{ log, clock, nodeState, dataPath, links, adoptsLinks, mesh, dns, naming, mtu },
+    device: config.device,
+    pool: config.pool,
+    meshOn: config.mesh,
+    nodeServices: config.nodeServices,
+    nodeId: () => session.nodeId,
+    isHeard: () => session.isHeard,
+    managers: () => managers.addresses(),
+    hostAddresses: () => localAddresses.all,
+    observed: (facts) => session.reportFacts(facts),
+    applied: (revision) => session.reportApplied(revision),
   });
+  parts.add(inForce);
+  inForce.start();
+  managers.watch(() => inForce.viewpointChanged());
+  await Promise.race([inForce.forwarded(), delay(clock, RESUME_MS)]);
+  return inForce;
 }
 
-function sessionAddress(configured: { host: string; port: number } | undefined): SessionAddress | null {
-  return configured === undefined ? null : { address: configured.host, port: configured.port };
-}
-
-/** HOST:PORT of each. A manager's own sessions are answered here first. */
-function managersOf({ cluster: { listen, managers } }: Config): string[] {
-  return [...new Set([...(listen === undefined ? [] : [`${listen.host}:${listen.port}`]), ...managers])];
-}
-
-/** Network namespaces that this node made, by the id of their task or endpoint. */
-async function madeSandboxes(
-  { tasks, endpoints }: State,
-  nodeId = "",
-  taskSandboxes: Sandboxes,
-  runSandboxes: Sandboxes,
-): Promise<Map<string, Sandbox>> {
-  const present = new Set([...(await taskSandboxes.list()), ...(await runSandboxes.list())]);
-  const made = [
-    ...tasks.by("node", nodeId).map(({ id }) => [id, taskSandboxes.nameOf(id)] as const),
-    ...endpoints.by("node", nodeId).map(({ id }) => [id, runSandboxes.nameOf(id)] as const),
-  ];
-  return new Map(made.filter(([, netns]) => present.has(netns)).map(([id, netns]) => [id, { netns }]));
+/** Why the node's manager cannot lead; undefined when it does, or the node is no manager. */
+async function leadIfManager(
+  options: AgentOptions,
+  { session }: Membership,
+  parts: Parts,
+): Promise<string | undefined> {
+  if (options.config.cluster.listen === undefined) return undefined;
+  const { leadIfPossible } = await import("./manager.ts");
+  return leadIfPossible({ ...options, known: session.storedIdentity }, parts);
 }

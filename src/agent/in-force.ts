@@ -57,8 +57,6 @@ export interface InForceOptions {
   /** Whether links and addresses of an agent before are there: names are answered before they are looked at. */
   adoptsLinks: boolean;
   hostAddresses(): readonly LocalAddress[];
-  /** Network namespaces of this node's containers, by the id of their task or endpoint. */
-  sandboxes(): Promise<ReadonlyMap<string, Sandbox>>;
   dataPath: { apply(diff: TableDiff): Promise<void> };
   links: { apply(desired: DesiredLinks, options: { look: boolean }): Promise<Problems> };
   /** Answers which ports are left to processes of the node. */
@@ -69,10 +67,16 @@ export interface InForceOptions {
   dns: { listen(addresses: readonly string[]): Promise<void> };
   /** The node's naming now: its own resolv.conf may change. */
   naming(): NodeNaming;
-  tasks: { apply(tasks: readonly DesiredTask[]): void; removeOthers(): void };
   observed(facts: { heldPorts?: HeldPort[]; addresses?: string[] }): void;
   /** `revision` is in force. */
   applied(revision: number): void;
+}
+
+/** What is made of the state by processes. */
+export interface NodeContainers {
+  tasks: { apply(tasks: readonly DesiredTask[]): void; removeOthers(): void };
+  /** Network namespaces of this node's containers, by the id of their task or endpoint. */
+  sandboxes(): Promise<ReadonlyMap<string, Sandbox>>;
 }
 
 /** What the data path may be asked to look at: units, and whether the node observes itself otherwise than before. */
@@ -89,7 +93,8 @@ export class InForce {
   readonly #telling: ReconcileLoop;
   readonly #derived = new Derived();
   #viewpoint: Viewpoint | undefined;
-  #hasBegun = false;
+  /** undefined: only packets and names are looked after. */
+  #containers: NodeContainers | undefined;
   /** The node for which and as which it was looked at last. */
   #nodeId: string | undefined;
   #isHeard = false;
@@ -121,8 +126,8 @@ export class InForce {
   }
 
   /** Until this call only packets and names are looked after: what runs processes comes after. */
-  begin(): void {
-    this.#hasBegun = true;
+  begin(containers: NodeContainers): void {
+    this.#containers = containers;
     this.#askAll();
     this.#refreshLater();
   }
@@ -141,7 +146,7 @@ export class InForce {
   /** The node's own addresses, or those of the managers, are others than before. */
   viewpointChanged(): void {
     this.#forwarding.ask(["viewpoint"]);
-    if (this.#hasBegun) this.#serving.ask(["mesh"]);
+    if (this.#containers !== undefined) this.#serving.ask(["mesh"]);
   }
 
   /** Why an endpoint of this node could not be linked. */
@@ -174,7 +179,7 @@ export class InForce {
       addConcerns(concerns, nodeState.state, change, nodeId);
     }
     if (dirty.size > 0) this.#forwarding.ask(dirty);
-    if (!this.#hasBegun) return;
+    if (this.#containers === undefined) return;
     if (concerns.has("links")) this.#linking.ask(["links"]);
     const served = (["mesh", "tasks"] as const).filter((concern) => concerns.has(concern));
     if (served.length > 0) this.#serving.ask(served);
@@ -183,7 +188,7 @@ export class InForce {
 
   #askAll(): void {
     this.#forwarding.ask(["viewpoint"]);
-    if (!this.#hasBegun) return;
+    if (this.#containers === undefined) return;
     this.#linking.ask(["links", "look"]);
     this.#serving.ask(["mesh", "tasks", "look"]);
     this.#telling.ask();
@@ -210,7 +215,7 @@ export class InForce {
     if (dirty.has("viewpoint") && this.#lookAround(this.#nodeId)) dirty.add("all");
     dirty.delete("viewpoint");
     await dataPath.apply(this.#derived.update(state, this.#viewpoint!, dirty as DirtyUnits));
-    if (!this.#hasBegun && adoptsLinks) await dns.listen(gatewaysOf(state));
+    if (this.#containers === undefined && adoptsLinks) await dns.listen(gatewaysOf(state));
   }
 
   /** Takes what the node knows of itself. Returns whether it differs from what it was. */
@@ -229,7 +234,7 @@ export class InForce {
   /** The kernel's links, routes and filters, and DNS on the gateways that they bring: it takes processes. */
   async #link(work: ReadonlySet<NodeWork>): Promise<void> {
     const { nodeState, device, pool, mtu, links, dns } = this.#options;
-    const sandboxes = await this.#options.sandboxes();
+    const sandboxes = await this.#containers!.sandboxes();
     const [nodeId, isHeard] = [this.#nodeId, this.#isHeard];
     if (nodeId === undefined) return;
     const desired = compileLinks(nodeState.state, { nodeId, device, pool, mtu, isHeard, sandboxes });
@@ -239,7 +244,8 @@ export class InForce {
 
   /** Tasks, which a mesh that fails does not keep from starting, and the mesh. */
   async #serve(work: ReadonlySet<NodeWork>): Promise<void> {
-    const { nodeState, tasks, naming } = this.#options;
+    const { nodeState, naming } = this.#options;
+    const { tasks } = this.#containers!;
     const [nodeId, isHeard] = [this.#nodeId, this.#isHeard];
     if (nodeId === undefined) return;
     if (work.has("tasks")) tasks.apply(compileTasks(nodeState.state, nodeId, naming()));

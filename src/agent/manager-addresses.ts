@@ -12,7 +12,6 @@ export interface ManagerAddressesOptions {
   /** HOST:PORT of each. */
   managers: readonly string[];
   clock: Clock;
-  changed: () => void;
   /** Returns all IPv4 addresses of a name. */
   resolve?: (name: string) => Promise<string[]>;
 }
@@ -23,10 +22,16 @@ export class ManagerAddresses {
   readonly #addressesByHost = new Map<string, string[]>();
   #timer: Timer | undefined;
   #isStopped = false;
+  #changed = (): void => {};
 
   constructor(options: ManagerAddressesOptions) {
     this.#options = { resolve: resolveIpv4, ...options };
     void this.#refresh();
+  }
+
+  /** Calls `changed` when a name has come to mean other addresses than it meant last. */
+  watch(changed: () => void): void {
+    this.#changed = changed;
   }
 
   addresses(): SessionAddress[] {
@@ -49,7 +54,7 @@ export class ManagerAddresses {
     const before = JSON.stringify(this.addresses());
     await Promise.all(names.map((name) => this.#resolve(name)));
     if (this.#isStopped) return;
-    if (JSON.stringify(this.addresses()) !== before) this.#options.changed();
+    if (JSON.stringify(this.addresses()) !== before) this.#changed();
     this.#timer = this.#options.clock.after(REFRESH_MS, () => void this.#refresh());
   }
 

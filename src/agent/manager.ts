@@ -6,17 +6,11 @@ import { Leader } from "../leader/leader.ts";
 import { serveSessions } from "../leader/server.ts";
 import { CannotLeadError } from "../leader/store.ts";
 import { systemClock } from "../lib/clock.ts";
-import type { Log } from "../lib/log.ts";
 import { newId } from "../lib/random.ts";
-import type { Config } from "./config.ts";
-import type { Stops } from "./parts.ts";
+import type { AgentOptions } from "./agent.ts";
+import type { Parts } from "./parts.ts";
 
-export interface LeadOptions {
-  config: Config;
-  log: Log;
-  stops: Stops;
-  /** Whether `overlayd --new-epoch` was given. */
-  newEpoch: boolean;
+export interface LeadOptions extends Pick<AgentOptions, "config" | "log" | "newEpoch"> {
   /** The identity of the state that this node has on its disk; undefined: it has none. */
   known: KnownState | undefined;
 }
@@ -25,9 +19,9 @@ export interface LeadOptions {
  * Begins to lead, and returns undefined. A store that is damaged, or not that of this node's cluster, keeps the node from
  * leading but not from carrying packets: then this returns the reason.
  */
-export async function leadIfPossible(options: LeadOptions): Promise<string | undefined> {
+export async function leadIfPossible(options: LeadOptions, parts: Parts): Promise<string | undefined> {
   try {
-    await lead(options);
+    await lead(options, parts);
     return undefined;
   } catch (error) {
     if (!(error instanceof CannotLeadError)) throw error;
@@ -36,10 +30,10 @@ export async function leadIfPossible(options: LeadOptions): Promise<string | und
   }
 }
 
-async function lead({ config, log, stops, newEpoch, known }: LeadOptions): Promise<void> {
+async function lead({ config, log, newEpoch = false, known }: LeadOptions, parts: Parts): Promise<void> {
   const listen = config.cluster.listen!;
   const store = await openEmbeddedStore(join(config.dataDir, "store"));
-  stops.push(() => store.close());
+  parts.add({ stop: () => store.close() });
   const leader = new Leader({
     store,
     clock: systemClock,
@@ -59,6 +53,6 @@ async function lead({ config, log, stops, newEpoch, known }: LeadOptions): Promi
   });
   await leader.start();
   const server = await serveSessions(leader, { ...listen, log });
-  stops.push(() => server.close());
-  stops.push(() => leader.stop());
+  parts.add({ stop: () => server.close() });
+  parts.add(leader);
 }

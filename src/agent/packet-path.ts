@@ -1,7 +1,7 @@
-// The parts that carry packets and answer names, started as the configuration says.
+// The packet path and what answers names, started as the configuration says.
 import { availableParallelism } from "node:os";
+import type { NodeNaming } from "../cluster/container-naming.ts";
 import type { AnswerCache } from "../dns/answer-cache.ts";
-import type { Names } from "../dns/names.ts";
 import { ResolvConf } from "../dns/resolv-conf.ts";
 import { MOST_UNDER_WAY } from "../dns/resolver.ts";
 import { DnsServer } from "../dns/server.ts";
@@ -13,15 +13,17 @@ import { raiseDescriptorLimit } from "../linux/descriptor-limit.ts";
 import { openBoundUdp } from "../linux/udp-socket.ts";
 import { checkNftables, NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DataPath } from "../worker/data-path.ts";
-import type { Config } from "./config.ts";
+import type { AgentOptions } from "./agent.ts";
 import { prepareFlowFile } from "./flow-file.ts";
-import type { Stops } from "./parts.ts";
+import type { Host } from "./host.ts";
+import type { Membership } from "./membership.ts";
+import type { Parts } from "./parts.ts";
 
 const DEFAULT_SPIN_MICROS = 50;
 const MOST_DEFAULT_WORKERS = 4;
 const DESCRIPTORS = 65_536;
 
-export interface Carriers {
+export interface PacketPath {
   links: Links;
   /** Whether an earlier agent left links here. Another process may have removed them since. */
   adoptsLinks: boolean;
@@ -30,31 +32,22 @@ export interface Carriers {
   dataPath: DataPath;
   mesh: NftablesMesh;
   dns: DnsServer;
-  /** The node's own. */
-  resolvConf: ResolvConf;
+  /** The node's naming now: its own resolv.conf may change. */
+  naming(): NodeNaming;
 }
 
-export interface CarriersOptions {
-  config: Config;
-  log: Log;
-  stops: Stops;
-  /** The VTEP. */
-  address: string;
-  /** The overlay's MTU. */
-  mtu: number;
-  names: Names;
-  /** The data path failed while it ran: nothing is carried any more. */
-  onFailure: (error: Error) => void;
-}
+type PacketPathOptions = Pick<AgentOptions, "config" | "log" | "onFailure"> &
+  Pick<Host, "address" | "mtu"> &
+  Pick<Membership, "names">;
 
 /**
  * Where an earlier agent left the TUN, this waits for no process but the one that looks at the TUN: what the machine must
  * have was there then, and check() looks again. Throws PlatformError when the machine lacks something.
  */
-export async function startCarriers(options: CarriersOptions): Promise<Carriers> {
-  const { config, log, stops, mtu } = options;
+export async function startPacketPath(options: PacketPathOptions, parts: Parts): Promise<PacketPath> {
+  const { config, log, names, mtu } = options;
   const links = new Links({ log, clock: systemClock, device: config.device });
-  stops.push(() => links.close());
+  parts.add({ stop: () => links.close() });
   const prepare = async (): Promise<void> => {
     await checkNftables();
     await links.prepare(cidr(config.pool), mtu);
@@ -65,16 +58,17 @@ export async function startCarriers(options: CarriersOptions): Promise<Carriers>
     if (adoptsLinks) await prepare(); // it says better what is wrong with the device
     throw error;
   });
-  stops.push(() => dataPath.stop());
+  parts.add(dataPath);
+  dataPath.onHealth = ({ unreachable }) => names.setUnreachable(unreachable);
   const mesh = new NftablesMesh({ log, clock: systemClock });
-  stops.push(() => mesh.close());
-  const resolvConf = new ResolvConf(systemClock);
-  stops.push(() => resolvConf.stop());
-  const dns = startDns(options, resolvConf, dataPath);
-  return { links, adoptsLinks, check: adoptsLinks ? prepare : async () => {}, dataPath, mesh, dns, resolvConf };
+  parts.add({ stop: () => mesh.close() });
+  const resolvConf = parts.add(new ResolvConf(systemClock));
+  const dns = parts.add(startDns(options, resolvConf, dataPath));
+  const naming = (): NodeNaming => ({ domain: config.dns.domain, resolver: resolvConf.content });
+  return { links, adoptsLinks, check: adoptsLinks ? prepare : async () => {}, dataPath, mesh, dns, naming };
 }
 
-function startDataPath({ config, log, address, onFailure }: CarriersOptions): Promise<DataPath> {
+function startDataPath({ config, log, address, onFailure }: PacketPathOptions): Promise<DataPath> {
   const { device, datapath } = config;
   return DataPath.start({
     device,
@@ -110,14 +104,13 @@ function mostQuestions(log: Log): number {
 }
 
 function startDns(
-  { config, log, stops, names }: CarriersOptions,
+  { config, log, names }: PacketPathOptions,
   resolvConf: ResolvConf,
   answerCache: AnswerCache,
 ): DnsServer {
   const { resolvers = resolvConf.resolvers, forward } = config.dns;
   const sockets = { mostUnderWay: mostQuestions(log), openUdp: openBoundUdp };
   const dns = new DnsServer({ clock: systemClock, log, names, resolvers, forward, answerCache, ...sockets });
-  stops.push(() => dns.stop());
   if (config.dns.resolvers === undefined) {
     resolvConf.watch((found) => {
       dns.setResolvers(found);

@@ -1,24 +1,31 @@
-// What must be stopped, in the order in which it was started.
+// The agent's parts in the order in which they were started: they stop in the opposite one.
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 
-export class Stops {
+/** Something that goes on until it is stopped. */
+export interface Part {
+  stop(): Promise<void> | void;
+}
+
+export class Parts {
   readonly #log: Log;
-  readonly #stops: (() => Promise<void> | void)[] = []; // BOUNDED: by the agent's parts
+  readonly #started: Part[] = []; // BOUNDED: by the agent's parts
 
   constructor(log: Log) {
     this.#log = log;
   }
 
-  push(stop: () => Promise<void> | void): void {
-    this.#stops.push(stop);
+  /** Takes over a part that has started, or is about to. */
+  add<P extends Part>(part: P): P {
+    this.#started.push(part);
+    return part;
   }
 
   /** Stops all, the last started first. One that fails does not keep the others from it. */
-  async run(): Promise<void> {
-    for (const stop of this.#stops.splice(0).reverse()) {
+  async stop(): Promise<void> {
+    for (const part of this.#started.splice(0).reverse()) {
       try {
-        await stop();
+        await part.stop();
       } catch (error) {
         this.#log.error("a part did not stop cleanly", { reason: messageOf(error) });
       }

@@ -1,5 +1,4 @@
 // The node's tasks: the runtimes that run them, and the supervisor that makes them what the state says.
-import type { TaskStatus } from "../cluster/schema.ts";
 import { emptyState } from "../cluster/state.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Ipv4 } from "../lib/ip.ts";
@@ -12,8 +11,10 @@ import { Runtimes } from "../runtime/runtimes.ts";
 import type { Sandboxes } from "../runtime/sandbox.ts";
 import { type DesiredTask, Supervisor } from "../runtime/supervisor.ts";
 import type { Session } from "../session/session.ts";
+import type { DataPath } from "../worker/data-path.ts";
 import type { Config } from "./config.ts";
 import type { InForce } from "./in-force.ts";
+import type { NodeState } from "./node-state.ts";
 import { places } from "./paths.ts";
 import { drainTask } from "./task-drain.ts";
 
@@ -53,10 +54,9 @@ export interface TasksParts {
   log: Log;
   session: Session;
   runtime: Runtimes;
-  inForce: () => InForce;
-  /** How many flows the servers have. */
-  liveFlows(servers: readonly Ipv4[]): Promise<number>;
-  report(status: TaskStatus): void;
+  inForce: Pick<InForce, "again" | "problemOf">;
+  dataPath: Pick<DataPath, "liveFlows">;
+  nodeState: Pick<NodeState, "setStatus">;
 }
 
 /** The tasks of a node, which has an id only once the cluster knows it. */
@@ -89,7 +89,7 @@ export class Tasks {
   }
 
   #supervise(): Supervisor {
-    const { log, session, runtime, report } = this.#parts;
+    const { log, session, runtime, nodeState } = this.#parts;
     return new Supervisor({
       runtime,
       clock: systemClock,
@@ -98,12 +98,12 @@ export class Tasks {
       nodeId: () => session.nodeId!,
       link: ({ id }) => this.#link(id),
       drain: ({ id }) => this.#drain(id),
-      report,
+      report: (status) => nodeState.setStatus(status),
     });
   }
 
   async #link(id: string): Promise<void> {
-    const inForce = this.#parts.inForce();
+    const { inForce } = this.#parts;
     await inForce.again();
     for (const address of this.#addressesOf(id)) {
       const problem = inForce.problemOf(address);
@@ -112,10 +112,11 @@ export class Tasks {
   }
 
   async #drain(id: string): Promise<void> {
-    const { session, liveFlows } = this.#parts;
+    const { session, dataPath } = this.#parts;
     const { tasks, services } = session.state ?? emptyState();
     // A service that was removed has no address that anybody could still talk to.
     const graceMs = services.get(tasks.get(id)?.serviceId ?? "")?.stopGraceMs ?? 0;
+    const liveFlows = async (servers: readonly Ipv4[]): Promise<number> => dataPath.liveFlows(servers);
     await drainTask({ clock: systemClock, liveFlows }, this.#addressesOf(id), graceMs);
   }
 

@@ -88,9 +88,9 @@ test("a manager's name stands for all its addresses, and for those it had while 
   const managers = new ManagerAddresses({
     managers: ["manager.example:2377", "192.0.2.11:2400"],
     clock,
-    changed: () => changes++,
     resolve: async () => answer ?? Promise.reject(new Error("no answer")),
   });
+  managers.watch(() => changes++);
   const all = [
     { address: "203.0.113.5", port: 2377 },
     { address: "203.0.113.6", port: 2377 },

@@ -1,7 +1,7 @@
 // What the state says is put in force where a change concerns it, and nowhere else; and what an earlier agent left in force is
 // replaced only when the agent has heard a leader.
 import test from "ava";
-import { InForce, type InForceOptions } from "../../src/agent/in-force.ts";
+import { InForce, type InForceOptions, type NodeContainers } from "../../src/agent/in-force.ts";
 import type { Change, HeldPort } from "../../src/cluster/schema.ts";
 import { type AppliedChange, LiveState } from "../../src/cluster/state.ts";
 import { rowKey, type TableDiff } from "../../src/datapath/rows.ts";
@@ -40,6 +40,10 @@ class Asked {
   readonly applied: number[] = [];
   readonly addresses: (readonly string[])[] = [];
   removesOthers = 0;
+  readonly containers: NodeContainers = {
+    tasks: { apply: (tasks) => void this.tasks.push(tasks), removeOthers: () => this.removesOthers++ },
+    sandboxes: async () => new Map(),
+  };
 
   /** How often each part was asked since the last call. */
   counts(): Record<"diffs" | "links" | "mesh" | "tasks", number> {
@@ -76,7 +80,6 @@ function setUp({ isThere = false, isHeard = true, over = {} }: Options = {}) {
     managers: () => [],
     adoptsLinks: true,
     hostAddresses: () => world.hostAddresses.map((address) => ({ address, onLoopback: false })),
-    sandboxes: async () => new Map(),
     dataPath: { apply: async (diff) => void asked.diffs.push(diff) },
     links: {
       apply: async (desired, { look }) => {
@@ -93,7 +96,6 @@ function setUp({ isThere = false, isHeard = true, over = {} }: Options = {}) {
     },
     dns: { listen: async () => {} },
     naming: () => ({ domain: "overlay", resolver: { nameservers: [], search: [], options: [] } }),
-    tasks: { apply: (tasks) => void asked.tasks.push(tasks), removeOthers: () => asked.removesOthers++ },
     observed: ({ addresses }) => void (addresses !== undefined && asked.addresses.push(addresses)),
     applied: (revision) => void asked.applied.push(revision),
     ...over,
@@ -108,7 +110,7 @@ async function running(options: Options = {}) {
   node.nodeState.state.apply([put.node(OWN), put.node(OTHER), put.network(ingress), put.network(networkRow("web"))], 1);
   node.nodeState.state.apply([put.service(serviceRow("search")), put.task(taskRow("search", 1, "node2"))], 2);
   node.inForce.start();
-  node.inForce.begin();
+  node.inForce.begin(node.asked.containers);
   await node.clock.advance(0);
   node.asked.counts();
   return node;
@@ -117,7 +119,7 @@ async function running(options: Options = {}) {
 test("the table of published ports of an agent before stays until a leader was heard", async (t) => {
   const { clock, nodeState, inForce, asked, world } = setUp({ isThere: true, isHeard: false });
   inForce.start();
-  inForce.begin();
+  inForce.begin(asked.containers);
   await clock.advance(1000);
   t.is(asked.mesh.length, 0, "a snapshot from disk may lack a port");
   world.isHeard = true;
@@ -131,7 +133,7 @@ test("the table of published ports of an agent before stays until a leader was h
 test("where no leader answers, it is as the snapshot says after fifteen seconds", async (t) => {
   const { clock, inForce, asked } = setUp({ isThere: true, isHeard: false });
   inForce.start();
-  inForce.begin();
+  inForce.begin(asked.containers);
   await clock.advance(16_000);
   t.true(asked.mesh.length > 0);
   t.is(asked.removesOthers, 0, "but no task is removed");
@@ -141,7 +143,7 @@ test("where no leader answers, it is as the snapshot says after fifteen seconds"
 test("where there is no such table it is made at once", async (t) => {
   const { clock, inForce, asked } = setUp({ isHeard: false });
   inForce.start();
-  inForce.begin();
+  inForce.begin(asked.containers);
   await clock.advance(1000);
   t.true(asked.mesh.length > 0);
   await inForce.stop();
