@@ -22,7 +22,7 @@ export const Balancing = z.object({
     .default(DEFAULT_AFFINITY_SECONDS),
   /** `prefer-local`: tasks on the client's node, or the one that it reached, before all others. */
   locality: z.enum(["any", "prefer-local"]).default("any"),
-  /** Of the tasks on a node, by its name; 1 where none is given, 0: no new connections. */
+  /** The weight of the tasks on a node, by the node's name; 1 where none is given, 0: no new connections. */
   weights: map(text(MAX_WORD), Weight, MAX_NODES).default({}),
 });
 export type Balancing = z.infer<typeof Balancing>;

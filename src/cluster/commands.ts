@@ -18,7 +18,6 @@ import {
   Address,
   Alias,
   Attachment,
-  DEFAULT_STOP_GRACE_MS,
   DottedName,
   Id,
   MAX_IMAGE,
@@ -29,9 +28,9 @@ import {
   Name,
   Protocol,
   PublishedPort,
-  ServiceSettings,
   Subnet,
 } from "./schema.ts";
+import { DEFAULT_STOP_GRACE_MS, ServiceSettings } from "./service-settings.ts";
 import { Workload } from "./workload.ts";
 
 const Labels = map(
@@ -139,7 +138,7 @@ export const Command = z.discriminatedUnion("type", [
     service: Name.nullable().default(null),
     ports: list(AskedPort, MAX_PORTS).default([]),
   }),
-  /** Of an attachment's endpoint or task. */
+  /** `id`: that of the endpoint or task that the container got. */
   z.object({ type: z.literal("detach"), id: Id }),
   z.strictObject({ type: z.literal("node.availability"), name: Word, availability: z.enum(["active", "drain"]) }),
   z.object({ type: z.literal("node.remove"), name: Word }),
@@ -153,6 +152,6 @@ export type CommandInput = z.input<typeof Command>;
 export interface CommandResult {
   /** The revision at which it is in the state; wait for it with the applied barrier. */
   revision: number;
-  /** Of the row that was made or changed. */
+  /** The id of the row that was made, changed or removed. */
   id: string;
 }

@@ -109,7 +109,7 @@ export const Report = z.object({
   /** Statuses that are new or changed; all of them when `full`. */
   statuses: list(TaskStatus, 100_000),
   full: z.boolean(),
-  /** Tasks of which nothing is left on the node. */
+  /** Tasks that have left nothing on the node. */
   gone: list(Id, 100_000),
   /** All published ports that the node leaves to processes of its own. */
   heldPorts: firstOf(HeldPort, MAX_HELD).default([]),

@@ -4,8 +4,8 @@
 import { z } from "zod";
 import { firstOf, Id, MAX_REASON, MAX_WORD, text, words } from "../lib/bounds.ts";
 import { parseCidr, parseIpv4 } from "../lib/ip.ts";
-import { Balancing, DEFAULT_BALANCING } from "./balancing.ts";
 import { Dns, LABELS } from "./naming.ts";
+import { ServiceSettings } from "./service-settings.ts";
 import { Workload } from "./workload.ts";
 
 export { Id };
@@ -39,13 +39,9 @@ export const MAX_LABEL_KEY = 512;
 export const MAX_LABEL = 4096;
 export const MAX_LABELS = 1000;
 export const MAX_IMAGE = 512;
-/** What a node may say of itself. */
+/** Bounds of what a node reports of itself. */
 export const MAX_ADDRESSES = 4096;
 export const MAX_HELD = 10_000;
-
-export const DEFAULT_STOP_GRACE_MS = 10_000;
-export const DEFAULT_DNS_TTL_SECONDS = 5;
-export const DnsTtl = z.int().min(0).max(86_400, "a TTL is a day at most");
 
 export const Protocol = z.enum(["tcp", "udp"]);
 export type Protocol = z.infer<typeof Protocol>;
@@ -72,7 +68,7 @@ export const Node = z.object({
   /** Its own address on the ingress network. */
   ingressAddress: Address,
   manager: z.boolean(),
-  /** Where the manager on this node listens; null: there is none, or it has not said, as with earlier versions. */
+  /** Where the manager on this node listens; null: there is none, or its version does not say. */
   listen: SessionAddress.nullable().default(null),
   /** Where nodes reach the manager on this node, if not at `listen`. */
   advertise: SessionAddress.nullable().default(null),
@@ -88,9 +84,9 @@ export const Node = z.object({
   health: z.enum(["well", "behind", "stuck", "silent"]).default("well"),
   /** As the node itself reports. */
   heldPorts: firstOf(HeldPort, MAX_HELD).default([]),
-  /** Likewise: those of its links. */
+  /** The addresses of its links, as the node itself reports. */
   addresses: firstOf(Address, MAX_ADDRESSES).default([]),
-  /** Likewise: whether its Docker answers. */
+  /** Whether its Docker answers, as the node itself reports. */
   docker: z.boolean().default(false),
   createdAt: Millis,
 });
@@ -127,22 +123,6 @@ export const Alias = z
   .max(253, "an alias has at most 253 characters")
   .regex(LABELS, "an alias has letters, digits, '-' and '_', between dots 63 at most, and no '-' at either end");
 
-/** What a person may set of a service and what is left out means: the command that makes one has the same, with bounds. */
-export const ServiceSettings = z.object({
-  labels: z.record(z.string(), z.string()).default({}),
-  replicas: z.int().min(0).max(4096, "at most 4096 replicas").default(1),
-  /** How long clients may keep the answers of DNS. */
-  dnsTtlSeconds: DnsTtl.default(DEFAULT_DNS_TTL_SECONDS),
-  endpointMode: z.enum(["vip", "dnsrr"]).default("vip"),
-  /** Tasks see their network's gateway instead of clients from outside it: for tasks whose default route is elsewhere. */
-  ingressSourceNat: z.boolean().default(false),
-  /** How long at most a task that is to stop may go on for connections that it has. */
-  stopGraceMs: Millis.default(DEFAULT_STOP_GRACE_MS),
-  balancing: Balancing.default(DEFAULT_BALANCING),
-  /** `node.name==x`, `node.name!=x`; all must hold. */
-  constraints: z.array(z.string()).default([]),
-});
-
 export const Service = ServiceSettings.extend({
   id: Id,
   name: Name,
@@ -164,7 +144,7 @@ export const Service = ServiceSettings.extend({
 });
 export type Service = z.infer<typeof Service>;
 
-/** Of a container or network namespace that overlayd did not make. */
+/** What is attached to a network: a container or network namespace that overlayd did not make. */
 export const Attachment = z.object({
   /** A container's id, or `netns:` and a name under /run/netns. */
   subject: text(MAX_WORD).regex(/^([0-9a-f]{64}|netns:[^/]+)$/, "neither a container's id nor netns:NAME"),
@@ -189,11 +169,11 @@ export const Task = z.object({
   nodeId: Id.nullable(),
   /** `draining`: keeps its flows, gets no new ones; `shutdown`: to be stopped and removed. */
   desired: z.enum(["running", "draining", "shutdown"]),
-  /** Of one that drains: the revision that said so, and when that was. */
+  /** The revision from which the task drains, and when that was; null: it does not. */
   drain: z.object({ revision: z.int(), since: Millis }).nullable().default(null),
   /** Network id to address. */
   addresses: z.record(Id, Address),
-  /** Not null: a container that was attached to the service. Nobody schedules it. */
+  /** Not null: a container that was attached to the service. It is not scheduled. */
   attachment: Attachment.nullable(),
   error: words(MAX_REASON).nullable(),
   createdAt: Millis,
@@ -206,7 +186,7 @@ export const Mac = text("00:00:00:00:00:00".length).regex(
   "not an Ethernet address of one host, such as 02:00:5e:10:00:01",
 );
 
-/** Where an endpoint is that is behind a VTEP of somebody else: a kernel's vxlan device, a switch. */
+/** Where an endpoint is that is behind a VTEP that is no node: a kernel's vxlan device, a switch. */
 export const External = z.object({ mac: Mac, vtep: Address, port: Port });
 export type External = z.infer<typeof External>;
 
@@ -228,7 +208,7 @@ export const Endpoint = z.object({
 });
 export type Endpoint = z.infer<typeof Endpoint>;
 
-/** Who holds an address of the pool: keyed by the address, so that nobody gets it twice. */
+/** What holds an address of the pool: keyed by the address, so that none is given twice. */
 export const Allocation = z.object({
   address: Address,
   networkId: Id,
@@ -238,7 +218,7 @@ export const Allocation = z.object({
 });
 export type Allocation = z.infer<typeof Allocation>;
 
-/** Who publishes a port: keyed by PORT/PROTOCOL, on one address by ADDRESS:PORT/PROTOCOL. */
+/** Which service publishes a port: keyed by PORT/PROTOCOL, on one address by ADDRESS:PORT/PROTOCOL. */
 export const PortClaim = z.object({
   port: Port,
   protocol: Protocol,
@@ -246,6 +226,11 @@ export const PortClaim = z.object({
   serviceId: Id,
 });
 export type PortClaim = z.infer<typeof PortClaim>;
+
+/** The key of a claim: PORT/PROTOCOL, on one address ADDRESS:PORT/PROTOCOL. */
+export function claimKey({ port, protocol, address }: Omit<PortClaim, "serviceId">): string {
+  return `${address === null ? "" : `${address}:`}${port}/${protocol}`;
+}
 
 /** What the task's node sees. In Docker's words. */
 export const TaskState = z.enum([
@@ -260,7 +245,7 @@ export const TaskState = z.enum([
 ]);
 export type TaskState = z.infer<typeof TaskState>;
 
-/** Of a task, or of an endpoint with an attachment. */
+/** The status of a task, or of an endpoint with an attachment. */
 export const TaskStatus = z.object({
   taskId: Id,
   nodeId: Id,

@@ -2,13 +2,15 @@
 import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { derivedIdentity } from "./identity.ts";
+import { keyOf } from "./indexes.ts";
+import { Overlay } from "./overlay.ts";
 import { type Change, ClusterIdentity, KINDS, type Kind, type RowOf, rowSchemas } from "./schema.ts";
-import { keyOf, Overlay, type State, Table } from "./tables.ts";
+import { type State, Table } from "./tables.ts";
 
 /** A change that was applied, with the row that was there before it; undefined: there was none. */
 export type AppliedChange = { [K in Kind]: Extract<Change, { kind: K }> & { before: RowOf<K> | undefined } }[Kind];
 
-/** A state that is changed in place. Who reads it over an `await` may find it later than it was. */
+/** A state that is changed in place: code that reads it over an `await` may find it later than it was. */
 export class LiveState {
   revision = 0;
   cluster: ClusterIdentity | null = null;

@@ -41,7 +41,7 @@ export const Mount = z
     source: text(MAX_PATH).nullable().default(null),
     target: AbsolutePath,
     readOnly: z.boolean().default(false),
-    /** Of a tmpfs; null: no limit. */
+    /** The most that a tmpfs holds; null: no limit. */
     sizeBytes: z.int().min(1).nullable().default(null),
   })
   .superRefine(({ type, source, sizeBytes }, context) => {

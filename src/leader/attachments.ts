@@ -1,5 +1,5 @@
 // Containers and network namespaces that overlayd did not make: their node asks for an address, and with a service's
-// name they are tasks of it. A service that nobody created comes with its first such task and goes with its last.
+// name they are tasks of it. A service that was not created comes with its first such task and goes with its last.
 
 import type { AskedPort, Command } from "../cluster/commands.ts";
 import { findByName, rowsNamed } from "../cluster/lookup.ts";
@@ -116,7 +116,7 @@ function addressesFor(
 
 function requireUnattached(draft: Draft, { node, subject, network, service }: Attach): void {
   const { tasks, endpoints, networks, nodes } = draft.state;
-  // Of a service it is one task; besides, it may have one endpoint on each of several networks.
+  // A container is one task of a service, or has one endpoint on each of several networks.
   const wanted = service === null ? findByName("network", networks, network ?? DEFAULT_NETWORK).id : undefined;
   const rows = [
     ...tasks.by("subject", subject).map(({ nodeId, addresses }) => ({ nodeId, networks: Object.keys(addresses) })),

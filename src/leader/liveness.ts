@@ -1,10 +1,10 @@
 // Which nodes have been silent for too long. Silence counts from when the leader began to listen, so that after a start,
-// or after the leader itself was stopped for a while, nobody is judged for one period.
+// or after the leader itself was stopped for a while, no node is judged for one period.
 import type { Clock } from "../lib/clock.ts";
 
 export interface Verdict {
   lost: string[];
-  /** Most nodes are silent at once: then it is the leader that is cut off, and nobody is judged. */
+  /** Most nodes are silent at once: then it is the leader that is cut off, and no node is judged. */
   suspended: boolean;
 }
 

@@ -1,4 +1,4 @@
-// Logs of tasks on other nodes. Whoever wants one asks the leader, the leader asks the task's node down its session, and
+// Logs of tasks on other nodes. A client's node asks the leader, the leader asks the task's node down its session, and
 // that node brings the log: the leader keeps nothing of it.
 //
 //   asking node --POST log--> leader --line down the session--> task's node
@@ -9,7 +9,7 @@ import type { Clock, Timer } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 
 const MAX_WAITING = 1000;
-/** So long a node may take until it begins to bring. */
+/** How long a node may take until it begins to bring the log. */
 const BEGIN_MS = 10_000;
 
 interface Waiting {

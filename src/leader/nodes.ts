@@ -32,11 +32,11 @@ export function applyReport(draft: Draft, nodeId: string, report: Report): numbe
   const { statuses, full, gone, docker } = report;
   const node = draft.state.nodes.get(nodeId);
   if (node !== undefined) {
-    const told: Node = { ...node, ...ownOnly(draft.state, node, report), docker: docker ?? node.docker };
-    if (!isDeepStrictEqual(told, node)) draft.put("nodes", told);
+    const newest: Node = { ...node, ...ownOnly(draft.state, node, report), docker: docker ?? node.docker };
+    if (!isDeepStrictEqual(newest, node)) draft.put("nodes", newest);
   }
-  const told = new Set(statuses.map(({ taskId }) => taskId));
-  const forgotten = full ? draft.state.statuses.by("node", nodeId).filter(({ taskId }) => !told.has(taskId)) : [];
+  const reported = new Set(statuses.map(({ taskId }) => taskId));
+  const forgotten = full ? draft.state.statuses.by("node", nodeId).filter(({ taskId }) => !reported.has(taskId)) : [];
   for (const taskId of [...gone, ...forgotten.map((status) => status.taskId)]) {
     if (nodeOf(draft.state, taskId) === nodeId) draft.remove("statuses", taskId);
   }
@@ -67,7 +67,7 @@ function ownOnly(
   return { addresses: own, heldPorts: heldPorts.filter(({ address }) => isOwn.has(address)) };
 }
 
-/** Of a task or an endpoint. */
+/** The node of a task or an endpoint. */
 function nodeOf({ tasks, endpoints }: State, id: string): string | null | undefined {
   return tasks.get(id)?.nodeId ?? endpoints.get(id)?.nodeId;
 }

@@ -4,9 +4,9 @@ import type { StateWriter } from "./state-writer.ts";
 
 export class Progress {
   readonly #writer: StateWriter;
-  /** Of the nodes that are ready. */
+  /** Those of the nodes that are ready. */
   readonly #ready = new AppliedRevisions();
-  /** Of those that are waited for: a node that is stuck sends to no address that was released since (agent/in-force.ts). */
+  /** Those of the nodes that are waited for: a node that is stuck sends to no address that was released since (agent/in-force.ts). */
   readonly #awaited = new AppliedRevisions();
 
   constructor(writer: StateWriter) {

@@ -2,8 +2,7 @@
 
 import type { AskedPort } from "../cluster/commands.ts";
 import { findByName, networkOf } from "../cluster/lookup.ts";
-import { claimKey } from "../cluster/port-claim.ts";
-import { INGRESS_NETWORK, type PortClaim, type PublishedPort, type Service } from "../cluster/schema.ts";
+import { claimKey, INGRESS_NETWORK, type PortClaim, type PublishedPort, type Service } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";

@@ -57,7 +57,7 @@ interface Named {
   field: string;
 }
 
-/** What a command would give a name to. A container's name in Docker is nobody's choice here: it may be not found by it. */
+/** The names that a command would give. A container's name in Docker was not chosen for the overlay: it is left out. */
 function namesOf(command: Command): Named[] {
   switch (command.type) {
     case "network.create":

@@ -143,7 +143,7 @@ function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
   server.post<{ Params: { id: string; request: string } }>("/v1/sessions/:id/logs/:request", async (request, reply) => {
     const log = request.body as Readable;
     leader.bringLog(request.params.id, request.params.request, log);
-    await finished(log).catch(() => {}); // whoever reads it is told
+    await finished(log).catch(() => {}); // the reader of the log gets the error
     return reply.code(204).send();
   });
   server.post<{ Params: { id: string; request: string } }>(

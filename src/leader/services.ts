@@ -2,7 +2,8 @@
 
 import type { Command } from "../cluster/commands.ts";
 import { findByName, requireNewName } from "../cluster/lookup.ts";
-import { DEFAULT_NETWORK, INGRESS_NETWORK, type Network, type Service, ServiceSettings } from "../cluster/schema.ts";
+import { DEFAULT_NETWORK, INGRESS_NETWORK, type Network, type Service } from "../cluster/schema.ts";
+import { ServiceSettings } from "../cluster/service-settings.ts";
 import type { Draft } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";

@@ -1,6 +1,6 @@
 // The one writer of the cluster's state. Everything that changes it is queued here; a turn takes all that is queued,
 // drafts it, completes the draft, and has it committed as one revision. Only then it is in the state, which is changed in
-// place: whoever reads the state over an `await` may find it later than it was.
+// place: code that reads the state over an `await` may find it later than it was.
 import { setImmediate as nextEvents } from "node:timers/promises";
 import { type AppliedChange, Draft, emptyState, type LiveState } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";

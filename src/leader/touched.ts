@@ -3,7 +3,7 @@ import type { Draft } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 
 export interface Touched {
-  /** Ids of services, some of which may be gone while tasks of theirs are left. */
+  /** Ids of services; some may be gone while tasks of theirs are left. */
   services: ReadonlySet<string>;
   /** Whether tasks that wait for a node may have one now: a node changed, or an address is free. */
   hasNewPlaces: boolean;

@@ -1,8 +1,10 @@
 // Tables and overlays against plain maps: after any changes they have the same rows, and indexes find what a loop finds.
 import test from "ava";
 import fc from "fast-check";
+import type { IndexOf } from "../../src/cluster/indexes.ts";
+import { Overlay } from "../../src/cluster/overlay.ts";
 import type { Task } from "../../src/cluster/schema.ts";
-import { type IndexOf, Overlay, type Rows, Table } from "../../src/cluster/tables.ts";
+import { type Rows, Table } from "../../src/cluster/tables.ts";
 import { serviceRow } from "../api/fake-backend.ts";
 
 const KEYS = ["a", "b", "c", "d", "e"];

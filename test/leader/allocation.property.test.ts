@@ -183,7 +183,7 @@ function requireSound(cluster: Cluster): void {
   if (wrong.length > 0) throw new Error(wrong.join("\n"));
 }
 
-/** Everybody comes back, all that was asked for is taken back, and the nodes do as they are told. */
+/** All nodes come back, all that was asked for is taken back, and the nodes do as they are told. */
 async function removeAll(cluster: Cluster): Promise<void> {
   const { leader, nodes, store } = cluster;
   store.full = false;

@@ -1,4 +1,4 @@
-// Containers that nobody scheduled: what the leader makes of them, and what it refuses.
+// Containers that were not scheduled: what the leader makes of them, and what it refuses.
 import test from "ava";
 import type { CommandInput } from "../../src/cluster/commands.ts";
 import { UserError } from "../../src/lib/errors.ts";
@@ -50,7 +50,7 @@ test("a container without a service is an endpoint with an address of the networ
   t.is(cluster.leader.state.endpoints.size, 0);
 });
 
-test("the first container of a service that nobody created makes it, the last one takes it away", async (t) => {
+test("the first container of a service that was not created makes it, the last one takes it away", async (t) => {
   const { cluster, attach } = await start();
   const first = await attach({ service: "search", ports: [port] });
   const second = await attach({ service: "search", ports: [port], subject: B }, "node2");

@@ -1,4 +1,4 @@
-// Tasks that go while they serve: first nobody is sent to them any more, then they are stopped.
+// Tasks that go while they serve: first no node sends new connections to them, then they are stopped.
 import test from "ava";
 import type { CommandInput } from "../../src/cluster/commands.ts";
 import type { Task } from "../../src/cluster/schema.ts";

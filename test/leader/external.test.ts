@@ -1,4 +1,4 @@
-// Hosts behind VTEPs of somebody else, and how services balance: what the leader accepts, refuses and keeps.
+// Hosts behind VTEPs that are no nodes, and how services balance: what the leader accepts, refuses and keeps.
 import test from "ava";
 import { compileTables } from "../../src/agent/derived.ts";
 import type { CommandInput } from "../../src/cluster/commands.ts";

@@ -85,7 +85,7 @@ test("a name of another network is free", async (t) => {
   await t.notThrowsAsync(cluster.leader.execute({ type: "service.create", name: "db", workload, networks: ["web"] }));
 });
 
-test("names that a container has anyway are in nobody's way", async (t) => {
+test("names that a container has anyway take none from others", async (t) => {
   const cluster = await start();
   const node = cluster.node("node1").id;
   await cluster.leader.execute({ ...attached, node, hostNames: ["db"] });

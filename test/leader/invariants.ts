@@ -1,7 +1,6 @@
 // What must hold in every state that the leader commits.
 
-import { claimKey } from "../../src/cluster/port-claim.ts";
-import type { Allocation } from "../../src/cluster/schema.ts";
+import { type Allocation, claimKey } from "../../src/cluster/schema.ts";
 import type { State } from "../../src/cluster/tables.ts";
 import { type Cidr, cidr, contains, ipv4, overlaps, sizeOf } from "../../src/lib/ip.ts";
 
@@ -65,7 +64,7 @@ function addressViolations(state: State): string[] {
     if ((offset === 1) !== (holder.kind === "network")) wrong.push(`${who}: only the gateway is the first address`);
   }
   for (const { address, releasedAt } of state.allocations.values()) {
-    if (releasedAt === null && !seen.has(address)) wrong.push(`${address} is recorded as held and nobody holds it`);
+    if (releasedAt === null && !seen.has(address)) wrong.push(`${address} is recorded as held and nothing holds it`);
   }
   return wrong;
 }

@@ -324,7 +324,7 @@ test("a removed service's port and name are free at once, its network once its t
   await cluster.leader.execute(search);
 });
 
-test("a removed network's subnet is given to nobody before every node knows of the removal", async (t) => {
+test("a removed network's subnet is not given again before every node knows of the removal", async (t) => {
   const cluster = await Cluster.start(2);
   await cluster.leader.execute({ ...web, subnet: "10.200.0.0/24" });
   await cluster.settle();

@@ -72,7 +72,7 @@ test("a lost node that is removed gives back its tasks' addresses and its own", 
   t.not(anew.id, cluster.nodes[2]!.id);
 });
 
-test("when most nodes are silent at once, nobody is judged", async (t) => {
+test("when most nodes are silent at once, none is judged", async (t) => {
   const cluster = await withService(3, 3);
   for (const node of cluster.nodes.slice(1)) node.lose();
   await cluster.pass(60_000);
@@ -86,7 +86,7 @@ test("when most nodes are silent at once, nobody is judged", async (t) => {
   t.is(cluster.node("node3").state, "down");
 });
 
-test("after a start nobody is judged for one period", async (t) => {
+test("after a start no node is judged for one period", async (t) => {
   const cluster = await withService(3, 3);
   await cluster.leader.stop();
   await cluster.clock.advance(3_600_000);
@@ -198,7 +198,7 @@ test("why no node can take a task is counts, however many nodes there are", asyn
   t.is(cluster.tasks("s")[0]!.error, "no suitable node (9 nodes do not match node.name==node1; 3 nodes are drained)");
 });
 
-test("a standby that has waited for long judges nobody in its first period", async (t) => {
+test("a standby that has waited for long judges no node in its first period", async (t) => {
   const cluster = await Cluster.start(3);
   const { store } = cluster;
   const campaign = store.campaign.bind(store);

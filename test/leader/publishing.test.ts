@@ -90,7 +90,7 @@ test("0.0.0.0 is every address", async (t) => {
   t.is(cluster.service("a").ports[0]!.address, null);
 });
 
-test("ports that nobody named are chosen from 30000 up, past those that are taken, and freed with their service", async (t) => {
+test("ports that are not named are chosen from 30000 up, past those that are taken, and freed with their service", async (t) => {
   const cluster = await Cluster.start(1);
   await cluster.leader.execute(create("a", [{ target: 1 }, { published: 30_000, target: 2 }, { target: 3 }]));
   t.deepEqual(
