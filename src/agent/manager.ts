@@ -1,6 +1,6 @@
 // What a manager runs besides: the store, the leader, and the leader's HTTP face.
 import { join } from "node:path";
-import type { KnownState } from "../cluster/identity.ts";
+import type { StateVersion } from "../cluster/identity.ts";
 import { openEmbeddedStore } from "../leader/embedded-store.ts";
 import { Leader } from "../leader/leader.ts";
 import { serveSessions } from "../leader/server.ts";
@@ -12,7 +12,7 @@ import type { Parts } from "./parts.ts";
 
 export interface LeadOptions extends Pick<AgentOptions, "config" | "log" | "newEpoch"> {
   /** The identity of the state that this node has on its disk; undefined: it has none. */
-  known: KnownState | undefined;
+  known: StateVersion | undefined;
 }
 
 /**

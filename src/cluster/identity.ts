@@ -5,11 +5,11 @@ import { ClusterIdentity, INGRESS_NETWORK } from "./schema.ts";
 import type { State } from "./tables.ts";
 
 /** A state by its cluster and its age. */
-export const KnownState = ClusterIdentity.extend({ revision: z.int().min(0) });
-export type KnownState = z.infer<typeof KnownState>;
+export const StateVersion = ClusterIdentity.extend({ revision: z.int().min(0) });
+export type StateVersion = z.infer<typeof StateVersion>;
 
 /** undefined: the state is empty. */
-export function knownOf({ cluster, revision }: State): KnownState | undefined {
+export function versionOf({ cluster, revision }: State): StateVersion | undefined {
   return cluster === null ? undefined : { ...cluster, revision };
 }
 
@@ -23,7 +23,7 @@ export function derivedIdentity({ networks }: Pick<State, "networks">): ClusterI
 }
 
 /** Why `offered` is not what comes after `known`; undefined when it may be. The offered revision is not in the text: it moves. */
-export function whyNotNext(known: KnownState, offered: KnownState): string | undefined {
+export function whyNotAfter(known: StateVersion, offered: StateVersion): string | undefined {
   if (offered.id !== known.id) {
     return `it leads another cluster (${offered.id}) than that of this node (${known.id}); run 'overlayctl leave' on the node to join that one`;
   }

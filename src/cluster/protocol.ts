@@ -1,7 +1,7 @@
 // What the leader and a node's session say to each other: lines down a stream, reports up.
 import { z } from "zod";
 import { firstOf, list, MAX_REASON, words } from "../lib/bounds.ts";
-import { KnownState } from "./identity.ts";
+import { StateVersion } from "./identity.ts";
 import type { Change, Kind, RowOf } from "./schema.ts";
 import {
   Address,
@@ -30,7 +30,7 @@ export type NodeIdentity = z.infer<typeof NodeIdentity>;
 /** How a node asks for a session. */
 export const SessionRequest = NodeIdentity.extend({
   /** The identity of the state that the node follows; null: it has none yet. */
-  known: KnownState.nullable().default(null),
+  known: StateVersion.nullable().default(null),
 });
 export type SessionRequest = z.input<typeof SessionRequest>;
 
@@ -63,7 +63,7 @@ export const MAX_ROWS = 256;
  */
 export type StreamMessage =
   /** `livenessMs`: after that much silence either side gives the other up. `state`: the identity of the state in the snapshot. */
-  | { type: "session"; sessionId: string; nodeId: string; livenessMs: number; state: KnownState }
+  | { type: "session"; sessionId: string; nodeId: string; livenessMs: number; state: StateVersion }
   /** `rows`: how many rows the snapshot has. */
   | { type: "snapshot"; revision: number; cluster: ClusterIdentity | null; rows: number }
   | { type: "rows"; kind: Kind; rows: readonly RowOf<Kind>[] }
@@ -86,7 +86,7 @@ export const StreamLine = z.discriminatedUnion("type", [
     sessionId: Id,
     nodeId: Id,
     livenessMs: z.number().positive(),
-    state: KnownState.optional(),
+    state: StateVersion.optional(),
   }),
   z.object({
     type: z.literal("snapshot"),

@@ -78,7 +78,7 @@ export const Node = z.object({
   /** The leader's judgement of the node's session. A node that is down is set aside, not deleted. */
   state: z.enum(["ready", "down"]),
   /**
-   * The leader's judgement of a ready node. `behind`: for a minute it has not put in force what it was told; `stuck`: for
+   * The leader's judgement of a ready node. `behind`: for a minute it has not put in force what it was sent; `stuck`: for
    * ten minutes. `silent`: its session is lost, but most nodes have lost theirs, so the leader judges none of them.
    */
   health: z.enum(["well", "behind", "stuck", "silent"]).default("well"),

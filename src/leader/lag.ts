@@ -1,4 +1,4 @@
-// How long a node has not had in force what it was told: a node that cannot apply must not hold back all others.
+// How long a node has not had in force what it was sent: a node that cannot apply must not hold back all others.
 import type { Clock } from "../lib/clock.ts";
 
 export class Lag {

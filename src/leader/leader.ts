@@ -3,7 +3,7 @@
 import type { Readable } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
 import { Command, type CommandInput, type CommandResult } from "../cluster/commands.ts";
-import type { KnownState } from "../cluster/identity.ts";
+import type { StateVersion } from "../cluster/identity.ts";
 import { LogQuery, LogRefusal, type ReportInput, type SessionRequest } from "../cluster/protocol.ts";
 import type { AppliedChange } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
@@ -37,7 +37,7 @@ export interface LeaderConfig {
   /** What names are found under in DNS: nothing else can be named so. */
   domain: string;
   /** What this manager's node has seen of a cluster; left out: nothing. */
-  known?: KnownState | undefined;
+  known?: StateVersion | undefined;
   /** The store is a backup that was put back: nodes are to take it though it is older than what they have. */
   newEpoch?: boolean;
 }

@@ -29,7 +29,7 @@ export class NodeHealth {
     return this.#liveness.silent(nodeId);
   }
 
-  /** To be called for each ready node several times a minute: `applied` is in force there, `newest` is what it was told. */
+  /** To be called for each ready node several times a minute: `applied` is in force there, `newest` is the last revision that it was sent. */
   note(nodeId: string, applied: number, newest: number): void {
     this.#lag.note(nodeId, applied, newest);
   }

@@ -1,5 +1,5 @@
 // The nodes as the leader hears and judges them: sessions begin, report and end; a node that is silent is lost.
-import { type KnownState, whyNotNext } from "../cluster/identity.ts";
+import { type StateVersion, whyNotAfter } from "../cluster/identity.ts";
 import { BEATS_PER_PERIOD, encodeLine, Report, type ReportInput, SessionRequest } from "../cluster/protocol.ts";
 import { type AppliedChange, Draft } from "../cluster/state.ts";
 import { check } from "../lib/check.ts";
@@ -76,7 +76,7 @@ export class NodeSessions {
   async open(input: SessionRequest, sink: SessionSink): Promise<string> {
     const { writer, newId, context, log } = this.#options;
     const { known, ...identity } = check(SessionRequest, input);
-    const reason = known === null ? undefined : whyNotNext(known, this.#known());
+    const reason = known === null ? undefined : whyNotAfter(known, this.#known());
     if (reason !== undefined) {
       this.#logForeign(identity.name, reason);
       throw new UserError(409, reason);
@@ -107,7 +107,7 @@ export class NodeSessions {
     // An earlier report that was held up on its way knows less than the ones after it.
     if (report.seq !== 0 && report.seq <= session.seq) return;
     session.seq = Math.max(session.seq, report.seq);
-    const applied = Math.min(report.applied, writer.told);
+    const applied = Math.min(report.applied, writer.sentRevision);
     this.#countRefused(session, await this.#take(session, report));
     // It may have ended meanwhile.
     if (sessions.get(sessionId) === session) await this.#note(session, applied, report.full);
@@ -137,7 +137,7 @@ export class NodeSessions {
     // A node that loads shows that it lives, though it reports nothing yet.
     const heard = () => this.#health.heard(nodeId);
     const own = secretRowsFor(nodeId, writer.state);
-    sink.sendSnapshot(this.#snapshots.linesFor(writer.state, writer.told, own, heard));
+    sink.sendSnapshot(this.#snapshots.linesFor(writer.state, writer.sentRevision, own, heard));
   }
 
   /**
@@ -174,7 +174,7 @@ export class NodeSessions {
     }
     session.applied = Math.max(session.applied, applied);
     progress.set(nodeId, session.applied);
-    this.#health.note(nodeId, session.applied, writer.told);
+    this.#health.note(nodeId, session.applied, writer.sentRevision);
     barrier.check();
     const health = writer.state.nodes.get(nodeId)?.health;
     const isJudgedAnew = health !== undefined && health !== this.#health.of(nodeId);
@@ -220,7 +220,7 @@ export class NodeSessions {
     const ready = writer.state.nodes.by("state", "ready");
     const { lost, isNewlySuspended } = this.#health.judge(ready.map(({ id }) => id));
     if (isNewlySuspended) log.warn("most nodes are silent at once; none is judged");
-    for (const { id } of ready) this.#health.note(id, sessions.of(id)?.applied ?? 0, writer.told);
+    for (const { id } of ready) this.#health.note(id, sessions.of(id)?.applied ?? 0, writer.sentRevision);
     const judged = ready.filter(({ id, health }) => health !== this.#health.of(id)).map(({ id }) => id);
     if (lost.length === 0 && judged.length === 0 && !reconciler.isDraining && !reconciler.isDue) return;
     this.#takeTurn("cannot record lost nodes", lost, judged);
@@ -265,8 +265,8 @@ export class NodeSessions {
   }
 
   /** The identity of the state as nodes know it. */
-  #known(): KnownState {
-    const { state, told } = this.#options.writer;
-    return { ...state.cluster!, revision: told };
+  #known(): StateVersion {
+    const { state, sentRevision } = this.#options.writer;
+    return { ...state.cluster!, revision: sentRevision };
   }
 }

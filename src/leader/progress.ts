@@ -1,4 +1,4 @@
-// How far the live nodes are with what they were told.
+// How far the live nodes are with what they were sent.
 import { AppliedRevisions } from "./applied-revisions.ts";
 import type { StateWriter } from "./state-writer.ts";
 
@@ -49,10 +49,10 @@ export class Progress {
     return ready.filter(({ id }) => this.#newestWith(this.#ready.get(id) ?? 0) < revision).map(({ name }) => name);
   }
 
-  /** A node that has all that it was told lacks nothing of the revisions since. */
+  /** A node that has all that it was sent lacks nothing of the revisions since. */
   #newestWith(applied: number): number {
-    const { told, state } = this.#writer;
-    return applied === told ? state.revision : applied;
+    const { sentRevision, state } = this.#writer;
+    return applied === sentRevision ? state.revision : applied;
   }
 }
 

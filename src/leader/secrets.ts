@@ -31,12 +31,12 @@ export class ChangeLines {
   // BOUNDED: by the services that the changes touch; keyed by node.
   readonly #own = new Map<string, Service[]>();
 
-  /** `changes` lead from `before` to `after`; `told` is the revision that nodes heard of last. */
-  constructor(before: State, after: State, changes: readonly Change[], told: number) {
+  /** `changes` lead from `before` to `after`; `sent` is the last revision that nodes were sent. */
+  constructor(before: State, after: State, changes: readonly Change[], sent: number) {
     this.#before = before;
     this.#after = after;
     this.#changes = changes.filter(({ kind }) => isForNodes(kind));
-    this.#revisions = { after: told, revision: after.revision };
+    this.#revisions = { after: sent, revision: after.revision };
     this.#common = this.#changes.length === 0 ? undefined : this.#line(this.#changes.map(forAll));
     for (const id of this.#secretServices()) this.#addOwn(id);
   }

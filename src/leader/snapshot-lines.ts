@@ -34,13 +34,13 @@ export class SharedSnapshots {
   #readers = 0;
 
   /**
-   * The state as it is now, as lines for one node: `own` are the rows that not every node may read, `told` is the
-   * revision that nodes heard of last. `onTaken` is called as the node's link takes each part.
+   * The state as it is now, as lines for one node: `own` are the rows that not every node may read, `sent` is the
+   * last revision that nodes were sent. `onTaken` is called as the node's link takes each part.
    */
-  linesFor(state: State, told: number, own: readonly RowOf<Kind>[], onTaken: () => void): Generator<Buffer, void> {
+  linesFor(state: State, sent: number, own: readonly RowOf<Kind>[], onTaken: () => void): Generator<Buffer, void> {
     const shared = this.#take(state);
     const { cluster } = state;
-    const head = { type: "snapshot", revision: told, cluster, rows: shared.rowCount + own.length } as const;
+    const head = { type: "snapshot", revision: sent, cluster, rows: shared.rowCount + own.length } as const;
     return this.#lines(encodeLine(head), shared, blocksOf("services", own), onTaken);
   }
 

@@ -34,7 +34,7 @@ export class StateWriter {
   readonly #queue: Work[] = [];
   #running: Promise<void> | undefined;
   #state: LiveState = emptyState();
-  #told = 0;
+  #sentRevision = 0;
 
   constructor(options: StateWriterOptions) {
     this.#options = options;
@@ -44,15 +44,15 @@ export class StateWriter {
     return this.#state;
   }
 
-  /** The revision that nodes heard of last: those after it hold nothing for nodes. */
-  get told(): number {
-    return this.#told;
+  /** The last revision that nodes were sent: those after it hold nothing for nodes. */
+  get sentRevision(): number {
+    return this.#sentRevision;
   }
 
   /** Begins with a state that the store has. */
   load(state: LiveState): void {
     this.#state = state;
-    this.#told = state.revision;
+    this.#sentRevision = state.revision;
   }
 
   /**
@@ -72,7 +72,7 @@ export class StateWriter {
       };
       const finish = () => {
         whenCommitted(value);
-        resolve({ value, revision: this.#told });
+        resolve({ value, revision: this.#sentRevision });
       };
       this.#queue.push({ run, finish, reject });
       this.#running ??= this.#runAll();
@@ -117,9 +117,9 @@ export class StateWriter {
   async #commit(draft: Draft): Promise<void> {
     const { changes, revision } = draft;
     if (changes.length > 0) await this.#options.store.commit(changes, revision);
-    const lines = new ChangeLines(this.#state, draft.state, changes, this.#told);
+    const lines = new ChangeLines(this.#state, draft.state, changes, this.#sentRevision);
     const applied = changes.length > 0 ? this.#state.apply(changes, revision) : [];
-    if (!lines.isEmpty) this.#told = revision;
+    if (!lines.isEmpty) this.#sentRevision = revision;
     this.#options.committed(applied, lines);
   }
 }

@@ -1,5 +1,5 @@
 // Whether a manager may lead with what its store has, and which cluster that is.
-import { type KnownState, knownOf, whyNotNext } from "../cluster/identity.ts";
+import { type StateVersion, versionOf, whyNotAfter } from "../cluster/identity.ts";
 import type { ClusterIdentity } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
 import { ConfigError, PlatformError } from "../lib/errors.ts";
@@ -13,7 +13,7 @@ const RESTORE =
 
 export interface StoreIdentityOptions {
   /** What this manager's node has seen of a cluster; undefined: nothing. */
-  known: KnownState | undefined;
+  known: StateVersion | undefined;
   /** The store is a backup that was put back: nodes are to take it though it is older than what they have. */
   newEpoch: boolean;
   newId: () => string;
@@ -24,7 +24,7 @@ export interface StoreIdentityOptions {
 
 /** The identity of the state that was loaded, or of a new cluster when there is no state. Throws CannotLeadError and PlatformError. */
 export function identityOf(state: State, { known, newEpoch, newId, now, log }: StoreIdentityOptions): ClusterIdentity {
-  const stored = knownOf(state);
+  const stored = versionOf(state);
   if (stored === undefined) {
     if (newEpoch) throw new PlatformError("the store is empty: a new epoch is for one that was restored", RESTORE);
     if (known === undefined) return { id: newId(), epoch: 1 };
@@ -40,7 +40,7 @@ export function identityOf(state: State, { known, newEpoch, newId, now, log }: S
     log.warn("this manager begins a new epoch: nodes take its state even if theirs is newer", { count: epoch });
     return { id: stored.id, epoch };
   }
-  const reason = known === undefined ? undefined : whyNotNext(known, stored);
+  const reason = known === undefined ? undefined : whyNotAfter(known, stored);
   if (reason !== undefined) throw new CannotLeadError(`the store cannot be used: ${reason}`, RESTORE);
   return { id: stored.id, epoch: stored.epoch };
 }

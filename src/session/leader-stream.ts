@@ -1,6 +1,6 @@
 // One stream from a leader, from its beginning to its end: what comes is checked, and handed on only when it is whole and
 // follows on what came before. Whatever else comes ends the stream, and the node asks for a new one.
-import { type KnownState, knownOf, whyNotNext } from "../cluster/identity.ts";
+import { type StateVersion, versionOf, whyNotAfter } from "../cluster/identity.ts";
 import { type SessionRequest, StreamLine } from "../cluster/protocol.ts";
 import type { Change } from "../cluster/schema.ts";
 import type { LiveState } from "../cluster/state.ts";
@@ -24,7 +24,7 @@ export interface StreamOptions {
   /** The node's state, to which the listener applies what comes. */
   state: State;
   /** The identity of that state; undefined: there is none yet. */
-  known: KnownState | undefined;
+  known: StateVersion | undefined;
   listener: StreamListener;
 }
 
@@ -110,7 +110,7 @@ export class LeaderStream {
   #open(line: Opening): void {
     const { known } = this.#options;
     // The leader refuses too, where it knows how; this node does not rely on it.
-    const refusal = known && line.state && whyNotNext(known, line.state);
+    const refusal = known && line.state && whyNotAfter(known, line.state);
     if (refusal !== undefined) throw new Error(refusal);
     this.#opening = line;
     this.#silenceMs = line.livenessMs;
@@ -119,8 +119,8 @@ export class LeaderStream {
 
   #begin(snapshot: LiveState): void {
     const { known, listener } = this.#options;
-    const offered = knownOf(snapshot);
-    const refusal = known && (offered === undefined ? "its state belongs to no cluster" : whyNotNext(known, offered));
+    const offered = versionOf(snapshot);
+    const refusal = known && (offered === undefined ? "its state belongs to no cluster" : whyNotAfter(known, offered));
     if (refusal !== undefined) throw new Error(refusal);
     this.#snapshot = undefined;
     this.#hasBegun = true;

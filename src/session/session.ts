@@ -2,7 +2,7 @@
 // node starts from when no leader answers.
 import { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
-import { type KnownState, knownOf } from "../cluster/identity.ts";
+import { type StateVersion, versionOf } from "../cluster/identity.ts";
 import { sameName } from "../cluster/lookup.ts";
 import { BEATS_PER_PERIOD, type LogQuery, type NodeIdentity } from "../cluster/protocol.ts";
 import type { Change } from "../cluster/schema.ts";
@@ -54,7 +54,7 @@ export class Session {
   #manager: string | undefined;
   #stream: LeaderStream | undefined;
   #isDiskRead = false;
-  #storedIdentity: KnownState | undefined;
+  #storedIdentity: StateVersion | undefined;
   #readOwnLog = async (_taskId: string, _query: LogQuery): Promise<Readable> => {
     throw new UserError(409, "this node does not show logs yet");
   };
@@ -114,7 +114,7 @@ export class Session {
   }
 
   /** The identity of the state that was on this node's disk, also of another node's copy; undefined: there was none. */
-  get storedIdentity(): KnownState | undefined {
+  get storedIdentity(): StateVersion | undefined {
     return this.#storedIdentity;
   }
 
@@ -199,7 +199,7 @@ export class Session {
   #takeStored(stored: StoredSnapshot): void {
     const { identity, log } = this.#options;
     const { nodeId, state } = stored;
-    this.#storedIdentity = knownOf(state);
+    this.#storedIdentity = versionOf(state);
     const name = state.nodes.get(nodeId)?.name;
     if (!sameName(name ?? null, identity.name)) {
       log.warn("the snapshot on disk is another node's and is not used", { node: name ?? nodeId });
@@ -234,7 +234,7 @@ export class Session {
       manager,
       request: identity,
       state: live,
-      known: hasState ? knownOf(live) : undefined,
+      known: hasState ? versionOf(live) : undefined,
       listener: {
         begins: (opening, snapshot) => this.#begin(manager, opening, snapshot),
         changes: (changes, revision) => this.#advance(changes, revision),
