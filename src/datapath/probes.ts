@@ -13,56 +13,24 @@ import type { PacketMemory } from "../packet/memory.ts";
 import * as udp from "../packet/udp.ts";
 import type { Egress } from "./egress.ts";
 import { OwnPackets } from "./own-packets.ts";
-import { PathMtu } from "./path-mtu.ts";
 import type { HealthReport, PeerHealth } from "./peer-health.ts";
+import {
+  hasNews,
+  INTERVAL_MS,
+  isReachable,
+  MULTIPLIER,
+  openSession,
+  type PeerSession,
+  type ProbeView,
+  SLOW_INTERVAL_MS,
+  viewOf,
+} from "./peer-session.ts";
 import { FRAME_BYTES, isProbe, PACKET_BYTES, writeProbe } from "./probe-frame.ts";
 import type { PeerRow } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 
-const INTERVAL_MS = 300;
-const MULTIPLIER = 3;
-/** RFC 5880 section 6.8.3: not faster while the session is not up. */
-const SLOW_INTERVAL_MS = 1000;
 const POLL_EVERY_MS = 1000;
-/** A new peer counts as reachable for this time, in which it can answer. */
-const GRACE_MS = 2000;
 const MAX_PADDING_BYTES = 65536;
-
-/** What the probes know of one peer. */
-export interface ProbeView {
-  vtep: Ipv4;
-  state: "up" | "init" | "down";
-  /** What the peer's last packet said of its side; null: none came in the detection time. */
-  remoteState: "up" | "init" | "down" | null;
-  rttMs: number | null;
-  /** Milliseconds since a packet came; null: never. */
-  silentMs: number | null;
-  /** Bytes that an inner packet may have to reach it whole. */
-  mtu: number;
-}
-
-interface Session {
-  readonly vtep: Ipv4;
-  readonly path: PathMtu;
-  /** Bytes of the largest packet that fits the underlay link. */
-  maxMtu: number;
-  readonly createdMs: number;
-  readonly discriminator: number;
-  state: BfdState;
-  diagnostic: number;
-  remoteState: BfdState;
-  remoteDiscriminator: number;
-  remoteMinRxMs: number;
-  detectionMs: number;
-  receivedMs: number; // -1: never
-  nextSendMs: number;
-  pollSentMs: number; // -1: no poll is under way
-  nextPollMs: number;
-  rttMs: number; // -1: not measured
-  // As of the last look for news.
-  wasReachable: boolean;
-  reportedMtu: number;
-}
 
 interface ProbesOptions {
   memory: PacketMemory;
@@ -81,7 +49,7 @@ export class Probes implements PeerHealth {
   readonly #egress: Pick<Egress, "datagram" | "flush">;
   readonly #now: () => number;
   readonly #random: () => number;
-  readonly #sessionsByVtep = new Map<Ipv4, Session>(); // BOUNDED: by the peers; keyed by VTEP
+  readonly #sessionsByVtep = new Map<Ipv4, PeerSession>(); // BOUNDED: by the peers; keyed by VTEP
   readonly #slots: OwnPackets;
   readonly #zeros: number;
   /** The lowest of all mtuOf(), or less until the next tick. */
@@ -125,18 +93,7 @@ export class Probes implements PeerHealth {
 
   views(): ProbeView[] {
     const now = this.#now();
-    return [...this.#sessionsByVtep.values()].map((session) => ({
-      vtep: session.vtep,
-      state: stateName(session.state),
-      remoteState:
-        session.receivedMs < 0 ||
-        now - session.receivedMs > Math.max(session.detectionMs, SLOW_INTERVAL_MS * MULTIPLIER)
-          ? null
-          : stateName(session.remoteState),
-      rttMs: session.state === BfdState.Up && session.rttMs >= 0 ? session.rttMs : null,
-      silentMs: session.receivedMs < 0 ? null : now - session.receivedMs,
-      mtu: session.path.mtu,
-    }));
+    return [...this.#sessionsByVtep.values()].map((session) => viewOf(session, now));
   }
 
   /** The peer's row came, went or changed. There is a session with each peer that runs an agent, and with no other. */
@@ -148,7 +105,7 @@ export class Probes implements PeerHealth {
       this.#sessionsByVtep.delete(vtep);
       return;
     }
-    const session = this.#open(vtep);
+    const session = openSession(vtep, this.#tables.node.mtu, this.#now(), this.#random);
     this.#sessionsByVtep.set(vtep, session);
     this.smallestMtu = Math.min(this.smallestMtu, session.path.mtu);
     this.#sendPeriodic(session, session.createdMs);
@@ -179,7 +136,7 @@ export class Probes implements PeerHealth {
       }
       if (now >= session.nextSendMs) this.#sendPeriodic(session, now);
       next = Math.min(next, session.nextSendMs - now);
-      this.#lookForNews(session, now);
+      if (hasNews(session, now)) this.hasNews = true;
       if (session.state !== BfdState.Up) continue;
       const bytes = session.path.next(now, session.rttMs);
       if (bytes > 0) this.#transmit(session, BfdFlag.Poll, bytes);
@@ -223,7 +180,7 @@ export class Probes implements PeerHealth {
    * discriminator within the detection time. In other states it is answered under the discriminator that it gives: only the real
    * peer gets the answer, and proves that by naming ours.
    */
-  #hearStranger(session: Session, discriminator: number, state: BfdState): void {
+  #hearStranger(session: PeerSession, discriminator: number, state: BfdState): void {
     if (session.state === BfdState.Up || state !== BfdState.Down) return;
     session.receivedMs = this.#now();
     session.remoteState = state;
@@ -233,7 +190,7 @@ export class Probes implements PeerHealth {
     else this.#transmit(session, 0, PACKET_BYTES);
   }
 
-  #final(session: Session, packetBytes: number, now: number): void {
+  #final(session: PeerSession, packetBytes: number, now: number): void {
     if (packetBytes > PACKET_BYTES) {
       session.path.answered(packetBytes, now);
       this.#findSmallestMtu();
@@ -243,22 +200,13 @@ export class Probes implements PeerHealth {
     }
   }
 
-  #lookForNews(session: Session, now: number): void {
-    const reachable = isReachable(session, now);
-    const { mtu } = session.path;
-    if (reachable === session.wasReachable && mtu === session.reportedMtu) return;
-    session.wasReachable = reachable;
-    session.reportedMtu = mtu;
-    this.hasNews = true;
-  }
-
   #findSmallestMtu(): void {
     let smallest = this.#tables.node.mtu;
     for (const { path } of this.#sessionsByVtep.values()) smallest = Math.min(smallest, path.mtu);
     this.smallestMtu = smallest;
   }
 
-  #step(session: Session): void {
+  #step(session: PeerSession): void {
     const { state, remoteState } = session;
     if (remoteState === BfdState.AdminDown) {
       if (state !== BfdState.Down) this.#become(session, BfdState.Down, Diagnostic.NeighborDown);
@@ -271,7 +219,7 @@ export class Probes implements PeerHealth {
   }
 
   /** Sends a change of state at once, so that a session comes up in one round trip. */
-  #become(session: Session, state: BfdState, diagnostic: number): void {
+  #become(session: PeerSession, state: BfdState, diagnostic: number): void {
     session.state = state;
     session.diagnostic = diagnostic;
     session.pollSentMs = -1;
@@ -280,7 +228,7 @@ export class Probes implements PeerHealth {
     this.#sendPeriodic(session, session.nextSendMs);
   }
 
-  #sendPeriodic(session: Session, now: number): void {
+  #sendPeriodic(session: PeerSession, now: number): void {
     const isUp = session.state === BfdState.Up;
     const interval = Math.max(isUp ? INTERVAL_MS : SLOW_INTERVAL_MS, session.remoteMinRxMs);
     session.nextSendMs = now + interval * (0.75 + 0.25 * this.#random()); // RFC 5880 section 6.8.7
@@ -294,7 +242,7 @@ export class Probes implements PeerHealth {
   }
 
   /** Sends a probe whose inner IP packet is padded to `packetBytes`. */
-  #transmit(session: Session, flags: number, packetBytes: number): void {
+  #transmit(session: PeerSession, flags: number, packetBytes: number): void {
     const peer = this.#tables.peers.get(session.vtep);
     if (peer === undefined) return;
     const frame = this.#slots.take();
@@ -311,37 +259,4 @@ export class Probes implements PeerHealth {
     });
     this.#egress.datagram(frame, FRAME_BYTES, this.#zeros, packetBytes - PACKET_BYTES, peer);
   }
-
-  #open(vtep: Ipv4): Session {
-    const now = this.#now();
-    return {
-      vtep,
-      path: new PathMtu(this.#tables.node.mtu),
-      maxMtu: this.#tables.node.mtu,
-      createdMs: now,
-      discriminator: 1 + Math.floor(this.#random() * 0x7ffffffe),
-      state: BfdState.Down,
-      diagnostic: Diagnostic.None,
-      remoteState: BfdState.Down,
-      remoteDiscriminator: 0,
-      remoteMinRxMs: 0,
-      detectionMs: SLOW_INTERVAL_MS * MULTIPLIER,
-      receivedMs: -1,
-      nextSendMs: now,
-      pollSentMs: -1,
-      nextPollMs: now,
-      rttMs: -1,
-      wasReachable: true,
-      reportedMtu: this.#tables.node.mtu,
-    };
-  }
-}
-
-function isReachable({ state, receivedMs, createdMs }: Session, now: number): boolean {
-  return state === BfdState.Up || (receivedMs < 0 && now - createdMs < GRACE_MS);
-}
-
-function stateName(state: BfdState): "up" | "init" | "down" {
-  if (state === BfdState.Up) return "up";
-  return state === BfdState.Init ? "init" : "down";
 }

@@ -1,9 +1,10 @@
 // Probes that are forged, or come from a peer that has begun anew: what a node believes of its peers.
 import test from "ava";
+import type { HealthReport } from "../../src/datapath/peer-health.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import type { Datagram } from "../fakes/in-process.ts";
 import { fakeNodes, rowsFor } from "../fakes/nodes.ts";
-import { A, B, CLUSTER } from "../fakes/two-nodes.ts";
+import { A, B, CLUSTER, cluster } from "../fakes/two-nodes.ts";
 
 /** Offset of BFD in a probe's datagram, behind VXLAN, Ethernet, IPv4 and UDP. */
 const BFD_AT = 50;
@@ -14,7 +15,7 @@ const DOWN = 1;
 const UP = 3;
 const FINAL = 0x10;
 
-interface Said {
+interface Fields {
   state?: number;
   flags?: number;
   multiplier?: number;
@@ -25,7 +26,7 @@ interface Said {
 }
 
 /** A forged probe from B to A. */
-function forged(probe: Datagram, said: Said): Datagram {
+function forged(probe: Datagram, said: Fields): Datagram {
   const { state = DOWN, flags = 0, multiplier = 3, mine = 0x1234, yours = 0 } = said;
   const payload = probe.payload.slice();
   const view = new DataView(payload.buffer);
@@ -54,7 +55,7 @@ async function begun() {
 }
 
 /** Sends one of them every 100 ms; the states that the nodes were in meanwhile. */
-async function under(attack: Said[], ms: number, { fake, probe, states }: Awaited<ReturnType<typeof begun>>) {
+async function under(attack: Fields[], ms: number, { fake, probe, states }: Awaited<ReturnType<typeof begun>>) {
   const seen = new Set<string>();
   for (let passed = 0; passed < ms; passed += 10) {
     if (passed % 100 === 0) fake.wire.carry(forged(probe, attack[(passed / 100) % attack.length]!));
@@ -64,7 +65,7 @@ async function under(attack: Said[], ms: number, { fake, probe, states }: Awaite
   return [...seen];
 }
 
-const FORGERIES: [name: string, said: Said[]][] = [
+const FORGERIES: [name: string, said: Fields[]][] = [
   ["Down", [{}]],
   ["administratively down", [{ state: ADMIN_DOWN }]],
   ["an answer to a poll", [{ flags: FINAL }]],
@@ -117,4 +118,35 @@ test("a peer that has begun anew is up again within two seconds", async (t) => {
   fake.restart(0).apply(rowsFor(CLUSTER, A));
   await fake.advance(2000);
   t.deepEqual(states(), ["up", "up"]);
+});
+
+test("the health of peers is reported when it changes, and not at every tick", async (t) => {
+  const fake = await cluster();
+  const [node] = fake.nodes;
+  const reports: HealthReport[] = [];
+  node!.engine.onHealth = (report) => reports.push(report);
+  await fake.advance(5000);
+  t.deepEqual(reports, [], "nothing has changed");
+  fake.wire.filter = () => [];
+  await fake.advance(5000);
+  t.deepEqual(reports, [{ unreachable: [ipv4(B)], mtus: [] }]);
+  fake.wire.filter = undefined;
+  await fake.advance(5000);
+  t.deepEqual(reports.slice(1), [{ unreachable: [], mtus: [] }]);
+});
+
+test("a peer that comes is probed at once, and one that goes no more", async (t) => {
+  const fake = await cluster();
+  const [node] = fake.nodes;
+  const without = rowsFor(CLUSTER, A).filter((row) => row.kind !== "peer");
+  const sent: number[] = [];
+  fake.wire.filter = (datagram) => {
+    if (datagram.from === ipv4(A)) sent.push(datagram.to);
+    return [datagram];
+  };
+  node!.apply(without);
+  await fake.advance(2000);
+  t.deepEqual(sent, []);
+  node!.apply(rowsFor(CLUSTER, A));
+  t.deepEqual(sent, [ipv4(B)]);
 });
