@@ -1,12 +1,13 @@
 // The store of a cluster with one manager: LMDB on its disk, one synchronous transaction a commit. Rows are JSON under
 // KIND/KEY; the head row carries the revision and how many rows there are.
-import { mkdir, rename, truncate } from "node:fs/promises";
+import { mkdir, truncate } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { open, type RootDatabase } from "lmdb";
 import { derivedIdentity } from "../cluster/identity.ts";
 import type { Change, ClusterIdentity } from "../cluster/schema.ts";
 import { emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
 import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
+import { damagedPath, setAside } from "../lib/replace-file.ts";
 import { lockDirectory, type Unlock } from "./directory-lock.ts";
 import { DiskRoom, freeBytes } from "./disk-room.ts";
 import { bytesInUse, fileLength } from "./lmdb-file.ts";
@@ -105,7 +106,7 @@ class EmbeddedStore implements Store {
 }
 
 async function openChecked(path: string): Promise<RootDatabase<string, string>> {
-  const aside = `${path}.damaged`;
+  const aside = damagedPath(path);
   if ((await fileLength(path)) === undefined && (await fileLength(aside)) !== undefined) {
     throw damaged(`the store ${path} was found damaged and set aside as ${aside}`, path, aside);
   }
@@ -121,7 +122,7 @@ async function openChecked(path: string): Promise<RootDatabase<string, string>> 
       throw new PlatformError(`the store ${path} cannot be opened: ${messageOf(error)}`, `ls -l ${path}; df ${path}`, {
         cause: error,
       });
-    await rename(path, aside);
+    await setAside(path);
     throw damaged(
       `the store ${path} is damaged and was set aside as ${aside}: ${messageOf(error)}`,
       path,

@@ -6,6 +6,7 @@ import { run } from "../lib/command.ts";
 import { messageOf } from "../lib/errors.ts";
 import { type LinkAddress, linkAddresses } from "../lib/link-addresses.ts";
 import type { Log } from "../lib/log.ts";
+import { Turns } from "../lib/turns.ts";
 import { type Watch, watchOutput } from "../lib/watch-output.ts";
 
 /** A line of `ip monitor route` about an address that comes or goes. */
@@ -49,9 +50,9 @@ export class LocalAddresses {
   /** Follows the kernel's table from now on, and calls `onChange` whenever the addresses have changed. */
   watch(onChange: () => void): void {
     const { log, clock } = this.#options;
-    let reading: Promise<void> = Promise.resolve();
+    const reads = new Turns();
     const look = (): void => {
-      reading = reading.then(async () => {
+      void reads.run(async () => {
         try {
           if (await this.#read()) onChange();
         } catch (error) {
