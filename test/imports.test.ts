@@ -161,3 +161,90 @@ for (const [what, pattern, allowed] of FORBIDDEN) {
     );
   });
 }
+
+/** Path to the paths of the files of src that it imports, types included. */
+const IMPORTS = new Map(
+  sources.map(({ path, source }) => {
+    const relatives = importsOf(source).filter(({ specifier }) => specifier.startsWith("."));
+    return [path, relatives.map(({ specifier }) => join(path, "..", specifier))];
+  }),
+);
+
+/** The circles in a graph of imports, each as the files on the way round: a search in depth from each file. */
+function circlesIn(imports: ReadonlyMap<string, readonly string[]>): string[][] {
+  const circles: string[][] = [];
+  const done = new Set<string>();
+  const way: string[] = [];
+  const visit = (path: string): void => {
+    const start = way.indexOf(path);
+    if (start >= 0) circles.push([...way.slice(start), path]);
+    if (start >= 0 || done.has(path)) return;
+    way.push(path);
+    for (const next of imports.get(path) ?? []) visit(next);
+    way.pop();
+    done.add(path);
+  };
+  for (const path of imports.keys()) visit(path);
+  return circles;
+}
+
+test("a circle of imports is found", (t) => {
+  const imports = new Map([
+    ["a", ["b", "c"]],
+    ["b", ["c"]],
+    ["c", ["d"]],
+    ["d", ["b"]],
+  ]);
+  t.deepEqual(circlesIn(imports), [["b", "c", "d", "b"]]);
+  t.deepEqual(
+    circlesIn(
+      new Map([
+        ["a", ["b"]],
+        ["b", []],
+      ]),
+    ),
+    [],
+  );
+});
+
+test("no files import each other in a circle, types included", (t) => {
+  t.deepEqual(circlesIn(IMPORTS), []);
+});
+
+const EXPORT =
+  /^export (?:declare |abstract |async )*(?:const|function\*?|class|interface|type|let|enum) (\w+)|^export \{([^}]*)\}/gm;
+
+/** Names that a file exports. */
+function exportsOf(source: string): string[] {
+  return [...source.matchAll(EXPORT)].flatMap(([, name, list]) =>
+    name === undefined ? list!.split(",").flatMap((one) => /(\w+)\s*$/.exec(one)?.[1] ?? []) : [name],
+  );
+}
+
+test("the exports of a file are found", (t) => {
+  const source =
+    "export const a = 1;\nexport async function b() {}\nexport { c, d as e };\nexport type F = 1;\nconst g = 2;";
+  t.deepEqual(exportsOf(source), ["a", "b", "c", "e", "F"]);
+});
+
+test("what a file exports, another file uses", (t) => {
+  const users = ["src", "test", "bench", "scripts", "configs"].flatMap((folder) =>
+    readdirSync(folder, { recursive: true, encoding: "utf8" })
+      .filter((name) => /\.(ts|mjs)$/.test(name))
+      .map((name) => join(folder, name)),
+  );
+  // BOUNDED: by the words of the tree; keyed by word. The files in which it stands, two at most.
+  const files = new Map<string, string[]>();
+  for (const path of users) {
+    for (const word of new Set(readFileSync(path, "utf8").match(/\w+/g))) {
+      const known = files.get(word) ?? [];
+      if (known.length < 2) files.set(word, [...known, path]);
+    }
+  }
+  const unused = sources.flatMap(({ path, source }) =>
+    exportsOf(source)
+      .filter((name) => !files.get(name)!.some((other) => other !== path))
+      .map((name) => `${path}: ${name}`),
+  );
+  t.deepEqual(unused, []);
+});

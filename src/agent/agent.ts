@@ -1,12 +1,11 @@
 // The agent: its parts, in the order in which they start. What carries packets comes first, so that a restart is short.
 import { delay, systemClock } from "../lib/clock.ts";
-import type { Log } from "../lib/log.ts";
 import { createBackend } from "./backend.ts";
-import type { Config } from "./config.ts";
 import { openDocker, startContainers } from "./containers.ts";
 import { claimHost, type Host } from "./host.ts";
 import { InForce } from "./in-force.ts";
 import { type Membership, openMembership } from "./membership.ts";
+import type { AgentOptions } from "./options.ts";
 import { type PacketPath, startPacketPath } from "./packet-path.ts";
 import { Parts } from "./parts.ts";
 import { SpareMemory } from "./spare-memory.ts";
@@ -18,17 +17,6 @@ const RESUME_MS = 2000;
 export interface Agent {
   /** Stops; TUN, links, rules, flows and tasks stay for the next start. */
   stop(): Promise<void>;
-}
-
-export interface AgentOptions {
-  config: Config;
-  log: Log;
-  /** Whether the manager's store is a backup that was put back. */
-  newEpoch?: boolean;
-  /** Called for `overlayctl leave`: stops the agent, takes away all that the node has of the cluster, and starts the agent again. */
-  onLeave: () => void;
-  /** The data path failed while it ran: nothing is carried any more. */
-  onFailure: (error: Error) => void;
 }
 
 /** Starts all parts. Throws PlatformError when the machine lacks something; then nothing goes on running. */

@@ -22,7 +22,7 @@ import type { TaskProgress } from "./task-progress.ts";
 /** Of those, the newest are looked through for what is asked for: half a second of this thread. */
 const MOST_FLOWS = 100_000;
 
-export interface BackendParts {
+interface BackendParts {
   nodeName: string;
   /** Whether this node is the manager that writes. */
   isLeading: boolean;

@@ -12,7 +12,7 @@ export interface Sandbox {
   ifnames?: readonly string[];
 }
 
-export interface LinksViewpoint {
+interface LinksViewpoint {
   nodeId: string;
   device: string;
   pool: string;

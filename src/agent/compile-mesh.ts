@@ -6,7 +6,7 @@ import { cidr } from "../lib/ip.ts";
 import { VETH_PREFIX } from "../links/desired.ts";
 import type { DesiredMesh, MeshPort } from "../mesh/mesh.ts";
 
-export interface MeshViewpoint {
+interface MeshViewpoint {
   nodeId: string;
   device: string;
   pool: string;

@@ -47,7 +47,7 @@ export interface Viewpoint {
 }
 
 /** What all units of one node go by. */
-export interface Basis extends Viewpoint {
+interface Basis extends Viewpoint {
   own: Node;
   ingress: Network;
   managerPorts: ReadonlySet<number>;

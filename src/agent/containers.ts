@@ -10,11 +10,11 @@ import { ForwardPolicy } from "../mesh/forward-policy.ts";
 import { DockerEngine } from "../runtime/docker-engine.ts";
 import { DockerWatch } from "../runtime/docker-watch.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
-import type { AgentOptions } from "./agent.ts";
 import type { Sandbox } from "./compile-links.ts";
 import { directoryId } from "./directory-id.ts";
 import type { InForce } from "./in-force.ts";
 import type { Membership } from "./membership.ts";
+import type { AgentOptions } from "./options.ts";
 import type { PacketPath } from "./packet-path.ts";
 import type { Parts } from "./parts.ts";
 import { places } from "./paths.ts";
@@ -61,7 +61,7 @@ export interface Containers {
   logs: TaskLogs;
 }
 
-export interface ContainersOptions extends Pick<AgentOptions, "config" | "log">, Membership, Docker {
+interface ContainersOptions extends Pick<AgentOptions, "config" | "log">, Membership, Docker {
   dataPath: PacketPath["dataPath"];
   naming(): NodeNaming;
   inForce: InForce;

@@ -18,7 +18,7 @@ const DIRECTORIES = [
 const SHARED_MEMORY = "/dev/shm";
 
 /** The configuration that decides where flows may be. */
-export type FlowPlace = Pick<Config, "dataDir"> & { datapath: Pick<Config["datapath"], "flowFile"> };
+type FlowPlace = Pick<Config, "dataDir"> & { datapath: Pick<Config["datapath"], "flowFile"> };
 
 /**
  * The file's path, in a directory that exists and that no other user writes to, unless the configuration names the file.

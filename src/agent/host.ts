@@ -4,8 +4,8 @@ import { systemClock } from "../lib/clock.ts";
 import { PlatformError } from "../lib/errors.ts";
 import { LocalAddresses } from "../links/local-addresses.ts";
 import { lockDevice } from "../linux/lock.ts";
-import type { AgentOptions } from "./agent.ts";
 import { ownDataDirectory } from "./data-directory.ts";
+import type { AgentOptions } from "./options.ts";
 import type { Parts } from "./parts.ts";
 import { findUnderlayLink } from "./underlay-link.ts";
 

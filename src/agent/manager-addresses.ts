@@ -8,7 +8,7 @@ import type { SessionAddress } from "./compile-denied.ts";
 /** How often names are resolved again, because they may come to mean other addresses. */
 const REFRESH_MS = 30_000;
 
-export interface ManagerAddressesOptions {
+interface ManagerAddressesOptions {
   /** HOST:PORT of each. */
   managers: readonly string[];
   clock: Clock;

@@ -7,10 +7,10 @@ import { serveSessions } from "../leader/server.ts";
 import { CannotLeadError } from "../leader/store.ts";
 import { systemClock } from "../lib/clock.ts";
 import { newId } from "../lib/random.ts";
-import type { AgentOptions } from "./agent.ts";
+import type { AgentOptions } from "./options.ts";
 import type { Parts } from "./parts.ts";
 
-export interface LeadOptions extends Pick<AgentOptions, "config" | "log" | "newEpoch"> {
+interface LeadOptions extends Pick<AgentOptions, "config" | "log" | "newEpoch"> {
   /** The identity of the state that this node has on its disk; undefined: it has none. */
   known: StateVersion | undefined;
 }

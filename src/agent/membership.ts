@@ -2,12 +2,12 @@
 import { Names } from "../dns/names.ts";
 import { systemClock } from "../lib/clock.ts";
 import { Session } from "../session/session.ts";
-import type { AgentOptions } from "./agent.ts";
 import type { SessionAddress } from "./compile-denied.ts";
 import type { Config } from "./config.ts";
 import type { Host } from "./host.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
 import { NodeState } from "./node-state.ts";
+import type { AgentOptions } from "./options.ts";
 import type { Parts } from "./parts.ts";
 import { places } from "./paths.ts";
 

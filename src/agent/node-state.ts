@@ -12,7 +12,7 @@ import type { StatusReports } from "../session/reporter.ts";
 const LOOK_MS = 3000;
 
 /** The session's part of it: see Session. */
-export interface StateSource {
+interface StateSource {
   readonly live: State;
   readonly nodeId: string | undefined;
   onChanges(listener: (changes: readonly AppliedChange[]) => void): () => void;

@@ -13,10 +13,10 @@ import { raiseDescriptorLimit } from "../linux/descriptor-limit.ts";
 import { openBoundUdp } from "../linux/udp-socket.ts";
 import { checkNftables, NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DataPath } from "../worker/data-path.ts";
-import type { AgentOptions } from "./agent.ts";
 import { prepareFlowFile } from "./flow-file.ts";
 import type { Host } from "./host.ts";
 import type { Membership } from "./membership.ts";
+import type { AgentOptions } from "./options.ts";
 import type { Parts } from "./parts.ts";
 
 const DEFAULT_SPIN_MICROS = 50;

@@ -17,7 +17,7 @@ import type { Sandboxes } from "../runtime/sandbox.ts";
 
 const COLLECT_EVERY_MS = 5000;
 
-export interface RunSandboxesOptions {
+interface RunSandboxesOptions {
   log: Log;
   clock: Clock;
   /** The files are in it. */

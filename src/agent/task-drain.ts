@@ -4,7 +4,7 @@ import { type Ipv4, ipv4 } from "../lib/ip.ts";
 
 const LOOK_MS = 250;
 
-export interface TaskDrainParts {
+interface TaskDrainParts {
   clock: Clock;
   /** How many flows go to one of these addresses. */
   liveFlows(addresses: readonly Ipv4[]): Promise<number>;

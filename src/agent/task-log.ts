@@ -15,7 +15,7 @@ import type { AnyRuntime } from "../runtime/runtimes.ts";
 import type { Session } from "../session/session.ts";
 import type { Tasks } from "./tasks.ts";
 
-export interface TaskLogsOptions {
+interface TaskLogsOptions {
   session: Pick<Session, "requireState" | "nodeId" | "readLog">;
   tasks: Pick<Tasks, "progressOf">;
   runtime: Pick<AnyRuntime, "logs">;

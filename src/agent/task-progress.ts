@@ -12,7 +12,7 @@ const FORGET_MS = 10_000;
 const MOST_ASKED = 20;
 const QUERY: LogQuery = { follow: false, tail: null, since: null, progress: true };
 
-export interface TaskProgressOptions {
+interface TaskProgressOptions {
   clock: Clock;
   /** See TaskLogs. */
   read(taskId: string, query: LogQuery): Promise<Readable>;

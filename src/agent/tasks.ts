@@ -50,7 +50,7 @@ export function createRuntimes({
   });
 }
 
-export interface TasksParts {
+interface TasksParts {
   log: Log;
   session: Session;
   runtime: Runtimes;

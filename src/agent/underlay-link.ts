@@ -11,7 +11,7 @@ interface AddressJson {
   addr_info: { family: string; local: string }[];
 }
 
-export interface UnderlayLink {
+interface UnderlayLink {
   address: string;
   /** Bytes of the largest IP packet of the overlay that fits the link once it is encapsulated. */
   overlayMtu: number;

@@ -6,13 +6,13 @@ import type { AppliedChange } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 
 /** The kinds whose rows are units. */
-export const UNIT_KINDS = ["nodes", "networks", "services", "tasks", "endpoints"] as const;
+const UNIT_KINDS = ["nodes", "networks", "services", "tasks", "endpoints"] as const;
 type UnitKind = (typeof UNIT_KINDS)[number];
 
 /** KIND/KEY; `self`: what the node knows of itself. */
 export type Unit = "self" | `${UnitKind}/${string}`;
 
-export function unitOf(kind: UnitKind, key: string): Unit {
+function unitOf(kind: UnitKind, key: string): Unit {
   return `${kind}/${key}`;
 }
 

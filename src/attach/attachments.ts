@@ -27,7 +27,7 @@ import { findContainer, isMeant, NETNS, requireOwnNamespace } from "./subject.ts
 /** Namespaces have no events, and what was rejected or could not be looked at is tried again. */
 const LOOK_MS = 5000;
 
-export interface AttachmentsOptions {
+interface AttachmentsOptions {
   nodeName: string;
   /** The domain of every name of the overlay. */
   domain: string;

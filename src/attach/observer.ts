@@ -15,7 +15,7 @@ import { namespaceOf } from "./subject.ts";
 /** A Docker that has said nothing for this time after the start counts as away. */
 const DOCKER_MS = 2000;
 
-export interface AttachmentObserverOptions {
+interface AttachmentObserverOptions {
   clock: Clock;
   /** The domain of every name of the overlay. */
   domain: string;

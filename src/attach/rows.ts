@@ -18,7 +18,7 @@ export interface AttachedRow {
   createdAt: number;
 }
 
-export interface OwnRowsOptions {
+interface OwnRowsOptions {
   namespaces: { unbind(subject: string): Promise<void> };
   state(): State | undefined;
   nodeId(): string | undefined;

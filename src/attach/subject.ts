@@ -30,7 +30,7 @@ export interface NamedSubject {
   container: Container | undefined;
 }
 
-export interface FindContainerOptions {
+interface FindContainerOptions {
   engine: Pick<DockerEngine, "container" | "containers">;
   namespaces: { exists(name: string): Promise<boolean> };
 }

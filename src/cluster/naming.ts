@@ -19,7 +19,7 @@ const PLACEHOLDERS = [
   "Task.ID",
   "Task.Slot",
 ] as const;
-export type Placeholder = (typeof PLACEHOLDERS)[number];
+type Placeholder = (typeof PLACEHOLDERS)[number];
 
 /** One less than sethostname(2) takes. */
 const HOSTNAME_MAX_CHARS = 63;

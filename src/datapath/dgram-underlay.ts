@@ -80,7 +80,7 @@ function explain(error: unknown, address: Ipv4, port: number): unknown {
   return error;
 }
 
-export class DgramUnderlay implements Underlay {
+class DgramUnderlay implements Underlay {
   readonly fd = -1;
   /** Where we receive. */
   readonly port: number;

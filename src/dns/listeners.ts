@@ -10,7 +10,7 @@ import { Listener, type OpenUdp } from "./listener.ts";
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 5_000;
 
-export interface ListenersOptions {
+interface ListenersOptions {
   /** 0: any that is free, for tests. Default DNS_PORT. */
   readonly port?: number;
   readonly clock: Clock;

@@ -13,7 +13,7 @@ const MAX_NAME_CHARS = 253;
 /** With more changes at once, such as a whole snapshot, it is cheaper to forget everything than what each touches. */
 const MANY_CHANGES = 1000;
 
-export interface NamesOptions {
+interface NamesOptions {
   /** The domain under which every name is found too. */
   readonly domain: string;
   /** How long a client may keep answers about names that are no service's, and about what does not exist. */
@@ -24,7 +24,7 @@ export interface NamesOptions {
 
 const DEFAULTS: NamesOptions = { domain: "overlay", ttlSeconds: 5, pool: "10.192.0.0/10" };
 
-export interface Found {
+interface Found {
   readonly network: NamedNetwork;
   readonly entry: NameEntry;
 }
@@ -42,7 +42,7 @@ export interface Asker {
 }
 
 /** An address's name. */
-export interface ReverseName {
+interface ReverseName {
   readonly network: NamedNetwork;
   /** Relative to its network. */
   readonly name: string;

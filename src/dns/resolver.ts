@@ -32,7 +32,7 @@ const LIMITS = {
 /** With the dot behind it; one inside it is escaped. */
 const FIRST_LABEL = /^(?:\\.|[^.\\])*\.?/s;
 
-export interface ResolverOptions {
+interface ResolverOptions {
   readonly clock: Clock;
   /** For ids: nothing outside may guess them. */
   readonly random: Random;

@@ -50,7 +50,7 @@ export interface DnsServerOptions {
   readonly answerCache?: AnswerCache;
 }
 
-export interface DnsStats extends ResolverStats {
+interface DnsStats extends ResolverStats {
   readonly queries: number;
   /** By response code: `NOERROR`, `NXDOMAIN` and so on. */
   readonly answersByRcode: Readonly<Record<string, number>>;

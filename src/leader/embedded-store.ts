@@ -132,7 +132,7 @@ async function openChecked(path: string): Promise<RootDatabase<string, string>> 
   }
 }
 
-export class DamagedStoreError extends CannotLeadError {
+class DamagedStoreError extends CannotLeadError {
   override name = "DamagedStoreError";
 }
 

@@ -7,7 +7,7 @@ import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import { type Cidr, cidr, contains, formatCidr, formatIpv4, type Ipv4, ipv4, overlaps, sizeOf } from "../lib/ip.ts";
 
-export type Holder = Allocation["holder"];
+type Holder = Allocation["holder"];
 
 const NETWORK_BITS = 20;
 const NETWORK_SIZE = 2 ** (32 - NETWORK_BITS);

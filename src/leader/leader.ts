@@ -42,7 +42,7 @@ export interface LeaderConfig {
   newEpoch?: boolean;
 }
 
-export interface LeaderOptions {
+interface LeaderOptions {
   store: Store;
   clock: Clock;
   log: Log;

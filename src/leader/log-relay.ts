@@ -21,7 +21,7 @@ interface Waiting {
 }
 
 /** A node's session. */
-export interface LogSource {
+interface LogSource {
   id: string;
   sink: { send(line: Buffer): void };
 }

@@ -17,7 +17,7 @@ import type { NodeSession, SessionSink, Sessions } from "./sessions.ts";
 import { SharedSnapshots } from "./snapshot-lines.ts";
 import type { StateWriter } from "./state-writer.ts";
 
-export interface NodeSessionsOptions {
+interface NodeSessionsOptions {
   writer: StateWriter;
   reconciler: Reconciler;
   progress: Progress;

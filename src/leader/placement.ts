@@ -6,7 +6,7 @@ import { MAX_REASON } from "../lib/bounds.ts";
 import { shortened } from "../lib/shortened.ts";
 
 /** A node that can take a task of one service, and how many tasks it has of that service and of all. */
-export interface Candidate {
+interface Candidate {
   node: Node;
   own: number;
   all: number;

@@ -11,7 +11,7 @@ import type { Sessions } from "./sessions.ts";
 import type { StateWriter } from "./state-writer.ts";
 import { allTouched, touchedBy } from "./touched.ts";
 
-export interface ReconcilerOptions {
+interface ReconcilerOptions {
   clock: Clock;
   writer: StateWriter;
   sessions: Sessions;

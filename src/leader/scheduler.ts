@@ -12,7 +12,7 @@ import { removeService } from "./services.ts";
 import { removeTask, retireTask, stopTask } from "./tasks.ts";
 import type { Touched } from "./touched.ts";
 
-export interface SchedulerContext extends Pick<LeaderContext, "now" | "newId" | "addresses"> {
+interface SchedulerContext extends Pick<LeaderContext, "now" | "newId" | "addresses"> {
   /** Whether the node's statuses in the state are known to be current. */
   isReported: (nodeId: string) => boolean;
   /** The revision that is in force on every live node. */

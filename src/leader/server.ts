@@ -28,7 +28,7 @@ import type { Log } from "../lib/log.ts";
 import type { Leader } from "./leader.ts";
 import { LineSink } from "./line-sink.ts";
 
-export interface SessionServerOptions {
+interface SessionServerOptions {
   host: string;
   /** 0: any free one. */
   port: number;

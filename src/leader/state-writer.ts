@@ -12,7 +12,7 @@ const MAX_QUEUED = 10_000;
 /** How many pieces of work one revision has at most: a turn holds the event loop. */
 const MAX_TOGETHER = 256;
 
-export interface StateWriterOptions {
+interface StateWriterOptions {
   store: Store;
   /** Throws UserError 503 when nothing may be written. */
   requireLeading(): void;

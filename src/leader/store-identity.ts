@@ -11,7 +11,7 @@ import { CannotLeadError } from "./store.ts";
 const RESTORE =
   "put a backup of the store back and start once with 'overlayd --new-epoch', or run 'overlayctl leave --force' to forget the node's cluster";
 
-export interface StoreIdentityOptions {
+interface StoreIdentityOptions {
   /** What this manager's node has seen of a cluster; undefined: nothing. */
   known: StateVersion | undefined;
   /** The store is a backup that was put back: nodes are to take it though it is older than what they have. */

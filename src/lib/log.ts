@@ -2,7 +2,7 @@
 import { type DestinationStream, pino } from "pino";
 
 /** The fields that a log line may carry besides its message. */
-export interface LogFields {
+interface LogFields {
   node?: string;
   peer?: string;
   network?: string;
@@ -31,7 +31,7 @@ export interface Log {
   with(fields: LogFields): Log;
 }
 
-export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
+type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
 
 /** A log of JSON lines to `destination` (default: standard error). */
 export function createLog(level: LogLevel, destination: DestinationStream = pino.destination(2)): Log {

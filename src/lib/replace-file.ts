@@ -3,7 +3,7 @@ import { mkdir, open, rename, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 
 type Piece = string | Uint8Array;
-export type FileContent = Piece | Iterable<Piece> | AsyncIterable<Piece>;
+type FileContent = Piece | Iterable<Piece> | AsyncIterable<Piece>;
 
 /**
  * Writes PATH.new and renames it to PATH. The file is durable when this resolves, and only its owner may read it. Two calls

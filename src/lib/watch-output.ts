@@ -14,7 +14,7 @@ export interface Watch {
   close(): void;
 }
 
-export interface WatchOptions {
+interface WatchOptions {
   log: Log;
   clock: Clock;
   monitors: readonly (readonly string[])[];

@@ -25,7 +25,7 @@ export function emptyFacts(): FactSet {
   return { addr: new Map(), route: new Map(), rule: new Map(), neigh: new Map() };
 }
 
-export interface Route {
+interface Route {
   dst: string;
   dev?: string;
   type?: string;
@@ -126,18 +126,4 @@ export function containerFacts(endpoint: DesiredEndpoint): FactSet {
 /** What the filter on the host end must do, in the form of read.ts. */
 export function filterOf(address: string, device: string): string {
   return `${(ipv4(address) >>> 0).toString(16).padStart(8, "0")}/ffffffff at 12 > ${device}`;
-}
-
-/** Settings of the node, of the TUN and of each host end, by path below /proc/sys/net. */
-export function desiredSysctls(desired: DesiredLinks, ipv6: boolean): Sysctls {
-  const sysctls: Sysctls = new Map([
-    ["ipv4/ip_forward", "1"],
-    [`ipv4/conf/${desired.device}/rp_filter`, "0"],
-    [`ipv4/conf/${desired.device}/accept_local`, "1"],
-    [`ipv4/conf/${desired.device}/route_localnet`, "1"],
-  ]);
-  const names = desired.endpoints.map((endpoint) => vethName(endpoint.address));
-  for (const name of names) sysctls.set(`ipv4/conf/${name}/rp_filter`, "1");
-  if (ipv6) for (const name of [desired.device, ...names]) sysctls.set(`ipv6/conf/${name}/disable_ipv6`, "1");
-  return sysctls;
 }

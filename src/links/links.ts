@@ -18,7 +18,7 @@ import { watchLinks } from "./watch.ts";
 /** Another process may undo a change between two looks; what does not last so many rounds is given up. */
 const ROUNDS = 3;
 
-export interface LinksOptions {
+interface LinksOptions {
   log: Log;
   clock: Clock;
   /** The TUN's name. */

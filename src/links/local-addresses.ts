@@ -12,7 +12,7 @@ import { type Watch, watchOutput } from "../lib/watch-output.ts";
 /** A line of `ip monitor route` about an address that comes or goes. */
 const IS_LOCAL_ROUTE = /\blocal\b.*\btable local\b/;
 
-export interface LocalAddressesOptions {
+interface LocalAddressesOptions {
   log: Log;
   clock: Clock;
   /** The TUN's name. Its own addresses, the gateways and the node's address on the overlay, are left out. */

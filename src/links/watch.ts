@@ -9,7 +9,7 @@ const MONITORS = [
   ["tc", "monitor"],
 ] as const;
 
-export interface WatchLinksOptions {
+interface WatchLinksOptions {
   log: Log;
   clock: Clock;
   /** The TUN's name. */

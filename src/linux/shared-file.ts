@@ -44,7 +44,7 @@ export interface SharedFile {
   close(): void;
 }
 
-export interface SharedFileOptions {
+interface SharedFileOptions {
   log?: Log;
   clock?: Clock;
 }

@@ -27,7 +27,7 @@ const MAX_SLICES = 4096;
 /** The most that UDP takes in one message, over IPv4. */
 const MAX_MESSAGE_BYTES = 65_507;
 
-export interface UdpUnderlayOptions {
+interface UdpUnderlayOptions {
   /** Our VTEP address. */
   address: Ipv4;
   /** Where we receive; 0: the kernel chooses. */
@@ -120,7 +120,7 @@ function isErrno(error: unknown, errno: number): boolean {
   return error instanceof libc.SyscallError && error.errno === errno;
 }
 
-export class LinuxUnderlay implements Underlay {
+class LinuxUnderlay implements Underlay {
   readonly fd: number;
   /** The port on which datagrams arrive. */
   readonly port: number;

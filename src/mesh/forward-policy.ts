@@ -66,7 +66,7 @@ export class ForwardPolicy {
   }
 }
 
-export interface ForwardPolicyOptions {
+interface ForwardPolicyOptions {
   log: Log;
   device: string;
   iptables?: (argv: readonly string[]) => Promise<string>;

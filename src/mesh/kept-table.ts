@@ -3,7 +3,7 @@ import { CommandError, run } from "../lib/command.ts";
 import { PlatformError } from "../lib/errors.ts";
 
 /** `changed`: another text than before. `restored`: the same, which another process had changed. */
-export type Put = "same" | "restored" | "changed";
+type Put = "same" | "restored" | "changed";
 
 export class KeptTable {
   readonly name: string;

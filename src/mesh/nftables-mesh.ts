@@ -19,7 +19,7 @@ interface Applied {
   held: readonly HeldPort[];
 }
 
-export interface NftablesMeshOptions {
+interface NftablesMeshOptions {
   log: Log;
   clock: Clock;
   /** The table's name. */

@@ -9,7 +9,7 @@ import { UDP_BYTES } from "./udp.ts";
 export const VIRTIO_NET_BYTES = 10;
 export const FLAGS_AT = 0;
 export const GSO_TYPE_AT = 1;
-export const HEADER_LENGTH_AT = 2;
+const HEADER_LENGTH_AT = 2;
 export const GSO_SIZE_AT = 4;
 export const CHECKSUM_START_AT = 6;
 export const CHECKSUM_OFFSET_AT = 8;
@@ -30,7 +30,7 @@ export const NO_SEGMENT_BYTES = 0xffff;
 export const MAX_UDP_SEGMENTS = 128;
 
 /** The messages of a device queue: message i has the slices from firstSlice(i) to end[i]. */
-export interface VirtioMessages {
+interface VirtioMessages {
   readonly end: Int32Array;
   readonly sliceOffset: Int32Array;
   readonly sliceLength: Int32Array;

@@ -9,7 +9,7 @@ import type { DockerWatch } from "./docker-watch.ts";
 /** The actions after which a container is looked at. Others, such as the exec of a health check, change nothing that counts here. */
 const CHANGING = /^(start|die|destroy|rename|health_status)/;
 
-export interface ContainerListOptions {
+interface ContainerListOptions {
   engine: Pick<DockerEngine, "container" | "containers">;
   watch: Pick<DockerWatch, "isUp" | "listen">;
   log: Log;

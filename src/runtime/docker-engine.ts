@@ -28,7 +28,7 @@ export class DockerError extends Error {
 /** How long an answer may take: an engine that hangs takes connections and never answers. */
 const ANSWER_MS = 10_000;
 
-export interface DockerEngineOptions {
+interface DockerEngineOptions {
   /** How long a call may take. */
   answerMs?: number;
 }

@@ -18,7 +18,7 @@ export interface DockerListener {
   away?(): void;
 }
 
-export interface DockerWatchOptions {
+interface DockerWatchOptions {
   engine: Pick<DockerEngine, "follow" | "socketPath">;
   clock: Clock;
   log: Log;

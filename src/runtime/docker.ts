@@ -41,7 +41,7 @@ const CONFLICT = 409;
 /** The time that prune gives a task to end by itself. */
 const PRUNE_GRACE_MS = 2000;
 
-export interface DockerRuntimeOptions {
+interface DockerRuntimeOptions {
   /** The node that the containers belong to. */
   node: () => OwnNode;
   engine: DockerEngine;

@@ -10,7 +10,7 @@ import { type Container, type DockerEngine, DockerError } from "./docker-engine.
 
 const LOOK_MS = 200;
 
-export interface FollowedLogOptions {
+interface FollowedLogOptions {
   engine: DockerEngine;
   clock: Clock;
   log: Log;

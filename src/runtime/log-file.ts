@@ -7,7 +7,7 @@ const BLOCK_BYTES = 64 << 10;
 const LOOK_MS = 100;
 const NEWLINE = 10;
 
-export interface TailOptions {
+interface TailOptions {
   /** Whether the stream goes on with what is appended; a file that was cut is read from its start. */
   follow: boolean;
   /** How many of the last lines, at most; null: all. */

@@ -25,7 +25,7 @@ const PRUNE_GRACE_MS = 2000;
 const LOOK_MS = 5;
 const START_DEADLINE_MS = 10_000;
 
-export interface ProcessRuntimeOptions {
+interface ProcessRuntimeOptions {
   /** Tasks' files go to TASK_ID below it. */
   directory: string;
   sandboxes: Sandboxes;

@@ -11,7 +11,7 @@ const NETNS = "/run/netns";
 const ETC_NETNS = "/etc/netns";
 const ID_CHARS = 8;
 
-export interface SandboxesOptions {
+interface SandboxesOptions {
   /** The node's name: nodes may share a machine. */
   node: string;
   /** Tasks, `overlayctl run` and attached containers keep theirs apart. */

@@ -23,7 +23,7 @@ printf "%s\\n" "$status" > "$directory/exit.new"
 mv "$directory/exit.new" "$directory/exit"
 `;
 
-export interface Shim {
+interface Shim {
   argv: string[];
   env: Record<string, string>;
 }

@@ -17,7 +17,7 @@ const POLL_MS = 1000;
 const SAY_MS = 3000;
 const MAX_OUTPUT_CHARS = 300;
 
-export interface WatchedContainerOptions {
+interface WatchedContainerOptions {
   engine: DockerEngine;
   watch: DockerWatch;
   clock: Clock;

@@ -10,7 +10,7 @@ import type { TaskDirectory } from "./task-directory.ts";
 /** The file that the shim writes at the end is watched. The poll is for a shim that was killed. */
 const POLL_MS = 1000;
 
-export interface WatchedProcessOptions {
+interface WatchedProcessOptions {
   directory: TaskDirectory;
   id: ProcessId & { startedAt: number };
   /** The log's size when it started. */

@@ -10,7 +10,7 @@ import type { Transport } from "./transport.ts";
 /** One request for the barrier; longer waits are several. */
 const BARRIER_SLICE_MS = 30_000;
 
-export interface LeaderCallsOptions {
+interface LeaderCallsOptions {
   transport: Transport;
   clock: Clock;
   /** HOST:PORT of those to ask, in their order. */

@@ -15,7 +15,7 @@ const FIRST_SILENCE_MS = 10_000;
 export type Opening = Extract<StreamLine, { type: "session" }>;
 export type LogLine = Extract<StreamLine, { type: "log" }>;
 
-export interface StreamOptions {
+interface StreamOptions {
   transport: Pick<Transport, "open">;
   clock: Clock;
   /** HOST:PORT. */
@@ -28,7 +28,7 @@ export interface StreamOptions {
   listener: StreamListener;
 }
 
-export interface StreamListener {
+interface StreamListener {
   /** The first snapshot is whole. */
   begins(opening: Opening, snapshot: LiveState): void;
   changes(changes: readonly Change[], revision: number): void;

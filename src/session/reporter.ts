@@ -8,7 +8,7 @@ import type { Clock, Timer } from "../lib/clock.ts";
 const RETRY_MS = 1000;
 
 /** A session's way up to the leader. */
-export interface ReportLink {
+interface ReportLink {
   /** Resolves when the leader has it. */
   send(report: Report): Promise<void>;
   /** After that time without a report one is sent without news. */

@@ -21,7 +21,7 @@ import { SnapshotWriter } from "./snapshot-writer.ts";
 import { type ChangesListener, StateFeed } from "./state-feed.ts";
 import { httpTransport, type Transport } from "./transport.ts";
 
-export interface SessionOptions {
+interface SessionOptions {
   identity: NodeIdentity;
   /** HOST:PORT of each. */
   managers: readonly string[];

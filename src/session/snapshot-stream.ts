@@ -6,7 +6,7 @@ import { type Change, type ClusterIdentity, type Kind, NODE_KINDS } from "../clu
 import { emptyState, type LiveState, parseChanges, parseRows } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 
-export interface SnapshotHead {
+interface SnapshotHead {
   revision: number;
   cluster: ClusterIdentity | null;
   /** How many rows the snapshot has. */
@@ -51,7 +51,7 @@ export class IncomingSnapshot {
   }
 }
 
-export interface ChangesLine {
+interface ChangesLine {
   /** The revision of the line before. */
   after: number;
   revision: number;

@@ -19,7 +19,7 @@ const LONGEST_RETRY_MS = 300_000;
 /** So much may be added to the file of a small cluster. */
 const LEAST_TAIL_BYTES = 64 * 1024;
 
-export interface SnapshotWriterOptions {
+interface SnapshotWriterOptions {
   path: string;
   clock: Clock;
   log: Log;

@@ -19,7 +19,7 @@ import type { WorkerOptions } from "./protocol.ts";
 import { TablesInForce } from "./tables-in-force.ts";
 import { DataPathThread } from "./thread.ts";
 
-export interface DataPathOptions extends Omit<WorkerOptions, "posted" | "index" | "lanes" | "flowAddress"> {
+interface DataPathOptions extends Omit<WorkerOptions, "posted" | "index" | "lanes" | "flowAddress"> {
   /** The file that the flow table is mapped from. */
   flowFile: string;
   log: Log;

@@ -1,0 +1,14 @@
+// The options of an agent, which all of its parts share.
+import type { Log } from "../lib/log.ts";
+import type { Config } from "./config.ts";
+
+export interface AgentOptions {
+  config: Config;
+  log: Log;
+  /** Whether the manager's store is a backup that was put back. */
+  newEpoch?: boolean;
+  /** Called for `overlayctl leave`: stops the agent, takes away all that the node has of the cluster, and starts the agent again. */
+  onLeave: () => void;
+  /** The data path failed while it ran: nothing is carried any more. */
+  onFailure: (error: Error) => void;
+}
