@@ -2,7 +2,7 @@
 // blocks, and a later snapshot shares those in which no row has changed.
 import { encodeLine } from "../cluster/protocol.ts";
 import { type Kind, NODE_KINDS, type RowOf } from "../cluster/schema.ts";
-import type { State } from "../cluster/tables.ts";
+import type { Rows, State } from "../cluster/tables.ts";
 import { hasSecret } from "./secrets.ts";
 
 /** Rows of one block. A row has up to some megabytes, and a block is encoded at once. */
@@ -16,13 +16,16 @@ interface Block {
   readonly rows: readonly RowOf<Kind>[];
 }
 
-interface SnapshotLines {
+/** The blocks of one kind, as its table was at `version`. */
+interface KindBlocks {
+  readonly table: Rows<Kind>;
+  readonly version: number;
   /** How many rows the blocks have. */
   readonly rowCount: number;
   readonly blocks: readonly Block[];
-  /** The same, by kind and number. */
-  readonly byPlace: ReadonlyMap<string, Block>;
 }
+
+type SnapshotLines = ReadonlyMap<Kind, KindBlocks>;
 
 /** The snapshots that nodes load, and what of them is encoded. */
 export class SharedSnapshots {
@@ -40,7 +43,8 @@ export class SharedSnapshots {
   linesFor(state: State, sent: number, own: readonly RowOf<Kind>[], onTaken: () => void): Generator<Buffer, void> {
     const shared = this.#take(state);
     const { cluster } = state;
-    const head = { type: "snapshot", revision: sent, cluster, rows: shared.rowCount + own.length } as const;
+    const rows = own.length + [...shared.values()].reduce((sum, { rowCount }) => sum + rowCount, 0);
+    const head = { type: "snapshot", revision: sent, cluster, rows } as const;
     return this.#lines(encodeLine(head), shared, blocksOf("services", own), onTaken);
   }
 
@@ -55,30 +59,24 @@ export class SharedSnapshots {
   }
 
   /** The blocks as whole lines, each encoded when it is asked for. What is kept goes when no node loads any more. */
-  *#encode({ blocks }: SnapshotLines): Generator<Buffer, void, undefined> {
+  *#encode(snapshot: SnapshotLines): Generator<Buffer, void, undefined> {
     this.#readers++;
     try {
-      for (const block of blocks) yield this.#linesOf(block);
+      for (const { blocks } of snapshot.values()) for (const block of blocks) yield this.#linesOf(block);
     } finally {
       if (--this.#readers === 0) this.#forget();
     }
   }
 
-  /** The rows of the state as it is now; those that not every node may read are left out. Once a session: loops over all rows. */
+  /**
+   * The rows of the state as it is now; those that not every node may read are left out. Once a session: loops over all rows
+   * of the kinds that have changed since the session before.
+   */
   #take(state: State): SnapshotLines {
-    const before = this.#newest?.deref()?.byPlace;
-    const byPlace = new Map<string, Block>();
-    let rowCount = 0;
-    for (const kind of NODE_KINDS) {
-      const rows = [...(state[kind].values() as Iterable<RowOf<Kind>>)].filter((row) => !hasSecret(kind, row));
-      rowCount += rows.length;
-      for (const [i, block] of blocksOf(kind, rows).entries()) {
-        const place = `${kind}/${i}`;
-        const known = before?.get(place);
-        byPlace.set(place, known !== undefined && isSame(known, block) ? known : block);
-      }
-    }
-    const snapshot = { rowCount, blocks: [...byPlace.values()], byPlace };
+    const before = this.#newest?.deref();
+    const snapshot = new Map(
+      NODE_KINDS.map((kind) => [kind, takeKind(kind, state[kind] as Rows<Kind>, before?.get(kind))]),
+    );
     this.#newest = new WeakRef(snapshot);
     return snapshot;
   }
@@ -101,6 +99,18 @@ export class SharedSnapshots {
     this.#encoded.clear();
     this.#bytes = 0;
   }
+}
+
+/** `before`: those of an earlier snapshot. Blocks in which no row has changed are the same objects. */
+function takeKind(kind: Kind, table: Rows<Kind>, before: KindBlocks | undefined): KindBlocks {
+  const { version } = table;
+  if (before?.table === table && before.version === version) return before;
+  const rows = [...table.values()].filter((row) => !hasSecret(kind, row));
+  const blocks = blocksOf(kind, rows).map((block, i) => {
+    const known = before?.blocks[i];
+    return known !== undefined && isSame(known, block) ? known : block;
+  });
+  return { table, version, rowCount: rows.length, blocks };
 }
 
 function blocksOf(kind: Kind, rows: readonly RowOf<Kind>[]): Block[] {

@@ -49,6 +49,28 @@ test("two nodes get the same bytes, and after a change all but those of the chan
   t.false(JSON.stringify(messageOf(old.at(-1)!)).includes('"internal":true'), "a snapshot is of one revision");
 });
 
+test("nodes that load at the same time have the state looked at once, and after a change only the kind that has changed", (t) => {
+  const snapshots = new SharedSnapshots();
+  const state = stateOf(COUNT);
+  const looked: string[] = [];
+  for (const kind of ["networks", "tasks"] as const) {
+    const values = state[kind].values.bind(state[kind]);
+    Object.defineProperty(state[kind], "values", {
+      value: () => {
+        looked.push(kind);
+        return values();
+      },
+    });
+  }
+  const readers = [1, 2, 3].map(() => snapshots.linesFor(state, 7, [], () => {}));
+  for (const reader of readers) reader.next();
+  t.deepEqual(looked, ["networks", "tasks"]);
+  state.apply([putNetwork(COUNT)], 8);
+  const later = [...snapshots.linesFor(state, 8, [], () => {})];
+  t.deepEqual(looked, ["networks", "tasks", "networks"]);
+  t.like(messageOf(later[0]!), { rows: COUNT + 1 });
+});
+
 test("a snapshot has each row once, whatever changes while it is read", (t) => {
   const snapshots = new SharedSnapshots();
   const state = stateOf(COUNT);
