@@ -35,7 +35,7 @@ async function demo(keep: boolean): Promise<number> {
 function explain(lab: Lab): void {
   const [node] = lab.nodes;
   console.log(`
-# It is still up. A shell on node1 (node2 and node3 likewise), with overlayctl speaking to its agent:
+# It is still up. This opens a shell on node1, where overlayctl asks its agent; node2 and node3 are reached the same way:
   sudo nsenter --net=/run/netns/${node?.netns} env PATH=${node?.env.PATH?.split(":")[0]}:$PATH OVERLAYD_SOCKET=${node?.env.OVERLAYD_SOCKET} bash
 # The client outside:
   sudo ip netns exec ${lab.client.netns} curl http://192.0.2.11:9200

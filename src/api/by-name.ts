@@ -1,13 +1,13 @@
 // The order of listings: by name, with numbers in names as numbers.
 
-/** One for all comparisons: `localeCompare` with options makes a new one each time. */
+/** The one collator for all comparisons: `localeCompare` with options makes a new one each time. */
 const ORDER = new Intl.Collator("en", { numeric: true });
 
 export function byName<T extends { name: string }>(rows: T[]): T[] {
   return rows.sort((a, b) => ORDER.compare(a.name, b.name));
 }
 
-/** By one text or several: the first that differs decides. */
+/** The rows in the order of their texts: the first text that differs decides. */
 export function byTexts<T>(rows: T[], textsOf: (row: T) => readonly string[]): T[] {
   return rows
     .map((row) => ({ row, texts: textsOf(row) }))

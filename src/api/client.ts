@@ -30,7 +30,7 @@ import type {
 
 export const DEFAULT_SOCKET = "/run/overlayd/overlayd.sock";
 
-/** The agent itself waits for a leader, a node or Docker no longer than this. */
+/** A call's deadline. The agent itself waits less long for a leader, a node or Docker. */
 const CALL_TIMEOUT_MS = 60_000;
 
 type Method = "GET" | "POST" | "DELETE";
@@ -45,13 +45,13 @@ export class ApiClient {
 
   status = () => this.#call<StatusView>("GET", "/v1/status");
 
-  /** Whether an agent answers, whatever it says. */
+  /** Whether an agent answers, if only with an error. */
   isThere = (): Promise<boolean> =>
     this.status().then(
       () => true,
       (error: unknown) => !(error instanceof UserError && error.cause !== undefined),
     );
-  /** Resolves when the node has begun. */
+  /** Resolves when the node has begun to leave. */
   leave = (body: Leave) => this.#call<object>("POST", "/v1/leave", body);
 
   networks = () => this.#call<NetworkView[]>("GET", "/v1/networks");
@@ -72,7 +72,7 @@ export class ApiClient {
     return this.#call<ProgressView>("GET", path, undefined, waitMs + CALL_TIMEOUT_MS);
   };
 
-  /** Bytes as they come. */
+  /** The bytes of the log, as they come. */
   taskLog = (id: string, filter: LogFilter) =>
     this.#stream(`/v1/tasks/${encodeURIComponent(id)}/log?${query({ ...filter })}`);
 
@@ -82,7 +82,7 @@ export class ApiClient {
   setAvailability = (name: string, availability: NodeView["availability"]) =>
     this.#call<Written>("POST", `/v1/nodes/${encodeURIComponent(name)}/availability`, { availability });
 
-  /** Resolves when every live node has the revision in force; 503 says who has not. */
+  /** Resolves when every live node has the revision in force. Throws 503 that names the nodes that have not. */
   waitApplied = (body: WaitApplied) =>
     this.#call<{ revision: number }>("POST", "/v1/applied", body, body.timeoutMs + CALL_TIMEOUT_MS);
 
@@ -127,8 +127,8 @@ export class ApiClient {
   };
 }
 
-/** What is null or left out is not said. */
+/** A query string; fields that are null or undefined are left out. */
 function query(fields: Record<string, string | number | boolean | null | undefined>): string {
-  const said = Object.entries(fields).filter(([, value]) => value !== null && value !== undefined);
-  return new URLSearchParams(Object.fromEntries(said.map(([name, value]) => [name, String(value)]))).toString();
+  const given = Object.entries(fields).filter(([, value]) => value !== null && value !== undefined);
+  return new URLSearchParams(Object.fromEntries(given.map(([name, value]) => [name, String(value)]))).toString();
 }

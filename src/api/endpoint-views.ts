@@ -1,11 +1,11 @@
-// Whatever has an address on a network, as the API answers it: tasks, sandboxes of `overlayctl run`, what was attached, hosts
-// behind VTEPs that are no nodes.
+// Everything that has an address on a network, as the API answers it: tasks, sandboxes of `overlayctl run`, attached
+// containers, hosts behind VTEPs that are no nodes.
 import type { Task, TaskStatus } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
 import { byTexts } from "./by-name.ts";
 import type { EndpointView } from "./schema.ts";
 
-/** Those of all nodes, by network and address. Loops over all tasks and endpoints: once a listing. */
+/** The endpoints of all nodes, by network and address. Loops over all tasks and endpoints: once a listing. */
 export function endpointViews(state: State): EndpointView[] {
   const views: EndpointView[] = [];
   for (const task of state.tasks.values()) {

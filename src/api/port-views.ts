@@ -3,20 +3,20 @@ import type { HeldPort, PublishedPort, Service, Task } from "../cluster/schema.t
 import type { State } from "../cluster/tables.ts";
 import { byName } from "./by-name.ts";
 
-/** The ports that the task's node answers for it alone. */
+/** The published ports that the task's node answers for this task alone. */
 export function hostPorts(state: State, { serviceId, nodeId, desired }: Task): PublishedPort[] {
   if (desired !== "running" || state.nodes.get(nodeId ?? "")?.mesh === false) return [];
   return state.services.get(serviceId)?.ports.filter(({ mode }) => mode === "host") ?? [];
 }
 
-/** What the nodes say of ports and addresses, collected once for the many services of one answer. */
+/** What the nodes report of ports and addresses, collected once for the many services of one answer. */
 export class NodePorts {
   readonly #state: State;
   readonly #addresses = new Set<string>();
-  /** PORT/PROTOCOL to who holds it, by the nodes' names. */
+  /** PORT/PROTOCOL to the nodes where a process holds it, in the order of their names. */
   readonly #held = new Map<string, { node: string; port: HeldPort }[]>();
   readonly #withoutMesh: { id: string; name: string; addresses: readonly string[] }[] = [];
-  /** Whether every node has said which addresses it has. */
+  /** Whether every node has reported its addresses. */
   #areAddressesKnown = true;
 
   constructor(state: State) {
@@ -30,7 +30,7 @@ export class NodePorts {
     }
   }
 
-  /** Which nodes do not answer which port of the service, and what shows why. */
+  /** A line for each port of the service that some node does not answer, with the reason. */
   warnings({ id, ports }: Service): string[] {
     if (ports.length === 0) return [];
     return [...this.#addressWarnings(ports), ...this.#heldWarnings(ports), ...this.#meshWarnings(id, ports)];
@@ -43,7 +43,7 @@ export class NodePorts {
     else held.push({ node, port });
   }
 
-  /** Ports on addresses that no node has said to have, once all have said. Loopback is every node's. */
+  /** Lines for ports on addresses that no node has, once all nodes have reported theirs. Loopback is every node's. */
   #addressWarnings(ports: readonly PublishedPort[]): string[] {
     if (!this.#areAddressesKnown) return [];
     return ports

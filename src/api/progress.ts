@@ -6,9 +6,9 @@ import type { Backend } from "./backend.ts";
 import type { ProgressQuery, ProgressView, TaskView } from "./schema.ts";
 import { get, tasksOf, taskView } from "./views.ts";
 
-/** How long changes that come one after the other are collected. */
+/** How long changes are collected before the progress is looked at. */
 const COLLECT_MS = 100;
-/** How often it is looked how far tasks are that are being prepared: no change of the state says that. */
+/** How often the progress of tasks that are being prepared is looked at: no change of the state shows it. */
 const PREPARING_MS = 1000;
 
 type Source = Pick<Backend, "state" | "onChanges" | "progress">;

@@ -32,7 +32,7 @@ export function addRoutes(app: FastifyInstance, backend: Backend, log: Log): voi
     const { id, revision } = await backend.execute({ ...fields, type } as CommandInput);
     return { id, name: String(name), revision };
   };
-  /** Names what a path names by id or the beginning of one; a word that names nothing stays as it is, for the leader to refuse. */
+  /** The name of what a path names, also by id. A word that names nothing stays as it is, and the leader refuses it. */
   const meant = (kind: NamedKind, request: FastifyRequest): string =>
     find<NamedKind>(backend.state()[kind], named(request))?.name ?? named(request);
 

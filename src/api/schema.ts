@@ -7,7 +7,7 @@ import type { Network, Node, PublishedPort, Service, TaskState } from "../cluste
 import type { Workload } from "../cluster/workload.ts";
 import { list, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_PORTS, text } from "../lib/bounds.ts";
 
-/** The leader checks closer bounds for each field. */
+/** Text of a request; closer bounds are checked where it is used. */
 const Text = text(MAX_ARGUMENT);
 
 /** A command without its type. */
@@ -18,7 +18,7 @@ export type AddExternal = BodyOf<"external.add">;
 /** A name, an id or the beginning of one; with aliases, which are the service's other names there. */
 export type ServiceNetwork = NonNullable<CreateService["networks"]>[number];
 
-/** `published` null or left out: the leader chooses. */
+/** A port to publish. The leader chooses `published` when it is null or left out. */
 const AskedPort = z.strictObject({
   published: z.number().nullable().optional(),
   target: z.number(),
@@ -31,7 +31,7 @@ const AskedPort = z.strictObject({
 export const Leave = z.strictObject({ force: z.boolean().default(false) });
 export type Leave = z.input<typeof Leave>;
 
-/** `pid` is the asking process: a sandbox whose process is gone may be removed. */
+/** `pid` is the client's process: a sandbox whose process is gone may be removed. */
 export const OpenSandbox = z.strictObject({
   network: Text,
   name: Text.nullable(),
@@ -56,7 +56,7 @@ export const Attach = z.strictObject({
 export type Attach = z.input<typeof Attach>;
 export type CheckedAttach = z.output<typeof Attach>;
 
-/** `network`: only from that; null: from all. */
+/** `network`: the only one that the container is taken off; null: all. */
 export const Detach = z.strictObject({ subject: Text.min(1), network: Text.nullable() });
 export type Detach = z.infer<typeof Detach>;
 
@@ -73,23 +73,23 @@ export type ProgressQuery = z.output<typeof ProgressQuery>;
 
 export const FlowFilter = z.strictObject({
   service: Text.optional(),
-  /** An address, or a task's name: on either side of the flow. */
+  /** An address or a task's name, on either side of the flow. */
   endpoint: Text.optional(),
   limit: z.coerce.number().int().min(1, "at least 1").max(100_000, "at most 100000").default(1000),
 });
 export type FlowFilter = z.infer<typeof FlowFilter>;
 
 export const LogFilter = z.strictObject({
-  /** Goes on with what the task prints from now. */
+  /** Whether the log goes on with what the task prints from now. */
   follow: z.stringbool().default(false),
-  /** At most so many of the last lines; null: all. */
+  /** The number of last lines; null: all. */
   tail: z.coerce.number().int().min(0).nullable().default(null),
-  /** Only what was printed from then, wall-clock milliseconds; null: all. */
+  /** The earliest time that the log has, in wall-clock milliseconds; null: all. */
   since: z.coerce.number().min(0).nullable().default(null),
 });
 export type LogFilter = z.infer<typeof LogFilter>;
 
-/** What a write brought about. */
+/** The thing that a command made or changed. */
 export interface Written {
   id: string;
   name: string;
@@ -99,15 +99,15 @@ export interface Written {
 export interface StatusView {
   version: string;
   node: string;
-  /** Of this node's snapshot. */
+  /** The revision of this node's state. */
   revision: number;
   /** The leading node's name; null when none is known. */
   leader: string | null;
   /** Whether this node has a session with it now. */
   connected: boolean;
-  /** Why it has none. */
+  /** Why it has no session; null when it has one. */
   problem: string | null;
-  /** The id of the cluster that this node is of; null for a state without one. */
+  /** The id of this node's cluster; null for a state without one. */
   cluster: string | null;
 }
 
@@ -145,7 +145,7 @@ export interface TaskView {
   name: string;
   service: string;
   slot: number;
-  /** null: it is a process. */
+  /** null: the task is a process. */
   image: string | null;
   command: string[];
   node: string | null;
@@ -158,7 +158,7 @@ export interface TaskView {
   /** Why it is not running. */
   error: string | null;
   exitCode: number | null;
-  /** What it is doing on its way. */
+  /** What it is doing before it runs, such as pulling its image. */
   message: string | null;
   restarts: number;
   addresses: { network: string; address: string }[];
@@ -174,7 +174,7 @@ export interface ProgressView {
   tasks: TaskView[];
   /** A task that is running has been seen to take connections. */
   provesReady: boolean;
-  /** Another for each that differs in more than the revision. */
+  /** A digest of the rest without the revision: it differs when the progress does. */
   token: string;
 }
 
@@ -193,7 +193,7 @@ export interface PeerView {
   state: "up" | "down" | "init";
   reason: string | null;
   rttMs: number | null;
-  /** Bytes that an IP packet of the overlay may have to reach it whole, as measured; null: nothing is known. */
+  /** The largest IP packet of the overlay, in bytes, that reaches the peer whole, as measured; null: not known. */
   mtu: number | null;
   rxPackets: number;
   txPackets: number;
@@ -206,9 +206,9 @@ export interface FlowView {
   protocol: string;
   /** ADDRESS:PORT */
   client: string;
-  /** Where the client sent it: a VIP, an address. */
+  /** Where the client sent its packets: ADDRESS:PORT, perhaps of a VIP. */
   destination: string;
-  /** Where it goes; the destination again when nothing is rewritten. */
+  /** Where they go; the destination again when nothing is rewritten. */
   target: string;
   service: string | null;
   task: string | null;
@@ -221,7 +221,7 @@ export interface FlowView {
 
 export interface StatsView {
   datapath: Record<string, number>;
-  /** By reason. */
+  /** Packets dropped, by reason. */
   drops: Record<string, number>;
   dns: Record<string, number>;
 }
@@ -238,22 +238,22 @@ export interface AttachedView {
   addresses: string[];
 }
 
-/** Whatever has an address on a network; or a container of this node that asks for one and does not get it. */
+/** A thing that has an address on a network; or a container of this node that asks for one and does not get it. */
 export interface EndpointView {
-  /** null: it has none. */
+  /** null: the container was refused. */
   id: string | null;
-  /** A container's, a namespace's, a task's, or what was given. */
+  /** The name of the container, namespace or task, or the one that a person gave. */
   name: string | null;
   kind: "task" | "run" | "attached" | "external" | "refused";
   image: string | null;
   network: string | null;
   address: string | null;
   node: string | null;
-  /** Of an external one: the VTEP that it is behind, ADDRESS:PORT, and its MAC. */
+  /** The VTEP that an external endpoint is behind, ADDRESS:PORT. */
   vtep: string | null;
   mac: string | null;
   service: string | null;
-  /** null: nobody watches it. */
+  /** null: no agent watches it. */
   state: TaskView["state"] | null;
   error: string | null;
 }

@@ -46,7 +46,7 @@ export async function serveApi(
   };
 }
 
-/** Makes way for a new socket. */
+/** Removes a dead agent's socket. Throws PlatformError for anything else that is in the way. */
 async function clearSocket(path: string): Promise<void> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
   const found = lstatSync(path, { throwIfNoEntry: false });

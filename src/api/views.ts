@@ -39,7 +39,7 @@ export function networkView(state: State, network: Network): NetworkView {
   };
 }
 
-/** Makes the views of services, for one answer. */
+/** Returns what makes the view of a service; it serves one answer. */
 export function serviceViews(state: State): (service: Service) => ServiceView {
   const nodePorts = new NodePorts(state);
   return (service) => {
@@ -112,7 +112,7 @@ export function taskView(state: State, task: Task): TaskView {
   };
 }
 
-/** What the IMAGE column is made from. */
+/** The parts of a workload that the IMAGE column shows. */
 function programOf(workload: Workload | null): { image: string | null; command: string[] } {
   return { image: workload?.runtime === "docker" ? workload.image : null, command: workload?.command ?? [] };
 }

@@ -1,4 +1,4 @@
-// The words of options, read: published ports, variables, numbers, durations. Each throws commander's
+// Reads the words of options: published ports, variables, numbers, durations. Each function throws commander's
 // InvalidArgumentError, which ends in a usage message.
 import { InvalidArgumentError } from "commander";
 import type { ServiceNetwork } from "../api/schema.ts";
@@ -6,12 +6,12 @@ import { DURATION_EXAMPLES, parseDuration } from "../lib/duration.ts";
 import { messageOf } from "../lib/errors.ts";
 import { type PortWords, parsePublishedPorts } from "../lib/published-ports.ts";
 
-/** An option that may be given several times: adds to what was there. */
+/** Makes a reader for a word that may be given several times: it adds to what was there. */
 export function collect<T>(read: (text: string) => T[]): (text: string, before: T[] | undefined) => T[] {
   return (text, before = []) => [...before, ...read(text)];
 }
 
-/** Docker's `-p`. */
+/** Reads Docker's `-p`. */
 export function publishedPorts(text: string): PortWords[] {
   try {
     return parsePublishedPorts(text);
@@ -20,7 +20,7 @@ export function publishedPorts(text: string): PortWords[] {
   }
 }
 
-/** "KEY=VALUE", or "KEY" with the value it has here (left out when it has none), as Docker does. */
+/** Reads "KEY=VALUE", or "KEY" with its value in `environment`: no variable when it has none there, as Docker does. */
 export function variable(text: string, environment: NodeJS.ProcessEnv): [key: string, value: string][] {
   const equals = text.indexOf("=");
   const key = equals < 0 ? text : text.slice(0, equals);

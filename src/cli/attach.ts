@@ -58,14 +58,17 @@ export function addAttachCommands(program: Command, context: Context): void {
 
   const endpoint = addNoun(program, context, {
     word: "endpoint",
-    description: "show what has an address, and add hosts behind other VTEPs",
+    description: "list what has an address, and add hosts behind other VTEPs",
     ls: {
-      description: "list endpoints, and containers of this node that ask for one in vain",
+      description: "list endpoints, and containers of this node that ask for an address and get none",
       rows: (api) => api.endpoints(),
       listing: endpointListing,
       filters: FILTERS,
     },
-    rm: { description: "remove such hosts, by name, address or id", remove: (api, name) => api.removeExternal(name) },
+    rm: {
+      description: "remove hosts that 'endpoint add' has added, by name, address or id",
+      remove: (api, name) => api.removeExternal(name),
+    },
   });
   addExternalCommand(endpoint, context);
 }

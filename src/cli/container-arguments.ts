@@ -1,4 +1,4 @@
-// The words of options that describe a container: mounts, sizes, labels, files of variables.
+// Reads the words of options that describe a container: mounts, sizes, labels, files of variables.
 import { readFileSync } from "node:fs";
 import { InvalidArgumentError } from "commander";
 import { messageOf } from "../lib/errors.ts";
@@ -28,7 +28,7 @@ interface MountWords {
   sizeBytes: number | null;
 }
 
-/** Docker's `--mount`. */
+/** Reads Docker's `--mount`. */
 export function mount(text: string): MountWords[] {
   const fields = new Map<string, string>();
   for (const part of text.split(",")) {
@@ -74,7 +74,7 @@ export function label(text: string): [key: string, value: string][] {
   return [[key, rest.join("=")]];
 }
 
-/** A file of variables, one a line; what begins with # is a comment. */
+/** Reads a file of variables, one a line; a line that begins with # is a comment. */
 export function variablesFile(path: string, environment: NodeJS.ProcessEnv): [key: string, value: string][] {
   let text: string;
   try {
@@ -92,7 +92,7 @@ export function variablesFile(path: string, environment: NodeJS.ProcessEnv): [ke
     });
 }
 
-/** A command line, split where a shell would; quotes keep words together. */
+/** Splits a command line where a shell would; quotes keep words together. */
 export function commandLine(text: string): string[] {
   const found: string[] = [];
   let word: string | undefined;

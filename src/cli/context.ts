@@ -1,4 +1,4 @@
-// What a command works with, injected so that a test can stand in for the terminal, the agent and time.
+// The surroundings of a command: terminal, agent and time, each a parameter so that a test can stand in for it.
 import type { ApiClient } from "../api/client.ts";
 import { messageOf } from "../lib/errors.ts";
 
@@ -10,10 +10,10 @@ export interface Context {
   columns(): number | undefined;
   /** Wall-clock milliseconds since 1970. */
   now(): number;
-  /** Milliseconds of which only differences mean something. */
+  /** Monotonic milliseconds; only differences mean something. */
   monotonic(): number;
   pause(ms: number): Promise<void>;
-  /** Calls on Ctrl-C, which then ends the command, until the returned function is called. */
+  /** Calls `call` on Ctrl-C before the command ends, until the returned function is called. */
   onInterrupt(call: () => void): () => void;
 }
 
@@ -28,7 +28,7 @@ export class ExitStatus extends Error {
   }
 }
 
-/** Does all that can be done, says what cannot, and fails if anything could not. */
+/** Calls `call` for each name, prints the errors, and throws ExitStatus at the end if there was one. */
 export async function forEachName(
   context: Context,
   names: readonly string[],

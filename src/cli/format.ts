@@ -29,7 +29,7 @@ export function formatDuration(ms: number): string {
   return `${Math.floor(seconds / YEAR)} years`;
 }
 
-/** "3 minutes ago". A clock that runs ahead is not told as the future. */
+/** "3 minutes ago"; a time in the future is now. */
 export function formatAgo(since: number, now: number): string {
   return `${formatDuration(Math.max(0, now - since))} ago`;
 }
@@ -67,7 +67,7 @@ export function formatPorts(ports: readonly PortView[]): string {
     .join(", ");
 }
 
-/** Whether the port is the next of a range, whose targets are a range as well or one. */
+/** Whether the port is the next of a range, whose targets are a range too or one port. */
 function goesOn(first: PortView, last: PortView, port: PortView): boolean {
   const isSame = (["protocol", "mode", "address"] as const).every((key) => first[key] === port[key]);
   if (!isSame || port.published !== last.published + 1) return false;
@@ -76,7 +76,7 @@ function goesOn(first: PortView, last: PortView, port: PortView): boolean {
   return isToOne || isToNext;
 }
 
-/** The command as one would type it; what a shell would split is quoted. */
+/** The command as a person would type it; words that a shell would split are quoted. */
 export function formatCommand(command: readonly string[], truncate: boolean): string {
   const text = command
     .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
@@ -84,7 +84,7 @@ export function formatCommand(command: readonly string[], truncate: boolean): st
   return cut(text, COMMAND_WIDTH, truncate);
 }
 
-/** Why, in quotes; nothing when all is well. */
+/** The error in quotes; nothing when there is none. */
 export function formatError(error: string | null, truncate: boolean): string {
   return error === null ? "" : `"${cut(error, ERROR_WIDTH, truncate)}"`;
 }
@@ -93,7 +93,7 @@ function cut(text: string, width: number, truncate: boolean): string {
   return truncate && text.length > width ? `${text.slice(0, width - 1)}…` : text;
 }
 
-/** An image as it was named; of a process its command. */
+/** The name of the image; for a process its command. */
 export function formatWorkload(row: { image: string | null; command: readonly string[] }, truncate: boolean): string {
   return row.image ?? formatCommand(row.command, truncate);
 }

@@ -4,7 +4,7 @@ import { UserError } from "../lib/errors.ts";
 import type { Context } from "./context.ts";
 
 const POLL_MS = 200;
-/** Long enough for tasks to stop within their grace periods. */
+/** How long the agent may take to stop and to start again: its tasks have their grace periods. */
 const DEADLINE_MS = 180_000;
 
 export function addLeaveCommand(program: Command, context: Context): void {

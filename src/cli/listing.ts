@@ -1,5 +1,5 @@
-// What every listing has: a table, --json (or --format json), and Docker's -q, --no-trunc and --filter where they mean
-// something.
+// The options and the output of listings: a table, --json (or --format json), and Docker's -q, --no-trunc and --filter
+// where they apply.
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { didYouMean } from "../lib/nearest.ts";
 import type { Context } from "./context.ts";
@@ -24,31 +24,31 @@ interface Filter {
 /** Whether a row passes `--filter KEY=VALUE`. */
 interface Rule<T> {
   (row: T, value: string): boolean;
-  /** All that VALUE can be; undefined: anything. */
+  /** All possible values; undefined: any text. */
   values?: readonly string[];
 }
 
-/** By key. */
+/** The rules by the KEY of --filter. */
 export type Filters<T> = Readonly<Record<string, Rule<T>>>;
 
 export interface Listing<T> {
   columns: readonly Column<T>[];
-  /** What -q prints; undefined: nothing. */
+  /** The id that -q prints; undefined: no line. */
   id(row: T): string | undefined;
   filters?: Filters<T>;
 }
 
-/** For a property that is one of few words. */
+/** The rule for a property that is one of few words. */
 export function oneOf<T>(values: readonly string[], of: (row: T) => string): Rule<T> {
   return Object.assign((row: T, value: string) => of(row) === value, { values });
 }
 
-/** Docker's: a part of the name will do. */
+/** Docker's rule for names: a part of the name is enough. */
 export function hasName(row: { name: string | null }, value: string): boolean {
   return row.name?.includes(value) === true;
 }
 
-/** Docker's: the beginning of the id will do. */
+/** Docker's rule for ids: the beginning of the id is enough. */
 export function hasId(row: { id: string | null }, value: string): boolean {
   return row.id?.startsWith(value) === true;
 }

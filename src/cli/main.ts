@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// overlayctl: exit status 0 when done, 1 when it failed, 2 when it was asked wrongly.
+// overlayctl. Its exit status is 0 when the command is done, 1 when it failed, 2 for a mistake in the command line.
 import { setTimeout as pause } from "node:timers/promises";
 import { CommanderError } from "commander";
 import { ApiClient } from "../api/client.ts";
@@ -9,7 +9,7 @@ import { printable } from "./printable.ts";
 import { createProgram } from "./program.ts";
 
 const INTERRUPTED = 130;
-/** Where a terminal does not say how wide it is. */
+/** The width of a terminal that does not say how wide it is. */
 const DEFAULT_COLUMNS = 80;
 
 let client: ApiClient;
@@ -32,7 +32,7 @@ const context: Context = {
   },
 };
 
-/** Says what went wrong, if it was not said yet. Returns the exit status. */
+/** Prints the error, if that was not done yet. Returns the exit status. */
 async function failed(error: unknown): Promise<number> {
   if (error instanceof ExitStatus) return error.status;
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
@@ -41,7 +41,7 @@ async function failed(error: unknown): Promise<number> {
   return 1;
 }
 
-// A reader that has seen enough, as in `overlayctl service ls | head -1`, is no failure.
+// A reader that closes the pipe early, as in `overlayctl service ls | head -1`, is no failure.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") throw error;
   process.exit(0);

@@ -1,4 +1,4 @@
-// Docker's options of what a container is called and where it looks for names: --hostname, --add-host, --dns and so on.
+// Docker's options for a container's hostname and for where it looks for names: --hostname, --add-host, --dns and so on.
 import { InvalidArgumentError } from "commander";
 import type { OpenSandbox } from "../api/schema.ts";
 import type { RequestOption } from "./request-options.ts";

@@ -37,7 +37,7 @@ export function addNodeCommands(program: Command, context: Context): void {
   }
 }
 
-/** Says that what was listed may be old. */
+/** Prints why the listing may be old: this node has no leader. */
 async function printProblem(context: Context): Promise<void> {
   const { node, problem, revision } = await context.api().status();
   if (problem === null) return;
@@ -72,12 +72,12 @@ function statusOf({ state, health }: NodeView): string {
   return capital(state === "ready" && health !== "well" ? health : state);
 }
 
-/** As in the node's configuration. */
+/** The word of the node's configuration. */
 function meshWord({ mesh }: NodeView): "on" | "off" {
   return mesh ? "on" : "off";
 }
 
-/** In Docker's words: empty for a node that cannot lead. */
+/** The MANAGER STATUS column in Docker's words: empty for a node that cannot lead. */
 function managerStatus({ manager, leader, state }: NodeView): string {
   if (leader) return "Leader";
   if (!manager) return "";

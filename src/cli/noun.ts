@@ -1,4 +1,4 @@
-// What the commands of every kind of thing have in common: `ls`, `inspect` and `rm`.
+// The commands that all nouns have: `ls`, `inspect` and `rm` of networks, services, nodes and endpoints.
 import { type Command, Option } from "commander";
 import type { ApiClient } from "../api/client.ts";
 import { type Context, forEachName } from "./context.ts";

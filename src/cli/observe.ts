@@ -28,9 +28,9 @@ export function addObserveCommands(program: Command, context: Context): void {
   addListingOptions(program.command("flows").description("show this node's live connections"), {
     filters: FLOWS.filters!,
   })
-    .option("--service <service>", "of this service only")
-    .option("--endpoint <endpoint>", "of this address, task (SERVICE.SLOT) or container only")
-    .option("--limit <count>", "at most so many", count, 1000)
+    .option("--service <service>", "only those of this service")
+    .option("--endpoint <endpoint>", "only those of this address, task (SERVICE.SLOT) or container")
+    .option("--limit <count>", "list at most this number", count, 1000)
     .option("--watch", "show them anew every second, until Ctrl-C")
     .action(async (options: FlowsOptions) => {
       const { service, endpoint, limit } = options;

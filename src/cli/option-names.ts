@@ -1,4 +1,4 @@
-// The options that fields of a request come from: a person is told of what was typed, not of what was sent.
+// The options that fields of a request come from: an error names what a person typed, not the field that was sent.
 import { messageOf, UserError } from "../lib/errors.ts";
 import { ATTACH_OPTIONS } from "./attach.ts";
 import { EXTERNAL_OPTIONS } from "./external.ts";
@@ -23,7 +23,7 @@ const OPTION_BY_FIELD = new Map([
   ...ARGUMENTS,
 ]);
 
-/** Its message; where it begins with a field, with the option instead. */
+/** The error's message; where it begins with a field, the option stands there instead. */
 export function messageInOptions(error: unknown): string {
   const message = messageOf(error);
   if (!(error instanceof UserError) || error.field === undefined) return message;

@@ -1,5 +1,4 @@
-// The commands of overlayctl, put together. Only the command that is run is made: the others would take a third of the
-// time until it answers.
+// The commands of overlayctl. Only the group of the command that is run is made: all others would cost a part of its start.
 import { Command, Option } from "commander";
 import { DEFAULT_SOCKET } from "../api/client.ts";
 import { VERSION } from "../lib/version.ts";
@@ -7,7 +6,7 @@ import type { Context } from "./context.ts";
 
 type AddCommands = (program: Command, context: Context) => void;
 
-/** By the first words of its commands, in the order of the help. */
+/** The groups of commands with the first words of each, in the order of the help. */
 const GROUPS: readonly { words: readonly string[]; load(): Promise<AddCommands> }[] = [
   { words: ["network"], load: async () => (await import("./network.ts")).addNetworkCommands },
   { words: ["service"], load: async () => (await import("./service.ts")).addServiceCommands },

@@ -12,10 +12,10 @@ const RETRY_MS = 200;
 const BARRIER_MS = 1000;
 /** How long tasks are watched that are only known to run, as in Docker. */
 const STABLE_MS = 5000;
-/** With more tasks than this only the overall line is drawn, as in Docker. */
+/** With more tasks than this no bars are drawn, only the overall line and failures, as in Docker. */
 const MAX_BARS = 20;
 const BAR_WIDTH = 50;
-/** How far along a task is in each state. States that are not on the way have no bar. */
+/** How far a task is in each state. A state that is not on the way to running has no bar. */
 const STEPS: Partial<Record<TaskView["state"], number>> = { pending: 1, preparing: 2, starting: 3, running: 4 };
 const LAST_STEP = 4;
 const STATE_WIDTH = "preparing".length;
@@ -74,7 +74,7 @@ async function notApplied(context: Context, revision: number): Promise<string | 
   }
 }
 
-/** What is missing; undefined when the tasks are as asked. */
+/** What is still missing; undefined when the tasks are as asked. */
 function unconverged({ replicas, tasks }: ProgressView): string | undefined {
   const wanted = tasks.filter((task) => task.desired === "running");
   const late = wanted.find((task) => !isUp(task));
@@ -113,7 +113,7 @@ function bar(done: number): string {
   return `[${`${"=".repeat(Math.round(done * BAR_WIDTH))}>`.padEnd(BAR_WIDTH + 1)}]`;
 }
 
-/** Lines that change: redrawn in place on a terminal, printed when they are new elsewhere. */
+/** Lines that change: a terminal has them redrawn in place, other output gets those that are new. */
 class Screen {
   readonly #context: Context;
   // BOUNDED: by MAX_BARS and two, or by a service's tasks that failed; keyed by position.

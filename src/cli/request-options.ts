@@ -1,5 +1,5 @@
-// Options that each set a field of a request: one row an option says its flags, its help, its field and how its text is
-// read. An error about the field names the option.
+// Options that each set a field of a request. One row for each option says its flags, its help, its field and how its text
+// is read; an error about the field names the option.
 import { type Command, Option } from "commander";
 
 export interface RequestOption<Field extends string = string> {

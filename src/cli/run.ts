@@ -43,10 +43,10 @@ export function addRunCommand(program: Command, context: Context): void {
   });
 }
 
-/** Runs to its end. The status is a shell's: the command's own, 128 and the signal, 127 when there is no such command. */
+/** Runs the command to its end. The status is a shell's: the command's own, 128 and the signal, or 127 when there is no such command. */
 function runIn(netns: string, command: readonly string[]): Promise<number> {
   let child: ChildProcess | undefined;
-  // Before the command is there to be seen: a signal for it must not end this process and leave it alone.
+  // This comes before the command starts: a signal for it must not end this process and leave the command behind.
   const stopForwarding = forwardSignals((signal) => child?.kill(signal));
   // ip itself answers 255 for a command that does not exist; a shell's exec says why and answers 126 or 127.
   const argv = ["netns", "exec", netns, "sh", "-c", 'exec "$@"', "overlayctl run", ...command];
@@ -59,7 +59,7 @@ function runIn(netns: string, command: readonly string[]): Promise<number> {
   }).finally(stopForwarding);
 }
 
-/** Hands signals on, and keeps them from ending this process. */
+/** Hands signals on to the command, and keeps them from ending this process. */
 function forwardSignals(handOn: (signal: NodeJS.Signals) => void): () => void {
   const forward = (signal: NodeJS.Signals) => {
     if (process.stdin.isTTY && FROM_TERMINAL.includes(signal)) return;

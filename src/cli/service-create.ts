@@ -48,14 +48,14 @@ export function addServiceCreate(service: Command, context: Context): void {
       context.err("warning: the credentials go to the manager and to the nodes that run the tasks unencrypted\n");
     const { id } = await context.api().createService(request);
     context.out(`${id}\n`);
-    // Before the wait, which what they warn of may make long; and what came up in it.
+    // Warnings come before the wait, whose length they may explain; those that are new come after it.
     const printed = await printWarnings(context, [id]);
     await converge(context, id, options);
     await printWarnings(context, [id], printed);
   });
 }
 
-/** What a person has typed, as the request for it. */
+/** The request for what a person has typed. */
 export function serviceRequest(line: readonly string[], values: OptionValues): CreateService {
   const rows = [...SERVICE_OPTIONS, ...WORKLOAD_OPTIONS, ...CONTAINER_OPTIONS];
   const { workload = {}, ...request } = requestOf(rows, values) as { workload?: Record<string, unknown> };

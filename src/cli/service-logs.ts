@@ -8,7 +8,7 @@ import { messageOf, UserError } from "../lib/errors.ts";
 import { count, duration } from "./arguments.ts";
 import { type Context, ExitStatus } from "./context.ts";
 
-/** So often it is looked for tasks that a followed service has got. */
+/** How often new tasks of a followed service are looked for. */
 const LOOK_MS = 1000;
 
 interface LogsOptions {
@@ -21,8 +21,8 @@ export function addServiceLogs(service: Command, context: Context): void {
   service
     .command("logs <service>")
     .description("show what the tasks of a service printed, on all nodes")
-    .option("-f, --follow", "go on with what they print from now")
-    .option("-n, --tail <lines>", "at most so many of the last lines of each", tailOf)
+    .option("-f, --follow", "go on with what they print from now on")
+    .option("-n, --tail <lines>", "only the last lines of each task: a number, or all", tailOf)
     .option("--since <time>", "only from then: 2026-01-02T13:23:37Z, or 42m ago", (text) => timeOf(text, context.now()))
     .action((name: string, options: LogsOptions) => showLogs(context, name, options));
 }
@@ -49,13 +49,13 @@ async function showLogs(context: Context, service: string, { follow, tail, since
   if ((await Promise.all(shown.values())).includes(false)) throw new ExitStatus(1);
 }
 
-/** `notYet` is called, where it is given, when the task has printed nothing yet that there were a log of. */
+/** `notYet` is called when the task has no log yet; left out: that is an error. */
 interface ShowOptions {
   width: number;
   notYet?: () => void;
 }
 
-/** False when it cannot be shown, which was said then. */
+/** Prints the log. Returns false when there is none to print; the reason is printed then. */
 async function showLog(
   context: Context,
   task: TaskView,
@@ -85,7 +85,7 @@ function tailOf(text: string): number | undefined {
   return text === "all" ? undefined : count(text);
 }
 
-/** Wall-clock milliseconds of a date, or of so long before `now`. */
+/** Wall-clock milliseconds of a date, or of `now` less a duration. */
 export function timeOf(text: string, now: number): number {
   if (/^\d+(ms|s|m|h)$/.test(text)) return now - duration(text);
   const time = /^\d{4}-/.test(text) ? Date.parse(text) : Number.NaN;

@@ -10,7 +10,7 @@ type Container = Extract<CreateService["workload"], { runtime: "docker" }>;
 type Process = Extract<CreateService["workload"], { runtime: "process" }>;
 type BalancingField = `balancing.${keyof NonNullable<CreateService["balancing"]>}`;
 type ServiceField = Exclude<keyof CreateService, "workload" | "balancing"> | BalancingField;
-/** What a process has as well. */
+/** The fields that a process and a container have. */
 type WorkloadField = `workload.${Exclude<keyof Process, "runtime" | "naming"> | `naming.${NamingField}`}`;
 type ContainerField = `workload.${Exclude<keyof Container, keyof Process>}`;
 
@@ -111,7 +111,7 @@ export const SERVICE_OPTIONS: readonly RequestOption<ServiceField>[] = [
   },
 ];
 
-/** What a command line says wins over files. */
+/** The options of what tasks run. A variable of the command line wins over one of a file. */
 export const WORKLOAD_OPTIONS: readonly RequestOption<WorkloadField>[] = [
   {
     flags: "--env-file <file>",
@@ -134,7 +134,7 @@ export const WORKLOAD_OPTIONS: readonly RequestOption<WorkloadField>[] = [
     field: "workload.stopGracePeriodMs",
     read: duration,
   },
-  // Docker's `service create` calls --add-host so.
+  // `docker service create` has this name for --add-host.
   {
     flags: "--host <host:ip>",
     help: "as --add-host",
@@ -145,7 +145,7 @@ export const WORKLOAD_OPTIONS: readonly RequestOption<WorkloadField>[] = [
   ...NAMING_OPTIONS.map((row) => ({ ...row, field: `workload.naming.${row.field}` as const })),
 ];
 
-/** Options that mean something to a container only. */
+/** The options that apply to containers only. */
 export const CONTAINER_OPTIONS: readonly RequestOption<ContainerField>[] = [
   {
     flags: "--container-label <label>",

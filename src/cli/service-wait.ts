@@ -1,4 +1,4 @@
-// Waiting until a service is as it was asked to be, as every command that changes one does.
+// Waits until a service is as a command has asked: `create` and `scale` do.
 import type { Command } from "commander";
 import { duration } from "./arguments.ts";
 import type { Context } from "./context.ts";
@@ -14,7 +14,7 @@ export function addWaitOptions(command: Command): Command {
   return command
     .option("-d, --detach", "return at once")
     .option("-q, --quiet", "show no progress")
-    .option("--timeout <duration>", "fail when it has not converged by then, such as 30s", duration);
+    .option("--timeout <duration>", "fail when the service has not converged after this time, such as 30s", duration);
 }
 
 export async function converge(

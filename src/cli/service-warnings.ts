@@ -1,22 +1,22 @@
-// What a person should know of services besides their tasks.
+// The warnings of services, such as a node that does not answer a port.
 import { UserError } from "../lib/errors.ts";
 import type { Context } from "./context.ts";
 
 /**
- * Beside the output, so that it stays what was asked for; without those of `said`. A service that is gone has nothing to
- * say. Returns all of them.
+ * Prints the warnings of these services to standard error, without those of `printed`. A service that is gone has none.
+ * Returns all of them.
  */
 export async function printWarnings(
   context: Context,
   names: readonly string[],
-  said: readonly string[] = [],
+  printed: readonly string[] = [],
 ): Promise<string[]> {
   const lines: string[] = [];
   for (const word of names) {
     const service = await context.api().service(word).catch(ignoreMissing);
     for (const warning of service?.warnings ?? []) lines.push(`${service!.name}: ${warning}\n`);
   }
-  for (const line of lines) if (!said.includes(line)) context.err(line);
+  for (const line of lines) if (!printed.includes(line)) context.err(line);
   return lines;
 }
 

@@ -9,7 +9,7 @@ import { CLEAR_SCREEN, formatTable } from "./table.ts";
 const SAMPLE_MS = 1000;
 const PARTS = ["datapath", "drops", "dns"] as const;
 
-/** `rates`: of each counter, a second. */
+/** The counters with their rises a second. */
 export type RatedStats = StatsView & { rates: StatsView };
 
 interface StatsOptions extends ListingOptions {
@@ -22,7 +22,7 @@ export function addStatsCommand(program: Command, context: Context): void {
     program.command("stats").description("show this node's counters, their rates, and drops by reason"),
     { filters: FILTERS },
   )
-    .option("--all", "counters that stand at zero too, every reason for a drop among them")
+    .option("--all", "also counters that are zero, with every reason for a drop")
     .option("--watch", "show them anew every second, until Ctrl-C")
     .action(async (options: StatsOptions) => {
       let before = await sample(context);
@@ -45,7 +45,7 @@ const FILTERS: Filters<{ part: Part; counter: string }> = {
   counter: (row, value) => row.counter.includes(value),
 };
 
-/** Without the counters that do not pass the filters. */
+/** The counters that pass the filters. */
 function chosen({ rates, ...stats }: RatedStats, { filter = [] }: StatsOptions): RatedStats {
   const passingOf = (view: StatsView, part: Part): Record<string, number> =>
     Object.fromEntries(

@@ -1,4 +1,4 @@
-// Tables as Docker prints them: cells padded to the widest and three more, at least ten wide.
+// Tables as Docker prints them: each column three wider than its widest cell, and at least ten wide.
 
 import { printable } from "./printable.ts";
 
