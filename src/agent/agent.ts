@@ -98,7 +98,7 @@ async function startInForce(
     isHeard: () => session.isHeard,
     managers: () => managers.addresses(),
     hostAddresses: () => localAddresses.all,
-    observed: (facts) => session.reportFacts(facts),
+    observed: (observations) => session.reportObservations(observations),
     applied: (revision) => session.reportApplied(revision),
   });
   parts.add(inForce);

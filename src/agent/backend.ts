@@ -1,4 +1,4 @@
-// What the local API is told: the agent's parts, put into a person's words.
+// The agent as its API shows it: what its parts say, in a person's words.
 import type { Backend } from "../api/backend.ts";
 import type { EndpointView, PeerView, StatsView } from "../api/schema.ts";
 import type { Attachments } from "../attach/attachments.ts";
@@ -19,10 +19,10 @@ import type { RunSandboxes } from "./run-sandboxes.ts";
 import type { TaskLogs } from "./task-log.ts";
 import type { TaskProgress } from "./task-progress.ts";
 
-/** Of those, the newest are looked through for what is asked for: half a second of this thread. */
+/** The newest flows are searched for those of a service or endpoint: half a second of this thread at most. */
 const MOST_FLOWS = 100_000;
 
-interface BackendParts {
+interface BackendOptions {
   nodeName: string;
   /** Whether this node is the manager that writes. */
   isLeading: boolean;
@@ -53,7 +53,7 @@ export function createBackend({
   logs,
   progress,
   leave,
-}: BackendParts): Backend {
+}: BackendOptions): Backend {
   const state = (): State => session.requireState();
   /** This node's name in the cluster; the configured name until the cluster has one. */
   const ownName = (): string => session.state?.nodes.get(session.nodeId ?? "")?.name ?? nodeName;
@@ -90,7 +90,7 @@ export function createBackend({
   };
 }
 
-/** Throws UserError 409 that says what would be lost. */
+/** Throws UserError 409 that says what the node would lose. */
 function requireLeavable(session: Session, isLeading: boolean, force: boolean): void {
   const { state, nodeId } = session;
   if (isLeading) {
@@ -101,8 +101,8 @@ function requireLeavable(session: Session, isLeading: boolean, force: boolean): 
   }
   if (state === undefined) throw new UserError(409, "this node belongs to no cluster");
   if (force) return;
-  const tasks = [...state.tasks.values()].filter((task) => task.nodeId === nodeId).length;
-  const endpoints = [...state.endpoints.values()].filter((endpoint) => endpoint.nodeId === nodeId).length;
+  const tasks = state.tasks.count("node", nodeId ?? "");
+  const endpoints = state.endpoints.count("node", nodeId ?? "");
   const isLost = session.connected ? "" : ", and its copy of the cluster's state is removed while no leader answers";
   if (tasks + endpoints === 0 && isLost === "") return;
   throw new UserError(
@@ -118,10 +118,9 @@ function rejectedView({ container: { name, image }, error }: RejectedContainer, 
 
 function leaderName({ state, manager }: Session): string | null {
   if (state === undefined) return null;
-  const host = manager?.slice(0, manager.lastIndexOf(":"));
-  const nodes = [...state.nodes.values()];
-  const leader = nodes.find(({ address, name }) => address === host || name === host);
-  return (leader ?? nodes.find((node) => node.manager))?.name ?? null;
+  const host = manager?.slice(0, manager.lastIndexOf(":")).toLowerCase() ?? "";
+  const [leader] = [...state.nodes.by("address", host), ...state.nodes.by("name", host)];
+  return (leader ?? [...state.nodes.values()].find((node) => node.manager))?.name ?? null;
 }
 
 function peerViews(state: State, nodeName: string, report: EngineReport): PeerView[] {
@@ -144,14 +143,12 @@ function peerViews(state: State, nodeName: string, report: EngineReport): PeerVi
         txPackets,
         rxBytes,
         txBytes,
-        tasks: [...state.tasks.values()].filter(({ id, nodeId }) => {
-          return nodeId === node.id && state.statuses.get(id)?.state === "running";
-        }).length,
+        tasks: state.tasks.by("node", node.id).filter(({ id }) => state.statuses.get(id)?.state === "running").length,
       };
     });
 }
 
-/** Why a peer is not up, as far as the probes and the leader together tell. */
+/** The reason why a peer is not up, from its probes and from its state at the leader. */
 function reasonOf(peer: ProbeView, port: number, isReady: boolean): string | null {
   if (peer.state === "up") return null;
   if (peer.remoteState !== null) return `its probes arrive, ours do not: UDP ${port} to it is blocked`;

@@ -17,7 +17,7 @@ import type { Membership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
 import type { PacketPath } from "./packet-path.ts";
 import type { Parts } from "./parts.ts";
-import { places } from "./paths.ts";
+import { pathsOf } from "./paths.ts";
 import { RunSandboxes } from "./run-sandboxes.ts";
 import { TaskLogs } from "./task-log.ts";
 import { createRuntimes, Tasks } from "./tasks.ts";
@@ -42,10 +42,10 @@ export async function openDocker(
   const passForwarding = (): Promise<void> => forwardPolicy.open({ hasDocker: engine.isThere });
   watch.listen({
     opened: () => {
-      session.reportFacts({ docker: true });
+      session.reportObservations({ docker: true });
       void passForwarding(); // Docker sets its policy when it starts
     },
-    away: () => session.reportFacts({ docker: false }),
+    away: () => session.reportObservations({ docker: false }),
     happened: () => {},
   });
   await passForwarding();
@@ -76,7 +76,7 @@ export async function startContainers(options: ContainersOptions, parts: Parts):
   const runSandboxes = new Sandboxes({ node: name, kind: "run" });
   const runtime = createRuntimes({
     ...{ config, log, session, engine, watch },
-    directoryId: await directoryId(places(config).id),
+    directoryId: await directoryId(pathsOf(config).id),
     sandboxes: taskSandboxes,
   });
   const tasks = new Tasks({ log, session, runtime, inForce, dataPath, nodeState });
@@ -93,12 +93,12 @@ export async function startContainers(options: ContainersOptions, parts: Parts):
   };
   const attachments = new Attachments({
     ...{ ...shared, nodeName: name, domain: config.dns.domain, engine, watch },
-    detached: await DetachedContainers.open(places(config).detached, log),
+    detached: await DetachedContainers.open(pathsOf(config).detached, log),
     namespaces: new AttachedNamespaces(new Sandboxes({ node: name, kind: "attached" }), log),
     report: (status) => nodeState.setStatus(status),
   });
   parts.add(attachments);
-  const sandboxes = new RunSandboxes({ ...shared, directory: places(config).run, sandboxes: runSandboxes, naming });
+  const sandboxes = new RunSandboxes({ ...shared, directory: pathsOf(config).run, sandboxes: runSandboxes, naming });
   inForce.begin({
     tasks,
     sandboxes: async () => {

@@ -16,7 +16,7 @@ import { readSnapshot } from "../session/snapshot-file.ts";
 import type { Config } from "./config.ts";
 import { readDirectoryId } from "./directory-id.ts";
 import { removeFlowFile } from "./flow-file.ts";
-import { places } from "./paths.ts";
+import { pathsOf } from "./paths.ts";
 
 /**
  * Ends the node's tasks, and removes their namespaces, links, rules, the TUN and the flows. What the node knows of the
@@ -27,7 +27,7 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
   const lock = lockDevice(device, log);
   const alive = setInterval(() => {}, 60_000); // the clock's timers do not keep the process
   try {
-    const where = places(config);
+    const where = pathsOf(config);
     const sandboxes = new Sandboxes({ node: node.name, kind: "task" });
     await allOf([
       () => removeContainers(config, sandboxes, log),
@@ -54,7 +54,7 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
 /** Does what takeDown does, and forgets the cluster, so that the node can join another one. A manager's store stays. */
 export async function leaveCluster(config: Config, log: Log): Promise<void> {
   await takeDown(config, log);
-  const { snapshot, detached } = places(config);
+  const { snapshot, detached } = pathsOf(config);
   for (const path of [snapshot, detached]) await rm(path, { force: true });
 }
 
@@ -62,8 +62,8 @@ export async function leaveCluster(config: Config, log: Log): Promise<void> {
 async function removeContainers(config: Config, sandboxes: Sandboxes, log: Log): Promise<void> {
   const { node, docker } = config;
   const engine = new DockerEngine(docker.socket);
-  const rowId = (await readSnapshot(places(config).snapshot, log))?.nodeId;
-  const id = (await readDirectoryId(places(config).id)) ?? rowId;
+  const rowId = (await readSnapshot(pathsOf(config).snapshot, log))?.nodeId;
+  const id = (await readDirectoryId(pathsOf(config).id)) ?? rowId;
   if (id === undefined) return; // the node never had tasks
   if (!(await engine.answers())) {
     if (engine.isThere) log.warn("Docker does not answer: containers of tasks stay", { path: docker.socket });

@@ -7,7 +7,7 @@ import type { FlowRow } from "../datapath/flow-report.ts";
 import { UserError } from "../lib/errors.ts";
 import { parseIpv4 } from "../lib/ip.ts";
 
-/** `nodeName`: of the node whose flows they are. Throws UserError 404 for a service or endpoint that nobody knows. */
+/** `nodeName` is the node with these flows. Throws UserError 404 for a service or endpoint that there is not. */
 export function flowViews(state: State, nodeName: string, flows: readonly FlowRow[], filter: FlowFilter): FlowView[] {
   const nodesByAddress = new Map([...state.nodes.values()].map((node) => [node.address, node.name]));
   const servicesByVip = new Map<string, string>();

@@ -9,7 +9,7 @@ import { ManagerAddresses } from "./manager-addresses.ts";
 import { NodeState } from "./node-state.ts";
 import type { AgentOptions } from "./options.ts";
 import type { Parts } from "./parts.ts";
-import { places } from "./paths.ts";
+import { pathsOf } from "./paths.ts";
 
 export interface Membership {
   session: Session;
@@ -31,7 +31,7 @@ export function openMembership({ config, log }: AgentOptions, { address }: Host,
       advertise: sessionAddress(cluster.advertise),
     },
     managers: managersOf(config),
-    snapshotPath: places(config).snapshot,
+    snapshotPath: pathsOf(config).snapshot,
     ...{ clock, log },
   });
   const nodeState = parts.add(new NodeState(session, clock));

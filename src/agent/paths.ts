@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { Config } from "./config.ts";
 
-export interface Places {
+export interface Paths {
   snapshot: string;
   tasks: string;
   run: string;
@@ -12,7 +12,7 @@ export interface Places {
   id: string;
 }
 
-export function places(config: Config): Places {
+export function pathsOf(config: Config): Paths {
   const { dataDir } = config;
   return {
     snapshot: join(dataDir, "snapshot.json"),

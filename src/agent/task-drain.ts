@@ -1,10 +1,10 @@
-// What a task gets that is to stop: time for the connections that it has, and no more than they need.
+// Gives the connections of a task that is to stop time to end, and no more than they need.
 import { type Clock, delay } from "../lib/clock.ts";
 import { type Ipv4, ipv4 } from "../lib/ip.ts";
 
 const LOOK_MS = 250;
 
-interface TaskDrainParts {
+interface TaskDrainOptions {
   clock: Clock;
   /** How many flows go to one of these addresses. */
   liveFlows(addresses: readonly Ipv4[]): Promise<number>;
@@ -12,7 +12,7 @@ interface TaskDrainParts {
 
 /** Resolves when none of the task's connections is left, or `graceMs` are over. */
 export async function drainTask(
-  { clock, liveFlows }: TaskDrainParts,
+  { clock, liveFlows }: TaskDrainOptions,
   addresses: readonly string[],
   graceMs: number,
 ): Promise<void> {

@@ -18,7 +18,7 @@ interface TaskProgressOptions {
   read(taskId: string, query: LogQuery): Promise<Readable>;
 }
 
-interface Known {
+interface Answer {
   /** Empty: the task's node has not said anything yet. */
   text: string;
   /** When a client asked last, and when the task's node was asked. */
@@ -30,7 +30,7 @@ interface Known {
 export class TaskProgress {
   readonly #options: TaskProgressOptions;
   // BOUNDED: by the tasks that clients asked for in the last FORGET_MS; keyed by task id.
-  readonly #known = new Map<string, Known>();
+  readonly #answers = new Map<string, Answer>();
 
   constructor(options: TaskProgressOptions) {
     this.#options = options;
@@ -41,28 +41,28 @@ export class TaskProgress {
     const now = this.#options.clock.monotonic();
     const progress = new Map<string, string>();
     for (const id of taskIds.slice(0, MOST_ASKED)) {
-      const known = this.#known.get(id) ?? { text: "", wantedAt: now, askedAt: -REFRESH_MS, isAsking: false };
-      known.wantedAt = now;
-      this.#known.set(id, known);
-      if (known.text !== "") progress.set(id, known.text);
-      if (!known.isAsking && now - known.askedAt >= REFRESH_MS) void this.#ask(id, known);
+      const answer = this.#answers.get(id) ?? { text: "", wantedAt: now, askedAt: -REFRESH_MS, isAsking: false };
+      answer.wantedAt = now;
+      this.#answers.set(id, answer);
+      if (answer.text !== "") progress.set(id, answer.text);
+      if (!answer.isAsking && now - answer.askedAt >= REFRESH_MS) void this.#ask(id, answer);
     }
-    for (const [id, { wantedAt, isAsking }] of this.#known)
-      if (!isAsking && now - wantedAt > FORGET_MS) this.#known.delete(id);
+    for (const [id, { wantedAt, isAsking }] of this.#answers)
+      if (!isAsking && now - wantedAt > FORGET_MS) this.#answers.delete(id);
     return progress;
   }
 
-  async #ask(id: string, known: Known): Promise<void> {
+  async #ask(id: string, answer: Answer): Promise<void> {
     const { clock, read } = this.#options;
-    known.isAsking = true;
-    known.askedAt = clock.monotonic();
+    answer.isAsking = true;
+    answer.askedAt = clock.monotonic();
     try {
-      const answer = await read(id, QUERY);
-      const deadline = clock.after(FORGET_MS, () => answer.destroy(new Error("the node does not answer")));
-      known.text = await text(answer).finally(() => deadline.cancel());
+      const bytes = await read(id, QUERY);
+      const deadline = clock.after(FORGET_MS, () => bytes.destroy(new Error("the node does not answer")));
+      answer.text = await text(bytes).finally(() => deadline.cancel());
     } catch {
-      known.text = ""; // the task's state says what can be said
+      answer.text = ""; // the task's state says what can be said
     }
-    known.isAsking = false;
+    answer.isAsking = false;
   }
 }

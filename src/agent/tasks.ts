@@ -15,7 +15,7 @@ import type { DataPath } from "../worker/data-path.ts";
 import type { Config } from "./config.ts";
 import type { InForce } from "./in-force.ts";
 import type { NodeState } from "./node-state.ts";
-import { places } from "./paths.ts";
+import { pathsOf } from "./paths.ts";
 import { drainTask } from "./task-drain.ts";
 
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -44,13 +44,13 @@ export function createRuntimes({
   const path = process.env.PATH ?? DEFAULT_PATH;
   const node = () => ({ id: directoryId, name: config.node.name, rowId: session.nodeId });
   return new Runtimes({
-    process: new ProcessRuntime({ directory: places(config).tasks, sandboxes, clock, log, path }),
+    process: new ProcessRuntime({ directory: pathsOf(config).tasks, sandboxes, clock, log, path }),
     docker: new DockerRuntime({ node, engine, watch, sandboxes, clock, log, environment: process.env }),
     hasDocker: () => engine.isThere,
   });
 }
 
-interface TasksParts {
+interface TasksOptions {
   log: Log;
   session: Session;
   runtime: Runtimes;
@@ -61,11 +61,11 @@ interface TasksParts {
 
 /** The tasks of a node, which has an id only once the cluster knows it. */
 export class Tasks {
-  readonly #parts: TasksParts;
+  readonly #options: TasksOptions;
   #supervisor: Supervisor | undefined;
 
-  constructor(parts: TasksParts) {
-    this.#parts = parts;
+  constructor(options: TasksOptions) {
+    this.#options = options;
   }
 
   apply(tasks: readonly DesiredTask[]): void {
@@ -73,7 +73,7 @@ export class Tasks {
     this.#supervisor.apply(tasks);
   }
 
-  /** See Supervisor. */
+  /** See Supervisor.removeOthers. */
   removeOthers(): void {
     this.#supervisor?.removeOthers();
   }
@@ -89,12 +89,12 @@ export class Tasks {
   }
 
   #supervise(): Supervisor {
-    const { log, session, runtime, nodeState } = this.#parts;
+    const { log, session, runtime, nodeState } = this.#options;
     return new Supervisor({
       runtime,
       clock: systemClock,
       log,
-      // It gets another one when it is removed from the cluster and comes back.
+      // The node gets another id when it is removed from the cluster and comes back.
       nodeId: () => session.nodeId!,
       link: ({ id }) => this.#link(id),
       drain: ({ id }) => this.#drain(id),
@@ -103,7 +103,7 @@ export class Tasks {
   }
 
   async #link(id: string): Promise<void> {
-    const { inForce } = this.#parts;
+    const { inForce } = this.#options;
     await inForce.again();
     for (const address of this.#addressesOf(id)) {
       const problem = inForce.problemOf(address);
@@ -112,15 +112,15 @@ export class Tasks {
   }
 
   async #drain(id: string): Promise<void> {
-    const { session, dataPath } = this.#parts;
+    const { session, dataPath } = this.#options;
     const { tasks, services } = session.state ?? emptyState();
-    // A service that was removed has no address that anybody could still talk to.
+    // A service that was removed has no address: no client begins or keeps a connection to it.
     const graceMs = services.get(tasks.get(id)?.serviceId ?? "")?.stopGraceMs ?? 0;
     const liveFlows = async (servers: readonly Ipv4[]): Promise<number> => dataPath.liveFlows(servers);
     await drainTask({ clock: systemClock, liveFlows }, this.#addressesOf(id), graceMs);
   }
 
   #addressesOf(id: string): string[] {
-    return Object.values(this.#parts.session.state?.tasks.get(id)?.addresses ?? {});
+    return Object.values(this.#options.session.state?.tasks.get(id)?.addresses ?? {});
   }
 }

@@ -18,7 +18,7 @@ interface ReportLink {
 }
 
 /** What a node observes of itself. */
-export type NodeFacts = Readonly<Pick<Report, "heldPorts" | "addresses" | "docker">>;
+export type Observations = Readonly<Pick<Report, "heldPorts" | "addresses" | "docker">>;
 
 /** Where the node tells the statuses of its tasks. */
 export interface StatusReports {
@@ -30,14 +30,14 @@ export interface StatusReports {
   complete(): void;
 }
 
-const NO_FACTS: NodeFacts = { heldPorts: [], addresses: [], docker: null };
+const NO_OBSERVATIONS: Observations = { heldPorts: [], addresses: [], docker: null };
 
 export class Reporter implements StatusReports {
   readonly #clock: Clock;
   // BOUNDED: by the node's tasks; keyed by task id.
   readonly #statuses = new Map<string, TaskStatus>();
   #isComplete = false;
-  #facts = NO_FACTS;
+  #observations = NO_OBSERVATIONS;
   #applied = 0;
   #session: SessionReports | undefined;
 
@@ -59,10 +59,10 @@ export class Reporter implements StatusReports {
     this.#session?.sendNews();
   }
 
-  setFacts(facts: Partial<NodeFacts>): void {
-    const next = { ...this.#facts, ...facts };
-    if (isDeepStrictEqual(next, this.#facts)) return;
-    this.#facts = next;
+  setObservations(observations: Partial<Observations>): void {
+    const next = { ...this.#observations, ...observations };
+    if (isDeepStrictEqual(next, this.#observations)) return;
+    this.#observations = next;
     this.#session?.sendNews();
   }
 
@@ -78,7 +78,7 @@ export class Reporter implements StatusReports {
     this.#session = new SessionReports(this.#clock, link, {
       statuses: this.#statuses,
       isComplete: () => this.#isComplete,
-      facts: () => this.#facts,
+      observations: () => this.#observations,
       applied: () => this.#applied,
     });
     this.#session.begin();
@@ -94,7 +94,7 @@ export class Reporter implements StatusReports {
 interface News {
   readonly statuses: ReadonlyMap<string, TaskStatus>;
   isComplete(): boolean;
-  facts(): NodeFacts;
+  observations(): Observations;
   applied(): number;
 }
 
@@ -108,7 +108,7 @@ class SessionReports {
   // BOUNDED: by the node's tasks; ids of tasks whose status the leader does not have as it is, once it has had all.
   readonly #changed = new Set<string>();
   /** What the leader has. */
-  #facts = NO_FACTS;
+  #observations = NO_OBSERVATIONS;
   #applied = 0;
   #seq = 0;
   #isSending = false;
@@ -140,9 +140,9 @@ class SessionReports {
   }
 
   get #hasNews(): boolean {
-    const { isComplete, facts, applied } = this.#news;
+    const { isComplete, observations, applied } = this.#news;
     if (this.#isFull ? this.#changed.size > 0 : isComplete()) return true;
-    return applied() !== this.#applied || !isDeepStrictEqual(facts(), this.#facts);
+    return applied() !== this.#applied || !isDeepStrictEqual(observations(), this.#observations);
   }
 
   async #send(): Promise<void> {
@@ -150,14 +150,14 @@ class SessionReports {
     this.#isSending = true;
     this.#beat?.cancel();
     const told = [...this.#changed];
-    const facts = this.#news.facts();
-    const report = this.#report(facts);
+    const observations = this.#news.observations();
+    const report = this.#report(observations);
     this.#changed.clear();
     let failed = false;
     try {
       await this.#link.send(report);
       this.#isFull ||= report.full;
-      this.#facts = facts;
+      this.#observations = observations;
       this.#applied = report.applied;
     } catch (error) {
       failed = true;
@@ -170,7 +170,7 @@ class SessionReports {
     else this.#beat = this.#clock.after(failed ? RETRY_MS : this.#link.beatMs, () => void this.#send());
   }
 
-  #report(facts: NodeFacts): Report {
+  #report(observations: Observations): Report {
     const { statuses, isComplete, applied } = this.#news;
     const full = !this.#isFull && isComplete();
     const changed = this.#isFull ? [...this.#changed] : [];
@@ -179,7 +179,7 @@ class SessionReports {
       statuses: full ? [...statuses.values()] : changed.flatMap((id) => statuses.get(id) ?? []),
       gone: changed.filter((id) => !statuses.has(id)),
       full,
-      ...facts,
+      ...observations,
       applied: applied(),
     };
   }

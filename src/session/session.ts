@@ -15,7 +15,7 @@ import type { Log } from "../lib/log.ts";
 import { type Random, systemRandom } from "../lib/random.ts";
 import { LeaderCalls } from "./leader-calls.ts";
 import { LeaderStream, type LogLine, type Opening } from "./leader-stream.ts";
-import { type NodeFacts, Reporter, type StatusReports } from "./reporter.ts";
+import { type Observations, Reporter, type StatusReports } from "./reporter.ts";
 import { readSnapshot, type StoredSnapshot } from "./snapshot-file.ts";
 import { SnapshotWriter } from "./snapshot-writer.ts";
 import { type ChangesListener, StateFeed } from "./state-feed.ts";
@@ -161,8 +161,8 @@ export class Session {
   }
 
   /** What this node observes of itself; what is left out is as it was. */
-  reportFacts(facts: Partial<NodeFacts>): void {
-    this.#reporter.setFacts(facts);
+  reportObservations(observations: Partial<Observations>): void {
+    this.#reporter.setObservations(observations);
   }
 
   /** `revision` is in force in all of this node's data path. Called after every notice of changes. */

@@ -1,0 +1,153 @@
+// What a node tells its leader: all once, then the difference until it is acknowledged, and nothing new as a sign of life.
+import test from "ava";
+import type { Report } from "../../src/cluster/protocol.ts";
+import type { TaskStatus } from "../../src/cluster/schema.ts";
+import { Reporter } from "../../src/session/reporter.ts";
+import { VirtualClock } from "../fakes/virtual-clock.ts";
+
+const BEAT_MS = 3000;
+
+const status = (taskId: string, since = 0): TaskStatus => ({
+  ...{ taskId, nodeId: "n", state: "running", since },
+  ...{ error: null, exitCode: null, message: null, restarts: 0 },
+});
+
+/** A session whose leader answers when the test says so. */
+class Link {
+  readonly sent: Report[] = [];
+  readonly failures: unknown[] = [];
+  /** Answers the reports that wait; until then a report waits for ever, when it is not answered at once. */
+  answer: (error?: Error) => void = () => {};
+  isAtOnce = true;
+  readonly beatMs = BEAT_MS;
+
+  send = async (report: Report): Promise<void> => {
+    this.sent.push(report);
+    if (this.isAtOnce) return;
+    await new Promise<void>((resolve, reject) => {
+      this.answer = (error) => (error === undefined ? resolve() : reject(error));
+    });
+  };
+
+  failed = (error: unknown): void => void this.failures.push(error);
+
+  /** The task ids of each report since the last call: those with a status, and those that are gone. */
+  take(): string[] {
+    return this.sent.splice(0).map(({ statuses, gone, full }) => {
+      const ids = [...statuses.map(({ taskId, since }) => taskId + since), ...gone.map((id) => `-${id}`)];
+      return `${full ? "all:" : ""}${ids.join()}`;
+    });
+  }
+}
+
+function setUp() {
+  const clock = new VirtualClock();
+  const reporter = new Reporter(clock);
+  const link = new Link();
+  return { clock, reporter, link };
+}
+
+test("no status is told before all are known; then all are, and after that what changed", async (t) => {
+  const { clock, reporter, link } = setUp();
+  reporter.put(status("a"));
+  reporter.attach(link);
+  reporter.put(status("b"));
+  await clock.advance(0);
+  t.deepEqual(link.take(), [""]);
+  reporter.complete();
+  await clock.advance(0);
+  t.deepEqual(link.take(), ["all:a0,b0"]);
+  reporter.put(status("b", 5));
+  await clock.advance(0);
+  reporter.remove("a");
+  reporter.remove("never there");
+  await clock.advance(0);
+  t.deepEqual(link.take(), ["b5", "-a"]);
+});
+
+test("without news a report says nothing, once a beat", async (t) => {
+  const { clock, reporter, link } = setUp();
+  reporter.attach(link);
+  for (let i = 0; i < 100; i++) reporter.put(status(`t${i}`));
+  reporter.complete();
+  reporter.setObservations({ docker: true });
+  reporter.setApplied(7);
+  await clock.advance(0);
+  link.take();
+  reporter.setObservations({ docker: true });
+  reporter.setApplied(7);
+  await clock.advance(10 * BEAT_MS);
+  t.is(link.sent.length, 10);
+  for (const { statuses, gone, full, applied, docker } of link.sent)
+    t.deepEqual(
+      { statuses, gone, full, applied, docker },
+      { statuses: [], gone: [], full: false, applied: 7, docker: true },
+    );
+  t.deepEqual(
+    link.sent.map(({ seq }, i) => seq - link.sent[0]!.seq === i),
+    link.sent.map(() => true),
+  );
+});
+
+test("what comes up while a report is under way goes with the next, as it is then", async (t) => {
+  const { clock, reporter, link } = setUp();
+  reporter.attach(link);
+  reporter.complete();
+  await clock.advance(0);
+  link.take();
+  link.isAtOnce = false;
+  reporter.put(status("a", 1));
+  reporter.put(status("a", 2));
+  reporter.put(status("b", 1));
+  reporter.put(status("b", 2));
+  reporter.remove("b");
+  await clock.advance(0);
+  t.deepEqual(link.take(), ["a1"]);
+  link.answer();
+  await clock.advance(0);
+  t.deepEqual(link.take(), ["a2,-b"]);
+  link.answer();
+  await clock.advance(0);
+  t.deepEqual(link.take(), []);
+});
+
+test("a report that failed is sent again, with what has changed since", async (t) => {
+  const { clock, reporter, link } = setUp();
+  reporter.attach(link);
+  reporter.put(status("a"));
+  reporter.complete();
+  await clock.advance(0);
+  link.take();
+  link.isAtOnce = false;
+  reporter.put(status("a", 1));
+  reporter.put(status("b", 1));
+  link.answer(new Error("lost"));
+  await clock.advance(0);
+  t.is(link.failures.length, 1);
+  t.deepEqual(link.take(), ["a1"]);
+  reporter.remove("a");
+  await clock.advance(1000);
+  link.answer();
+  await clock.advance(0);
+  t.deepEqual(link.take().join().split(",").toSorted(), ["-a", "b1"]);
+});
+
+test("a new session is told all again, and does not wait for a report of the one before", async (t) => {
+  const { clock, reporter, link } = setUp();
+  link.isAtOnce = false;
+  reporter.attach(link);
+  reporter.put(status("a"));
+  reporter.complete();
+  reporter.setApplied(9);
+  const next = new Link();
+  reporter.attach(next);
+  await clock.advance(0);
+  t.deepEqual(
+    next.sent.map(({ full, applied }) => [full, applied]),
+    [[true, 0]],
+  );
+  t.deepEqual(next.take(), ["all:a0"]);
+  link.answer(new Error("the session is over"));
+  await clock.advance(0);
+  t.deepEqual(link.failures, []);
+});
