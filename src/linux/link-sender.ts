@@ -8,7 +8,7 @@ import { DESTINATION_AT } from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import * as virtio from "../packet/virtio-net.ts";
 import * as libc from "./libc.ts";
-import * as list from "./message-list.ts";
+import { MessageList } from "./message-list.ts";
 import {
   Family,
   IFREQ_VALUE_AT,
@@ -28,7 +28,6 @@ const SIOCGIFINDEX = 0x8933;
 // struct sockaddr_ll: family u16, protocol u16 of the network's order, index i32, hardware type u16, packet type u8,
 // length u8, address 8 bytes
 const SOCKADDR_LL_BYTES = 20;
-const SOCKADDR_STRIDE = 24;
 const INDEX_AT = 4;
 const LENGTH_AT = 11;
 
@@ -82,14 +81,9 @@ export class LinkSender {
   readonly #fd: number;
   readonly #naming: LinkNaming;
   readonly #links = new Map<Ipv4, Link>(); // BOUNDED: by MAX_LINKS
-  readonly #base: libc.Base;
-  readonly #headers: number;
-  readonly #headerPointers: readonly bigint[];
-  readonly #names: number;
+  readonly #list: MessageList;
+  /** Where the virtio-net and Ethernet headers of the messages are. */
   readonly #prefixes: number;
-  readonly #iovecs: number;
-  #messages = 0;
-  #slices = 0;
   /** The queue's message behind each message here, and its address. */
   readonly #origin = new Int32Array(MAX_MESSAGES);
   readonly #address = new Int32Array(MAX_MESSAGES);
@@ -100,23 +94,18 @@ export class LinkSender {
     this.#memory = memory;
     this.#fd = fd;
     this.#naming = naming;
-    this.#base = libc.baseOf(memory);
-    this.#headers = memory.alloc(list.MMSGHDR_BYTES * MAX_MESSAGES);
-    this.#headerPointers = Array.from({ length: MAX_MESSAGES }, (_, i) =>
-      libc.pointerTo(memory, this.#headers + list.MMSGHDR_BYTES * i),
-    );
-    this.#names = memory.alloc(SOCKADDR_STRIDE * MAX_MESSAGES);
+    this.#list = new MessageList(memory, {
+      maxMessages: MAX_MESSAGES,
+      maxSlices: MAX_SLICES,
+      nameBytes: SOCKADDR_LL_BYTES,
+    });
     this.#prefixes = memory.alloc(HEADERS_BYTES * MAX_MESSAGES);
-    this.#iovecs = memory.alloc(libc.IOVEC_BYTES * MAX_SLICES);
     for (let i = 0; i < MAX_MESSAGES; i++) this.#prepare(i);
   }
 
   #prepare(message: number): void {
-    const { u8, u16, i32 } = this.#memory;
-    const header = this.#headers + list.MMSGHDR_BYTES * message;
-    const name = this.#names + SOCKADDR_STRIDE * message;
-    libc.putPointer(i32, header + list.NAME_AT, this.#base, name);
-    i32[(header + list.NAME_LENGTH_AT) >> 2] = SOCKADDR_LL_BYTES;
+    const { u8, u16 } = this.#memory;
+    const name = this.#list.nameOf(message);
     u16[name >> 1] = Family.Packet;
     set16(u8, name + 2, ETHERTYPE_IPV4);
     u8[name + LENGTH_AT] = MAC_BYTES;
@@ -129,33 +118,33 @@ export class LinkSender {
   add(queue: DeviceQueue, message: number): boolean {
     const first = queue.firstSlice(message);
     const slices = queue.end[message]! - first;
-    if (this.#messages === MAX_MESSAGES || this.#slices + slices + 1 > MAX_SLICES || slices >= libc.MAX_IOVECS)
+    const list = this.#list;
+    if (list.messages === MAX_MESSAGES || list.slices + slices + 1 > MAX_SLICES || slices >= libc.MAX_IOVECS)
       return false;
     const { u8, i32 } = this.#memory;
     const address = get32(u8, queue.sliceOffset[first]! + DESTINATION_AT);
     if (!this.#naming.isOurs(address)) return false;
     const link = this.#linkOf(address);
     if (link.index === 0) return false;
-    const at = this.#messages++;
+    const at = list.messages;
     this.#origin[at] = message;
     this.#address[at] = address;
-    i32[(this.#names + SOCKADDR_STRIDE * at + INDEX_AT) >> 2] = link.index;
+    i32[(list.nameOf(at) + INDEX_AT) >> 2] = link.index;
     const prefix = this.#prefixes + HEADERS_BYTES * at;
     virtio.putHeader(this.#memory, prefix, queue, message, ETHERNET_BYTES);
     u8.set(link.mac, prefix + virtio.VIRTIO_NET_BYTES);
-    const header = this.#headers + list.MMSGHDR_BYTES * at;
-    libc.putPointer(i32, header + list.IOV_AT, this.#base, this.#iovecs + libc.IOVEC_BYTES * this.#slices);
-    libc.putSize(i32, header + list.IOV_LENGTH_AT, slices + 1);
-    this.#slice(prefix, HEADERS_BYTES);
-    for (let i = first; i < first + slices; i++) this.#slice(queue.sliceOffset[i]!, queue.sliceLength[i]!);
+    list.slice(prefix, HEADERS_BYTES);
+    for (let i = first; i < first + slices; i++) list.slice(queue.sliceOffset[i]!, queue.sliceLength[i]!);
+    list.finish(0);
     return true;
   }
 
   /** Sends what was taken; returns how many messages are now in `failed`. Hot path: must not allocate. */
   send(): number {
+    const list = this.#list;
     let failed = 0;
-    for (let next = 0; next < this.#messages; ) {
-      const sent = libc.sendmmsg(this.#fd, this.#headerPointers[next]!, this.#messages - next, 0);
+    for (let next = 0; next < list.messages; ) {
+      const sent = list.send(this.#fd, next, list.messages);
       if (sent > 0) {
         next += sent;
         this.sent += sent;
@@ -165,17 +154,12 @@ export class LinkSender {
         this.failed[failed++] = this.#origin[next++]!;
       }
     }
-    this.#messages = 0;
-    this.#slices = 0;
+    list.clear();
     return failed;
   }
 
   close(): void {
     libc.close(this.#fd);
-  }
-
-  #slice(offset: number, bytes: number): void {
-    libc.putIovec(this.#memory.i32, this.#iovecs + libc.IOVEC_BYTES * this.#slices++, this.#base, offset, bytes);
   }
 
   #linkOf(address: Ipv4): Link {

@@ -2,6 +2,7 @@
 import type { UnderlayBatch } from "../datapath/batch.ts";
 import { get32 } from "../lib/bytes.ts";
 import type { PacketMemory } from "../packet/memory.ts";
+import { CMSG_BYTES, SOCKADDR_BYTES } from "./datagram-list.ts";
 import * as libc from "./libc.ts";
 import * as message from "./message-list.ts";
 import { ControlMessage, Level } from "./sockets.ts";
@@ -11,7 +12,7 @@ const MAX_MESSAGES = 64;
 const BUFFER_BYTES = 65536;
 const MSG_TRUNC = 0x20;
 const NO_TIMEOUT = 0n;
-const CONTROL_BYTES = 3 * (message.CMSG_BYTES + 8);
+const CONTROL_BYTES = 3 * (CMSG_BYTES + 8);
 
 export class ReceiveList {
   /** Datagrams that the kernel dropped for want of room. */
@@ -31,13 +32,13 @@ export class ReceiveList {
     this.#base = libc.baseOf(memory);
     this.#headers = memory.alloc(message.MMSGHDR_BYTES * MAX_MESSAGES);
     this.#headersPointer = libc.pointerTo(memory, this.#headers);
-    this.#names = memory.alloc(message.SOCKADDR_BYTES * MAX_MESSAGES);
+    this.#names = memory.alloc(SOCKADDR_BYTES * MAX_MESSAGES);
     this.#controls = memory.alloc(CONTROL_BYTES * MAX_MESSAGES);
     this.#iovecs = memory.alloc(libc.IOVEC_BYTES * MAX_MESSAGES);
     const { i32 } = memory;
     for (let i = 0; i < MAX_MESSAGES; i++) {
       const header = this.#headers + message.MMSGHDR_BYTES * i;
-      libc.putPointer(i32, header + message.NAME_AT, this.#base, this.#names + message.SOCKADDR_BYTES * i);
+      libc.putPointer(i32, header + message.NAME_AT, this.#base, this.#names + SOCKADDR_BYTES * i);
       libc.putPointer(i32, header + message.IOV_AT, this.#base, this.#iovecs + libc.IOVEC_BYTES * i);
       libc.putSize(i32, header + message.IOV_LENGTH_AT, 1);
       libc.putPointer(i32, header + message.CONTROL_AT, this.#base, this.#controls + CONTROL_BYTES * i);
@@ -76,7 +77,7 @@ export class ReceiveList {
   #rearm(i: number): void {
     const { i32 } = this.#memory;
     const header = this.#headers + message.MMSGHDR_BYTES * i;
-    i32[(header + message.NAME_LENGTH_AT) >> 2] = message.SOCKADDR_BYTES;
+    i32[(header + message.NAME_LENGTH_AT) >> 2] = SOCKADDR_BYTES;
     libc.putSize(i32, header + message.CONTROL_LENGTH_AT, CONTROL_BYTES);
   }
 
@@ -89,7 +90,7 @@ export class ReceiveList {
       length = 0; // a packet of no bytes is dropped as too short
     }
     batch.length[i] = length;
-    batch.source[i] = get32(u8, this.#names + message.SOCKADDR_BYTES * i + 4);
+    batch.source[i] = get32(u8, this.#names + SOCKADDR_BYTES * i + 4);
     batch.segmentBytes[i] = length;
     batch.tos[i] = 0;
     this.#decodeControl(batch, i, i32[(header + message.CONTROL_LENGTH_AT) >> 2]!);
@@ -98,12 +99,12 @@ export class ReceiveList {
   #decodeControl(batch: UnderlayBatch, i: number, bytes: number): void {
     const { i32, u8 } = this.#memory;
     const first = this.#controls + CONTROL_BYTES * i;
-    for (let at = first; at + message.CMSG_BYTES <= first + bytes; ) {
+    for (let at = first; at + CMSG_BYTES <= first + bytes; ) {
       const length = i32[at >> 2]!;
-      if (length < message.CMSG_BYTES) return;
+      if (length < CMSG_BYTES) return;
       const level = i32[(at + 8) >> 2]!;
       const type = i32[(at + 12) >> 2]!;
-      const value = at + message.CMSG_BYTES;
+      const value = at + CMSG_BYTES;
       if (level === Level.Udp && type === ControlMessage.UdpGro) batch.segmentBytes[i] = i32[value >> 2]!;
       else if (level === Level.Ip && type === ControlMessage.Tos) batch.tos[i] = u8[value]!;
       else if (level === Level.Socket && type === ControlMessage.ReceiveOverflow) this.drops = i32[value >> 2]! >>> 0;

@@ -1,8 +1,8 @@
 // UDP sockets as the underlay wants them: making one, its options, and finding out what UDP_SEGMENT can do here.
 import { formatIpv4, type Ipv4, ipv4 } from "../lib/ip.ts";
 import type { PacketMemory } from "../packet/memory.ts";
+import { DatagramList } from "./datagram-list.ts";
 import * as libc from "./libc.ts";
-import { MessageList } from "./message-list.ts";
 import { Poller } from "./poll.ts";
 import { Family, Option, openSocket, SocketType, setOption, trySetOption } from "./sockets.ts";
 
@@ -56,13 +56,13 @@ export function probeMaxSegments(memory: PacketMemory): number {
   try {
     const port = tryBind(receiver, loopback);
     if (port === undefined) return 1;
-    const message = new MessageList(memory, 1, 1);
+    const message = new DatagramList(memory, 1, 1);
     const payload = memory.alloc(Math.max(...SEGMENT_LIMITS));
     const into = libc.pointerTo(memory, payload);
     for (const segments of SEGMENT_LIMITS) {
       message.clear();
       message.slice(payload, segments);
-      message.finish(loopback, port, 1, 0);
+      message.finishTo(loopback, port, 1, 0);
       if (message.send(sender, 0, 1) === 1 && countDatagrams(receiver, into, poller, segments)) {
         return segments;
       }

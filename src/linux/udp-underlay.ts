@@ -8,8 +8,8 @@ import { formatIpv4, type Ipv4 } from "../lib/ip.ts";
 import { type Log, silentLog } from "../lib/log.ts";
 import { type Random, systemRandom } from "../lib/random.ts";
 import type { PacketMemory } from "../packet/memory.ts";
+import { DatagramList } from "./datagram-list.ts";
 import * as libc from "./libc.ts";
-import { MessageList } from "./message-list.ts";
 import { ReceiveList } from "./receive-list.ts";
 import { Option, setOption, trySetOption } from "./sockets.ts";
 import { steer } from "./steering.ts";
@@ -135,7 +135,7 @@ class LinuxUnderlay implements Underlay {
   /** Datagrams that failed, by error number, EMSGSIZE among them. */
   readonly sendErrors = new Uint32Array(libc.ERRNO_LIMIT);
   readonly #senders: Int32Array;
-  readonly #outgoing: MessageList;
+  readonly #outgoing: DatagramList;
   readonly #incoming: ReceiveList;
   /** Where each source port's messages of the chunk begin in #order, which has the messages by source port. */
   readonly #bucketStart = new Int32Array(SOURCES + 1);
@@ -159,7 +159,7 @@ class LinuxUnderlay implements Underlay {
     this.sourcePorts = sourcePorts;
     this.offloads = { maxSegments };
     this.#senders = Int32Array.from(senders);
-    this.#outgoing = new MessageList(memory, MAX_MESSAGES, MAX_SLICES);
+    this.#outgoing = new DatagramList(memory, MAX_MESSAGES, MAX_SLICES);
     this.#incoming = new ReceiveList(memory);
   }
 
@@ -272,7 +272,7 @@ class LinuxUnderlay implements Underlay {
     const segmentBytes = isCut ? cutAt : end - from > 1 ? bytes : 0;
     this.#joined[this.#outgoing.messages] = end - from;
     this.#datagrams[this.#outgoing.messages] = end - from > 1 ? end - from : queue.packetsOf(first);
-    this.#outgoing.finish(queue.address[first]!, queue.port[first]!, segmentBytes, queue.tos[first]!);
+    this.#outgoing.finishTo(queue.address[first]!, queue.port[first]!, segmentBytes, queue.tos[first]!);
     return true;
   }
 

@@ -16,11 +16,11 @@ import { diffTables, rowsOf } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { createLog } from "../../src/lib/log.ts";
 import { deviceOverruns } from "../../src/links/overruns.ts";
+import { DatagramList } from "../../src/linux/datagram-list.ts";
 import { LANES } from "../../src/linux/lanes.ts";
 import * as libc from "../../src/linux/libc.ts";
 import { type LinkSender, openLinkSender } from "../../src/linux/link-sender.ts";
 import { lockDevice } from "../../src/linux/lock.ts";
-import { MessageList } from "../../src/linux/message-list.ts";
 import { Poller } from "../../src/linux/poll.ts";
 import { openSharedFile } from "../../src/linux/shared-file.ts";
 import { type LinuxDevice, Offload, openTun, type TunOptions } from "../../src/linux/tun.ts";
@@ -133,7 +133,7 @@ class HostSocket {
   readonly port: number;
   readonly #fd = openUdpSocket();
   readonly #poller = new Poller(memory, [this.#fd]);
-  readonly #list = new MessageList(memory, 1, 1);
+  readonly #list = new DatagramList(memory, 1, 1);
   readonly #buffer = memory.alloc(65536);
 
   constructor(address = HOST) {
@@ -144,7 +144,7 @@ class HostSocket {
     memory.u8.set(payload, this.#buffer);
     this.#list.clear();
     this.#list.slice(this.#buffer, payload.length);
-    this.#list.finish(ipv4(to), port, segmentBytes, 0);
+    this.#list.finishTo(ipv4(to), port, segmentBytes, 0);
     assert.equal(this.#list.send(this.#fd, 0, 1), 1);
   }
 

@@ -1,8 +1,8 @@
 // A client for tests: sends COUNT datagrams of BYTES to a UDP echo server as one super-packet (UDP_SEGMENT), and exits with 0
 // when all of them were answered, with 1 when none comes any more. Arguments: ADDRESS PORT COUNT BYTES.
 import { ipv4 } from "../../../src/lib/ip.ts";
+import { DatagramList } from "../../../src/linux/datagram-list.ts";
 import { close, pointerTo, read } from "../../../src/linux/libc.ts";
-import { MessageList } from "../../../src/linux/message-list.ts";
 import { Poller } from "../../../src/linux/poll.ts";
 import { openUdpSocket } from "../../../src/linux/udp-socket.ts";
 import { PacketMemory } from "../../../src/packet/memory.ts";
@@ -12,12 +12,12 @@ const [address = "", port, count, bytes] = process.argv.slice(2);
 const memory = new PacketMemory(1 << 20);
 const socket = openUdpSocket();
 const poller = new Poller(memory, [socket]);
-const message = new MessageList(memory, 1, 1);
+const message = new DatagramList(memory, 1, 1);
 const total = Number(count) * Number(bytes);
 const payload = memory.alloc(total);
 memory.u8.fill(0x61, payload, payload + total);
 message.slice(payload, total);
-message.finish(ipv4(address), Number(port), Number(bytes), 0);
+message.finishTo(ipv4(address), Number(port), Number(bytes), 0);
 if (message.send(socket, 0, 1) !== 1) throw new Error("the super-packet was refused");
 
 const into = memory.alloc(65_536);
