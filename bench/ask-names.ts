@@ -1,5 +1,5 @@
-// Asks SERVER for the A records of NAME every 10 ms, from a container. Prints `asking` at the first answer, and once it
-// is told to end (SIGTERM) the longest time without an answer, in milliseconds. Arguments: SERVER NAME.
+// Asks SERVER for the A records of NAME every 10 ms, from a container. Prints `asking` at the first answer, and at SIGTERM
+// the longest time without an answer, in milliseconds. Arguments: SERVER NAME.
 import { createSocket } from "node:dgram";
 import { encode } from "dns-packet";
 import { DNS_PORT } from "../src/lib/standard-ports.ts";

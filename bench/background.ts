@@ -1,4 +1,4 @@
-// A program that runs beside a measurement: a server, or a receiver that says at its end what it saw.
+// A program that runs beside a measurement: a server, or a receiver that prints at its end what it received.
 import { type ChildProcess, spawn } from "node:child_process";
 import type { LabHost } from "../test/system/lab.ts";
 
@@ -30,10 +30,10 @@ export class Background {
       this.#child.once("error", reject);
       this.#child.once("close", (status) => resolve(status ?? 128));
     });
-    this.#ended.catch(() => {}); // whoever waits for it is told
+    this.#ended.catch(() => {}); // output() and stop() throw it
   }
 
-  /** nsenter becomes the program, so this is the program's own. */
+  /** The program's process id: nsenter becomes the program. */
   get pid(): number {
     return this.#child.pid!;
   }
@@ -42,14 +42,14 @@ export class Background {
     return this.#output;
   }
 
-  /** What it wrote, once it has ended by itself. Throws when it failed. */
+  /** The program's output, once the program has ended by itself. Throws when it failed. */
   async output(): Promise<string> {
     const status = await this.#ended;
     if (status !== 0) throw new Error(`${this.#what} exited with ${status}: ${this.#output.trim()}`);
     return this.#output;
   }
 
-  /** Tells it to end, and returns what it wrote. Throws when it failed. */
+  /** Signals the program to end, and returns its output. Throws when it failed. */
   interrupt(signal: "SIGINT" | "SIGTERM" = "SIGINT"): Promise<string> {
     this.#child.kill(signal);
     return this.output();

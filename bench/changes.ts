@@ -78,7 +78,7 @@ interface Answer {
   addresses: readonly string[];
 }
 
-/** The answers of a node's gateway for one name, from the first of many questions on. */
+/** A program that asks a node's gateway for one name again and again, and its answers. */
 class Watch {
   readonly #asker: Background;
 
@@ -91,7 +91,7 @@ class Watch {
     this.#asker = asker;
   }
 
-  /** The first answer since `from` that has the address or, as asked, lacks it. */
+  /** The first answer since `from` that has the address, or lacks it where `has` is false. */
   until(address: string, has: boolean, from = 0): Promise<Answer> {
     const isIt = ({ at, addresses }: Answer): boolean => at >= from && addresses.includes(address) === has;
     return waitFor(() => this.#answers().find(isIt), { what: `answers ${has ? "with" : "without"} ${address}` });

@@ -1,5 +1,4 @@
-// What the experiments of the control plane are made over: a cluster with much in it, one with little, and how much is
-// measured.
+// What the experiments of the control plane share: a cluster with many services, one with few, and how much is measured.
 import type { ControlCluster } from "./control-cluster.ts";
 import type { Contender, Experiment, Metric } from "./experiment.ts";
 import type { Probes } from "./probes.ts";

@@ -1,5 +1,5 @@
-// Services are made through the API, a tenth of them at a time, in turn with Docker Swarm: what the number of services
-// that exist already does to the rate.
+// Services are made through the API, a tenth of them at a time, in turn with Docker Swarm. The rates of the tenths show
+// whether services that exist already make new ones slower.
 import { messageOf } from "../src/lib/errors.ts";
 import type { ControlCluster } from "./control-cluster.ts";
 import type { Contender, Experiment } from "./experiment.ts";

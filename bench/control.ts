@@ -1,5 +1,5 @@
-// The control plane: what a change costs in a cluster of 10,000 services and 1,000 tasks. It is held against Docker
-// Swarm's manager on the same machine, and against a cluster of 10 services. The clusters are three nodes each.
+// The control plane: the cost of a change in a cluster of 10,000 services and 1,000 tasks, beside Docker Swarm's manager on
+// the same machine, and beside a cluster of 10 services. The clusters have three nodes each.
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";

@@ -29,7 +29,7 @@ export function cpuMetrics(unit: string): Metric[] {
   ];
 }
 
-/** Adds the processor time that `measure` took, by what it measured: `unitsOf` counts it in the sample. */
+/** Adds the processor time that `measure` took, for each unit that it measured; `unitsOf` finds their number. */
 export async function withCpu(
   pids: readonly number[],
   measure: () => Promise<Sample>,

@@ -1,5 +1,5 @@
-// Names of services, asked by dnsperf in a container of the first node: of overlayd on the network's gateway, and of
-// dnsmasq with the same records, there and, beside it, where a container reaches it through a bridge.
+// dnsperf in a container of the first node asks for names of services: overlayd on the network's gateway, and dnsmasq with
+// the same records, on the gateway too and where a container reaches it through a bridge.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ApiClient } from "../src/api/client.ts";
@@ -19,7 +19,7 @@ const SERVICES = 100;
 const DNSMASQ_PORT = 5300;
 const WORKLOAD = { runtime: "process" as const, command: ["sleep", "infinity"] };
 const APPLIED_MS = 60_000;
-/** dnsperf goes on so much longer than what is measured beside it. */
+/** Seconds that dnsperf goes on after the measurement beside it. */
 const MARGIN_SECONDS = 2;
 
 export interface DnsBed {
@@ -90,7 +90,7 @@ export class DnsServers {
     return this.#half;
   }
 
-  /** From now on the half is that of `other`: two builds are asked at one rate. */
+  /** Has `half` give the half of `other`, so that two builds are asked at one rate. */
   shareRate(other: DnsServers): void {
     this.#sharedWith = other;
   }

@@ -1,4 +1,4 @@
-// dnsperf, run in a container against one server, and what it says read.
+// dnsperf, run in a container against one server, and its report read.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { LabHost } from "../test/system/lab.ts";
@@ -26,7 +26,7 @@ export interface DnsOutcome {
   lost: number;
 }
 
-/** As many queries as are answered, or `rate` a second. */
+/** Sends as many queries as are answered, or `rate` a second. */
 export async function dnsperf(load: DnsLoad, rate?: number): Promise<DnsOutcome> {
   return outcomeOf(await load.from.exec(argvOf(load, rate), { timeoutMs: 1000 * load.seconds + 20_000 }));
 }
@@ -41,7 +41,7 @@ export async function dnsLatencies(load: DnsLoad, rate: number): Promise<{ p50: 
   return { p50: percentile(latencies, 50), p99: percentile(latencies, 99), lost: outcomeOf(text).lost };
 }
 
-/** Goes on beside a measurement; its output() comes when the load's time is over. */
+/** Starts queries that go on beside a measurement; output() resolves when the load's time is over. */
 export function startDnsperf(load: DnsLoad, rate: number): Promise<Background> {
   return Background.start(load.from, argvOf(load, rate), /Sending queries/);
 }

@@ -13,7 +13,7 @@ export interface Contender {
 
 /** The bar that a figure must meet, and the aim that is wished for. */
 export interface Limit {
-  /** Of the ratio to the reference, or of the value itself. */
+  /** Whether the ratio to the reference is limited, or the value itself. */
   of: "ratio" | "value";
   /** Whether less is better. */
   atMost: boolean;
@@ -35,7 +35,7 @@ export interface Experiment {
   title: string;
   metrics: readonly Metric[];
   contenders: readonly Contender[];
-  /** Rounds, whatever was asked for: the experiment cannot be repeated at will. */
+  /** Number of rounds, whatever the options say: the experiment cannot be repeated at will. */
   rounds?: number;
   /** Why no further round can be made; undefined while it can. Asked after each round. */
   cutShort?(): string | undefined;
@@ -63,7 +63,7 @@ export interface Row {
   samples: readonly number[];
 }
 
-/** How often an experiment is repeated. */
+/** Numbers of rounds. */
 export interface Repetition {
   rounds: number;
   /** Rounds where a ratio is near its bar; at least `rounds`. */

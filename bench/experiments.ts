@@ -9,11 +9,11 @@ import type { Path } from "./path.ts";
 import type { Probes, TcpOptions } from "./probes.ts";
 import type { UnderlayOffload } from "./underlay-offload.ts";
 
-/** All that is there to be measured. */
+/** The ways to measure, and the tools for it. */
 export interface Bed {
   overlay: Overlay;
   kernel: KernelVxlan;
-  /** Names and ways of nebula and wireguard-go, when asked for. */
+  /** Names and ways of nebula and wireguard-go; none without --peers. */
   peers: readonly (readonly [name: string, path: Path])[];
   offload: UnderlayOffload;
   probes: Probes;

@@ -1,5 +1,5 @@
-// A container's requests to a service of the other node while another container of its node floods: how long 60 of them
-// take, and beside it without a flood.
+// The time that 60 requests of a container to a service of the other node take, while another container of its node floods,
+// and without a flood.
 import type { LabHost, LabNode } from "../test/system/lab.ts";
 import { networkOf, vipOf } from "../test/system/listings.ts";
 import { program } from "../test/system/program.ts";

@@ -1,5 +1,5 @@
-// Requests from outside to the first node, answered by nginx on the second: through the routing mesh, and through HAProxy
-// on the first node, which reaches its nginx over the kernel's VXLAN.
+// Requests of a client outside to the first node, which nginx on the second answers: through the routing mesh, and through
+// HAProxy on the first node, which reaches its nginx over the kernel's VXLAN.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { waitFor } from "../test/system/command.ts";

@@ -6,11 +6,11 @@ import type { Path } from "./path.ts";
 import { CONNECTIONS_PORT } from "./probes.ts";
 
 const VNI = 77;
-/** The agent has 4789. */
+/** UDP port of the device; the agent has 4789. */
 const PORT = 4790;
 const MTU = 1450;
 const MULTICAST_MAC = "00:00:00:00:00:00"; // the entry for what has no other: broadcast and unknown
-/** The first node's, in the bridge. */
+/** Address of the first node in the bridge. */
 export const BRIDGE_ADDRESS = "172.30.0.1";
 /** The DNAT's client has a subnet of its own: within the bridge, replies would pass the translation by. */
 const CLIENT_GATEWAY = "172.30.1.1";
@@ -59,7 +59,7 @@ async function addBridge(node: LabNode, peer: LabNode): Promise<void> {
   await node.exec(["bridge", "fdb", "append", MULTICAST_MAC, "dev", "kvx0", "dst", peer.address]);
 }
 
-/** A namespace with a link into the node's bridge. */
+/** Adds a namespace with a link into the node's bridge. */
 async function addContainer(node: LabNode, netns: string, host: number): Promise<LabHost> {
   const address = `172.30.0.${host}`;
   await addLinkedNamespace(node, netns, `kveth${host}`);
@@ -69,7 +69,7 @@ async function addContainer(node: LabNode, netns: string, host: number): Promise
   return container;
 }
 
-/** A client whose connections to VIP go to `target`. */
+/** Adds a client, with the rule that its connections to VIP go to `target`. */
 async function addTranslation(node: LabNode, netns: string, target: LabHost): Promise<LabHost> {
   await addLinkedNamespace(node, netns, "kveth-c");
   await batch(node, [`address add ${BRIDGE_ADDRESS}/24 dev kbr0`, `address add ${CLIENT_GATEWAY}/24 dev kveth-c`]);

@@ -4,7 +4,7 @@ import { residentMegabytesOf } from "./cpu.ts";
 import type { Overlay } from "./overlay.ts";
 import type { Probes } from "./probes.ts";
 
-/** Of the 4,093 addresses that a network has. */
+/** Services on one network, which has 4,093 addresses. */
 const SERVICES_A_NETWORK = 2500;
 const CREATING_AT_ONCE = 64;
 const WORKLOAD = { runtime: "process" as const, command: ["sleep", "infinity"] };
@@ -60,12 +60,12 @@ export class Loaded {
     if (missing > 0) throw new Error(`the flow tables lack ${missing} of ${count} flows`);
   }
 
-  /** Resident megabytes of the agent that takes more. */
+  /** Resident megabytes of the larger agent. */
   residentMegabytes(): number {
     return Math.max(...this.overlay.agents().map(residentMegabytesOf));
   }
 
-  /** In the table that has fewer. */
+  /** Flows in the table that has fewer. */
   async #flows(): Promise<number> {
     const counts = this.#apis.map(async (api) => (await api.stats()).datapath.flows!);
     return Math.min(...(await Promise.all(counts)));

@@ -10,7 +10,7 @@ import type { Path } from "./path.ts";
 import { addTunnelContainer, type TunnelEnd, tunnelEnds } from "./tunnels.ts";
 
 const PORT = 4242;
-/** nebula's default. */
+/** MTU of the tunnel, as nebula sets it by default. */
 const MTU = 1300;
 
 export async function startNebula(lab: Lab, prefix: string): Promise<Path> {

@@ -1,4 +1,4 @@
-// What `npm run bench -- ...` was asked for.
+// The arguments of `npm run bench`.
 import { parseArgs } from "node:util";
 import { UserError } from "../src/lib/errors.ts";
 
@@ -35,7 +35,7 @@ export interface BenchOptions {
   document: boolean;
   /** Show where the agents' time goes in one of PROFILES, instead of measuring. */
   profile: Profile | undefined;
-  /** Laid over the agents' `datapath` section. */
+  /** Settings that replace those of the agents' `datapath` section. */
   datapath: Readonly<Record<string, number>>;
 }
 
@@ -69,7 +69,7 @@ const PAIRS_NEAR_BAR = 25;
 const QUICK_ROUNDS = 2;
 const QUICK_SECONDS = 1;
 
-/** Throws UserError with the field. */
+/** Reads the arguments. Throws UserError that names the wrong one. */
 export function parseOptions(argv: readonly string[]): BenchOptions {
   const { values } = readArguments(argv);
   const quick = values.quick ?? false;

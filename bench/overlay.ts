@@ -12,9 +12,9 @@ export interface OverlayOptions {
   prefix: string;
   /** At least 2; left out: 2. */
   nodes?: number;
-  /** Laid over the agents' `datapath` section. */
+  /** Settings that replace those of the agents' `datapath` section. */
   datapath: Readonly<Record<string, number>>;
-  /** May change what is started. */
+  /** Called before the agents are started: it may change the commands that start them. */
   beforeAgents?: (lab: Lab) => void;
   /** The compiled tree that agents and overlayctl are of; left out: this one. */
   build?: string;
@@ -79,7 +79,7 @@ export class Overlay {
   }
 }
 
-/** One task on node `on`; returns its container. */
+/** Starts a service with one task, on node `on`; returns the task's container. */
 export async function startService(
   manager: LabNode,
   service: { name: string; on: LabNode; command: readonly string[]; publish?: string },

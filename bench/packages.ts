@@ -1,4 +1,4 @@
-// The programs that the bench calls beside ours: installed through apt-get where it is there, else named.
+// Programs of others that the bench calls. They are installed with apt-get; where there is none, they are named.
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PlatformError } from "../src/lib/errors.ts";
@@ -7,7 +7,7 @@ import type { BenchOptions, Group } from "./options.ts";
 
 interface Needed {
   command: string;
-  /** Debian's names. */
+  /** Debian packages that bring the command. */
   packages: readonly string[];
 }
 
@@ -39,7 +39,7 @@ const FOR_GROUP: Partial<Record<Group, readonly Needed[]>> = {
   changes: [{ command: "dockerd", packages: ["docker.io"] }],
 };
 const INSTALL_MS = 300_000;
-/** Asked by Debian's packages before they start a service of theirs; 101 forbids it. */
+/** Debian's packages run this program before they start a service of theirs; its status 101 forbids that. */
 const POLICY = "/usr/sbin/policy-rc.d";
 
 /** Throws PlatformError when something is missing and cannot be installed. */

@@ -1,10 +1,10 @@
-// What is measured: a way from one container to another, and the processes whose work it is.
+// A way from one container to another, over which the bench measures, and the processes that carry its packets.
 import type { LabHost } from "../test/system/lab.ts";
 
 export interface Path {
   from: LabHost;
   to: LabHost;
-  /** What `from` calls `to`. */
+  /** Address by which `from` reaches `to`. */
   address: string;
   /** Processes that carry its packets; none when the kernel does. */
   agents(): readonly number[];

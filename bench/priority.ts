@@ -1,6 +1,6 @@
 // Times of requests to the other node and back beside busy loops, and the processor time that the loops keep. The rows
-// differ in what the data path's threads and their session are given: what `datapath.priority` gives, nothing, and what
-// else the kernel has.
+// differ in the priority of the data path's threads and their session: as `datapath.priority` sets it, none, and by other
+// means of the kernel.
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { run } from "../test/system/command.ts";
 import { BusyLoops } from "./busy-loops.ts";
@@ -29,7 +29,7 @@ export interface PriorityBed {
   options: BenchOptions;
 }
 
-/** What the agents are given; where a field is left out, they are as ordinary programs. */
+/** The agents' priority; where a field is left out, they are as ordinary programs. */
 interface Given {
   nice?: number;
   /** The nice value of the agents' sessions. */
@@ -49,7 +49,7 @@ interface Place {
   limit?: Limit;
 }
 
-/** What the agents give themselves by their configuration's default. */
+/** The priority that agents have by their configuration's default. */
 const PRIORITY: Given = { nice: NICE, sessionNice: NICE, sliceMicros: SHORT_SLICE_MICROS };
 const OWN = ["datapath.priority: 10", PRIORITY] as const;
 const ORDINARY = ["as ordinary programs", {}] as const;

@@ -1,5 +1,5 @@
-// The measurements, each one run of a probe over a path: iperf3 for TCP, and the small C programs in probes/ for
-// requests, datagrams and connections. Servers are started when first needed and end with the bench.
+// The measurements over a path, each one run of a program: iperf3 for TCP, and the small C programs in probes/ for requests,
+// datagrams and connections. Servers are started when they are first needed, and end with the bench.
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { run } from "../test/system/command.ts";
@@ -31,7 +31,7 @@ const WARM_UP_REQUESTS = 3000;
 export interface TcpOptions {
   streams: number;
   seconds: number;
-  /** From `to` to `from`, over connections made by `from`. */
+  /** Whether data goes from `to` to `from`, over connections that `from` makes. */
   back: boolean;
 }
 

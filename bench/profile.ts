@@ -1,5 +1,5 @@
-// Where the time goes: one path under load, with perf when it is there (the agents' kernel and JavaScript), else with V8's
-// own profiler (their JavaScript alone).
+// The functions in which agents spend their time while one path is under load: with perf where it is installed (kernel and
+// JavaScript), else with V8's own profiler (JavaScript alone).
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { run } from "../test/system/command.ts";
@@ -23,7 +23,7 @@ const SAMPLES_A_SECOND = 999;
 export interface ProfileOptions {
   prefix: string;
   options: BenchOptions;
-  /** Takes what must be taken down. */
+  /** Gets the steps that take everything down. */
   teardown: (() => Promise<void>)[];
 }
 
@@ -34,7 +34,7 @@ export async function profile(what: Profile, { prefix, options, teardown }: Prof
   const beforeAgents = (lab: Lab): void => {
     const directory = profilesOf(lab);
     mkdirSync(directory, { recursive: true });
-    // V8 keeps a log beside the names for perf, in the folder that it was started in if it is not told where.
+    // V8 keeps a log beside the names for perf; by default in the folder that it was started in.
     const forPerf = ["--perf-basic-prof", "--no-logfile-per-isolate", `--logfile=${join(directory, "v8.log")}`];
     runNodeWith(lab, withPerf ? forPerf : ["--cpu-prof", `--cpu-prof-dir=${directory}`]);
   };
@@ -135,7 +135,7 @@ async function v8Report(overlay: Overlay, load: () => Promise<Sample>): Promise<
   }
 }
 
-/** The functions that most samples fell on, themselves and not what they called. */
+/** The functions that were running in most samples; the functions that they called are counted for themselves. */
 function topFunctions({ nodes, samples }: CpuProfile): string[] {
   const names = new Map(
     nodes.map(({ id, callFrame: { functionName, url, lineNumber } }) => [

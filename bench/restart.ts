@@ -1,5 +1,5 @@
-// How long a node carries nothing and answers no names after its agent was killed and started again at once: quiet, and
-// beside loops that keep every processor busy, each in a session of its own.
+// The time in which a node carries nothing and answers no names, when its agent is killed and started again at once: on a
+// quiet machine, and beside loops that keep every processor busy, each in a session of its own.
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import type { LabHost, LabNode } from "../test/system/lab.ts";
@@ -12,7 +12,7 @@ import { NETWORK, type Overlay } from "./overlay.ts";
 
 const PING_SECONDS = "0.01";
 const ASK_NAMES = fileURLToPath(new URL("./ask-names.js", import.meta.url));
-/** How long pings and questions go on after the agent answers again. */
+/** Time for which pings and questions go on after the agent answers again. */
 const AFTER_MS = 1000;
 
 export function restartExperiments(overlay: Overlay): Experiment[] {

@@ -1,4 +1,4 @@
-// bench/results.json: what was measured, when, and on what machine.
+// bench/results.json: the figures of a run, when it was made, and on what machine.
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Row } from "./experiment.ts";
 import { type Machine, machineText } from "./machine.ts";

@@ -1,5 +1,5 @@
-// What the size of the tables costs: the filled pair of nodes beside the one with a service and a flow or two; and the
-// memory that its agents take.
+// The cost of large tables: a pair of nodes whose tables are filled beside one with a few services and flows, and the memory
+// of the former's agents.
 import type { Experiment, Sample } from "./experiment.ts";
 import { LIMITS } from "./limits.ts";
 import type { Loaded } from "./loaded.ts";
@@ -22,7 +22,7 @@ export interface ScaleBed {
   options: BenchOptions;
 }
 
-/** In this order: the services stay. */
+/** The experiments in an order that only adds services: they are not removed in between. */
 export function scaleExperiments(bed: ScaleBed): Experiment[] {
   const { loaded } = bed;
   const [few, many] = SERVICES as [number, number];

@@ -15,7 +15,7 @@ export function summarize(values: readonly number[]): Summary {
   return { median, min: sorted[0]!, max: sorted.at(-1)! };
 }
 
-/** Bounds of the median of whatever `values` are samples of. */
+/** Bounds of a median. */
 export interface Interval {
   low: number;
   high: number;

@@ -1,5 +1,5 @@
-// What the peers nebula and wireguard-go have in common: a tunnel device on each of two nodes, and behind it a
-// container with a subnet of its own, routed through the tunnel.
+// The common part of nebula and wireguard-go: a tunnel device on each of two nodes, and behind it a container with a subnet
+// of its own, routed through the tunnel.
 import { LabHost, type LabNode } from "../test/system/lab.ts";
 import { addLinkedNamespace, batch } from "./kernel-vxlan.ts";
 
@@ -28,7 +28,7 @@ export function tunnelEnds(nodes: readonly LabNode[], name: string, index: numbe
   return [end(0), end(1)];
 }
 
-/** The container behind one end, with the way to the other's. The tunnel device must be there. */
+/** Adds the container behind one end, with the route to the other end's container. The tunnel device must exist. */
 export async function addTunnelContainer(
   end: TunnelEnd,
   other: TunnelEnd,

@@ -1,5 +1,5 @@
 // Segmentation offload of the underlay's links, off and on again. A veth never segments by itself; a plain network card
-// gets frames, and making them is then the sender's work. What is claimed is checked by the links' own counters.
+// gets frames, and making them is then the sender's work. The links' own counters show whether it is really off.
 import { type Lab, LabHost } from "../test/system/lab.ts";
 
 const FEATURES = ["tso", "gso", "tx-udp-segmentation", "tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"];

@@ -9,7 +9,7 @@ import type { Path } from "./path.ts";
 import { addTunnelContainer, tunnelEnds } from "./tunnels.ts";
 
 const PORT = 51820;
-/** The underlay's 1500 less IPv4, UDP and WireGuard's own, as wg-quick reckons for IPv4. */
+/** The underlay's 1500 less the headers of IPv4, UDP and WireGuard, as wg-quick computes it for IPv4. */
 const MTU = 1440;
 
 export async function startWireguard(lab: Lab, prefix: string): Promise<Path> {
