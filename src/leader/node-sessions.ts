@@ -12,7 +12,7 @@ import { NodeHealth } from "./node-health.ts";
 import { applyReport, registerNode } from "./nodes.ts";
 import type { Progress } from "./progress.ts";
 import type { Reconciler } from "./reconciler.ts";
-import { type ChangeLines, secretRowsFor } from "./secrets.ts";
+import { type ChangeLines, heldSecrets } from "./secrets.ts";
 import type { NodeSession, SessionSink, Sessions } from "./sessions.ts";
 import { SharedSnapshots } from "./snapshot-lines.ts";
 import type { StateWriter } from "./state-writer.ts";
@@ -136,8 +136,8 @@ export class NodeSessions {
     sink.send(encodeLine({ type: "session", sessionId: id, nodeId, livenessMs, state: this.#known() }));
     // A node that loads shows that it lives, though it reports nothing yet.
     const heard = () => this.#health.heard(nodeId);
-    const own = secretRowsFor(nodeId, writer.state);
-    sink.sendSnapshot(this.#snapshots.linesFor(writer.state, writer.sentRevision, own, heard));
+    const held = heldSecrets(nodeId, writer.state);
+    sink.sendSnapshot(this.#snapshots.linesFor(writer.state, writer.sentRevision, held, heard));
   }
 
   /**

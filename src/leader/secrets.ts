@@ -3,19 +3,23 @@ import { encodeLine } from "../cluster/protocol.ts";
 import { type Change, isForNodes, type Kind, type RowOf, type Service } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
 
-/** Whether nodes differ in what they may read of the row. */
-export function hasSecret(kind: Kind, row: RowOf<Kind>): boolean {
-  if (kind !== "services") return false;
-  const { workload } = row as Service;
-  return workload?.runtime === "docker" && workload.registryAuth !== null;
+/** The secret services of which the node has tasks, by id: it may read them whole. */
+export function heldSecrets(nodeId: string, { services, tasks }: State): Map<string, Service> {
+  const held = new Map<string, Service>();
+  if (services.count("kind", "secret") === 0) return held;
+  for (const { serviceId } of tasks.by("node", nodeId)) {
+    const service = services.get(serviceId);
+    if (service !== undefined && hasSecret(service)) held.set(serviceId, service);
+  }
+  return held;
 }
 
-/** The services that have a secret, as the node may read them. */
-export function secretRowsFor(nodeId: string, { services, tasks }: State): Service[] {
-  const secret = services.by("kind", "secret");
-  if (secret.length === 0) return secret;
-  const held = new Set(tasks.by("node", nodeId).map(({ serviceId }) => serviceId));
-  return secret.map((service) => (held.has(service.id) ? service : withoutSecret(service)));
+// The rows without secrets, kept as long as those with them.
+const withoutSecrets = new WeakMap<Service, Service>();
+
+/** The row as every node may read it: the same one each time. */
+export function commonRow(kind: Kind, row: RowOf<Kind>): RowOf<Kind> {
+  return kind === "services" && hasSecret(row as Service) ? withoutSecret(row as Service) : row;
 }
 
 /**
@@ -66,7 +70,7 @@ export class ChangeLines {
     }
     for (const id of ids) {
       const service = this.#after.services.get(id);
-      if (service === undefined || !hasSecret("services", service)) ids.delete(id);
+      if (service === undefined || !hasSecret(service)) ids.delete(id);
     }
     return ids;
   }
@@ -97,12 +101,20 @@ function holdersOf({ tasks }: State, serviceId: string): Set<string> {
 
 /** The change as every node may read it. */
 function forAll(change: Change): Change {
-  if (change.kind !== "services" || change.row === null || !hasSecret("services", change.row)) return change;
+  if (change.kind !== "services" || change.row === null || !hasSecret(change.row)) return change;
   return { ...change, row: withoutSecret(change.row) };
 }
 
+function hasSecret({ workload }: Service): boolean {
+  return workload?.runtime === "docker" && workload.registryAuth !== null;
+}
+
 function withoutSecret(service: Service): Service {
+  const known = withoutSecrets.get(service);
+  if (known !== undefined) return known;
   const { workload } = service;
   if (workload?.runtime !== "docker") return service;
-  return { ...service, workload: { ...workload, registryAuth: null } };
+  const row = { ...service, workload: { ...workload, registryAuth: null } };
+  withoutSecrets.set(service, row);
+  return row;
 }

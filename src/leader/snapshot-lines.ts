@@ -1,9 +1,9 @@
 // A snapshot of the state as lines of the stream, in blocks of rows. Nodes that load at the same time share the encoded
 // blocks, and a later snapshot shares those in which no row has changed.
 import { encodeLine } from "../cluster/protocol.ts";
-import { type Kind, NODE_KINDS, type RowOf } from "../cluster/schema.ts";
+import { type Kind, NODE_KINDS, type RowOf, type Service } from "../cluster/schema.ts";
 import type { Rows, State } from "../cluster/tables.ts";
-import { hasSecret } from "./secrets.ts";
+import { commonRow } from "./secrets.ts";
 
 /** Rows of one block. A row has up to some megabytes, and a block is encoded at once. */
 const BLOCK_ROWS = 64;
@@ -25,63 +25,83 @@ interface KindBlocks {
   readonly blocks: readonly Block[];
 }
 
-type SnapshotLines = ReadonlyMap<Kind, KindBlocks>;
+interface Snapshot {
+  readonly kinds: ReadonlyMap<Kind, KindBlocks>;
+}
 
 /** The snapshots that nodes load, and what of them is encoded. */
 export class SharedSnapshots {
   /** It lives while a node loads it. */
-  #newest: WeakRef<SnapshotLines> | undefined;
+  #newest: WeakRef<Snapshot> | undefined;
   // BOUNDED: by MAX_KEPT_BYTES and one block; the oldest first.
   readonly #encoded = new Map<Block, Buffer>();
   #bytes = 0;
   #readers = 0;
 
   /**
-   * The state as it is now, as lines for one node: `own` are the rows that not every node may read, `sent` is the
+   * The state as it is now, as lines for one node: `held` are the services of whose secrets it may know, `sent` is the
    * last revision that nodes were sent. `onTaken` is called as the node's link takes each part.
    */
-  linesFor(state: State, sent: number, own: readonly RowOf<Kind>[], onTaken: () => void): Generator<Buffer, void> {
-    const shared = this.#take(state);
-    const { cluster } = state;
-    const rows = own.length + [...shared.values()].reduce((sum, { rowCount }) => sum + rowCount, 0);
-    const head = { type: "snapshot", revision: sent, cluster, rows } as const;
-    return this.#lines(encodeLine(head), shared, blocksOf("services", own), onTaken);
+  linesFor(
+    state: State,
+    sent: number,
+    held: ReadonlyMap<string, Service>,
+    onTaken: () => void,
+  ): Generator<Buffer, void> {
+    const { kinds } = this.#take(state);
+    const rows = [...kinds.values()].reduce((sum, { rowCount }) => sum + rowCount, 0);
+    const head = encodeLine({ type: "snapshot", revision: sent, cluster: state.cluster, rows });
+    const blocks = [...kinds.values()].flatMap((kind) => kind.blocks);
+    return this.#lines(head, blocks, held, onTaken);
   }
 
-  *#lines(head: Buffer, shared: SnapshotLines, own: readonly Block[], onTaken: () => void): Generator<Buffer, void> {
-    yield head;
-    for (const lines of this.#encode(shared)) {
-      onTaken();
-      yield lines;
-    }
-    for (const block of own) yield encodeLine({ type: "rows", ...block });
-    yield encodeLine({ type: "snapshot-end" });
-  }
-
-  /** The blocks as whole lines, each encoded when it is asked for. What is kept goes when no node loads any more. */
-  *#encode(snapshot: SnapshotLines): Generator<Buffer, void, undefined> {
+  /** Encodes each block when it is asked for. What is kept goes when no node loads any more. */
+  *#lines(
+    head: Buffer,
+    blocks: readonly Block[],
+    held: ReadonlyMap<string, Service>,
+    onTaken: () => void,
+  ): Generator<Buffer, void, undefined> {
     this.#readers++;
     try {
-      for (const { blocks } of snapshot.values()) for (const block of blocks) yield this.#linesOf(block);
+      yield head;
+      for (const block of blocks) {
+        onTaken();
+        yield this.#linesOf(block, held);
+      }
+      yield encodeLine({ type: "snapshot-end" });
     } finally {
       if (--this.#readers === 0) this.#forget();
     }
   }
 
-  /**
-   * The rows of the state as it is now; those that not every node may read are left out. Once a session: loops over all rows
-   * of the kinds that have changed since the session before.
-   */
-  #take(state: State): SnapshotLines {
+  /** The rows of the state as they are now, as all nodes may read them. Loops over the rows of the kinds that changed since the last session began. */
+  #take(state: State): Snapshot {
     const before = this.#newest?.deref();
-    const snapshot = new Map(
-      NODE_KINDS.map((kind) => [kind, takeKind(kind, state[kind] as Rows<Kind>, before?.get(kind))]),
+    const kinds: Snapshot["kinds"] = new Map(
+      NODE_KINDS.map((kind) => {
+        const known = before?.kinds.get(kind);
+        const table = state[kind] as Rows<Kind>;
+        const { version } = table;
+        if (known?.table === table && known.version === version) return [kind, known];
+        const rows = [...table.values()].map((row) => commonRow(kind, row));
+        const blocks = blocksOf(kind, rows).map((block, i) => {
+          const old = known?.blocks[i];
+          return old !== undefined && isSame(old, block) ? old : block;
+        });
+        return [kind, { table, version, rowCount: rows.length, blocks }];
+      }),
     );
+    const snapshot = { kinds };
     this.#newest = new WeakRef(snapshot);
     return snapshot;
   }
 
-  #linesOf(block: Block): Buffer {
+  #linesOf(block: Block, held: ReadonlyMap<string, Service>): Buffer {
+    const { kind, rows } = block;
+    if (kind === "services" && held.size > 0 && rows.some((row) => held.has((row as Service).id))) {
+      return encodeLine({ type: "rows", kind, rows: rows.map((row) => held.get((row as Service).id) ?? row) });
+    }
     const known = this.#encoded.get(block);
     if (known !== undefined) return known;
     const lines = encodeLine({ type: "rows", ...block });
@@ -99,18 +119,6 @@ export class SharedSnapshots {
     this.#encoded.clear();
     this.#bytes = 0;
   }
-}
-
-/** `before`: those of an earlier snapshot. Blocks in which no row has changed are the same objects. */
-function takeKind(kind: Kind, table: Rows<Kind>, before: KindBlocks | undefined): KindBlocks {
-  const { version } = table;
-  if (before?.table === table && before.version === version) return before;
-  const rows = [...table.values()].filter((row) => !hasSecret(kind, row));
-  const blocks = blocksOf(kind, rows).map((block, i) => {
-    const known = before?.blocks[i];
-    return known !== undefined && isSame(known, block) ? known : block;
-  });
-  return { table, version, rowCount: rows.length, blocks };
 }
 
 function blocksOf(kind: Kind, rows: readonly RowOf<Kind>[]): Block[] {

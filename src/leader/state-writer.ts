@@ -11,6 +11,8 @@ import type { Store } from "./store.ts";
 const MAX_QUEUED = 10_000;
 /** How many pieces of work one revision has at most: a turn holds the event loop. */
 const MAX_TOGETHER = 256;
+/** How many bytes of rows one revision has about, and one piece of work more: it is one line to each node. */
+const MAX_BYTES = 8 * 1024 * 1024;
 
 interface StateWriterOptions {
   store: Store;
@@ -56,16 +58,16 @@ export class StateWriter {
   }
 
   /**
-   * Has `work` done in a turn, with others or alone. Where it throws, nothing of it remains, and the caller gets the error; where the
-   * commit fails, all of the turn does. `whenCommitted` is called before anything else can change the state. Resolves
-   * with a revision that every node hears of and that has all of the work.
+   * Has `work` done in a turn, with others or alone. When it throws, nothing of it remains and the caller gets the error;
+   * when the commit fails, nothing of the turn remains. `whenCommitted` is called before anything else can change the
+   * state. Resolves with a revision that every node hears of and that has all of the work.
    */
   run<T>(
     work: (draft: Draft) => T,
     whenCommitted: (value: T) => void = () => {},
   ): Promise<{ value: T; revision: number }> {
-    if (this.#queue.length >= MAX_QUEUED) throw new UserError(503, "the leader is busy; try again");
     return new Promise((resolve, reject) => {
+      if (this.#queue.length >= MAX_QUEUED) throw new UserError(503, "the leader is busy; try again");
       let value: T;
       const run = (draft: Draft) => {
         value = work(draft);
@@ -87,22 +89,23 @@ export class StateWriter {
   async #runAll(): Promise<void> {
     while (this.#queue.length > 0) {
       await nextEvents(); // requests that arrive together are committed together
-      await this.#turn(this.#queue.splice(0, MAX_TOGETHER));
+      await this.#turn();
     }
     this.#running = undefined;
   }
 
-  async #turn(works: readonly Work[]): Promise<void> {
-    let drafted: Work[] = works.slice();
+  async #turn(): Promise<void> {
+    const drafted: Work[] = [];
     try {
       this.#options.requireLeading();
       const draft = new Draft(this.#state);
-      drafted = works.filter((work) => isDrafted(work, draft));
+      this.#takeQueued(draft, drafted);
       if (drafted.length === 0) return;
       this.#options.complete(draft);
       await this.#commit(draft);
     } catch (error) {
-      for (const { reject } of drafted) reject(error);
+      const failed = drafted.length > 0 ? drafted : this.#queue.splice(0);
+      for (const { reject } of failed) reject(error);
       return;
     }
     for (const { finish, reject } of drafted) {
@@ -114,25 +117,41 @@ export class StateWriter {
     }
   }
 
+  /** Drafts what is queued, the first first, up to what one revision may have. */
+  #takeQueued(draft: Draft, drafted: Work[]): void {
+    let bytes = 0;
+    for (let taken = 0; taken < MAX_TOGETHER && bytes < MAX_BYTES; taken++) {
+      const work = this.#queue.shift();
+      if (work === undefined) return;
+      const own = draft.nested();
+      try {
+        work.run(own);
+      } catch (error) {
+        work.reject(error); // what it began before it failed is not in the draft
+        continue;
+      }
+      draft.absorb(own);
+      drafted.push(work);
+      for (const { row } of own.changes) bytes += roughBytes(row);
+    }
+  }
+
   async #commit(draft: Draft): Promise<void> {
     const { changes, revision } = draft;
-    if (changes.length > 0) await this.#options.store.commit(changes, revision);
+    // Before the commit: what cannot be a line for the nodes is not to be in the store either.
     const lines = new ChangeLines(this.#state, draft.state, changes, this.#sentRevision);
+    if (changes.length > 0) await this.#options.store.commit(changes, revision);
     const applied = changes.length > 0 ? this.#state.apply(changes, revision) : [];
     if (!lines.isEmpty) this.#sentRevision = revision;
     this.#options.committed(applied, lines);
   }
 }
 
-/** Takes the work into the draft; what one piece began before it failed is not in it. */
-function isDrafted(work: Work, draft: Draft): boolean {
-  const own = draft.nested();
-  try {
-    work.run(own);
-  } catch (error) {
-    work.reject(error);
-    return false;
-  }
-  draft.absorb(own);
-  return true;
+/** How long the row's JSON is, within a factor of two. */
+function roughBytes(value: unknown): number {
+  if (typeof value === "string") return value.length + 3;
+  if (typeof value !== "object" || value === null) return 5;
+  let bytes = 2;
+  for (const key in value) bytes += key.length + 4 + roughBytes((value as Record<string, unknown>)[key]);
+  return bytes;
 }

@@ -59,6 +59,16 @@ test("commands that come together are one revision and one line to each node, in
   for (const { state } of cluster.nodes) t.is(state!.revision, before + 1);
 });
 
+test("a turn takes no more than a line for the nodes holds, and the rest comes in the next ones", async (t) => {
+  const cluster = await Cluster.start(1);
+  const before = cluster.leader.state.revision;
+  const labels = Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`label${i}`, "x".repeat(4000)]));
+  const create = (i: number) => cluster.leader.execute(service(`s${i}`, { labels, replicas: 0 }));
+  const revisions = (await Promise.all([0, 1, 2, 3, 4].map(create))).map(({ revision }) => revision - before);
+  t.deepEqual(revisions, [1, 1, 1, 2, 2]);
+  t.is(cluster.nodes[0]!.state!.services.size, 5);
+});
+
 test("a command that is refused leaves nothing of what it began, and the others of its turn stand", async (t) => {
   const cluster = await Cluster.start(1);
   const [a, refused, b] = await Promise.allSettled([

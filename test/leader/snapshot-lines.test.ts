@@ -1,12 +1,15 @@
 // Snapshots that several nodes load: encoded once, and again only where a row has changed.
 import test from "ava";
 import type { StreamMessage } from "../../src/cluster/protocol.ts";
-import type { Change } from "../../src/cluster/schema.ts";
+import type { Change, Service } from "../../src/cluster/schema.ts";
 import { emptyState } from "../../src/cluster/state.ts";
+import { Workload } from "../../src/cluster/workload.ts";
 import { SharedSnapshots } from "../../src/leader/snapshot-lines.ts";
+import { put, serviceRow } from "../api/fake-backend.ts";
 import { networkRow, putNetwork } from "../cluster/rows.ts";
 
 const COUNT = 300;
+const NONE = new Map<string, Service>();
 
 function stateOf(count: number) {
   const state = emptyState();
@@ -23,7 +26,7 @@ const isRows = (line: Buffer) => messageOf(line).type === "rows";
 test("two nodes get the same bytes, and after a change all but those of the changed rows", (t) => {
   const snapshots = new SharedSnapshots();
   const state = stateOf(COUNT);
-  const [a, b] = [snapshots.linesFor(state, 7, [], () => {}), snapshots.linesFor(state, 7, [], () => {})];
+  const [a, b] = [snapshots.linesFor(state, 7, NONE, () => {}), snapshots.linesFor(state, 7, NONE, () => {})];
   const first = [a.next().value as Buffer, a.next().value as Buffer];
   const second = [...b];
   t.deepEqual(messageOf(second[0]!), { type: "snapshot", revision: 7, cluster: null, rows: COUNT });
@@ -33,13 +36,13 @@ test("two nodes get the same bytes, and after a change all but those of the chan
   t.deepEqual(rest.slice(0, -1), second.slice(2, -1));
   t.true(rest.slice(0, -1).every((line, i) => line === second[i + 2]));
 
-  const c = snapshots.linesFor(state, 7, [], () => {});
+  const c = snapshots.linesFor(state, 7, NONE, () => {});
   const before = [c.next().value as Buffer, c.next().value as Buffer, c.next().value as Buffer];
   state.apply(
     [{ kind: "networks", key: networkRow(COUNT - 1).id, row: { ...networkRow(COUNT - 1), internal: true } }],
     8,
   );
-  const after = [...snapshots.linesFor(state, 8, [], () => {})].filter(isRows);
+  const after = [...snapshots.linesFor(state, 8, NONE, () => {})].filter(isRows);
   const old = [...before, ...c].filter(isRows);
   t.is(after.length, old.length);
   t.deepEqual(
@@ -62,11 +65,11 @@ test("nodes that load at the same time have the state looked at once, and after 
       },
     });
   }
-  const readers = [1, 2, 3].map(() => snapshots.linesFor(state, 7, [], () => {}));
+  const readers = [1, 2, 3].map(() => snapshots.linesFor(state, 7, NONE, () => {}));
   for (const reader of readers) reader.next();
   t.deepEqual(looked, ["networks", "tasks"]);
   state.apply([putNetwork(COUNT)], 8);
-  const later = [...snapshots.linesFor(state, 8, [], () => {})];
+  const later = [...snapshots.linesFor(state, 8, NONE, () => {})];
   t.deepEqual(looked, ["networks", "tasks", "networks"]);
   t.like(messageOf(later[0]!), { rows: COUNT + 1 });
 });
@@ -74,7 +77,7 @@ test("nodes that load at the same time have the state looked at once, and after 
 test("a snapshot has each row once, whatever changes while it is read", (t) => {
   const snapshots = new SharedSnapshots();
   const state = stateOf(COUNT);
-  const lines = snapshots.linesFor(state, 7, [], () => {});
+  const lines = snapshots.linesFor(state, 7, NONE, () => {});
   const seen: string[] = [];
   let i = 0;
   for (const line of lines) {
@@ -85,5 +88,34 @@ test("a snapshot has each row once, whatever changes while it is read", (t) => {
   t.deepEqual(
     seen,
     Array.from({ length: COUNT }, (_, i) => networkRow(i).id),
+  );
+});
+
+test("a node that may read a secret gets it, in lines of its own, and others the common ones without it", (t) => {
+  const snapshots = new SharedSnapshots();
+  const state = emptyState();
+  const workload = Workload.parse({ runtime: "docker", image: "app:1", registryAuth: "secret" });
+  const services = Array.from({ length: 200 }, (_, i) => ({ ...serviceRow(`s${i}`), workload }));
+  state.apply(services.map(put.service), 7);
+  const held = services[150]!;
+  const common = [...snapshots.linesFor(state, 7, NONE, () => {})].filter(isRows);
+  const others = snapshots.linesFor(state, 7, NONE, () => {});
+  const kept = others.next().value as Buffer;
+  t.is(messageOf(kept).type, "snapshot");
+  const shared = [...others].filter(isRows);
+  const own = [...snapshots.linesFor(state, 7, new Map([[held.id, held]]), () => {})].filter(isRows);
+  t.false(common.concat(shared).some((line) => line.includes("secret")));
+  const rowsOf = (lines: Buffer[]) =>
+    lines.flatMap((line) => {
+      const message = messageOf(line);
+      return message.type === "rows" ? (message.rows as Service[]) : [];
+    });
+  t.deepEqual(
+    rowsOf(own).map(({ id }) => id),
+    rowsOf(common).map(({ id }) => id),
+  );
+  t.deepEqual(
+    rowsOf(own).filter((row) => JSON.stringify(row).includes("secret")),
+    [held],
   );
 });
