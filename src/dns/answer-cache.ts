@@ -6,7 +6,8 @@ import { formatIpv4 } from "../lib/ip.ts";
 import { SourceRateLimit } from "../lib/rate-limit.ts";
 import { parseReverse, SERVICE } from "./handlers.ts";
 import { type Answer, HEADER_BYTES, OPT_BYTES, type Query, Rcode } from "./message.ts";
-import { beforeNetwork, serviceNameOf } from "./name-entries.ts";
+import { serviceNameOf } from "./name-entries.ts";
+import { beforeNetwork } from "./named-networks.ts";
 import type { Asker } from "./names.ts";
 
 /** The limit of a client: a name that is asked for once is not to cost much more than its answer. */

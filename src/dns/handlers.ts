@@ -3,7 +3,7 @@ import type { SoaData } from "dns-packet";
 import { type Cidr, type Ipv4, ipv4, maskOf, parseIpv4 } from "../lib/ip.ts";
 import type { Random } from "../lib/random.ts";
 import { type Answer, codeOnly, type DnsRecord, type Query, Rcode, Type } from "./message.ts";
-import { beforeNetwork, type NamedNetwork } from "./name-entries.ts";
+import { beforeNetwork, type NamedNetwork } from "./named-networks.ts";
 import type { Asker, Names } from "./names.ts";
 import type { OutsideResolver } from "./resolver.ts";
 

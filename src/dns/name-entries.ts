@@ -1,8 +1,9 @@
 // What a name stands for on one network: looked up in the state when it is asked for, and kept until a change touches it.
-import type { Endpoint, Network, Service, Task } from "../cluster/schema.ts";
+import type { Endpoint, Service, Task } from "../cluster/schema.ts";
 import { serves } from "../cluster/serving.ts";
 import type { State } from "../cluster/tables.ts";
-import { type Cidr, cidr, contains, formatIpv4, type Ipv4, ipv4 } from "../lib/ip.ts";
+import { contains, formatIpv4, type Ipv4, ipv4 } from "../lib/ip.ts";
+import type { NamedNetwork } from "./named-networks.ts";
 
 /** A service's own ports, as `9200/tcp`. */
 export type Ports = ReadonlySet<string>;
@@ -29,25 +30,6 @@ export interface NameEntry {
   readonly ports: Ports;
   /** The service's labels, as `KEY=VALUE`. */
   readonly labels: readonly string[];
-}
-
-/** A network as the names see it. */
-export interface NamedNetwork {
-  readonly id: string;
-  /** In lower case. */
-  readonly name: string;
-  readonly gateway: Ipv4;
-  readonly subnet: Cidr;
-}
-
-export function namedNetwork({ id, name, gateway, subnet }: Network): NamedNetwork {
-  return { id, name: name.toLowerCase(), gateway: ipv4(gateway), subnet: cidr(subnet) };
-}
-
-/** The part of `name` before `.<network>`; undefined: `name` does not end so. */
-export function beforeNetwork(name: string, network: NamedNetwork): string | undefined {
-  const dot = name.length - network.name.length - 1;
-  return dot > 0 && name[dot] === "." && name.endsWith(network.name) ? name.slice(0, dot) : undefined;
 }
 
 /** What the service of a name says of it, whichever addresses it has. */

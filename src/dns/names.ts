@@ -6,7 +6,8 @@ import type { AppliedChange } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { type Cidr, cidr, contains, formatIpv4, type Ipv4 } from "../lib/ip.ts";
 import { touchedBy, touchesNames } from "./name-changes.ts";
-import { beforeNetwork, type NamedNetwork, NameEntries, type NameEntry, namedNetwork } from "./name-entries.ts";
+import { NameEntries, type NameEntry } from "./name-entries.ts";
+import { beforeNetwork, type NamedNetwork, NamedNetworks } from "./named-networks.ts";
 
 /** The longest name as text: two less than the 255 bytes of RFC 1035 section 2.3.4. */
 const MAX_NAME_CHARS = 253;
@@ -49,14 +50,6 @@ interface ReverseName {
   readonly ttlSeconds: number;
 }
 
-/** The state's networks, made anew when one of them changes. */
-interface Networks {
-  /** By name. */
-  readonly all: readonly NamedNetwork[];
-  readonly byId: ReadonlyMap<string, NamedNetwork>;
-  readonly byGateway: ReadonlyMap<Ipv4, NamedNetwork>;
-}
-
 export class Names {
   readonly domain: string;
   /** The name of the domain's name server. */
@@ -65,7 +58,8 @@ export class Names {
   readonly #state: State;
   readonly #pool: Cidr;
   readonly #entries: NameEntries;
-  #networks: Networks | undefined;
+  /** undefined: a network has changed, so they are to be made anew. */
+  #madeNetworks: NamedNetworks | undefined;
   /** Called after changes, with the keys that they touched (name-changes.ts). "all": any answer may be another than before. */
   onTouched: (touched: readonly string[] | "all") => void = () => {};
 
@@ -87,23 +81,17 @@ export class Names {
 
   /** All networks, by name. */
   get networks(): readonly NamedNetwork[] {
-    return this.#known().all;
+    return this.#networks.all;
   }
 
-  /** Tells of changes that are in the state already. What they do not touch is not looked up again. */
+  /** Notes changes that are in the state already. What they do not touch is not looked up again. */
   changed(changes: readonly AppliedChange[]): void {
-    const relevant = changes.filter(touchesNames);
-    if (relevant.length === 0) return;
-    if (relevant.some(({ kind }) => kind === "networks")) this.#networks = undefined;
-    const each =
-      relevant.length > MANY_CHANGES ? ["all" as const] : relevant.map((each) => touchedBy(each, this.#state));
-    if (each.includes("all")) {
+    const touched = this.#touchedBy(changes);
+    if (touched.length === 0) return;
+    if (touched === "all") {
+      this.#madeNetworks = undefined;
       this.#entries.forgetAll();
-      this.onTouched("all");
-      return;
-    }
-    const touched = [...new Set(each.flat())];
-    for (const one of touched) this.#entries.forget(one);
+    } else for (const key of touched) this.#entries.forget(key);
     this.onTouched(touched);
   }
 
@@ -120,11 +108,11 @@ export class Names {
    * the node itself sees all. undefined: a stranger.
    */
   networksOf(address: Ipv4, gateway: Ipv4): readonly NamedNetwork[] | undefined {
-    if (address >>> 24 === 127 || this.#isOfNode(address)) return this.#inOrder(this.networks, gateway);
+    if (address >>> 24 === 127 || this.#isOfNode(address)) return this.#networks.inOrder(this.networks, gateway);
     const own = this.#ownNetworks(formatIpv4(address));
-    if (own.length > 0) return this.#inOrder(own, gateway);
-    // Not in the state yet, or beyond a VTEP that is no node: the data path let it in on the network it is of.
-    const network = this.#networkAt(address);
+    if (own.length > 0) return this.#networks.inOrder(own, gateway);
+    // Not in the state yet, or behind a VTEP that is no node: the data path let it in on the network of its address.
+    const network = this.#networks.at(address);
     return network === undefined ? undefined : [network];
   }
 
@@ -182,11 +170,10 @@ export class Names {
 
   /** The networks that `name` is the name of, or is before the name of. */
   networksIn(name: string): NamedNetwork[] {
-    const { byId } = this.#known();
-    const found: NamedNetwork[] = [];
+    const ids: string[] = [];
     for (let rest = name; ; rest = rest.slice(rest.indexOf(".") + 1)) {
-      found.push(...this.#state.networks.by("name", rest).flatMap(({ id }) => byId.get(id) ?? []));
-      if (!rest.includes(".")) return found;
+      ids.push(...this.#state.networks.by("name", rest).map(({ id }) => id));
+      if (!rest.includes(".")) return this.#networks.of(ids);
     }
   }
 
@@ -221,7 +208,18 @@ export class Names {
   }
 
   isGateway(address: Ipv4): boolean {
-    return this.#known().byGateway.has(address);
+    return this.#networks.isGateway(address);
+  }
+
+  #touchedBy(changes: readonly AppliedChange[]): readonly string[] | "all" {
+    if (changes.length > MANY_CHANGES) return "all";
+    const keys = new Set<string>();
+    for (const change of changes) {
+      const touched = touchesNames(change) ? touchedBy(change, this.#state) : [];
+      if (touched === "all") return "all";
+      for (const key of touched) keys.add(key);
+    }
+    return [...keys];
   }
 
   /** Looks first for names that end in a network's name: an alias such as `search.web` takes no name of the cluster. */
@@ -239,23 +237,9 @@ export class Names {
     return undefined;
   }
 
-  #known(): Networks {
-    if (this.#networks !== undefined) return this.#networks;
-    const all = [...this.#state.networks.values()].map(namedNetwork).sort((a, b) => (a.name < b.name ? -1 : 1));
-    const byId = new Map(all.map((network) => [network.id, network]));
-    const byGateway = new Map(all.map((network) => [network.gateway, network]));
-    this.#networks = { all, byId, byGateway };
-    return this.#networks;
-  }
-
-  #inOrder(networks: readonly NamedNetwork[], gateway: Ipv4): readonly NamedNetwork[] {
-    const asked = this.#known().byGateway.get(gateway);
-    if (networks.length < 2 || asked === undefined || !networks.includes(asked)) return networks;
-    return [asked, ...networks.filter((network) => network !== asked)];
-  }
-
-  #networkAt(address: Ipv4): NamedNetwork | undefined {
-    return this.networks.find(({ subnet }) => contains(subnet, address));
+  get #networks(): NamedNetworks {
+    this.#madeNetworks ??= new NamedNetworks(this.#state.networks.values());
+    return this.#madeNetworks;
   }
 
   /** Whether the address is a node's: every network's names are seen from there. */
@@ -277,9 +261,9 @@ export class Names {
       const others = [...tasks.by("subject", subject), ...endpoints.by("subject", subject)];
       rows.push(...others.filter(({ nodeId }) => nodeId === holder.nodeId));
     }
-    const ids = new Set(rows.flatMap((row) => ("networkId" in row ? [row.networkId] : Object.keys(row.addresses))));
-    const networks = [...ids].flatMap((id) => this.#known().byId.get(id) ?? []);
-    return networks.sort((a, b) => (a.name < b.name ? -1 : 1));
+    return this.#networks.of(
+      rows.flatMap((row) => ("networkId" in row ? [row.networkId] : Object.keys(row.addresses))),
+    );
   }
 
   #holderOf(address: string): Task | Endpoint | undefined {

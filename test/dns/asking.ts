@@ -40,7 +40,7 @@ function read(message: Buffer): Answered {
 }
 
 /** The code, records in order, and whose SOA came along. */
-export function told(answered: Answered | "forwarded"): string {
+export function asText(answered: Answered | "forwarded"): string {
   if (answered === "forwarded") return answered;
   const answers = (answered.answers ?? []).map((record) => {
     if (record.type === "SRV") return `${record.data.port} ${record.data.target}`;

@@ -3,7 +3,7 @@ import test from "ava";
 import type { Change, Endpoint, Service } from "../../src/cluster/schema.ts";
 import { applyChanges } from "../../src/cluster/state.ts";
 import { Names } from "../../src/dns/names.ts";
-import { asking, told } from "./asking.ts";
+import { asking, asText } from "./asking.ts";
 import { exampleState, idOf, networkRow, running, serviceRow, taskRow } from "./example-state.ts";
 
 const WEB = idOf("web");
@@ -100,5 +100,5 @@ const rows: [asker: string, name: string, type: string, expected: string][] = [
 ];
 for (const [asker, name, type, expected] of rows) {
   const title = name === LONG ? "a name of 253 characters" : name;
-  test(`${asker} asks ${title} ${type}: ${expected}`, (t) => t.is(told(ask(asker, name, type)), expected));
+  test(`${asker} asks ${title} ${type}: ${expected}`, (t) => t.is(asText(ask(asker, name, type)), expected));
 }

@@ -1,9 +1,9 @@
-// What each asker is told, over the example cluster, with a resolver that cannot be reached: nothing here may need it.
+// The answers to each client, over the example cluster, with a resolver that cannot be reached: nothing here may need it.
 import test from "ava";
 import type { Change } from "../../src/cluster/schema.ts";
 import { applyChanges } from "../../src/cluster/state.ts";
 import { Names } from "../../src/dns/names.ts";
-import { type Answered, asking, told } from "./asking.ts";
+import { type Answered, asking, asText } from "./asking.ts";
 import { exampleState, idOf, networkRow, serviceRow } from "./example-state.ts";
 
 const ask = asking(new Names(exampleState), ["corp.example", "lan"]);
@@ -112,7 +112,7 @@ const rows: [string, string, string, string][] = [
 ];
 for (const [asker, name, type, expected] of rows) {
   test(`${asker} asks ${name} ${type}: ${expected}`, (t) => {
-    t.is(told(ask(asker, name, type)), expected);
+    t.is(asText(ask(asker, name, type)), expected);
   });
 }
 
@@ -145,7 +145,7 @@ const hidden: [domain: string, name: string, type: string, expected: string][] =
 ];
 for (const [domain, name, type, expected] of hidden) {
   test(`the domain ${domain} is not hidden by what is named so: ${name} ${type}`, (t) => {
-    t.is(told(asking(new Names(withServices, { domain }))("127.0.0.1", name, type)), expected);
+    t.is(asText(asking(new Names(withServices, { domain }))("127.0.0.1", name, type)), expected);
   });
 }
 
@@ -153,7 +153,7 @@ test("SRV of a service without tasks is empty, and says for how long", (t) => {
   const [port] = exampleState.services.get(idOf("queue"))!.ports;
   const idle = serviceRow("idle", { networks: [idOf("web")], endpointMode: "dnsrr", ports: [port!] });
   const state = applyChanges(exampleState, [{ kind: "services", key: idle.id, row: idle }], 8);
-  t.is(told(asking(new Names(state))(shell, "_5000._udp.idle", "SRV")), "NOERROR SOA of .");
+  t.is(asText(asking(new Names(state))(shell, "_5000._udp.idle", "SRV")), "NOERROR SOA of .");
 });
 
 test("an answer is authoritative and lives 5 s", (t) => {

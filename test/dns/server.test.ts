@@ -78,10 +78,10 @@ function cacheOf(addAnswer: AnswerCache["addAnswer"]): AnswerCache {
   return { addAnswer, forgetAnswers: () => {} };
 }
 
-test("an answer that holds until the names change is told, and no other", async (t) => {
+test("an answer that holds until the names change is given to the packet path, and no other", async (t) => {
   const upstream = await FakeUpstream.start(answering("203.0.113.1"));
   t.teardown(() => upstream.stop());
-  const lasting: string[] = [];
+  const cached: string[] = [];
   const started = await start(t, {
     resolvers: [upstream.text],
     answerCache: cacheOf(({ client, server, question, response }) => {
@@ -90,7 +90,7 @@ test("an answer that holds until the names change is told, and no other", async 
       t.is(answered.id, id);
       t.deepEqual([formatIpv4(client), formatIpv4(server)], ["127.0.0.1", "127.0.0.1"]);
       t.is(question.buffer.byteLength, question.length);
-      lasting.push(`${questions![0]!.name} ${questions![0]!.type} ${answered.answers!.length}`);
+      cached.push(`${questions![0]!.name} ${questions![0]!.type} ${answered.answers!.length}`);
     }),
   });
   const ask = (...words: string[]) => dig(started, "+nocookie", ...words);
@@ -103,7 +103,7 @@ test("an answer that holds until the names change is told, and no other", async 
   await ask("+tcp", "search.web");
   await ask("+cookie", "search.web");
   await ask("-c", "CH", "search.web");
-  t.deepEqual(lasting, [
+  t.deepEqual(cached, [
     "search.web A 1",
     "search.1.web A 1",
     "search.web AAAA 0",
@@ -112,18 +112,18 @@ test("an answer that holds until the names change is told, and no other", async 
   ]);
 });
 
-test("answers that hold are told a thousand times a second of a client at most", async (t) => {
-  let told = 0;
+test("the packet path is given a thousand answers a second of a client at most", async (t) => {
+  let given = 0;
   const clock = new VirtualClock();
-  const { server, port } = await start(t, { clock, answerCache: cacheOf(() => told++) });
+  const { server, port } = await start(t, { clock, answerCache: cacheOf(() => given++) });
   const queries = Array.from({ length: 1100 }, (_, id) =>
     encode({ type: "query", id, flags: 0x100, questions: [{ name: "search.web", type: "A" }] }),
   );
   for (let i = 0; i < queries.length; i += 50) await askUdp(port, queries.slice(i, i + 50), 50);
-  t.is(told, 1000);
+  t.is(given, 1000);
   await clock.advance(1000);
   await askUdp(port, queries.slice(0, 1), 1);
-  t.is(told, 1001);
+  t.is(given, 1001);
   t.is(server.stats().queries, 1101);
 });
 

@@ -41,7 +41,7 @@ const state = applyChanges(
 const ask = asking(new Names(state));
 
 /** Records as `TTL text`, sorted; the response code when there are none. */
-function told(address: string, name: string, type: string): string[] {
+function recordsOf(address: string, name: string, type: string): string[] {
   const answered = ask(address, name, type);
   if (answered === "forwarded") return [answered];
   const { answers = [], rcode } = answered;
@@ -97,9 +97,9 @@ const rows: [string, string, string, string, string[]][] = [
   ["TXT of nothing", shell, "nothing", "TXT", ["NXDOMAIN"]],
 ];
 for (const [title, asker, name, type, expected] of rows) {
-  test(`${title}: ${name} ${type}`, (t) => t.deepEqual(told(asker, name, type), expected));
+  test(`${title}: ${name} ${type}`, (t) => t.deepEqual(recordsOf(asker, name, type), expected));
 }
 
 test("a reverse name is never an alias", (t) => {
-  t.deepEqual(told(queue1, "40.32.192.10.in-addr.arpa", "PTR"), ["120 store.back.overlay"]);
+  t.deepEqual(recordsOf(queue1, "40.32.192.10.in-addr.arpa", "PTR"), ["120 store.back.overlay"]);
 });
