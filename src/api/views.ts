@@ -43,9 +43,11 @@ export function networkView(state: State, network: Network): NetworkView {
 export function serviceViews(state: State): (service: Service) => ServiceView {
   const nodePorts = new NodePorts(state);
   return (service) => {
-    const { workload, networks, vips, aliases, ...rest } = service;
-    const tasks = state.tasks.by("service", service.id);
+    const { id, name, workload, networks, vips, aliases, ...rest } = service;
+    const tasks = state.tasks.by("service", id);
     return {
+      id,
+      name,
       ...rest,
       ...programOf(workload),
       workload: withoutSecrets(workload),
