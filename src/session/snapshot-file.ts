@@ -11,7 +11,7 @@ import { crc32 } from "node:zlib";
 import { z } from "zod";
 import { MAX_ROWS, StreamLine, type StreamMessage } from "../cluster/protocol.ts";
 import { type Change, Id, type Kind, NODE_KINDS, type RowOf } from "../cluster/schema.ts";
-import { type LiveState, stateFromJson } from "../cluster/state.ts";
+import { checkedRow, type LiveState, schemaDigest, stateFromJson, uncheckedRow } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -26,7 +26,8 @@ const CHECKSUM_CHARACTERS = 8;
 const LINE_CHARACTERS = 64 * 1024;
 const NEWLINE = 0x0a;
 
-const NodeLine = z.object({ type: z.literal("node"), nodeId: Id });
+/** `schema`: see schemaDigest(). Rows of the same one are read without a check: it would take most of the time of a start. */
+const NodeLine = z.object({ type: z.literal("node"), nodeId: Id, schema: z.string() });
 const EarlierContent = z.object({ nodeId: Id, state: z.unknown() });
 
 export interface Snapshot {
@@ -44,7 +45,7 @@ export interface FileEnd {
 }
 
 export interface StoredSnapshot extends Snapshot {
-  /** undefined: nothing can be added to the file, which has an earlier format. */
+  /** undefined: nothing can be added to the file, which has an earlier format or rows of another form. */
   end: FileEnd | undefined;
 }
 
@@ -104,13 +105,18 @@ export class LineEncoder {
 }
 
 /** The head of a file with the state as it is now: it may change while the lines are taken. */
-export function encodeHead(nodeId: string, state: State, encoder: LineEncoder): Iterable<Buffer> {
+export function encodeHead(
+  nodeId: string,
+  state: State,
+  encoder: LineEncoder,
+  schema = schemaDigest(),
+): Iterable<Buffer> {
   const { revision, cluster } = state;
   const rows = countRows(state);
   const tables = NODE_KINDS.map((kind) => ({ kind, rows: [...(state[kind].values() as Iterable<RowOf<Kind>>)] }));
   return (function* () {
     yield encoder.format();
-    yield encoder.encode({ type: "node", nodeId });
+    yield encoder.encode({ type: "node", nodeId, schema });
     yield encoder.encode({ type: "snapshot", revision, cluster, rows });
     for (const table of tables) {
       for (const lines of rowsLines(table.kind, table.rows)) yield encoder.encodeJson(lines);
@@ -149,29 +155,31 @@ export function encodeChanges(
 function decode(bytes: Buffer, path: string, log: Log): StoredSnapshot {
   if (formatOf(bytes) !== FORMAT) throw new Error("it does not begin as a snapshot");
   const lines = new LineReader(bytes, FORMAT.length + 1);
-  const { nodeId } = NodeLine.parse(lines.next());
-  const state = decodeHead(lines);
+  const { nodeId, schema } = NodeLine.parse(lines.next());
+  const isOwn = schema === schemaDigest();
+  const rowOf = isOwn ? uncheckedRow : checkedRow;
+  const state = decodeHead(lines, rowOf);
   const headBytes = lines.offset;
   while (!lines.isAtEnd) {
     const { offset, checksum } = lines;
     try {
       const line = StreamLine.parse(lines.next());
       if (line.type !== "changes") throw new Error(`it has a line '${line.type}' after its snapshot`);
-      state.apply(changesFrom(state, line), line.revision);
+      state.apply(changesFrom(state, line, rowOf), line.revision);
     } catch (error) {
       const count = bytes.length - offset;
       const fields = { path, count, revision: state.revision, reason: messageOf(error) };
       log.warn("the last bytes of the snapshot cannot be used and are cut off", fields);
-      return { nodeId, state, end: { bytes: offset, headBytes, checksum } };
+      return { nodeId, state, end: isOwn ? { bytes: offset, headBytes, checksum } : undefined };
     }
   }
-  return { nodeId, state, end: { bytes: lines.offset, headBytes, checksum: lines.checksum } };
+  return { nodeId, state, end: isOwn ? { bytes: lines.offset, headBytes, checksum: lines.checksum } : undefined };
 }
 
-function decodeHead(lines: LineReader): LiveState {
+function decodeHead(lines: LineReader, rowOf: typeof checkedRow): LiveState {
   const first = StreamLine.parse(lines.next());
   if (first.type !== "snapshot") throw new Error(`it begins with a line '${first.type}'`);
-  const snapshot = new IncomingSnapshot(first);
+  const snapshot = new IncomingSnapshot(first, undefined, rowOf);
   for (;;) {
     const line = StreamLine.parse(lines.next());
     if (line.type === "snapshot-end") return snapshot.finish();

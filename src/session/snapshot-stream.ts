@@ -3,7 +3,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { derivedIdentity } from "../cluster/identity.ts";
 import { type Change, type ClusterIdentity, type Kind, NODE_KINDS } from "../cluster/schema.ts";
-import { emptyState, type LiveState, parseChanges, parseRows } from "../cluster/state.ts";
+import { checkedRow, emptyState, type LiveState, parseChanges, parseRows } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 
 interface SnapshotHead {
@@ -17,18 +17,20 @@ interface SnapshotHead {
 export class IncomingSnapshot {
   readonly #head: SnapshotHead;
   readonly #before: State;
+  readonly #rowOf: typeof checkedRow;
   readonly #state = emptyState();
 
   /** Rows that are as in the state `before` are the same objects, so that the comparison of the two states finds them quickly. */
-  constructor(head: SnapshotHead, before: State = emptyState()) {
+  constructor(head: SnapshotHead, before: State = emptyState(), rowOf = checkedRow) {
     this.#head = head;
     this.#before = before;
+    this.#rowOf = rowOf;
     this.#state.cluster = head.cluster;
   }
 
   /** Throws ZodError, and Error when there are too many. */
   add(kind: Kind, rows: readonly unknown[]): void {
-    const puts = parseRows(kind, rows).map((put) => this.#asBefore(put));
+    const puts = parseRows(kind, rows, this.#rowOf).map((put) => this.#asBefore(put));
     const applied = this.#state.apply(puts, this.#head.revision);
     const twice = applied.find(({ before }) => before !== undefined);
     if (twice !== undefined) throw new Error(`the snapshot has two rows of ${kind} with the key ${twice.key}`);
@@ -59,11 +61,11 @@ interface ChangesLine {
 }
 
 /** What leads from `state` to the line's revision. Throws ZodError, and Error when it does not follow on `state`. */
-export function changesFrom(state: State, { after, revision, changes }: ChangesLine): Change[] {
+export function changesFrom(state: State, { after, revision, changes }: ChangesLine, rowOf = checkedRow): Change[] {
   if (after !== state.revision || revision <= after) {
     throw new Error(`the changes from revision ${after} to ${revision} do not follow on revision ${state.revision}`);
   }
-  const parsed = parseChanges(changes);
+  const parsed = parseChanges(changes, rowOf);
   const lost = parsed.find(({ kind, key, row }) => row === null && !state[kind].has(key));
   if (lost !== undefined) throw new Error(`revision ${revision} deletes a row of ${lost.kind} that is not here`);
   return parsed;

@@ -6,9 +6,9 @@ import type { State } from "../../src/cluster/tables.ts";
 import { replaceFile } from "../../src/lib/replace-file.ts";
 import { encodeHead, LineEncoder } from "../../src/session/snapshot-file.ts";
 
-/** Puts a file there that has a snapshot and no changes after it. */
-export function putSnapshot(path: string, nodeId: string, state: State): Promise<void> {
-  return replaceFile(path, encodeHead(nodeId, state, new LineEncoder()));
+/** Puts a file there that has a snapshot and no changes after it. `schema`: of a build whose rows have another form. */
+export function putSnapshot(path: string, nodeId: string, state: State, schema?: string): Promise<void> {
+  return replaceFile(path, encodeHead(nodeId, state, new LineEncoder(), schema));
 }
 
 /** Puts a file there as versions before wrote it: one line about the JSON that follows. */

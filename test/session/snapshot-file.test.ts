@@ -47,9 +47,11 @@ test("what was written is read, and the next one replaces it whole", (t) =>
 
 test("a service that was made with the PROXY protocol is read without it", (t) =>
   withFile(async (path) => {
-    await putSnapshot(path, nodeId, stateOf([PUT_OLDER_SERVICE], 1));
+    await putSnapshot(path, nodeId, stateOf([PUT_OLDER_SERVICE], 1), "of the version before");
     t.true((await readFile(path, "utf8")).includes("proxyProtocol"));
-    t.deepEqual([...(await readSnapshot(path, silentLog))!.state.services.values()], [SERVICE]);
+    const { state, end } = (await readSnapshot(path, silentLog))!;
+    t.deepEqual([...state.services.values()], [SERVICE]);
+    t.is(end, undefined, "rows of today's form go into a file of their own");
   }));
 
 test("a file of the format before is read, and nothing can be added to it", (t) =>
