@@ -72,10 +72,9 @@ export type Part = TableRow | HeldPart;
 
 const NODE_KEY = "node";
 
-/** The parts of a unit, by the key of their row; none when its row is not there. */
-export function partsOf(unit: Unit, state: State, basis: Basis): Map<string, Part> {
-  const parts = rowsOf(unit, state, basis);
-  return new Map(parts.map((part) => [part.kind === "held" ? NODE_KEY : rowKey(part), part]));
+/** The key of the row that it is, or is a part of. */
+export function partKey(part: Part): string {
+  return part.kind === "held" ? NODE_KEY : rowKey(part);
 }
 
 /** The row that units make together; `parts` are in the order of their units' names, which decides between whole rows. */
@@ -89,7 +88,8 @@ export function mergeParts(parts: readonly [Part, ...Part[]]): TableRow | undefi
   return others.length === 0 ? node : { ...node, heldPorts: [...node.heldPorts, ...others] };
 }
 
-function rowsOf(unit: Unit, state: State, basis: Basis): Part[] {
+/** What a unit gives; nothing when its row is not there. */
+export function partsOf(unit: Unit, state: State, basis: Basis): readonly Part[] {
   if (unit === "self") return [nodeRow(basis), ...deniedHere(basis, basis.managerPorts)];
   const [kind, key] = rowOfUnit(unit);
   switch (kind) {

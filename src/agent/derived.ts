@@ -3,7 +3,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { State } from "../cluster/tables.ts";
 import type { TableDiff, TableRow, TableRows } from "../datapath/rows.ts";
-import { basisOf, mergeParts, type Part, partsOf, type Viewpoint } from "./compile-tables.ts";
+import { basisOf, mergeParts, type Part, partKey, partsOf, type Viewpoint } from "./compile-tables.ts";
 import { allUnits, type DirtyUnits, type Unit } from "./units.ts";
 
 /** What one unit gives for a key. */
@@ -13,7 +13,7 @@ interface Given {
 }
 
 /** What every unit gives while the cluster does not know the node. */
-const NOTHING: ReadonlyMap<string, Part> = new Map();
+const NOTHING: readonly Part[] = [];
 
 export class Derived {
   // BOUNDED: by the cluster's state; the keys of the rows to which each unit gives a part.
@@ -26,10 +26,10 @@ export class Derived {
     const units = dirty.has("all") ? new Set([...this.#keysByUnit.keys(), ...allUnits(state)]) : (dirty as Set<Unit>);
     const basis = basisOf(state, viewpoint);
     // All of them before any is taken: one that cannot be computed leaves everything as it was.
-    const computed = new Map<Unit, ReadonlyMap<string, Part>>();
-    for (const unit of units) computed.set(unit, basis === undefined ? NOTHING : partsOf(unit, state, basis));
+    const all = [...units];
+    const parts = all.map((unit) => (basis === undefined ? NOTHING : partsOf(unit, state, basis)));
     const before = new Map<string, TableRow | undefined>();
-    for (const [unit, parts] of computed) this.#take(unit, parts, before);
+    for (const [i, unit] of all.entries()) this.#take(unit, parts[i]!, before);
     const diff: TableDiff = { put: [], delete: [] };
     for (const [key, old] of before) {
       const row = this.#row(key);
@@ -50,17 +50,22 @@ export class Derived {
   }
 
   /** Puts the rows that it touches into `before`, as they were. */
-  #take(unit: Unit, parts: ReadonlyMap<string, Part>, before: Map<string, TableRow | undefined>): void {
+  #take(unit: Unit, parts: readonly Part[], before: Map<string, TableRow | undefined>): void {
+    const keys = parts.map(partKey);
     const known = this.#keysByUnit.get(unit) ?? [];
-    const change = (key: string, part: Part | undefined): void => {
-      if (isDeepStrictEqual(this.#part(key, unit), part)) return;
-      if (!before.has(key)) before.set(key, this.#row(key));
-      this.#give(key, unit, part);
-    };
-    for (const key of known) if (!parts.has(key)) change(key, undefined);
-    for (const [key, part] of parts) change(key, part);
-    if (parts.size === 0) this.#keysByUnit.delete(unit);
-    else this.#keysByUnit.set(unit, [...parts.keys()]);
+    if (!isDeepStrictEqual(known, keys)) {
+      const kept = new Set(keys);
+      for (const key of known) if (!kept.has(key)) this.#change(key, unit, undefined, before);
+      if (keys.length === 0) this.#keysByUnit.delete(unit);
+      else this.#keysByUnit.set(unit, keys);
+    }
+    for (const [i, part] of parts.entries()) this.#change(keys[i]!, unit, part, before);
+  }
+
+  #change(key: string, unit: Unit, part: Part | undefined, before: Map<string, TableRow | undefined>): void {
+    if (isDeepStrictEqual(this.#part(key, unit), part)) return;
+    if (!before.has(key)) before.set(key, this.#row(key));
+    this.#give(key, unit, part);
   }
 
   #row(key: string): TableRow | undefined {
