@@ -1,7 +1,16 @@
 // Any changes of the state, for tests of what must hold after each of them. Ids, names and addresses come from small sets, so
 // that rows go and come back as others, and two rows may have one address.
 import fc from "fast-check";
-import type { Attachment, Change, Endpoint, HeldPort, Node, PublishedPort, Task } from "../../src/cluster/schema.ts";
+import type {
+  Attachment,
+  Change,
+  Endpoint,
+  HeldPort,
+  Node,
+  PublishedPort,
+  Service,
+  Task,
+} from "../../src/cluster/schema.ts";
 import { networkRow, nodeRow, serviceRow, statusRow, taskRow } from "../api/fake-backend.ts";
 
 export const NODES = ["node1", "node2", "node3"];
@@ -71,7 +80,16 @@ const node = fc
   .chain((row) => oneOf(NODES).map((name) => nodeOf(name, row)));
 
 const network = fc
-  .record({ vni: oneOf([4096, 4097]), gateway: oneOf(ADDRESSES), internal: fc.boolean() }, SOME)
+  .record(
+    {
+      name: oneOf(NETWORKS),
+      vni: oneOf([4096, 4097]),
+      subnet: oneOf(["10.192.32.0/20", "10.192.48.0/20"]),
+      gateway: oneOf(ADDRESSES),
+      internal: fc.boolean(),
+    },
+    SOME,
+  )
   .chain((row) => oneOf(NETWORKS).map((name) => networkRow(name, row)));
 
 const port: fc.Arbitrary<PublishedPort> = fc.record({
@@ -81,6 +99,13 @@ const port: fc.Arbitrary<PublishedPort> = fc.record({
   mode: oneOf(["ingress", "host"] as const),
   address: maybe(oneOf(UNDERLAY)),
 });
+
+/** Its tasks' hostname says which node they are on. */
+function serviceOf(name: string): Service {
+  const own = serviceRow(name);
+  const naming = { hostname: "{{.Node.Hostname}}", hosts: [], dns: { servers: [], search: null, options: null } };
+  return { ...own, workload: { ...own.workload!, naming } };
+}
 
 const service = fc
   .record(
@@ -98,7 +123,7 @@ const service = fc
   .chain(({ networks = ["web"], vips = ["10.192.32.2"], weights = { node2: 2 }, ...row }) =>
     oneOf(SERVICES).map((name) => {
       const ids = networks.map((network) => networkRow(network).id);
-      const own = serviceRow(name);
+      const own = serviceOf(name);
       const balancing = { ...own.balancing, weights };
       const entries = vips.slice(0, ids.length).map((vip, i) => [ids[i]!, vip]);
       return { ...own, ...row, networks: ids, vips: Object.fromEntries(entries), balancing };
@@ -167,7 +192,7 @@ export const BEGINNING: Change[] = [
   ...NODES.map((name): Change => ({ kind: "nodes", key: nodeRow(name).id, row: nodeOf(name) })),
   ...NETWORKS.map((name): Change => ({ kind: "networks", key: networkRow(name).id, row: networkRow(name) })),
   ...SERVICES.map((name): Change => {
-    const row = serviceRow(name);
+    const row = serviceOf(name);
     return { kind: "services", key: row.id, row: { ...row, balancing: { ...row.balancing, weights: { node2: 2 } } } };
   }),
   ...TASKS.flatMap((id, i): Change[] => {
