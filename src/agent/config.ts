@@ -184,7 +184,7 @@ export function parseConfig(text: string): Config {
   throw new ConfigError(path.join(".") || "file", message, { line: lineOf(document, lines, path) });
 }
 
-/** A field with nothing behind it is left out: a section of which every line is a comment. */
+/** A field with nothing behind it is left out: a section in which every line is a comment. */
 function withoutEmpty(value: unknown, schema: unknown): unknown {
   const shape = shapeOf(schema);
   if (shape === undefined || typeof value !== "object" || value === null || Array.isArray(value)) return value;

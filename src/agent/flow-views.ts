@@ -46,7 +46,7 @@ export function flowViews(state: State, nodeName: string, flows: readonly FlowRo
   return views;
 }
 
-/** Of an address, a task as SERVICE.SLOT, or a named endpoint. */
+/** The name of an address: a task as SERVICE.SLOT, or a named endpoint. */
 function addressesOf(state: State, word: string): ReadonlySet<string> {
   if (parseIpv4(word) !== undefined) return new Set([word]);
   const tasks = [...state.tasks.values()].filter(

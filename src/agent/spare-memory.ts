@@ -29,7 +29,7 @@ export class SpareMemory {
 
   async #giveBack(): Promise<void> {
     if (process.memoryUsage().heapTotal - this.#keptBytes < SPARE_BYTES) return;
-    // Of this process alone, and unlike `gc()` it makes the room for the young small again.
+    // It is for this process alone, and unlike `gc()` it makes the room for the young small again.
     const session = new Session();
     session.connect();
     await session.post("HeapProfiler.collectGarbage");

@@ -54,7 +54,7 @@ interface DnsStats extends ResolverStats {
   readonly queries: number;
   /** By response code: `NOERROR`, `NXDOMAIN` and so on. */
   readonly answersByRcode: Readonly<Record<string, number>>;
-  /** Of the queries, those that could not be read, answered or not. */
+  /** Queries that could not be read, answered or not. */
   readonly malformed: number;
   readonly connectionsLimited: number;
   /** Queries that got no answer: those of strangers beyond the refusals a second, and those of clients beyond 10,000 a second. */

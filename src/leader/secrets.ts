@@ -3,7 +3,7 @@ import { encodeLine } from "../cluster/protocol.ts";
 import { type Change, isForNodes, type Kind, type RowOf, type Service } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
 
-/** The secret services of which the node has tasks, by id: it may read them whole. */
+/** The secret services that have tasks on the node, by id: it may read them whole. */
 export function heldSecrets(nodeId: string, { services, tasks }: State): Map<string, Service> {
   const held = new Map<string, Service>();
   if (services.count("kind", "secret") === 0) return held;

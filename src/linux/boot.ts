@@ -1,4 +1,4 @@
-// Which run of the machine this is: random(4)'s boot_id, of which 32 bits will do to tell two from each other.
+// The run of the machine: 32 bits of random(4)'s boot_id, enough to tell two runs from each other.
 import { readFileSync } from "node:fs";
 
 /** As an int32. The monotonic clock begins anew with each. */

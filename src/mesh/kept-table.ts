@@ -28,7 +28,7 @@ export class KeptTable {
     return known === undefined ? "changed" : "restored";
   }
 
-  /** Whether the kernel has a table of that name, whoever put it. */
+  /** Whether the kernel has a table of that name, from this agent or another program. */
   async isThere(): Promise<boolean> {
     return (await this.#list()) !== undefined;
   }

@@ -64,5 +64,5 @@ export function writeIpv4(
 /** The sum of a pseudo-header, RFC 9293 section 3.1 and RFC 768. */
 export function pseudoHeaderSum(from: Ipv4, to: Ipv4, protocol: number, transportBytes: number): number {
   const sum = (from >>> 16) + (from & 0xffff) + (to >>> 16) + (to & 0xffff) + protocol + transportBytes;
-  return (sum & 0xffff) + (sum >>> 16); // at most 5 * 65535: the rest of the carry is folded by whoever adds it up
+  return (sum & 0xffff) + (sum >>> 16); // at most 5 * 65535: the caller that adds it up folds the rest of the carry
 }

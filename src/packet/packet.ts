@@ -48,7 +48,7 @@ export class Packet {
     this.#sum = sum;
   }
 
-  /** Reads the packet at `at`, of which `available` bytes are there. Hot path: must not allocate. */
+  /** Reads the packet at `at`; `available` bytes of it are there. Hot path: must not allocate. */
   parse(at: number, available: number): Drop {
     const { view } = this;
     if (available < ip.IPV4_BYTES) return Drop.TooShort;

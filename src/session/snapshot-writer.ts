@@ -80,7 +80,7 @@ export class SnapshotWriter {
     this.#timer?.cancel();
   }
 
-  /** Of the changes of one row the last counts; nothing is left of a row that came and went. */
+  /** The last change of each row counts; nothing is left of a row that came and went. */
   #collect({ before, ...change }: AppliedChange): void {
     const place = `${change.kind}/${change.key}`;
     const isNew = this.#changes.get(place)?.isNew ?? before === undefined;
