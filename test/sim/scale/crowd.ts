@@ -132,6 +132,11 @@ export class Crowd {
     });
   }
 
+  /** How many lines the leader has sent that are not read yet. */
+  get unread(): number {
+    return this.#inbox.length;
+  }
+
   /** Gives all snapshots to the nodes, in turn, as slow links would take them. The leader encodes them meanwhile. */
   takeSnapshots(): void {
     while (this.loading.size > 0) for (const node of this.loading) if (!node.takeLines()) this.loading.delete(node);

@@ -10,6 +10,8 @@ const BAR_QUIET = { percent: 5, nodes: 1000 };
 const ROWS: readonly (readonly [title: string, digits: number, value: (figures: Figures) => number])[] = [
   ["services", 0, ({ services }) => services],
   ["endpoints", 0, ({ endpoints }) => endpoints],
+  ["leader's HTTP server: CPU for a report, us", 0, ({ reportMicros }) => reportMicros],
+  ["leader's HTTP server: CPU for a line to a node, us", 1, ({ lineMicros }) => lineMicros],
   ["changes measured, one a second", 0, ({ changes }) => changes],
   ["from a change to in force everywhere, p50, ms", 1, ({ p50Ms }) => p50Ms],
   ["from a change to in force everywhere, p99, ms", 1, ({ p99Ms }) => p99Ms],

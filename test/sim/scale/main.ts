@@ -13,7 +13,7 @@ const DOCUMENT = "docs/benchmarks.md";
 const HEAP_MBYTE = 12_000;
 const SIZE_MS = 1_800_000;
 
-const MEASURED = { replicas: 10, changes: 100, quietSeconds: 30, boundMs: 300_000 };
+const MEASURED = { replicas: 10, changes: 100, quietSeconds: 30, httpReports: 3000, boundMs: 300_000 };
 const SIZES: readonly Size[] = [
   { nodes: 10, services: 100, ...MEASURED },
   { nodes: 100, services: 1000, ...MEASURED },

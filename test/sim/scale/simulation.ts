@@ -10,6 +10,7 @@ import { VirtualClock } from "../../fakes/virtual-clock.ts";
 import { countingIds } from "../../leader/ids.ts";
 import { Crowd, type CrowdNode } from "./crowd.ts";
 import { EventQueue } from "./event-queue.ts";
+import type { HttpCosts } from "./http-costs.ts";
 import { settle, threadMilliseconds } from "./thread-time.ts";
 
 export const POOL = "10.192.0.0/10";
@@ -55,6 +56,9 @@ export class Simulation {
   busyMs = 0;
   /** Processor milliseconds from a line's arrival at a node to its rows in force. */
   nodeMs = 0;
+  readonly #http: HttpCosts;
+  /** Reports that came in the work that is measured. */
+  #reports = 0;
   /** Whether nodes report and beat. */
   isLive = false;
   /** Milliseconds in which nodes wrote their reports while the leader's work was measured. */
@@ -64,7 +68,9 @@ export class Simulation {
   // BOUNDED: by the nodes. Those whose report is on its way.
   readonly #reporting = new Set<CrowdNode>();
 
-  constructor(nodes: number, state: LiveState = emptyState()) {
+  /** `http` is added for each report and each line. */
+  constructor(nodes: number, http: HttpCosts, state: LiveState = emptyState()) {
+    this.#http = http;
     this.crowd = new Crowd(nodes);
     this.leader = this.#newLeader(state);
   }
@@ -194,9 +200,13 @@ export class Simulation {
     this.#deliver();
   }
 
+  /** The leader has worked for so long, besides what HTTP takes of the reports that came and the lines that it sent. */
   #spend(ms: number): void {
-    this.busyMs += ms;
-    this.#freeAt += ms;
+    const { reportMs, lineMs } = this.#http;
+    const allMs = ms + this.#reports * reportMs + this.crowd.unread * lineMs;
+    this.#reports = 0;
+    this.busyMs += allMs;
+    this.#freeAt += allMs;
   }
 
   /** What the leader sent is on its way to the nodes, which will answer it. */
@@ -228,6 +238,7 @@ export class Simulation {
 
   async #report(node: CrowdNode): Promise<void> {
     if (node.sessionId === undefined) return;
+    this.#reports++;
     const before = performance.now();
     const body = node.report();
     this.#notLeadersMs += performance.now() - before;

@@ -1,0 +1,85 @@
+// What the leader's HTTP server costs beside the leader itself: the real server on loopback with a leader that does
+// nothing, and clients in another thread, whose time does not count. The kernel's work for the sockets is included.
+import { Worker } from "node:worker_threads";
+import { encodeLine } from "../../../src/cluster/protocol.ts";
+import type { Leader } from "../../../src/leader/leader.ts";
+import { serveSessions } from "../../../src/leader/server.ts";
+import type { SessionSink } from "../../../src/leader/sessions.ts";
+import { silentLog } from "../../../src/lib/log.ts";
+import { settle, threadMilliseconds } from "./thread-time.ts";
+
+/** Processor milliseconds of the leader's thread. */
+export interface HttpCosts {
+  /** To take one report. */
+  reportMs: number;
+  /** To send one line to one node. */
+  lineMs: number;
+}
+
+const SESSIONS = 100;
+const LINES = 30;
+/** About as long as the line of a change. */
+const LINE = encodeLine({ type: "log", requestId: "r".repeat(25), taskId: "t".repeat(700), query: anyQuery() });
+
+/** The clients: first all reports, then sessions whose streams are thrown away. */
+const CLIENTS = `
+  const { parentPort, workerData: { port, reports, sessions } } = require("node:worker_threads");
+  const { Agent, request } = require("node:http");
+  const agent = new Agent({ keepAlive: true, maxSockets: 50 });
+  const body = JSON.stringify({ seq: 1, statuses: [], full: false, gone: [], heldPorts: [], addresses: ["192.0.2.11"], docker: null, applied: 7 });
+  const headers = { "content-type": "application/json" };
+  const post = (path, agent, done) =>
+    request({ host: "127.0.0.1", port, path, method: "POST", headers, agent }, done).end(body);
+  let left = reports;
+  for (let i = 0; i < reports; i++)
+    post("/v1/sessions/" + "s".repeat(25) + "/report", agent, (response) => {
+      if (response.statusCode !== 204) throw new Error("status " + response.statusCode);
+      response.resume().on("end", () => --left === 0 && parentPort.postMessage("reported"));
+    });
+  parentPort.on("message", () => {
+    for (let i = 0; i < sessions; i++) post("/v1/sessions", false, (response) => response.resume().on("error", () => {}));
+  });
+`;
+
+export async function measureHttp(reports: number): Promise<HttpCosts> {
+  const sinks: SessionSink[] = [];
+  let whenOpen = (): void => {};
+  const idle = {
+    report: async () => {},
+    openSession: async (_request: unknown, sink: SessionSink) => {
+      sinks.push(sink);
+      sink.send(LINE); // a stream begins with its first line
+      if (sinks.length === SESSIONS) whenOpen();
+      return "s".repeat(25);
+    },
+    closeSession: () => {},
+    requireCluster: () => {},
+  } as unknown as Leader;
+  const server = await serveSessions(idle, { host: "127.0.0.1", port: 0, log: silentLog });
+  const workerData = { port: server.port, reports, sessions: SESSIONS };
+  let before = threadMilliseconds();
+  const clients = new Worker(CLIENTS, { eval: true, workerData });
+  try {
+    await new Promise((resolve, reject) => clients.once("message", resolve).once("error", reject));
+    const reportMs = (threadMilliseconds() - before) / reports;
+    const allOpen = new Promise<void>((resolve) => {
+      whenOpen = resolve;
+    });
+    clients.postMessage("open");
+    await allOpen;
+    before = threadMilliseconds();
+    for (let i = 0; i < LINES; i++) {
+      for (const sink of sinks) sink.send(LINE);
+      await settle();
+    }
+    return { reportMs, lineMs: (threadMilliseconds() - before) / (SESSIONS * LINES) };
+  } finally {
+    for (const sink of sinks) sink.close();
+    await clients.terminate();
+    await server.close();
+  }
+}
+
+function anyQuery(): { follow: boolean; tail: number | null; since: number | null } {
+  return { follow: false, tail: null, since: null };
+}
