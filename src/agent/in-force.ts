@@ -267,7 +267,7 @@ export class InForce {
     this.#heldCheck = clock.after(HELD_MS, () => this.#serving.ask(["mesh", "look"]));
   }
 
-  /** To processes of this node. */
+  /** Leaves the ports to processes of this node. */
   #leavePorts(ports: readonly HeldPort[]): void {
     if (isDeepStrictEqual(ports, this.#heldPorts)) return;
     this.#heldPorts = ports;

@@ -1,6 +1,5 @@
 // The rows of the data path's tables: what the workers of a node need of the cluster's state. Rows are plain values, so that two
 // sets of them can be compared and the difference sent.
-import { isDeepStrictEqual } from "node:util";
 import type { Ipv4 } from "../lib/ip.ts";
 
 /** Where packets come from and go to when it is not a peer's VTEP: this node's device. */
@@ -163,17 +162,6 @@ export function rowsOf(rows: Iterable<TableRow>): TableRows {
   const map = new Map<string, TableRow>();
   for (const row of rows) map.set(rowKey(row), row);
   return map;
-}
-
-/** The difference that makes `before` into `after`. Rows are compared by value. */
-export function diffTables(before: TableRows, after: TableRows): TableDiff {
-  const diff: TableDiff = { put: [], delete: [] };
-  for (const [key, row] of after) {
-    const old = before.get(key);
-    if (old === undefined || !isDeepStrictEqual(old, row)) diff.put.push(row);
-  }
-  for (const key of before.keys()) if (!after.has(key)) diff.delete.push(key);
-  return diff;
 }
 
 /** The difference that makes any tables into `rows`. */

@@ -14,7 +14,7 @@ import {
 import type { Sysctls } from "./sysctl.ts";
 
 export const OBJECTS = ["addr", "route", "rule", "neigh"] as const;
-/** As `ip` names them. */
+/** The kinds of facts, by `ip`'s words. */
 export type FactObject = (typeof OBJECTS)[number];
 
 /** The facts of one kind, keyed by what makes each unique in the kernel. */

@@ -72,7 +72,7 @@ export class DataPath {
     }
   }
 
-  /** As TablesInForce.apply(). */
+  /** Does what TablesInForce.apply() does. */
   apply(diff: TableDiff): Promise<void> {
     return this.#tables.apply(diff);
   }
@@ -99,7 +99,7 @@ export class DataPath {
     return { ...report, drops: { ...report.drops, [DROP_NAMES[Drop.DeviceOverrun]!]: overruns } };
   }
 
-  /** As listFlows(). */
+  /** Does what listFlows() does, at this moment. */
   flows(limit: number): FlowRow[] {
     return this.#flows === undefined ? [] : listFlows(this.#flows, machineMonotonic() / 1000, limit);
   }

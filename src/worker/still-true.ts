@@ -2,7 +2,7 @@
 // been released since, because another container may have it by now.
 import { endpointKey, type TableRow, type TableRows, type VipRow } from "../datapath/rows.ts";
 
-/** A pure function. Rows that say which endpoint has an address are compared as `diffTables` compares them. */
+/** A pure function. Rows that say which endpoint has an address are compared by value. */
 export function stillTrue(inForce: TableRows, newest: TableRows): TableRows {
   const kept = new Map<string, TableRow>();
   for (const [key, row] of inForce) {

@@ -10,7 +10,6 @@ import type { PeerHealth } from "../../src/datapath/peer-health.ts";
 import type { Resets } from "../../src/datapath/resets.ts";
 import {
   DEVICE,
-  diffTables,
   type NodeRow,
   type PeerRow,
   type Port,
@@ -22,6 +21,7 @@ import {
 } from "../../src/datapath/rows.ts";
 import { Tables } from "../../src/datapath/tables.ts";
 import { type Ipv4, ipv4, maskOf } from "../../src/lib/ip.ts";
+import { diffTables } from "../fakes/diff-tables.ts";
 import { liveEntries, reserve } from "../fakes/flows.ts";
 import { ACK, SYN } from "../fakes/ip-packets.ts";
 import { rowsFor } from "../fakes/nodes.ts";

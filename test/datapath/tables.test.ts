@@ -2,7 +2,6 @@
 import test from "ava";
 import fc from "fast-check";
 import {
-  diffTables,
   type EndpointRow,
   type NetworkRow,
   type PeerRow,
@@ -13,6 +12,7 @@ import {
 } from "../../src/datapath/rows.ts";
 import { Tables } from "../../src/datapath/tables.ts";
 import { ipv4, maskOf } from "../../src/lib/ip.ts";
+import { diffTables } from "../fakes/diff-tables.ts";
 import { rowsFor } from "../fakes/nodes.ts";
 import { A, CLUSTER } from "../fakes/two-nodes.ts";
 
