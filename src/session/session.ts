@@ -272,12 +272,12 @@ export class Session {
         if (error instanceof UserError && error.code === 404) stream.end(error);
       },
     });
-    this.#writer.changed(nodeId, this.#feed.takeSnapshot(snapshot));
+    this.#feed.takeSnapshot(snapshot, (changes) => this.#writer.changed(nodeId, changes));
     this.#tellApplied();
   }
 
   #advance(changes: readonly Change[], revision: number): void {
-    this.#writer.changed(this.#nodeId!, this.#feed.advance(changes, revision));
+    this.#feed.advance(changes, revision, (applied) => this.#writer.changed(this.#nodeId!, applied));
     this.#tellApplied();
   }
 

@@ -56,19 +56,20 @@ export class StateFeed {
   }
 
   /** Takes the state that this node had on its disk. */
-  takeStored(state: State): AppliedChange[] {
-    return this.#replace(state, false);
+  takeStored(state: State): void {
+    this.#replace(state, false, () => {});
   }
 
-  /** Takes a leader's snapshot. Returns the difference to the state before. */
-  takeSnapshot(state: State): AppliedChange[] {
+  /** Takes a leader's snapshot. `keep` gets the difference to the state before, and then the listeners do. */
+  takeSnapshot(state: State, keep: ChangesListener): void {
     const isNews = !this.#isHeard || this.#live.cluster?.epoch !== state.cluster?.epoch;
     this.#isHeard = true;
-    return this.#replace(state, isNews);
+    this.#replace(state, isNews, keep);
   }
 
-  advance(changes: readonly Change[], revision: number): AppliedChange[] {
-    return this.#notify(this.#live.apply(changes, revision), false);
+  /** `keep` gets the changes first: a listener that throws ends the session, and what is kept must not have a gap then. */
+  advance(changes: readonly Change[], revision: number, keep: ChangesListener): void {
+    this.#notify(this.#live.apply(changes, revision), false, keep);
   }
 
   /** Resolves when `revision` is here, or after `timeoutMs`. */
@@ -88,20 +89,20 @@ export class StateFeed {
     });
   }
 
-  #replace(state: State, isNews: boolean): AppliedChange[] {
+  #replace(state: State, isNews: boolean, keep: ChangesListener): void {
     const changes = this.#live.replaceBy(state);
     this.#hasState = true;
-    return this.#notify(changes, isNews);
+    this.#notify(changes, isNews, keep);
   }
 
   /** `isNews`: listeners are called even if no row has changed. */
-  #notify(changes: AppliedChange[], isNews: boolean): AppliedChange[] {
+  #notify(changes: readonly AppliedChange[], isNews: boolean, keep: ChangesListener): void {
+    keep(changes);
     if (isNews) this.#inForce = 0;
     if (changes.length > 0 || isNews) {
       this.#sameSince = this.#live.revision;
       for (const listener of this.#listeners) listener(changes);
     }
     for (const arrived of this.#arrivals) arrived();
-    return changes;
   }
 }

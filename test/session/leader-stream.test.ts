@@ -7,6 +7,7 @@ import type { Change } from "../../src/cluster/schema.ts";
 import { type AppliedChange, emptyState, type LiveState, stateToJson } from "../../src/cluster/state.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { Session } from "../../src/session/session.ts";
+import { readSnapshot } from "../../src/session/snapshot-file.ts";
 import { networkRow, putNetwork } from "../cluster/rows.ts";
 import { CLUSTER, changes, opening, ScriptedLeader, type ScriptStep, snapshotOf } from "../fakes/scripted-leader.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
@@ -23,14 +24,15 @@ function stateOf(revision: number, ...rows: Change[]): LiveState {
 
 async function withSession(
   leader: ScriptedLeader,
-  work: (session: Session, clock: VirtualClock) => Promise<void>,
+  work: (session: Session, clock: VirtualClock, snapshotPath: string) => Promise<void>,
 ): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), "overlayd-stream-"));
+  const snapshotPath = join(directory, "snapshot");
   const clock = new VirtualClock();
   const session = new Session({
     identity: identityOf(1),
     managers: ["192.0.2.11:2377"],
-    snapshotPath: join(directory, "snapshot"),
+    snapshotPath,
     clock,
     log: silentLog,
     random: () => 0.5,
@@ -38,7 +40,7 @@ async function withSession(
   });
   await session.start();
   await clock.advance(0);
-  await work(session, clock);
+  await work(session, clock, snapshotPath);
   await session.stop();
   await rm(directory, { recursive: true });
 }
@@ -149,5 +151,21 @@ test("a line that takes longer than the leader may be silent is waited for while
     await clock.advance(2000);
     t.false(session.connected);
     t.regex(session.problem ?? "", /no word for 15000 ms/);
+  });
+});
+
+test("a listener that throws ends the session, and the copy on disk lacks nothing all the same", (t) => {
+  const leader = new ScriptedLeader([...BEGUN], [opening(4), HEAD!, ...ROWS, changes(4, 6, putNetwork(4))]);
+  return withSession(leader, async (session, clock, snapshotPath) => {
+    const stopListening = session.onChanges(() => {
+      throw new Error("a part of the agent is broken");
+    });
+    leader.send(changes(4, 5, putNetwork(3)));
+    await clock.advance(0);
+    t.regex(session.problem ?? "", /a part of the agent is broken/);
+    stopListening();
+    await session.stop();
+    const { state } = (await readSnapshot(snapshotPath, silentLog))!;
+    t.deepEqual(stateToJson(state), stateToJson(stateOf(5, putNetwork(1), putNetwork(2), putNetwork(3))));
   });
 });
