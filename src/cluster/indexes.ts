@@ -66,6 +66,8 @@ const INDEXES = {
   },
   tasks: {
     service: ({ serviceId }) => [serviceId],
+    /** SERVICE/SLOT. */
+    instance: ({ serviceId, slot }) => [`${serviceId}/${slot}`],
     node: ({ nodeId }) => (nodeId === null ? [] : [nodeId]),
     /** Each of its addresses. */
     address: ({ addresses }) => Object.values(addresses),

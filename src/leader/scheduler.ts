@@ -8,6 +8,7 @@ import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import type { LeaderContext } from "./context.ts";
 import { bestOf, candidatesFor, isOnceANode, whyNowhere } from "./placement.ts";
+import { slotsToRemove } from "./scale-down.ts";
 import { removeService } from "./services.ts";
 import { removeTask, retireTask, stopTask } from "./tasks.ts";
 import type { Touched } from "./touched.ts";
@@ -92,25 +93,11 @@ function retireSurplus(draft: Draft, tasks: readonly Task[], context: SchedulerC
   return tasks.filter((task) => !retired.has(task));
 }
 
-/** Those that do not run go first, then one from the node with most of them, then the highest slot. */
 function scaleDown(draft: Draft, service: Service, bySlot: Map<number, Task[]>, context: SchedulerContext): void {
-  if (bySlot.size <= service.replicas) return;
-  const tasks = [...bySlot.values()].flat();
-  const perNode = new Map([...groupBy(tasks, (task) => task.nodeId)].map(([nodeId, group]) => [nodeId, group.length]));
-  const running = new Map(
-    [...bySlot].map(([slot, group]) => [slot, Number(group.some((task) => isRunning(draft.state, task, context)))]),
-  );
-  const load = (group: readonly Task[]) => Math.max(...group.map((task) => perNode.get(task.nodeId)!));
-  while (bySlot.size > service.replicas) {
-    const [slot, victims] = [...bySlot].reduce((victim, other) => {
-      const order =
-        running.get(victim[0])! - running.get(other[0])! || load(other[1]) - load(victim[1]) || other[0] - victim[0];
-      return order > 0 ? other : victim;
-    });
-    for (const task of victims) {
-      retireTask(draft, task, context.now);
-      perNode.set(task.nodeId, perNode.get(task.nodeId)! - 1);
-    }
+  const surplus = bySlot.size - service.replicas;
+  if (surplus <= 0) return;
+  for (const slot of slotsToRemove(bySlot, surplus, (task) => isRunning(draft.state, task, context))) {
+    for (const task of bySlot.get(slot)!) retireTask(draft, task, context.now);
     bySlot.delete(slot);
   }
 }
@@ -203,9 +190,8 @@ function stopDrained(draft: Draft, context: SchedulerContext): void {
 
 /** How long, from its beginning to drain, the task stays for the one that takes its place; 0: it has no successor to wait for. */
 function successorWaitMs(state: State, { serviceId, slot }: Task, context: SchedulerContext): number {
-  const successors = state.tasks
-    .by("service", serviceId)
-    .filter((task) => task.slot === slot && task.desired === "running");
+  const sharers = state.tasks.by("instance", `${serviceId}/${slot}`);
+  const successors = sharers.filter(({ desired }) => desired === "running");
   if (successors.length === 0 || successors.some((task) => isRunning(state, task, context))) return 0;
   return successors.some(({ nodeId }) => nodeId !== null) ? SUCCESSOR_DEADLINE_MS : DRAIN_DEADLINE_MS;
 }
