@@ -45,31 +45,23 @@ function attachTask(
   attachment: Attachment,
   context: LeaderContext,
 ): string {
-  const { service: serviceName, name, network, ports, aliases } = command;
+  const { name, aliases } = command;
   if (!draft.state.nodes.has(command.node)) throw new UserError(404, `there is no node of id '${command.node}'`);
   if (name !== null) {
     throw new UserError(400, `a task of a service has no name of its own: give '${name}' as an alias`, {
       field: "name",
     });
   }
-  const made = { name: serviceName, network: network ?? DEFAULT_NETWORK, ports };
-  const serviceId = rowsNamed(draft.state.services, serviceName)[0]?.id ?? createAttachedService(draft, made, context);
-  const service = draft.state.services.get(serviceId)!;
-  if (network !== null) requireNetwork(draft, service, findByName("network", draft.state.networks, network));
-  const missing = ports.filter((port) => !publishes(service, port));
-  if (missing.length > 0) addPorts(draft, service, missing, context);
+  const service = serviceFor(draft, command, context);
   const id = context.newId();
   const addresses = addressesFor(draft, service, command, id, context);
   for (const networkId of service.networks) {
     requireFreeNames(draft.state, draft.state.networks.get(networkId)!, { name: null, aliases }, service);
   }
-  const slots = new Set(draft.state.tasks.by("service", serviceId).map((task) => task.slot));
-  let slot = 1;
-  while (slots.has(slot)) slot++;
   const task: Task = {
     id,
-    serviceId,
-    slot,
+    serviceId: service.id,
+    slot: freeSlot(draft, service),
     nodeId: command.node,
     desired: "running",
     drain: null,
@@ -80,6 +72,26 @@ function attachTask(
   };
   draft.put("tasks", task);
   return id;
+}
+
+/** The service that the container becomes a task of, made if it is missing, with the ports that the container asks for. */
+function serviceFor(draft: Draft, command: Attach & { service: string }, context: LeaderContext): Service {
+  const { service: name, network, ports } = command;
+  const made = { name, network: network ?? DEFAULT_NETWORK, ports };
+  const id = rowsNamed(draft.state.services, name)[0]?.id ?? createAttachedService(draft, made, context);
+  const service = draft.state.services.get(id)!;
+  if (network !== null) requireNetwork(draft, service, findByName("network", draft.state.networks, network));
+  const missing = ports.filter((port) => !publishes(service, port));
+  if (missing.length > 0) addPorts(draft, service, missing, context);
+  return service;
+}
+
+/** The lowest slot that no task of the service has. Costs the service's tasks. */
+function freeSlot(draft: Draft, service: Service): number {
+  const slots = new Set(draft.state.tasks.by("service", service.id).map((task) => task.slot));
+  let slot = 1;
+  while (slots.has(slot)) slot++;
+  return slot;
 }
 
 /** Containers of one service may each say a part of what it publishes; of a service that was created, none may. */
