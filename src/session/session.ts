@@ -39,7 +39,6 @@ const CATCH_UP_MS = 5000;
 
 export class Session {
   readonly #options: SessionOptions;
-  readonly #random: Random;
   readonly #transport: Transport;
   readonly #feed: StateFeed;
   readonly #reporter: Reporter;
@@ -61,9 +60,8 @@ export class Session {
   #run: Promise<void> = Promise.resolve();
 
   constructor(options: SessionOptions) {
-    const { clock, log, snapshotPath, random = systemRandom, transport = httpTransport } = options;
+    const { clock, log, snapshotPath, transport = httpTransport } = options;
     this.#options = options;
-    this.#random = random;
     this.#transport = transport;
     this.#feed = new StateFeed(clock);
     this.#reporter = new Reporter(clock);
@@ -212,7 +210,7 @@ export class Session {
   }
 
   async #follow(): Promise<void> {
-    const { managers, clock, log } = this.#options;
+    const { managers, clock, log, random = systemRandom } = this.#options;
     while (!this.#stopping.signal.aborted) {
       for (const manager of managers) {
         const reason = await this.#followOne(manager);
@@ -220,7 +218,7 @@ export class Session {
         if (this.#failures.get(manager) !== reason) log.warn("no session with a manager", { address: manager, reason });
         this.#failures.set(manager, reason);
       }
-      await delay(clock, this.#retry.failed() * (0.5 + this.#random() / 2), this.#stopping.signal);
+      await delay(clock, this.#retry.failed() * (0.5 + random() / 2), this.#stopping.signal);
     }
   }
 
