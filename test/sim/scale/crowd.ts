@@ -7,6 +7,7 @@ import type { SessionSink } from "../../../src/leader/sessions.ts";
 
 /** Rows are not read: a faked end keeps no state. */
 const ROWS = '{"type":"rows"';
+const SESSION = '{"type":"session"';
 
 /** One node's end. It is the sink of its session. */
 export class CrowdNode implements SessionSink {
@@ -121,6 +122,8 @@ export class Crowd {
   // BOUNDED: by the tasks; keyed by task id.
   readonly #nodesByTask = new Map<string, CrowdNode>();
   readonly #read = new WeakMap<Buffer, readonly StreamMessage[]>();
+  /** While it gathers, only the first node reads changes: else each node that comes would be read of by all before it. */
+  #isGathering = false;
   // BOUNDED: by the lines of one step.
   #inbox: [node: CrowdNode, line: Buffer][] = [];
 
@@ -144,7 +147,16 @@ export class Crowd {
 
   /** Only keeps it: the work of reading is not the leader's. */
   received(node: CrowdNode, line: Buffer): void {
+    if (this.#isGathering && node !== this.nodes[0] && !startsWith(line, SESSION)) return;
     this.#inbox.push([node, line]);
+  }
+
+  /** `join` opens a session of every node. All of them are then at the revision of the first. */
+  async gather(join: (node: CrowdNode) => Promise<void>): Promise<void> {
+    this.#isGathering = true;
+    for (const node of this.nodes) await join(node);
+    this.#isGathering = false;
+    for (const node of this.nodes) node.revision = this.nodes[0]!.revision;
   }
 
   /** Reads what came, and returns the nodes that have another revision than before. */
@@ -174,8 +186,7 @@ export class Crowd {
   #messagesOf(line: Buffer): readonly StreamMessage[] {
     let messages = this.#read.get(line);
     if (messages !== undefined) return messages;
-    const isRows = line.subarray(0, ROWS.length).toString() === ROWS;
-    messages = isRows
+    messages = startsWith(line, ROWS)
       ? []
       : line
           .toString()
@@ -198,4 +209,8 @@ export class Crowd {
       node.changeTask(key, task === null ? undefined : task.desired === "shutdown");
     }
   }
+}
+
+function startsWith(line: Buffer, text: string): boolean {
+  return line.toString("latin1", 0, text.length) === text;
 }

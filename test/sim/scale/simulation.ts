@@ -84,7 +84,7 @@ export class Simulation {
   async start(): Promise<void> {
     const { now } = this;
     await this.#work([() => this.leader.start()]);
-    for (const node of this.crowd.nodes) await this.#work([() => node.join(this.leader)]);
+    await this.crowd.gather((node) => this.#work([() => node.join(this.leader)]));
     this.#freeAt = now;
   }
 
