@@ -30,7 +30,7 @@ export function slotsToRemove(
   return chosen;
 }
 
-/** Slots of which one is taken after the other: the highest of the node with most tasks. */
+/** Slots that are taken one after the other: each time the highest of the node with most tasks. */
 class Candidates {
   readonly #slots: ReadonlyMap<number, readonly Task[]>;
   /** Slots with one task, by its node, the highest last. */
