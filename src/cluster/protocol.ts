@@ -79,6 +79,27 @@ export function encodeLine(message: StreamMessage): Buffer {
   return Buffer.from(`${JSON.stringify(message)}\n`);
 }
 
+/** A line with rows has about this many bytes at most, except for a single row that is larger: both ends hold a line whole. */
+const ROWS_LINE_CHARS = 1024 * 1024;
+
+/** Rows of one kind as lines of the stream: one, and more where the rows are large. */
+export function encodeRows(kind: Kind, rows: readonly unknown[]): Buffer {
+  const lines: string[] = [];
+  let [texts, chars]: [string[], number] = [[], 0];
+  const end = (): void => {
+    if (texts.length > 0) lines.push(`{"type":"rows","kind":"${kind}","rows":[${texts.join(",")}]}\n`);
+    [texts, chars] = [[], 0];
+  };
+  for (const row of rows) {
+    const text = JSON.stringify(row);
+    if (chars + text.length > ROWS_LINE_CHARS) end();
+    texts.push(text);
+    chars += text.length;
+  }
+  end();
+  return Buffer.from(lines.join(""));
+}
+
 /** The stream as it arrives; rows and changes are checked by state.ts. */
 export const StreamLine = z.discriminatedUnion("type", [
   z.object({

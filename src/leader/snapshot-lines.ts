@@ -1,6 +1,6 @@
 // A snapshot of the state as lines of the stream, in blocks of rows. Nodes that load at the same time share the encoded
 // blocks, and a later snapshot shares those in which no row has changed.
-import { encodeLine } from "../cluster/protocol.ts";
+import { encodeLine, encodeRows } from "../cluster/protocol.ts";
 import { type Kind, NODE_KINDS, type RowOf, type Service } from "../cluster/schema.ts";
 import type { Rows, State } from "../cluster/tables.ts";
 import { commonRow } from "./secrets.ts";
@@ -100,11 +100,12 @@ export class SharedSnapshots {
   #linesOf(block: Block, held: ReadonlyMap<string, Service>): Buffer {
     const { kind, rows } = block;
     if (kind === "services" && held.size > 0 && rows.some((row) => held.has((row as Service).id))) {
-      return encodeLine({ type: "rows", kind, rows: rows.map((row) => held.get((row as Service).id) ?? row) });
+      const rowsWithSecrets = rows.map((row) => held.get((row as Service).id) ?? row);
+      return encodeRows(kind, rowsWithSecrets);
     }
     const known = this.#encoded.get(block);
     if (known !== undefined) return known;
-    const lines = encodeLine({ type: "rows", ...block });
+    const lines = encodeRows(kind, rows);
     this.#encoded.set(block, lines);
     this.#bytes += lines.length;
     for (const [oldest, { length }] of this.#encoded) {

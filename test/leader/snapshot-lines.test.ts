@@ -119,3 +119,20 @@ test("a node that may read a secret gets it, in lines of its own, and others the
     [held],
   );
 });
+
+test("large rows are lines of their own, of which each is short enough to be held whole", (t) => {
+  const state = emptyState();
+  const large = (i: number) => serviceRow(`large${i}`, { labels: { note: "x".repeat(700_000) } });
+  state.apply(
+    [1, 2, 3, 4].map((i) => put.service(large(i))),
+    7,
+  );
+  const text = [...new SharedSnapshots().linesFor(state, 7, NONE, () => {})].map(String).join("");
+  const lines = text.split("\n").filter((line) => line !== "");
+  t.true(lines.every(({ length }) => length < 1_100_000));
+  const rows = lines.map((line) => JSON.parse(line) as StreamMessage).filter((message) => message.type === "rows");
+  t.deepEqual(
+    rows.map((message) => message.rows.length),
+    [1, 1, 1, 1],
+  );
+});
