@@ -83,11 +83,11 @@ export function encodeLine(message: StreamMessage): Buffer {
 const ROWS_LINE_CHARS = 1024 * 1024;
 
 /** Rows of one kind as lines of the stream: one, and more where the rows are large. */
-export function encodeRows(kind: Kind, rows: readonly unknown[]): Buffer {
-  const lines: string[] = [];
+export function encodeRows(kind: Kind, rows: readonly unknown[]): Buffer[] {
+  const lines: Buffer[] = [];
   let [texts, chars]: [string[], number] = [[], 0];
   const end = (): void => {
-    if (texts.length > 0) lines.push(`{"type":"rows","kind":"${kind}","rows":[${texts.join(",")}]}\n`);
+    if (texts.length > 0) lines.push(Buffer.from(`{"type":"rows","kind":"${kind}","rows":[${texts.join(",")}]}\n`));
     [texts, chars] = [[], 0];
   };
   for (const row of rows) {
@@ -97,7 +97,7 @@ export function encodeRows(kind: Kind, rows: readonly unknown[]): Buffer {
     chars += text.length;
   }
   end();
-  return Buffer.from(lines.join(""));
+  return lines;
 }
 
 /** The stream as it arrives; rows and changes are checked by state.ts. */

@@ -34,7 +34,7 @@ export class SharedSnapshots {
   /** It lives while a node loads it. */
   #newest: WeakRef<Snapshot> | undefined;
   // BOUNDED: by MAX_KEPT_BYTES and one block; the oldest first.
-  readonly #encoded = new Map<Block, Buffer>();
+  readonly #encoded = new Map<Block, readonly Buffer[]>();
   #bytes = 0;
   #readers = 0;
 
@@ -66,8 +66,10 @@ export class SharedSnapshots {
     try {
       yield head;
       for (const block of blocks) {
-        onTaken();
-        yield this.#linesOf(block, held);
+        for (const line of this.#linesOf(block, held)) {
+          onTaken();
+          yield line;
+        }
       }
       yield encodeLine({ type: "snapshot-end" });
     } finally {
@@ -97,7 +99,7 @@ export class SharedSnapshots {
     return snapshot;
   }
 
-  #linesOf(block: Block, held: ReadonlyMap<string, Service>): Buffer {
+  #linesOf(block: Block, held: ReadonlyMap<string, Service>): readonly Buffer[] {
     const { kind, rows } = block;
     if (kind === "services" && held.size > 0 && rows.some((row) => held.has((row as Service).id))) {
       const rowsWithSecrets = rows.map((row) => held.get((row as Service).id) ?? row);
@@ -107,11 +109,11 @@ export class SharedSnapshots {
     if (known !== undefined) return known;
     const lines = encodeRows(kind, rows);
     this.#encoded.set(block, lines);
-    this.#bytes += lines.length;
-    for (const [oldest, { length }] of this.#encoded) {
+    this.#bytes += bytesOf(lines);
+    for (const [oldest, kept] of this.#encoded) {
       if (this.#bytes <= MAX_KEPT_BYTES) break;
       this.#encoded.delete(oldest);
-      this.#bytes -= length;
+      this.#bytes -= bytesOf(kept);
     }
     return lines;
   }
@@ -120,6 +122,10 @@ export class SharedSnapshots {
     this.#encoded.clear();
     this.#bytes = 0;
   }
+}
+
+function bytesOf(lines: readonly Buffer[]): number {
+  return lines.reduce((sum, { length }) => sum + length, 0);
 }
 
 function blocksOf(kind: Kind, rows: readonly RowOf<Kind>[]): Block[] {

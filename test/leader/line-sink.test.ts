@@ -6,9 +6,9 @@ import test from "ava";
 import type { StreamMessage } from "../../src/cluster/protocol.ts";
 import { LineSink } from "../../src/leader/line-sink.ts";
 import { serveSessions } from "../../src/leader/server.ts";
+import { stream } from "../../src/lib/http.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { httpTransport } from "../../src/session/transport.ts";
-import { waitFor } from "../system/command.ts";
+import { DEADLINE_MS, waitFor } from "../system/command.ts";
 import { Cluster } from "./cluster-fixture.ts";
 import { FakeNode, identityOf } from "./fake-node.ts";
 
@@ -16,6 +16,8 @@ const LINE_BYTES = 1024 * 1024;
 const LINES = 200;
 /** More than the buffers of two sockets on one machine take. */
 const MAX_AHEAD = 64;
+/** Of what a slow reader takes at a time. */
+const PIECE_BYTES = 4 * 1024 * 1024;
 
 /** A sink over HTTP, and the other end of it, which has read nothing yet. */
 async function connect() {
@@ -95,31 +97,41 @@ test("a node that loads 200 MB slowly holds neither the leader nor another node,
   }
   await cluster.settle();
   const server = await serveSessions(cluster.leader, { host: "127.0.0.1", port: 0, log: silentLog });
-  const request = { ...identityOf(2), known: null };
-  const { signal } = new AbortController();
-  const lines = httpTransport.open(`127.0.0.1:${server.port}`, request, signal, () => {});
-  const seen: StreamMessage[] = [];
-  const read = async (until: StreamMessage["type"]) => {
-    while (seen.at(-1)?.type !== until) {
-      const { value } = await lines[Symbol.asyncIterator]().next();
-      seen.push(value as StreamMessage);
-      if (seen.at(-1)!.type !== "rows") continue;
-      // Each piece takes some seconds, all together many times the time after which a silent node is lost.
-      await cluster.clock.advance(5000);
+  t.teardown(() => server.close());
+  const body = { ...identityOf(2), known: null };
+  const timeoutMs = DEADLINE_MS;
+  const address = `127.0.0.1:${server.port}`;
+  const bytes = await stream({ address }, { method: "POST", path: "/v1/sessions", body, timeoutMs });
+  const chunks: Buffer[] = [];
+  /** What has come since; a chunk at a time, so that the link is as slow as the reader. */
+  const read = async (until: RegExp) => {
+    for (let ahead = 0; !until.test(String(chunks.slice(-2).join(""))); ) {
+      const chunk = bytes.read() as Buffer | null;
+      if (chunk === null) {
+        await once(bytes, "readable");
+        continue;
+      }
+      chunks.push(chunk);
+      ahead += chunk.length;
+      if (ahead < PIECE_BYTES) continue;
+      ahead = 0;
+      // All pieces together take many times the time after which a silent node is lost.
+      await cluster.clock.advance(1000);
       await cluster.settle();
     }
   };
-  await read("snapshot");
+  await read(/"type":"snapshot"/);
   const { revision } = await cluster.leader.execute({ type: "network.create", name: "meanwhile" });
   t.deepEqual(await waitAll(cluster, revision), ["node1", "node2"]);
   await cluster.settle();
   t.is(cluster.nodes[0]!.state!.revision, revision);
-  await read("changes");
+  await read(/"type":"changes"[^\n]*\n/);
   t.is(cluster.node("node2").state, "ready");
+  const lines = Buffer.concat(chunks).toString().split("\n").slice(0, -1); // what follows the last may be cut
+  const seen = lines.map((line) => JSON.parse(line) as StreamMessage);
   const rows = seen.flatMap((line) => (line.type === "rows" ? line.rows : []));
   const head = seen.find((line) => line.type === "snapshot")!;
   t.is(rows.length, head.rows);
-  await server.close();
 });
 
 async function waitAll(cluster: Cluster, revision: number): Promise<string[]> {
