@@ -17,7 +17,7 @@ import { identityOf } from "../leader/fake-node.ts";
 import { DEADLINE_MS, waitFor } from "../system/command.ts";
 
 const megabytes = Number(process.env.OVERLAYD_SNAPSHOT_MB ?? 4);
-const livenessMs = megabytes > 50 ? 15_000 : 2000;
+const livenessMs = megabytes > 50 ? 15_000 : 5000;
 /** The link takes four such periods for the snapshot. */
 const bytesPerSecond = (megabytes * 1e6) / ((4 * livenessMs) / 1000);
 
