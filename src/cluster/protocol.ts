@@ -79,7 +79,7 @@ export function encodeLine(message: StreamMessage): Buffer {
   return Buffer.from(`${JSON.stringify(message)}\n`);
 }
 
-/** A line with rows has about this many bytes at most, except for a single row that is larger: both ends hold a line whole. */
+/** Characters of the rows of one line, except where a single row has more: both ends hold a line whole. */
 const ROWS_LINE_CHARS = 1024 * 1024;
 
 /** Rows of one kind as lines of the stream: one, and more where the rows are large. */

@@ -5,13 +5,25 @@ import fc from "fast-check";
 import type { AskedPortInput, CommandInput } from "../../src/cluster/commands.ts";
 import type { TaskState } from "../../src/cluster/schema.ts";
 import type { WorkloadInput } from "../../src/cluster/workload.ts";
-import { UserError } from "../../src/lib/errors.ts";
 import { cidr } from "../../src/lib/ip.ts";
-import { Cluster, LIVENESS_MS } from "./cluster-fixture.ts";
+import { Cluster } from "./cluster-fixture.ts";
+import {
+  allowed,
+  type ClusterStep,
+  detach,
+  full,
+  joinOrApply,
+  lose,
+  NODES,
+  node,
+  pass,
+  report,
+  restart,
+  takePlain,
+} from "./cluster-steps.ts";
 import { reusedTooSoon, violationsOf } from "./invariants.ts";
 
 const POOL = "10.192.0.0/17";
-const NODES = 4;
 
 type Step =
   | { kind: "execute"; command: CommandInput }
@@ -23,14 +35,8 @@ type Step =
       service: string | null;
       port: AskedPortInput;
     }
-  | { kind: "detach"; index: number }
-  | { kind: "join" | "lose" | "apply"; node: number }
-  | { kind: "report"; node: number; states: TaskState[] }
-  | { kind: "restart" }
-  | { kind: "full"; full: boolean }
-  | { kind: "pass"; periods: number };
+  | ClusterStep;
 
-const node = fc.integer({ min: 0, max: NODES - 1 });
 const name = fc.constantFrom("a", "b", "c");
 const network = fc.constantFrom("n1", "n2", "n3", "default");
 const subnet = fc.constantFrom("10.192.64.0/29", "10.192.64.8/29", "10.192.64.0/28", "10.192.80.0/26", undefined);
@@ -95,35 +101,17 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       port,
     }),
   },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("detach" as const), index: fc.nat(5) }) },
-  {
-    weight: 5,
-    arbitrary: fc.record({ kind: fc.constantFrom("join" as const, "apply" as const, "apply" as const), node }),
-  },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("lose" as const), node }) },
-  {
-    weight: 6,
-    arbitrary: fc.record({
-      kind: fc.constant("report" as const),
-      node,
-      states: fc.array(taskState, { minLength: 1, maxLength: 4 }),
-    }),
-  },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant("restart" as const) }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant("full" as const), full: fc.boolean() }) },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("pass" as const), periods: fc.integer({ min: 1, max: 3 }) }) },
+  { weight: 2, arbitrary: detach(5) },
+  { weight: 5, arbitrary: joinOrApply },
+  { weight: 2, arbitrary: lose },
+  { weight: 6, arbitrary: report(taskState) },
+  { weight: 1, arbitrary: restart },
+  { weight: 1, arbitrary: full },
+  { weight: 2, arbitrary: pass(3) },
 );
 
-async function allowed(work: Promise<unknown>): Promise<void> {
-  try {
-    await work;
-  } catch (error) {
-    if (!(error instanceof UserError)) throw error;
-  }
-}
-
 async function take(cluster: Cluster, taken: Step): Promise<void> {
-  const { leader, nodes, clock, store } = cluster;
+  const { leader, nodes } = cluster;
   switch (taken.kind) {
     case "execute":
       return allowed(leader.execute(taken.command));
@@ -147,10 +135,6 @@ async function take(cluster: Cluster, taken: Step): Promise<void> {
     }
     case "join":
       return allowed(nodes[taken.node]!.join(leader));
-    case "lose":
-      return nodes[taken.node]!.lose();
-    case "apply":
-      return nodes[taken.node]!.apply();
     case "report": {
       let i = 0;
       return allowed(nodes[taken.node]!.report(() => taken.states[i++ % taken.states.length]));
@@ -158,11 +142,8 @@ async function take(cluster: Cluster, taken: Step): Promise<void> {
     case "restart":
       await leader.stop();
       return cluster.lead();
-    case "full":
-      store.full = taken.full;
-      return;
-    case "pass":
-      return clock.advance((taken.periods * LIVENESS_MS) / 2);
+    default:
+      return takePlain(cluster, taken);
   }
 }
 

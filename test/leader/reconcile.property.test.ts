@@ -10,21 +10,27 @@ import { Addresses } from "../../src/leader/ipam.ts";
 import { reconcile } from "../../src/leader/scheduler.ts";
 import { allTouched } from "../../src/leader/touched.ts";
 import { UserError } from "../../src/lib/errors.ts";
-import { Cluster, LIVENESS_MS } from "./cluster-fixture.ts";
-
-const NODES = 4;
+import { Cluster } from "./cluster-fixture.ts";
+import {
+  allowed,
+  type ClusterStep,
+  detach,
+  full,
+  joinOrApply,
+  lose,
+  NODES,
+  node,
+  pass,
+  report,
+  restart,
+  takePlain,
+} from "./cluster-steps.ts";
 
 type Step =
   | { kind: "execute"; commands: CommandInput[] }
   | { kind: "attach"; node: number; container: number; service: string }
-  | { kind: "detach"; index: number }
-  | { kind: "join" | "lose" | "apply"; node: number }
-  | { kind: "report"; node: number; states: TaskState[] }
-  | { kind: "restart" }
-  | { kind: "full"; full: boolean }
-  | { kind: "pass"; periods: number };
+  | ClusterStep;
 
-const node = fc.integer({ min: 0, max: NODES - 1 });
 const nodeName = node.map((i) => `node${i + 1}`);
 const name = fc.constantFrom("a", "b", "c");
 const replicas = fc.integer({ min: 0, max: 7 });
@@ -60,32 +66,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 2,
     arbitrary: fc.record({ kind: fc.constant("attach" as const), node, container: fc.nat(5), service: name }),
   },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant("detach" as const), index: fc.nat(3) }) },
-  {
-    weight: 6,
-    arbitrary: fc.record({ kind: fc.constantFrom("join" as const, "apply" as const, "apply" as const), node }),
-  },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant("lose" as const), node }) },
-  {
-    weight: 8,
-    arbitrary: fc.record({
-      kind: fc.constant("report" as const),
-      node,
-      states: fc.array(taskState, { minLength: 1, maxLength: 4 }),
-    }),
-  },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant("restart" as const) }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant("full" as const), full: fc.boolean() }) },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("pass" as const), periods: fc.integer({ min: 1, max: 5 }) }) },
+  { weight: 1, arbitrary: detach(3) },
+  { weight: 6, arbitrary: joinOrApply },
+  { weight: 1, arbitrary: lose },
+  { weight: 8, arbitrary: report(taskState) },
+  { weight: 1, arbitrary: restart },
+  { weight: 1, arbitrary: full },
+  { weight: 2, arbitrary: pass(5) },
 );
-
-async function allowed(work: Promise<unknown>): Promise<void> {
-  try {
-    await work;
-  } catch (error) {
-    if (!(error instanceof UserError)) throw error;
-  }
-}
 
 /** What the test knows of the leader's sessions: the nodes that have reported in full, and how far they were. */
 class Heard {
@@ -99,7 +87,7 @@ class Heard {
 }
 
 async function take(cluster: Cluster, heard: Heard, taken: Step): Promise<void> {
-  const { leader, nodes, clock, store } = cluster;
+  const { leader, nodes } = cluster;
   switch (taken.kind) {
     case "execute":
       await Promise.all(taken.commands.map((command) => allowed(leader.execute(command))));
@@ -119,10 +107,6 @@ async function take(cluster: Cluster, heard: Heard, taken: Step): Promise<void> 
       await allowed(nodes[taken.node]!.join(leader));
       if (nodes[taken.node]!.joined) heard.clear(nodes[taken.node]!.id);
       return;
-    case "apply":
-      return nodes[taken.node]!.apply();
-    case "lose":
-      return nodes[taken.node]!.lose();
     case "report": {
       const fake = nodes[taken.node]!;
       if (!fake.joined || fake.state === undefined) return;
@@ -140,11 +124,8 @@ async function take(cluster: Cluster, heard: Heard, taken: Step): Promise<void> 
       await leader.stop();
       for (const { id } of nodes) heard.clear(id);
       return cluster.lead();
-    case "full":
-      store.full = taken.full;
-      return;
-    case "pass":
-      return clock.advance((taken.periods * LIVENESS_MS) / 2);
+    default:
+      return takePlain(cluster, taken);
   }
 }
 

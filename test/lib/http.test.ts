@@ -112,15 +112,20 @@ for (const [what, listener] of silences) {
   });
 }
 
-test("a stream must begin before its deadline, and may go on after it", async (t) => {
-  const silent = await answering(t, () => {});
-  await t.throwsAsync(stream(silent, { ...get, timeoutMs: SOON_MS }), { message: "no answer within 3 s" });
-  const source = new PassThrough();
+/** A server whose answer is what `source` gives. */
+async function answeringWith(t: ExecutionContext, source: PassThrough) {
   const app = fastify();
   app.get("/", async (_, reply) => answerBytes(reply, source));
   await app.listen({ host: "127.0.0.1", port: 0 });
   t.teardown(() => app.close());
-  const server = { address: `127.0.0.1:${(app.server.address() as AddressInfo).port}` };
+  return { address: `127.0.0.1:${(app.server.address() as AddressInfo).port}` };
+}
+
+test("a stream must begin before its deadline, and may go on after it", async (t) => {
+  const silent = await answering(t, () => {});
+  await t.throwsAsync(stream(silent, { ...get, timeoutMs: SOON_MS }), { message: "no answer within 3 s" });
+  const source = new PassThrough();
+  const server = await answeringWith(t, source);
   const bytes = await stream(server, { ...get, timeoutMs: SOON_MS });
   t.is(source.readableLength, 0, "the answer begins before there is a byte of it");
   await new Promise((resolve) => setTimeout(resolve, SOON_MS + 500));
@@ -130,11 +135,7 @@ test("a stream must begin before its deadline, and may go on after it", async (t
 
 test("a client that leaves a stream ends what the server reads", async (t) => {
   const source = new PassThrough();
-  const app = fastify();
-  app.get("/", async (_, reply) => answerBytes(reply, source));
-  await app.listen({ host: "127.0.0.1", port: 0 });
-  t.teardown(() => app.close());
-  const server = { address: `127.0.0.1:${(app.server.address() as AddressInfo).port}` };
+  const server = await answeringWith(t, source);
   const bytes = await stream(server, { ...get, timeoutMs: NEVER_MS });
   source.on("error", () => {});
   const closed = new Promise((resolve) => source.once("close", resolve));
