@@ -20,7 +20,7 @@ import {
   nodeFacts,
   OBJECTS,
 } from "./facts.ts";
-import type { ActualLinks, Container, Link } from "./read.ts";
+import type { ActualLinks, ContainerLinks, Link } from "./read.ts";
 import type { Sysctls } from "./sysctl.ts";
 
 /** One line of a batch. */
@@ -231,7 +231,7 @@ function diffContainer(
   { mtu }: DesiredLinks,
   endpoint: DesiredEndpoint,
   isKept: boolean,
-  container: Container | null | undefined,
+  container: ContainerLinks | null | undefined,
 ): void {
   if (isKept && (container === undefined || container === null)) return;
   const { address, netns, ifname } = endpoint;

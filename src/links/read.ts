@@ -23,7 +23,8 @@ export interface Link {
   isRoots: boolean;
 }
 
-export interface Container {
+/** Links and facts of a container's namespace. */
+export interface ContainerLinks {
   links: Map<string, Link>;
   facts: FactSet;
 }
@@ -39,7 +40,7 @@ export interface ActualLinks {
   /** The kernel has IPv6. */
   ipv6: boolean;
   /** The containers that were looked into, by namespace; null: there is no such namespace. */
-  containers: Map<string, Container | null>;
+  containers: Map<string, ContainerLinks | null>;
 }
 
 /** Reads the TUN; undefined when there is no link of that name. */
@@ -229,13 +230,13 @@ export function readFilter(text: string): string {
 }
 
 /** One at a time: a thousand containers must not become a thousand processes. */
-async function readContainers(namespaces: ReadonlySet<string>): Promise<Map<string, Container | null>> {
-  const containers = new Map<string, Container | null>();
+async function readContainers(namespaces: ReadonlySet<string>): Promise<Map<string, ContainerLinks | null>> {
+  const containers = new Map<string, ContainerLinks | null>();
   for (const netns of namespaces) containers.set(netns, await readContainer(netns));
   return containers;
 }
 
-async function readContainer(netns: string): Promise<Container | null> {
+async function readContainer(netns: string): Promise<ContainerLinks | null> {
   if (!(await exists(`/run/netns/${netns}`))) return null;
   const queries = ["addr show", "neigh show nud permanent", "rule show", "route show table all"];
   const [addr, neigh, rule, routes] = await ipQuery(netns, queries);
