@@ -43,6 +43,12 @@ if [ ${#packages[@]} -gt 0 ]; then
   fi
 fi
 
+# Its members may use overlayctl as root may, and are as good as root.
+if [ "$(id -u)" = 0 ] && ! getent group overlayd >/dev/null; then
+  say "making the group overlayd"
+  groupadd --system overlayd
+fi
+
 # npm writes node_modules/.package-lock.json when it has finished. Not `npm ci`: it refuses a lock file that lacks the
 # optional packages of other platforms, and a registry that has not all of them makes such lock files.
 if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then

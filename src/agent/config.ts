@@ -7,13 +7,13 @@ import { Address, Name } from "../cluster/schema.ts";
 import { DEFAULT_NEW_FLOWS_PER_SECOND } from "../datapath/engine.ts";
 import { DURATION_EXAMPLES, parseDuration } from "../lib/duration.ts";
 import { ConfigError, messageOf } from "../lib/errors.ts";
+import { AddressPort, HostPort } from "../lib/host-port.ts";
 import { cidr, contains, overlaps, parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
 import { VXLAN_PORT } from "../lib/standard-ports.ts";
 import { DOCKER_SOCKET } from "../runtime/docker-engine.ts";
 import { DnsSection } from "./dns-section.ts";
 
-const DEFAULT_CLUSTER_PORT = 2377;
 /** sockaddr_un holds 108 bytes, the closing zero among them (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
 /** Room for the two networks that exist from the start, a /20 each. */
@@ -33,23 +33,6 @@ const Duration = z.string(`a duration is a number and a unit: ${DURATION_EXAMPLE
   const ms = parseDuration(text);
   if (ms === undefined) context.addIssue(`a duration is a number and a unit: ${DURATION_EXAMPLES}`);
   return ms ?? z.NEVER;
-});
-
-/** "192.0.2.11:2377" where sessions are answered. */
-const SessionAddress = z.string().transform((text, context) => {
-  const { host, port } = splitHostPort(text);
-  if (parseIpv4(host) === undefined) context.addIssue(`'${host}' is not an IPv4 address`);
-  else if (port === undefined) context.addIssue("ADDRESS:PORT is needed, the port 1 to 65535");
-  return { host, port: port ?? DEFAULT_CLUSTER_PORT };
-});
-
-/** "192.0.2.11:2377", a host name allowed; always with its port in the result. */
-const Manager = z.string().transform((text, context) => {
-  const { host, port } = splitHostPort(text);
-  if (!/^[a-z0-9.-]+$/i.test(host)) context.addIssue(`'${text}' is not HOST:PORT`);
-  else if (/^[\d.]+$/.test(host) && parseIpv4(host) === undefined) context.addIssue(`'${host}' is not an IPv4 address`);
-  else if (port === undefined) context.addIssue(`'${text}' has no port 1 to 65535`);
-  return `${host}:${port ?? DEFAULT_CLUSTER_PORT}`;
 });
 
 const Pool = z.string().superRefine((text, context) => {
@@ -75,10 +58,10 @@ const NodeSection = z.strictObject({
 
 const ClusterSection = z
   .strictObject({
-    listen: SessionAddress.optional(),
+    listen: AddressPort.optional(),
     /** Where nodes reach this manager, if not at `listen`. */
-    advertise: SessionAddress.optional(),
-    managers: z.array(Manager).default([]),
+    advertise: AddressPort.optional(),
+    managers: z.array(HostPort).default([]),
     sessionTimeout: Duration.refine((ms) => ms >= 1000, "at least 1s is needed").default(15_000),
   })
   .refine(({ listen, managers }) => listen !== undefined || managers.length > 0, {
@@ -275,13 +258,4 @@ function lineOf(document: Document, lines: LineCounter, path: readonly PropertyK
   return isNode(document.contents) && document.contents.range
     ? lines.linePos(document.contents.range[0]).line
     : undefined;
-}
-
-/** Splits at the last colon. `port` is undefined when it is not one; left out, it is the cluster's. */
-function splitHostPort(text: string): { host: string; port: number | undefined } {
-  const colon = text.lastIndexOf(":");
-  if (colon < 0) return { host: text, port: DEFAULT_CLUSTER_PORT };
-  const digits = text.slice(colon + 1);
-  const port = /^\d{1,5}$/.test(digits) ? Number(digits) : 0;
-  return { host: text.slice(0, colon), port: port >= 1 && port <= 65535 ? port : undefined };
 }

@@ -1,16 +1,22 @@
-// The local HTTP API's server: a unix socket that only its owner may open.
-import { chmodSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, unlinkSync } from "node:fs";
+// The local HTTP API's server: a unix socket that its owner and the group `overlayd` may open.
+import { chmodSync, chownSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, unlinkSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
-import fastify from "fastify";
+import fastify, { type FastifyInstance } from "fastify";
 import { PlatformError } from "../lib/errors.ts";
 import { answerFailures } from "../lib/http-server.ts";
 import type { Log } from "../lib/log.ts";
 import type { Backend } from "./backend.ts";
 import { addRoutes } from "./routes.ts";
+import { ownerOfSocket, type SocketOwner } from "./socket-owner.ts";
 
-const OWNER_ONLY = 0o600;
+interface ServeOptions {
+  socketPath: string;
+  log: Log;
+  /** Left out: the machine's, see socket-owner.ts. */
+  owner?: SocketOwner;
+}
 
 interface ApiServer {
   /** Ends open requests and removes the socket. */
@@ -18,9 +24,13 @@ interface ApiServer {
 }
 
 /** Listens on `socketPath`; a dead agent's socket is replaced. Throws PlatformError when a live agent answers there. */
-export async function serveApi(
-  backend: Backend,
-  { socketPath, log }: { socketPath: string; log: Log },
+export function serveApi(backend: Backend, options: ServeOptions): Promise<ApiServer> {
+  return serve((app) => addRoutes(app, backend, options.log), options);
+}
+
+async function serve(
+  addTo: (app: FastifyInstance) => void,
+  { socketPath, log, owner = ownerOfSocket() }: ServeOptions,
 ): Promise<ApiServer> {
   let server: Server | undefined;
   const app = fastify({
@@ -31,10 +41,10 @@ export async function serveApi(
     },
   });
   answerFailures(app, log);
-  addRoutes(app, backend, log);
+  addTo(app);
   await app.ready();
   await clearSocket(socketPath);
-  await listenFor(server!, socketPath);
+  await listenFor(server!, socketPath, owner);
   return {
     async close() {
       rmSync(socketPath, { force: true });
@@ -75,13 +85,14 @@ function answers(path: string): Promise<boolean> {
   });
 }
 
-/** Binds the socket in a directory that its owner alone can enter, then moves it: at no moment can another user connect. */
-async function listenFor(server: Server, path: string): Promise<void> {
+/** Binds the socket in a directory that its owner alone can enter, then moves it: at no moment can a stranger connect. */
+async function listenFor(server: Server, path: string, { group, mode }: SocketOwner): Promise<void> {
   const directory = mkdtempSync(join(dirname(path), ".new-"));
   try {
     const socket = join(directory, "s");
     await listen(server, socket);
-    chmodSync(socket, OWNER_ONLY);
+    if (group !== undefined) chownSync(socket, process.geteuid!(), group);
+    chmodSync(socket, mode);
     renameSync(socket, path);
   } finally {
     rmSync(directory, { recursive: true, force: true });

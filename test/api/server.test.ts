@@ -9,6 +9,7 @@ import test from "ava";
 import { ApiClient } from "../../src/api/client.ts";
 import { LogFilter } from "../../src/api/schema.ts";
 import { serveApi } from "../../src/api/server.ts";
+import { ownerOfSocket } from "../../src/api/socket-owner.ts";
 import { PlatformError, UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import {
@@ -266,12 +267,24 @@ test("sandboxes, peers, stats and flows come from the backend", async (t) => {
   t.is((await api.flows({ service: "none", limit: 5 })).length, 0);
 });
 
-test("only the owner may open the socket, and it goes with the server", async (t) => {
+test("only the owner may open the socket where there is no group overlayd, and it goes with the server", async (t) => {
   const socketPath = join(temporaryDirectory(t), "run", "overlayd.sock");
-  const server = await serveApi(search(), { socketPath, log: silentLog });
+  const server = await serveApi(search(), { socketPath, log: silentLog, owner: ownerOfSocket("root:x:0:\n", true) });
   t.is(statSync(socketPath).mode & 0o777, 0o600);
   await server.close();
   t.false(existsSync(socketPath));
+});
+
+test("members of the group overlayd may open the socket too, where root runs the agent", async (t) => {
+  const groups = "root:x:0:\nnot-overlayd:x:7:\noverlayd:x:982:alice,bob\n";
+  t.deepEqual(ownerOfSocket(groups, true), { group: 982, mode: 0o660 });
+  t.deepEqual(ownerOfSocket(groups, false), { group: undefined, mode: 0o600 });
+  if (process.geteuid?.() !== 0) return; // only root may give a file to a group that it is not in
+  const socketPath = join(temporaryDirectory(t), "overlayd.sock");
+  const server = await serveApi(search(), { socketPath, log: silentLog, owner: ownerOfSocket(groups, true) });
+  const { mode, uid, gid } = statSync(socketPath);
+  t.deepEqual([mode & 0o777, uid, gid], [0o660, 0, 982]);
+  await server.close();
 });
 
 test("a live agent's socket is not taken", async (t) => {
