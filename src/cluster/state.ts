@@ -66,7 +66,7 @@ function differenceOf(kind: Kind, { [kind]: from }: State, { [kind]: to }: State
 }
 
 /** Each row of the state as a change that puts it. */
-function changesTo(state: State): Change[] {
+export function changesTo(state: State): Change[] {
   return KINDS.flatMap((kind) => [...state[kind]].map(([key, row]) => ({ kind, key, row }) as Change));
 }
 

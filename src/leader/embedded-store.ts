@@ -5,7 +5,8 @@ import { dirname, join } from "node:path";
 import { open, type RootDatabase } from "lmdb";
 import { derivedIdentity } from "../cluster/identity.ts";
 import type { Change, ClusterIdentity } from "../cluster/schema.ts";
-import { emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
+import { changesTo, emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
 import { damagedPath, setAside } from "../lib/replace-file.ts";
 import { lockDirectory, type Unlock } from "./directory-lock.ts";
@@ -17,6 +18,8 @@ const FILE_NAME = "state.mdb";
 const HEAD_KEY = "head";
 /** A put copies the pages from the root to its leaf; trees of this size are not deeper. */
 const BYTES_PER_PUT = 4 * 4096;
+const MOVED_MEND =
+  "overlayctl cluster status shows the members; 'overlayctl cluster import FILE' begins again from an export";
 /** What stays free besides, for the free list and the head row. */
 const RESERVE_BYTES = 128 * 1024;
 
@@ -25,24 +28,39 @@ interface Head {
   rows: number;
   /** Left out by stores that were made before clusters had ids. */
   cluster?: ClusterIdentity;
+  /** The state is in another store since: this file never leads again. */
+  moved?: MovedTo;
+}
+
+/** The store that has the state now: the manager's own etcd, by its cluster's id. */
+interface MovedTo {
+  store: "etcd";
+  id: string;
+}
+
+interface EmbeddedStore extends Store {
+  /** Where the state went; undefined: it is here. */
+  readonly moved: MovedTo | undefined;
+  /** Gives the state away: durable when it resolves, and then this store never leads again. Throws as `commit` does. */
+  giveAway(to: MovedTo): Promise<void>;
 }
 
 /**
  * Opens the store in `directory`, which is made when missing. Throws PlatformError when another process has it, and
  * DamagedStoreError when the file is damaged: that is set aside then, and stays there until a person has decided.
  */
-export async function openEmbeddedStore(directory: string): Promise<Store> {
+export async function openEmbeddedStore(directory: string): Promise<EmbeddedStore> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const unlock = await lockDirectory(directory);
   try {
-    return new EmbeddedStore(directory, unlock, await openChecked(join(directory, FILE_NAME)));
+    return new LmdbStore(directory, unlock, await openChecked(join(directory, FILE_NAME)));
   } catch (error) {
     await unlock();
     throw error;
   }
 }
 
-class EmbeddedStore implements Store {
+class LmdbStore implements EmbeddedStore {
   readonly #directory: string;
   readonly #unlock: Unlock;
   readonly #db: RootDatabase<string, string>;
@@ -57,7 +75,14 @@ class EmbeddedStore implements Store {
     this.#head = readHead(db);
   }
 
+  get moved(): MovedTo | undefined {
+    return this.#head.moved;
+  }
+
   async campaign(): Promise<Leadership> {
+    if (this.#head.moved !== undefined) {
+      throw new CannotLeadError(`the store in ${this.#directory} was moved to ${this.#head.moved.store}`, MOVED_MEND);
+    }
     return { lost: new AbortController().signal };
   }
 
@@ -84,6 +109,23 @@ class EmbeddedStore implements Store {
   async identify(cluster: ClusterIdentity): Promise<void> {
     await this.#room.take(RESERVE_BYTES);
     this.#write({ ...this.#head, cluster }, () => {});
+  }
+
+  async fill(state: State): Promise<void> {
+    const changes = changesTo(state);
+    const texts = changes.map(({ row }) => JSON.stringify(row));
+    const bytes = texts.reduce((sum, text) => sum + text.length, 0);
+    await this.#room.take(RESERVE_BYTES + bytes + changes.length * BYTES_PER_PUT);
+    const { cluster, revision } = state;
+    this.#write({ revision, rows: changes.length, ...(cluster === null ? {} : { cluster }) }, () => {
+      for (const key of [...this.#db.getKeys()]) this.#db.removeSync(key);
+      for (const [i, { kind, key }] of changes.entries()) this.#db.putSync(`${kind}/${key}`, texts[i]!);
+    });
+  }
+
+  async giveAway(to: MovedTo): Promise<void> {
+    await this.#room.take(RESERVE_BYTES);
+    this.#write({ ...this.#head, moved: to }, () => {});
   }
 
   /** One transaction; `put` may still change the head, which is written last. */

@@ -3,6 +3,7 @@
 
 import type { Change, ClusterIdentity } from "../cluster/schema.ts";
 import type { LiveState } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
 import { PlatformError } from "../lib/errors.ts";
 
 export interface Leadership {
@@ -22,6 +23,11 @@ export interface Store {
   commit(changes: readonly Change[], revision: number): Promise<void>;
   /** Keeps which cluster the state is of. Throws as `commit` does. */
   identify(cluster: ClusterIdentity): Promise<void>;
+  /**
+   * Makes the store hold this state, with its identity and revision, and nothing else. To be called by the leader. It may
+   * take several steps: a store whose `fill` failed is thrown away.
+   */
+  fill(state: State): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -1,16 +1,16 @@
 // Runs a task as a process of this machine, in a network namespace of its own.
-import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:fs";
-import { access, open, rm, stat } from "node:fs/promises";
+import { access, rm, stat } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import type { LogQuery } from "../cluster/protocol.ts";
 import type { ProcessWorkload } from "../cluster/workload.ts";
-import { type Clock, delay } from "../lib/clock.ts";
+import type { Clock } from "../lib/clock.ts";
 import { systemEnv } from "../lib/command.ts";
-import { messageOf, PlatformError } from "../lib/errors.ts";
+import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { underHostname } from "../lib/under-hostname.ts";
+import { beginProcess } from "./begin-process.ts";
 import { untilListening } from "./listening.ts";
 import { readTail } from "./log-file.ts";
 import { isAlive, type ProcessId } from "./process-id.ts";
@@ -22,8 +22,6 @@ import { WatchedProcess } from "./watched-process.ts";
 
 /** The time that prune gives a task to end by itself. */
 const PRUNE_GRACE_MS = 2000;
-const LOOK_MS = 5;
-const START_DEADLINE_MS = 10_000;
 
 interface ProcessRuntimeOptions {
   /** Tasks' files go to TASK_ID below it. */
@@ -64,22 +62,14 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
     // A child that the last run left behind may hold its ports.
     await this.#sandboxes.clear(id);
     const directory = this.#directoryOf(id);
-    const logFrom = await directory.begin();
     const task = shim(directory.path, command, { PATH: path, HOME: "/", HOSTNAME: naming.hostname ?? name, ...env });
     const ip = await programOf("ip", "iproute2");
     const inner =
       naming.hostname === null
         ? task.argv
         : underHostname(await programOf("unshare", "util-linux"), naming.hostname, task.argv);
-    const argv = ["netns", "exec", this.#sandboxes.nameOf(id), ...inner];
-    const log = await open(directory.log, "a", 0o600);
-    try {
-      const child = spawn(ip, argv, { cwd, detached: true, stdio: ["ignore", log.fd, log.fd], env: task.env });
-      await this.#begun(child, directory, logFrom);
-    } finally {
-      await log.close();
-    }
-    const process = (await directory.processId())!;
+    const argv = [ip, "netns", "exec", this.#sandboxes.nameOf(id), ...inner];
+    const { id: process, logFrom } = await beginProcess({ directory, argv, env: task.env, cwd, clock: this.#clock });
     return this.#watch(id, directory, process, logFrom, untilListening(this.#clock, process.pid, ports));
   }
 
@@ -149,31 +139,6 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
     );
     if (!isDirectory) throw new RejectedError(`workdir: no such directory '${cwd}'`);
     if ((await findExecutable(file, path, cwd)) === undefined) throw new RejectedError(`exec: no such file '${file}'`);
-  }
-
-  /** Resolves when the task's process is there. Throws RejectedError when the shim ended before that. */
-  async #begun(child: ChildProcess, directory: TaskDirectory, logFrom: number): Promise<void> {
-    let ended: string | undefined;
-    child.on("error", (error) => {
-      ended = messageOf(error);
-    });
-    child.on("exit", (code) => {
-      ended ??= `exit status ${code}`;
-    });
-    child.unref();
-    const deadline = this.#clock.monotonic() + START_DEADLINE_MS;
-    for (;;) {
-      const over: string | undefined = ended;
-      if ((await directory.processId()) !== undefined) return;
-      if (over !== undefined) {
-        const { error } = await directory.exitOf(child.exitCode ?? 1, logFrom);
-        throw new RejectedError(`it could not be started: ${error ?? over}`);
-      }
-      if (this.#clock.monotonic() > deadline) {
-        throw new PlatformError("the task's process does not begin", `see ${directory.log}`);
-      }
-      await delay(this.#clock, LOOK_MS);
-    }
   }
 }
 

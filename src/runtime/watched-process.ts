@@ -58,6 +58,10 @@ export class WatchedProcess implements Running {
     this.#poll();
   }
 
+  get pid(): number {
+    return this.#id.pid;
+  }
+
   async stop(graceMs: number): Promise<void> {
     await this.#signal("SIGTERM");
     const gone = this.exited.then(() => true);

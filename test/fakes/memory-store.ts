@@ -3,6 +3,7 @@
 import { derivedIdentity } from "../../src/cluster/identity.ts";
 import type { Change, ClusterIdentity } from "../../src/cluster/schema.ts";
 import { emptyState, type LiveState } from "../../src/cluster/state.ts";
+import type { State } from "../../src/cluster/tables.ts";
 import type { Leadership, Store } from "../../src/leader/store.ts";
 import { UserError } from "../../src/lib/errors.ts";
 
@@ -45,6 +46,12 @@ export class MemoryStore implements Store {
   async identify(cluster: ClusterIdentity): Promise<void> {
     if (this.full) throw new UserError(507, "the store is full");
     this.#state.cluster = cluster;
+  }
+
+  async fill(state: State): Promise<void> {
+    if (this.full) throw new UserError(507, "the store is full");
+    this.#state = emptyState();
+    this.#state.replaceBy(state);
   }
 
   async close(): Promise<void> {}

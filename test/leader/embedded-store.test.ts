@@ -165,3 +165,22 @@ test("a file that is no store is set aside, and the message says where and what 
   await (await openEmbeddedStore(directory)).close();
   await rm(directory, { recursive: true });
 });
+
+test("a store that was given away keeps its rows and never leads again, but for an import", async (t) => {
+  const directory = await temporaryDirectory();
+  const store = await openEmbeddedStore(directory);
+  await store.campaign();
+  await store.commit([putNetwork(1)], 1);
+  await store.giveAway({ store: "etcd", id: "5f2a" });
+  await store.close();
+  const again = await openEmbeddedStore(directory);
+  t.deepEqual(again.moved, { store: "etcd", id: "5f2a" });
+  const error = await t.throwsAsync(again.campaign(), { instanceOf: PlatformError });
+  t.regex(error!.message, /was moved to etcd .*cluster status.*cluster import/);
+  const state = await again.load();
+  t.is(state.networks.size, 1);
+  await again.fill(state);
+  await t.notThrowsAsync(again.campaign());
+  await again.close();
+  await rm(directory, { recursive: true });
+});

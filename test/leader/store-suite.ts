@@ -1,7 +1,7 @@
 // What every store must do, whichever way it keeps things.
 import test from "ava";
 import type { Change } from "../../src/cluster/schema.ts";
-import { stateToJson } from "../../src/cluster/state.ts";
+import { emptyState, stateToJson } from "../../src/cluster/state.ts";
 import type { Store } from "../../src/leader/store.ts";
 import { networkRow, putNetwork } from "../cluster/rows.ts";
 
@@ -60,6 +60,28 @@ export function storeSuite(name: string, makeStorage: () => Promise<Storage>): v
     );
     t.is((await store.load()).networks.size, 1000);
     await store.close();
+    await storage.remove();
+  });
+
+  test(`${name}: filling it replaces all that it had, with revision and identity`, async (t) => {
+    const storage = await makeStorage();
+    const store = await storage.open();
+    await store.campaign();
+    await store.commit([putNetwork(1), putNetwork(2)], 7);
+    const state = emptyState();
+    state.cluster = { id: networkRow(1).id, epoch: 3 };
+    state.apply([putNetwork(3)], 9);
+    await store.fill(state);
+    t.deepEqual(stateToJson(await store.load()), stateToJson(state));
+    await store.commit([putNetwork(4)], 10);
+    await store.close();
+    const again = await storage.open();
+    await again.campaign();
+    const loaded = await again.load();
+    t.is(loaded.revision, 10);
+    t.deepEqual(loaded.cluster, state.cluster);
+    t.deepEqual([...loaded.networks.keys()].toSorted(), [networkRow(3).id, networkRow(4).id].toSorted());
+    await again.close();
     await storage.remove();
   });
 }

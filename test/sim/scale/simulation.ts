@@ -43,6 +43,8 @@ class HandedStore implements Store {
     this.#state.cluster = cluster;
   }
 
+  async fill(): Promise<void> {}
+
   async close(): Promise<void> {}
 }
 
