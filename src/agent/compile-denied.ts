@@ -5,6 +5,7 @@ import type { External, Node } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
 import type { DeniedRow, Port } from "../datapath/rows.ts";
 import { EVERY_ADDRESS, ipv4 } from "../lib/ip.ts";
+import { STORE_PEER_PORT } from "../lib/standard-ports.ts";
 import { Protocol } from "../packet/ipv4.ts";
 
 /** Where a manager answers nodes. */
@@ -16,14 +17,14 @@ export interface SessionAddress {
 type Denial = readonly [address: string, protocol: number, port: number];
 
 /**
- * The ports that managers listen on. For a manager that has not said, as with earlier versions, the ports in this node's
+ * The ports that managers listen on, for nodes and for each other's stores. For a manager that has not said, as with earlier versions, the ports in this node's
  * configuration.
  */
 export function managerPorts({ nodes }: State, configured: readonly SessionAddress[]): ReadonlySet<number> {
   const managers = nodes.by("role", "manager");
   const told = managers.flatMap(({ listen }) => (listen === null ? [] : [listen.port]));
   const areAllTold = managers.length > 0 && told.length === managers.length;
-  return new Set(areAllTold ? told : [...told, ...configured.map(({ port }) => port)]);
+  return new Set([...told, ...(areAllTold ? [] : configured.map(({ port }) => port)), STORE_PEER_PORT]);
 }
 
 /** What this node's own knowledge adds: the cluster may not have heard yet of addresses of its links. */

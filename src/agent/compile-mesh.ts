@@ -28,7 +28,14 @@ export function compileMesh(state: State, viewpoint: MeshViewpoint): DesiredMesh
     ingressAddress: state.nodes.get(nodeId)?.ingressAddress ?? null,
     internal: networks.filter(({ internal }) => internal).map(({ subnet }) => cidr(subnet)),
     ports: meshOn ? portsOf(state, nodeId, loopbackAddresses) : [],
+    storePeers: storePeersOf(state, nodeId),
   };
+}
+
+function storePeersOf({ nodes }: State, nodeId: string): string[] | null {
+  const managers = nodes.by("role", "manager");
+  if (!managers.some(({ id }) => id === nodeId)) return null;
+  return [...new Set(managers.flatMap(({ address, addresses }) => [address, ...addresses]))].toSorted();
 }
 
 /** In an order of their own: how the state came to where it is makes no difference. */

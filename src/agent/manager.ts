@@ -7,6 +7,7 @@ import { serveSessions } from "../leader/server.ts";
 import { CannotLeadError } from "../leader/store.ts";
 import { systemClock } from "../lib/clock.ts";
 import { newId } from "../lib/random.ts";
+import { STORE_PEER_PORT } from "../lib/standard-ports.ts";
 import type { AgentOptions } from "./options.ts";
 import type { Parts } from "./parts.ts";
 
@@ -47,6 +48,7 @@ async function lead({ config, log, newEpoch = false, known }: LeadOptions, parts
       newEpoch,
       reservedPorts: [
         { port: listen.port, protocol: "tcp", owner: "the cluster's sessions" },
+        { port: STORE_PEER_PORT, protocol: "tcp", owner: "the managers' store" },
         { port: config.vxlan.port, protocol: "udp", owner: "VXLAN" },
       ],
     },

@@ -8,6 +8,8 @@ export const KERNEL_DROPS = {
   forged: "forged_pool_source",
   /** It came by another link for an address of the pool, or for one that is published on its own link only. */
   routed: "routed_from_outside",
+  /** It came for the managers' store, and from no manager. */
+  store: "store_port",
   /** A container of a network without a way out sent it to the outside. */
   internal: "internal_way_out",
   /** It is a reply that would begin a connection of its own. */

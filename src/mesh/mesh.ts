@@ -26,4 +26,6 @@ export interface DesiredMesh {
   /** Subnets of networks without a way out. */
   readonly internal: readonly Cidr[];
   readonly ports: readonly MeshPort[];
+  /** The addresses that reach this node's part of the managers' store; null: it is no manager, and has none. */
+  readonly storePeers: readonly string[] | null;
 }

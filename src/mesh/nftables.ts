@@ -1,7 +1,7 @@
 // The nftables table, as text: ports to VIPs, the way out for containers, and guards.
 import type { HeldPort, Protocol } from "../cluster/schema.ts";
 import { EVERY_ADDRESS, formatCidr } from "../lib/ip.ts";
-import { DNS_PORT } from "../lib/standard-ports.ts";
+import { DNS_PORT, STORE_PEER_PORT } from "../lib/standard-ports.ts";
 import { KERNEL_DROPS } from "./kernel-drops.ts";
 import type { DesiredMesh, MeshPort } from "./mesh.ts";
 
@@ -9,7 +9,7 @@ const PROTOCOLS = ["tcp", "udp"] as const;
 
 /** A whole transaction for `nft -f`: replaces what the table held. `name` is the table's. */
 export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldPort[]): string {
-  const { device, vethPrefix, vxlanPorts, ingressAddress, internal } = desired;
+  const { device, vethPrefix, vxlanPorts, ingressAddress, internal, storePeers } = desired;
   const vxlan = `udp dport { ${vxlanPorts.join(", ")} }`;
   const pool = formatCidr(desired.pool);
   const tun = `"${device}"`;
@@ -90,6 +90,7 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
       "type filter hook input priority filter; policy accept;",
       `iifname ${tun} ct state invalid ip saddr @vips ${drop("untranslated")}`,
     ]),
+    ...(storePeers === null ? [] : chain("store", storeGuard(storePeers))),
     ...chain("invalid_from_own", [
       "type filter hook postrouting priority mangle; policy accept;",
       ...(ingressAddress === null
@@ -109,6 +110,14 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     "}",
     "",
   ].join("\n");
+}
+
+/** Only managers reach the store of one, whatever they then can show; a manager reaches its own. */
+function storeGuard(peers: readonly string[]): string[] {
+  return [
+    "type filter hook input priority filter - 1; policy accept;",
+    `iifname != "lo" tcp dport ${STORE_PEER_PORT} ip saddr != { ${peers.join(", ")} } ${drop("store")}`,
+  ];
 }
 
 /** A lookup each, however many ports there are: those on every address, those on one, and those left to processes. */

@@ -47,11 +47,11 @@ test("a manager that listens on one address: sessions on it, and on every addres
     listen: { address: "172.16.0.11", ...SESSIONS },
   });
   t.deepEqual(denied([manager, WORKER]), {
-    "10.192.32.1": "tcp/2400",
+    "10.192.32.1": "tcp/2380 tcp/2400",
     "172.16.0.11": "tcp/2400",
-    "172.16.0.12": "tcp/2400",
-    "192.0.2.11": "tcp/2400 udp/4789",
-    "192.0.2.12": "tcp/2400 udp/4789",
+    "172.16.0.12": "tcp/2380 tcp/2400",
+    "192.0.2.11": "tcp/2380 tcp/2400 udp/4789",
+    "192.0.2.12": "tcp/2380 tcp/2400 udp/4789",
   });
 });
 
@@ -66,13 +66,14 @@ test("a manager behind an address translator: where it is reached, on that port 
   const manager = nodeRow("node1", { listen, advertise: { address: "203.0.113.5", port: 8000 } });
   const rows = denied([manager]);
   t.is(rows["203.0.113.5"], "tcp/8000");
-  t.is(rows["192.0.2.11"], "tcp/2400 udp/4789");
+  t.is(rows["192.0.2.11"], "tcp/2380 tcp/2400 udp/4789");
 });
 
 test("a manager of an earlier version has not said where it listens: what this node is configured with counts", (t) => {
   const managers = [{ address: "203.0.113.5", port: 2377 }];
   const rows = denied([nodeRow("node1"), WORKER], { managers, hostAddresses: ["198.18.0.1"] });
-  for (const address of ["10.192.32.1", "198.18.0.1", "203.0.113.5", "172.16.0.12"]) t.is(rows[address], "tcp/2377");
+  for (const address of ["10.192.32.1", "198.18.0.1", "172.16.0.12"]) t.is(rows[address], "tcp/2377 tcp/2380");
+  t.is(rows["203.0.113.5"], "tcp/2377");
 });
 
 test("an identity of an earlier version is one that has not said where it listens", (t) => {

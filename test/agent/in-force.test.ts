@@ -261,11 +261,11 @@ test("the node's own addresses are looked at when they change and every thirty s
   world.hostAddresses.push("198.51.100.2");
   inForce.viewpointChanged();
   await clock.advance(0);
-  t.deepEqual(sent(), ["node"]);
+  t.deepEqual(sent(), ["node", `denied ${ipv4("198.51.100.2")}`]);
   t.deepEqual(asked.addresses.at(-1), ["198.51.100.1", "198.51.100.2"]);
   world.hostAddresses.push("198.51.100.3");
   await clock.advance(30_000);
-  t.deepEqual(sent(), ["node"]);
+  t.deepEqual(sent(), ["node", `denied ${ipv4("198.51.100.3")}`]);
   t.is(asked.addresses.length, 3);
   await inForce.stop();
 });

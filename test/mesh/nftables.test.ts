@@ -16,6 +16,7 @@ const DESIRED: DesiredMesh = {
   vxlanPorts: [4789],
   ingressAddress: "10.192.0.2",
   internal: [],
+  storePeers: null,
   ports: [port("tcp", 9200, "10.192.0.7"), port("udp", 53, "10.192.0.8"), port("tcp", 80, "10.192.0.9")],
 };
 
@@ -46,6 +47,13 @@ const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected
     true,
   ],
   ["what a container's link leaves over is dropped", {}, 'iifname "ovl*" counter name container_leftover drop', true],
+  ["a node that is no manager guards no store", {}, "2380", false],
+  [
+    "a manager's store answers managers alone",
+    { storePeers: ["192.0.2.11", "192.0.2.12"] },
+    'iifname != "lo" tcp dport 2380 ip saddr != { 192.0.2.11, 192.0.2.12 } counter name store_port drop',
+    true,
+  ],
   ["a forged overlay source is dropped", {}, "ip saddr 10.192.0.0/10 counter name forged_pool_source drop", true],
   [
     "questions to a gateway's DNS are not tracked",

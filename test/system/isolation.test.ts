@@ -1,5 +1,6 @@
 // What must not pass: between networks, out of an internal network, and to what is the node's alone.
 import type { ServiceView, StatsView } from "../../src/api/schema.ts";
+import { STORE_PEER_PORT } from "../../src/lib/standard-ports.ts";
 import { frame } from "../fakes/frames.ts";
 import { ipPacket, SYN } from "../fakes/ip-packets.ts";
 import { Background, curlBriefly, dig, IN_VAIN_MS, ping, pingInVain, TRY_MS, waitFor } from "./command.ts";
@@ -88,46 +89,64 @@ systemTest("a container of an internal network does not", async (t) => {
   }
 });
 
-systemTest("a container reaches a manager's sessions on no address that leads there", async (t) => {
-  const { nodes, client } = lab();
-  const [node1, node2] = nodes;
-  await node1!.exec(["ip", "link", "add", "management0", "type", "veth", "peer", "name", "management1"]);
-  for (const link of ["management0", "management1"]) await node1!.exec(["ip", "link", "set", link, "up"]);
-  await node1!.exec(["ip", "address", "add", `${MANAGEMENT_ADDRESS}/32`, "dev", "management0"]);
-  // The router that both nodes have as their default way.
-  await client.exec(["ip", "route", "add", MANAGEMENT_ADDRESS, "via", node1!.address]);
-  const translate = `ip daddr ${ADVERTISED.host} tcp dport ${ADVERTISED.port} dnat to ${node1!.address}:2377`;
-  await client.exec(["nft", "-f", "-"], {
-    input: `table ip translator {
+systemTest(
+  "a container reaches a manager's sessions and its store on no address that leads there, and neither is published",
+  async (t) => {
+    const { nodes, client } = lab();
+    const [node1, node2] = nodes;
+    await node1!.exec(["ip", "link", "add", "management0", "type", "veth", "peer", "name", "management1"]);
+    for (const link of ["management0", "management1"]) await node1!.exec(["ip", "link", "set", link, "up"]);
+    await node1!.exec(["ip", "address", "add", `${MANAGEMENT_ADDRESS}/32`, "dev", "management0"]);
+    // The router that both nodes have as their default way.
+    await client.exec(["ip", "route", "add", MANAGEMENT_ADDRESS, "via", node1!.address]);
+    const translate = `ip daddr ${ADVERTISED.host} tcp dport ${ADVERTISED.port} dnat to ${node1!.address}:2377`;
+    await client.exec(["nft", "-f", "-"], {
+      input: `table ip translator {
       chain pre { type nat hook prerouting priority dstnat; ${translate}; }
       chain post { type nat hook postrouting priority srcnat; ip daddr ${node1!.address} tcp dport 2377 masquerade; }
     }`,
-  });
-  await client.exec(["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
-  const answerOf = ["-o", "/dev/null", "-w", "%{http_code}", "-d", "{}"];
-  const post = (host: string, port: number) => curlBriefly(...answerOf, `http://${host}:${port}/v1/commands`);
-  const ways: [string, number][] = [
-    [node1!.address, 2377],
-    [node2!.address, 2377],
-    [MANAGEMENT_ADDRESS, 2377],
-    [ADVERTISED.host, ADVERTISED.port],
-  ];
-  const isTold = async () => JSON.stringify(await node2!.ctlJson("node", "ls")).includes(MANAGEMENT_ADDRESS);
-  await waitFor(isTold, { what: "the manager's address to be told" });
-  for (const [host, port] of ways.filter(([way]) => way !== node2!.address)) {
-    t.regex((await node2!.tryExec(post(host, port))).stdout, /^[2-5]\d\d$/, `node2 itself reaches ${host}`);
-  }
-  for (const node of nodes) {
-    const gateways = await Promise.all(Object.keys(SERVICES).map((network) => networkOf(node, network)));
-    for (const network of ["red", "closed"]) {
-      const own = gateways.map(({ gateway }): [string, number] => [gateway, 2377]);
-      for (const [host, port] of [...ways, ...own]) {
-        const { stdout } = await node.container(network, post(host, port));
-        t.is(stdout, "000", `from ${network} on ${node.name} to ${host}:${port}`);
+    });
+    await client.exec(["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+    // What another process has there stands for a store: the node itself reaches it.
+    new Background(node1!.inside(program("echo-server", STORE_PEER_PORT)));
+    const answerOf = ["-o", "/dev/null", "-w", "%{http_code}", "-d", "{}"];
+    const post = (host: string, port: number) => curlBriefly(...answerOf, `http://${host}:${port}/v1/commands`);
+    const ways: [string, number][] = [
+      [node1!.address, 2377],
+      [node2!.address, 2377],
+      [MANAGEMENT_ADDRESS, 2377],
+      [ADVERTISED.host, ADVERTISED.port],
+    ];
+    const isTold = async () => JSON.stringify(await node2!.ctlJson("node", "ls")).includes(MANAGEMENT_ADDRESS);
+    await waitFor(isTold, { what: "the manager's address to be told" });
+    for (const [host, port] of ways.filter(([way]) => way !== node2!.address)) {
+      t.regex((await node2!.tryExec(post(host, port))).stdout, /^[2-5]\d\d$/, `node2 itself reaches ${host}`);
+    }
+    const askStore = (host: string, tryMs = TRY_MS) => program("ask", "tcp", host, STORE_PEER_PORT, 1, tryMs);
+    await waitFor(async () => (await node1!.tryExec(askStore(node1!.address))).status === 0, {
+      what: "the store's port",
+    });
+    for (const host of [node2!, client]) t.not((await host.tryExec(askStore(node1!.address, IN_VAIN_MS))).status, 0);
+    for (const port of [2377, STORE_PEER_PORT]) {
+      const create = `overlayctl service create --name taken -p ${port}:7 -- true`;
+      t.regex((await node1!.shell(create)).stderr, new RegExp(`port ${port}/tcp is the (cluster's|managers')`));
+    }
+    for (const node of nodes) {
+      const gateways = await Promise.all(Object.keys(SERVICES).map((network) => networkOf(node, network)));
+      for (const network of ["red", "closed"]) {
+        const own = gateways.map(({ gateway }): [string, number] => [gateway, 2377]);
+        for (const [host, port] of [...ways, ...own]) {
+          const { stdout } = await node.container(network, post(host, port));
+          t.is(stdout, "000", `from ${network} on ${node.name} to ${host}:${port}`);
+        }
+        for (const host of [node1!.address, MANAGEMENT_ADDRESS, ...gateways.map(({ gateway }) => gateway)]) {
+          const { status } = await node.container(network, askStore(host, IN_VAIN_MS));
+          t.not(status, 0, `from ${network} on ${node.name} to the store at ${host}`);
+        }
       }
     }
-  }
-});
+  },
+);
 
 systemTest("a container of an internal network has DNS and a ping of its node, and nothing else of it", async (t) => {
   const [node1] = lab().nodes;

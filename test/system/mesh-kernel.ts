@@ -14,6 +14,7 @@ export const DESIRED = {
   vxlanPorts: [4789],
   ingressAddress: "10.192.0.2",
   internal: [],
+  storePeers: null,
   ports: [{ protocol: "tcp", port: 9200, vip: VIP, address: null, onEveryLink: true }],
 };
 

@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import type { ExecutionContext } from "ava";
 import { cidr } from "../../src/lib/ip.ts";
+import { STORE_PEER_PORT } from "../../src/lib/standard-ports.ts";
 import { DEADLINE_MS, TRY_MS, tryRun, waitFor } from "./command.ts";
 import type { Kernel } from "./kernel.ts";
 import { DESIRED, setUpMesh, VIP } from "./mesh-kernel.ts";
@@ -104,6 +105,28 @@ systemTest(
     t.is(await ask(kernel, "node", "127.0.0.1"), "10.192.0.2");
   },
 );
+
+systemTest("the port of a manager's store is for managers alone, and for the node itself", async (t) => {
+  const { kernel, driver } = await setUp(t);
+  const listen = `require("net").createServer((s) => s.end("store")).listen(${STORE_PEER_PORT}, "0.0.0.0")`;
+  const [file, ...args] = kernel.in("node", process.execPath, "-e", listen);
+  const server = spawn(file!, args, { stdio: "ignore" });
+  t.teardown(() => server.kill("SIGKILL"));
+  await kernel.sh("client", "ip addr add 192.0.2.12/24 dev eth0");
+  await kernel.sh("node", "ip link set lo up");
+  const askStore = async (from: string, source: string, tryMs = TRY_MS): Promise<string> => {
+    const script = `const s = require("net").connect({ port: ${STORE_PEER_PORT}, host: "192.0.2.11", localAddress: "${source}" });
+      s.setTimeout(${tryMs}, () => s.destroy()); s.on("error", () => {}); s.pipe(process.stdout)`;
+    return (await tryRun(kernel.in(from, process.execPath, "-e", script))).stdout;
+  };
+  await waitFor(async () => (await askStore("node", "192.0.2.11")) === "store", { what: "the store's port" });
+  await driver.call("mesh.apply", DESIRED);
+  t.is(await askStore("client", "192.0.2.100"), "store", "a node that is no manager leaves the port alone");
+  await driver.call("mesh.apply", { ...DESIRED, storePeers: ["192.0.2.11", "192.0.2.12"] });
+  t.is(await askStore("client", "192.0.2.100", REFUSED_MS), "");
+  t.is(await askStore("client", "192.0.2.12"), "store", "another manager");
+  t.is(await askStore("node", "192.0.2.11"), "store", "itself");
+});
 
 systemTest("the same again starts no process, unless it is to look", async (t) => {
   const { driver } = await setUp(t);
