@@ -32,13 +32,15 @@ interface Head {
   moved?: MovedTo;
 }
 
-/** The store that has the state now: the manager's own etcd, by its cluster's id. */
+/** What has the state now: the etcd of the managers, by the id of etcd's cluster, or another manager. */
 interface MovedTo {
-  store: "etcd";
+  store: "etcd" | "manager";
   id: string;
+  /** Which cluster the state is of. */
+  cluster: ClusterIdentity;
 }
 
-interface EmbeddedStore extends Store {
+export interface EmbeddedStore extends Store {
   /** Where the state went; undefined: it is here. */
   readonly moved: MovedTo | undefined;
   /** Gives the state away: durable when it resolves, and then this store never leads again. Throws as `commit` does. */
@@ -80,9 +82,7 @@ class LmdbStore implements EmbeddedStore {
   }
 
   async campaign(): Promise<Leadership> {
-    if (this.#head.moved !== undefined) {
-      throw new CannotLeadError(`the store in ${this.#directory} was moved to ${this.#head.moved.store}`, MOVED_MEND);
-    }
+    if (this.moved !== undefined) throw new CannotLeadError(this.#whyGivenAway(this.moved), MOVED_MEND);
     return { lost: new AbortController().signal };
   }
 
@@ -91,6 +91,7 @@ class LmdbStore implements EmbeddedStore {
   }
 
   async commit(changes: readonly Change[], revision: number): Promise<void> {
+    this.#requireHere();
     const texts = changes.map(({ row }) => (row === null ? null : JSON.stringify(row)));
     const rowBytes = texts.reduce((sum, text) => sum + (text?.length ?? 0), 0);
     await this.#room.take(RESERVE_BYTES + rowBytes + changes.length * BYTES_PER_PUT);
@@ -107,6 +108,7 @@ class LmdbStore implements EmbeddedStore {
   }
 
   async identify(cluster: ClusterIdentity): Promise<void> {
+    this.#requireHere();
     await this.#room.take(RESERVE_BYTES);
     this.#write({ ...this.#head, cluster }, () => {});
   }
@@ -124,8 +126,18 @@ class LmdbStore implements EmbeddedStore {
   }
 
   async giveAway(to: MovedTo): Promise<void> {
+    this.#requireHere();
     await this.#room.take(RESERVE_BYTES);
     this.#write({ ...this.#head, moved: to }, () => {});
+  }
+
+  #requireHere(): void {
+    if (this.moved !== undefined) throw new UserError(503, this.#whyGivenAway(this.moved));
+  }
+
+  #whyGivenAway({ store }: MovedTo): string {
+    const where = store === "etcd" ? "the managers' etcd" : "another manager";
+    return `the state that was in ${this.#directory} is with ${where} now`;
   }
 
   /** One transaction; `put` may still change the head, which is written last. */

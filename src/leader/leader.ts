@@ -24,7 +24,7 @@ import { Reconciler } from "./reconciler.ts";
 import type { ChangeLines } from "./secrets.ts";
 import { type SessionSink, Sessions } from "./sessions.ts";
 import { StateWriter } from "./state-writer.ts";
-import type { Store } from "./store.ts";
+import type { Leadership, Store } from "./store.ts";
 import { identityOf, requirePool } from "./store-identity.ts";
 
 export interface LeaderConfig {
@@ -60,6 +60,8 @@ export class Leader {
   readonly #barrier: AppliedBarrier;
   readonly #nodes: NodeSessions;
   readonly #logs: LogRelay;
+  /** Aborted when it leads by another store's leave. */
+  #leadership = new AbortController();
   /** Why nothing can be asked of it; undefined while it leads. */
   #notLeading: string | undefined = "this manager has not started to lead";
 
@@ -115,12 +117,25 @@ export class Leader {
     if (!isDeepStrictEqual(loaded.cluster, stored)) await store.identify(loaded.cluster);
     this.#writer.load(loaded);
     this.#notLeading = undefined;
-    const stepDown = () => this.#stepDown(`this manager leads no longer: ${messageOf(lost.reason)}`);
-    if (lost.aborted) return stepDown();
-    lost.addEventListener("abort", stepDown);
+    this.#leadUntil(lost);
+    if (this.#notLeading !== undefined) return;
     if (loaded.networks.size === 0) await this.#writer.run((draft) => createFirstNetworks(draft, this.#context()));
     this.#log.info("leads the cluster", { revision: this.state.revision, count: this.state.nodes.size });
     if (this.#notLeading === undefined) this.#nodes.begin();
+  }
+
+  /**
+   * Has `move` bring the state to another store, while commands wait, and goes on leading with that. `move` gets the state,
+   * and resolves with the other store and its leadership. When it throws, everything stays as it was.
+   */
+  async changeStore(move: (state: State) => Promise<{ store: Store; leadership: Leadership }>): Promise<void> {
+    this.#requireLeading();
+    await this.#writer.hold(async () => {
+      const { store, leadership } = await move(this.state);
+      this.#leadership.abort();
+      this.#leadUntil(leadership.lost);
+      return store;
+    });
   }
 
   /** Throws UserError 503 when this leader leads another cluster than the request names. */
@@ -211,6 +226,14 @@ export class Leader {
       domain: config.domain,
       silent: (nodeId) => this.#nodes.isSilent(nodeId),
     };
+  }
+
+  /** What ended the leadership before ends it no longer. */
+  #leadUntil(lost: AbortSignal): void {
+    this.#leadership = new AbortController();
+    const stepDown = () => this.#stepDown(`this manager leads no longer: ${messageOf(lost.reason)}`);
+    if (lost.aborted) stepDown();
+    else lost.addEventListener("abort", stepDown, { signal: this.#leadership.signal });
   }
 
   #requireLeading(): void {

@@ -32,14 +32,18 @@ interface Work {
 
 export class StateWriter {
   readonly #options: StateWriterOptions;
+  #store: Store;
   // BOUNDED: by MAX_QUEUED.
   readonly #queue: Work[] = [];
   #running: Promise<void> | undefined;
+  /** While it is there nothing is written; see `hold`. */
+  #held: Promise<unknown> | undefined;
   #state: LiveState = emptyState();
   #sentRevision = 0;
 
   constructor(options: StateWriterOptions) {
     this.#options = options;
+    this.#store = options.store;
   }
 
   get state(): State {
@@ -77,8 +81,28 @@ export class StateWriter {
         resolve({ value, revision: this.#sentRevision });
       };
       this.#queue.push({ run, finish, reject });
-      this.#running ??= this.#runAll();
+      if (this.#held === undefined) this.#running ??= this.#runAll();
     });
+  }
+
+  /**
+   * Has `work` done while nothing is written: what is queued waits. From its end on commits go to the store that it
+   * resolves with. When it throws, they go where they went before.
+   */
+  async hold(work: () => Promise<Store>): Promise<void> {
+    while (this.#held !== undefined) await this.#held;
+    const running = this.#running;
+    const held = (async () => {
+      await running;
+      this.#store = await work();
+    })();
+    this.#held = held.catch(() => {});
+    try {
+      await held;
+    } finally {
+      this.#held = undefined;
+      if (this.#queue.length > 0) this.#running ??= this.#runAll();
+    }
   }
 
   /** Resolves when nothing is being written any more. */
@@ -87,7 +111,7 @@ export class StateWriter {
   }
 
   async #runAll(): Promise<void> {
-    while (this.#queue.length > 0) {
+    while (this.#queue.length > 0 && this.#held === undefined) {
       await nextEvents(); // requests that arrive together are committed together
       await this.#turn();
     }
@@ -140,7 +164,7 @@ export class StateWriter {
     const { changes, revision } = draft;
     // Before the commit: what cannot be a line for the nodes is not to be in the store either.
     const lines = new ChangeLines(this.#state, draft.state, changes, this.#sentRevision);
-    if (changes.length > 0) await this.#options.store.commit(changes, revision);
+    if (changes.length > 0) await this.#store.commit(changes, revision);
     const applied = changes.length > 0 ? this.#state.apply(changes, revision) : [];
     if (!lines.isEmpty) this.#sentRevision = revision;
     this.#options.committed(applied, lines);

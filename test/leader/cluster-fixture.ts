@@ -2,6 +2,7 @@
 
 import type { Node, Service, Task } from "../../src/cluster/schema.ts";
 import { Leader, type LeaderConfig } from "../../src/leader/leader.ts";
+import type { Store } from "../../src/leader/store.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
@@ -10,18 +11,24 @@ import { countingIds } from "./ids.ts";
 
 export const LIVENESS_MS = 15_000;
 
-export class Cluster {
+export const LEADER_CONFIG: LeaderConfig = {
+  pool: "10.192.0.0/10",
+  livenessMs: LIVENESS_MS,
+  reservedPorts: [{ port: 2377, protocol: "tcp", owner: "the cluster port" }],
+  domain: "overlay",
+};
+
+export class Cluster<S extends Store = MemoryStore> {
   readonly clock = new VirtualClock();
-  readonly store: MemoryStore;
+  readonly store: S;
   readonly #newId = countingIds();
   readonly #config: LeaderConfig;
   leader!: Leader;
   nodes: FakeNode[] = [];
 
-  constructor(config: Partial<LeaderConfig> = {}, store = new MemoryStore()) {
+  constructor(config: Partial<LeaderConfig> = {}, store = new MemoryStore() as Store as S) {
     this.store = store;
-    const reservedPorts = [{ port: 2377, protocol: "tcp", owner: "the cluster port" } as const];
-    this.#config = { pool: "10.192.0.0/10", livenessMs: LIVENESS_MS, reservedPorts, domain: "overlay", ...config };
+    this.#config = { ...LEADER_CONFIG, ...config };
   }
 
   /** With `count` nodes, named node1 and so on, that have done as told. */

@@ -171,12 +171,17 @@ test("a store that was given away keeps its rows and never leads again, but for 
   const store = await openEmbeddedStore(directory);
   await store.campaign();
   await store.commit([putNetwork(1)], 1);
-  await store.giveAway({ store: "etcd", id: "5f2a" });
+  const moved = { store: "etcd", id: "5f2a", cluster: { id: networkRow(1).id, epoch: 1 } } as const;
+  await store.giveAway(moved);
+  await t.throwsAsync(store.commit([putNetwork(2)], 2), {
+    instanceOf: UserError,
+    message: /with the managers' etcd now/,
+  });
   await store.close();
   const again = await openEmbeddedStore(directory);
-  t.deepEqual(again.moved, { store: "etcd", id: "5f2a" });
+  t.deepEqual(again.moved, moved);
   const error = await t.throwsAsync(again.campaign(), { instanceOf: PlatformError });
-  t.regex(error!.message, /was moved to etcd .*cluster status.*cluster import/);
+  t.regex(error!.message, /with the managers' etcd now .*cluster status.*cluster import/);
   const state = await again.load();
   t.is(state.networks.size, 1);
   await again.fill(state);
