@@ -21,7 +21,7 @@ type Denial = readonly [address: string, protocol: number, port: number];
  * configuration.
  */
 export function managerPorts({ nodes }: State, configured: readonly SessionAddress[]): ReadonlySet<number> {
-  const managers = nodes.by("role", "manager");
+  const managers = nodes.by("listens", "any");
   const told = managers.flatMap(({ listen }) => (listen === null ? [] : [listen.port]));
   const areAllTold = managers.length > 0 && told.length === managers.length;
   return new Set([...told, ...(areAllTold ? [] : configured.map(({ port }) => port)), STORE_PEER_PORT]);

@@ -2,7 +2,7 @@
 // own tasks as the node sees them, at once, so that no new flow reaches a task that has just ended here. The leader hears
 // of those statuses from here.
 import { isDeepStrictEqual } from "node:util";
-import type { Change, TaskStatus } from "../cluster/schema.ts";
+import { type Change, KINDS, type Kind, type TaskStatus } from "../cluster/schema.ts";
 import type { AppliedChange } from "../cluster/state.ts";
 import { type State, Table } from "../cluster/tables.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
@@ -150,7 +150,7 @@ export class NodeState {
 
 /** The state below, as it is at any time, with other statuses. */
 function withStatuses(below: State, statuses: Table<"statuses">): State {
-  const { nodes, networks, services, tasks, endpoints, allocations, ports } = below;
+  const tables = Object.fromEntries(KINDS.map((kind) => [kind, below[kind]])) as Pick<State, Kind>;
   return {
     get revision() {
       return below.revision;
@@ -158,7 +158,8 @@ function withStatuses(below: State, statuses: Table<"statuses">): State {
     get cluster() {
       return below.cluster;
     },
-    ...{ nodes, networks, services, tasks, endpoints, allocations, ports, statuses },
+    ...tables,
+    statuses,
   };
 }
 

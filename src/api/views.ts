@@ -10,7 +10,7 @@ import { hostPorts, NodePorts } from "./port-views.ts";
 import type { NetworkView, NodeView, ServiceView, TaskView, WorkloadView } from "./schema.ts";
 
 type Named = Exclude<NamedKind, "endpoints">;
-const WORDS: Record<Named, string> = { networks: "network", services: "service", nodes: "node" };
+const WORDS: Record<Named, string> = { networks: "network", services: "service", nodes: "node", users: "user" };
 
 /** The row with this name, id or beginning of an id. Throws UserError 404 with the nearest name. */
 export function get<K extends Named>(state: State, kind: K, word: string): RowOf<K> {

@@ -31,6 +31,8 @@ import {
   Subnet,
 } from "./schema.ts";
 import { DEFAULT_STOP_GRACE_MS, ServiceSettings } from "./service-settings.ts";
+import { LivenessMs } from "./settings.ts";
+import { MAX_PEM, Role } from "./trust-rows.ts";
 import { Workload } from "./workload.ts";
 
 const Labels = map(
@@ -142,6 +144,32 @@ export const Command = z.discriminatedUnion("type", [
   z.object({ type: z.literal("detach"), id: Id }),
   z.strictObject({ type: z.literal("node.availability"), name: Word, availability: z.enum(["active", "drain"]) }),
   z.object({ type: z.literal("node.remove"), name: Word }),
+  /** The node becomes a manager, or a worker again. */
+  z.strictObject({ type: z.literal("node.promote"), name: Word }),
+  z.strictObject({ type: z.literal("node.demote"), name: Word }),
+  /** New nodes of the role need the new token from now. */
+  z.strictObject({ type: z.literal("token.rotate"), role: Role }),
+  /** `expires`: when the certificate ends that the user gets. */
+  z.strictObject({ type: z.literal("user.add"), name: Name, expires: z.int().min(0) }),
+  z.strictObject({ type: z.literal("user.remove"), name: Word }),
+  /** What is left out stays as it is. The pool and the domain are chosen once, when the cluster is made. */
+  z.strictObject({
+    type: z.literal("settings.update"),
+    livenessMs: LivenessMs.optional(),
+    workerWrites: z.boolean().optional(),
+  }),
+  /**
+   * The nodes' certificate authority is changed in three steps: all nodes take both; the new one issues; they take the new
+   * one alone. Before the next step the one before is to be in force everywhere. `certificate`: the new authority's.
+   */
+  z.strictObject({
+    type: z.literal("authority.rotate"),
+    step: z.discriminatedUnion("is", [
+      z.strictObject({ is: z.literal("begin"), certificate: text(MAX_PEM) }),
+      z.strictObject({ is: z.literal("issue"), digest: Word }),
+      z.strictObject({ is: z.literal("end"), certificate: text(MAX_PEM) }),
+    ]),
+  }),
 ]);
 /** As checked. */
 export type Command = z.infer<typeof Command>;

@@ -2,6 +2,8 @@
 import { EVERY_ADDRESS } from "../lib/ip.ts";
 import { endpointNames, hostNamesOf, parentsOf } from "./host-names.ts";
 import { type Attachment, claimKey, type Kind, type RowOf } from "./schema.ts";
+import { SETTINGS_KEY } from "./settings.ts";
+import { TRUST_KEY } from "./trust-rows.ts";
 
 const keyOfRow: { [K in Kind]: (row: RowOf<K>) => string } = {
   nodes: (node) => node.id,
@@ -12,6 +14,10 @@ const keyOfRow: { [K in Kind]: (row: RowOf<K>) => string } = {
   allocations: (allocation) => allocation.address,
   ports: claimKey,
   statuses: (status) => status.taskId,
+  settings: () => SETTINGS_KEY,
+  trust: () => TRUST_KEY,
+  tokens: (token) => token.role,
+  users: (user) => user.id,
 };
 
 /** The key of a row in its table. */
@@ -36,8 +42,10 @@ const INDEXES = {
     ingress: ({ ingressAddress }) => [ingressAddress],
     state: ({ state }) => [state],
     vxlanPort: ({ vxlanPort }) => [String(vxlanPort)],
-    /** `manager`: a manager runs on it. */
-    role: ({ manager }) => (manager ? ["manager"] : []),
+    /** What it may do: `manager` or `worker`. */
+    role: ({ role }) => [role],
+    /** `any`: a manager runs on it. */
+    listens: ({ manager }) => (manager ? ["any"] : []),
     /** Each of its addresses, its VTEP among them. */
     anyAddress: ({ address, addresses }) => [...new Set([address, ...addresses])],
     /** Each address on which its processes hold published ports: its VTEP for those that they hold on every address. */
@@ -121,6 +129,10 @@ const INDEXES = {
     service: ({ serviceId }) => [serviceId],
   },
   statuses: { node: ({ nodeId }) => [nodeId] },
+  settings: {},
+  trust: {},
+  tokens: {},
+  users: { name: ({ name }) => lower(name) },
 } as const satisfies { [K in Kind]: Record<string, Values<RowOf<K>>> };
 
 function aliasesOn(networkId: string, attachment: Attachment): string[] {

@@ -4,10 +4,12 @@ import { UserError } from "../lib/errors.ts";
 import { formatCidr, type Ipv4, maskOf } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
 import type { Network, RowOf } from "./schema.ts";
+import { type ClusterSettings, SETTINGS_KEY } from "./settings.ts";
 import type { Rows, State } from "./tables.ts";
+import { TRUST_KEY, type Trust } from "./trust-rows.ts";
 
 /** The tables whose rows a person names. */
-export type NamedKind = "networks" | "services" | "nodes" | "endpoints";
+export type NamedKind = "networks" | "services" | "nodes" | "endpoints" | "users";
 
 /** Fewer letters of an id are more likely a slip than a name. */
 const LEAST_LETTERS = 3;
@@ -42,6 +44,16 @@ export function nearestName<K extends NamedKind>(rows: Rows<K>, word: string): s
 /** The rows of exactly that name. */
 export function rowsNamed<K extends NamedKind>(rows: Rows<K>, name: string): RowOf<K>[] {
   return rows.by("name", name.toLowerCase());
+}
+
+/** undefined: the state is empty, or of a version that had them in each node's configuration. */
+export function settingsOf({ settings }: Pick<State, "settings">): ClusterSettings | undefined {
+  return settings.get(SETTINGS_KEY);
+}
+
+/** undefined: the state is empty, or of a version without certificates. */
+export function trustOf({ trust }: Pick<State, "trust">): Trust | undefined {
+  return trust.get(TRUST_KEY);
 }
 
 /** The network that has the address. Subnets do not overlap: there is one at most. */

@@ -14,6 +14,7 @@ import {
   Node,
   TaskStatus,
 } from "./schema.ts";
+import { NodeVersion } from "./trust-rows.ts";
 
 /** Who a node says that it is. */
 export const NodeIdentity = Node.pick({
@@ -31,6 +32,10 @@ export type NodeIdentity = z.infer<typeof NodeIdentity>;
 export const SessionRequest = NodeIdentity.extend({
   /** The identity of the state that the node follows; null: it has none yet. */
   known: StateVersion.nullable().default(null),
+  /** The protocol that the node speaks; 0: that of versions that did not say it. */
+  protocol: NodeVersion.shape.protocol.default(0),
+  /** What the node can do besides, see features.ts. */
+  features: NodeVersion.shape.features.default([]),
 });
 export type SessionRequest = z.input<typeof SessionRequest>;
 

@@ -6,6 +6,8 @@ import { firstOf, Id, MAX_REASON, MAX_WORD, text, words } from "../lib/bounds.ts
 import { parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { Dns, LABELS } from "./naming.ts";
 import { ServiceSettings } from "./service-settings.ts";
+import { ClusterSettings } from "./settings.ts";
+import { JoinToken, NodeVersion, Role, Trust, User } from "./trust-rows.ts";
 import { Workload } from "./workload.ts";
 
 export { Id };
@@ -68,6 +70,13 @@ export const Node = z.object({
   /** Its own address on the ingress network. */
   ingressAddress: Address,
   manager: z.boolean(),
+  /** What it may do. This row decides, and not what its certificate says. */
+  role: Role.default("worker"),
+  /** The digest of its certificate's public key; null: it joined before nodes had certificates. */
+  keyDigest: text(MAX_WORD).nullable().default(null),
+  /** When its certificate ends; null: it has none. */
+  certificateExpires: Millis.nullable().default(null),
+  version: NodeVersion.default({ protocol: 0, features: [] }),
   /** Where the manager on this node listens; null: there is none, or its version does not say. */
   listen: SessionAddress.nullable().default(null),
   /** Where nodes reach the manager on this node, if not at `listen`. */
@@ -272,13 +281,17 @@ export const rowSchemas = {
   allocations: Allocation, // address
   ports: PortClaim, // [ADDRESS:]PORT/PROTOCOL
   statuses: TaskStatus, // task id
+  settings: ClusterSettings, // one: SETTINGS_KEY
+  trust: Trust, // one: TRUST_KEY
+  tokens: JoinToken, // role
+  users: User, // id
 } as const;
 export type Kind = keyof typeof rowSchemas;
 export type RowOf<K extends Kind> = z.infer<(typeof rowSchemas)[K]>;
 export const KINDS = Object.keys(rowSchemas) as Kind[];
 
 /** Kinds of rows that only the leader reads; the others go to every node. */
-const LEADER_KINDS: ReadonlySet<Kind> = new Set<Kind>(["allocations", "ports"]);
+const LEADER_KINDS: ReadonlySet<Kind> = new Set<Kind>(["allocations", "ports", "tokens", "users"]);
 export const NODE_KINDS: readonly Kind[] = KINDS.filter((kind) => !LEADER_KINDS.has(kind));
 
 /** Whether nodes get rows of that kind. */

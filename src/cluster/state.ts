@@ -23,6 +23,10 @@ export class LiveState {
   readonly allocations = new Table("allocations");
   readonly ports = new Table("ports");
   readonly statuses = new Table("statuses");
+  readonly settings = new Table("settings");
+  readonly trust = new Table("trust");
+  readonly tokens = new Table("tokens");
+  readonly users = new Table("users");
 
   /** Returns the changes with what was there before; those that delete a row that is not there are left out. */
   apply(changes: readonly Change[], revision: number): AppliedChange[] {
@@ -176,6 +180,10 @@ const StateJson = z.object({
   allocations: z.array(rowSchemas.allocations),
   ports: z.array(rowSchemas.ports),
   statuses: z.array(rowSchemas.statuses),
+  settings: z.array(rowSchemas.settings).default([]),
+  trust: z.array(rowSchemas.trust).default([]),
+  tokens: z.array(rowSchemas.tokens).default([]),
+  users: z.array(rowSchemas.users).default([]),
 } satisfies Record<Kind | "revision" | "cluster", z.ZodType>);
 export type StateJson = z.infer<typeof StateJson>;
 

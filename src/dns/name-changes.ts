@@ -24,6 +24,10 @@ const RELEVANT: { readonly [K in Kind]: (row: RowOf<K>) => unknown } = {
   statuses: ({ state, nodeId }) => (state === "running" ? nodeId : undefined),
   allocations: () => undefined,
   ports: () => undefined,
+  settings: ({ domain, pool }) => [domain, pool],
+  trust: () => undefined,
+  tokens: () => undefined,
+  users: () => undefined,
 };
 
 /** Whether names depend on what the change changed. */
@@ -38,6 +42,7 @@ export function touchedBy(change: AppliedChange, state: State): readonly string[
   switch (change.kind) {
     case "nodes":
     case "networks":
+    case "settings":
       return "all";
     case "services":
       return ofEach(change, ofService);
@@ -55,6 +60,9 @@ export function touchedBy(change: AppliedChange, state: State): readonly string[
     }
     case "allocations":
     case "ports":
+    case "trust":
+    case "tokens":
+    case "users":
       return [];
   }
 }

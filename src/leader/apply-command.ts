@@ -6,6 +6,7 @@ import { attach, detach } from "./attachments.ts";
 import type { LeaderContext } from "./context.ts";
 import { createEndpoint, removeEndpoint } from "./endpoints.ts";
 import { addExternal, removeExternal } from "./external.ts";
+import { addUser, removeUser, rotateAuthority, rotateToken, setRole, updateSettings } from "./members.ts";
 import { createNetwork, removeNetwork } from "./networks.ts";
 import { removeNode, setAvailability } from "./nodes.ts";
 import { requireUnreserved, withoutReserved } from "./reserved-names.ts";
@@ -42,5 +43,19 @@ export function applyCommand(draft: Draft, asked: Command, context: LeaderContex
       return setAvailability(draft, command.name, command.availability);
     case "node.remove":
       return removeNode(draft, command.name, context);
+    case "node.promote":
+      return setRole(draft, command.name, "manager");
+    case "node.demote":
+      return setRole(draft, command.name, "worker");
+    case "token.rotate":
+      return rotateToken(draft, command.role, context);
+    case "user.add":
+      return addUser(draft, command, context);
+    case "user.remove":
+      return removeUser(draft, command.name);
+    case "settings.update":
+      return updateSettings(draft, command);
+    case "authority.rotate":
+      return rotateAuthority(draft, command);
   }
 }

@@ -14,6 +14,8 @@ export interface LeaderContext {
   /** Wall-clock milliseconds. */
   now: number;
   newId: () => string;
+  /** What a join token is made of: it cannot be guessed. */
+  newSecret: () => string;
   /** What the networks' subnets are cut from. */
   pool: Cidr;
   addresses: Addresses;

@@ -12,6 +12,7 @@ import type { Clock } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
+import { newSecret as systemSecret } from "../lib/random.ts";
 import { AppliedBarrier } from "./applied-barrier.ts";
 import { applyCommand } from "./apply-command.ts";
 import type { LeaderContext, ReservedPort } from "./context.ts";
@@ -47,6 +48,8 @@ interface LeaderOptions {
   clock: Clock;
   log: Log;
   newId: () => string;
+  /** Left out: the system's. */
+  newSecret?: () => string;
   config: LeaderConfig;
 }
 
@@ -216,10 +219,11 @@ export class Leader {
   }
 
   #context(): LeaderContext {
-    const { clock, newId, config } = this.#options;
+    const { clock, newId, newSecret = systemSecret, config } = this.#options;
     return {
       now: clock.now(),
       newId,
+      newSecret,
       pool: cidr(config.pool),
       addresses: this.#addresses,
       reservedPorts: config.reservedPorts,

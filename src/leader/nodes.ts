@@ -5,12 +5,65 @@ import type { NodeIdentity, Report } from "../cluster/protocol.ts";
 import { INGRESS_NETWORK, type Node, type Task } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
+import type { Role } from "../cluster/trust-rows.ts";
 import { UserError } from "../lib/errors.ts";
 import { contains, formatCidr, ipv4 } from "../lib/ip.ts";
 import type { LeaderContext } from "./context.ts";
 import { removeEndpoint } from "./endpoints.ts";
 import { releaseAddress } from "./ipam.ts";
 import { removeTask } from "./tasks.ts";
+
+/** A node that asks to be of the cluster, and showed the token of the role. */
+export interface Joining {
+  identity: NodeIdentity;
+  role: Role;
+  /** The digest of the public key of the certificate that it gets, and when that ends. */
+  keyDigest: string;
+  certificateExpires: number;
+}
+
+/** A member whose certificate is not made yet has neither. */
+type Member = Pick<Joining, "identity" | "role"> & Pick<Node, "keyDigest" | "certificateExpires">;
+
+/**
+ * Gives a node that joins its row, which is down until its session begins. A node that comes again with its own key gets its
+ * own row back, with its tasks; so does one from before nodes had keys, by its name. Throws UserError 400 and 409.
+ */
+export function admitNode(draft: Draft, joining: Joining, context: LeaderContext): Node {
+  const { identity, keyDigest } = joining;
+  const [known] = rowsNamed(draft.state.nodes, identity.name);
+  if (known !== undefined && known.keyDigest !== null && known.keyDigest !== keyDigest) {
+    throw new UserError(
+      409,
+      `the name '${identity.name}' is that of a node with another key; if that machine was installed anew, ` +
+        `'overlayctl node rm ${known.name}' on a manager removes it, and then this one can join`,
+      { field: "name" },
+    );
+  }
+  return putMember(draft, joining, context);
+}
+
+/** Gives the node its row, whatever its key was before. Throws UserError 400 and 409. */
+export function putMember(draft: Draft, { identity, ...rest }: Member, context: LeaderContext): Node {
+  const [known] = rowsNamed(draft.state.nodes, identity.name);
+  requireIdentity(draft.state, identity, known, context);
+  const node: Node = { ...(known ?? addNode(draft, identity, context)), ...identity, ...rest };
+  draft.put("nodes", node);
+  return node;
+}
+
+/** The node has a new certificate. Throws UserError 404 when the node was removed meanwhile. */
+export function renewNode(
+  draft: Draft,
+  nodeId: string,
+  renewed: Pick<Joining, "keyDigest" | "certificateExpires">,
+): Node {
+  const known = draft.state.nodes.get(nodeId);
+  if (known === undefined) throw new UserError(404, "this node was removed from the cluster");
+  const node = { ...known, ...renewed };
+  draft.put("nodes", node);
+  return node;
+}
 
 /**
  * A node's session begins: it gets its row, and one that is known by its name gets its own back. Throws UserError 400
@@ -19,7 +72,11 @@ import { removeTask } from "./tasks.ts";
 export function registerNode(draft: Draft, identity: NodeIdentity, context: LeaderContext): Node {
   const [known] = rowsNamed(draft.state.nodes, identity.name);
   requireIdentity(draft.state, identity, known, context);
-  if (known === undefined) return addNode(draft, identity, context);
+  if (known === undefined) {
+    const added: Node = { ...addNode(draft, identity, context), state: "ready" };
+    draft.put("nodes", added);
+    return added;
+  }
   // Its name may have other capitals than before: the host's are those that people see there.
   const node: Node = { ...known, ...identity, state: "ready" };
   if (!isDeepStrictEqual(node, known)) draft.put("nodes", node);
@@ -99,8 +156,12 @@ function addNode(draft: Draft, identity: NodeIdentity, { now, newId, addresses }
     id,
     ...identity,
     ingressAddress,
+    role: "worker",
+    keyDigest: null,
+    certificateExpires: null,
+    version: { protocol: 0, features: [] },
     availability: "active",
-    state: "ready",
+    state: "down",
     health: "well",
     heldPorts: [],
     addresses: [],

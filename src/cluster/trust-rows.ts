@@ -1,0 +1,45 @@
+// Rows that say who is of the cluster and with what rights. Certificates' private keys are in none of them.
+import { z } from "zod";
+import { firstOf, Id, MAX_WORD, text } from "../lib/bounds.ts";
+
+/** Characters of a certificate as PEM. */
+export const MAX_PEM = 16_384;
+
+const Millis = z.int().min(0);
+
+/** What a node may do: a manager may do all, a worker speaks for itself alone. */
+export const Role = z.enum(["manager", "worker"]);
+export type Role = z.infer<typeof Role>;
+
+/** What an agent can speak and do: see features.ts. Protocol 0 is that of versions that did not say it. */
+export const NodeVersion = z.object({
+  protocol: z.int().min(0),
+  features: firstOf(text(MAX_WORD), 1000),
+});
+export type NodeVersion = z.infer<typeof NodeVersion>;
+
+/** Whose certificates every node takes. While the certificate authority is changed there are two. */
+export const Trust = z.object({
+  /** The certificates of the authorities, PEM. */
+  bundle: z.array(text(MAX_PEM)).min(1),
+  /** The digest of the public key of the authority that issues certificates, see trust/certificates.ts. */
+  signer: text(MAX_WORD),
+});
+export type Trust = z.infer<typeof Trust>;
+
+/** The key of the one row of trust. */
+export const TRUST_KEY = "nodes";
+
+/** What a new node shows to get the role. Only the leader reads it. */
+export const JoinToken = z.object({ role: Role, secret: text(MAX_WORD), createdAt: Millis });
+export type JoinToken = z.infer<typeof JoinToken>;
+
+/** A person with a certificate that may send commands from any machine. Only the leader reads it. */
+export const User = z.object({
+  id: Id,
+  name: text(63),
+  createdAt: Millis,
+  /** When the certificate ends. */
+  expires: Millis,
+});
+export type User = z.infer<typeof User>;

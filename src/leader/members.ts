@@ -1,0 +1,78 @@
+// Who is of the cluster: what nodes may do, the tokens with which they join, users, and whose certificates are taken.
+import { isDeepStrictEqual } from "node:util";
+import type { Command } from "../cluster/commands.ts";
+import { findByName, requireNewName, settingsOf, trustOf } from "../cluster/lookup.ts";
+import { SETTINGS_KEY } from "../cluster/settings.ts";
+import type { Draft } from "../cluster/state.ts";
+import { type Role, TRUST_KEY } from "../cluster/trust-rows.ts";
+import { UserError } from "../lib/errors.ts";
+import type { LeaderContext } from "./context.ts";
+
+type Of<T extends Command["type"]> = Extract<Command, { type: T }>;
+
+/** Throws UserError 409 when no manager would be left. */
+export function setRole(draft: Draft, name: string, role: Role): string {
+  const { nodes } = draft.state;
+  const node = findByName("node", nodes, name);
+  if (node.role === role) return node.id;
+  if (role === "worker") {
+    const others = nodes.by("role", "manager").filter(({ id }) => id !== node.id);
+    if (others.length === 0) {
+      throw new UserError(
+        409,
+        `node '${node.name}' is the only manager: 'overlayctl node promote NAME' makes another one first`,
+      );
+    }
+  }
+  draft.put("nodes", { ...node, role });
+  return node.id;
+}
+
+export function rotateToken(draft: Draft, role: Role, { newSecret, now }: LeaderContext): string {
+  draft.put("tokens", { role, secret: newSecret(), createdAt: now });
+  return role;
+}
+
+export function addUser(draft: Draft, { name, expires }: Of<"user.add">, { newId, now }: LeaderContext): string {
+  requireNewName("user", draft.state.users, name);
+  if (expires <= now) throw new UserError(400, "a certificate ends in the future", { field: "expires" });
+  const id = newId();
+  draft.put("users", { id, name, createdAt: now, expires });
+  return id;
+}
+
+export function removeUser(draft: Draft, name: string): string {
+  const { id } = findByName("user", draft.state.users, name);
+  draft.remove("users", id);
+  return id;
+}
+
+export function updateSettings(draft: Draft, { type: _, ...changes }: Of<"settings.update">): string {
+  const settings = settingsOf(draft.state)!;
+  const newest = { ...settings, ...changes };
+  if (!isDeepStrictEqual(newest, settings)) draft.put("settings", newest);
+  return SETTINGS_KEY;
+}
+
+/** Throws UserError 409 when the step does not follow on the one before. */
+export function rotateAuthority(draft: Draft, { step }: Of<"authority.rotate">): string {
+  const trust = trustOf(draft.state)!;
+  if (step.is === "begin") {
+    if (trust.bundle.length > 1) {
+      throw new UserError(
+        409,
+        "the certificate authority is being changed already: 'overlayctl ca rotate' goes on with that",
+      );
+    }
+    draft.put("trust", { ...trust, bundle: [...trust.bundle, step.certificate] });
+  } else if (step.is === "issue") {
+    if (trust.bundle.length === 1) throw new UserError(409, "no change of the certificate authority has begun");
+    draft.put("trust", { ...trust, signer: step.digest });
+  } else {
+    if (!trust.bundle.includes(step.certificate)) {
+      throw new UserError(409, "the certificate authority that is to stay is not one of the cluster's");
+    }
+    draft.put("trust", { ...trust, bundle: [step.certificate] });
+  }
+  return TRUST_KEY;
+}
