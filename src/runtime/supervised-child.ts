@@ -31,6 +31,13 @@ export type ChildStatus =
   /** It ended too often, or cannot be started: it is not started again by itself. */
   | { state: "failed"; error: string };
 
+interface ChildCommand {
+  command: readonly string[];
+  env: Record<string, string>;
+  /** A process whose identity is another is started again; left out: the command. */
+  identity?: readonly string[];
+}
+
 interface SupervisedChildOptions {
   /** What it is called in the agent's log. */
   name: string;
@@ -67,21 +74,22 @@ export class SupervisedChild {
   }
 
   /**
-   * Has it run from now on. A process that runs from before with the same command is adopted; with another one it is ended
-   * first. Resolves when it runs. Throws when it cannot be started at all; then it is not supervised.
+   * Has it run from now on. A process that runs from before is adopted when `identity` is the same, and ended otherwise.
+   * Resolves when it runs. Throws when it cannot be started at all; then it is not supervised.
    */
-  async run(command: readonly string[], env: Record<string, string>): Promise<void> {
+  async run({ command, env, identity = command }: ChildCommand): Promise<void> {
+    const begin = () => this.#begin(command, env, hashOf(identity));
     await this.leave();
     this.#crashes = [];
     this.#pause.succeeded();
     try {
-      this.#watched((await this.#adopted(command, env)) ?? (await this.#begin(command, env)));
+      this.#watched((await this.#adopted(hashOf(identity))) ?? (await begin()));
     } catch (error) {
       this.#status = { state: "failed", error: messageOf(error) };
       throw error;
     }
     const abort = new AbortController();
-    const done = this.#supervise(command, env, abort.signal).catch((error: unknown) => {
+    const done = this.#supervise(begin, abort.signal).catch((error: unknown) => {
       this.#status = { state: "failed", error: messageOf(error) };
       this.#options.log.error(`${this.#options.name} is not supervised any more`, this.#fields(messageOf(error)));
     });
@@ -106,7 +114,7 @@ export class SupervisedChild {
     this.#status = { state: "stopped" };
   }
 
-  async #supervise(command: readonly string[], env: Record<string, string>, signal: AbortSignal): Promise<void> {
+  async #supervise(begin: () => Promise<WatchedProcess>, signal: AbortSignal): Promise<void> {
     const { name, clock, log } = this.#options;
     const left = new Promise<undefined>((resolve) => signal.addEventListener("abort", () => resolve(undefined)));
     while (!signal.aborted) {
@@ -128,23 +136,23 @@ export class SupervisedChild {
       log.warn(`${name} ended, and is started again`, this.#fields(error));
       await delay(clock, this.#pause.failed(), signal);
       if (signal.aborted) return;
-      this.#watched(await this.#begin(command, env), error);
+      this.#watched(await begin(), error);
     }
   }
 
-  async #begin(command: readonly string[], env: Record<string, string>): Promise<WatchedProcess> {
+  async #begin(command: readonly string[], env: Record<string, string>, hash: string): Promise<WatchedProcess> {
     const { directory: path, clock } = this.#options;
     const { argv, env: shimEnv } = shim(path, command, env);
-    await replaceFile(this.#hashPath, hashOf(command, env));
+    await replaceFile(this.#hashPath, hash);
     const { id, logFrom } = await beginProcess({ directory: this.#directory, argv, env: shimEnv, cwd: path, clock });
     return this.#watch({ id, logFrom });
   }
 
-  /** The process that runs from before with this command. One that runs with another command is ended. */
-  async #adopted(command: readonly string[], env: Record<string, string>): Promise<WatchedProcess | undefined> {
+  /** The process that runs from before with this hash. One that runs with another is ended. */
+  async #adopted(hash: string): Promise<WatchedProcess | undefined> {
     const found = await this.#found();
     if (found === undefined) return undefined;
-    if ((await textIfThere(this.#hashPath)) === hashOf(command, env)) return found;
+    if ((await textIfThere(this.#hashPath)) === hash) return found;
     this.#options.log.info(`${this.#options.name} is started again with other options`, this.#fields());
     await found.stop(STOP_GRACE_MS);
     found.close();
@@ -174,8 +182,6 @@ export class SupervisedChild {
   }
 }
 
-function hashOf(command: readonly string[], env: Record<string, string>): string {
-  return createHash("sha256")
-    .update(JSON.stringify([command, env]))
-    .digest("hex");
+function hashOf(identity: readonly string[]): string {
+  return createHash("sha256").update(JSON.stringify(identity)).digest("hex");
 }

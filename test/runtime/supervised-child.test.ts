@@ -39,12 +39,12 @@ function pidOf(child: SupervisedChild): number {
 test("it goes on without its agent, and the next one adopts it", async (t) => {
   await withDirectory(async (open) => {
     const first = open();
-    await first.run(SLEEP, ENV);
+    await first.run({ command: SLEEP, env: ENV });
     const pid = pidOf(first);
     await first.leave();
     t.deepEqual(first.status, { state: "stopped" });
     const second = open();
-    await second.run(SLEEP, ENV);
+    await second.run({ command: SLEEP, env: ENV });
     t.is(pidOf(second), pid);
     await second.stop();
     t.throws(() => process.kill(pid, 0), { code: "ESRCH" });
@@ -54,11 +54,11 @@ test("it goes on without its agent, and the next one adopts it", async (t) => {
 test("one that runs with another command is ended and started with the new one", async (t) => {
   await withDirectory(async (open) => {
     const first = open();
-    await first.run(SLEEP, ENV);
+    await first.run({ command: SLEEP, env: ENV });
     const pid = pidOf(first);
     await first.leave();
     const second = open();
-    await second.run(["sleep", "1001"], ENV);
+    await second.run({ command: ["sleep", "1001"], env: ENV });
     t.not(pidOf(second), pid);
     t.throws(() => process.kill(pid, 0), { code: "ESRCH" });
   });
@@ -67,7 +67,7 @@ test("one that runs with another command is ended and started with the new one",
 test("one that is killed is started again, and its status has why", async (t) => {
   await withDirectory(async (open) => {
     const child = open();
-    await child.run(SLEEP, ENV);
+    await child.run({ command: SLEEP, env: ENV });
     const pid = pidOf(child);
     process.kill(pid, "SIGKILL");
     await waitFor(() => child.status.state === "running" && child.status.pid !== pid, {
@@ -80,12 +80,12 @@ test("one that is killed is started again, and its status has why", async (t) =>
 test("after five ends in ten minutes it is left alone, and its status says so with what it printed", async (t) => {
   await withDirectory(async (open, directory) => {
     const child = open(hastyClock);
-    await child.run(["sh", "-c", "echo no room >&2; exit 3"], ENV);
+    await child.run({ command: ["sh", "-c", "echo no room >&2; exit 3"], env: ENV });
     await waitFor(() => child.status.state === "failed", { what: "it to be left alone" });
     const { error } = child.status as Extract<ChildStatus, { state: "failed" }>;
     t.is(error, "it ended 5 times in ten minutes and is not started again: exit status 3: no room");
     t.is((await readFile(join(directory, "log"), "utf8")).split("no room").length - 1, 5);
-    await child.run(SLEEP, ENV);
+    await child.run({ command: SLEEP, env: ENV });
     t.is(child.status.state, "running", "an operator may have it tried again");
   });
 });
@@ -93,7 +93,7 @@ test("after five ends in ten minutes it is left alone, and its status says so wi
 test("a program that is not there ends it with the reason", async (t) => {
   await withDirectory(async (open) => {
     const child = open(hastyClock);
-    await child.run(["/no/such/program"], ENV);
+    await child.run({ command: ["/no/such/program"], env: ENV });
     await waitFor(() => child.status.state === "failed", { what: "it to be left alone" });
     t.regex((child.status as { error: string }).error, /exit status 127: .*No such file/);
   });

@@ -1,0 +1,156 @@
+// The backup of a cluster: its state as lines of JSON, and beside it a second, locked file with what not every reader may
+// see. The first line says which cluster and revision it is of, the last one has the digest of all before: a file that was
+// cut or changed is refused.
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { z } from "zod";
+import { ClusterIdentity, type Kind, type RowOf } from "../cluster/schema.ts";
+import { changesTo, emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
+import type { State } from "../cluster/tables.ts";
+import { messageOf, UserError } from "../lib/errors.ts";
+import { replaceFile } from "../lib/replace-file.ts";
+import { commonRow } from "./secrets.ts";
+
+const FORMAT = 1;
+/** Kinds whose rows are secrets themselves. */
+const SECRET_KINDS: ReadonlySet<string> = new Set(["tokens"]);
+
+const Header = z.object({
+  overlayd: z.literal("export"),
+  format: z.int(),
+  cluster: ClusterIdentity,
+  revision: z.int().min(0),
+  rows: z.int().min(0),
+  createdAt: z.string(),
+});
+const Footer = z.object({ digest: z.string() });
+
+const Secrets = z.object({
+  /** The digest of the file that it belongs to. */
+  of: z.string(),
+  rows: z.array(z.unknown()),
+  /** What managers keep on their disks, see trust/identity-files.ts. */
+  keys: z.unknown(),
+});
+
+/** How the second file is locked: with the passphrase of the managers' keys. */
+export interface ExportLock {
+  lock(text: string): Promise<string>;
+  /** Throws when the passphrase is wrong. */
+  unlock(text: string): Promise<string>;
+}
+
+export interface Export {
+  state: LiveState;
+  /** What `writeExport` was given. */
+  keys: unknown;
+}
+
+export function secretsPath(path: string): string {
+  return `${path}.secrets`;
+}
+
+/** Writes both files; they are durable when it resolves. `keys`: what a manager needs besides the state. */
+export async function writeExport(
+  path: string,
+  { state, keys, lock, now }: { state: State; keys: unknown; lock: ExportLock; now: number },
+): Promise<void> {
+  const changes = changesTo(state);
+  const open = changes.map(({ kind, key, row }) => {
+    const shown = SECRET_KINDS.has(kind) ? null : commonRow(kind, row as RowOf<Kind>);
+    return { kind, key, row: shown };
+  });
+  const shown = open.filter(({ row }) => row !== null);
+  const header = {
+    overlayd: "export",
+    format: FORMAT,
+    cluster: state.cluster,
+    revision: state.revision,
+    rows: shown.length,
+    createdAt: new Date(now).toISOString(),
+  };
+  const hash = createHash("sha256");
+  const lines = [header, ...shown].map((line) => `${JSON.stringify(line)}\n`);
+  for (const line of lines) hash.update(line);
+  const digest = hash.digest("hex");
+  const rows = changes.filter(({ row }, i) => open[i]!.row !== row);
+  // The file that says what is whole comes last.
+  await replaceFile(secretsPath(path), `${await lock.lock(JSON.stringify({ of: digest, rows, keys }))}\n`);
+  await replaceFile(path, [...lines, `${JSON.stringify({ digest })}\n`]);
+}
+
+/** Reads what `writeExport` wrote, all of it or nothing. Throws UserError 400 that says what is wrong with it. */
+export async function readExport(path: string, lock: ExportLock): Promise<Export> {
+  const text = await readText(path);
+  const { header, changes, digest } = parseLines(path, text);
+  const secrets = await readSecrets(path, digest, lock);
+  const state = emptyState();
+  state.apply([...changes, ...parseRows(secretsPath(path), secrets.rows)], header.revision);
+  state.cluster = header.cluster;
+  return { state, keys: secrets.keys };
+}
+
+function parseLines(path: string, text: string) {
+  const end = text.lastIndexOf("\n", text.length - 2) + 1;
+  const [body, last] = [text.slice(0, end), text.slice(end)];
+  const footer = Footer.safeParse(jsonOf(last));
+  if (!footer.success || !text.endsWith("\n")) throw refused(path, "its last line is missing: it was cut");
+  const { digest } = footer.data;
+  if (createHash("sha256").update(body).digest("hex") !== digest) {
+    throw refused(path, "it is not what was written: its digest is another");
+  }
+  const [first, ...lines] = body.trimEnd().split("\n");
+  const header = Header.safeParse(jsonOf(first ?? ""));
+  if (!header.success) throw refused(path, "its first line is not that of an export");
+  if (header.data.format !== FORMAT) {
+    throw refused(path, `it has format ${header.data.format}, and this version reads format ${FORMAT}`);
+  }
+  if (header.data.rows !== lines.length) {
+    throw refused(path, `it should have ${header.data.rows} rows, and has ${lines.length}`);
+  }
+  return { header: header.data, changes: parseRows(path, lines.map(jsonOf)), digest };
+}
+
+async function readSecrets(path: string, digest: string, lock: ExportLock): Promise<z.infer<typeof Secrets>> {
+  const secret = secretsPath(path);
+  const locked = await readText(secret);
+  let text: string;
+  try {
+    text = await lock.unlock(locked.trim());
+  } catch (cause) {
+    throw refused(secret, messageOf(cause), cause);
+  }
+  const secrets = Secrets.safeParse(jsonOf(text));
+  if (!secrets.success) throw refused(secret, "it does not hold what an export has");
+  if (secrets.data.of !== digest) throw refused(secret, `it belongs to another export than ${path}`);
+  return secrets.data;
+}
+
+function parseRows(path: string, rows: readonly unknown[]) {
+  try {
+    return parseChanges(rows);
+  } catch (cause) {
+    throw refused(path, `it has a row that this version cannot read: ${messageOf(cause)}`, cause);
+  }
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    const why = (cause as NodeJS.ErrnoException).code === "ENOENT" ? "there is no such file" : messageOf(cause);
+    throw refused(path, why, cause);
+  }
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function refused(path: string, why: string, cause?: unknown): UserError {
+  return new UserError(400, `'${path}' is not imported, and nothing was changed: ${why}`, { cause });
+}
