@@ -8,23 +8,25 @@ const SRC = "src";
 /** Folder to the folders it may import; `T:` marks types only. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   lib: [],
+  trust: ["lib"],
   packet: ["lib"],
   linux: ["lib", "packet", "T:datapath"],
   datapath: ["lib", "packet"],
   worker: ["lib", "packet", "linux", "datapath", "links"],
   cluster: ["lib"],
-  leader: ["lib", "cluster"],
-  session: ["lib", "cluster"],
+  leader: ["lib", "cluster", "trust"],
+  session: ["lib", "cluster", "trust"],
   dns: ["lib", "cluster", "T:datapath"],
   mesh: ["lib", "T:cluster"],
   links: ["lib"],
   runtime: ["lib", "T:cluster"],
   attach: ["lib", "cluster", "runtime"],
   plugin: ["lib", "api"],
-  api: ["lib", "cluster"],
+  api: ["lib", "cluster", "trust"],
   agent: [
     ...[
       "lib",
+      "trust",
       "packet",
       "linux",
       "datapath",
@@ -39,7 +41,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     ],
     ...["attach", "plugin", "api"],
   ],
-  cli: ["lib", "api"],
+  cli: ["lib", "api", "trust"],
 };
 
 /** Packages that only these folders may import. */
@@ -49,6 +51,8 @@ const OWN_PACKAGES: Record<string, readonly string[]> = {
   "dns-packet": ["dns"],
   commander: ["cli", "agent"],
   dockerode: ["runtime"],
+  "@peculiar/x509": ["trust"],
+  "reflect-metadata": ["trust"],
 };
 
 interface Import {
