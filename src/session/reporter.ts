@@ -6,6 +6,8 @@ import type { TaskStatus } from "../cluster/schema.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 
 const RETRY_MS = 1000;
+/** The least time between two reports that only say which revision is in force: with hundreds of changes a second, one report says it of several. */
+const APPLIED_GAP_MS = 20;
 
 /** A session's way up to the leader. */
 interface ReportLink {
@@ -110,6 +112,8 @@ class SessionReports {
   /** What the leader has. */
   #observations = NO_OBSERVATIONS;
   #applied = 0;
+  /** When a report last said another revision than the one before. */
+  #appliedAt = Number.NEGATIVE_INFINITY;
   #seq = 0;
   #isSending = false;
   #hasEnded = false;
@@ -132,6 +136,7 @@ class SessionReports {
 
   sendNews(): void {
     if (this.#hasNews) void this.#send();
+    else if (this.#hasApplied) this.#sendApplied();
   }
 
   end(): void {
@@ -139,10 +144,24 @@ class SessionReports {
     this.#beat?.cancel();
   }
 
+  /** Whether there is news that is told at once. */
   get #hasNews(): boolean {
-    const { isComplete, observations, applied } = this.#news;
+    const { isComplete, observations } = this.#news;
     if (this.#isFull ? this.#changed.size > 0 : isComplete()) return true;
-    return applied() !== this.#applied || !isDeepStrictEqual(observations(), this.#observations);
+    return !isDeepStrictEqual(observations(), this.#observations);
+  }
+
+  get #hasApplied(): boolean {
+    return this.#news.applied() !== this.#applied;
+  }
+
+  /** Sends a report at once, or when the gap to the last one has passed. */
+  #sendApplied(): void {
+    if (this.#isSending || this.#hasEnded) return;
+    const leftMs = this.#appliedAt + APPLIED_GAP_MS - this.#clock.monotonic();
+    this.#beat?.cancel();
+    if (leftMs <= 0) void this.#send();
+    else this.#beat = this.#clock.after(leftMs, () => void this.#send());
   }
 
   async #send(): Promise<void> {
@@ -152,6 +171,7 @@ class SessionReports {
     const told = [...this.#changed];
     const observations = this.#news.observations();
     const report = this.#report(observations);
+    if (report.applied !== this.#applied) this.#appliedAt = this.#clock.monotonic();
     this.#changed.clear();
     let failed = false;
     try {
@@ -166,7 +186,7 @@ class SessionReports {
     }
     this.#isSending = false;
     if (this.#hasEnded) return;
-    if (!failed && this.#hasNews) void this.#send();
+    if (!failed && (this.#hasNews || this.#hasApplied)) this.sendNews();
     else this.#beat = this.#clock.after(failed ? RETRY_MS : this.#link.beatMs, () => void this.#send());
   }
 

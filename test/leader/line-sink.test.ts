@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import { createServer, get, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import test from "ava";
 import type { StreamMessage } from "../../src/cluster/protocol.ts";
 import { LineSink } from "../../src/leader/line-sink.ts";
@@ -66,6 +67,23 @@ test("a snapshot of 200 MB is encoded no further than a slow link takes it, and 
   t.is(taken, LINES);
   t.is(bytes, "first\n".length + LINES * LINE_BYTES + "a change\nanother\n".length);
   t.true(rest.endsWith(`.${LINES - 1}\na change\nanother\n`));
+  end();
+});
+
+test("lines that come in quick succession go together, in their order, and a single one goes at once", async (t) => {
+  const { sink, response, end } = await connect();
+  const chunks: string[] = [];
+  response.on("data", (chunk: Buffer) => chunks.push(chunk.toString()));
+  const all = () => chunks.join("");
+  await waitFor(() => all() === "first\n", { what: "the first line" });
+  await delay(50);
+  sink.send(Buffer.from("alone\n"));
+  await waitFor(() => all().endsWith("alone\n"), { what: "a line that nothing follows" });
+  chunks.length = 0;
+  const lines = Array.from({ length: 1000 }, (_, i) => `line ${i}\n`);
+  for (const line of lines) sink.send(Buffer.from(line));
+  await waitFor(() => all() === lines.join(""), { what: "all lines in their order" });
+  t.true(chunks.length < 50, `${chunks.length} pieces`);
   end();
 });
 

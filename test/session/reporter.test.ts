@@ -151,3 +151,31 @@ test("a new session is told all again, and does not wait for a report of the one
   await clock.advance(0);
   t.deepEqual(link.failures, []);
 });
+
+test("revisions that come in quick succession are told of together, the first and news at once", async (t) => {
+  const { clock, reporter, link } = setUp();
+  reporter.attach(link);
+  reporter.complete();
+  await clock.advance(1000);
+  link.take();
+  const appliedOf = () => link.sent.splice(0).map(({ applied }) => applied);
+  reporter.setApplied(1);
+  await clock.advance(0);
+  t.deepEqual(appliedOf(), [1], "a single change is told at once");
+  for (let revision = 2; revision <= 100; revision++) {
+    reporter.setApplied(revision);
+    await clock.advance(1);
+  }
+  const told = appliedOf();
+  t.true(told.length <= 6, `${told.length} reports in 99 ms`);
+  await clock.advance(20);
+  t.is([...told, ...appliedOf()].at(-1), 100, "the last one is told too");
+  reporter.setApplied(101);
+  await clock.advance(30);
+  reporter.setApplied(102);
+  await clock.advance(0);
+  reporter.setApplied(103);
+  reporter.put(status("a"));
+  await clock.advance(0);
+  t.deepEqual(appliedOf(), [101, 102, 103], "a status does not wait");
+});
