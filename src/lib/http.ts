@@ -32,10 +32,12 @@ const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
 const KEEP_ALIVE_MS = 30_000;
 /** Keeps connections to managers for the next call, but for less time than the leader's server does. */
 const CONNECTIONS = new Agent({ keepAlive: true, maxFreeSockets: 2, timeout: KEEP_ALIVE_MS });
+/** Keeps connections to the agent for the calls of one command, and for much less time than its server does. */
+const LOCAL_CONNECTIONS = new Agent({ keepAlive: true, timeout: 1000 });
 
 /** The JSON of the answer; undefined for an answer without a body. The whole answer arrives within `timeoutMs`. */
 export async function call<T>(server: HttpServer, request: HttpRequest): Promise<T> {
-  const exchange = new Exchange(server, request, "socketPath" in server ? false : CONNECTIONS);
+  const exchange = new Exchange(server, request, "socketPath" in server ? LOCAL_CONNECTIONS : CONNECTIONS);
   try {
     exchange.sendJson(request.body);
     const text = await exchange.text();

@@ -1,9 +1,14 @@
 // The HTTP client against servers that answer, refuse, fall silent or go away, and what it makes of each.
+import { execFile } from "node:child_process";
 import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
 import { type AddressInfo, createServer as createTcpServer, type Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { text } from "node:stream/consumers";
+import { promisify } from "node:util";
 import test, { type ExecutionContext } from "ava";
 import { fastify } from "fastify";
 import { z } from "zod";
@@ -13,6 +18,8 @@ import { errorOf, failureOf } from "../../src/lib/failure.ts";
 import { AnswerLostError, call, stream, UnreachableError, upload } from "../../src/lib/http.ts";
 import { answerBytes, answerFailures } from "../../src/lib/http-server.ts";
 import { silentLog } from "../../src/lib/log.ts";
+
+const execute = promisify(execFile);
 
 /** Longer than any test takes: such a deadline never passes. */
 const NEVER_MS = 600_000;
@@ -46,6 +53,25 @@ test("a call sends JSON and returns the JSON of the answer", async (t) => {
     body: '{"a":1}',
   });
   t.like(await call(server, { ...get, timeoutMs: NEVER_MS }), { method: "GET", body: "" });
+});
+
+test("calls one after the other to the agent take one connection, which does not keep the process", async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), "overlayd-http-"));
+  t.teardown(() => rm(directory, { recursive: true }));
+  const socketPath = join(directory, "s");
+  let connections = 0;
+  const server = createServer((_, response) => response.end("{}"));
+  server.on("connection", () => connections++);
+  await once(server.listen(socketPath), "listening");
+  t.teardown(() => server.closeAllConnections());
+  t.teardown(() => server.close());
+  for (let i = 0; i < 5; i++) await call({ socketPath }, { ...get, timeoutMs: NEVER_MS });
+  t.is(connections, 1);
+  const client = `import { call } from ${JSON.stringify(new URL("../../src/lib/http.js", import.meta.url))};
+    await call({ socketPath: process.argv[1] }, { method: "GET", path: "/", timeoutMs: 60_000 });
+    setImmediate(() => console.log(process.getActiveResourcesInfo().filter((name) => name.startsWith("Pipe")).join()));`;
+  const ran = await execute(process.execPath, ["--input-type=module", "-e", client, socketPath]);
+  t.is(ran.stdout.trim(), "");
 });
 
 test("calls one after the other to one manager take one connection", async (t) => {
