@@ -111,10 +111,10 @@ async function startInForce(
 /** Why the node's manager cannot lead; undefined when it does, or the node is no manager. */
 async function leadIfManager(
   options: AgentOptions,
-  { session }: Membership,
+  { session, ownLeader }: Membership,
   parts: Parts,
 ): Promise<string | undefined> {
   if (options.config.cluster.listen === undefined) return undefined;
   const { leadIfPossible } = await import("./manager.ts");
-  return leadIfPossible({ ...options, known: session.storedIdentity }, parts);
+  return leadIfPossible({ ...options, known: session.storedIdentity, ownLeader }, parts);
 }

@@ -9,11 +9,14 @@ import { systemClock } from "../lib/clock.ts";
 import { newId } from "../lib/random.ts";
 import { STORE_PEER_PORT } from "../lib/standard-ports.ts";
 import type { AgentOptions } from "./options.ts";
+import type { OwnLeader } from "./own-leader.ts";
 import type { Parts } from "./parts.ts";
 
 interface LeadOptions extends Pick<AgentOptions, "config" | "log" | "newEpoch"> {
   /** The identity of the state that this node has on its disk; undefined: it has none. */
   known: StateVersion | undefined;
+  /** This node's way to it. */
+  ownLeader: OwnLeader;
 }
 
 /**
@@ -31,7 +34,7 @@ export async function leadIfPossible(options: LeadOptions, parts: Parts): Promis
   }
 }
 
-async function lead({ config, log, newEpoch = false, known }: LeadOptions, parts: Parts): Promise<void> {
+async function lead({ config, log, newEpoch = false, known, ownLeader }: LeadOptions, parts: Parts): Promise<void> {
   const listen = config.cluster.listen!;
   const store = await openEmbeddedStore(join(config.dataDir, "store"));
   parts.add({ stop: () => store.close() });
@@ -57,4 +60,5 @@ async function lead({ config, log, newEpoch = false, known }: LeadOptions, parts
   const server = await serveSessions(leader, { ...listen, log });
   parts.add({ stop: () => server.close() });
   parts.add(leader);
+  ownLeader.begin(`${listen.host}:${listen.port}`, leader);
 }

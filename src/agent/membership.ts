@@ -2,17 +2,21 @@
 import { Names } from "../dns/names.ts";
 import { systemClock } from "../lib/clock.ts";
 import { Session } from "../session/session.ts";
+import { httpTransport } from "../session/transport.ts";
 import type { SessionAddress } from "./compile-denied.ts";
 import type { Config } from "./config.ts";
 import type { Host } from "./host.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
 import { NodeState } from "./node-state.ts";
 import type { AgentOptions } from "./options.ts";
+import { OwnLeader } from "./own-leader.ts";
 import type { Parts } from "./parts.ts";
 import { pathsOf } from "./paths.ts";
 
 export interface Membership {
   session: Session;
+  /** How the session reaches this node's own manager. */
+  ownLeader: OwnLeader;
   nodeState: NodeState;
   names: Names;
   /** Where this node finds managers. */
@@ -23,6 +27,7 @@ export interface Membership {
 export function openMembership({ config, log }: AgentOptions, { address }: Host, parts: Parts): Membership {
   const clock = systemClock;
   const { node, vxlan, mesh, cluster } = config;
+  const ownLeader = new OwnLeader(httpTransport);
   const session = new Session({
     identity: {
       ...{ name: node.name, address, vxlanPort: vxlan.port, mesh },
@@ -32,13 +37,13 @@ export function openMembership({ config, log }: AgentOptions, { address }: Host,
     },
     managers: managersOf(config),
     snapshotPath: pathsOf(config).snapshot,
-    ...{ clock, log },
+    ...{ clock, log, transport: ownLeader },
   });
   const nodeState = parts.add(new NodeState(session, clock));
   const names = new Names(nodeState.state, { pool: config.pool, domain: config.dns.domain });
   nodeState.subscribe((changes) => names.changed(changes));
   const managers = parts.add(new ManagerAddresses({ managers: managersOf(config), clock }));
-  return { session, nodeState, names, managers };
+  return { session, ownLeader, nodeState, names, managers };
 }
 
 function sessionAddress(configured: { host: string; port: number } | undefined): SessionAddress | null {

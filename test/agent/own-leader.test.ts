@@ -1,0 +1,121 @@
+// A manager's own node and its leader in one process: a session as over the network, without it.
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
+import test, { type ExecutionContext } from "ava";
+import { OwnLeader } from "../../src/agent/own-leader.ts";
+import { stateToJson } from "../../src/cluster/state.ts";
+import { UnreachableError } from "../../src/lib/http.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { Session } from "../../src/session/session.ts";
+import type { Transport } from "../../src/session/transport.ts";
+import { Cluster } from "../leader/cluster-fixture.ts";
+import { identityOf } from "../leader/fake-node.ts";
+
+const OWN = "192.0.2.11:2377";
+const WORKLOAD = { runtime: "process" as const, command: ["true"] };
+
+/** A network on which nothing answers; it keeps what was asked of it. */
+function deadNetwork() {
+  const calls: string[] = [];
+  const lost = (call: string) => async (manager: string) => {
+    calls.push(`${call} ${manager}`);
+    throw new UnreachableError("ECONNREFUSED");
+  };
+  const network: Transport = {
+    open: (manager) => ({ [Symbol.asyncIterator]: () => ({ next: () => lost("open")(manager) }) }),
+    report: lost("report"),
+    execute: lost("execute"),
+    waitApplied: lost("waitApplied"),
+    readLog: lost("readLog"),
+    bringLog: lost("bringLog"),
+    refuseLog: lost("refuseLog"),
+  };
+  return { network, calls };
+}
+
+async function setUp(t: ExecutionContext) {
+  const cluster = await Cluster.start(0);
+  const { network, calls } = deadNetwork();
+  const transport = new OwnLeader(network);
+  transport.begin(OWN, cluster.leader);
+  const snapshotPath = join(tmpdir(), `overlayd-own-leader-${process.pid}-${t.title.length}`);
+  const { clock } = cluster;
+  const managers = [OWN, "192.0.2.12:2377"];
+  const session = new Session({
+    ...{ snapshotPath, clock, managers, transport },
+    identity: identityOf(1),
+    log: silentLog,
+  });
+  session.onChanges(() => session.reportApplied(session.live.revision));
+  session.statusReports.complete();
+  await session.start();
+  t.teardown(async () => {
+    const stopped = session.stop();
+    await clock.advance(10_000);
+    await stopped;
+    await rm(snapshotPath, { force: true });
+  });
+  for (let i = 0; i < 100 && !session.connected; i++) await clock.advance(1);
+  return { cluster, clock, session, calls };
+}
+
+test("a manager's node has the state, the changes and the barrier of its own leader without the network", async (t) => {
+  const { cluster, clock, session, calls } = await setUp(t);
+  t.true(session.connected);
+  for (let i = 0; i < 3; i++) {
+    const { revision } = await session.execute({
+      type: "service.create",
+      name: `s${i}`,
+      workload: WORKLOAD,
+      replicas: 0,
+    });
+    t.is(session.live.revision, revision, "it reads what it wrote");
+  }
+  const settled = session.waitApplied(session.live.revision, 5000);
+  await clock.advance(100);
+  await settled;
+  const { allocations: _a, ports: _p, ...known } = stateToJson(cluster.leader.state);
+  t.like(JSON.parse(JSON.stringify(stateToJson(session.live))), JSON.parse(JSON.stringify(known)));
+  await t.throwsAsync(session.execute({ type: "service.remove", name: "none" }), { message: /none/ });
+  await clock.advance(60_000);
+  t.true(session.connected, "beats and reports go the same way");
+  t.deepEqual(calls, []);
+});
+
+test("a log of the manager's own node comes through its leader, and a refusal does", async (t) => {
+  const { cluster, clock, session } = await setUp(t);
+  await session.execute({ type: "service.create", name: "s", workload: WORKLOAD, replicas: 2 });
+  await clock.advance(100);
+  const [task, other] = [...cluster.leader.state.tasks.values()];
+  session.serveLogs(async (id) => {
+    if (id !== task!.id) throw new Error("there is no such file");
+    return Readable.from([Buffer.from("one\n"), Buffer.from("two\n")]);
+  });
+  const query = { follow: false, tail: null, since: null };
+  t.is(await text(await session.readLog(task!.id, query)), "one\ntwo\n");
+  await t.throwsAsync(session.readLog(other!.id, query), { message: /there is no such file/ });
+});
+
+test("when its leader leads no longer, the node goes to the other managers", async (t) => {
+  const { cluster, clock, session, calls } = await setUp(t);
+  await cluster.leader.stop();
+  await clock.advance(10_000);
+  t.false(session.connected);
+  t.true(calls.includes("open 192.0.2.12:2377"));
+  t.false(calls.includes(`open ${OWN}`));
+  t.regex(session.problem!, /this manager is stopping/);
+});
+
+test("a leader of another cluster takes no command of this one's", async (t) => {
+  const { cluster } = await setUp(t);
+  const transport = new OwnLeader(deadNetwork().network);
+  const command = { type: "network.create", name: "web" } as const;
+  await t.throwsAsync(transport.execute(OWN, "another", command), { instanceOf: UnreachableError });
+  transport.begin(OWN, cluster.leader);
+  await t.throwsAsync(transport.execute(OWN, "another", command), { message: /leads another cluster/ });
+  await t.throwsAsync(transport.waitApplied(OWN, "another", 1, 0), { message: /leads another cluster/ });
+  await t.throwsAsync(transport.execute("192.0.2.12:2377", "another", command), { instanceOf: UnreachableError });
+});
