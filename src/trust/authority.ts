@@ -3,6 +3,7 @@ import { createPrivateKey, createPublicKey, type KeyObject, webcrypto } from "no
 import type { Extension, Name } from "@peculiar/x509";
 import { UserError } from "../lib/errors.ts";
 import { createKey, publicKeyDigest, type Subject, uriOf, validityOf } from "./certificates.ts";
+import { BACKDATED_MS } from "./expiry.ts";
 
 /** A CA: its certificate and its private key, both in PEM. */
 export interface Authority {
@@ -14,8 +15,6 @@ export interface Authority {
 type Purpose = "nodes" | "store";
 
 const DAY_MS = 86_400_000;
-/** Another machine's clock may be an hour behind. */
-const BACKDATED_MS = 3_600_000;
 /** The life of a node's certificate. A node renews it at two thirds. */
 export const CERTIFICATE_LIFE_MS = 90 * DAY_MS;
 /** The life of a user's certificate. It is not renewed: the user is added again. */

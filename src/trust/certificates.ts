@@ -78,3 +78,10 @@ export function publicKeyDigest(pem: string | KeyObject | X509Certificate): stri
   const digest = createHash("sha256").update(spki).digest("hex");
   return BigInt(`0x${digest}`).toString(36).padStart(DIGEST_LENGTH, "0");
 }
+
+/** The digest of the public key of the CA that signed the certificate; undefined when it is none of `authorities`. */
+export function signerOf(certificate: string, authorities: readonly string[]): string | undefined {
+  const parsed = parseCertificate(certificate);
+  const signer = authorities.map(parseCertificate).find(({ publicKey }) => parsed.verify(publicKey));
+  return signer && publicKeyDigest(signer);
+}

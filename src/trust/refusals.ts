@@ -1,6 +1,7 @@
 // What OpenSSL and Node say of certificates, in words: who is refused, why, and what to do.
 import type { X509Certificate } from "node:crypto";
 import { subjectOf, validityOf } from "./certificates.ts";
+import { timeText } from "./expiry.ts";
 import { TrustError } from "./trust-error.ts";
 
 const CLOCK_HINT = "check both clocks with 'timedatectl'";
@@ -93,8 +94,4 @@ export function serverRefusal(error: unknown, now: number): TrustError | undefin
   if (code === undefined) return undefined;
   if (FOREIGN_CODES.has(code)) return new TrustError("foreign", "its certificate is not signed by this cluster's CA");
   return SERVER_REFUSALS.get(code)?.(now);
-}
-
-function timeText(ms: number): string {
-  return `${new Date(ms).toISOString().slice(0, 16).replace("T", " ")} UTC`;
 }
