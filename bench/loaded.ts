@@ -12,7 +12,7 @@ const APPLIED_MS = 60_000;
 const GROWING_MS = 600_000;
 const FLOW_PORTS = 512;
 /** Some datagrams are lost, and some flows end meanwhile. */
-const FILLING_ATTEMPTS = 5;
+const FILLING_ATTEMPTS = 20;
 
 export class Loaded {
   readonly overlay: Overlay;

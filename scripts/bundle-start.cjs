@@ -18,26 +18,23 @@ function cache() {
   }
 }
 
-let map;
-Error.prepareStackTrace = (error, frames) => {
-  const lines = frames.map((frame) => `\n    at ${placed(frame)}`);
-  return `${error}${lines.join("")}`;
-};
+// Only a trace that is printed is mapped: Node itself reads the stacks of ordinary failures, and a map in memory is large.
+process.on("uncaughtExceptionMonitor", (error) => {
+  if (typeof error?.stack === "string") error.stack = mapped(error.stack);
+});
 
-/** A frame in Node's words, at its place in the sources. The map is read when the first trace is printed. */
-function placed(frame) {
-  const text = frame.toString();
-  if (frame.getFileName() !== path) return text;
+/** The stack with its places in the sources. */
+function mapped(stack) {
   try {
-    map ??= new SourceMap(JSON.parse(readFileSync(`${path}.map`, "utf8")));
-    const { originalSource, originalLine, originalColumn } = map.findEntry(
-      frame.getLineNumber() - 1,
-      frame.getColumnNumber() - 1,
-    );
-    const place = `${join(__dirname, originalSource)}:${originalLine + 1}:${originalColumn + 1}`;
-    return text.replace(/[^ (]*:\d+:\d+/, place);
+    const map = new SourceMap(JSON.parse(readFileSync(`${path}.map`, "utf8")));
+    return stack.replaceAll(/([^ (\n]+):(\d+):(\d+)/g, (place, file, line, column) => {
+      if (file !== path) return place;
+      const { originalSource, originalLine, originalColumn } = map.findEntry(line - 1, column - 1);
+      if (originalSource === undefined) return place;
+      return `${join(__dirname, originalSource)}:${originalLine + 1}:${originalColumn + 1}`;
+    });
   } catch {
-    return text;
+    return stack; // there is no map
   }
 }
 

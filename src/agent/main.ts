@@ -51,7 +51,7 @@ async function guarded(path: string, work: (config: Config) => Promise<void>): P
   } catch (error) {
     if (error instanceof ConfigError) return fail(describeConfigError(path, error), EXIT_USAGE);
     if (error instanceof PlatformError) return fail(error.message, EXIT_FAILED);
-    fail(error instanceof Error ? (error.stack ?? error.message) : messageOf(error), EXIT_FAILED);
+    throw error; // Node prints it with its stack, and exits with 1
   }
 }
 

@@ -46,11 +46,15 @@ test("a stack trace names the source, its line and the function", async (t) => {
   const preload = join(directory, "preload.cjs");
   writeFileSync(
     preload,
-    'require("node:http").request = () => { const error = new Error("here"); console.error(error.stack); throw error; };',
+    `require("node:http").request = () => {
+      const error = new Error("here");
+      setImmediate(() => { throw error; });
+      throw error;
+    };`,
   );
   const args = ["--require", preload, join(BIN, "overlayctl.js"), "--socket", "/nowhere", "network", "ls"];
   const { stderr } = (await t.throwsAsync(run(process.execPath, args))) as unknown as { stderr: string };
-  const [, path, line] = /^Error: here\n(?:.*\n)*? {4}at new Exchange \((\S+\/src\/lib\/http\.ts):(\d+):\d+\)/.exec(
+  const [, path, line] = /^Error: here\n(?:.*\n)*? {4}at new Exchange \((\S+\/src\/lib\/http\.ts):(\d+):\d+\)/m.exec(
     stderr,
   )!;
   t.regex(readFileSync(path!, "utf8").split("\n")[Number(line) - 1]!, /httpRequest\(/);
