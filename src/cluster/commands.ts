@@ -160,12 +160,13 @@ export const Command = z.discriminatedUnion("type", [
   }),
   /**
    * The nodes' certificate authority is changed in three steps: all nodes take both; the new one issues; they take the new
-   * one alone. Before the next step the one before is to be in force everywhere. `certificate`: the new authority's.
+   * one alone. Before the next step the one before is to be in force everywhere. `certificate`: the new authority's; `bridge`:
+   * the same key, signed by the authority before. The leader itself sends them (leader/authority-rotation.ts).
    */
   z.strictObject({
     type: z.literal("authority.rotate"),
     step: z.discriminatedUnion("is", [
-      z.strictObject({ is: z.literal("begin"), certificate: text(MAX_PEM) }),
+      z.strictObject({ is: z.literal("begin"), certificate: text(MAX_PEM), bridge: text(MAX_PEM) }),
       z.strictObject({ is: z.literal("issue"), digest: Word }),
       z.strictObject({ is: z.literal("end"), certificate: text(MAX_PEM) }),
     ]),

@@ -76,6 +76,8 @@ export const Node = z.object({
   keyDigest: text(MAX_WORD).nullable().default(null),
   /** When its certificate ends; null: it has none. */
   certificateExpires: Millis.nullable().default(null),
+  /** The digest of the public key of the authority that signed it; left out: the version that wrote it did not say. */
+  certificateSigner: text(MAX_WORD).optional(),
   version: NodeVersion.default({ protocol: 0, features: [] }),
   /** Where the manager on this node listens; null: there is none, or its version does not say. */
   listen: SessionAddress.nullable().default(null),

@@ -5,6 +5,9 @@ import { firstOf, Id, MAX_WORD, text } from "../lib/bounds.ts";
 /** Characters of a certificate as PEM. */
 export const MAX_PEM = 16_384;
 
+/** How many changes of the authority are bridged. */
+export const MAX_BRIDGES = 16;
+
 const Millis = z.int().min(0);
 
 /** What a node may do: a manager may do all, a worker speaks for itself alone. */
@@ -24,6 +27,8 @@ export const Trust = z.object({
   bundle: z.array(text(MAX_PEM)).min(1),
   /** The digest of the public key of the authority that issues certificates, see trust/certificates.ts. */
   signer: text(MAX_WORD),
+  /** Certificates that lead from earlier authorities to this one: with them earlier join tokens and nodes that were off find it. */
+  bridges: z.array(text(MAX_PEM)).max(MAX_BRIDGES).optional(),
 });
 export type Trust = z.infer<typeof Trust>;
 

@@ -4,7 +4,7 @@ import type { Command } from "../cluster/commands.ts";
 import { findByName, requireNewName, settingsOf, trustOf } from "../cluster/lookup.ts";
 import { SETTINGS_KEY } from "../cluster/settings.ts";
 import type { Draft } from "../cluster/state.ts";
-import { type Role, TRUST_KEY } from "../cluster/trust-rows.ts";
+import { MAX_BRIDGES, type Role, TRUST_KEY } from "../cluster/trust-rows.ts";
 import { UserError } from "../lib/errors.ts";
 import type { LeaderContext } from "./context.ts";
 
@@ -64,7 +64,11 @@ export function rotateAuthority(draft: Draft, { step }: Of<"authority.rotate">):
         "the certificate authority is being changed already: 'overlayctl ca rotate' goes on with that",
       );
     }
-    draft.put("trust", { ...trust, bundle: [...trust.bundle, step.certificate] });
+    const { bundle, bridges = [] } = trust;
+    // The first authority signed itself: what trusted it, finds it at the end.
+    const earlier = bridges.length === 0 ? bundle : bridges;
+    const newest = [step.bridge, ...earlier].slice(0, MAX_BRIDGES);
+    draft.put("trust", { ...trust, bundle: [...bundle, step.certificate], bridges: newest });
   } else if (step.is === "issue") {
     if (trust.bundle.length === 1) throw new UserError(409, "no change of the certificate authority has begun");
     draft.put("trust", { ...trust, signer: step.digest });

@@ -20,10 +20,12 @@ export interface Joining {
   /** The digest of the public key of the certificate that it gets, and when that ends. */
   keyDigest: string;
   certificateExpires: number;
+  /** The digest of the public key of the authority that signs it. */
+  certificateSigner?: string;
 }
 
 /** A member whose certificate is not made yet has neither. */
-type Member = Pick<Joining, "identity" | "role"> & Pick<Node, "keyDigest" | "certificateExpires">;
+type Member = Pick<Joining, "identity" | "role"> & Pick<Node, "keyDigest" | "certificateExpires" | "certificateSigner">;
 
 /**
  * Gives a node that joins its row, which is down until its session begins. A node that comes again with its own key gets its
@@ -56,7 +58,7 @@ export function putMember(draft: Draft, { identity, ...rest }: Member, context: 
 export function renewNode(
   draft: Draft,
   nodeId: string,
-  renewed: Pick<Joining, "keyDigest" | "certificateExpires">,
+  renewed: Pick<Joining, "keyDigest" | "certificateExpires" | "certificateSigner">,
 ): Node {
   const known = draft.state.nodes.get(nodeId);
   if (known === undefined) throw new UserError(404, "this node was removed from the cluster");

@@ -35,6 +35,8 @@ const Authority = z.strictObject({ certificate: z.string(), key: z.string() });
 export const ManagerKeys = z.strictObject({
   /** Signs nodes and users. */
   nodes: Authority,
+  /** Follows `nodes`, while a cluster changes its CA. */
+  next: Authority.optional(),
   /** Signs members and clients of the managers' store. */
   store: Authority,
   /** The key of secrets in the managers' store (`seal`). */

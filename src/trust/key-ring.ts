@@ -1,0 +1,66 @@
+// The keys of a manager while it runs. During a change of the nodes' CA it holds two; the state says which of them signs.
+import { UserError } from "../lib/errors.ts";
+import { type Authority, bridge, createAuthority } from "./authority.ts";
+import { publicKeyDigest } from "./certificates.ts";
+import type { ManagerKeys } from "./identity-files.ts";
+
+interface KeyRingOptions {
+  readonly keys: ManagerKeys;
+  /** Keeps the keys on the manager's disk. */
+  readonly write: (keys: ManagerKeys) => Promise<void>;
+}
+
+export class KeyRing {
+  readonly #write: KeyRingOptions["write"];
+  #keys: ManagerKeys;
+
+  constructor({ keys, write }: KeyRingOptions) {
+    this.#keys = keys;
+    this.#write = write;
+  }
+
+  get keys(): ManagerKeys {
+    return this.#keys;
+  }
+
+  /** Whether it has the key with the digest. */
+  has(digest: string): boolean {
+    return this.#find(digest) !== undefined;
+  }
+
+  /** The nodes' CA that signs now: `digest` is that of its public key. Throws UserError 503 when this manager lacks its key. */
+  signer(digest: string): Authority {
+    const found = this.#find(digest);
+    if (found !== undefined) return found;
+    throw new UserError(
+      503,
+      "this manager does not have the key of the cluster's new CA yet; try again, or ask another one",
+    );
+  }
+
+  /** What another manager answered. It is on this one's disk when this resolves. */
+  async replace(keys: ManagerKeys): Promise<void> {
+    await this.#write(keys);
+    this.#keys = keys;
+  }
+
+  /** The CA that is to follow, made at the first call. It is on the disk when this resolves. `bridge` leads from the present one to it. */
+  async next(clusterId: string, now: number): Promise<{ next: Authority; bridge: string }> {
+    const next = this.#keys.next ?? (await createAuthority({ clusterId, purpose: "nodes", now }));
+    if (this.#keys.next === undefined) await this.replace({ ...this.#keys, next });
+    return { next, bridge: await bridge(this.#keys.nodes, next, now) };
+  }
+
+  /** The cluster trusts one CA, whose public key has the digest: the key of the other is forgotten. */
+  async settle(digest: string): Promise<void> {
+    const { next, ...rest } = this.#keys;
+    if (next === undefined || !this.has(digest)) return;
+    const nodes = this.signer(digest);
+    await this.replace({ ...rest, nodes });
+  }
+
+  #find(digest: string): Authority | undefined {
+    const { nodes, next } = this.#keys;
+    return [nodes, next].find((one) => one !== undefined && publicKeyDigest(one.certificate) === digest);
+  }
+}
