@@ -8,7 +8,6 @@ import { type Membership, openMembership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
 import { type PacketPath, startPacketPath } from "./packet-path.ts";
 import { Parts } from "./parts.ts";
-import { SpareMemory } from "./spare-memory.ts";
 import { TaskProgress } from "./task-progress.ts";
 
 /** How long the rest of the agent waits for what carries packets. A fault there is logged and tried again meanwhile. */
@@ -55,8 +54,6 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
   parts.add(sandboxes);
   attachments.changed();
   nodeState.subscribe((changes) => attachments.stateChanged(changes));
-  const spareMemory = parts.add(new SpareMemory(clock));
-  nodeState.subscribe(() => spareMemory.changed());
 
   await session.start();
   parts.add(session);

@@ -135,8 +135,6 @@ export const mmap = libc.func("intptr_t mmap(uintptr_t, size_t, int, int, int, i
   offset: number,
 ) => number;
 export const munmap = libc.func("int munmap(uintptr_t, size_t)") as (address: number, bytes: number) => number;
-/** Gives what malloc keeps free, in all of its arenas, back to the kernel; malloc_trim(3). */
-export const mallocTrim = libc.func("int malloc_trim(size_t)") as (padBytes: number) => number;
 
 /** The last failed call's error number, of this thread. */
 export const errno = (): number => koffi.errno();
