@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { build } from "esbuild";
 
 const OUT = "dist/bin";
-/** Packages that are loaded as they are: they have binaries, or are needed by few nodes. */
-const EXTERNAL = ["koffi", "lmdb", "dockerode"];
+/** Packages that are loaded as they are: they have binaries, or are needed by few nodes or commands. */
+const EXTERNAL = ["koffi", "lmdb", "dockerode", "@peculiar/x509", "reflect-metadata"];
 /** `warmUp`: arguments that run what every start runs, so that its code is compiled and kept; none: it is not run. */
 const PROGRAMS = [
   { name: "overlayctl", source: "src/cli/main.ts", warmUp: ["--socket", "/nowhere/overlayd.sock", "network", "ls"] },

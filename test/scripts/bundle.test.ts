@@ -40,6 +40,12 @@ for (const [what, isCopied, cache] of [
   });
 }
 
+test("no program carries what signs certificates: it takes long to load, and few commands need it", (t) => {
+  for (const name of readdirSync(BIN).filter((file) => file.endsWith(".js"))) {
+    t.notRegex(readFileSync(join(BIN, name), "utf8"), /X509CertificateGenerator = class/, name);
+  }
+});
+
 test("a stack trace names the source, its line and the function", async (t) => {
   const directory = copyOfBin(() => false);
   t.teardown(() => rmSync(directory, { recursive: true }));
