@@ -5,7 +5,8 @@ import { isDeepStrictEqual } from "node:util";
 import { Command, type CommandInput, type CommandResult } from "../cluster/commands.ts";
 import type { StateVersion } from "../cluster/identity.ts";
 import { LogQuery, LogRefusal, type ReportInput, type SessionRequest } from "../cluster/protocol.ts";
-import type { AppliedChange } from "../cluster/state.ts";
+import type { Change } from "../cluster/schema.ts";
+import { type AppliedChange, stateToJson } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { check } from "../lib/check.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -15,6 +16,7 @@ import type { Log } from "../lib/log.ts";
 import { newSecret as systemSecret } from "../lib/random.ts";
 import { AppliedBarrier } from "./applied-barrier.ts";
 import { applyCommand } from "./apply-command.ts";
+import { type Commit, CommitLog } from "./commit-log.ts";
 import type { LeaderContext, ReservedPort } from "./context.ts";
 import { Addresses } from "./ipam.ts";
 import { LogRelay } from "./log-relay.ts";
@@ -24,9 +26,13 @@ import { Progress } from "./progress.ts";
 import { Reconciler } from "./reconciler.ts";
 import type { ChangeLines } from "./secrets.ts";
 import { type SessionSink, Sessions } from "./sessions.ts";
+import { type CopyAnswer, CopyRequest } from "./state-copy.ts";
 import { StateWriter } from "./state-writer.ts";
 import type { Leadership, Store } from "./store.ts";
 import { identityOf, requirePool } from "./store-identity.ts";
+
+/** How long a standby waits for the next commit. */
+const COPY_WAIT_MS = 20_000;
 
 export interface LeaderConfig {
   /** What the networks' subnets are cut from. */
@@ -65,6 +71,8 @@ export class Leader {
   readonly #logs: LogRelay;
   /** Aborted when it leads by another store's leave. */
   #leadership = new AbortController();
+  /** For standbys; undefined until it leads. */
+  #commits: CommitLog | undefined;
   /** Why nothing can be asked of it; undefined while it leads. */
   #notLeading: string | undefined = "this manager has not started to lead";
 
@@ -119,6 +127,7 @@ export class Leader {
     // An identity that the store has already is not written again: a full disk keeps no manager from leading.
     if (!isDeepStrictEqual(loaded.cluster, stored)) await store.identify(loaded.cluster);
     this.#writer.load(loaded);
+    this.#commits = new CommitLog(clock, loaded.revision);
     this.#notLeading = undefined;
     this.#leadUntil(lost);
     if (this.#notLeading !== undefined) return;
@@ -139,6 +148,28 @@ export class Leader {
       this.#leadUntil(leadership.lost);
       return store;
     });
+  }
+
+  /**
+   * What the standby's copy of the state lacks, secrets among it: once there is something, or after a while nothing. Throws
+   * UserError 503.
+   */
+  async copyFor(input: CopyRequest): Promise<CopyAnswer> {
+    this.#requireLeading();
+    const { cluster, revision } = check(CopyRequest, input);
+    const isOurs = isDeepStrictEqual(cluster, this.state.cluster);
+    if (isOurs) await this.#commits!.wait(revision, COPY_WAIT_MS);
+    this.#requireLeading();
+    const own = this.state.cluster!;
+    const commits = isOurs ? this.#commits!.after(revision) : undefined;
+    return commits === undefined
+      ? { cluster: own, state: stateToJson(this.state) }
+      : { cluster: own, commits: [...commits] };
+  }
+
+  /** The commits after `revision`, as far as they are known: what a manager that took over has not copied. */
+  commitsAfter(revision: number): readonly Commit[] | undefined {
+    return this.#commits?.after(revision);
   }
 
   /** Throws UserError 503 when this leader leads another cluster than the request names. */
@@ -214,6 +245,10 @@ export class Leader {
 
   #committed(changes: readonly AppliedChange[], lines: ChangeLines): void {
     for (const { kind, key, row } of changes) if (kind === "networks" && row === null) this.#addresses.forget(key);
+    if (changes.length > 0) {
+      const commit = changes.map(({ kind, key, row }) => ({ kind, key, row }) as Change);
+      this.#commits?.add({ revision: this.state.revision, changes: commit });
+    }
     this.#reconciler.completed();
     this.#nodes.committed(changes, lines);
   }

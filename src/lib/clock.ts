@@ -43,8 +43,9 @@ export function machineMonotonic(): number {
   return processStartMs + performance.now();
 }
 
-/** Resolves after `ms` of the clock's time, or at once when `signal` aborts. */
+/** Resolves after `ms` of the clock's time, or at once when `signal` aborts or has done so before. */
 export function delay(clock: Clock, ms: number, signal?: AbortSignal): Promise<void> {
+  if (signal?.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const finish = () => {
       timer.cancel();
