@@ -67,7 +67,7 @@ export const MAX_ROWS = 256;
  * `snapshot-end`; then come changes as they happen. Kinds that only the leader reads (schema.ts) are in none of them.
  */
 export type StreamMessage =
-  /** `livenessMs`: after that much silence either side gives the other up. `state`: the identity of the state in the snapshot. */
+  /** `livenessMs`: after that much silence the leader gives the node up; the node gives the leader up earlier. `state`: the identity of the state in the snapshot. */
   | { type: "session"; sessionId: string; nodeId: string; livenessMs: number; state: StateVersion }
   /** `rows`: how many rows the snapshot has. */
   | { type: "snapshot"; revision: number; cluster: ClusterIdentity | null; rows: number }
@@ -153,6 +153,8 @@ export type ReportInput = z.input<typeof Report>;
 
 /** The stream goes on for ever, so this many silent beats are one liveness period. */
 export const BEATS_PER_PERIOD = 5;
+/** After so many silent beats a node leaves its leader and looks for another one. The leader gives a node a whole period. */
+export const SILENT_BEATS = 2;
 
 /** Names the cluster that a request is meant for: a leader of another one refuses it. */
 export const CLUSTER_HEADER = "overlayd-cluster";

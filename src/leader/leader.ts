@@ -83,7 +83,7 @@ export class Leader {
     const sessions = this.#sessions;
     const writer = new StateWriter({
       store,
-      requireLeading: () => this.#requireLeading(),
+      requireLeading: () => this.requireLeading(),
       complete: (draft) => this.#reconciler.complete(draft, this.#context()),
       committed: (changes, lines) => this.#committed(changes, lines),
     });
@@ -141,7 +141,7 @@ export class Leader {
    * and resolves with the other store and its leadership. When it throws, everything stays as it was.
    */
   async changeStore(move: (state: State) => Promise<{ store: Store; leadership: Leadership }>): Promise<void> {
-    this.#requireLeading();
+    this.requireLeading();
     await this.#writer.hold(async () => {
       const { store, leadership } = await move(this.state);
       this.#leadership.abort();
@@ -155,11 +155,11 @@ export class Leader {
    * UserError 503.
    */
   async copyFor(input: CopyRequest): Promise<CopyAnswer> {
-    this.#requireLeading();
+    this.requireLeading();
     const { cluster, revision } = check(CopyRequest, input);
     const isOurs = isDeepStrictEqual(cluster, this.state.cluster);
     if (isOurs) await this.#commits!.wait(revision, COPY_WAIT_MS);
-    this.#requireLeading();
+    this.requireLeading();
     const own = this.state.cluster!;
     const commits = isOurs ? this.#commits!.after(revision) : undefined;
     return commits === undefined
@@ -170,6 +170,11 @@ export class Leader {
   /** The commits after `revision`, as far as they are known: what a manager that took over has not copied. */
   commitsAfter(revision: number): readonly Commit[] | undefined {
     return this.#commits?.after(revision);
+  }
+
+  /** Throws UserError 503 when it does not lead. */
+  requireLeading(): void {
+    if (this.#notLeading !== undefined) throw new UserError(503, this.#notLeading);
   }
 
   /** Throws UserError 503 when this leader leads another cluster than the request names. */
@@ -187,7 +192,7 @@ export class Leader {
   /** Throws UserError. */
   async execute(input: CommandInput): Promise<CommandResult> {
     const command = check(Command, input);
-    this.#requireLeading();
+    this.requireLeading();
     const { value: id, revision } = await this.#writer.run(
       (draft) => applyCommand(draft, command, this.#context()),
       (id) => {
@@ -199,7 +204,7 @@ export class Leader {
 
   /** Begins a node's session, and returns its id: the sink gets the snapshot, then each change. Throws UserError. */
   async openSession(input: SessionRequest, sink: SessionSink): Promise<string> {
-    this.#requireLeading();
+    this.requireLeading();
     return this.#nodes.open(input, sink);
   }
 
@@ -215,13 +220,13 @@ export class Leader {
 
   /** Resolves with the names of the live nodes that have not applied `revision`: none, or when the time is over. */
   async waitApplied(revision: number, timeoutMs: number): Promise<string[]> {
-    this.#requireLeading();
+    this.requireLeading();
     return this.#barrier.wait(revision, timeoutMs);
   }
 
   /** What a task printed, from its node. Throws UserError. */
   async readLog(taskId: string, input: LogQuery): Promise<Readable> {
-    this.#requireLeading();
+    this.requireLeading();
     const query = check(LogQuery, input);
     const task = this.state.tasks.get(taskId);
     const node = this.state.nodes.get(task?.nodeId ?? "");
@@ -273,10 +278,6 @@ export class Leader {
     const stepDown = () => this.#stepDown(`this manager leads no longer: ${messageOf(lost.reason)}`);
     if (lost.aborted) stepDown();
     else lost.addEventListener("abort", stepDown, { signal: this.#leadership.signal });
-  }
-
-  #requireLeading(): void {
-    if (this.#notLeading !== undefined) throw new UserError(503, this.#notLeading);
   }
 
   #stepDown(reason: string): void {

@@ -1,4 +1,5 @@
 // The leader's HTTP face. A session is one POST whose answer never ends: NDJSON, a StreamMessage a line.
+//   GET  /v1/leader                 -> 204, when this manager leads
 //   POST /v1/sessions               SessionRequest -> stream
 //   POST /v1/sessions/:id/report    Report       -> 204
 //   POST /v1/commands               Command      -> CommandResult
@@ -118,6 +119,10 @@ function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
   // A path here names ids only.
   server.addHook("preValidation", async ({ params }) => {
     for (const id of Object.values(params ?? {})) check(Id, id);
+  });
+  server.get("/v1/leader", async (_, reply) => {
+    leader.requireLeading();
+    return reply.code(204).send();
   });
   server.post("/v1/sessions", async (request, reply) => {
     const sink = new LineSink(reply.raw, log);

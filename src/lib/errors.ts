@@ -1,13 +1,14 @@
 // Errors that a person reads. The network's mistakes are Drop values (datapath/drop.ts), ours are assertions.
 
 /** The HTTP statuses that a UserError may have. */
-export const USER_ERROR_CODES = [400, 404, 409, 503, 507] as const;
+export const USER_ERROR_CODES = [400, 401, 403, 404, 409, 429, 503, 507] as const;
 export type UserErrorCode = (typeof USER_ERROR_CODES)[number];
 
 /**
  * What a caller asked for cannot be done. `code` says which kind it is, and is an HTTP status:
- * 400 the input is wrong (`field` names where), 404 no such thing, 409 it clashes with what is there,
- * 503 no node can do it now, 507 no room to keep it.
+ * 400 the input is wrong (`field` names where), 401 the caller does not show who it is, 403 the caller may not do that,
+ * 404 no such thing, 409 it clashes with what is there, 429 the caller asks too often, 503 no node can do it now,
+ * 507 no room to keep it.
  */
 export class UserError extends Error {
   override name = "UserError";
@@ -18,6 +19,17 @@ export class UserError extends Error {
     super(message, { cause: options.cause });
     this.code = code;
     this.field = options.field;
+  }
+}
+
+/** Another manager is to be asked: `managers` are HOST:PORT. */
+export class MisdirectedError extends Error {
+  override name = "MisdirectedError";
+  readonly managers: readonly string[];
+
+  constructor(managers: readonly string[]) {
+    super(`this manager is a standby; the leader is at ${managers.join(", ")}`);
+    this.managers = managers;
   }
 }
 

@@ -1,13 +1,15 @@
 // The one HTTP client: the agent's calls to a manager, and the calls of overlayctl and the plugins to the agent. Every
 // call has a deadline. What the server refuses is thrown as the error that its handler threw (failure.ts).
 import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
+import { request as httpsRequest, Agent as SecureAgent } from "node:https";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { TLSSocket } from "node:tls";
 import { DeadlineError } from "./deadline.ts";
 import { errorOf } from "./failure.ts";
 
-/** Where the server listens. `address` is HOST:PORT. */
-type HttpServer = { readonly socketPath: string } | { readonly address: string };
+/** Where the server listens, and what keeps the connections to it. `address` is HOST:PORT. */
+type HttpServer = { readonly socketPath: string } | { readonly address: string; readonly agent: Agent };
 
 interface HttpRequest {
   method: "GET" | "POST" | "DELETE";
@@ -16,6 +18,8 @@ interface HttpRequest {
   /** Sent as JSON. */
   body?: object;
   timeoutMs: number;
+  /** Ends the request, and the answer when it has begun. */
+  signal?: AbortSignal;
 }
 
 /** The server cannot have received the request: another one may be asked. `message` is the error's code where it has one. */
@@ -30,14 +34,12 @@ export class AnswerLostError extends Error {
 
 const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
 const KEEP_ALIVE_MS = 30_000;
-/** Keeps connections to managers for the next call, but for less time than the leader's server does. */
-const CONNECTIONS = new Agent({ keepAlive: true, maxFreeSockets: 2, timeout: KEEP_ALIVE_MS });
 /** Keeps connections to the agent for the calls of one command, and for much less time than its server does. */
 const LOCAL_CONNECTIONS = new Agent({ keepAlive: true, timeout: 1000 });
 
 /** The JSON of the answer; undefined for an answer without a body. The whole answer arrives within `timeoutMs`. */
 export async function call<T>(server: HttpServer, request: HttpRequest): Promise<T> {
-  const exchange = new Exchange(server, request, "socketPath" in server ? LOCAL_CONNECTIONS : CONNECTIONS);
+  const exchange = new Exchange(server, request, LOCAL_CONNECTIONS);
   try {
     exchange.sendJson(request.body);
     const text = await exchange.text();
@@ -51,8 +53,8 @@ export async function call<T>(server: HttpServer, request: HttpRequest): Promise
 }
 
 /** The bytes of an answer. The answer begins within `timeoutMs`, and may then take as long as it likes. */
-export async function stream(server: HttpServer, request: HttpRequest & { signal?: AbortSignal }): Promise<Readable> {
-  const exchange = new Exchange(server, request, false);
+export async function stream(server: HttpServer, request: HttpRequest): Promise<Readable> {
+  const exchange = new Exchange(server, request);
   try {
     exchange.sendJson(request.body);
     return await exchange.response();
@@ -66,7 +68,7 @@ export async function upload(
   server: HttpServer,
   { bytes, ...request }: { path: string; bytes: Readable; timeoutMs: number },
 ): Promise<void> {
-  const exchange = new Exchange(server, { ...request, method: "POST", headers: BYTES_CONTENT }, false);
+  const exchange = new Exchange(server, { ...request, method: "POST", headers: BYTES_CONTENT });
   exchange.whenConnected(() => exchange.endDeadline());
   const sending = pipeline(bytes, exchange.request);
   sending.catch(() => {}); // the answer says why
@@ -90,15 +92,16 @@ class Exchange {
   /** Whether the server is connected, so that it may have received something. */
   #isConnected = false;
 
-  constructor(
-    server: HttpServer,
-    { method, path, headers = {}, timeoutMs, signal }: Omit<HttpRequest, "body"> & { signal?: AbortSignal },
-    agent: Agent | false,
-  ) {
-    const base = "address" in server ? `http://${server.address}` : "http://localhost";
-    const where = "socketPath" in server ? { socketPath: server.socketPath } : {};
+  constructor(server: HttpServer, { method, path, headers = {}, timeoutMs, signal }: Omit<HttpRequest, "body">) {
+    const options = { path, method, headers, ...(signal && { signal }) };
     // The path is none of the URL's, which would follow a name such as "..".
-    this.request = httpRequest(base, { ...where, path, method, headers, agent, ...(signal && { signal }) });
+    if ("socketPath" in server) {
+      this.request = httpRequest("http://localhost", { ...options, socketPath: server.socketPath, agent: localAgent });
+    } else if (server.agent instanceof SecureAgent) {
+      this.request = httpsRequest(`https://${server.address}`, { ...options, agent: server.agent });
+    } else {
+      this.request = httpRequest(`http://${server.address}`, { ...options, agent: server.agent });
+    }
     this.whenConnected(() => {
       this.#isConnected = true;
     });
@@ -118,7 +121,8 @@ class Exchange {
   whenConnected(call: () => void): void {
     this.request.once("socket", (socket) => {
       socket.setKeepAlive(true, KEEP_ALIVE_MS); // notices when the other machine is gone
-      if (socket.connecting) socket.once("connect", call);
+      // Before its handshake is done, a server has nothing of the request.
+      if (socket.connecting) socket.once(socket instanceof TLSSocket ? "secureConnect" : "connect", call);
       else call();
     });
   }
@@ -160,7 +164,13 @@ class Exchange {
   }
 
   #failed(cause: NodeJS.ErrnoException): Error {
-    const reason = cause.code ?? cause.message;
+    const reason = reasonOf(cause);
     return this.#isConnected ? new AnswerLostError(reason, { cause }) : new UnreachableError(reason, { cause });
   }
+}
+
+/** What the system says has a code of its own; what TLS says of a certificate is in words. */
+function reasonOf({ code, message }: NodeJS.ErrnoException): string {
+  if (/wrong version number/.test(message)) return "what answers there does not speak TLS";
+  return code !== undefined && /^E[A-Z0-9]+$/.test(code) ? code : message;
 }

@@ -17,6 +17,11 @@ interface LogFields {
   path?: string;
   revision?: number;
   reason?: string;
+  /** Who had something written, what, about which thing, and what came of it. */
+  caller?: string;
+  command?: string;
+  object?: string;
+  result?: string;
   count?: number;
   ms?: number;
   err?: unknown;

@@ -1,10 +1,12 @@
-// What a node asks of the leader besides its session: the manager of the session is asked, or each in turn until one answers.
+// What a node asks of the leader besides its session: the manager of the session is asked; where there is none, or that one
+// leads no longer, the leader is searched for.
 import type { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import type { LogQuery } from "../cluster/protocol.ts";
 import type { Clock } from "../lib/clock.ts";
-import { messageOf, UserError } from "../lib/errors.ts";
+import { MisdirectedError, messageOf, UserError } from "../lib/errors.ts";
 import { UnreachableError } from "../lib/http.ts";
+import type { LeaderSearch } from "./leader-search.ts";
 import type { Transport } from "./transport.ts";
 
 /** One request for the barrier; longer waits are several. */
@@ -13,8 +15,9 @@ const BARRIER_SLICE_MS = 30_000;
 interface LeaderCallsOptions {
   transport: Transport;
   clock: Clock;
-  /** HOST:PORT of those to ask, in their order. */
-  managers(): readonly string[];
+  search: LeaderSearch;
+  /** HOST:PORT of the manager that the session is with; undefined: there is none. */
+  manager(): string | undefined;
   /** The id of the node's cluster, as far as it has one. */
   clusterId(): string | undefined;
 }
@@ -51,18 +54,36 @@ export class LeaderCalls {
   }
 
   async #ask<T>(request: (manager: string) => Promise<T>): Promise<T> {
+    const { search, manager } = this.#options;
     const reasons: string[] = [];
-    for (const manager of this.#options.managers()) {
-      try {
-        return await request(manager);
-      } catch (error) {
-        if (error instanceof UserError && error.code !== 503) throw error;
-        const isAmbiguous = !(error instanceof UserError) && !(error instanceof UnreachableError);
-        reasons.push(`${manager}: ${messageOf(error)}`);
-        if (isAmbiguous) reasons.push("whether it was carried out is not known");
-        if (isAmbiguous) break;
-      }
+    const begun = manager();
+    try {
+      if (begun !== undefined) return await request(begun);
+    } catch (error) {
+      reasons.push(reasonToGoOn(begun!, error));
+    }
+    let found: string;
+    try {
+      found = await search.find(new AbortController().signal);
+    } catch (error) {
+      throw new UserError(503, `no leader answers (${messageOf(error)})`);
+    }
+    try {
+      return await request(found);
+    } catch (error) {
+      reasons.push(reasonToGoOn(found, error));
     }
     throw new UserError(503, `no leader answers (${reasons.join("; ")})`);
   }
+}
+
+/** Why another manager is to be asked. Throws what the leader refused, and when the manager may have done what was asked. */
+function reasonToGoOn(manager: string, error: unknown): string {
+  const reason = `${manager}: ${messageOf(error)}`;
+  if (error instanceof UnreachableError || error instanceof MisdirectedError) return reason;
+  if (!(error instanceof UserError)) {
+    throw new UserError(503, `no leader answers (${reason}; whether it was carried out is not known)`);
+  }
+  if (error.code === 503) return reason;
+  throw error;
 }

@@ -1,7 +1,7 @@
 // One stream from a leader, from its beginning to its end: what comes is checked, and handed on only when it is whole and
 // follows on what came before. Whatever else comes ends the stream, and the node asks for a new one.
 import { type StateVersion, versionOf, whyNotAfter } from "../cluster/identity.ts";
-import { type SessionRequest, StreamLine } from "../cluster/protocol.ts";
+import { BEATS_PER_PERIOD, type SessionRequest, SILENT_BEATS, StreamLine } from "../cluster/protocol.ts";
 import type { Change } from "../cluster/schema.ts";
 import type { LiveState } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
@@ -9,7 +9,7 @@ import type { Clock, Timer } from "../lib/clock.ts";
 import { changesFrom, IncomingSnapshot } from "./snapshot-stream.ts";
 import type { Transport } from "./transport.ts";
 
-/** Until the leader has said how long it tolerates silence. */
+/** Until the leader has said how often it is heard. */
 const FIRST_SILENCE_MS = 10_000;
 
 export type Opening = Extract<StreamLine, { type: "session" }>;
@@ -113,7 +113,7 @@ export class LeaderStream {
     const refusal = known && line.state && whyNotAfter(known, line.state);
     if (refusal !== undefined) throw new Error(refusal);
     this.#opening = line;
-    this.#silenceMs = line.livenessMs;
+    this.#silenceMs = (line.livenessMs / BEATS_PER_PERIOD) * SILENT_BEATS;
     this.#heard();
   }
 

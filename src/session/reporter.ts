@@ -11,8 +11,8 @@ const APPLIED_GAP_MS = 20;
 
 /** A session's way up to the leader. */
 interface ReportLink {
-  /** Resolves when the leader has it. */
-  send(report: Report): Promise<void>;
+  /** Resolves when the leader has it. `signal` aborts with the session. */
+  send(report: Report, signal: AbortSignal): Promise<void>;
   /** After that time without a report one is sent without news. */
   beatMs: number;
   /** A report failed; it is tried again unless `detach` was called. */
@@ -116,7 +116,7 @@ class SessionReports {
   #appliedAt = Number.NEGATIVE_INFINITY;
   #seq = 0;
   #isSending = false;
-  #hasEnded = false;
+  readonly #end = new AbortController();
   #beat: Timer | undefined;
 
   constructor(clock: Clock, link: ReportLink, news: News) {
@@ -140,8 +140,12 @@ class SessionReports {
   }
 
   end(): void {
-    this.#hasEnded = true;
+    this.#end.abort();
     this.#beat?.cancel();
+  }
+
+  get #hasEnded(): boolean {
+    return this.#end.signal.aborted;
   }
 
   /** Whether there is news that is told at once. */
@@ -175,7 +179,7 @@ class SessionReports {
     this.#changed.clear();
     let failed = false;
     try {
-      await this.#link.send(report);
+      await this.#link.send(report, this.#end.signal);
       this.#isFull ||= report.full;
       this.#observations = observations;
       this.#applied = report.applied;

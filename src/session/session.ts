@@ -14,7 +14,9 @@ import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { type Random, systemRandom } from "../lib/random.ts";
 import { LeaderCalls } from "./leader-calls.ts";
+import { LeaderlessError, LeaderSearch } from "./leader-search.ts";
 import { LeaderStream, type LogLine, type Opening } from "./leader-stream.ts";
+import { ManagerList } from "./manager-list.ts";
 import { type Observations, Reporter, type StatusReports } from "./reporter.ts";
 import { readSnapshot, type StoredSnapshot } from "./snapshot-file.ts";
 import { SnapshotWriter } from "./snapshot-writer.ts";
@@ -23,8 +25,10 @@ import { httpTransport, type Transport } from "./transport.ts";
 
 interface SessionOptions {
   identity: NodeIdentity;
-  /** HOST:PORT of each. */
+  /** HOST:PORT of those that the node has heard of. The state says more. */
   managers: readonly string[];
+  /** Keeps those of the state, which have changed, for the next start. */
+  keepManagers?: (managers: readonly string[]) => void;
   snapshotPath: string;
   clock: Clock;
   log: Log;
@@ -43,11 +47,13 @@ export class Session {
   readonly #feed: StateFeed;
   readonly #reporter: Reporter;
   readonly #writer: SnapshotWriter;
+  readonly #managers: ManagerList;
+  readonly #search: LeaderSearch;
   readonly #calls: LeaderCalls;
   readonly #retry = new Backoff(MIN_RETRY_MS, MAX_RETRY_MS);
   readonly #stopping = new AbortController();
-  // BOUNDED: by the managers configured; keyed by manager. Why the last attempt with it ended.
-  readonly #failures = new Map<string, string>();
+  // BOUNDED: by the managers; keyed by manager. Why there is no session with it.
+  #failures: ReadonlyMap<string, string> = new Map();
   #nodeId: string | undefined;
   /** The manager that the session is with, once it has sent a snapshot. */
   #manager: string | undefined;
@@ -66,10 +72,13 @@ export class Session {
     this.#feed = new StateFeed(clock);
     this.#reporter = new Reporter(clock);
     this.#writer = new SnapshotWriter({ path: snapshotPath, clock, log, state: this.#feed.live });
+    this.#managers = new ManagerList(options.managers, options.keepManagers ?? (() => {}));
+    this.#search = new LeaderSearch({ transport, clock, managers: () => this.#managers.all() });
     this.#calls = new LeaderCalls({
       transport,
       clock,
-      managers: () => (this.#manager === undefined ? options.managers : [this.#manager]),
+      search: this.#search,
+      manager: () => this.#manager,
       clusterId: () => this.#feed.live.cluster?.id,
     });
   }
@@ -206,19 +215,36 @@ export class Session {
     log.info("runs from the snapshot on disk until a leader answers", { revision: state.revision });
     this.#nodeId = nodeId;
     this.#feed.takeStored(state);
+    this.#managers.update(this.#feed.live);
     this.#writer.continue(stored);
   }
 
   async #follow(): Promise<void> {
-    const { managers, clock, log, random = systemRandom } = this.#options;
-    while (!this.#stopping.signal.aborted) {
-      for (const manager of managers) {
-        const reason = await this.#followOne(manager);
-        if (this.#stopping.signal.aborted) return;
-        if (this.#failures.get(manager) !== reason) log.warn("no session with a manager", { address: manager, reason });
-        this.#failures.set(manager, reason);
-      }
-      await delay(clock, this.#retry.failed() * (0.5 + random() / 2), this.#stopping.signal);
+    const { clock, random = systemRandom } = this.#options;
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      const failures = await this.#followLeader(signal);
+      if (signal.aborted) return;
+      this.#logFailures(failures);
+      this.#failures = failures;
+      await delay(clock, this.#retry.failed() * (0.5 + random() / 2), signal);
+    }
+  }
+
+  /** Resolves with the reasons, by manager, when there is no session or it has ended. */
+  async #followLeader(signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
+    try {
+      const manager = await this.#search.find(signal);
+      return new Map([[manager, await this.#followOne(manager)]]);
+    } catch (error) {
+      return error instanceof LeaderlessError ? error.reasons : new Map();
+    }
+  }
+
+  #logFailures(failures: ReadonlyMap<string, string>): void {
+    for (const [manager, reason] of failures) {
+      if (this.#failures.get(manager) === reason) continue;
+      this.#options.log.warn("no session with a manager", { address: manager, reason });
     }
   }
 
@@ -258,10 +284,10 @@ export class Session {
     log.info("has a session with the leader", { address: manager, revision: snapshot.revision });
     this.#nodeId = nodeId;
     this.#manager = manager;
-    this.#failures.clear();
+    this.#failures = new Map();
     this.#reporter.attach({
-      send: async (report) => {
-        await this.#transport.report(manager, sessionId, report);
+      send: async (report, signal) => {
+        await this.#transport.report(manager, sessionId, report, signal);
         this.#retry.succeeded(); // a node that can listen but not report tries again less and less often
       },
       beatMs: livenessMs / BEATS_PER_PERIOD,
@@ -271,11 +297,13 @@ export class Session {
       },
     });
     this.#feed.takeSnapshot(snapshot, (changes) => this.#writer.changed(nodeId, changes));
+    this.#managers.update(this.#feed.live);
     this.#tellApplied();
   }
 
   #advance(changes: readonly Change[], revision: number): void {
     this.#feed.advance(changes, revision, (applied) => this.#writer.changed(this.#nodeId!, applied));
+    if (changes.some(({ kind }) => kind === "nodes")) this.#managers.update(this.#feed.live);
     this.#tellApplied();
   }
 

@@ -1,4 +1,5 @@
 // How a session reaches a manager: an interface, and its HTTP implementation. leader/server.ts is the other end.
+import { Agent } from "node:http";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
@@ -11,14 +12,16 @@ import {
 } from "../cluster/protocol.ts";
 import { call, stream, upload } from "../lib/http.ts";
 
-/** `manager` is HOST:PORT, `cluster` the id of the node's cluster as far as it has one. All throw UserError as the leader does, and the errors of lib/http.ts. */
+/** `manager` is HOST:PORT, `cluster` the id of the node's cluster as far as it has one. All throw UserError and MisdirectedError as managers do, and the errors of lib/http.ts. */
 export interface Transport {
+  /** Resolves when the manager leads. Throws MisdirectedError when another one does. */
+  leads(manager: string, signal: AbortSignal): Promise<void>;
   /**
    * The lines of the leader's stream, unchecked. Ends or throws when the stream breaks, or `signal` aborts. `heard` is called
    * for each piece that comes, also of a line that is not whole yet.
    */
   open(manager: string, request: SessionRequest, signal: AbortSignal, heard: () => void): AsyncIterable<unknown>;
-  report(manager: string, sessionId: string, report: Report): Promise<void>;
+  report(manager: string, sessionId: string, report: Report, signal: AbortSignal): Promise<void>;
   execute(manager: string, cluster: string | undefined, command: CommandInput): Promise<CommandResult>;
   /** The names of the nodes that are behind. */
   waitApplied(manager: string, cluster: string | undefined, revision: number, timeoutMs: number): Promise<string[]>;
@@ -29,6 +32,8 @@ export interface Transport {
   refuseLog(manager: string, sessionId: string, requestId: string, refusal: LogRefusal): Promise<void>;
 }
 
+const agent = new Agent({ keepAlive: true });
+
 const ANSWER_TIMEOUT_MS = 10_000;
 /** The leader gives the task's node 10 s to begin. */
 const LOG_TIMEOUT_MS = 20_000;
@@ -36,19 +41,22 @@ const MAX_LINE_BYTES = 256 * 1024 * 1024;
 const NEWLINE = 0x0a;
 
 export const httpTransport: Transport = {
+  leads: (manager, signal) =>
+    call({ address: manager, agent }, { method: "GET", path: "/v1/leader", timeoutMs: ANSWER_TIMEOUT_MS, signal }),
   async *open(manager, request, signal, heard) {
     const answer = { timeoutMs: ANSWER_TIMEOUT_MS, signal };
     const lines = await stream(
-      { address: manager },
+      { address: manager, agent },
       { method: "POST", path: "/v1/sessions", body: request, ...answer },
     );
     yield* linesOf(lines, heard);
   },
-  report: (manager, sessionId, report) => post(manager, `/v1/sessions/${sessionId}/report`, { body: report }),
+  report: (manager, sessionId, report, signal) =>
+    post(manager, `/v1/sessions/${sessionId}/report`, { body: report, signal }),
   execute: (manager, cluster, command) => post(manager, "/v1/commands", { body: command, headers: headersOf(cluster) }),
   async waitApplied(manager, cluster, revision, timeoutMs) {
     const { behind } = await call<{ behind: string[] }>(
-      { address: manager },
+      { address: manager, agent },
       {
         method: "GET",
         path: `/v1/applied?revision=${revision}&timeoutMs=${timeoutMs}`,
@@ -61,11 +69,14 @@ export const httpTransport: Transport = {
   readLog(manager, cluster, taskId, query) {
     const path = `/v1/tasks/${taskId}/log`;
     const headers = headersOf(cluster);
-    return stream({ address: manager }, { method: "POST", path, headers, body: query, timeoutMs: LOG_TIMEOUT_MS });
+    return stream(
+      { address: manager, agent },
+      { method: "POST", path, headers, body: query, timeoutMs: LOG_TIMEOUT_MS },
+    );
   },
   bringLog(manager, sessionId, requestId, log) {
     const path = `/v1/sessions/${sessionId}/logs/${requestId}`;
-    return upload({ address: manager }, { path, bytes: log, timeoutMs: ANSWER_TIMEOUT_MS });
+    return upload({ address: manager, agent }, { path, bytes: log, timeoutMs: ANSWER_TIMEOUT_MS });
   },
   refuseLog: (manager, sessionId, requestId, refusal) =>
     post(manager, `/v1/sessions/${sessionId}/logs/${requestId}/refusal`, { body: refusal }),
@@ -74,9 +85,9 @@ export const httpTransport: Transport = {
 function post<T>(
   manager: string,
   path: string,
-  { body, headers = {} }: { body: object; headers?: Record<string, string> },
+  request: { body: object; headers?: Record<string, string>; signal?: AbortSignal },
 ): Promise<T> {
-  return call<T>({ address: manager }, { method: "POST", path, headers, body, timeoutMs: ANSWER_TIMEOUT_MS });
+  return call<T>({ address: manager, agent }, { method: "POST", path, ...request, timeoutMs: ANSWER_TIMEOUT_MS });
 }
 
 function headersOf(cluster: string | undefined): Record<string, string> {

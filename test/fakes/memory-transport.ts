@@ -39,6 +39,7 @@ export class MemoryWire {
       return leader;
     };
     return {
+      leads: async (manager) => reach(manager).requireLeading(),
       open: (manager, request, signal, heard) => this.#stream(reach, manager, node, { request, signal, heard }),
       report: async (manager, sessionId, report: Report) => reach(manager).report(sessionId, copy(report)),
       execute: async (manager, cluster, command: CommandInput): Promise<CommandResult> =>

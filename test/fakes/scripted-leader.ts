@@ -49,6 +49,7 @@ export class ScriptedLeader {
       throw new Error("nothing else is written down");
     };
     return {
+      leads: async () => {},
       open: (_, request, signal, heard) => this.#stream(request, signal, heard),
       report: async () => {},
       ...{ execute: nothing, waitApplied: nothing, readLog: nothing, bringLog: nothing, refuseLog: nothing },

@@ -1,6 +1,6 @@
 // A node's link that is slower than its leader: the leader goes on, and holds a piece of the snapshot and not all of it.
 import { once } from "node:events";
-import { createServer, get, type IncomingMessage } from "node:http";
+import { Agent, createServer, get, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import test from "ava";
@@ -119,7 +119,10 @@ test("a node that loads 200 MB slowly holds neither the leader nor another node,
   const body = { ...identityOf(2), known: null };
   const timeoutMs = DEADLINE_MS;
   const address = `127.0.0.1:${server.port}`;
-  const bytes = await stream({ address }, { method: "POST", path: "/v1/sessions", body, timeoutMs });
+  const bytes = await stream(
+    { address, agent: new Agent() },
+    { method: "POST", path: "/v1/sessions", body, timeoutMs },
+  );
   const chunks: Buffer[] = [];
   /** What has come since; a chunk at a time, so that the link is as slow as the reader. */
   const read = async (until: RegExp) => {

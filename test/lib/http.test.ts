@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
+import { Agent, createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
 import { type AddressInfo, createServer as createTcpServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -26,13 +26,24 @@ const NEVER_MS = 600_000;
 /** A deadline that passes; a busy machine connects before it. */
 const SOON_MS = 3000;
 
-async function listening(t: ExecutionContext, server: Server): Promise<{ address: string }> {
-  await once(server.listen(0, "127.0.0.1"), "listening");
-  t.teardown(() => server.close());
-  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}` };
+interface Address {
+  address: string;
+  agent: Agent;
 }
 
-function answering(t: ExecutionContext, listener: RequestListener): Promise<{ address: string }> {
+function addressOf(t: ExecutionContext, server: Server): Address {
+  const agent = new Agent({ keepAlive: true });
+  t.teardown(() => agent.destroy());
+  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, agent };
+}
+
+async function listening(t: ExecutionContext, server: Server): Promise<Address> {
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  t.teardown(() => server.close());
+  return addressOf(t, server);
+}
+
+function answering(t: ExecutionContext, listener: RequestListener): Promise<Address> {
   const server = createServer(listener);
   t.teardown(() => server.closeAllConnections());
   return listening(t, server);
@@ -144,7 +155,7 @@ async function answeringWith(t: ExecutionContext, source: PassThrough) {
   app.get("/", async (_, reply) => answerBytes(reply, source));
   await app.listen({ host: "127.0.0.1", port: 0 });
   t.teardown(() => app.close());
-  return { address: `127.0.0.1:${(app.server.address() as AddressInfo).port}` };
+  return addressOf(t, app.server);
 }
 
 test("a stream must begin before its deadline, and may go on after it", async (t) => {
@@ -235,7 +246,7 @@ for (const [thrown, read] of errors) {
     });
     await app.listen({ host: "127.0.0.1", port: 0 });
     t.teardown(() => app.close());
-    const server = { address: `127.0.0.1:${(app.server.address() as AddressInfo).port}` };
+    const server = addressOf(t, app.server);
     const error = await t.throwsAsync(call(server, { ...get, timeoutMs: NEVER_MS }), { any: true } as object);
     t.deepEqual(error, read);
   });

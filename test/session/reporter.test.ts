@@ -21,8 +21,12 @@ class Link {
   isAtOnce = true;
   readonly beatMs = BEAT_MS;
 
-  send = async (report: Report): Promise<void> => {
+  /** Of the newest report. */
+  signal: AbortSignal | undefined;
+
+  send = async (report: Report, signal: AbortSignal): Promise<void> => {
     this.sent.push(report);
+    this.signal = signal;
     if (this.isAtOnce) return;
     await new Promise<void>((resolve, reject) => {
       this.answer = (error) => (error === undefined ? resolve() : reject(error));
@@ -140,7 +144,9 @@ test("a new session is told all again, and does not wait for a report of the one
   reporter.complete();
   reporter.setApplied(9);
   const next = new Link();
+  t.false(link.signal!.aborted);
   reporter.attach(next);
+  t.true(link.signal!.aborted, "the report under way ends with its session");
   await clock.advance(0);
   t.deepEqual(
     next.sent.map(({ full, applied }) => [full, applied]),

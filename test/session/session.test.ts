@@ -118,7 +118,7 @@ test("a leader that restarts has its sessions and all that was committed again",
   await until("it is noticed", () => !session.connected);
   const error = await t.throwsAsync(session.execute({ type: "network.create", name: "x" }), { instanceOf: UserError });
   t.is((error as UserError).code, 503);
-  t.is(error!.message, `no leader answers (${manager.address}: ECONNREFUSED)`);
+  t.true(error!.message.startsWith(`no leader answers (${manager.address}: ECONNREFUSED`), error!.message);
   await manager.start();
   await until("it is connected again", () => session.connected);
   t.deepEqual(Object.fromEntries(session.state!.networks), before.networks);

@@ -43,6 +43,7 @@ export class RealEnd {
       throw new Error("this end only listens");
     };
     const transport: Transport = {
+      leads: async () => {},
       open: (_manager, _request, signal) => this.#stream(signal),
       report: async () => {},
       execute: never,
