@@ -20,15 +20,21 @@ export class OwnLeader implements Transport {
     this.#own = { manager, leader };
   }
 
+  leads: Transport["leads"] = async (manager, signal) => {
+    const leader = this.#leaderAt(manager);
+    return leader === undefined ? this.#network.leads(manager, signal) : leader.requireLeading();
+  };
+
   open(manager: string, request: SessionRequest, signal: AbortSignal, heard: () => void): AsyncIterable<unknown> {
     const leader = this.#leaderAt(manager);
     if (leader === undefined) return this.#network.open(manager, request, signal, heard);
     return followOwn(leader, request, signal, heard);
   }
 
-  report: Transport["report"] = async (manager, sessionId, report) => {
+  report: Transport["report"] = async (manager, sessionId, report, signal) => {
     const leader = this.#leaderAt(manager);
-    return leader === undefined ? this.#network.report(manager, sessionId, report) : leader.report(sessionId, report);
+    if (leader === undefined) return this.#network.report(manager, sessionId, report, signal);
+    return leader.report(sessionId, report);
   };
 
   execute: Transport["execute"] = async (manager, cluster, command) => {

@@ -25,6 +25,7 @@ function deadNetwork() {
     throw new UnreachableError("ECONNREFUSED");
   };
   const network: Transport = {
+    leads: lost("leads"),
     open: (manager) => ({ [Symbol.asyncIterator]: () => ({ next: () => lost("open")(manager) }) }),
     report: lost("report"),
     execute: lost("execute"),
@@ -104,8 +105,8 @@ test("when its leader leads no longer, the node goes to the other managers", asy
   await cluster.leader.stop();
   await clock.advance(10_000);
   t.false(session.connected);
-  t.true(calls.includes("open 192.0.2.12:2377"));
-  t.false(calls.includes(`open ${OWN}`));
+  t.true(calls.includes("leads 192.0.2.12:2377"));
+  t.false(calls.includes(`leads ${OWN}`));
   t.regex(session.problem!, /this manager is stopping/);
 });
 
