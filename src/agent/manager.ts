@@ -1,6 +1,7 @@
 // What a manager runs besides: the store, the leader, and the leader's HTTP face.
 import { join } from "node:path";
 import type { StateVersion } from "../cluster/identity.ts";
+import { rowsNamed } from "../cluster/lookup.ts";
 import { openEmbeddedStore } from "../leader/embedded-store.ts";
 import { Leader } from "../leader/leader.ts";
 import { serveSessions } from "../leader/server.ts";
@@ -44,9 +45,6 @@ async function lead({ config, log, newEpoch = false, known, ownLeader }: LeadOpt
     log,
     newId,
     config: {
-      pool: config.pool,
-      livenessMs: config.cluster.sessionTimeoutMs,
-      domain: config.dns.domain,
       known,
       newEpoch,
       reservedPorts: [
@@ -60,5 +58,6 @@ async function lead({ config, log, newEpoch = false, known, ownLeader }: LeadOpt
   const server = await serveSessions(leader, { ...listen, log });
   parts.add({ stop: () => server.close() });
   parts.add(leader);
-  ownLeader.begin(`${listen.host}:${listen.port}`, leader);
+  const [own] = rowsNamed(leader.state.nodes, config.node.name);
+  ownLeader.begin(`${listen.host}:${listen.port}`, leader, own?.id ?? "");
 }

@@ -4,20 +4,20 @@ import { finished } from "node:stream/promises";
 import { setImmediate as nextEvents } from "node:timers/promises";
 import type { SessionRequest } from "../cluster/protocol.ts";
 import type { Leader } from "../leader/leader.ts";
-import type { SessionSink } from "../leader/sessions.ts";
+import type { SessionPeer, SessionSink } from "../leader/sessions.ts";
 import type { Transport } from "../session/transport.ts";
 
 export class OwnLeader implements Transport {
   readonly #network: Transport;
-  #own: { manager: string; leader: Leader } | undefined;
+  #own: { manager: string; leader: Leader; nodeId: string } | undefined;
 
   constructor(network: Transport) {
     this.#network = network;
   }
 
-  /** From now on `manager`, HOST:PORT, is reached in this process. */
-  begin(manager: string, leader: Leader): void {
-    this.#own = { manager, leader };
+  /** From now on `manager`, HOST:PORT, is reached in this process by the node of that id. */
+  begin(manager: string, leader: Leader, nodeId: string): void {
+    this.#own = { manager, leader, nodeId };
   }
 
   leads: Transport["leads"] = async (manager, signal) => {
@@ -28,7 +28,7 @@ export class OwnLeader implements Transport {
   open(manager: string, request: SessionRequest, signal: AbortSignal, heard: () => void): AsyncIterable<unknown> {
     const leader = this.#leaderAt(manager);
     if (leader === undefined) return this.#network.open(manager, request, signal, heard);
-    return followOwn(leader, request, signal, heard);
+    return followOwn(leader, { id: this.#own!.nodeId }, { request, signal, heard });
   }
 
   report: Transport["report"] = async (manager, sessionId, report, signal) => {
@@ -84,12 +84,11 @@ export class OwnLeader implements Transport {
 /** The lines of a session within the process. */
 async function* followOwn(
   leader: Leader,
-  request: SessionRequest,
-  signal: AbortSignal,
-  heard: () => void,
+  peer: SessionPeer,
+  { request, signal, heard }: { request: SessionRequest; signal: AbortSignal; heard: () => void },
 ): AsyncGenerator<unknown> {
   const sink = new OwnSink();
-  const sessionId = await leader.openSession(request, sink);
+  const sessionId = await leader.openSession(peer, request, sink);
   const close = () => sink.close();
   signal.addEventListener("abort", close);
   try {

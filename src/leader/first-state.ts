@@ -8,15 +8,14 @@ import { Draft } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { Role, type Trust } from "../cluster/trust-rows.ts";
 import { check } from "../lib/check.ts";
-import { ConfigError, UserError } from "../lib/errors.ts";
-import { cidr } from "../lib/ip.ts";
+import { UserError } from "../lib/errors.ts";
+import { cidr, contains } from "../lib/ip.ts";
 import type { LeaderContext } from "./context.ts";
 import { Addresses } from "./ipam.ts";
 import { rotateToken } from "./members.ts";
 import { createFirstNetworks } from "./networks.ts";
 import { putMember } from "./nodes.ts";
 import type { Store } from "./store.ts";
-import { requirePool } from "./store-identity.ts";
 
 /** What the first manager knows and makes. */
 export interface Founder {
@@ -54,11 +53,12 @@ export async function foundCluster(
   await store.campaign();
   const state = await store.load();
   requireNoOthers(state, founder.identity);
+  requirePool(settings.pool, state);
   const cluster = state.cluster ?? { id: chance.newId(), epoch: 1 };
   const isAdopted = state.networks.size > 0;
   const context: LeaderContext = {
     ...chance,
-    pool: requiredPool(settings.pool, state),
+    pool: cidr(settings.pool),
     domain: settings.domain,
     addresses: new Addresses(),
     reservedPorts: [],
@@ -69,7 +69,7 @@ export async function foundCluster(
   const member = { identity: founder.identity, role: "manager" as const };
   const { id: nodeId } = putMember(draft, { ...member, keyDigest: null, certificateExpires: null }, context);
   const { trust, ...certified } = await founder.certify(cluster, nodeId);
-  putMember(draft, { ...member, ...certified }, context);
+  putMember(draft, { ...member, ...certified, certificateSigner: trust.signer }, context);
   draft.put("settings", settings);
   draft.put("trust", trust);
   for (const role of Role.options) rotateToken(draft, role, context);
@@ -91,12 +91,14 @@ function requireNoOthers(state: State, { name }: NodeIdentity): void {
   );
 }
 
-function requiredPool(pool: string, state: State): LeaderContext["pool"] {
-  try {
-    requirePool(pool, state);
-  } catch (error) {
-    if (error instanceof ConfigError) throw new UserError(409, error.message, { field: "pool", cause: error });
-    throw error;
-  }
-  return cidr(pool);
+/** Throws UserError 409 when a network is not in the pool. */
+function requirePool(pool: string, { networks }: State): void {
+  const outside = [...networks.values()].find(({ subnet }) => !contains(cidr(pool), cidr(subnet).base));
+  if (outside === undefined) return;
+  throw new UserError(
+    409,
+    `the pool ${pool} does not hold ${outside.subnet} of network '${outside.name}', which exists already: ` +
+      "'overlayctl init --pool POOL' with the pool that the nodes' configuration had takes the cluster over",
+    { field: "pool" },
+  );
 }

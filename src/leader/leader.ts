@@ -4,8 +4,10 @@ import type { Readable } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
 import { Command, type CommandInput, type CommandResult } from "../cluster/commands.ts";
 import type { StateVersion } from "../cluster/identity.ts";
+import { settingsOf } from "../cluster/lookup.ts";
 import { LogQuery, LogRefusal, type ReportInput, type SessionRequest } from "../cluster/protocol.ts";
-import type { Change } from "../cluster/schema.ts";
+import type { Change, Node } from "../cluster/schema.ts";
+import type { ClusterSettings } from "../cluster/settings.ts";
 import { type AppliedChange, stateToJson } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { check } from "../lib/check.ts";
@@ -13,36 +15,30 @@ import type { Clock } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
-import { newSecret as systemSecret } from "../lib/random.ts";
+import { createSecret } from "../trust/token.ts";
 import { AppliedBarrier } from "./applied-barrier.ts";
 import { applyCommand } from "./apply-command.ts";
 import { type Commit, CommitLog } from "./commit-log.ts";
 import type { LeaderContext, ReservedPort } from "./context.ts";
 import { Addresses } from "./ipam.ts";
 import { LogRelay } from "./log-relay.ts";
-import { createFirstNetworks } from "./networks.ts";
 import { NodeSessions } from "./node-sessions.ts";
+import { admitNode, type Certified, type Joining, renewNode } from "./nodes.ts";
 import { Progress } from "./progress.ts";
 import { Reconciler } from "./reconciler.ts";
 import type { ChangeLines } from "./secrets.ts";
-import { type SessionSink, Sessions } from "./sessions.ts";
+import { type SessionPeer, type SessionSink, Sessions } from "./sessions.ts";
 import { type CopyAnswer, CopyRequest } from "./state-copy.ts";
 import { StateWriter } from "./state-writer.ts";
 import type { Leadership, Store } from "./store.ts";
-import { identityOf, requirePool } from "./store-identity.ts";
+import { identityOf } from "./store-identity.ts";
 
 /** How long a standby waits for the next commit. */
 const COPY_WAIT_MS = 20_000;
 
 export interface LeaderConfig {
-  /** What the networks' subnets are cut from. */
-  pool: string;
-  /** A node whose session is silent for longer is down. */
-  livenessMs: number;
   /** Ports that no service may publish. */
   reservedPorts: readonly ReservedPort[];
-  /** What names are found under in DNS: nothing else can be named so. */
-  domain: string;
   /** What this manager's node has seen of a cluster; left out: nothing. */
   known?: StateVersion | undefined;
   /** The store is a backup that was put back: nodes are to take it though it is older than what they have. */
@@ -77,7 +73,7 @@ export class Leader {
   #notLeading: string | undefined = "this manager has not started to lead";
 
   constructor(options: LeaderOptions) {
-    const { store, clock, log, newId, config } = options;
+    const { store, clock, log, newId } = options;
     this.#options = options;
     this.#log = log;
     const sessions = this.#sessions;
@@ -90,11 +86,11 @@ export class Leader {
     const progress = new Progress(writer);
     const barrier = new AppliedBarrier(clock, progress);
     const reconciler = new Reconciler({ clock, writer, sessions, progress });
-    const { livenessMs } = config;
     const context = () => this.#context();
     this.#nodes = new NodeSessions({
       ...{ writer, reconciler, progress, barrier, sessions },
-      ...{ clock, log, newId, livenessMs, context },
+      ...{ clock, log, newId, context },
+      livenessMs: () => this.settings.livenessMs,
     });
     this.#writer = writer;
     this.#reconciler = reconciler;
@@ -107,23 +103,27 @@ export class Leader {
     return this.#writer.state;
   }
 
+  /** Chosen for the whole cluster. There are some once it leads. */
+  get settings(): ClusterSettings {
+    return settingsOf(this.state)!;
+  }
+
   /** How many statuses of tasks it has not taken over, for they were not their node's own. */
   get refusedStatuses(): number {
     return this.#nodes.refusedStatuses;
   }
 
   /**
-   * Resolves when it leads. Throws ConfigError when the pool no longer holds the networks that there are, and
-   * CannotLeadError when the store is not the one that this manager's node knows.
+   * Resolves when it leads. Throws CannotLeadError when the store has no cluster, or not the one that this manager's node
+   * knows.
    */
   async start(): Promise<void> {
-    const { store, clock, newId, config } = this.#options;
+    const { store, clock, config } = this.#options;
     const { lost } = await store.campaign();
     const loaded = await store.load();
     const { cluster: stored } = loaded;
     const { known, newEpoch = false } = config;
-    loaded.cluster = identityOf(loaded, { known, newEpoch, newId, now: clock.now(), log: this.#log });
-    requirePool(config.pool, loaded);
+    loaded.cluster = identityOf(loaded, { known, newEpoch, now: clock.now(), log: this.#log });
     // An identity that the store has already is not written again: a full disk keeps no manager from leading.
     if (!isDeepStrictEqual(loaded.cluster, stored)) await store.identify(loaded.cluster);
     this.#writer.load(loaded);
@@ -131,7 +131,6 @@ export class Leader {
     this.#notLeading = undefined;
     this.#leadUntil(lost);
     if (this.#notLeading !== undefined) return;
-    if (loaded.networks.size === 0) await this.#writer.run((draft) => createFirstNetworks(draft, this.#context()));
     this.#log.info("leads the cluster", { revision: this.state.revision, count: this.state.nodes.size });
     if (this.#notLeading === undefined) this.#nodes.begin();
   }
@@ -202,10 +201,24 @@ export class Leader {
     return { revision, id };
   }
 
-  /** Begins a node's session, and returns its id: the sink gets the snapshot, then each change. Throws UserError. */
-  async openSession(input: SessionRequest, sink: SessionSink): Promise<string> {
+  /** Takes a node into the cluster, and returns its row. Throws UserError 409 when its name or address is another node's. */
+  async admit(joining: Joining): Promise<Node> {
     this.requireLeading();
-    return this.#nodes.open(input, sink);
+    const { value } = await this.#writer.run((draft) => admitNode(draft, joining, this.#context()));
+    this.#log.info("a node joined the cluster", { node: value.name, address: value.address });
+    return value;
+  }
+
+  /** The node has a new certificate. Throws UserError 404 when the node was removed. */
+  async renewed(nodeId: string, certified: Certified): Promise<void> {
+    this.requireLeading();
+    await this.#writer.run((draft) => renewNode(draft, nodeId, certified));
+  }
+
+  /** Begins a node's session, and returns its id: the sink gets the snapshot, then each change. Throws UserError. */
+  async openSession(peer: SessionPeer, input: SessionRequest, sink: SessionSink): Promise<string> {
+    this.requireLeading();
+    return this.#nodes.open(peer, input, sink);
   }
 
   /** The stream of the session is gone. */
@@ -259,15 +272,15 @@ export class Leader {
   }
 
   #context(): LeaderContext {
-    const { clock, newId, newSecret = systemSecret, config } = this.#options;
+    const { clock, newId, newSecret = createSecret, config } = this.#options;
     return {
       now: clock.now(),
       newId,
       newSecret,
-      pool: cidr(config.pool),
+      pool: cidr(this.settings.pool),
       addresses: this.#addresses,
       reservedPorts: config.reservedPorts,
-      domain: config.domain,
+      domain: this.settings.domain,
       silent: (nodeId) => this.#nodes.isSilent(nodeId),
     };
   }

@@ -10,13 +10,13 @@ export interface Verdict {
 
 export class Liveness {
   readonly #clock: Clock;
-  readonly #periodMs: number;
+  readonly #periodMs: () => number;
   // BOUNDED: by the nodes that have a row (`forget`); keyed by node id.
   readonly #heardAt = new Map<string, number>();
   #listeningSince: number;
   #judgedAt: number;
 
-  constructor(clock: Clock, periodMs: number) {
+  constructor(clock: Clock, periodMs: () => number) {
     this.#clock = clock;
     this.#periodMs = periodMs;
     this.#listeningSince = clock.monotonic();
@@ -33,13 +33,13 @@ export class Liveness {
 
   silent(nodeId: string): boolean {
     const since = Math.max(this.#heardAt.get(nodeId) ?? 0, this.#listeningSince);
-    return this.#clock.monotonic() - since > this.#periodMs;
+    return this.#clock.monotonic() - since > this.#periodMs();
   }
 
   /** To be called several times a period, with the nodes that count as ready. */
   judge(readyNodeIds: readonly string[]): Verdict {
     const now = this.#clock.monotonic();
-    if (now - this.#judgedAt > this.#periodMs) this.#listeningSince = now;
+    if (now - this.#judgedAt > this.#periodMs()) this.#listeningSince = now;
     this.#judgedAt = now;
     const lost = readyNodeIds.filter((nodeId) => this.silent(nodeId));
     const suspended = lost.length > readyNodeIds.length / 2;

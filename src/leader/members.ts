@@ -76,7 +76,7 @@ export function rotateAuthority(draft: Draft, { step }: Of<"authority.rotate">):
     if (!trust.bundle.includes(step.certificate)) {
       throw new UserError(409, "the certificate authority that is to stay is not one of the cluster's");
     }
-    draft.put("trust", { ...trust, bundle: [step.certificate] });
+    draft.put("trust", { ...trust, bundle: [step.certificate], bridges: [] });
   }
   return TRUST_KEY;
 }

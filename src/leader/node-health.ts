@@ -15,7 +15,7 @@ export class NodeHealth {
   #suspended = false;
 
   /** Silence counts from now. */
-  constructor(clock: Clock, livenessMs: number) {
+  constructor(clock: Clock, livenessMs: () => number) {
     this.#liveness = new Liveness(clock, livenessMs);
     this.#lag = new Lag(clock);
   }

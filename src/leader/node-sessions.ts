@@ -1,4 +1,6 @@
 // The nodes as the leader hears and judges them: sessions begin, report and end; a node that is silent is lost.
+
+import { whyNotSpoken } from "../cluster/features.ts";
 import { type StateVersion, whyNotAfter } from "../cluster/identity.ts";
 import { BEATS_PER_PERIOD, encodeLine, Report, type ReportInput, SessionRequest } from "../cluster/protocol.ts";
 import { type AppliedChange, Draft } from "../cluster/state.ts";
@@ -9,11 +11,11 @@ import type { Log } from "../lib/log.ts";
 import type { AppliedBarrier } from "./applied-barrier.ts";
 import type { LeaderContext } from "./context.ts";
 import { NodeHealth } from "./node-health.ts";
-import { applyReport, registerNode } from "./nodes.ts";
+import { applyReport, beginSession } from "./nodes.ts";
 import type { Progress } from "./progress.ts";
 import type { Reconciler } from "./reconciler.ts";
 import { type ChangeLines, heldSecrets } from "./secrets.ts";
-import type { NodeSession, SessionSink, Sessions } from "./sessions.ts";
+import type { NodeSession, SessionPeer, SessionSink, Sessions } from "./sessions.ts";
 import { SharedSnapshots } from "./snapshot-lines.ts";
 import type { StateWriter } from "./state-writer.ts";
 
@@ -27,7 +29,7 @@ interface NodeSessionsOptions {
   log: Log;
   newId: () => string;
   /** A node whose session is silent for longer is down. */
-  livenessMs: number;
+  livenessMs(): number;
   context: () => LeaderContext;
 }
 
@@ -73,18 +75,19 @@ export class NodeSessions {
   }
 
   /** Begins a node's session, and returns its id. Throws UserError. */
-  async open(input: SessionRequest, sink: SessionSink): Promise<string> {
+  async open({ id: nodeId }: SessionPeer, input: SessionRequest, sink: SessionSink): Promise<string> {
     const { writer, newId, context, log } = this.#options;
-    const { known, ...identity } = check(SessionRequest, input);
-    const reason = known === null ? undefined : whyNotAfter(known, this.#known());
+    const { known, protocol, features, ...identity } = check(SessionRequest, input);
+    const reason = whyNotSpoken(protocol) ?? (known === null ? undefined : whyNotAfter(known, this.#known()));
     if (reason !== undefined) {
       this.#logForeign(identity.name, reason);
       throw new UserError(409, reason);
     }
     const id = newId();
+    const version = { protocol, features };
     await writer.run(
-      (draft) => registerNode(draft, identity, context()).id,
-      (nodeId) => this.#begin(id, nodeId, sink),
+      (draft) => beginSession(draft, nodeId, { identity, version }, context()),
+      () => this.#begin(id, nodeId, sink),
     );
     log.info("a node's session began", { node: identity.name, address: identity.address });
     return id;
@@ -129,7 +132,8 @@ export class NodeSessions {
   }
 
   #begin(id: string, nodeId: string, sink: SessionSink): void {
-    const { sessions, livenessMs, writer } = this.#options;
+    const { sessions, writer } = this.#options;
+    const livenessMs = this.#options.livenessMs();
     this.#endSessionOf(nodeId);
     this.#health.heard(nodeId);
     sessions.add(id, nodeId, sink);
@@ -206,7 +210,7 @@ export class NodeSessions {
 
   #scheduleBeat(): void {
     const { clock, livenessMs } = this.#options;
-    this.#beat = clock.after(livenessMs / BEATS_PER_PERIOD, () => {
+    this.#beat = clock.after(livenessMs() / BEATS_PER_PERIOD, () => {
       this.#scheduleBeat();
       const alive = encodeLine({ type: "alive" });
       for (const { sink } of this.#options.sessions.all()) sink.send(alive);

@@ -1,11 +1,11 @@
 // Nodes as the leader knows them: joining, coming back, being lost, drained and removed.
 import { isDeepStrictEqual } from "node:util";
-import { findByName, rowsNamed } from "../cluster/lookup.ts";
+import { findByName, rowsNamed, sameName } from "../cluster/lookup.ts";
 import type { NodeIdentity, Report } from "../cluster/protocol.ts";
 import { INGRESS_NETWORK, type Node, type Task } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
-import type { Role } from "../cluster/trust-rows.ts";
+import type { NodeVersion, Role } from "../cluster/trust-rows.ts";
 import { UserError } from "../lib/errors.ts";
 import { contains, formatCidr, ipv4 } from "../lib/ip.ts";
 import type { LeaderContext } from "./context.ts";
@@ -13,15 +13,20 @@ import { removeEndpoint } from "./endpoints.ts";
 import { releaseAddress } from "./ipam.ts";
 import { removeTask } from "./tasks.ts";
 
-/** A node that asks to be of the cluster, and showed the token of the role. */
-export interface Joining {
-  identity: NodeIdentity;
-  role: Role;
-  /** The digest of the public key of the certificate that it gets, and when that ends. */
-  keyDigest: string;
+/** A node's new certificate. */
+export interface Certified {
+  /** When it ends. */
   certificateExpires: number;
   /** The digest of the public key of the authority that signs it. */
   certificateSigner?: string;
+}
+
+/** A node that asks to be of the cluster, and showed the token of the role. */
+export interface Joining extends Certified {
+  identity: NodeIdentity;
+  role: Role;
+  /** The digest of the public key of the certificate that it gets. */
+  keyDigest: string;
 }
 
 /** A member whose certificate is not made yet has neither. */
@@ -54,36 +59,41 @@ export function putMember(draft: Draft, { identity, ...rest }: Member, context: 
   return node;
 }
 
-/** The node has a new certificate. Throws UserError 404 when the node was removed meanwhile. */
-export function renewNode(
-  draft: Draft,
-  nodeId: string,
-  renewed: Pick<Joining, "keyDigest" | "certificateExpires" | "certificateSigner">,
-): Node {
-  const known = draft.state.nodes.get(nodeId);
-  if (known === undefined) throw new UserError(404, "this node was removed from the cluster");
-  const node = { ...known, ...renewed };
-  draft.put("nodes", node);
-  return node;
+/** The node has a new certificate; its key stays. Throws UserError 404 when the node was removed. */
+export function renewNode(draft: Draft, nodeId: string, certified: Certified): void {
+  draft.put("nodes", { ...requireMember(draft.state, nodeId), ...certified });
 }
 
-/**
- * A node's session begins: it gets its row, and one that is known by its name gets its own back. Throws UserError 400
- * and 409.
- */
-export function registerNode(draft: Draft, identity: NodeIdentity, context: LeaderContext): Node {
-  const [known] = rowsNamed(draft.state.nodes, identity.name);
-  requireIdentity(draft.state, identity, known, context);
-  if (known === undefined) {
-    const added: Node = { ...addNode(draft, identity, context), state: "ready" };
-    draft.put("nodes", added);
-    return added;
+/** A node's session begins. Throws UserError 400, 404 and 409. */
+export function beginSession(
+  draft: Draft,
+  nodeId: string,
+  { identity, version }: { identity: NodeIdentity; version: NodeVersion },
+  context: LeaderContext,
+): void {
+  const known = requireMember(draft.state, nodeId);
+  if (!sameName(identity.name, known.name)) {
+    throw new UserError(
+      409,
+      `this node joined as '${known.name}', and its name is '${identity.name}' now: set 'node.name: ${known.name}' in its ` +
+        "configuration, or run 'overlayctl leave --force' on it and join again",
+      { field: "name" },
+    );
   }
+  requireIdentity(draft.state, identity, known, context);
   // Its name may have other capitals than before: the host's are those that people see there.
-  const node: Node = { ...known, ...identity, state: "ready" };
+  const node: Node = { ...known, ...identity, version, state: "ready" };
   if (!isDeepStrictEqual(node, known)) draft.put("nodes", node);
   if (known.state === "down" && node.availability === "active") reviveTasks(draft, node);
-  return node;
+}
+
+function requireMember({ nodes }: State, nodeId: string): Node {
+  const node = nodes.get(nodeId);
+  if (node !== undefined) return node;
+  throw new UserError(
+    404,
+    "this node was removed from the cluster: 'overlayctl leave --force' on it forgets that, and 'overlayctl join' brings it back",
+  );
 }
 
 /** Takes over what the node observed of its tasks. Returns how many statuses it refused because the tasks are not the node's. */
@@ -182,7 +192,9 @@ function requireIdentity(state: State, identity: NodeIdentity, known: Node | und
     throw new UserError(400, `the node's address ${address} is in the overlay's pool ${pool}`, { field: "address" });
   }
   if (known !== undefined && known.address !== address && known.state === "ready" && !context.silent(known.id)) {
-    throw new UserError(409, `the name '${name}' is in use by the node at ${known.address}`, { field: "name" });
+    throw new UserError(409, `the name '${name}' is in use by the node at ${known.address}, which is up`, {
+      field: "name",
+    });
   }
   const [external] = state.endpoints.by("vtep", address);
   if (external !== undefined) {

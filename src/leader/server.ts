@@ -15,6 +15,7 @@ import { finished } from "node:stream/promises";
 import { type FastifyInstance, type FastifyRequest, fastify } from "fastify";
 import { z } from "zod";
 import type { CommandInput } from "../cluster/commands.ts";
+import { rowsNamed } from "../cluster/lookup.ts";
 import {
   CLUSTER_HEADER,
   type LogQuery,
@@ -126,7 +127,9 @@ function addRoutes(server: FastifyInstance, leader: Leader, log: Log): void {
   });
   server.post("/v1/sessions", async (request, reply) => {
     const sink = new LineSink(reply.raw, log);
-    const sessionId = await leader.openSession(request.body as SessionRequest, sink);
+    const asked = request.body as SessionRequest;
+    const [node] = typeof asked?.name === "string" ? rowsNamed(leader.state.nodes, asked.name) : [];
+    const sessionId = await leader.openSession({ id: node?.id ?? "" }, asked, sink);
     reply.hijack();
     reply.raw.once("close", () => leader.closeSession(sessionId));
     if (reply.raw.destroyed) leader.closeSession(sessionId);

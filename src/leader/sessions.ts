@@ -9,6 +9,11 @@ export interface SessionSink {
   close(): void;
 }
 
+/** The node at the other end, as its certificate says. */
+export interface SessionPeer {
+  readonly id: string;
+}
+
 export interface NodeSession {
   readonly id: string;
   readonly nodeId: string;

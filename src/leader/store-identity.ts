@@ -1,9 +1,9 @@
 // Whether a manager may lead with what its store has, and which cluster that is.
 import { type StateVersion, versionOf, whyNotAfter } from "../cluster/identity.ts";
+import { settingsOf } from "../cluster/lookup.ts";
 import type { ClusterIdentity } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
-import { ConfigError, PlatformError } from "../lib/errors.ts";
-import { cidr, contains } from "../lib/ip.ts";
+import { PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { CannotLeadError } from "./store.ts";
 
@@ -16,19 +16,28 @@ interface StoreIdentityOptions {
   known: StateVersion | undefined;
   /** The store is a backup that was put back: nodes are to take it though it is older than what they have. */
   newEpoch: boolean;
-  newId: () => string;
   /** Wall-clock milliseconds. */
   now: number;
   log: Log;
 }
 
-/** The identity of the state that was loaded, or of a new cluster when there is no state. Throws CannotLeadError and PlatformError. */
-export function identityOf(state: State, { known, newEpoch, newId, now, log }: StoreIdentityOptions): ClusterIdentity {
+/** What makes a cluster, or finds one. */
+const BEGIN =
+  "run 'overlayctl init' to make a cluster, 'overlayctl join ADDRESS --token TOKEN' to join one, or 'overlayctl cluster import FILE' to bring one back";
+
+/** The identity of the state that was loaded. Throws CannotLeadError, also when there is no state: only `init` makes a cluster. */
+export function identityOf(state: State, { known, newEpoch, now, log }: StoreIdentityOptions): ClusterIdentity {
   const stored = versionOf(state);
   if (stored === undefined) {
     if (newEpoch) throw new PlatformError("the store is empty: a new epoch is for one that was restored", RESTORE);
-    if (known === undefined) return { id: newId(), epoch: 1 };
+    if (known === undefined) throw new CannotLeadError("no cluster is here", BEGIN);
     throw new CannotLeadError(`the store is empty, but this node is of cluster ${known.id}`, RESTORE);
+  }
+  if (settingsOf(state) === undefined) {
+    throw new CannotLeadError(
+      "the cluster in the store is of a version before nodes had certificates",
+      "'overlayctl init' on this node takes it over, with its services and tasks",
+    );
   }
   if (known !== undefined && known.id !== stored.id) {
     const which = `the store is of cluster ${stored.id}, but this node is of cluster ${known.id}`;
@@ -43,14 +52,4 @@ export function identityOf(state: State, { known, newEpoch, newId, now, log }: S
   const reason = known === undefined ? undefined : whyNotAfter(known, stored);
   if (reason !== undefined) throw new CannotLeadError(`the store cannot be used: ${reason}`, RESTORE);
   return { id: stored.id, epoch: stored.epoch };
-}
-
-/** Throws ConfigError when a network is not in the pool. */
-export function requirePool(pool: string, { networks }: State): void {
-  const outside = [...networks.values()].find(({ subnet }) => !contains(cidr(pool), cidr(subnet).base));
-  if (outside === undefined) return;
-  throw new ConfigError(
-    "pool",
-    `'${pool}' does not hold ${outside.subnet} of network '${outside.name}', which exists already`,
-  );
 }

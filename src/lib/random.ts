@@ -10,8 +10,5 @@ export const systemRandom: Random = Math.random;
 /** As systemRandom, but the next number cannot be guessed. */
 export const secureRandom: Random = () => randomInt(2 ** 32) / 2 ** 32;
 
-/** A new secret: 26 characters of a-z0-9, 134 bits that cannot be guessed. */
-export const newSecret: () => string = customAlphabet("0123456789abcdefghijklmnopqrstuvwxyz", 26);
-
 /** A new id: 25 characters of a-z0-9. */
 export const newId: () => string = customAlphabet("0123456789abcdefghijklmnopqrstuvwxyz", 25);

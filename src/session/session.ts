@@ -2,6 +2,7 @@
 // node starts from when no leader answers.
 import { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
+import { FEATURES, PROTOCOL } from "../cluster/features.ts";
 import { type StateVersion, versionOf } from "../cluster/identity.ts";
 import { sameName } from "../cluster/lookup.ts";
 import { BEATS_PER_PERIOD, type LogQuery, type NodeIdentity } from "../cluster/protocol.ts";
@@ -256,7 +257,7 @@ export class Session {
       transport: this.#transport,
       clock,
       manager,
-      request: identity,
+      request: { ...identity, protocol: PROTOCOL, features: [...FEATURES] },
       state: live,
       known: hasState ? versionOf(live) : undefined,
       listener: {

@@ -41,7 +41,8 @@ async function setUp(t: ExecutionContext) {
   const cluster = await Cluster.start(0);
   const { network, calls } = deadNetwork();
   const transport = new OwnLeader(network);
-  transport.begin(OWN, cluster.leader);
+  const [own] = cluster.leader.state.nodes.keys();
+  transport.begin(OWN, cluster.leader, own!);
   const snapshotPath = join(tmpdir(), `overlayd-own-leader-${process.pid}-${t.title.length}`);
   const { clock } = cluster;
   const managers = [OWN, "192.0.2.12:2377"];
@@ -115,7 +116,7 @@ test("a leader of another cluster takes no command of this one's", async (t) => 
   const transport = new OwnLeader(deadNetwork().network);
   const command = { type: "network.create", name: "web" } as const;
   await t.throwsAsync(transport.execute(OWN, "another", command), { instanceOf: UnreachableError });
-  transport.begin(OWN, cluster.leader);
+  transport.begin(OWN, cluster.leader, "n".repeat(25));
   await t.throwsAsync(transport.execute(OWN, "another", command), { message: /leads another cluster/ });
   await t.throwsAsync(transport.waitApplied(OWN, "another", 1, 0), { message: /leads another cluster/ });
   await t.throwsAsync(transport.execute("192.0.2.12:2377", "another", command), { instanceOf: UnreachableError });

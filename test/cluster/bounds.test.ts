@@ -8,6 +8,7 @@ import { LogQuery, LogRefusal, Report, SessionRequest } from "../../src/cluster/
 import type { NodeRow } from "../../src/datapath/rows.ts";
 import { words } from "../../src/lib/bounds.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
+import { openSession } from "../fakes/founding.ts";
 import { Cluster } from "../leader/cluster-fixture.ts";
 import { deafSink } from "../leader/fake-node.ts";
 
@@ -74,7 +75,7 @@ test("a node that says too much is cut short, and what else it says counts", asy
   await cluster.leader.execute({ type: "service.create", name: "s", workload });
   await cluster.settle();
   const [task] = cluster.tasks("s");
-  const session = await cluster.leader.openSession(cluster.nodes[0]!.identity, deafSink);
+  const session = await openSession(cluster.leader, cluster.nodes[0]!.identity, deafSink);
   const long = "x".repeat(1_000_000);
   const status = { taskId: task!.id, nodeId: task!.nodeId!, since: 0, exitCode: null, restarts: 0 };
   await cluster.leader.report(session, {
@@ -93,7 +94,7 @@ test("a node that says too much is cut short, and what else it says counts", asy
 
 test("a node holds ports on its own addresses alone, which are no other node's", async (t) => {
   const cluster = await Cluster.start(2);
-  const session = await cluster.leader.openSession(cluster.nodes[0]!.identity, deafSink);
+  const session = await openSession(cluster.leader, cluster.nodes[0]!.identity, deafSink);
   const held = (address: string) => ({ port: 9200, protocol: "tcp" as const, address });
   await cluster.leader.report(session, {
     statuses: [],
@@ -123,7 +124,7 @@ for (const [title, onNode1, onNode2, isHeld] of HELD_ELSEWHERE) {
     const cluster = await Cluster.start(3);
     const holders = title.startsWith("the only") ? [onNode1] : [onNode1, onNode2];
     for (const [i, held] of holders.entries()) {
-      const session = await cluster.leader.openSession(cluster.nodes[i]!.identity, deafSink);
+      const session = await openSession(cluster.leader, cluster.nodes[i]!.identity, deafSink);
       await cluster.leader.report(session, {
         ...{ statuses: [], full: true, gone: [], applied: 0, addresses: [MANAGEMENT] },
         heldPorts: held.map((address) => ({ port: 9200, protocol: "tcp", address })),

@@ -1,14 +1,17 @@
 // The control plane's wire in memory: managers by name, nodes that can be cut off, everything through JSON.
 import type { CommandInput, CommandResult } from "../../src/cluster/commands.ts";
-import type { Report, SessionRequest, StreamMessage } from "../../src/cluster/protocol.ts";
+import { NodeIdentity, type Report, type SessionRequest, type StreamMessage } from "../../src/cluster/protocol.ts";
 import type { Leader } from "../../src/leader/leader.ts";
 import { UnreachableError } from "../../src/lib/http.ts";
 import type { Transport } from "../../src/session/transport.ts";
 import { readingSink } from "../leader/fake-node.ts";
+import { joining } from "./founding.ts";
 
 export class MemoryWire {
   readonly #leaders = new Map<string, Leader>();
   readonly #cut = new Set<string>();
+  // BOUNDED: by the nodes; keyed by name. The ids that they got when they joined.
+  readonly #ids = new Map<string, string>();
 
   /** Who answers as `manager`; undefined: nobody. */
   setLeader(manager: string, leader: Leader | undefined): void {
@@ -72,7 +75,10 @@ export class MemoryWire {
     };
     signal.addEventListener("abort", close);
     const leader = reach(manager);
-    const sessionId = await leader.openSession(copy(request), readingSink(receive, close));
+    const { known: _, protocol: __, features: ___, ...identity } = request;
+    const id = this.#ids.get(node) ?? (await leader.admit(joining(NodeIdentity.parse(identity)))).id;
+    this.#ids.set(node, id);
+    const sessionId = await leader.openSession({ id }, copy(request), readingSink(receive, close));
     try {
       for (;;) {
         signal.throwIfAborted();

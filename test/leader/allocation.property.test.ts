@@ -198,7 +198,7 @@ test("no address, VIP, VNI or port is ever held twice, and all that is released 
   t.log(`SEED=${seed}`);
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 80 }), async (steps) => {
-      const cluster = await Cluster.start(NODES, { pool: POOL });
+      const cluster = await Cluster.start(NODES, { settings: { pool: POOL } });
       for (const taken of steps) {
         await take(cluster, taken);
         requireSound(cluster);

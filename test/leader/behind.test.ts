@@ -1,6 +1,7 @@
 // Nodes that are alive and do not put in force what they are told, and reports that cannot be kept.
 import test from "ava";
 import type { CommandInput } from "../../src/cluster/commands.ts";
+import { openSession } from "../fakes/founding.ts";
 import { Cluster } from "./cluster-fixture.ts";
 import { deafSink } from "./fake-node.ts";
 
@@ -107,7 +108,7 @@ test("a report that was held up on its way does not undo a later one", async (t)
   await cluster.leader.execute({ ...create, replicas: 1 });
   await cluster.settle();
   const [task] = cluster.tasks("s");
-  const session = await cluster.leader.openSession(cluster.nodes[0]!.identity, deafSink);
+  const session = await openSession(cluster.leader, cluster.nodes[0]!.identity, deafSink);
   const status = {
     taskId: task!.id,
     nodeId: task!.nodeId!,
@@ -131,7 +132,7 @@ test("statuses of tasks that are not the node's are counted, and one that is gon
   await cluster.settle();
   t.is(cluster.leader.refusedStatuses, 0);
   const [own, other] = cluster.tasks("s").toSorted((a) => (a.nodeId === cluster.node("node1").id ? -1 : 1));
-  const session = await cluster.leader.openSession(cluster.nodes[0]!.identity, deafSink);
+  const session = await openSession(cluster.leader, cluster.nodes[0]!.identity, deafSink);
   const status = (taskId: string, nodeId: string) =>
     ({ taskId, nodeId, state: "failed", since: 0, error: null, exitCode: null, message: null, restarts: 0 }) as const;
   const gone = status("g".repeat(25), own!.nodeId!);
@@ -143,7 +144,7 @@ test("statuses of tasks that are not the node's are counted, and one that is gon
 
 test("a node lives whose report is not understood", async (t) => {
   const cluster = await Cluster.start(1);
-  const session = await cluster.leader.openSession(cluster.nodes[0]!.identity, deafSink);
+  const session = await openSession(cluster.leader, cluster.nodes[0]!.identity, deafSink);
   for (let i = 0; i < 20; i++) {
     await cluster.clock.advance(3000);
     const report = { statuses: "of a later version", full: true, gone: [], applied: 0 };

@@ -1,9 +1,12 @@
 // A leader over a store in memory, on a virtual clock, and nodes that join it.
 
+import { settingsOf } from "../../src/cluster/lookup.ts";
 import type { Node, Service, Task } from "../../src/cluster/schema.ts";
+import type { AskedSettings } from "../../src/cluster/settings.ts";
 import { Leader, type LeaderConfig } from "../../src/leader/leader.ts";
 import type { Store } from "../../src/leader/store.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { found } from "../fakes/founding.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { FakeNode, identityOf } from "./fake-node.ts";
@@ -12,27 +15,30 @@ import { countingIds } from "./ids.ts";
 export const LIVENESS_MS = 15_000;
 
 export const LEADER_CONFIG: LeaderConfig = {
-  pool: "10.192.0.0/10",
-  livenessMs: LIVENESS_MS,
   reservedPorts: [{ port: 2377, protocol: "tcp", owner: "the cluster port" }],
-  domain: "overlay",
 };
+
+interface ClusterOptions extends Partial<LeaderConfig> {
+  settings?: AskedSettings;
+}
 
 export class Cluster<S extends Store = MemoryStore> {
   readonly clock = new VirtualClock();
   readonly store: S;
   readonly #newId = countingIds();
   readonly #config: LeaderConfig;
+  readonly #settings: AskedSettings;
   leader!: Leader;
   nodes: FakeNode[] = [];
 
-  constructor(config: Partial<LeaderConfig> = {}, store = new MemoryStore() as Store as S) {
+  constructor({ settings = {}, ...config }: ClusterOptions = {}, store = new MemoryStore() as Store as S) {
     this.store = store;
+    this.#settings = settings;
     this.#config = { ...LEADER_CONFIG, ...config };
   }
 
   /** With `count` nodes, named node1 and so on, that have done as told. */
-  static async start(count: number, config?: Partial<LeaderConfig>): Promise<Cluster> {
+  static async start(count: number, config?: ClusterOptions): Promise<Cluster> {
     const cluster = new Cluster(config);
     await cluster.lead();
     for (let i = 1; i <= count; i++) cluster.nodes.push(new FakeNode(identityOf(i)));
@@ -41,10 +47,13 @@ export class Cluster<S extends Store = MemoryStore> {
     return cluster;
   }
 
-  /** A leader begins, from what the store has. */
+  /** A leader begins, from what the store has; an empty store gets the first state of a cluster. */
   async lead(): Promise<void> {
     const { store, clock } = this;
-    this.leader = new Leader({ store, clock, log: silentLog, newId: this.#newId, config: this.#config });
+    const newId = this.#newId;
+    const settings = this.#settings;
+    if (settingsOf(await store.load()) === undefined) await found(store, { identity: identityOf(1), newId, settings });
+    this.leader = new Leader({ store, clock, log: silentLog, newId, config: this.#config });
     await this.leader.start();
   }
 

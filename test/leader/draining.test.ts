@@ -2,6 +2,7 @@
 import test from "ava";
 import type { CommandInput } from "../../src/cluster/commands.ts";
 import type { Task } from "../../src/cluster/schema.ts";
+import { openSession } from "../fakes/founding.ts";
 import { Cluster } from "./cluster-fixture.ts";
 import { deafSink } from "./fake-node.ts";
 
@@ -161,7 +162,7 @@ test("what a new leader remembers of the one that takes a task's place does not 
   // All have it in force; only the old task's node has told of its tasks.
   for (const node of cluster.nodes) node.apply();
   await leaving.report(() => "running");
-  const session = await cluster.leader.openSession(taking.identity, deafSink);
+  const session = await openSession(cluster.leader, taking.identity, deafSink);
   const revision = cluster.leader.state.revision;
   await cluster.leader.report(session, { statuses: [], full: false, gone: [], applied: revision });
   t.deepEqual(desired(cluster), ["draining", "running"]);

@@ -5,6 +5,7 @@ import type { CommandInput } from "../../src/cluster/commands.ts";
 import type { EndpointRow, PeerRow, VipRow } from "../../src/datapath/rows.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
+import { openSession } from "../fakes/founding.ts";
 import { Cluster } from "./cluster-fixture.ts";
 import { deafSink, identityOf } from "./fake-node.ts";
 
@@ -94,7 +95,7 @@ test("a node does not join with the address of an external VTEP", async (t) => {
   const cluster = await withWeb();
   await cluster.leader.execute(ADD);
   const identity = { ...identityOf(5), address: "192.0.2.50" };
-  await t.throwsAsync(cluster.leader.openSession(identity, deafSink), {
+  await t.throwsAsync(openSession(cluster.leader, identity, deafSink), {
     message: /the VTEP of the external endpoint 'printer'/,
   });
 });

@@ -6,6 +6,7 @@ import { emptyState, type LiveState, parseRows } from "../../src/cluster/state.t
 import type { State } from "../../src/cluster/tables.ts";
 import type { Leader } from "../../src/leader/leader.ts";
 import type { SessionSink } from "../../src/leader/sessions.ts";
+import { openSession } from "../fakes/founding.ts";
 
 /** The end of a session that nothing listens to. */
 export const deafSink: SessionSink = { send: () => {}, sendSnapshot: () => {}, close: () => {} };
@@ -50,7 +51,7 @@ export class FakeNode {
       this.#sessionId = undefined;
     };
     const sink = readingSink((message) => this.#receive(message), close);
-    this.#sessionId = await leader.openSession(this.identity, sink);
+    this.#sessionId = await openSession(leader, this.identity, sink);
   }
 
   /** The session is gone and the node does not know it yet. */

@@ -15,9 +15,11 @@ import type { UserError } from "../../src/lib/errors.ts";
 import { cidr } from "../../src/lib/ip.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { networkRow } from "../cluster/rows.ts";
+import { found } from "../fakes/founding.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { Cluster } from "./cluster-fixture.ts";
+import { identityOf } from "./fake-node.ts";
 import { countingIds } from "./ids.ts";
 import { violationsOf } from "./invariants.ts";
 
@@ -159,10 +161,13 @@ for (const megabytes of [4, 160]) {
     await run("mount", ["-t", "tmpfs", "-o", `size=${megabytes}m`, "overlayd-test", directory]);
     const file = join(directory, "rest");
     try {
-      const config = { pool: POOL, livenessMs: 15_000, reservedPorts: [], domain: "overlay" };
+      const config = { reservedPorts: [] };
       const begin = async () => {
         const store = await openEmbeddedStore(join(directory, "store"));
-        const leader = new Leader({ store, clock: new VirtualClock(), log: silentLog, newId: countingIds(), config });
+        const newId = countingIds();
+        const isNew = (await store.load()).revision === 0;
+        if (isNew) await found(store, { identity: identityOf(1), newId, settings: { pool: POOL } });
+        const leader = new Leader({ store, clock: new VirtualClock(), log: silentLog, newId, config });
         await leader.start();
         return { store, leader };
       };

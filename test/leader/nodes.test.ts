@@ -1,12 +1,13 @@
 // What nodes tell of themselves, and what follows for where tasks go.
 import test from "ava";
+import { openSession } from "../fakes/founding.ts";
 import { Cluster } from "./cluster-fixture.ts";
 import { deafSink } from "./fake-node.ts";
 
 test("registry credentials are known to the nodes that have tasks of the service, and to no other", async (t) => {
   const cluster = await Cluster.start(3);
   for (const node of cluster.nodes) {
-    const session = await cluster.leader.openSession(node.identity, deafSink);
+    const session = await openSession(cluster.leader, node.identity, deafSink);
     await cluster.leader.report(session, { statuses: [], full: true, gone: [], applied: 0, docker: true });
     await node.join(cluster.leader);
   }
@@ -41,7 +42,7 @@ test("registry credentials are known to the nodes that have tasks of the service
 
 test("containers go to nodes whose Docker answers, and stay when it does no more", async (t) => {
   const cluster = await Cluster.start(2);
-  const session = await cluster.leader.openSession(cluster.nodes[1]!.identity, deafSink);
+  const session = await openSession(cluster.leader, cluster.nodes[1]!.identity, deafSink);
   const report = { statuses: [], full: false, gone: [], applied: 0 };
   const workload = { runtime: "docker" as const, image: "app:1" };
   await cluster.leader.execute({ type: "service.create", name: "app", workload, replicas: 2 });
@@ -62,7 +63,7 @@ test("a host whose name has other capitals now is the same node, and constraints
   const { id } = cluster.node("node1");
   await cluster.nodes[0]!.join(cluster.leader);
   const renamed = { ...cluster.nodes[0]!.identity, name: "Node1" };
-  await cluster.leader.openSession(renamed, deafSink);
+  await openSession(cluster.leader, renamed, deafSink);
   t.is(cluster.leader.state.nodes.get(id)!.name, "Node1");
   t.is(cluster.leader.state.nodes.size, 1);
   const workload = { runtime: "process" as const, command: ["true"] };

@@ -2,6 +2,7 @@
 import test from "ava";
 import type { AskedPortInput, CommandInput } from "../../src/cluster/commands.ts";
 import { UserError } from "../../src/lib/errors.ts";
+import { openSession } from "../fakes/founding.ts";
 import { Cluster } from "./cluster-fixture.ts";
 import { deafSink, FakeNode, identityOf } from "./fake-node.ts";
 
@@ -138,7 +139,7 @@ test("a node with `mesh: off` takes no task with a port in host mode, and it is 
 
 test("a node's word about its addresses, and ports that its processes have, is in the state, and goes with them", async (t) => {
   const cluster = await Cluster.start(2);
-  const session = await cluster.leader.openSession(cluster.nodes[1]!.identity, deafSink);
+  const session = await openSession(cluster.leader, cluster.nodes[1]!.identity, deafSink);
   const report = { statuses: [], full: true, gone: [], applied: 0 };
   const heldPorts = [{ port: 80, protocol: "tcp" as const, address: "0.0.0.0" }];
   await cluster.leader.report(session, { ...report, heldPorts, addresses: ["192.0.2.12"] });

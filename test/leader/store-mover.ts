@@ -10,11 +10,14 @@ import { moveStore } from "../../src/leader/move-store.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
+import { found } from "../fakes/founding.ts";
 import { LEADER_CONFIG } from "./cluster-fixture.ts";
+import { identityOf } from "./fake-node.ts";
 
 const [directory, lastStep] = process.argv.slice(2) as [string, string];
 const [clock, log] = [systemClock, silentLog];
 const from = await openEmbeddedStore(join(directory, "from"));
+await found(from, { identity: identityOf(1), newId });
 const leader = new Leader({ store: from, clock, log, newId, config: LEADER_CONFIG });
 await leader.start();
 

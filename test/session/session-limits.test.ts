@@ -10,6 +10,7 @@ import type { StreamMessage } from "../../src/cluster/protocol.ts";
 import { serveSessions } from "../../src/leader/server.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { httpTransport } from "../../src/session/transport.ts";
+import { openSession } from "../fakes/founding.ts";
 import { Cluster } from "../leader/cluster-fixture.ts";
 import { deafSink, identityOf, readingSink } from "../leader/fake-node.ts";
 import { waitFor } from "../system/command.ts";
@@ -99,8 +100,8 @@ test("a log is brought by the session that was asked, and by no other", async (t
     (message) => asked.push(message),
     () => {},
   );
-  const own = await cluster.leader.openSession(cluster.nodes[0]!.identity, sink);
-  const other = await cluster.leader.openSession(cluster.nodes[1]!.identity, deafSink);
+  const own = await openSession(cluster.leader, cluster.nodes[0]!.identity, sink);
+  const other = await openSession(cluster.leader, cluster.nodes[1]!.identity, deafSink);
   const query = { follow: false, tail: null, since: null };
   const reading = cluster.leader.readLog(cluster.tasks("s")[0]!.id, query);
   const request = asked.find((message) => message.type === "log")!;

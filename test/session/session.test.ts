@@ -14,6 +14,7 @@ import { UserError } from "../../src/lib/errors.ts";
 import { createLog, silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
 import { Session } from "../../src/session/session.ts";
+import { found, joining } from "../fakes/founding.ts";
 import { identityOf } from "../leader/fake-node.ts";
 import { DEADLINE_MS, waitFor } from "../system/command.ts";
 
@@ -44,7 +45,9 @@ class Manager {
 
   async start(): Promise<void> {
     this.#store = await openEmbeddedStore(join(this.directory, "store"));
-    const config = { pool: "10.192.0.0/10", livenessMs: 15_000, reservedPorts: [], domain: "overlay" };
+    const config = { reservedPorts: [] };
+    const isNew = (await this.#store.load()).revision === 0;
+    if (isNew) await found(this.#store, { identity: identityOf(1), newId });
     this.leader = new Leader({ store: this.#store, clock: systemClock, log: silentLog, newId, config });
     await this.leader.start();
     const log = createLog("info", { write: (line: string) => this.logged.push(line) });
@@ -61,6 +64,7 @@ class Manager {
   async session(i: number): Promise<Session> {
     const snapshotPath = join(this.directory, `snapshot-${i}`);
     const managers = [this.address];
+    await this.leader?.admit(joining(identityOf(i))).catch(() => {}); // while it is up
     const session = new Session({
       identity: identityOf(i),
       managers,

@@ -11,6 +11,7 @@ import { createLog, silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
 import { Session } from "../../src/session/session.ts";
 import { readSnapshot } from "../../src/session/snapshot-file.ts";
+import { found } from "../fakes/founding.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { SlowLink } from "../fakes/slow-link.ts";
 import { identityOf } from "../leader/fake-node.ts";
@@ -23,8 +24,10 @@ const bytesPerSecond = (megabytes * 1e6) / ((4 * livenessMs) / 1000);
 
 test("a large snapshot arrives over a slow link in one session, with the changes that were made meanwhile", async (t) => {
   t.timeout(DEADLINE_MS);
-  const config = { pool: "10.192.0.0/10", livenessMs, reservedPorts: [], domain: "overlay" };
-  const leader = new Leader({ store: new MemoryStore(), clock: systemClock, log: silentLog, newId, config });
+  const config = { reservedPorts: [] };
+  const store = new MemoryStore();
+  await found(store, { identity: identityOf(1), newId, settings: { livenessMs } });
+  const leader = new Leader({ store, clock: systemClock, log: silentLog, newId, config });
   await leader.start();
   const labels = Object.fromEntries(Array.from({ length: 250 }, (_, i) => [`label${i}`, "x".repeat(4000)]));
   for (let i = 0; i < megabytes; i++) {

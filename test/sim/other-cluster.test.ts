@@ -65,16 +65,16 @@ test("nodes do not rely on the leader to refuse them", async (t) => {
   // A leader of an earlier version, which does not ask what a node knows.
   const { leader } = world;
   const open = leader!.openSession.bind(leader);
-  leader!.openSession = ({ known: _, ...request }, sink) => open(request, sink);
+  leader!.openSession = (peer, { known: _, ...request }, sink) => open(peer, request, sink);
   await goesOnAlone(t, world, /another cluster/);
-  leader!.openSession = ({ known: _, ...request }, sink) => {
+  leader!.openSession = (peer, { known: _, ...request }, sink) => {
     const bare = (line: Buffer) => {
       const message = JSON.parse(line.toString()) as StreamMessage;
       sink.send(
         message.type === "session" ? Buffer.from(`${JSON.stringify({ ...message, state: undefined })}\n`) : line,
       );
     };
-    return open(request, { ...sink, send: bare });
+    return open(peer, request, { ...sink, send: bare });
   };
   await goesOnAlone(t, world, /another cluster/);
   await world.end();

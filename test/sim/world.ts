@@ -2,6 +2,7 @@
 import type { CommandInput } from "../../src/cluster/commands.ts";
 import { Leader, type LeaderConfig } from "../../src/leader/leader.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { found } from "../fakes/founding.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { MemoryWire } from "../fakes/memory-transport.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
@@ -39,9 +40,11 @@ export class World {
   }
 
   async lead(change: Partial<LeaderConfig> = {}): Promise<void> {
-    const config = { pool: "10.192.0.0/10", livenessMs: 15_000, reservedPorts: [], domain: "overlay", ...change };
+    const config = { reservedPorts: [], ...change };
     const { store, clock } = this;
-    this.leader = new Leader({ store, clock, log: silentLog, newId: this.#newId, config });
+    const newId = this.#newId;
+    if ((await store.load()).revision === 0) await found(store, { identity: this.nodes[0]!.identity, newId });
+    this.leader = new Leader({ store, clock, log: silentLog, newId, config });
     await this.leader.start();
     this.wire.setLeader(MANAGER, this.leader);
   }

@@ -4,6 +4,7 @@ import type { NodeIdentity, StreamMessage } from "../../../src/cluster/protocol.
 import type { Task, TaskStatus } from "../../../src/cluster/schema.ts";
 import type { Leader } from "../../../src/leader/leader.ts";
 import type { SessionSink } from "../../../src/leader/sessions.ts";
+import { openSession } from "../../fakes/founding.ts";
 
 /** Rows are not read: a faked end keeps no state. */
 const ROWS = '{"type":"rows"';
@@ -40,7 +41,7 @@ export class CrowdNode implements SessionSink {
     this.#seq = 0;
     this.#isFull = true;
     this.snapshotBytes = 0;
-    this.sessionId = await leader.openSession({ ...this.identity }, this);
+    this.sessionId = await openSession(leader, this.identity, this);
   }
 
   send(line: Buffer): void {

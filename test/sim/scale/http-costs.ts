@@ -2,6 +2,7 @@
 // nothing, and clients in another thread, whose time does not count. The kernel's work for the sockets is included.
 import { Worker } from "node:worker_threads";
 import { encodeLine } from "../../../src/cluster/protocol.ts";
+import { emptyState } from "../../../src/cluster/state.ts";
 import type { Leader } from "../../../src/leader/leader.ts";
 import { serveSessions } from "../../../src/leader/server.ts";
 import type { SessionSink } from "../../../src/leader/sessions.ts";
@@ -46,13 +47,14 @@ export async function measureHttp(reports: number): Promise<HttpCosts> {
   let whenOpen = (): void => {};
   const idle = {
     report: async () => {},
-    openSession: async (_request: unknown, sink: SessionSink) => {
+    openSession: async (_peer: unknown, _request: unknown, sink: SessionSink) => {
       sinks.push(sink);
       sink.send(LINE); // a stream begins with its first line
       if (sinks.length === SESSIONS) whenOpen();
       return "s".repeat(25);
     },
     closeSession: () => {},
+    state: emptyState(),
     requireCluster: () => {},
   } as unknown as Leader;
   const server = await serveSessions(idle, { host: "127.0.0.1", port: 0, log: silentLog });

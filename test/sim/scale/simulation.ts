@@ -1,11 +1,14 @@
 // A leader and the ends of its nodes in one process, on a virtual clock on which the leader's measured processor time
 // passes: while it works, what arrives waits for it.
 import type { CommandInput } from "../../../src/cluster/commands.ts";
+import { settingsOf } from "../../../src/cluster/lookup.ts";
 import type { ClusterIdentity } from "../../../src/cluster/schema.ts";
 import { emptyState, LiveState } from "../../../src/cluster/state.ts";
 import { Leader } from "../../../src/leader/leader.ts";
 import type { Leadership, Store } from "../../../src/leader/store.ts";
 import { silentLog } from "../../../src/lib/log.ts";
+import { found } from "../../fakes/founding.ts";
+import { MemoryStore } from "../../fakes/memory-store.ts";
 import { VirtualClock } from "../../fakes/virtual-clock.ts";
 import { countingIds } from "../../leader/ids.ts";
 import { Crowd, type CrowdNode } from "./crowd.ts";
@@ -59,6 +62,7 @@ export class Simulation {
   /** Processor milliseconds from a line's arrival at a node to its rows in force. */
   nodeMs = 0;
   readonly #http: HttpCosts;
+  readonly #first: LiveState;
   /** Reports that came in the work that is measured. */
   #reports = 0;
   /** Whether nodes report and beat. */
@@ -74,6 +78,7 @@ export class Simulation {
   constructor(nodes: number, http: HttpCosts, state: LiveState = emptyState()) {
     this.#http = http;
     this.crowd = new Crowd(nodes);
+    this.#first = state;
     this.leader = this.#newLeader(state);
   }
 
@@ -85,6 +90,7 @@ export class Simulation {
   /** Starts the leader, and opens a session of every node. No virtual time passes. */
   async start(): Promise<void> {
     const { now } = this;
+    if (settingsOf(this.#first) === undefined) this.leader = this.#newLeader(await this.#founded());
     await this.#work([() => this.leader.start()]);
     await this.crowd.gather((node) => this.#work([() => node.join(this.leader)]));
     this.#freeAt = now;
@@ -166,8 +172,17 @@ export class Simulation {
     await this.leader.stop();
   }
 
+  /** The state of a new cluster, whose first manager is the first node. */
+  async #founded(): Promise<LiveState> {
+    const store = new MemoryStore();
+    const { identity } = this.crowd.nodes[0]!;
+    const settings = { pool: POOL, livenessMs: LIVENESS_MS };
+    await found(store, { identity, newId: this.#newId, settings });
+    return store.load();
+  }
+
   #newLeader(state: LiveState): Leader {
-    const config = { pool: POOL, livenessMs: LIVENESS_MS, reservedPorts: [], domain: "overlay" };
+    const config = { reservedPorts: [] };
     const store = new HandedStore(state);
     return new Leader({ store, clock: this.#clock, log: silentLog, newId: this.#newId, config });
   }
