@@ -92,7 +92,11 @@ class Exchange {
   /** Whether the server is connected, so that it may have received something. */
   #isConnected = false;
 
-  constructor(server: HttpServer, { method, path, headers = {}, timeoutMs, signal }: Omit<HttpRequest, "body">) {
+  constructor(
+    server: HttpServer,
+    { method, path, headers = {}, timeoutMs, signal }: Omit<HttpRequest, "body">,
+    localAgent?: Agent,
+  ) {
     const options = { path, method, headers, ...(signal && { signal }) };
     // The path is none of the URL's, which would follow a name such as "..".
     if ("socketPath" in server) {
