@@ -196,7 +196,9 @@ export class InForce {
 
   #refreshLater(): void {
     this.#refresh = this.#options.clock.after(REFRESH_MS, () => {
-      this.#askAll();
+      this.#forwarding.refresh(["viewpoint"]);
+      this.#linking.refresh(["links", "look"]);
+      this.#serving.refresh(["mesh", "tasks", "look"]);
       this.#refreshLater();
     });
   }
@@ -264,7 +266,7 @@ export class InForce {
     this.#leavePorts(await mesh.apply(desired, { look }));
     this.#heldCheck?.cancel();
     if (this.#heldPorts.length === 0) return;
-    this.#heldCheck = clock.after(HELD_MS, () => this.#serving.ask(["mesh", "look"]));
+    this.#heldCheck = clock.after(HELD_MS, () => this.#serving.refresh(["mesh", "look"]));
   }
 
   /** Leaves the ports to processes of this node. */

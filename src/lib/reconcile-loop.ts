@@ -17,6 +17,7 @@ export class ReconcileLoop<T = never> {
   #dirty = new Set<T>();
   #asked = 0;
   #done = 0;
+  #isRefreshDue = false;
   #running: Promise<void> | undefined;
   #stopped = false;
   // BOUNDED: by the callers that wait; all leave when a run is done.
@@ -39,6 +40,13 @@ export class ReconcileLoop<T = never> {
     this.#running ??= this.#run();
   }
 
+  /** Begins one more run, for which `settled` does not wait: nothing is wanted that was not wanted before. */
+  refresh(dirty: Iterable<T> = []): void {
+    for (const one of dirty) this.#dirty.add(one);
+    this.#isRefreshDue = true;
+    this.#running ??= this.#run();
+  }
+
   /** Resolves when everything that was asked for until now is done, or it was stopped. */
   async settled(): Promise<void> {
     const number = this.#asked;
@@ -57,11 +65,12 @@ export class ReconcileLoop<T = never> {
   }
 
   async #run(): Promise<void> {
-    for (let runs = 1; this.#done < this.#asked && !this.#stopped; runs++) {
+    for (let runs = 1; (this.#done < this.#asked || this.#isRefreshDue) && !this.#stopped; runs++) {
       const number = this.#asked;
       const began = this.#clock.monotonic();
       const dirty = this.#dirty;
       this.#dirty = new Set();
+      this.#isRefreshDue = false;
       try {
         await this.#work(dirty);
         this.#done = number;
@@ -71,6 +80,7 @@ export class ReconcileLoop<T = never> {
       } catch (error) {
         if (this.#stopped) break;
         for (const one of dirty) this.#dirty.add(one);
+        this.#isRefreshDue = true;
         this.#failed(error);
         await delay(this.#clock, RETRY_MS);
       }

@@ -76,7 +76,7 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
   async adopt({ id }: TaskId): Promise<Running | undefined> {
     const directory = this.#directoryOf(id);
     const process = await directory.processId();
-    if (process === undefined || !(await isAlive(process)) || !(await this.#sandboxes.exists(id))) return undefined;
+    if (process === undefined || !isAlive(process) || !(await this.#sandboxes.exists(id))) return undefined;
     return this.#watch(id, directory, process, await directory.logBytes(), null);
   }
 

@@ -162,7 +162,7 @@ export class SupervisedChild {
   /** The process that runs from before, whatever its command. */
   async #found(): Promise<WatchedProcess | undefined> {
     const id = await this.#directory.processId();
-    if (id === undefined || !(await isAlive(id))) return undefined;
+    if (id === undefined || !isAlive(id)) return undefined;
     return this.#watch({ id, logFrom: await this.#directory.logBytes() });
   }
 

@@ -2,6 +2,7 @@
 //   pid   the line of /proc/PID/stat, written by the task before it becomes its command
 //   exit  its exit status, written by the shim that waits for it
 //   log   what it prints; log.1 is what came before
+import { statSync } from "node:fs";
 import { copyFile, mkdir, open, readdir, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { textIfThere } from "../lib/exists.ts";
@@ -63,9 +64,14 @@ export class TaskDirectory {
     return describeExit(exitCode, exitCode === 0 ? "" : await this.#tail(from));
   }
 
+  /** Whether the log has grown to its limit. Asked for each task once a second, so it does not wait (see isAlive). */
+  isLogFull(): boolean {
+    return (statSync(this.log, { throwIfNoEntry: false })?.size ?? 0) > LOG_MAX_BYTES;
+  }
+
   /** Keeps the log, which the task appends to, from growing without end. */
   async limitLog(): Promise<void> {
-    if ((await this.logBytes()) <= LOG_MAX_BYTES) return;
+    if (!this.isLogFull()) return;
     await copyFile(this.log, `${this.log}.1`);
     await truncate(this.log, 0);
   }

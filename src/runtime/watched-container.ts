@@ -106,7 +106,7 @@ export class WatchedContainer implements Running {
 
   async #lookAtProcess(): Promise<void> {
     const { process, watch, clock } = this.#options;
-    if (process === undefined || (await isAlive(process))) return;
+    if (process === undefined || isAlive(process)) return;
     if (this.#closed) return;
     this.#goneSince ??= clock.monotonic();
     if (watch.isUp) {

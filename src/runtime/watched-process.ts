@@ -80,7 +80,7 @@ export class WatchedProcess implements Running {
   #poll(): void {
     this.#timer = this.#clock.after(POLL_MS, () => {
       this.#poll();
-      void this.#look(true);
+      if (!isAlive(this.#id) || this.#directory.isLogFull()) void this.#look(true);
     });
   }
 
@@ -106,7 +106,7 @@ export class WatchedProcess implements Running {
     const exitCode = await this.#directory.exitCode();
     if (exitCode === undefined) {
       if (isPoll) await this.#directory.limitLog();
-      const isDead = isPoll && !(await isAlive(this.#id));
+      const isDead = isPoll && !isAlive(this.#id);
       // The shim may be about to write the status down: it has until the next poll.
       const isCertain = isDead && this.#wasDead;
       this.#wasDead = isDead;
@@ -119,7 +119,7 @@ export class WatchedProcess implements Running {
 
   /** Sends the signal to the whole process group. */
   async #signal(signal: NodeJS.Signals): Promise<void> {
-    if (!(await isAlive(this.#id))) return;
+    if (!isAlive(this.#id)) return;
     try {
       process.kill(-this.#id.pid, signal);
     } catch (error) {

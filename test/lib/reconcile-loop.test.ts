@@ -95,3 +95,21 @@ test("nothing is left of those that ask and do not wait, however long the work f
   await clock.advance(0);
   t.is(latest.waiting, 1);
 });
+
+test("a refresh keeps no caller that waits, and what is asked for meanwhile comes after it", async (t) => {
+  const { clock, runs, latest } = setUp(500, (run) => run === 1);
+  latest.refresh();
+  await latest.settled();
+  t.deepEqual(runs, [0]);
+  await clock.advance(500 + 1000); // it fails, and is tried again
+  t.deepEqual(runs, [0, 1500]);
+  let isDone = false;
+  const done = asked(latest).then(() => {
+    isDone = true;
+  });
+  await clock.advance(500);
+  t.false(isDone);
+  await clock.advance(500);
+  await done;
+  t.deepEqual(runs, [0, 1500, 2000]);
+});
