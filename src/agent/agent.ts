@@ -4,6 +4,9 @@ import { createBackend } from "./backend.ts";
 import { openDocker, startContainers } from "./containers.ts";
 import { claimHost, type Host } from "./host.ts";
 import { InForce } from "./in-force.ts";
+import { rejoin } from "./join.ts";
+import type { ManagerPart } from "./manager.ts";
+import { createMembers } from "./members.ts";
 import { type Membership, openMembership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
 import { type PacketPath, startPacketPath } from "./packet-path.ts";
@@ -32,7 +35,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
 /** Each part knows those before it. What a later one has for an earlier one, it hands over when it starts. */
 async function start(options: AgentOptions, parts: Parts): Promise<void> {
-  const { config, log } = options;
+  const { config, identity, log } = options;
   const clock = systemClock;
 
   const host = await claimHost(options, parts);
@@ -49,7 +52,7 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
   const containers = await startContainers({ ...options, ...membership, ...packets, ...docker, inForce }, parts);
   const { attachments, sandboxes, logs } = containers;
 
-  const whyNotLeading = await leadIfManager(options, membership, parts);
+  const manager = await leadIfManager(options, host, membership, parts);
   await sandboxes.start();
   parts.add(sandboxes);
   attachments.changed();
@@ -65,8 +68,14 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
   const backend = createBackend({
     ...{ session, dataPath: packets.dataPath, mesh: packets.mesh, dns: packets.dns, sandboxes, logs, attachments },
     nodeName: config.node.name,
-    isLeading: config.cluster.listen !== undefined && whyNotLeading === undefined,
-    whyNotLeading,
+    identity,
+    whyNotLeading: () => manager?.whyNot,
+    members: createMembers(options, membership, manager),
+    rejoin: async (request) => {
+      const view = await rejoin({ config, log, identity, address: host.address }, request);
+      setImmediate(options.onNewIdentity); // the answer goes first
+      return view;
+    },
     progress: new TaskProgress({ clock, read: (id, query) => logs.read(id, query) }),
     leave: options.onLeave,
   });
@@ -78,7 +87,7 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
 
 /** Resolves when packets and names are as the state on disk says, or that takes too long. */
 async function startInForce(
-  { config, log }: AgentOptions,
+  { config, identity, log }: AgentOptions,
   earlier: Host & Membership & PacketPath,
   parts: Parts,
 ): Promise<InForce> {
@@ -88,7 +97,7 @@ async function startInForce(
   const inForce = new InForce({
     ...{ log, clock, nodeState, dataPath, links, adoptsLinks, mesh, dns, naming, mtu },
     device: config.device,
-    pool: config.pool,
+    pool: identity.settings.pool,
     meshOn: config.mesh,
     nodeServices: config.nodeServices,
     nodeId: () => session.nodeId,
@@ -105,13 +114,14 @@ async function startInForce(
   return inForce;
 }
 
-/** Why the node's manager cannot lead; undefined when it does, or the node is no manager. */
+/** undefined: the node is no manager. */
 async function leadIfManager(
   options: AgentOptions,
+  { address }: Host,
   { session, ownLeader }: Membership,
   parts: Parts,
-): Promise<string | undefined> {
-  if (options.config.cluster.listen === undefined) return undefined;
+): Promise<ManagerPart | undefined> {
+  if (options.identity.role !== "manager") return undefined;
   const { leadIfPossible } = await import("./manager.ts");
-  return leadIfPossible({ ...options, known: session.storedIdentity, ownLeader }, parts);
+  return leadIfPossible({ ...options, address, known: session.storedIdentity, ownLeader }, parts);
 }

@@ -1,9 +1,11 @@
 // The agent as its API shows it: what its parts say, in a person's words.
 import type { Backend } from "../api/backend.ts";
+import type { CheckedJoin, JoinView } from "../api/membership-schema.ts";
 import type { EndpointView, PeerView, StatsView } from "../api/schema.ts";
 import type { Attachments } from "../attach/attachments.ts";
 import type { RejectedContainer } from "../attach/rejected.ts";
 import type { State } from "../cluster/tables.ts";
+import type { Role } from "../cluster/trust-rows.ts";
 import type { EngineReport } from "../datapath/engine.ts";
 import type { ProbeView } from "../datapath/peer-session.ts";
 import type { DnsServer } from "../dns/server.ts";
@@ -15,6 +17,8 @@ import { DROP_NAMES } from "../packet/drop.ts";
 import type { Session } from "../session/session.ts";
 import type { DataPath } from "../worker/data-path.ts";
 import { flowViews } from "./flow-views.ts";
+import type { Identity } from "./identity.ts";
+import type { Members } from "./members.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
 import type { TaskLogs } from "./task-log.ts";
 import type { TaskProgress } from "./task-progress.ts";
@@ -24,11 +28,13 @@ const MOST_FLOWS = 100_000;
 
 interface BackendOptions {
   nodeName: string;
-  /** Whether this node is the manager that writes. */
-  isLeading: boolean;
+  identity: Identity;
   /** Why this node's manager cannot lead; undefined when it can, or when the node is no manager. */
-  whyNotLeading: string | undefined;
+  whyNotLeading(): string | undefined;
   session: Session;
+  members: Members;
+  /** Makes the node a member again. Throws UserError 409 while its certificate is good. */
+  rejoin(request: CheckedJoin): Promise<JoinView>;
   dataPath: DataPath;
   mesh: Pick<NftablesMesh, "drops">;
   dns: DnsServer;
@@ -42,9 +48,11 @@ interface BackendOptions {
 
 export function createBackend({
   nodeName,
-  isLeading,
+  identity,
   whyNotLeading,
   session,
+  members,
+  rejoin,
   dataPath,
   mesh,
   dns,
@@ -61,19 +69,27 @@ export function createBackend({
     get nodeName() {
       return ownName();
     },
+    clusterId: identity.clusterId,
+    get role() {
+      return roleOf(session, identity);
+    },
     state,
     onChanges: (listener) => session.onChanges(listener),
     leader: () => ({
       name: leaderName(session),
       connected: session.connected,
-      problem: session.connected ? null : (whyNotLeading ?? session.problem ?? "no manager has answered yet"),
+      problem: session.connected ? null : (whyNotLeading() ?? session.problem ?? "no manager has answered yet"),
     }),
     leave: (force) => {
-      requireLeavable(session, isLeading, force);
+      if (!force) requireLeavable(session, roleOf(session, identity), ownName());
       setImmediate(leave); // the answer goes first
     },
     execute: (command) => session.execute(command),
     waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
+    rejoin,
+    joinToken: (role, options) => members.joinToken(role, options),
+    users: () => members.users(),
+    addUser: (request) => members.addUser(request),
     peers: async () => peerViews(state(), ownName(), await dataPath.report()),
     stats: async () => statsView(await dataPath.fullReport(), await mesh.drops(), dns),
     flows: async (filter) => {
@@ -90,24 +106,33 @@ export function createBackend({
   };
 }
 
+/** The role of the node's row, which decides; that of its certificate until it has one. */
+function roleOf({ state, nodeId }: Session, { role }: Identity): Role {
+  return state?.nodes.get(nodeId ?? "")?.role ?? role;
+}
+
 /** Throws UserError 409 that says what the node would lose. */
-function requireLeavable(session: Session, isLeading: boolean, force: boolean): void {
-  const { state, nodeId } = session;
-  if (isLeading) {
-    throw new UserError(
-      409,
-      "this node leads the cluster, which ends with its store: first run 'overlayctl leave' on the other nodes, then stop this agent, run 'overlayd down' and remove its data directory",
-    );
-  }
-  if (state === undefined) throw new UserError(409, "this node belongs to no cluster");
-  if (force) return;
-  const tasks = state.tasks.count("node", nodeId ?? "");
-  const endpoints = state.endpoints.count("node", nodeId ?? "");
-  const isLost = session.connected ? "" : ", and its copy of the cluster's state is removed while no leader answers";
+function requireLeavable({ state, nodeId, connected }: Session, role: Role, name: string): void {
+  if (role === "manager") throw new UserError(409, whyNoManagerLeaves(state, nodeId, name));
+  const tasks = state?.tasks.count("node", nodeId ?? "") ?? 0;
+  const endpoints = state?.endpoints.count("node", nodeId ?? "") ?? 0;
+  const isLost = connected ? "" : ", and its copy of the cluster's state is removed while no leader answers";
   if (tasks + endpoints === 0 && isLost === "") return;
   throw new UserError(
     409,
     `leaving ends what this node has: ${tasks} tasks and ${endpoints} other containers lose their network${isLost}; '--force' does it`,
+  );
+}
+
+function whyNoManagerLeaves(state: State | undefined, nodeId: string | undefined, name: string): string {
+  const others = state?.nodes.by("role", "manager").filter(({ id }) => id !== nodeId) ?? [];
+  if (others.length > 0) {
+    return `this node is a manager: run 'overlayctl node demote ${name}' first, so that the others go on without it; '--force' leaves at once, and its store with it`;
+  }
+  const [services, nodes] = [state?.services.size ?? 0, state?.nodes.size ?? 0];
+  return (
+    `this node is the only manager, and the cluster ends with it: ${services} services and the certificate authority are lost, and ` +
+    `${Math.max(0, nodes - 1)} other nodes have no leader any more; 'overlayctl node promote' makes another manager first, '--force' ends the cluster`
   );
 }
 
@@ -144,6 +169,7 @@ function peerViews(state: State, nodeName: string, report: EngineReport): PeerVi
         rxBytes,
         txBytes,
         tasks: state.tasks.by("node", node.id).filter(({ id }) => state.statuses.get(id)?.state === "running").length,
+        certificateExpires: node.certificateExpires,
       };
     });
 }

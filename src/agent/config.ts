@@ -5,10 +5,8 @@ import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { Address, Name } from "../cluster/schema.ts";
 import { DEFAULT_NEW_FLOWS_PER_SECOND } from "../datapath/engine.ts";
-import { DURATION_EXAMPLES, parseDuration } from "../lib/duration.ts";
 import { ConfigError, messageOf } from "../lib/errors.ts";
 import { AddressPort, HostPort } from "../lib/host-port.ts";
-import { cidr, contains, overlaps, parseCidr, parseIpv4 } from "../lib/ip.ts";
 import { didYouMean } from "../lib/nearest.ts";
 import { VXLAN_PORT } from "../lib/standard-ports.ts";
 import { DOCKER_SOCKET } from "../runtime/docker-engine.ts";
@@ -16,10 +14,6 @@ import { DnsSection } from "./dns-section.ts";
 
 /** sockaddr_un holds 108 bytes, the closing zero among them (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
-/** Room for the two networks that exist from the start, a /20 each. */
-const MAX_POOL_BITS = 19;
-/** What is no unicast address of a network: this host, loopback, multicast and above (RFC 6890). */
-const UNUSABLE_POOLS = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"].map(cidr);
 
 const Port = z.int("not a port number").min(1, "a port is 1 to 65535").max(65535, "a port is 1 to 65535");
 const AbsolutePath = z.string().startsWith("/", "an absolute path is needed");
@@ -27,22 +21,6 @@ const SocketPath = AbsolutePath.refine(
   (path) => Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES,
   `a socket's path has at most ${MAX_SOCKET_PATH_BYTES} bytes`,
 );
-
-/** "15s" as milliseconds. */
-const Duration = z.string(`a duration is a number and a unit: ${DURATION_EXAMPLES}`).transform((text, context) => {
-  const ms = parseDuration(text);
-  if (ms === undefined) context.addIssue(`a duration is a number and a unit: ${DURATION_EXAMPLES}`);
-  return ms ?? z.NEVER;
-});
-
-const Pool = z.string().superRefine((text, context) => {
-  const pool = parseCidr(text);
-  if (pool === undefined) context.addIssue(`'${text}' is not an IPv4 prefix (such as 10.192.0.0/10, no host bits set)`);
-  else if (pool.bits > MAX_POOL_BITS)
-    context.addIssue(`a pool is /${MAX_POOL_BITS} or larger: networks take a /20 each`);
-  else if (UNUSABLE_POOLS.some((unusable) => overlaps(pool, unusable)))
-    context.addIssue(`'${text}' holds loopback, multicast or reserved addresses`);
-});
 
 const OnOff = z
   .union([z.boolean(), z.enum(["on", "off"])], "on or off is needed")
@@ -56,87 +34,102 @@ const NodeSection = z.strictObject({
   address: Address.optional(),
 });
 
+/** How a node that is in no cluster joins one by itself. */
+const JoinSection = z.strictObject({
+  /** A manager of it. */
+  address: HostPort,
+  /** What 'overlayctl join-token' prints there. It is read at each attempt, so that it may come later. */
+  tokenFile: AbsolutePath,
+});
+
 const ClusterSection = z
   .strictObject({
+    /** Where this node answers others when it is a manager. Left out: at its address, port 2377. */
     listen: AddressPort.optional(),
     /** Where nodes reach this manager, if not at `listen`. */
     advertise: AddressPort.optional(),
-    managers: z.array(HostPort).default([]),
-    sessionTimeout: Duration.refine((ms) => ms >= 1000, "at least 1s is needed").default(15_000),
-  })
-  .refine(({ listen, managers }) => listen !== undefined || managers.length > 0, {
-    error: "neither 'listen' (this node is a manager) nor 'managers' (where to find one) is given",
-  })
-  .refine(({ listen, advertise }) => listen !== undefined || advertise === undefined, {
-    error: "a node without 'listen' is no manager, and has nothing to advertise",
-    path: ["advertise"],
+    join: JoinSection.optional(),
+    /** Where the passphrase is that unlocks a manager's CA keys. Left out: in a file beside them. */
+    passphrase: z
+      .union(
+        [z.strictObject({ file: AbsolutePath }), z.strictObject({ env: z.string() })],
+        "{file: PATH} or {env: NAME} is needed",
+      )
+      .optional(),
   })
   .refine(({ advertise }) => advertise?.host !== "0.0.0.0", {
     error: "nodes cannot reach 0.0.0.0: an address of this manager is needed",
     path: ["advertise"],
-  })
-  .transform(({ sessionTimeout, ...rest }) => ({ ...rest, sessionTimeoutMs: sessionTimeout }));
-
-const ConfigFile = z
-  .strictObject({
-    node: NodeSection.default(() => NodeSection.parse({})),
-    cluster: ClusterSection.prefault({}),
-    vxlan: z
-      .strictObject({
-        port: Port.default(VXLAN_PORT),
-        /** The overlay's MTU. Left out: the underlay link's, less the encapsulation. */
-        mtu: z.int().min(576, "at least 576 is needed (RFC 791)").max(65_485, "at most 65485 fit").optional(),
-      })
-      .default({ port: VXLAN_PORT }),
-    pool: Pool.default("10.192.0.0/10"),
-    mesh: OnOff,
-    /** Whether containers reach what this node's own processes serve on its addresses. */
-    nodeServices: OnOff,
-    dataDir: AbsolutePath.default("/var/lib/overlayd"),
-    socket: SocketPath.default("/run/overlayd/overlayd.sock"),
-    device: z
-      .string()
-      .regex(/^[a-zA-Z0-9_.-]{1,15}$/, "a link's name has 1 to 15 letters, digits, '_', '.' or '-'")
-      .default("overlay0"),
-    log: z
-      .strictObject({ level: z.enum(["debug", "info", "warn", "error", "silent"]).default("info") })
-      .default({ level: "info" }),
-    datapath: z
-      .strictObject({
-        workers: z.int().min(1, "1 to 16 threads").max(16, "1 to 16 threads").optional(),
-        underlay: z.enum(["auto", "batched", "dgram"]).default("auto"),
-        spinMicros: z.int().min(0, "0 to 1000 microseconds").max(1000, "0 to 1000 microseconds").optional(),
-        /** How far the threads go before ordinary programs: the nice value, less its sign. */
-        priority: z.int().min(0, "0 to 20").max(20, "0 to 20").default(10),
-        /** How many flows the table holds, 277 bytes each. */
-        flows: z
-          .int()
-          .min(1024, "at least 1024 flows are needed")
-          .max(4_194_304, "at most 4194304 flows are held")
-          .default(262_144),
-        /** How many connections one container may begin. */
-        newFlowsPerSecond: z
-          .int()
-          .min(100, "at least 100 a second are needed")
-          .max(10_000_000, "at most 10000000 a second are counted")
-          .default(DEFAULT_NEW_FLOWS_PER_SECOND),
-        /** The flow table's file. By default it is in /run/overlayd or /dev/shm/overlayd, on tmpfs with room, else in dataDir. */
-        flowFile: AbsolutePath.optional(),
-      })
-      .prefault({}),
-    docker: z.strictObject({ socket: SocketPath.default(DOCKER_SOCKET) }).default({ socket: DOCKER_SOCKET }),
-    dns: DnsSection,
-  })
-  .superRefine(({ node, pool }, context) => {
-    // This also runs on what was refused above.
-    const [prefix, address] = [parseCidr(pool), parseIpv4(node.address ?? "")];
-    if (prefix === undefined || address === undefined || !contains(prefix, address)) return;
-    context.addIssue({
-      code: "custom",
-      path: ["node", "address"],
-      message: `'${node.address}' is inside the pool ${pool}: nodes' own addresses are outside it`,
-    });
   });
+
+const ConfigFile = z.strictObject({
+  node: NodeSection.default(() => NodeSection.parse({})),
+  cluster: ClusterSection.prefault({}),
+  vxlan: z
+    .strictObject({
+      port: Port.default(VXLAN_PORT),
+      /** The overlay's MTU. Left out: the underlay link's, less the encapsulation. */
+      mtu: z.int().min(576, "at least 576 is needed (RFC 791)").max(65_485, "at most 65485 fit").optional(),
+    })
+    .default({ port: VXLAN_PORT }),
+  mesh: OnOff,
+  /** Whether containers reach what this node's own processes serve on its addresses. */
+  nodeServices: OnOff,
+  dataDir: AbsolutePath.default("/var/lib/overlayd"),
+  socket: SocketPath.default("/run/overlayd/overlayd.sock"),
+  device: z
+    .string()
+    .regex(/^[a-zA-Z0-9_.-]{1,15}$/, "a link's name has 1 to 15 letters, digits, '_', '.' or '-'")
+    .default("overlay0"),
+  log: z
+    .strictObject({ level: z.enum(["debug", "info", "warn", "error", "silent"]).default("info") })
+    .default({ level: "info" }),
+  datapath: z
+    .strictObject({
+      workers: z.int().min(1, "1 to 16 threads").max(16, "1 to 16 threads").optional(),
+      underlay: z.enum(["auto", "batched", "dgram"]).default("auto"),
+      spinMicros: z.int().min(0, "0 to 1000 microseconds").max(1000, "0 to 1000 microseconds").optional(),
+      /** How far the threads go before ordinary programs: the nice value, less its sign. */
+      priority: z.int().min(0, "0 to 20").max(20, "0 to 20").default(10),
+      /** How many flows the table holds, 277 bytes each. */
+      flows: z
+        .int()
+        .min(1024, "at least 1024 flows are needed")
+        .max(4_194_304, "at most 4194304 flows are held")
+        .default(262_144),
+      /** How many connections one container may begin. */
+      newFlowsPerSecond: z
+        .int()
+        .min(100, "at least 100 a second are needed")
+        .max(10_000_000, "at most 10000000 a second are counted")
+        .default(DEFAULT_NEW_FLOWS_PER_SECOND),
+      /** The flow table's file. By default it is in /run/overlayd or /dev/shm/overlayd, on tmpfs with room, else in dataDir. */
+      flowFile: AbsolutePath.optional(),
+    })
+    .prefault({}),
+  docker: z.strictObject({ socket: SocketPath.default(DOCKER_SOCKET) }).default({ socket: DOCKER_SOCKET }),
+  dns: DnsSection,
+});
+
+/** Fields of earlier versions, by their paths, with what takes their place. */
+const MOVED = new Map([
+  [
+    "pool",
+    "the pool belongs to the cluster now: remove this line, and give it to the first manager with 'overlayctl init --pool'",
+  ],
+  [
+    "dns.domain",
+    "the domain belongs to the cluster now: remove this line, and give it to the first manager with 'overlayctl init --domain'",
+  ],
+  [
+    "cluster.sessionTimeout",
+    "the timeout belongs to the cluster now: remove this line, and give it to the first manager with 'overlayctl init --session-timeout'",
+  ],
+  [
+    "cluster.managers",
+    "a node is told where managers are when it joins: remove this line, and run 'overlayctl join ADDRESS --token T' once on this node, or set cluster.join to {address, tokenFile}",
+  ],
+]);
 
 /** The configuration, checked and with its defaults. */
 export type Config = z.output<typeof ConfigFile>;
@@ -191,8 +184,11 @@ function firstIssueOf(issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue {
 function describeIssue(issue: z.core.$ZodIssue, file: unknown): { path: PropertyKey[]; message: string } {
   if (issue.code === "unrecognized_keys") {
     const key = issue.keys[0]!;
+    const path = [...issue.path, key];
+    const moved = MOVED.get(path.join("."));
+    if (moved !== undefined) return { path, message: moved };
     const near = didYouMean(key, knownFields(issue.path));
-    return { path: [...issue.path, key], message: `no such field${near}` };
+    return { path, message: `no such field${near}` };
   }
   const value = valueAt(file, issue.path);
   if (issue.code === "invalid_value" && typeof value === "string") {

@@ -61,7 +61,7 @@ export interface Containers {
   logs: TaskLogs;
 }
 
-interface ContainersOptions extends Pick<AgentOptions, "config" | "log">, Membership, Docker {
+interface ContainersOptions extends Pick<AgentOptions, "config" | "identity" | "log">, Membership, Docker {
   dataPath: PacketPath["dataPath"];
   naming(): NodeNaming;
   inForce: InForce;
@@ -69,7 +69,7 @@ interface ContainersOptions extends Pick<AgentOptions, "config" | "log">, Member
 
 /** From now on the node's tasks are as the state says, and links of all its containers are made. */
 export async function startContainers(options: ContainersOptions, parts: Parts): Promise<Containers> {
-  const { config, log, session, nodeState, engine, watch, dataPath, naming, inForce } = options;
+  const { config, identity, log, session, nodeState, engine, watch, dataPath, naming, inForce } = options;
   const { name } = config.node;
   const clock = systemClock;
   const taskSandboxes = new Sandboxes({ node: name, kind: "task" });
@@ -92,7 +92,7 @@ export async function startContainers(options: ContainersOptions, parts: Parts):
     problemOf: (address: string) => inForce.problemOf(address),
   };
   const attachments = new Attachments({
-    ...{ ...shared, nodeName: name, domain: config.dns.domain, engine, watch },
+    ...{ ...shared, nodeName: name, domain: identity.settings.domain, engine, watch },
     detached: await DetachedContainers.open(pathsOf(config).detached, log),
     namespaces: new AttachedNamespaces(new Sandboxes({ node: name, kind: "attached" }), log),
     report: (status) => nodeState.setStatus(status),

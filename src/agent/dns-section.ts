@@ -1,11 +1,8 @@
-// The configuration's `dns`: the overlay's own domain, and who answers all other names.
+// The configuration's `dns`: who answers the names that are not the overlay's.
 import { z } from "zod";
+import { SPECIAL_DOMAINS } from "../cluster/settings.ts";
 import { parseUpstream } from "../dns/upstream.ts";
 import { isLinkLocal, isLoopback, isUnicast } from "../lib/unicast.ts";
-
-/** RFC 6761 and RFC 7686: names that no resolver is asked for. */
-const SPECIAL_DOMAINS = /(^|\.)(localhost|invalid|onion)$/i;
-const REVERSE_DOMAINS = /(^|\.)(in-addr|ip6)\.arpa$/i;
 
 /** As written; see parseUpstream(). */
 const Resolver = z
@@ -18,20 +15,6 @@ const Resolver = z
       context.addIssue("no resolver has this address: it is no one host's, or IPv4's in IPv6's form");
     else if (!text.includes("%")) context.addIssue("a link-local address needs its link: fe80::1%eth0");
   });
-
-/** Under which every name of the overlay is found too. */
-const Domain = z
-  .string()
-  .max(100, "a domain has at most 100 characters here: names stand before it")
-  .regex(
-    /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/i,
-    "a domain is labels of letters, digits and '-', joined by dots",
-  )
-  .refine(
-    (text) => !SPECIAL_DOMAINS.test(text) && !REVERSE_DOMAINS.test(text),
-    "that domain has a meaning of its own (RFC 6761)",
-  )
-  .transform((text) => text.toLowerCase());
 
 export const DnsSection = z
   .strictObject({
@@ -53,16 +36,13 @@ export const DnsSection = z
         Object.fromEntries(Object.entries(forward).map(([key, resolvers]) => [domainOf(key), resolvers])),
       )
       .default({}),
-    domain: Domain.default("overlay"),
   })
-  .superRefine(({ forward, domain }, context) => {
-    for (const key of Object.keys(forward)) {
-      if (key !== domain && !key.endsWith(`.${domain}`)) continue;
-      const message = `'${key}' is of the overlay's own '${domain}' (dns.domain): no resolver is asked for that`;
-      context.addIssue({ code: "custom", path: ["forward", key], message });
-    }
-  })
-  .default({ forward: {}, domain: "overlay" });
+  .default({ forward: {} });
+
+/** The domains of `forward` that are the overlay's own, for which no resolver is asked. */
+export function ownAmong(forward: Readonly<Record<string, unknown>>, domain: string): string[] {
+  return Object.keys(forward).filter((key) => key === domain || key.endsWith(`.${domain}`));
+}
 
 function domainOf(key: string): string {
   return key.toLowerCase().replace(/\.$/, "");

@@ -2,7 +2,9 @@
 import { rm } from "node:fs/promises";
 import { allOf } from "../lib/all-of.ts";
 import { systemClock } from "../lib/clock.ts";
+import { exists } from "../lib/exists.ts";
 import type { Log } from "../lib/log.ts";
+import { replaceFile } from "../lib/replace-file.ts";
 import { Links } from "../links/links.ts";
 import { lockDevice } from "../linux/lock.ts";
 import { ForwardPolicy } from "../mesh/forward-policy.ts";
@@ -51,11 +53,22 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
   }
 }
 
-/** Does what takeDown does, and forgets the cluster, so that the node can join another one. A manager's store stays. */
+/**
+ * Does what takeDown does, and forgets the cluster with all that the node was given there, so that it can join another one. A
+ * file says that this is under way: an agent that was stopped meanwhile goes on with it (`finishLeaving`).
+ */
 export async function leaveCluster(config: Config, log: Log): Promise<void> {
+  const { leaving, snapshot, detached, settings, store, identity } = pathsOf(config);
+  await replaceFile(leaving, "");
   await takeDown(config, log);
-  const { snapshot, detached } = pathsOf(config);
-  for (const path of [snapshot, detached]) await rm(path, { force: true });
+  for (const path of [identity, snapshot, detached, store, settings, leaving]) {
+    await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** Ends what an agent before had begun. */
+export async function finishLeaving(config: Config, log: Log): Promise<void> {
+  if (await exists(pathsOf(config).leaving)) await leaveCluster(config, log);
 }
 
 /** Removes the containers of tasks. While Docker does not answer they stay, and the log says so. */

@@ -18,7 +18,10 @@ export interface Host {
 }
 
 /** Throws PlatformError when another agent has the device, or the machine lacks something. */
-export async function claimHost({ config, log, newEpoch = false }: AgentOptions, parts: Parts): Promise<Host> {
+export async function claimHost(
+  { config, identity, log, newEpoch = false }: AgentOptions,
+  parts: Parts,
+): Promise<Host> {
   const { device } = config;
   const lock = lockDevice(device, log);
   parts.add({ stop: () => lock.release() });
@@ -26,11 +29,8 @@ export async function claimHost({ config, log, newEpoch = false }: AgentOptions,
   const localAddresses = new LocalAddresses({ log, clock: systemClock, device });
   parts.add({ stop: () => localAddresses.close() });
   await ownDataDirectory(config.dataDir, log);
-  if (newEpoch && config.cluster.listen === undefined) {
-    throw new PlatformError(
-      "a new epoch is for the manager whose store was restored",
-      "this node has no cluster.listen",
-    );
+  if (newEpoch && identity.role !== "manager") {
+    throw new PlatformError("a new epoch is for the manager whose store was restored", "this node is a worker");
   }
   return { address, mtu: config.vxlan.mtu ?? overlayMtu, localAddresses };
 }

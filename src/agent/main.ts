@@ -6,11 +6,14 @@ import { createLog } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
 import { type Agent, startAgent } from "./agent.ts";
 import { type Config, describeConfigError, loadConfig } from "./config.ts";
-import { leaveCluster, takeDown } from "./down.ts";
+import { finishLeaving, leaveCluster, takeDown } from "./down.ts";
+import { readIdentity } from "./identity.ts";
+import { waitForCluster } from "./waiting.ts";
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
-const LEAVE = "leave";
+const LEAVE = "overlayctl leave";
+const NEW_IDENTITY = "this node has a new certificate or role";
 
 const program = new Command("overlayd")
   .description("One network and one stable address per service, for containers on many machines")
@@ -55,40 +58,53 @@ async function guarded(path: string, work: (config: Config) => Promise<void>): P
   }
 }
 
+/** Waits for a cluster while the node is in none, then runs as its member; after `overlayctl leave` it waits again. */
 async function runAgent(config: Config, newEpoch: boolean): Promise<void> {
   const log = createLog(config.log.level).with({ agent: config.node.name });
-  let signal: string | undefined;
+  const stopping = new AbortController();
   let isStarting = true;
-  let tell: (reason: string) => void = () => {};
   for (const name of ["SIGTERM", "SIGINT"]) {
     process.once(name, () => {
       if (isStarting) process.exit(EXIT_FAILED); // nothing is half done that the next start would not mend
-      signal ??= name;
-      tell(name);
+      stopping.abort(name);
     });
   }
+  await finishLeaving(config, log);
   for (let isFirst = true; ; isFirst = false) {
-    const whenTold = new Promise<string>((resolve) => {
-      tell = resolve;
-    });
-    isStarting = true;
+    let identity = await readIdentity(config);
+    if (identity === undefined) {
+      isStarting = false;
+      await waitForCluster({ config, log, joinsByItself: isFirst, signal: stopping.signal });
+      if (stopping.signal.aborted) process.exit(0);
+      isStarting = true;
+      identity = await readIdentity(config);
+    }
+    const ending = new AbortController();
     const agent: Agent = await startAgent({
-      config,
-      log,
+      ...{ config, log, identity: identity! },
       newEpoch: newEpoch && isFirst,
-      onLeave: () => tell(LEAVE),
+      onLeave: () => ending.abort(LEAVE),
+      onNewIdentity: () => ending.abort(NEW_IDENTITY),
       onFailure: (error) => fail(`the data path failed, nothing is carried: ${messageOf(error)}`, EXIT_FAILED),
     });
     isStarting = false;
-    const reason = await whenTold;
-    if (reason === LEAVE)
-      log.warn("this node leaves its cluster: its tasks end, and its links, rules, flows and snapshot are removed");
-    else log.info("stopping; links and flows stay for the next start", { reason });
+    await aborted(AbortSignal.any([ending.signal, stopping.signal]));
+    const reason = String(ending.signal.reason ?? stopping.signal.reason);
+    if (reason === LEAVE) {
+      log.warn(
+        "this node leaves its cluster: its tasks end, and its links, rules, flows, certificate and state are removed",
+      );
+    } else log.info("stopping; links and flows stay for the next start", { reason });
     await agent.stop();
-    if (reason !== LEAVE) process.exit(0);
-    await leaveCluster(config, log);
-    if (signal !== undefined) process.exit(0);
+    if (reason === LEAVE) await leaveCluster(config, log);
+    if (stopping.signal.aborted) process.exit(0);
+    isStarting = true;
   }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
 
 function fail(message: string, status: number): never {

@@ -3,10 +3,11 @@ import { Names } from "../dns/names.ts";
 import { systemClock } from "../lib/clock.ts";
 import { Session } from "../session/session.ts";
 import { httpTransport } from "../session/transport.ts";
-import type { SessionAddress } from "./compile-denied.ts";
-import type { Config } from "./config.ts";
+import { ClientConnections } from "../trust/tls.ts";
+import { ownAmong } from "./dns-section.ts";
 import type { Host } from "./host.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
+import { managerAddressOf, nodeIdentityOf } from "./node-identity.ts";
 import { NodeState } from "./node-state.ts";
 import type { AgentOptions } from "./options.ts";
 import { OwnLeader } from "./own-leader.ts";
@@ -21,36 +22,30 @@ export interface Membership {
   names: Names;
   /** Where this node finds managers. */
   managers: ManagerAddresses;
+  /** The way to managers, with this node's certificate. */
+  connections: ClientConnections;
 }
 
 /** The session follows no leader before its start. */
-export function openMembership({ config, log }: AgentOptions, { address }: Host, parts: Parts): Membership {
+export function openMembership({ config, identity, log }: AgentOptions, { address }: Host, parts: Parts): Membership {
   const clock = systemClock;
-  const { node, vxlan, mesh, cluster } = config;
+  const { settings, managers: given } = identity;
+  const isManager = identity.role === "manager";
+  const connections = new ClientConnections(identity.credentials, { role: "manager" });
+  parts.add({ stop: () => connections.close() });
   const ownLeader = new OwnLeader(httpTransport);
   const session = new Session({
-    identity: {
-      ...{ name: node.name, address, vxlanPort: vxlan.port, mesh },
-      manager: cluster.listen !== undefined,
-      listen: sessionAddress(cluster.listen),
-      advertise: sessionAddress(cluster.advertise),
-    },
-    managers: managersOf(config),
+    identity: nodeIdentityOf(config, address, isManager ? managerAddressOf(config, settings, address) : undefined),
+    managers: given,
     snapshotPath: pathsOf(config).snapshot,
     ...{ clock, log, transport: ownLeader },
   });
   const nodeState = parts.add(new NodeState(session, clock));
-  const names = new Names(nodeState.state, { pool: config.pool, domain: config.dns.domain });
+  const names = new Names(nodeState.state, settings);
+  for (const domain of ownAmong(config.dns.forward, settings.domain)) {
+    log.warn("a domain of dns.forward is the overlay's own: no resolver is asked for it", { reason: domain });
+  }
   nodeState.subscribe((changes) => names.changed(changes));
-  const managers = parts.add(new ManagerAddresses({ managers: managersOf(config), clock }));
-  return { session, ownLeader, nodeState, names, managers };
-}
-
-function sessionAddress(configured: { host: string; port: number } | undefined): SessionAddress | null {
-  return configured === undefined ? null : { address: configured.host, port: configured.port };
-}
-
-/** HOST:PORT of each. A manager's own sessions are answered here first. */
-function managersOf({ cluster: { listen, managers } }: Config): string[] {
-  return [...new Set([...(listen === undefined ? [] : [`${listen.host}:${listen.port}`]), ...managers])];
+  const managers = parts.add(new ManagerAddresses({ managers: given, clock }));
+  return { session, ownLeader, nodeState, names, managers, connections };
 }

@@ -36,7 +36,7 @@ export interface PacketPath {
   naming(): NodeNaming;
 }
 
-type PacketPathOptions = Pick<AgentOptions, "config" | "log" | "onFailure"> &
+type PacketPathOptions = Pick<AgentOptions, "config" | "identity" | "log" | "onFailure"> &
   Pick<Host, "address" | "mtu"> &
   Pick<Membership, "names">;
 
@@ -45,12 +45,12 @@ type PacketPathOptions = Pick<AgentOptions, "config" | "log" | "onFailure"> &
  * have was there then, and check() looks again. Throws PlatformError when the machine lacks something.
  */
 export async function startPacketPath(options: PacketPathOptions, parts: Parts): Promise<PacketPath> {
-  const { config, log, names, mtu } = options;
+  const { config, identity, log, names, mtu } = options;
   const links = new Links({ log, clock: systemClock, device: config.device });
   parts.add({ stop: () => links.close() });
   const prepare = async (): Promise<void> => {
     await checkNftables();
-    await links.prepare(cidr(config.pool), mtu);
+    await links.prepare(cidr(identity.settings.pool), mtu);
   };
   const adoptsLinks = await links.isAdoptable();
   if (!adoptsLinks) await prepare();
@@ -64,17 +64,17 @@ export async function startPacketPath(options: PacketPathOptions, parts: Parts):
   parts.add({ stop: () => mesh.close() });
   const resolvConf = parts.add(new ResolvConf(systemClock));
   const dns = parts.add(startDns(options, resolvConf, dataPath));
-  const naming = (): NodeNaming => ({ domain: config.dns.domain, resolver: resolvConf.content });
+  const naming = (): NodeNaming => ({ domain: identity.settings.domain, resolver: resolvConf.content });
   return { links, adoptsLinks, check: adoptsLinks ? prepare : async () => {}, dataPath, mesh, dns, naming };
 }
 
-function startDataPath({ config, log, address, onFailure }: PacketPathOptions): Promise<DataPath> {
+function startDataPath({ config, identity, log, address, onFailure }: PacketPathOptions): Promise<DataPath> {
   const { device, datapath } = config;
   return DataPath.start({
     device,
     address,
     port: config.vxlan.port,
-    pool: cidr(config.pool),
+    pool: cidr(identity.settings.pool),
     flowFile: prepareFlowFile(config, log),
     flowCapacity: datapath.flows,
     underlay: datapath.underlay,

@@ -10,6 +10,14 @@ export interface Paths {
   detached: string;
   /** The directory's own id. */
   id: string;
+  /** Keys and certificates, see trust/identity-files.ts. */
+  identity: string;
+  /** It is there while the node leaves its cluster. */
+  leaving: string;
+  /** See node-settings.ts. */
+  settings: string;
+  /** The state that this node leads with, when it is a manager. */
+  store: string;
 }
 
 export function pathsOf(config: Config): Paths {
@@ -20,5 +28,9 @@ export function pathsOf(config: Config): Paths {
     run: join(dataDir, "run"),
     detached: join(dataDir, "detached.json"),
     id: join(dataDir, "id"),
+    identity: join(dataDir, "identity"),
+    leaving: join(dataDir, "leaving"),
+    settings: join(dataDir, "settings.json"),
+    store: join(dataDir, "store"),
   };
 }

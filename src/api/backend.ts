@@ -3,6 +3,15 @@ import type { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import type { AppliedChange } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
+import type { Role } from "../cluster/trust-rows.ts";
+import type {
+  AddUser,
+  CheckedJoin,
+  JoinTokenView,
+  JoinView,
+  UserCertificateView,
+  UserView,
+} from "./membership-schema.ts";
 import type {
   AttachedView,
   CheckedAttach,
@@ -19,6 +28,9 @@ import type {
 
 export interface Backend {
   readonly nodeName: string;
+  /** The id of the node's cluster. */
+  readonly clusterId: string;
+  readonly role: Role;
   /** The cluster's state as this node has it. Throws UserError 503 while it has none yet. */
   state(): State;
   /** Calls the listener after each change of the state, until the returned function is called. */
@@ -34,6 +46,13 @@ export interface Backend {
   execute(command: CommandInput): Promise<CommandResult>;
   /** Resolves when every live node has the revision in force. Throws UserError 503 that names the nodes that have not. */
   waitApplied(revision: number, timeoutMs: number): Promise<void>;
+  /** Makes this node a member again, when its certificate has ended. Throws UserError 409 when it has not. */
+  rejoin(request: CheckedJoin): Promise<JoinView>;
+  /** The token with which nodes join; `rotate` makes a new one. Throws UserError. */
+  joinToken(role: Role, options: { rotate: boolean }): Promise<JoinTokenView>;
+  users(): Promise<UserView[]>;
+  /** Throws UserError. */
+  addUser(request: AddUser): Promise<UserCertificateView>;
   peers(): Promise<PeerView[]>;
   stats(): Promise<StatsView>;
   flows(filter: FlowFilter): Promise<FlowView[]>;

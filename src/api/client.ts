@@ -1,7 +1,16 @@
-// The local API's client, for overlayctl and the plugins: HTTP over the agent's unix socket.
+// The API's client, for overlayctl and the plugins. It asks an agent over its unix socket, or the managers of a cluster.
 import type { Readable } from "node:stream";
-import { messageOf, UserError } from "../lib/errors.ts";
-import { AnswerLostError, call, stream, UnreachableError } from "../lib/http.ts";
+import { UserError } from "../lib/errors.ts";
+import type {
+  AddUser,
+  Init,
+  InitView,
+  Join,
+  JoinTokenView,
+  JoinView,
+  UserCertificateView,
+  UserView,
+} from "./membership-schema.ts";
 import type {
   AddExternal,
   Attach,
@@ -27,20 +36,21 @@ import type {
   WaitApplied,
   Written,
 } from "./schema.ts";
+import { socketTarget } from "./socket-target.ts";
+import type { ApiTarget, Method } from "./target.ts";
 
 export const DEFAULT_SOCKET = "/run/overlayd/overlayd.sock";
 
 /** A call's deadline. The agent itself waits less long for a leader, a node or Docker. */
 const CALL_TIMEOUT_MS = 60_000;
 
-type Method = "GET" | "POST" | "DELETE";
-
 /** Every call throws UserError with what the agent answered, or 503 when no agent answers. */
 export class ApiClient {
-  readonly #socketPath: string;
+  readonly #target: ApiTarget;
 
-  constructor(socketPath: string) {
-    this.#socketPath = socketPath;
+  /** `target`: the path of an agent's socket, or another one. */
+  constructor(target: string | ApiTarget) {
+    this.#target = typeof target === "string" ? socketTarget(target) : target;
   }
 
   status = () => this.#call<StatusView>("GET", "/v1/status");
@@ -51,6 +61,10 @@ export class ApiClient {
       () => true,
       (error: unknown) => !(error instanceof UserError && error.cause !== undefined),
     );
+
+  /** Resolves when the node is a member; its agent starts its parts then. */
+  init = (body: Init) => this.#call<InitView>("POST", "/v1/cluster/init", body);
+  join = (body: Join) => this.#call<JoinView>("POST", "/v1/cluster/join", body);
   /** Resolves when the node has begun to leave. */
   leave = (body: Leave) => this.#call<object>("POST", "/v1/leave", body);
 
@@ -78,9 +92,20 @@ export class ApiClient {
 
   nodes = () => this.#call<NodeView[]>("GET", "/v1/nodes");
   node = (name: string) => this.#call<NodeView>("GET", `/v1/nodes/${encodeURIComponent(name)}`);
-  removeNode = (name: string) => this.#call<Written>("DELETE", `/v1/nodes/${encodeURIComponent(name)}`);
+  removeNode = (name: string, { force = false } = {}) =>
+    this.#call<Written>("DELETE", `/v1/nodes/${encodeURIComponent(name)}?${query({ force })}`);
+  setRole = (name: string, role: JoinTokenView["role"]) =>
+    this.#call<Written>("POST", `/v1/nodes/${encodeURIComponent(name)}/role`, { role });
   setAvailability = (name: string, availability: NodeView["availability"]) =>
     this.#call<Written>("POST", `/v1/nodes/${encodeURIComponent(name)}/availability`, { availability });
+
+  joinToken = (role: JoinTokenView["role"], { rotate = false } = {}) => {
+    const path = `/v1/join-tokens/${encodeURIComponent(role)}`;
+    return rotate ? this.#call<JoinTokenView>("POST", `${path}/rotate`) : this.#call<JoinTokenView>("GET", path);
+  };
+  users = () => this.#call<UserView[]>("GET", "/v1/users");
+  addUser = (body: AddUser) => this.#call<UserCertificateView>("POST", "/v1/users", body);
+  removeUser = (name: string) => this.#call<Written>("DELETE", `/v1/users/${encodeURIComponent(name)}`);
 
   /** Resolves when every live node has the revision in force. Throws 503 that names the nodes that have not. */
   waitApplied = (body: WaitApplied) =>
@@ -100,31 +125,12 @@ export class ApiClient {
   closeSandbox = (id: string) => this.#call<object>("DELETE", `/v1/sandboxes/${encodeURIComponent(id)}`);
 
   #call<T>(method: Method, path: string, body?: object, timeoutMs = CALL_TIMEOUT_MS): Promise<T> {
-    const request = { method, path, timeoutMs, ...(body && { body }) };
-    return call<T>({ socketPath: this.#socketPath }, request).catch(this.#explain);
+    return this.#target.call<T>({ method, path, timeoutMs, ...(body && { body }) });
   }
 
   #stream(path: string): Promise<Readable> {
-    const request = { method: "GET", path, timeoutMs: CALL_TIMEOUT_MS } as const;
-    return stream({ socketPath: this.#socketPath }, request).catch(this.#explain);
+    return this.#target.stream({ method: "GET", path, timeoutMs: CALL_TIMEOUT_MS });
   }
-
-  /** Says what a person can do when no agent answers. */
-  #explain = (error: unknown): never => {
-    if (!(error instanceof UnreachableError || error instanceof AnswerLostError)) throw error;
-    const path = this.#socketPath;
-    const reasons = new Map([
-      [
-        "ENOENT",
-        `no agent listens on ${path}: start it with 'overlayd --config FILE', or name its socket with --socket or OVERLAYD_SOCKET`,
-      ],
-      ["ECONNREFUSED", `the agent that made ${path} is gone: start it again with 'overlayd --config FILE'`],
-      ["EACCES", `may not open ${path}: run as the user that runs overlayd (sudo overlayctl ...)`],
-      ["ECONNRESET", `the agent on ${path} stopped before it answered`],
-    ]);
-    const message = reasons.get(error.message) ?? `cannot ask the agent on ${path}: ${messageOf(error.cause)}`;
-    throw new UserError(503, message, { cause: error });
-  };
 }
 
 /** A query string; fields that are null or undefined are left out. */

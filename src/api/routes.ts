@@ -11,6 +11,7 @@ import { VERSION } from "../lib/version.ts";
 import type { Backend } from "./backend.ts";
 import { byName } from "./by-name.ts";
 import { endpointViews } from "./endpoint-views.ts";
+import { addMemberRoutes, addMembershipRoutes } from "./membership-routes.ts";
 import { nextProgress } from "./progress.ts";
 import {
   Attach,
@@ -20,13 +21,22 @@ import {
   LogFilter,
   OpenSandbox,
   ProgressQuery,
+  RemoveNode,
   type StatusView,
   WaitApplied,
   type Written,
 } from "./schema.ts";
 import { get, networkView, nodeView, serviceViews, tasksOf, taskView } from "./views.ts";
 
+/** What a node's own socket answers: all that may be asked of the cluster, and of the node itself. */
 export function addRoutes(app: FastifyInstance, backend: Backend, log: Log): void {
+  addClusterRoutes(app, backend, log);
+  addMemberRoutes(app, backend);
+  addNodeRoutes(app, backend);
+}
+
+/** What can be asked from any machine. */
+function addClusterRoutes(app: FastifyInstance, backend: Backend, log: Log): void {
   /** Has the leader carry out a command, whose fields it checks. The answer calls the thing `name`. */
   const write = async (type: CommandInput["type"], fields: object, name: unknown): Promise<Written> => {
     const { id, revision } = await backend.execute({ ...fields, type } as CommandInput);
@@ -39,14 +49,16 @@ export function addRoutes(app: FastifyInstance, backend: Backend, log: Log): voi
   app.get("/v1/status", (): StatusView => {
     const { name, connected, problem } = backend.leader();
     const { revision, cluster } = backend.state();
-    const own = { version: VERSION, node: backend.nodeName, cluster: cluster?.id ?? null, revision };
-    return { ...own, leader: name, connected, problem };
+    const own = {
+      version: VERSION,
+      node: backend.nodeName,
+      role: backend.role,
+      cluster: cluster?.id ?? null,
+      revision,
+    };
+    return { ...own, phase: "running", leader: name, connected, problem };
   });
-
-  app.post("/v1/leave", async (request) => {
-    backend.leave(check(Leave, request.body ?? {}).force);
-    return {};
-  });
+  addMembershipRoutes(app, backend, write);
 
   app.get("/v1/networks", async (_, reply) => {
     const state = backend.state();
@@ -107,7 +119,7 @@ export function addRoutes(app: FastifyInstance, backend: Backend, log: Log): voi
   });
   app.delete("/v1/nodes/:name", (request) => {
     const name = meant("nodes", request);
-    return write("node.remove", { name }, name);
+    return write("node.remove", { name, ...check(RemoveNode, request.query) }, name);
   });
   app.post("/v1/nodes/:name/availability", (request) => {
     const name = meant("nodes", request);
@@ -134,6 +146,14 @@ export function addRoutes(app: FastifyInstance, backend: Backend, log: Log): voi
   });
   app.get("/v1/endpoints", async (_, reply) => {
     answerRows(reply, log, [...endpointViews(backend.state()), ...backend.refused()], (view) => view);
+  });
+}
+
+/** What is asked of this node, by a process on it. */
+function addNodeRoutes(app: FastifyInstance, backend: Backend): void {
+  app.post("/v1/leave", async (request) => {
+    backend.leave(check(Leave, request.body ?? {}).force);
+    return {};
   });
   app.post("/v1/attach", (request) => backend.attach(check(Attach, request.body ?? {})));
   app.post("/v1/detach", async (request) => {

@@ -4,6 +4,7 @@ import { z } from "zod";
 import type { CommandInput } from "../cluster/commands.ts";
 import type { NamingInput } from "../cluster/naming.ts";
 import type { Network, Node, PublishedPort, Service, TaskState } from "../cluster/schema.ts";
+import type { Role } from "../cluster/trust-rows.ts";
 import type { Workload } from "../cluster/workload.ts";
 import { list, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_PORTS, text } from "../lib/bounds.ts";
 
@@ -30,6 +31,9 @@ const AskedPort = z.strictObject({
 /** `force` makes the node leave even when it has tasks, or when no leader could give its state back. */
 export const Leave = z.strictObject({ force: z.boolean().default(false) });
 export type Leave = z.input<typeof Leave>;
+
+/** `force` removes a node that is up too. */
+export const RemoveNode = z.strictObject({ force: z.stringbool().default(false) });
 
 /** `pid` is the client's process: a sandbox whose process is gone may be removed. */
 export const OpenSandbox = z.strictObject({
@@ -99,6 +103,10 @@ export interface Written {
 export interface StatusView {
   version: string;
   node: string;
+  /** `waiting`: the node is in no cluster, and its agent waits for `init` or `join`. */
+  phase: "waiting" | "running";
+  /** null: the node is in no cluster. */
+  role: Role | null;
   /** The revision of this node's state. */
   revision: number;
   /** The leading node's name; null when none is known. */
@@ -200,6 +208,8 @@ export interface PeerView {
   rxBytes: number;
   txBytes: number;
   tasks: number;
+  /** When its certificate ends, wall-clock milliseconds; null: it has none. */
+  certificateExpires: number | null;
 }
 
 export interface FlowView {

@@ -10,6 +10,8 @@ import type { Log } from "../lib/log.ts";
 import type { Backend } from "./backend.ts";
 import { addRoutes } from "./routes.ts";
 import { ownerOfSocket, type SocketOwner } from "./socket-owner.ts";
+import type { WaitingBackend } from "./waiting-backend.ts";
+import { addWaitingRoutes } from "./waiting-routes.ts";
 
 interface ServeOptions {
   socketPath: string;
@@ -26,6 +28,11 @@ interface ApiServer {
 /** Listens on `socketPath`; a dead agent's socket is replaced. Throws PlatformError when a live agent answers there. */
 export function serveApi(backend: Backend, options: ServeOptions): Promise<ApiServer> {
   return serve((app) => addRoutes(app, backend, options.log), options);
+}
+
+/** As serveApi, for an agent whose node is in no cluster. */
+export function serveWaiting(backend: WaitingBackend, options: ServeOptions): Promise<ApiServer> {
+  return serve((app) => addWaitingRoutes(app, backend), options);
 }
 
 async function serve(

@@ -11,25 +11,31 @@ export function addLeaveCommand(program: Command, context: Context): void {
   program
     .command("leave")
     .description(
-      "make this node forget its cluster: its tasks end, its containers lose their network, its copy of the state is removed; then the agent starts again and joins the cluster of the managers in its configuration",
+      "make this node forget its cluster: its tasks end, its containers lose their network, its certificate and its copy of the state are removed; then its agent waits to join again",
     )
-    .option("-f, --force", "leave even if the node has tasks or other containers, or no leader answers")
+    .option("-f, --force", "leave even if the node has tasks or other containers, is a manager, or no leader answers")
     .action(async ({ force = false }: { force?: boolean }) => {
-      const { node } = await context.api().status();
+      const { node, role } = await context.api().status();
       await context.api().leave({ force });
-      await until(context, "stops", false);
-      await until(context, "starts again", true);
-      context.out(
-        `${node} has left its cluster and joins the one that its managers lead; run 'overlayctl node rm ${node}' in the old cluster to remove its row\n`,
-      );
+      await untilWaiting(context);
+      const rest = role === "worker" ? `; run 'overlayctl node rm ${node}' on a manager to remove its row` : "";
+      context.out(`Node left the cluster${rest}.\n`);
     });
 }
 
-async function until(context: Context, what: string, isThere: boolean): Promise<void> {
+async function untilWaiting(context: Context): Promise<void> {
   const deadline = context.monotonic() + DEADLINE_MS;
-  while ((await context.api().isThere()) !== isThere) {
+  for (;;) {
+    const phase = await context
+      .api()
+      .status()
+      .then(
+        (status) => status.phase,
+        () => "between",
+      );
+    if (phase === "waiting") return;
     if (context.monotonic() > deadline)
-      throw new UserError(503, `it takes too long: the agent ${what}; look at its log`);
+      throw new UserError(503, "it takes too long: the agent stops and starts again; look at its log");
     await context.pause(POLL_MS);
   }
 }

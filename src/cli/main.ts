@@ -3,6 +3,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { CommanderError } from "commander";
 import { ApiClient } from "../api/client.ts";
+import type { ApiTarget } from "../api/target.ts";
 import { systemClock } from "../lib/clock.ts";
 import { type Context, ExitStatus } from "./context.ts";
 import { printable } from "./printable.ts";
@@ -32,6 +33,14 @@ const context: Context = {
   },
 };
 
+/** The managers of the user's cluster. TLS is loaded for this alone. */
+async function targetOf(path: string): Promise<ApiTarget> {
+  const { openContext } = await import("../api/open-context.ts");
+  const { target, warning } = openContext(path);
+  if (warning !== undefined) context.err(`overlayctl: ${warning}\n`);
+  return target;
+}
+
 /** Prints the error, if that was not done yet. Returns the exit status. */
 async function failed(error: unknown): Promise<number> {
   if (error instanceof ExitStatus) return error.status;
@@ -48,8 +57,8 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 });
 
 async function main(): Promise<void> {
-  const program = await createProgram(process.argv.slice(2), context, (path) => {
-    client = new ApiClient(path);
+  const program = await createProgram(process.argv.slice(2), context, async ({ socket, context: file }) => {
+    client = new ApiClient(file === undefined ? socket : await targetOf(file));
   });
   await program.parseAsync();
 }

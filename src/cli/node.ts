@@ -1,6 +1,7 @@
 // overlayctl node
 import type { Command } from "commander";
 import type { NodeView } from "../api/schema.ts";
+import { certificateColumn, warnOfExpiry } from "./certificate.ts";
 import { type Context, forEachName } from "./context.ts";
 import { capital } from "./format.ts";
 import { type Filters, hasId, hasName, type Listing, oneOf } from "./listing.ts";
@@ -13,14 +14,37 @@ export function addNodeCommands(program: Command, context: Context): void {
     ls: {
       description: "list nodes",
       rows: (api) => api.nodes(),
-      listing: () => NODES,
+      listing: () => nodeListing(context),
       filters: FILTERS,
       trunc: false,
-      after: () => printProblem(context),
+      after: () => printProblems(context),
     },
     inspect: { description: "show nodes, as JSON", get: (api, name) => api.node(name) },
-    rm: { description: "remove nodes that are gone for good", remove: (api, name) => api.removeNode(name) },
+    rm: {
+      description: "remove nodes: their certificates are refused from then",
+      force: "remove a node that is up too, with its tasks",
+      remove: (api, name, force) => api.removeNode(name, { force }),
+    },
   });
+  for (const [word, role, description, done] of [
+    [
+      "promote",
+      "manager",
+      "make nodes managers",
+      (name: string) => `Node ${name} promoted to a manager in the cluster.`,
+    ],
+    ["demote", "worker", "make managers workers again", (name: string) => `Manager ${name} demoted in the cluster.`],
+  ] as const) {
+    node
+      .command(`${word} <node...>`)
+      .description(description)
+      .action((names: string[]) =>
+        forEachName(context, names, async (asked) => {
+          const { name } = await context.api().setRole(asked, role);
+          context.out(`${done(name)}\n`);
+        }),
+      );
+  }
   for (const [word, availability, description] of [
     ["drain", "drain", "move tasks away from nodes, and give them no new ones"],
     ["activate", "active", "let nodes take tasks again"],
@@ -37,9 +61,14 @@ export function addNodeCommands(program: Command, context: Context): void {
   }
 }
 
-/** Prints why the listing may be old: this node has no leader. */
-async function printProblem(context: Context): Promise<void> {
-  const { node, problem, revision } = await context.api().status();
+/** Prints whose certificate ends soon, and why the listing may be old: this node has no leader. */
+async function printProblems(context: Context): Promise<void> {
+  const [nodes, { node, problem, revision }] = await Promise.all([context.api().nodes(), context.api().status()]);
+  warnOfExpiry(
+    context,
+    nodes.map(({ name, certificateExpires }) => ({ name, expires: certificateExpires })),
+    "node",
+  );
   if (problem === null) return;
   context.err(`overlayctl: ${node} has no leader, and shows its copy of revision ${revision}: ${problem}\n`);
 }
@@ -47,25 +76,28 @@ async function printProblem(context: Context): Promise<void> {
 const FILTERS: Filters<NodeView> = {
   id: hasId,
   name: hasName,
-  role: oneOf(["manager", "worker"], (row) => (row.manager ? "manager" : "worker")),
+  role: oneOf(["manager", "worker"], (row) => row.role),
   availability: oneOf(["active", "drain"], (row) => row.availability),
   mesh: oneOf(["on", "off"], meshWord),
 };
 
-const NODES: Listing<NodeView> = {
-  id: (row) => row.id,
-  filters: FILTERS,
-  columns: [
-    { header: "ID", value: (row) => (row.self ? `${row.id} *` : row.id) },
-    { header: "HOSTNAME", value: (row) => row.name },
-    { header: "ADDRESS", value: (row) => row.address },
-    { header: "STATUS", value: statusOf },
-    { header: "AVAILABILITY", value: (row) => capital(row.availability) },
-    { header: "MANAGER STATUS", value: managerStatus },
-    { header: "MESH", value: meshWord },
-    { header: "TASKS", value: (row) => `${row.tasks}` },
-  ],
-};
+function nodeListing(context: Context): Listing<NodeView> {
+  return {
+    id: (row) => row.id,
+    filters: FILTERS,
+    columns: [
+      { header: "ID", value: (row) => (row.self ? `${row.id} *` : row.id) },
+      { header: "HOSTNAME", value: (row) => row.name },
+      { header: "ADDRESS", value: (row) => row.address },
+      { header: "STATUS", value: statusOf },
+      { header: "AVAILABILITY", value: (row) => capital(row.availability) },
+      { header: "MANAGER STATUS", value: managerStatus },
+      { header: "MESH", value: meshWord },
+      { header: "TASKS", value: (row) => `${row.tasks}` },
+      certificateColumn(context, (row) => row.certificateExpires),
+    ],
+  };
+}
 
 /** The STATUS column. A node that is ready may still be behind with its state, or silent while the leader judges no node. */
 function statusOf({ state, health }: NodeView): string {
@@ -77,9 +109,9 @@ function meshWord({ mesh }: NodeView): "on" | "off" {
   return mesh ? "on" : "off";
 }
 
-/** The MANAGER STATUS column in Docker's words: empty for a node that cannot lead. */
-function managerStatus({ manager, leader, state }: NodeView): string {
+/** The MANAGER STATUS column in Docker's words: empty for a worker. */
+function managerStatus({ role, leader, state }: NodeView): string {
   if (leader) return "Leader";
-  if (!manager) return "";
+  if (role !== "manager") return "";
   return state === "ready" ? "Reachable" : "Unreachable";
 }

@@ -19,7 +19,12 @@ interface Noun<T> {
     after?(): Promise<void>;
   };
   inspect?: { description: string; get(api: ApiClient, name: string): Promise<T> };
-  rm: { description: string; remove(api: ApiClient, name: string): Promise<{ name: string }> };
+  rm: {
+    description: string;
+    /** The help of --force; left out: there is no such option. */
+    force?: string;
+    remove(api: ApiClient, name: string, force: boolean): Promise<{ name: string }>;
+  };
 }
 
 /** Adds the noun with its three commands. Returns it, for the commands that it has besides. */
@@ -46,16 +51,14 @@ export function addNoun<T>(
       .addOption(new Option("-f, --format <format>", "as --json").choices(["json"]))
       .action((names: string[]) => printEach(context, names, (name) => inspect.get(context.api(), name)));
   }
-  noun
-    .command(`rm <${word}...>`)
-    .alias("remove")
-    .description(rm.description)
-    .action((names: string[]) =>
-      forEachName(context, names, async (asked) => {
-        const { name } = await rm.remove(context.api(), asked);
-        context.out(`${name}\n`);
-      }),
-    );
+  const remove = noun.command(`rm <${word}...>`).alias("remove").description(rm.description);
+  if (rm.force !== undefined) remove.option("-f, --force", rm.force);
+  remove.action((names: string[], { force = false }: { force?: boolean }) =>
+    forEachName(context, names, async (asked) => {
+      const { name } = await rm.remove(context.api(), asked, force);
+      context.out(`${name}\n`);
+    }),
+  );
   return noun;
 }
 

@@ -2,9 +2,18 @@
 import type { Command } from "commander";
 import type { FlowView, PeerView } from "../api/schema.ts";
 import { count } from "./arguments.ts";
+import { certificateColumn, warnOfExpiry } from "./certificate.ts";
 import type { Context } from "./context.ts";
 import { formatBytes, formatDuration } from "./format.ts";
-import { addListingOptions, hasName, type Listing, type ListingOptions, oneOf, printListing } from "./listing.ts";
+import {
+  addListingOptions,
+  type Filters,
+  hasName,
+  type Listing,
+  type ListingOptions,
+  oneOf,
+  printListing,
+} from "./listing.ts";
 import { CLEAR_SCREEN } from "./table.ts";
 
 const WATCH_MS = 1000;
@@ -12,14 +21,19 @@ const WATCH_MS = 1000;
 export function addObserveCommands(program: Command, context: Context): void {
   addListingOptions(program.command("peers").description("show the other nodes as this one's data path sees them"), {
     quiet: true,
-    filters: PEERS.filters!,
+    filters: PEER_FILTERS,
   })
     .option("--watch", "show them anew every second, until Ctrl-C")
     .action(async (options: ListingOptions & { watch?: true }) => {
       for (;;) {
         const peers = await context.api().peers();
         if (options.watch === true && context.columns() !== undefined) context.out(CLEAR_SCREEN);
-        printListing(context, options, peers, PEERS);
+        printListing(context, options, peers, peerListing(context));
+        warnOfExpiry(
+          context,
+          peers.map(({ name, certificateExpires }) => ({ name, expires: certificateExpires })),
+          "node",
+        );
         if (options.watch !== true) return;
         await context.pause(WATCH_MS);
       }
@@ -52,23 +66,28 @@ interface FlowsOptions extends ListingOptions {
   watch?: true;
 }
 
-const PEERS: Listing<PeerView> = {
-  id: (row) => row.name,
-  filters: { name: hasName, state: oneOf(["up", "down", "init"], (row) => row.state) },
-  columns: [
-    { header: "NAME", value: (row) => row.name },
-    { header: "ADDRESS", value: (row) => row.address },
-    { header: "STATE", value: (row) => row.state },
-    { header: "RTT", value: (row) => (row.rttMs === null ? "-" : `${row.rttMs.toFixed(2)} ms`) },
-    { header: "MTU", value: (row) => (row.mtu === null ? "-" : `${row.mtu}`) },
-    { header: "RX BYTES", value: (row) => formatBytes(row.rxBytes) },
-    { header: "RX PACKETS", value: (row) => `${row.rxPackets}` },
-    { header: "TX BYTES", value: (row) => formatBytes(row.txBytes) },
-    { header: "TX PACKETS", value: (row) => `${row.txPackets}` },
-    { header: "TASKS", value: (row) => `${row.tasks}` },
-    { header: "REASON", value: (row) => row.reason ?? "" },
-  ],
-};
+const PEER_FILTERS: Filters<PeerView> = { name: hasName, state: oneOf(["up", "down", "init"], (row) => row.state) };
+
+function peerListing(context: Context): Listing<PeerView> {
+  return {
+    id: (row) => row.name,
+    filters: PEER_FILTERS,
+    columns: [
+      { header: "NAME", value: (row) => row.name },
+      { header: "ADDRESS", value: (row) => row.address },
+      { header: "STATE", value: (row) => row.state },
+      { header: "RTT", value: (row) => (row.rttMs === null ? "-" : `${row.rttMs.toFixed(2)} ms`) },
+      { header: "MTU", value: (row) => (row.mtu === null ? "-" : `${row.mtu}`) },
+      { header: "RX BYTES", value: (row) => formatBytes(row.rxBytes) },
+      { header: "RX PACKETS", value: (row) => `${row.rxPackets}` },
+      { header: "TX BYTES", value: (row) => formatBytes(row.txBytes) },
+      { header: "TX PACKETS", value: (row) => `${row.txPackets}` },
+      { header: "TASKS", value: (row) => `${row.tasks}` },
+      certificateColumn(context, (row) => row.certificateExpires),
+      { header: "REASON", value: (row) => row.reason ?? "" },
+    ],
+  };
+}
 
 const FLOWS: Listing<FlowView> = {
   id: (row) => row.client,

@@ -2,6 +2,7 @@
 import { messageOf, UserError } from "../lib/errors.ts";
 import { ATTACH_OPTIONS } from "./attach.ts";
 import { EXTERNAL_OPTIONS } from "./external.ts";
+import { INIT_OPTIONS } from "./join.ts";
 import { NAMING_OPTIONS } from "./naming-options.ts";
 import { NETWORK_OPTIONS } from "./network.ts";
 import { longName } from "./request-options.ts";
@@ -11,6 +12,8 @@ import { CONTAINER_OPTIONS, SERVICE_OPTIONS, WORKLOAD_OPTIONS } from "./service-
 const ARGUMENTS = new Map([
   ["workload.command", "COMMAND"],
   ["workload.image", "IMAGE"],
+  ["manager", "ADDRESS"],
+  ["token", "--token"],
   ["name", "name"],
 ]);
 
@@ -18,7 +21,7 @@ const ARGUMENTS = new Map([
 const OPTION_BY_FIELD = new Map([
   ...[
     ...[ATTACH_OPTIONS, EXTERNAL_OPTIONS, NETWORK_OPTIONS, NAMING_OPTIONS],
-    ...[SERVICE_OPTIONS, WORKLOAD_OPTIONS, CONTAINER_OPTIONS],
+    ...[SERVICE_OPTIONS, WORKLOAD_OPTIONS, CONTAINER_OPTIONS, INIT_OPTIONS],
   ].flatMap((rows) => rows.map((row) => [row.field as string, longName(row)] as const)),
   ...ARGUMENTS,
 ]);

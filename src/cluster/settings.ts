@@ -27,7 +27,7 @@ export type ClusterSettings = z.infer<typeof ClusterSettings>;
 /** The key of the one row of settings. */
 export const SETTINGS_KEY = "cluster";
 
-export const Pool = z.string().superRefine((word, context) => {
+const Pool = z.string().superRefine((word, context) => {
   const pool = parseCidr(word);
   if (pool === undefined) context.addIssue(`'${word}' is not an IPv4 prefix (such as 10.192.0.0/10, no host bits set)`);
   else if (pool.bits > MAX_POOL_BITS)

@@ -18,7 +18,7 @@ const DAY_MS = 86_400_000;
 /** The life of a node's certificate. A node renews it at two thirds. */
 export const CERTIFICATE_LIFE_MS = 90 * DAY_MS;
 /** The life of a user's certificate. It is not renewed: the user is added again. */
-const USER_CERTIFICATE_LIFE_MS = 365 * DAY_MS;
+export const USER_CERTIFICATE_LIFE_MS = 365 * DAY_MS;
 const AUTHORITY_LIFE_MS = 20 * 365 * DAY_MS;
 const SIGNATURE = { name: "ECDSA", hash: "SHA-256" };
 const P256 = { name: "ECDSA", namedCurve: "P-256" };
@@ -60,7 +60,7 @@ export async function createRequest(key: string, name: string): Promise<string> 
 }
 
 /** The public key of a request that its owner signed. Throws UserError 400 when it cannot be used. */
-async function requestedKey(request: string): Promise<KeyObject> {
+export async function requestedKey(request: string): Promise<KeyObject> {
   const x509 = await loadX509();
   const fail = (message: string, cause?: unknown) => new UserError(400, message, { field: "request", cause });
   let isSigned: boolean;

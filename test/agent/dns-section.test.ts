@@ -1,11 +1,11 @@
 // The configuration's `dns.forward`: which domains it takes, and what a person reads of the others.
 import test from "ava";
 import { parseConfig } from "../../src/agent/config.ts";
+import { ownAmong } from "../../src/agent/dns-section.ts";
 import { ConfigError } from "../../src/lib/errors.ts";
 
 function parse(forward: Record<string, string[]>) {
-  const dns = JSON.stringify({ domain: "cluster.example", forward });
-  return parseConfig(`cluster: {listen: 192.0.2.11:2377}\ndns: ${dns}\n`).dns.forward;
+  return parseConfig(`mesh: on\ndns: ${JSON.stringify({ forward })}\n`).dns.forward;
 }
 
 const RESOLVERS = ["10.0.0.53", "[2001:db8::53]:5353"];
@@ -41,8 +41,6 @@ const refused: [keys: string[], message: RegExp][] = [
     /^dns\.forward\.Corp\.Example: 'Corp\.Example' is the same domain as 'corp\.example'$/,
   ],
   [["corp.example.", "lab", "corp.example"], /'corp\.example' is the same domain as 'corp\.example\.'/],
-  [["Cluster.Example"], /'cluster\.example' is of the overlay's own 'cluster\.example' \(dns\.domain\)/],
-  [["web.cluster.example."], /'web\.cluster\.example' is of the overlay's own/],
 ];
 for (const [keys, message] of refused) {
   test(`refused: ${keys.map((key) => `'${key}'`).join(" and ")}`, (t) => {
@@ -55,4 +53,13 @@ for (const [keys, message] of refused) {
 
 test("a domain without resolvers is refused", (t) => {
   t.throws(() => parse({ "corp.example": [] }), { message: /^dns\.forward\.corp\.example: at least one resolver/ });
+});
+
+test("the domains that are the overlay's own are found", (t) => {
+  const forward = parse({
+    "Cluster.Example": RESOLVERS,
+    "web.cluster.example.": RESOLVERS,
+    "other-cluster.example": RESOLVERS,
+  });
+  t.deepEqual(ownAmong(forward, "cluster.example"), ["cluster.example", "web.cluster.example"]);
 });

@@ -8,6 +8,16 @@ import { Readable } from "node:stream";
 import type { ExecutionContext } from "ava";
 import type { Backend } from "../../src/api/backend.ts";
 import type {
+  AddUser,
+  CheckedInit,
+  CheckedJoin,
+  InitView,
+  JoinTokenView,
+  JoinView,
+  UserCertificateView,
+  UserView,
+} from "../../src/api/membership-schema.ts";
+import type {
   Attach,
   AttachedView,
   Detach,
@@ -19,12 +29,14 @@ import type {
   SandboxView,
   StatsView,
 } from "../../src/api/schema.ts";
-import { serveApi } from "../../src/api/server.ts";
+import { serveApi, serveWaiting } from "../../src/api/server.ts";
+import type { WaitingBackend } from "../../src/api/waiting-backend.ts";
 import { DEFAULT_BALANCING } from "../../src/cluster/balancing.ts";
 import { Command, type CommandInput, type CommandResult } from "../../src/cluster/commands.ts";
 import type { Change, Network, Node, Service, Task, TaskStatus } from "../../src/cluster/schema.ts";
 import { type AppliedChange, applyChanges, emptyState } from "../../src/cluster/state.ts";
 import type { State } from "../../src/cluster/tables.ts";
+import type { Role } from "../../src/cluster/trust-rows.ts";
 import { check } from "../../src/lib/check.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
@@ -45,7 +57,7 @@ export function nodeRow(name: string, over: Partial<Node> = {}): Node {
     manager: number === 1,
     listen: null,
     advertise: null,
-    role: "worker",
+    role: number === 1 ? "manager" : "worker",
     keyDigest: null,
     certificateExpires: null,
     version: { protocol: 1, features: [] },
@@ -130,7 +142,13 @@ export const put = {
 
 export class FakeBackend implements Backend {
   readonly nodeName = "node1";
+  readonly clusterId = id("cluster");
+  role: Role = "manager";
   readonly commands: Command[] = [];
+  /** Each call of joinToken: the role, and whether the token was rotated. */
+  readonly tokensAsked: [role: Role, rotated: boolean][] = [];
+  readonly usersAdded: AddUser[] = [];
+  userViews: UserView[] = [];
   readonly opened: OpenSandbox[] = [];
   readonly attached: Attach[] = [];
   readonly detached: Detach[] = [];
@@ -223,6 +241,7 @@ export class FakeBackend implements Backend {
       return row.id;
     }
     if (command.type === "external.add" || command.type === "external.remove") return id(command.name ?? "external");
+    if (command.type === "user.remove") return id(command.name);
     const known = [...this.#state.services.values(), ...this.#state.networks.values(), ...this.#state.nodes.values()];
     const named = "name" in command ? known.find(({ name }) => name === command.name) : undefined;
     if (named === undefined) throw new UserError(404, `no such thing: ${JSON.stringify(command)}`);
@@ -240,6 +259,29 @@ export class FakeBackend implements Backend {
 
   async waitApplied(): Promise<void> {
     if (this.behind !== undefined) throw new UserError(503, this.behind);
+  }
+
+  async rejoin(): Promise<JoinView> {
+    throw new UserError(409, `this node is a member of cluster ${this.clusterId} already`);
+  }
+
+  async joinToken(role: Role, { rotate }: { rotate: boolean }): Promise<JoinTokenView> {
+    if (this.refusal !== undefined) throw this.refusal;
+    this.tokensAsked.push([role, rotate]);
+    return { role, token: `ovl-1-${role}`, managers: ["192.0.2.11:2377", "192.0.2.12:2377"] };
+  }
+
+  async users(): Promise<UserView[]> {
+    return this.userViews;
+  }
+
+  async addUser(request: AddUser): Promise<UserCertificateView> {
+    if (this.refusal !== undefined) throw this.refusal;
+    this.usersAdded.push(request);
+    const user = { id: id(request.name), name: request.name, createdAt: 0, expires: 1 };
+    const certificate = "-----BEGIN CERTIFICATE-----\nuser\n-----END CERTIFICATE-----\n";
+    const ca = "-----BEGIN CERTIFICATE-----\nca\n-----END CERTIFICATE-----\n";
+    return { ...user, cluster: this.clusterId, certificate, bundle: [ca], managers: ["192.0.2.11:2377"] };
   }
 
   async peers(): Promise<PeerView[]> {
@@ -313,6 +355,52 @@ export class FakeBackend implements Backend {
   async closeSandbox(sandbox: string): Promise<void> {
     this.closed.push(sandbox);
   }
+}
+
+/** The agent of a node that is in no cluster. */
+export class FakeWaiting implements WaitingBackend {
+  readonly nodeName = "node1";
+  problem: string | null = null;
+  readonly inits: CheckedInit[] = [];
+  readonly joins: CheckedJoin[] = [];
+  refusal: Error | undefined;
+  answers = 0;
+  /** The agent begins to start its parts. */
+  whenAnswered = () => {};
+
+  async init(request: CheckedInit): Promise<InitView> {
+    if (this.refusal !== undefined) throw this.refusal;
+    this.inits.push(request);
+    const made = { cluster: id("cluster"), nodeId: id("node1"), token: "ovl-1-worker", adopted: false };
+    return { ...made, address: "192.0.2.11:2377" };
+  }
+
+  async join(request: CheckedJoin): Promise<JoinView> {
+    if (this.refusal !== undefined) throw this.refusal;
+    this.joins.push(request);
+    return { cluster: id("cluster"), nodeId: id("node1"), role: "worker" };
+  }
+
+  answered(): void {
+    this.answers++;
+    this.whenAnswered();
+  }
+}
+
+/** Serves it on `socketPath` until the test ends, or the returned function is called. */
+export async function servedWaiting(
+  t: ExecutionContext,
+  backend: WaitingBackend,
+  socketPath: string,
+): Promise<() => Promise<void>> {
+  const server = await serveWaiting(backend, { socketPath, log: silentLog });
+  let isOpen = true;
+  const close = async () => {
+    if (isOpen) await server.close();
+    isOpen = false;
+  };
+  t.teardown(close);
+  return close;
 }
 
 /** A directory that goes with the test. */

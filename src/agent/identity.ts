@@ -1,0 +1,35 @@
+// This node's identity as its disk has it: whose cluster it is of, with which certificate, and what it was told there.
+import { PlatformError } from "../lib/errors.ts";
+import { Credentials } from "../trust/credentials.ts";
+import { IdentityFiles, type StoredIdentity } from "../trust/identity-files.ts";
+import { TrustError } from "../trust/trust-error.ts";
+import type { Config } from "./config.ts";
+import { type NodeSettings, readNodeSettings } from "./node-settings.ts";
+import { pathsOf } from "./paths.ts";
+
+export interface Identity extends Pick<StoredIdentity, "clusterId" | "nodeId" | "role" | "managers"> {
+  files: IdentityFiles;
+  /** What this node shows others, which renewals change. */
+  credentials: Credentials;
+  settings: NodeSettings;
+}
+
+/** undefined: this node is in no cluster. Throws PlatformError when files are missing or damaged. */
+export async function readIdentity(config: Config): Promise<Identity | undefined> {
+  const paths = pathsOf(config);
+  const files = new IdentityFiles(paths.identity);
+  try {
+    const stored = await files.read();
+    if (stored === undefined) return undefined;
+    const { clusterId, nodeId, role, managers } = stored;
+    const settings = await readNodeSettings(paths.settings);
+    return { clusterId, nodeId, role, managers, files, credentials: new Credentials(stored), settings };
+  } catch (error) {
+    if (!(error instanceof TrustError)) throw error;
+    throw new PlatformError(
+      `this node's identity in ${paths.identity} cannot be used: ${error.message}`,
+      "put the directory back from a backup; or move it away and join again: a worker after 'overlayctl node rm' on a manager",
+      { cause: error },
+    );
+  }
+}

@@ -1,0 +1,127 @@
+// `overlayctl join`: this machine asks a manager for a certificate, and is a member of the cluster once that is on its disk.
+import { Agent } from "node:https";
+import type { CheckedJoin, JoinView } from "../api/membership-schema.ts";
+import { JoinAnswer } from "../cluster/join-protocol.ts";
+import { systemClock } from "../lib/clock.ts";
+import { MisdirectedError, messageOf, UserError } from "../lib/errors.ts";
+import { call, UnreachableError } from "../lib/http.ts";
+import type { Log } from "../lib/log.ts";
+import { createRequest } from "../trust/authority.ts";
+import { IdentityFiles } from "../trust/identity-files.ts";
+import { unlockManagerKeys } from "../trust/passphrase.ts";
+import { pinnedTls } from "../trust/pinned.ts";
+import { parseToken } from "../trust/token.ts";
+import type { Config } from "./config.ts";
+import type { Identity } from "./identity.ts";
+import { asSession, managerAddressOf, nodeIdentityOf } from "./node-identity.ts";
+import { writeNodeSettings } from "./node-settings.ts";
+import { pathsOf } from "./paths.ts";
+
+interface JoinOptions {
+  config: Config;
+  log: Log;
+  /** The node's own address. */
+  address: string;
+}
+
+/** The manager waits for the address of a node that was removed, until no node sends there any more. */
+const ANSWER_TIMEOUT_MS = 20_000;
+const CONNECT_TIMEOUT_MS = 5000;
+/** A standby names the leader, which may be another by then. */
+const MAX_TRIES = 4;
+
+/**
+ * As `join`, for a member whose certificate has ended while its agent was off: it keeps its key, and so its id and tasks. Its
+ * agent is to start again then. Throws UserError 409 while the certificate is good.
+ */
+export async function rejoin(
+  { identity, ...options }: JoinOptions & { identity: Identity },
+  request: CheckedJoin,
+): Promise<JoinView> {
+  const { clusterId, credentials } = identity;
+  if (credentials.validity.expires > systemClock.now()) {
+    throw new UserError(
+      409,
+      `this node is a member of cluster ${clusterId} already: 'overlayctl leave' makes it forget that one first`,
+    );
+  }
+  return join(options, request, clusterId);
+}
+
+/** `only`: the id of the cluster that it is to be; left out: any. Throws UserError, which says what to do. */
+export async function join(
+  { config, log, address }: JoinOptions,
+  { manager, token: text, listen, advertise }: CheckedJoin,
+  only?: string,
+): Promise<JoinView> {
+  const token = parseToken(text);
+  const paths = pathsOf(config);
+  const files = new IdentityFiles(paths.identity);
+  // The key is on disk before it is known to managers: one that was lost would make this machine a stranger.
+  const key = await files.ownKey();
+  const { name } = config.node;
+  const given = { listen: asSession(listen), advertise: asSession(advertise) };
+  const answer = await ask(manager, token, {
+    token: text.trim(),
+    request: await createRequest(key, name),
+    identity: nodeIdentityOf(config, address, managerAddressOf(config, given, address)),
+    now: systemClock.now(),
+  });
+  const { cluster, nodeId, role, settings, certificate, bundle, bridges, managers, keys } = answer;
+  if (only !== undefined && only !== cluster.id) {
+    throw new UserError(
+      409,
+      `${manager} is of cluster ${cluster.id}, and this node is of ${only}: 'overlayctl leave --force' makes it forget that one`,
+    );
+  }
+  if (keys !== undefined) {
+    const { passphrase } = await unlockManagerKeys(files, paths.identity, config.cluster.passphrase);
+    await files.writeManagerKeys(passphrase, keys);
+  }
+  await writeNodeSettings(paths.settings, { pool: settings.pool, domain: settings.domain, ...given });
+  await files.write({
+    ...{ clusterId: cluster.id, nodeId, name, role, managers },
+    key,
+    certificate,
+    bundle,
+    bridges,
+  });
+  log.info("joined a cluster", { node: nodeId, reason: `as a ${role} of cluster ${cluster.id}` });
+  return { cluster: cluster.id, nodeId, role };
+}
+
+async function ask(first: string, token: ReturnType<typeof parseToken>, body: object): Promise<JoinAnswer> {
+  let manager = first;
+  for (let tries = 1; ; tries++) {
+    try {
+      const request = { method: "POST", path: "/v1/join", body, timeoutMs: ANSWER_TIMEOUT_MS } as const;
+      const agent = new Agent(await pinnedTls(placeOf(manager), token.digest, CONNECT_TIMEOUT_MS));
+      return JoinAnswer.parse(await call({ address: manager, agent }, request));
+    } catch (error) {
+      if (error instanceof MisdirectedError && error.managers[0] !== undefined && tries < MAX_TRIES) {
+        manager = error.managers[0];
+        continue;
+      }
+      throw refusalOf(manager, error);
+    }
+  }
+}
+
+function placeOf(manager: string): { host: string; port: number } {
+  const colon = manager.lastIndexOf(":");
+  return { host: manager.slice(0, colon), port: Number(manager.slice(colon + 1)) };
+}
+
+/** What a person reads: the manager's own words, or why it could not be asked. */
+function refusalOf(manager: string, error: unknown): UserError {
+  if (error instanceof UserError)
+    return new UserError(error.code, `${manager} refuses: ${error.message}`, { cause: error });
+  if (error instanceof UnreachableError) {
+    return new UserError(
+      503,
+      `cannot reach a manager at ${manager}: ${error.message}; is that its address, does its agent run, and does a firewall let TCP to it pass?`,
+      { cause: error },
+    );
+  }
+  return new UserError(503, `joining by ${manager} failed: ${messageOf(error)}`, { cause: error });
+}

@@ -1,0 +1,33 @@
+// The agent of this machine, asked over its unix socket.
+import { messageOf, UserError } from "../lib/errors.ts";
+import { AnswerLostError, call, stream, UnreachableError } from "../lib/http.ts";
+import type { ApiTarget } from "./target.ts";
+
+export function socketTarget(socketPath: string): ApiTarget {
+  const explain = (error: unknown): never => {
+    throw explained(socketPath, error);
+  };
+  return {
+    call: (request) => call({ socketPath }, request).catch(explain) as Promise<never>,
+    stream: (request) => stream({ socketPath }, request).catch(explain),
+  };
+}
+
+/** Says what a person can do when no agent answers. */
+function explained(path: string, error: unknown): unknown {
+  if (!(error instanceof UnreachableError || error instanceof AnswerLostError)) return error;
+  const reasons = new Map([
+    [
+      "ENOENT",
+      `no agent listens on ${path}: start it with 'overlayd --config FILE', or name its socket with --socket or OVERLAYD_SOCKET`,
+    ],
+    ["ECONNREFUSED", `the agent that made ${path} is gone: start it again with 'overlayd --config FILE'`],
+    [
+      "EACCES",
+      `may not open ${path}: run as root or as a member of the group overlayd (sudo overlayctl ..., usermod -aG overlayd USER)`,
+    ],
+    ["ECONNRESET", `the agent on ${path} stopped before it answered`],
+  ]);
+  const message = reasons.get(error.message) ?? `cannot ask the agent on ${path}: ${messageOf(error.cause)}`;
+  return new UserError(503, message, { cause: error });
+}
