@@ -1,7 +1,8 @@
 // The reference: the kernel's own VXLAN device in a bridge with veth containers, static forwarding entries, on the
 // same nodes and underlay; and nftables DNAT in front of it, as the kernel's way of a virtual IP.
 import { run } from "../test/system/command.ts";
-import { type Lab, LabHost, type LabNode, passByNetfilter } from "../test/system/lab.ts";
+import { type Lab, LabHost, type LabNode } from "../test/system/lab.ts";
+import { passByNetfilter } from "../test/system/lab-underlay.ts";
 import type { Path } from "./path.ts";
 import { CONNECTIONS_PORT } from "./probes.ts";
 

@@ -10,14 +10,28 @@ const REQUESTS = 30;
 /** Nodes stop choosing a task whose process died within this time. */
 const NOTICED_MS = 1000;
 
+/** Three agents that wait, and three commands. */
+async function showCluster(terminal: Terminal, { nodes }: Lab): Promise<void> {
+  const [node1, ...others] = nodes as [LabNode, ...LabNode[]];
+  terminal.say(
+    "Three nodes, each with its agent. The first begins a cluster, and prints the command with which others join.",
+  );
+  for (const { name, configPath } of nodes) console.log(`${name}$ overlayd --config ${configPath} &`);
+  await Promise.all(nodes.map((node) => node.startAgent()));
+  const began = await terminal.type("node1", node1, `overlayctl init --advertise ${node1.address}`);
+  const join = /overlayctl join .*--token \S+/.exec(began.stdout)?.[0] ?? "overlayctl join";
+  for (const node of others) {
+    const joined = await terminal.type(node.name, node, join);
+    terminal.check(`${node.name} joins the cluster`, joined.status === 0);
+  }
+  const listed = await terminal.type("node1", node1, "overlayctl node ls");
+  terminal.check("three nodes are ready", listed.stdout.match(/ Ready /g)?.length === nodes.length);
+}
+
 export async function showService(terminal: Terminal, lab: Lab): Promise<void> {
   const [node1, node2, node3] = lab.nodes as [LabNode, LabNode, LabNode];
 
-  terminal.say("Three nodes, each with its agent; node1 leads.");
-  for (const { name, configPath } of lab.nodes) console.log(`${name}$ overlayd --config ${configPath} &`);
-  await lab.startAgents();
-  await terminal.type("node1", node1, "overlayctl node ls");
-  terminal.check("three nodes are ready", true);
+  await showCluster(terminal, lab);
 
   terminal.say("A network, and on it a service with three tasks and a published port.");
   const network = await terminal.type("node1", node1, "overlayctl network create web");

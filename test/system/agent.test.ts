@@ -47,7 +47,7 @@ async function taskElsewhere(node: LabNode): Promise<string> {
 
 systemTest("a mistake in the configuration names the file, the line and the field, and exits with 2", async (t) => {
   const path = join(lab().directory, "mistake.yaml");
-  writeFileSync(path, "node:\n  name: x\n  address: 10.0.0.300\ncluster:\n  listen: 192.0.2.11:2377\n");
+  writeFileSync(path, "node:\n  name: x\n  address: 10.0.0.300\n");
   const { status, stderr } = await lab().client.tryExec([process.execPath, "dist/bin/overlayd.js", "--config", path]);
   t.is(status, 2);
   t.true(stderr.includes(`${path}:3: node.address: '10.0.0.300' is not an IPv4 address`), stderr);
@@ -59,7 +59,6 @@ systemTest("a second agent on the same node is refused, and the first goes on", 
   writeFileSync(
     path,
     `node: { name: second, address: 192.0.2.11 }
-cluster: { managers: ["192.0.2.11:2377"] }
 dataDir: ${lab().directory}/second
 socket: ${lab().directory}/second.sock
 `,
@@ -112,7 +111,6 @@ systemTest("an agent without nft says what to install and stops, with `mesh: off
     writeFileSync(
       path,
       `node: { name: bare, address: 192.0.2.90 }
-cluster: { managers: ["192.0.2.11:2377"] }
 mesh: off
 dataDir: ${directory}/bare
 socket: ${directory}/bare.sock

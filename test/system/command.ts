@@ -134,12 +134,14 @@ export interface WaitOptions {
   /** What is waited for, for the message when it does not come. */
   what: string;
   deadlineMs?: number;
+  /** The pause between two tries; left out: 50. */
+  everyMs?: number;
 }
 
 /** Asks until the answer is neither undefined nor false, and returns it. An error counts as "not yet". */
 export async function waitFor<T>(
   condition: () => Promise<T | undefined | false> | T | undefined | false,
-  { what, deadlineMs = DEADLINE_MS }: WaitOptions,
+  { what, deadlineMs = DEADLINE_MS, everyMs = 50 }: WaitOptions,
 ): Promise<T> {
   const end = performance.now() + deadlineMs;
   let last: unknown;
@@ -151,7 +153,7 @@ export async function waitFor<T>(
     } catch (error) {
       last = error;
     }
-    await delay(50);
+    await delay(everyMs);
   } while (performance.now() < end);
   const reason = last === undefined ? "" : `; last: ${last instanceof Error ? last.message : last}`;
   throw new Error(`waited ${deadlineMs} ms for ${what}${reason}`, { cause: last });

@@ -56,7 +56,7 @@ async function killAgent(node: string): Promise<void> {
 
 const checks: [line: RegExp, check: Check][] = [
   [
-    /^up -d --force-recreate node1/,
+    /^up -d --force-recreate/,
     async (t) => {
       const isWhole = async () => (await tasks().catch(() => [])).length === 3 && (await tasks("node2")).length === 3;
       await waitFor(isWhole, { what: "the cluster to be there again" });

@@ -11,10 +11,10 @@ const DOMAIN = "cluster.test";
 const MANY = 80;
 const MANY_MS = 5 * DEADLINE_MS;
 /** Long, so that a lost node leaves the answers because other nodes do not hear it, not because the leader gives it up. */
-const SESSION_TIMEOUT = "1h";
+const SESSION_TIMEOUT_MS = 3_600_000;
 
 const lab = useLab(
-  { prefix: "dns", nodes: 2, settings: { dns: { domain: DOMAIN }, cluster: { sessionTimeout: SESSION_TIMEOUT } } },
+  { prefix: "dns", nodes: 2, cluster: { domain: DOMAIN, livenessMs: SESSION_TIMEOUT_MS } },
   async ({ nodes: [node1] }) => {
     const sleep = ["--", "sleep", "infinity"];
     const create = (...argv: string[]) => node1!.ctl("service", "create", ...argv);

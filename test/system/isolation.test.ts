@@ -16,10 +16,9 @@ const MANAGEMENT_ADDRESS = "198.18.0.11";
 /** Leads to the first node's sessions by address translation. */
 const ADVERTISED = { host: "203.0.113.5", port: 8377 };
 
-const settings = (index: number) =>
-  index === 0 ? { cluster: { listen: "0.0.0.0:2377", advertise: `${ADVERTISED.host}:${ADVERTISED.port}` } } : {};
+const cluster = { listen: "0.0.0.0:2377", advertise: `${ADVERTISED.host}:${ADVERTISED.port}` };
 
-const lab = useLab({ prefix: "iso", nodes: 2, settings }, async ({ nodes: [node1] }) => {
+const lab = useLab({ prefix: "iso", nodes: 2, cluster }, async ({ nodes: [node1] }) => {
   for (const [network, service] of Object.entries(SERVICES)) {
     const internal = network === "closed" ? ["--internal"] : [];
     await node1!.ctl("network", "create", ...internal, network);

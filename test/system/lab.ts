@@ -1,18 +1,24 @@
-// The lab: nodes and an outside client as network namespaces on one underlay, 192.0.2.0/24, agents started in them.
+// The lab: nodes and an outside client as network namespaces on one underlay, 192.0.2.0/24, agents started in them, and
+// a cluster made of those as a person makes one: the first begins it, the others join.
 // A lab's namespaces all begin with its prefix; those of its tasks with `ovl-` and the node's name.
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer, type Server } from "node:net";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { stringify } from "yaml";
+import { ApiClient } from "../../src/api/client.ts";
+import type { Init, JoinTokenView } from "../../src/api/membership-schema.ts";
 import { systemEnv } from "../../src/lib/command.ts";
-import { type Finished, type RunOptions, run, TRY_MS, tryRun, waitFor } from "./command.ts";
+import { type Finished, type RunOptions, run, tryRun, waitFor } from "./command.ts";
+import { claimPrefix } from "./lab-claim.ts";
+import { writeCommand, writeConfig } from "./lab-files.ts";
 import { type LabNames, removeLab } from "./lab-removal.ts";
+import { createUnderlay } from "./lab-underlay.ts";
 
 /** The compiled tree that this file is part of. */
 const OWN_BUILD = fileURLToPath(new URL("../../", import.meta.url));
 export const CLIENT_ADDRESS = "192.0.2.100";
+/** Where the first node answers nodes that join, and sessions. */
+const LEADER = "192.0.2.11:2377";
 /** Behind the client, and every node's way to it is its default route: the world outside. */
 export const OUTSIDE_ADDRESS = "198.51.100.10";
 
@@ -23,6 +29,12 @@ export interface LabOptions extends Partial<LabNames> {
   configFile?: (index: number) => string;
   /** Laid over the configuration that is written, section by section; as a function, for each node. */
   settings?: Record<string, unknown> | ((index: number) => Record<string, unknown>);
+  /** What the first node begins the cluster with. */
+  cluster?: Init;
+  /** How many nodes join as managers, the first among them; left out: 1. */
+  managers?: number;
+  /** How many of the last nodes join no cluster: their agents wait. */
+  waiting?: number;
   /** The compiled tree that `overlayd` and `overlayctl` are of; left out: the one that this file is part of. */
   build?: string;
 }
@@ -65,6 +77,8 @@ export class LabNode extends LabHost {
   readonly logPath: string;
   /** Where it keeps its data, socket and log. */
   readonly directory: string;
+  /** What its agent is asked by, without starting a program. */
+  readonly api: ApiClient;
   #agent: ChildProcess | undefined;
 
   constructor(options: {
@@ -83,6 +97,7 @@ export class LabNode extends LabHost {
     this.configPath = options.configPath;
     this.logPath = join(options.directory, "agent.log");
     this.directory = options.directory;
+    this.api = new ApiClient(this.env.OVERLAYD_SOCKET!);
   }
 
   /** Starts the agent, by the command `under` if there is one, and waits until it answers. Throws with its log's end when it does not. */
@@ -109,9 +124,37 @@ export class LabNode extends LabHost {
     this.#agent = agent;
   }
 
-  async agentAnswers(): Promise<boolean> {
-    const { status } = await this.tryExec(["overlayctl", "node", "ls"], { timeoutMs: TRY_MS });
-    return status === 0;
+  /** It answers also while it waits for a cluster. */
+  agentAnswers(): Promise<boolean> {
+    return this.api.status().then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /** Begins a cluster. Resolves when the node leads it. */
+  async initCluster(body: Init = {}): Promise<void> {
+    await this.api.init(body);
+    await this.#untilMember();
+  }
+
+  /** Joins the cluster of `manager`, in the role that the token has. Resolves when the node has a session. */
+  async joinCluster(manager: string, token: string): Promise<void> {
+    await this.api.join({ manager, token });
+    await this.#untilMember();
+  }
+
+  async #untilMember(): Promise<void> {
+    const isMember = async (): Promise<boolean> => {
+      if (!this.agentRuns()) return true;
+      const { phase, connected } = await this.api.status();
+      return phase === "running" && connected;
+    };
+    const what = `${this.name} to be a member of its cluster`;
+    await waitFor(isMember, { what, everyMs: 10 }).catch((cause: Error) => {
+      throw new Error(`${cause.message}; its log ends\n${this.logTail()}`, { cause });
+    });
+    if (!this.agentRuns()) throw new Error(`${this.name}'s agent has exited; its log ends\n${this.logTail()}`);
   }
 
   /** undefined: it was not started, or has ended. */
@@ -164,7 +207,10 @@ export interface Lab {
   readonly client: LabHost;
   /** Where nodes keep their data, socket and log. */
   readonly directory: string;
+  /** Starts all agents, and makes a cluster of their nodes. */
   startAgents(): Promise<void>;
+  /** With this a node joins the cluster of the first one. */
+  token(role: JoinTokenView["role"]): Promise<string>;
   /** A namespace of its own on the underlay, beside the nodes; `host` is the last byte of its address. */
   addHost(name: string, host: number): Promise<LabHost>;
   teardown(): Promise<void>;
@@ -176,6 +222,9 @@ export interface Lab {
  */
 export async function createLab(options: LabOptions): Promise<Lab> {
   const { prefix, nodes: count, configFile, settings = {}, build = OWN_BUILD } = options;
+  const { cluster = {}, managers = 1, waiting = 0 } = options;
+  // A build of an earlier commit finds its cluster in its configuration, and may have no bundles.
+  const isConfigured = !existsSync(join(build, "src/trust"));
   const claim = await claimPrefix(prefix);
   const names: LabNames = {
     prefix,
@@ -186,31 +235,14 @@ export async function createLab(options: LabOptions): Promise<Lab> {
   const bin = join(names.directory, "bin");
   mkdirSync(names.directory); // refused when another user has made it meanwhile
   mkdirSync(bin);
-  // A build of an earlier commit has no bundles.
   const isBundled = existsSync(join(build, "bin"));
   writeCommand(join(bin, "overlayd"), join(build, isBundled ? "bin/overlayd.js" : "src/agent/main.js"));
   writeCommand(join(bin, "overlayctl"), join(build, isBundled ? "bin/overlayctl.js" : "src/cli/main.js"));
 
-  const netnsSwitch = `${prefix}-switch`;
-  await run(["ip", "netns", "add", netnsSwitch]);
-  await run(["ip", "-n", netnsSwitch, "link", "add", "br0", "type", "bridge"]);
-  await run(["ip", "-n", netnsSwitch, "link", "set", "br0", "up"]);
-  await passByNetfilter(netnsSwitch);
-
+  const connect = await createUnderlay(prefix);
   const addHost = async (name: string, host: number): Promise<LabHost> => {
-    const netns = `${prefix}-${name}`;
-    await run(["ip", "netns", "add", netns]);
-    const batch = `
-      link add p${host} type veth peer name eth0 netns ${netns}
-      link set p${host} master br0
-      link set p${host} up`;
-    await run(["ip", "-n", netnsSwitch, "-batch", "-"], { input: batch });
-    const inside = `
-      link set lo up
-      link set eth0 up
-      address add 192.0.2.${host}/24 dev eth0`;
-    await run(["ip", "-n", netns, "-batch", "-"], { input: inside });
-    return new LabHost(netns, `192.0.2.${host}`);
+    const { netns, address } = await connect(name, host);
+    return new LabHost(netns, address);
   };
 
   const client = await addHost("client", 100);
@@ -225,7 +257,7 @@ export async function createLab(options: LabOptions): Promise<Lab> {
     const configPath = configFile?.(index) ?? join(directory, "overlayd.yaml");
     if (configFile === undefined)
       writeConfig(configPath, {
-        index,
+        ...(isConfigured ? { cluster: index === 0 ? { listen: LEADER } : { managers: [LEADER] } } : {}),
         name,
         address,
         directory,
@@ -233,16 +265,21 @@ export async function createLab(options: LabOptions): Promise<Lab> {
       });
     nodes.push(new LabNode({ name, netns, address, directory, configPath, bin }));
   }
+  const token = async (role: JoinTokenView["role"]): Promise<string> => (await nodes[0]!.api.joinToken(role)).token;
   return {
     nodes,
     client,
     directory: names.directory,
     addHost,
+    token,
     async startAgents() {
-      await nodes[0]?.startAgent();
-      await Promise.all(nodes.slice(1).map((node) => node.startAgent()));
-      await waitFor(async () => (await readyNodes(nodes[0]!)) === nodes.length, {
-        what: `${nodes.length} nodes to be ready`,
+      await Promise.all(nodes.map((node) => node.startAgent()));
+      const members = nodes.slice(0, nodes.length - waiting);
+      if (members.length === 0) return;
+      if (!isConfigured) await makeCluster(members, { cluster, managers, token });
+      await waitFor(async () => (await readyNodes(members[0]!)) === members.length, {
+        what: `${members.length} nodes to be ready`,
+        everyMs: 10,
       });
     },
     async teardown() {
@@ -252,45 +289,20 @@ export async function createLab(options: LabOptions): Promise<Lab> {
   };
 }
 
-/** Where Docker has been started, bridges hand every frame to netfilter: those of this namespace no longer. */
-export async function passByNetfilter(netns: string): Promise<void> {
-  const setting = "net.bridge.bridge-nf-call-iptables=0";
-  await tryRun(["nsenter", `--net=/run/netns/${netns}`, "sysctl", "-q", "-w", setting]);
-}
-
-/** Holds an abstract socket: it goes with the process that has it. */
-function claimPrefix(prefix: string): Promise<Server> {
-  const claim = createServer();
-  return new Promise((resolve, reject) => {
-    claim.once("error", (cause) => reject(new Error(`another process has the lab '${prefix}' in use`, { cause })));
-    claim.listen(`\0overlayd-lab-${prefix}`, () => resolve(claim.unref()));
-  });
+/** The first node begins the cluster; managers join it one after the other, then workers at once. */
+async function makeCluster(
+  [first, ...others]: readonly LabNode[],
+  { cluster, managers, token }: Required<Pick<LabOptions, "cluster" | "managers">> & Pick<Lab, "token">,
+): Promise<void> {
+  await first!.initCluster(cluster);
+  const workers = others.slice(managers - 1);
+  for (const node of others.slice(0, managers - 1)) await node.joinCluster(LEADER, await token("manager"));
+  if (workers.length === 0) return;
+  const workersToken = await token("worker");
+  await Promise.all(workers.map((node) => node.joinCluster(LEADER, workersToken)));
 }
 
 async function readyNodes(node: LabNode): Promise<number> {
-  const rows = await node.ctlJson<{ state: string }[]>("node", "ls");
+  const rows = await node.api.nodes();
   return rows.filter(({ state }) => state === "ready").length;
-}
-
-function writeConfig(
-  path: string,
-  node: { index: number; name: string; address: string; directory: string; settings: Record<string, unknown> },
-): void {
-  const { index, name, address, directory, settings } = node;
-  const leader = "192.0.2.11:2377";
-  const config: Record<string, unknown> = {
-    node: { name, address },
-    cluster: index === 0 ? { listen: leader } : { managers: [leader] },
-    dataDir: join(directory, "data"),
-    socket: join(directory, "overlayd.sock"),
-  };
-  for (const [section, value] of Object.entries(settings)) {
-    const own = config[section];
-    config[section] = typeof own === "object" ? { ...own, ...(value as object) } : value;
-  }
-  writeFileSync(path, stringify(config));
-}
-
-function writeCommand(path: string, script: string): void {
-  writeFileSync(path, `#!/bin/sh\nexec "${process.execPath}" "${script}" "$@"\n`, { mode: 0o755 });
 }
