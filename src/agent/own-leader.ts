@@ -3,92 +3,99 @@
 import { finished } from "node:stream/promises";
 import { setImmediate as nextEvents } from "node:timers/promises";
 import type { SessionRequest } from "../cluster/protocol.ts";
-import type { Leader } from "../leader/leader.ts";
-import type { SessionPeer, SessionSink } from "../leader/sessions.ts";
+import type { Peer } from "../leader/authority.ts";
+import type { PeerCalls } from "../leader/peer-calls.ts";
+import type { SessionSink } from "../leader/sessions.ts";
+import { currentAsker } from "../lib/on-behalf.ts";
 import type { Transport } from "../session/transport.ts";
+import type { Subject } from "../trust/certificates.ts";
 
 export class OwnLeader implements Transport {
   readonly #network: Transport;
-  #own: { manager: string; leader: Leader; nodeId: string } | undefined;
+  readonly #peer: Peer;
+  #own: { manager: string; calls: PeerCalls } | undefined;
 
-  constructor(network: Transport) {
+  /** `node`: this manager's node. */
+  constructor(network: Transport, node: Subject) {
     this.#network = network;
+    this.#peer = { subject: node, from: null };
   }
 
-  /** From now on `manager`, HOST:PORT, is reached in this process by the node of that id. */
-  begin(manager: string, leader: Leader, nodeId: string): void {
-    this.#own = { manager, leader, nodeId };
+  /** From now on `manager`, HOST:PORT, is reached in this process. */
+  begin(manager: string, calls: PeerCalls): void {
+    this.#own = { manager, calls };
   }
 
   leads: Transport["leads"] = async (manager, signal) => {
-    const leader = this.#leaderAt(manager);
-    return leader === undefined ? this.#network.leads(manager, signal) : leader.requireLeading();
+    const calls = this.#callsAt(manager);
+    return calls === undefined ? this.#network.leads(manager, signal) : calls.requireLeading(this.#peer);
   };
 
   open(manager: string, request: SessionRequest, signal: AbortSignal, heard: () => void): AsyncIterable<unknown> {
-    const leader = this.#leaderAt(manager);
-    if (leader === undefined) return this.#network.open(manager, request, signal, heard);
-    return followOwn(leader, { id: this.#own!.nodeId }, { request, signal, heard });
+    const calls = this.#callsAt(manager);
+    if (calls === undefined) return this.#network.open(manager, request, signal, heard);
+    return followOwn(calls, this.#peer, { request, signal, heard });
   }
 
   report: Transport["report"] = async (manager, sessionId, report, signal) => {
-    const leader = this.#leaderAt(manager);
-    if (leader === undefined) return this.#network.report(manager, sessionId, report, signal);
-    return leader.report(sessionId, report);
+    const calls = this.#callsAt(manager);
+    if (calls === undefined) return this.#network.report(manager, sessionId, report, signal);
+    return calls.report(this.#peer, sessionId, report);
   };
 
   execute: Transport["execute"] = async (manager, cluster, command) => {
-    const leader = this.#leaderOf(manager, cluster);
-    return leader === undefined ? this.#network.execute(manager, cluster, command) : leader.execute(command);
+    const calls = this.#callsOf(manager, cluster);
+    if (calls === undefined) return this.#network.execute(manager, cluster, command);
+    return calls.execute(this.#peer, command, currentAsker());
   };
 
   waitApplied: Transport["waitApplied"] = async (manager, cluster, revision, timeoutMs) => {
-    const leader = this.#leaderOf(manager, cluster);
-    return leader === undefined
+    const calls = this.#callsOf(manager, cluster);
+    return calls === undefined
       ? this.#network.waitApplied(manager, cluster, revision, timeoutMs)
-      : leader.waitApplied(revision, timeoutMs);
+      : calls.waitApplied(this.#peer, revision, timeoutMs);
   };
 
   readLog: Transport["readLog"] = async (manager, cluster, taskId, query) => {
-    const leader = this.#leaderOf(manager, cluster);
-    return leader === undefined
+    const calls = this.#callsOf(manager, cluster);
+    return calls === undefined
       ? this.#network.readLog(manager, cluster, taskId, query)
-      : leader.readLog(taskId, query);
+      : calls.readLog(this.#peer, taskId, query);
   };
 
   bringLog: Transport["bringLog"] = async (manager, sessionId, requestId, log) => {
-    const leader = this.#leaderAt(manager);
-    if (leader === undefined) return this.#network.bringLog(manager, sessionId, requestId, log);
-    leader.bringLog(sessionId, requestId, log);
+    const calls = this.#callsAt(manager);
+    if (calls === undefined) return this.#network.bringLog(manager, sessionId, requestId, log);
+    calls.bringLog(this.#peer, sessionId, requestId, log);
     await finished(log).catch(() => {}); // the reader of the log gets the error
   };
 
   refuseLog: Transport["refuseLog"] = async (manager, sessionId, requestId, refusal) => {
-    const leader = this.#leaderAt(manager);
-    if (leader === undefined) return this.#network.refuseLog(manager, sessionId, requestId, refusal);
-    leader.refuseLog(sessionId, requestId, refusal);
+    const calls = this.#callsAt(manager);
+    if (calls === undefined) return this.#network.refuseLog(manager, sessionId, requestId, refusal);
+    calls.refuseLog(this.#peer, sessionId, requestId, refusal);
   };
 
-  #leaderAt(manager: string): Leader | undefined {
-    return this.#own?.manager === manager ? this.#own.leader : undefined;
+  #callsAt(manager: string): PeerCalls | undefined {
+    return this.#own?.manager === manager ? this.#own.calls : undefined;
   }
 
   /** Throws UserError 503 when it leads another cluster. */
-  #leaderOf(manager: string, cluster: string | undefined): Leader | undefined {
-    const leader = this.#leaderAt(manager);
-    if (cluster !== undefined) leader?.requireCluster(cluster);
-    return leader;
+  #callsOf(manager: string, cluster: string | undefined): PeerCalls | undefined {
+    const calls = this.#callsAt(manager);
+    if (cluster !== undefined) calls?.requireCluster(cluster);
+    return calls;
   }
 }
 
 /** The lines of a session within the process. */
 async function* followOwn(
-  leader: Leader,
-  peer: SessionPeer,
+  calls: PeerCalls,
+  peer: Peer,
   { request, signal, heard }: { request: SessionRequest; signal: AbortSignal; heard: () => void },
 ): AsyncGenerator<unknown> {
   const sink = new OwnSink();
-  const sessionId = await leader.openSession(peer, request, sink);
+  const sessionId = await calls.openSession(peer, request, sink);
   const close = () => sink.close();
   signal.addEventListener("abort", close);
   try {
@@ -99,7 +106,7 @@ async function* followOwn(
     }
   } finally {
     signal.removeEventListener("abort", close);
-    leader.closeSession(sessionId);
+    calls.closeSession(sessionId);
   }
 }
 

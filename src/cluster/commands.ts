@@ -143,7 +143,8 @@ export const Command = z.discriminatedUnion("type", [
   /** `id`: that of the endpoint or task that the container got. */
   z.object({ type: z.literal("detach"), id: Id }),
   z.strictObject({ type: z.literal("node.availability"), name: Word, availability: z.enum(["active", "drain"]) }),
-  z.object({ type: z.literal("node.remove"), name: Word }),
+  /** `force`: also while it is alive. */
+  z.strictObject({ type: z.literal("node.remove"), name: Word, force: z.boolean().default(false) }),
   /** The node becomes a manager, or a worker again. */
   z.strictObject({ type: z.literal("node.promote"), name: Word }),
   z.strictObject({ type: z.literal("node.demote"), name: Word }),

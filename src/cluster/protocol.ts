@@ -158,3 +158,6 @@ export const SILENT_BEATS = 2;
 
 /** Names the cluster that a request is meant for: a leader of another one refuses it. */
 export const CLUSTER_HEADER = "overlayd-cluster";
+
+/** Names whom the caller asks for, where that is not itself. */
+export const CALLER_HEADER = "overlayd-on-behalf-of";

@@ -42,7 +42,7 @@ export function applyCommand(draft: Draft, asked: Command, context: LeaderContex
     case "node.availability":
       return setAvailability(draft, command.name, command.availability);
     case "node.remove":
-      return removeNode(draft, command.name, context);
+      return removeNode(draft, command, context);
     case "node.promote":
       return setRole(draft, command.name, "manager");
     case "node.demote":

@@ -4,7 +4,7 @@ import type { Readable } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
 import { Command, type CommandInput, type CommandResult } from "../cluster/commands.ts";
 import type { StateVersion } from "../cluster/identity.ts";
-import { settingsOf } from "../cluster/lookup.ts";
+import { rowsNamed, settingsOf } from "../cluster/lookup.ts";
 import { LogQuery, LogRefusal, type ReportInput, type SessionRequest } from "../cluster/protocol.ts";
 import type { Change, Node } from "../cluster/schema.ts";
 import type { ClusterSettings } from "../cluster/settings.ts";
@@ -32,7 +32,10 @@ import { type CopyAnswer, CopyRequest } from "./state-copy.ts";
 import { StateWriter } from "./state-writer.ts";
 import type { Leadership, Store } from "./store.ts";
 import { identityOf } from "./store-identity.ts";
+import { heldVtep } from "./vteps.ts";
 
+/** How long a node that joins waits for the address of one that was removed. */
+const HELD_VTEP_MS = 8000;
 /** How long a standby waits for the next commit. */
 const COPY_WAIT_MS = 20_000;
 
@@ -201,9 +204,18 @@ export class Leader {
     return { revision, id };
   }
 
-  /** Takes a node into the cluster, and returns its row. Throws UserError 409 when its name or address is another node's. */
+  /**
+   * Takes a node into the cluster, and returns its row. An address that another node had is waited for, until no node has
+   * that one any more. Throws UserError 409 when its name or address is another node's.
+   */
   async admit(joining: Joining): Promise<Node> {
     this.requireLeading();
+    const held = heldVtep(this.state, joining.identity.address);
+    const [known] = rowsNamed(this.state.nodes, joining.identity.name);
+    if (held !== undefined && held.holder.id !== known?.id) {
+      await this.#barrier.wait(held.releasedAt!, HELD_VTEP_MS);
+      await this.#writer.run(() => {}); // a turn frees what no node has any more
+    }
     const { value } = await this.#writer.run((draft) => admitNode(draft, joining, this.#context()));
     this.#log.info("a node joined the cluster", { node: value.name, address: value.address });
     return value;
@@ -219,6 +231,11 @@ export class Leader {
   async openSession(peer: SessionPeer, input: SessionRequest, sink: SessionSink): Promise<string> {
     this.requireLeading();
     return this.#nodes.open(peer, input, sink);
+  }
+
+  /** The id of the node whose session it is; undefined: it is over. */
+  nodeOfSession(sessionId: string): string | undefined {
+    return this.#sessions.get(sessionId)?.nodeId;
   }
 
   /** The stream of the session is gone. */

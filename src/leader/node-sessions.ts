@@ -75,7 +75,7 @@ export class NodeSessions {
   }
 
   /** Begins a node's session, and returns its id. Throws UserError. */
-  async open({ id: nodeId }: SessionPeer, input: SessionRequest, sink: SessionSink): Promise<string> {
+  async open({ id: nodeId, from = null }: SessionPeer, input: SessionRequest, sink: SessionSink): Promise<string> {
     const { writer, newId, context, log } = this.#options;
     const { known, protocol, features, ...identity } = check(SessionRequest, input);
     const reason = whyNotSpoken(protocol) ?? (known === null ? undefined : whyNotAfter(known, this.#known()));
@@ -86,7 +86,7 @@ export class NodeSessions {
     const id = newId();
     const version = { protocol, features };
     await writer.run(
-      (draft) => beginSession(draft, nodeId, { identity, version }, context()),
+      (draft) => beginSession(draft, nodeId, { identity, version, from }, context()),
       () => this.#begin(id, nodeId, sink),
     );
     log.info("a node's session began", { node: identity.name, address: identity.address });

@@ -12,6 +12,7 @@ import type { LeaderContext } from "./context.ts";
 import { removeEndpoint } from "./endpoints.ts";
 import { releaseAddress } from "./ipam.ts";
 import { removeTask } from "./tasks.ts";
+import { holdVtep, moveVtep, requireVtepFree } from "./vteps.ts";
 
 /** A node's new certificate. */
 export interface Certified {
@@ -47,14 +48,18 @@ export function admitNode(draft: Draft, joining: Joining, context: LeaderContext
       { field: "name" },
     );
   }
-  return putMember(draft, joining, context);
+  // The row decides what a node is, once it has its key: `node promote` and `node demote` change that.
+  const role = known === undefined || known.keyDigest === null ? joining.role : known.role;
+  return putMember(draft, { ...joining, role }, context);
 }
 
 /** Gives the node its row, whatever its key was before. Throws UserError 400 and 409. */
 export function putMember(draft: Draft, { identity, ...rest }: Member, context: LeaderContext): Node {
   const [known] = rowsNamed(draft.state.nodes, identity.name);
   requireIdentity(draft.state, identity, known, context);
-  const node: Node = { ...(known ?? addNode(draft, identity, context)), ...identity, ...rest };
+  if (known !== undefined) moveVtep(draft, known, identity.address);
+  const words = ownWords(identity, rest.role);
+  const node: Node = { ...(known ?? addNode(draft, identity, context)), ...words, ...rest };
   draft.put("nodes", node);
   return node;
 }
@@ -64,11 +69,16 @@ export function renewNode(draft: Draft, nodeId: string, certified: Certified): v
   draft.put("nodes", { ...requireMember(draft.state, nodeId), ...certified });
 }
 
-/** A node's session begins. Throws UserError 400, 404 and 409. */
+/** What a node may say of itself: a worker runs no manager, whatever it says. */
+function ownWords(identity: NodeIdentity, role: Role): NodeIdentity {
+  return role === "manager" ? identity : { ...identity, manager: false, listen: null, advertise: null };
+}
+
+/** A node's session begins. `from`: see SessionPeer. Throws UserError 400, 403, 404 and 409. */
 export function beginSession(
   draft: Draft,
   nodeId: string,
-  { identity, version }: { identity: NodeIdentity; version: NodeVersion },
+  { identity, version, from }: { identity: NodeIdentity; version: NodeVersion; from: string | null },
   context: LeaderContext,
 ): void {
   const known = requireMember(draft.state, nodeId);
@@ -80,11 +90,27 @@ export function beginSession(
       { field: "name" },
     );
   }
+  requireOwnVtep(known, identity, from);
   requireIdentity(draft.state, identity, known, context);
+  moveVtep(draft, known, identity.address);
   // Its name may have other capitals than before: the host's are those that people see there.
-  const node: Node = { ...known, ...identity, version, state: "ready" };
+  const node: Node = { ...known, ...ownWords(identity, known.role), version, state: "ready" };
   if (!isDeepStrictEqual(node, known)) draft.put("nodes", node);
   if (known.state === "down" && node.availability === "active") reviveTasks(draft, node);
+}
+
+/**
+ * A node has the VTEP that it joined with, for its token vouched for that, or moves to the address that it connects from.
+ * So it sends other nodes' packets to no address where it is not, and behind an address translator it keeps its own.
+ */
+function requireOwnVtep({ name, address }: Node, identity: NodeIdentity, from: string | null): void {
+  if (identity.address === address || from === null || identity.address === from) return;
+  throw new UserError(
+    403,
+    `node '${name}' joined with the address ${address} and its connection comes from ${from}, so its address cannot be ` +
+      `${identity.address}: set 'node.address' to one of the two, or let it leave and join again`,
+    { field: "address" },
+  );
 }
 
 function requireMember({ nodes }: State, nodeId: string): Node {
@@ -147,14 +173,22 @@ export function setAvailability(draft: Draft, name: string, availability: Node["
   return node.id;
 }
 
-/** Forgets a node that is gone for good, with all that it holds. Throws UserError 409 while it is alive. */
-export function removeNode(draft: Draft, name: string, { silent }: LeaderContext): string {
+/**
+ * Forgets a node, with all that it holds: its certificate is worth nothing from now. Throws UserError 409 while it is alive,
+ * unless it is forced out.
+ */
+export function removeNode(
+  draft: Draft,
+  { name, force }: { name: string; force: boolean },
+  { silent }: LeaderContext,
+): string {
   const node = findByName("node", draft.state.nodes, name);
-  if (node.state === "ready" && !silent(node.id)) {
-    throw new UserError(409, `node '${node.name}' is up: stop its agent first`);
+  if (!force && node.state === "ready" && !silent(node.id)) {
+    throw new UserError(409, `node '${node.name}' is up: run 'overlayctl leave' on it, or force it out with '--force'`);
   }
   for (const task of draft.state.tasks.by("node", node.id)) removeTask(draft, task);
   for (const endpoint of draft.state.endpoints.by("node", node.id)) removeEndpoint(draft, endpoint.id);
+  holdVtep(draft, node);
   releaseAddress(draft, node.ingressAddress);
   draft.remove("nodes", node.id);
   return node.id;
@@ -211,6 +245,7 @@ function requireIdentity(state: State, identity: NodeIdentity, known: Node | und
       { field: "address" },
     );
   }
+  requireVtepFree(state, known?.id, address);
   const [claim] = state.ports.by("number", `${vxlanPort}/udp`);
   if (claim !== undefined) {
     const service = state.services.get(claim.serviceId)?.name;

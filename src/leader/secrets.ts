@@ -7,8 +7,8 @@ import type { State } from "../cluster/tables.ts";
 export function heldSecrets(nodeId: string, { services, tasks }: State): Map<string, Service> {
   const held = new Map<string, Service>();
   if (services.count("kind", "secret") === 0) return held;
-  for (const { serviceId } of tasks.by("node", nodeId)) {
-    const service = services.get(serviceId);
+  for (const { serviceId, attachment } of tasks.by("node", nodeId)) {
+    const service = attachment === null ? services.get(serviceId) : undefined;
     if (service !== undefined && hasSecret(service)) held.set(serviceId, service);
   }
   return held;
@@ -94,9 +94,10 @@ export class ChangeLines {
   }
 }
 
-/** Ids of the nodes that have tasks of the service. */
+/** Ids of the nodes that were given tasks of the service. A container that a node attached to it pulls no image with its secret. */
 function holdersOf({ tasks }: State, serviceId: string): Set<string> {
-  return new Set(tasks.by("service", serviceId).flatMap(({ nodeId }) => nodeId ?? []));
+  const scheduled = tasks.by("service", serviceId).filter(({ attachment }) => attachment === null);
+  return new Set(scheduled.flatMap(({ nodeId }) => nodeId ?? []));
 }
 
 /** The change as every node may read it. */

@@ -12,6 +12,8 @@ export interface SessionSink {
 /** The node at the other end, as its certificate says. */
 export interface SessionPeer {
   readonly id: string;
+  /** The address that its connection comes from; left out: this process. */
+  readonly from?: string | null;
 }
 
 export interface NodeSession {

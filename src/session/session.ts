@@ -22,7 +22,7 @@ import { type Observations, Reporter, type StatusReports } from "./reporter.ts";
 import { readSnapshot, type StoredSnapshot } from "./snapshot-file.ts";
 import { SnapshotWriter } from "./snapshot-writer.ts";
 import { type ChangesListener, StateFeed } from "./state-feed.ts";
-import { httpTransport, type Transport } from "./transport.ts";
+import type { Transport } from "./transport.ts";
 
 interface SessionOptions {
   identity: NodeIdentity;
@@ -34,7 +34,7 @@ interface SessionOptions {
   clock: Clock;
   log: Log;
   random?: Random;
-  transport?: Transport;
+  transport: Transport;
 }
 
 const MIN_RETRY_MS = 250;
@@ -67,7 +67,7 @@ export class Session {
   #run: Promise<void> = Promise.resolve();
 
   constructor(options: SessionOptions) {
-    const { clock, log, snapshotPath, transport = httpTransport } = options;
+    const { clock, log, snapshotPath, transport } = options;
     this.#options = options;
     this.#transport = transport;
     this.#feed = new StateFeed(clock);

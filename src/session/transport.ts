@@ -1,16 +1,20 @@
-// How a session reaches a manager: an interface, and its HTTP implementation. leader/server.ts is the other end.
-import { Agent } from "node:http";
+// How a session reaches a manager: an interface, and its implementation over HTTPS. leader/server.ts is the other end.
+import type { Agent } from "node:http";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import {
+  CALLER_HEADER,
   CLUSTER_HEADER,
   type LogQuery,
   type LogRefusal,
   type Report,
   type SessionRequest,
 } from "../cluster/protocol.ts";
-import { call, stream, upload } from "../lib/http.ts";
+import { systemClock } from "../lib/clock.ts";
+import { call, stream, UnreachableError, upload } from "../lib/http.ts";
+import { currentAsker } from "../lib/on-behalf.ts";
+import { serverRefusal } from "../trust/refusals.ts";
 
 /** `manager` is HOST:PORT, `cluster` the id of the node's cluster as far as it has one. All throw UserError and MisdirectedError as managers do, and the errors of lib/http.ts. */
 export interface Transport {
@@ -32,66 +36,76 @@ export interface Transport {
   refuseLog(manager: string, sessionId: string, requestId: string, refusal: LogRefusal): Promise<void>;
 }
 
-const agent = new Agent({ keepAlive: true });
-
 const ANSWER_TIMEOUT_MS = 10_000;
 /** The leader gives the task's node 10 s to begin. */
 const LOG_TIMEOUT_MS = 20_000;
 const MAX_LINE_BYTES = 256 * 1024 * 1024;
 const NEWLINE = 0x0a;
 
-export const httpTransport: Transport = {
-  leads: (manager, signal) =>
-    call({ address: manager, agent }, { method: "GET", path: "/v1/leader", timeoutMs: ANSWER_TIMEOUT_MS, signal }),
-  async *open(manager, request, signal, heard) {
-    const answer = { timeoutMs: ANSWER_TIMEOUT_MS, signal };
-    const lines = await stream(
-      { address: manager, agent },
-      { method: "POST", path: "/v1/sessions", body: request, ...answer },
-    );
-    yield* linesOf(lines, heard);
-  },
-  report: (manager, sessionId, report, signal) =>
-    post(manager, `/v1/sessions/${sessionId}/report`, { body: report, signal }),
-  execute: (manager, cluster, command) => post(manager, "/v1/commands", { body: command, headers: headersOf(cluster) }),
-  async waitApplied(manager, cluster, revision, timeoutMs) {
-    const { behind } = await call<{ behind: string[] }>(
-      { address: manager, agent },
-      {
+/** Over the connections of `agent`, which is another one after each renewal of the certificate. */
+export function transportOver(connections: { readonly agent: Agent }): Transport {
+  const at = (manager: string) => ({ address: manager, agent: connections.agent });
+  const post = <T>(manager: string, path: string, request: PostRequest): Promise<T> =>
+    inWords(call<T>(at(manager), { method: "POST", path, ...request, timeoutMs: ANSWER_TIMEOUT_MS }));
+  return {
+    leads: (manager, signal) =>
+      inWords(call(at(manager), { method: "GET", path: "/v1/leader", timeoutMs: ANSWER_TIMEOUT_MS, signal })),
+    async *open(manager, request, signal, heard) {
+      const answer = { timeoutMs: ANSWER_TIMEOUT_MS, signal };
+      const asked = { method: "POST", path: "/v1/sessions", body: request, ...answer } as const;
+      yield* linesOf(await inWords(stream(at(manager), asked)), heard);
+    },
+    report: (manager, sessionId, report, signal) =>
+      post(manager, `/v1/sessions/${sessionId}/report`, { body: report, signal }),
+    execute: (manager, cluster, command) =>
+      post(manager, "/v1/commands", { body: command, headers: headersOf(cluster) }),
+    async waitApplied(manager, cluster, revision, timeoutMs) {
+      const path = `/v1/applied?revision=${revision}&timeoutMs=${timeoutMs}`;
+      const request = {
         method: "GET",
-        path: `/v1/applied?revision=${revision}&timeoutMs=${timeoutMs}`,
+        path,
         headers: headersOf(cluster),
         timeoutMs: timeoutMs + ANSWER_TIMEOUT_MS,
-      },
-    );
-    return behind;
-  },
-  readLog(manager, cluster, taskId, query) {
-    const path = `/v1/tasks/${taskId}/log`;
-    const headers = headersOf(cluster);
-    return stream(
-      { address: manager, agent },
-      { method: "POST", path, headers, body: query, timeoutMs: LOG_TIMEOUT_MS },
-    );
-  },
-  bringLog(manager, sessionId, requestId, log) {
-    const path = `/v1/sessions/${sessionId}/logs/${requestId}`;
-    return upload({ address: manager, agent }, { path, bytes: log, timeoutMs: ANSWER_TIMEOUT_MS });
-  },
-  refuseLog: (manager, sessionId, requestId, refusal) =>
-    post(manager, `/v1/sessions/${sessionId}/logs/${requestId}/refusal`, { body: refusal }),
-};
+      } as const;
+      return (await inWords(call<{ behind: string[] }>(at(manager), request))).behind;
+    },
+    readLog(manager, cluster, taskId, query) {
+      const path = `/v1/tasks/${taskId}/log`;
+      const request = { path, headers: headersOf(cluster), body: query, timeoutMs: LOG_TIMEOUT_MS };
+      return inWords(stream(at(manager), { method: "POST", ...request }));
+    },
+    bringLog(manager, sessionId, requestId, log) {
+      const path = `/v1/sessions/${sessionId}/logs/${requestId}`;
+      return inWords(upload(at(manager), { path, bytes: log, timeoutMs: ANSWER_TIMEOUT_MS }));
+    },
+    refuseLog: (manager, sessionId, requestId, refusal) =>
+      post(manager, `/v1/sessions/${sessionId}/logs/${requestId}/refusal`, { body: refusal }),
+  };
+}
 
-function post<T>(
-  manager: string,
-  path: string,
-  request: { body: object; headers?: Record<string, string>; signal?: AbortSignal },
-): Promise<T> {
-  return call<T>({ address: manager, agent }, { method: "POST", path, ...request, timeoutMs: ANSWER_TIMEOUT_MS });
+interface PostRequest {
+  body: object;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
+/** What TLS says of a manager's certificate, as a person reads it. */
+async function inWords<T>(asked: Promise<T>): Promise<T> {
+  try {
+    return await asked;
+  } catch (error) {
+    const refusal = error instanceof UnreachableError ? serverRefusal(error.cause, systemClock.now()) : undefined;
+    if (refusal === undefined) throw error;
+    throw new UnreachableError(refusal.message, { cause: refusal });
+  }
 }
 
 function headersOf(cluster: string | undefined): Record<string, string> {
-  return cluster === undefined ? {} : { [CLUSTER_HEADER]: cluster };
+  const asker = currentAsker();
+  return {
+    ...(cluster === undefined ? {} : { [CLUSTER_HEADER]: cluster }),
+    ...(asker === undefined ? {} : { [CALLER_HEADER]: asker }),
+  };
 }
 
 /** The lines as JSON. Ends with the stream. */

@@ -6,11 +6,14 @@ import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import test, { type ExecutionContext } from "ava";
 import { OwnLeader } from "../../src/agent/own-leader.ts";
+import type { Node } from "../../src/cluster/schema.ts";
 import { stateToJson } from "../../src/cluster/state.ts";
+import { PeerCalls } from "../../src/leader/peer-calls.ts";
 import { UnreachableError } from "../../src/lib/http.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { Session } from "../../src/session/session.ts";
 import type { Transport } from "../../src/session/transport.ts";
+import type { Subject } from "../../src/trust/certificates.ts";
 import { Cluster } from "../leader/cluster-fixture.ts";
 import { identityOf } from "../leader/fake-node.ts";
 
@@ -37,12 +40,21 @@ function deadNetwork() {
   return { network, calls };
 }
 
+/** The manager's node, as its certificate says. */
+function subjectIn({ leader }: Cluster): Subject {
+  const [{ id, name }] = [...leader.state.nodes.values()] as [Node];
+  return { kind: "node", clusterId: leader.state.cluster!.id, id, name, role: "manager" };
+}
+
+function callsOf({ leader, clock }: Cluster): PeerCalls {
+  return new PeerCalls({ leader, clock, log: silentLog });
+}
+
 async function setUp(t: ExecutionContext) {
   const cluster = await Cluster.start(0);
   const { network, calls } = deadNetwork();
-  const transport = new OwnLeader(network);
-  const [own] = cluster.leader.state.nodes.keys();
-  transport.begin(OWN, cluster.leader, own!);
+  const transport = new OwnLeader(network, subjectIn(cluster));
+  transport.begin(OWN, callsOf(cluster));
   const snapshotPath = join(tmpdir(), `overlayd-own-leader-${process.pid}-${t.title.length}`);
   const { clock } = cluster;
   const managers = [OWN, "192.0.2.12:2377"];
@@ -79,7 +91,7 @@ test("a manager's node has the state, the changes and the barrier of its own lea
   const settled = session.waitApplied(session.live.revision, 5000);
   await clock.advance(100);
   await settled;
-  const { allocations: _a, ports: _p, ...known } = stateToJson(cluster.leader.state);
+  const { allocations: _a, ports: _p, tokens: _t, users: _u, ...known } = stateToJson(cluster.leader.state);
   t.like(JSON.parse(JSON.stringify(stateToJson(session.live))), JSON.parse(JSON.stringify(known)));
   await t.throwsAsync(session.execute({ type: "service.remove", name: "none" }), { message: /none/ });
   await clock.advance(60_000);
@@ -113,10 +125,10 @@ test("when its leader leads no longer, the node goes to the other managers", asy
 
 test("a leader of another cluster takes no command of this one's", async (t) => {
   const { cluster } = await setUp(t);
-  const transport = new OwnLeader(deadNetwork().network);
+  const transport = new OwnLeader(deadNetwork().network, subjectIn(cluster));
   const command = { type: "network.create", name: "web" } as const;
   await t.throwsAsync(transport.execute(OWN, "another", command), { instanceOf: UnreachableError });
-  transport.begin(OWN, cluster.leader, "n".repeat(25));
+  transport.begin(OWN, callsOf(cluster));
   await t.throwsAsync(transport.execute(OWN, "another", command), { message: /leads another cluster/ });
   await t.throwsAsync(transport.waitApplied(OWN, "another", 1, 0), { message: /leads another cluster/ });
   await t.throwsAsync(transport.execute("192.0.2.12:2377", "another", command), { instanceOf: UnreachableError });

@@ -1,14 +1,17 @@
 // A node's link that is slower than its leader: the leader goes on, and holds a piece of the snapshot and not all of it.
 import { once } from "node:events";
-import { Agent, createServer, get, type IncomingMessage } from "node:http";
+import { createServer, get, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import test from "ava";
+import { PROTOCOL } from "../../src/cluster/features.ts";
 import type { StreamMessage } from "../../src/cluster/protocol.ts";
 import { LineSink } from "../../src/leader/line-sink.ts";
-import { serveSessions } from "../../src/leader/server.ts";
 import { stream } from "../../src/lib/http.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { ClientConnections } from "../../src/trust/tls.ts";
+import { joining } from "../fakes/founding.ts";
+import { SecureManager } from "../fakes/secure-manager.ts";
 import { DEADLINE_MS, waitFor } from "../system/command.ts";
 import { Cluster } from "./cluster-fixture.ts";
 import { FakeNode, identityOf } from "./fake-node.ts";
@@ -114,15 +117,15 @@ test("a node that loads 200 MB slowly holds neither the leader nor another node,
     await cluster.leader.execute({ type: "service.create", name: `s${i}`, workload, replicas: 0, labels });
   }
   await cluster.settle();
-  const server = await serveSessions(cluster.leader, { host: "127.0.0.1", port: 0, log: silentLog });
-  t.teardown(() => server.close());
-  const body = { ...identityOf(2), known: null };
-  const timeoutMs = DEADLINE_MS;
-  const address = `127.0.0.1:${server.port}`;
-  const bytes = await stream(
-    { address, agent: new Agent() },
-    { method: "POST", path: "/v1/sessions", body, timeoutMs },
-  );
+  const node2 = await cluster.leader.admit(joining(identityOf(2)));
+  const manager = await SecureManager.start(cluster.leader, { clock: cluster.clock });
+  t.teardown(() => manager.close());
+  const { address } = manager;
+  const connections = new ClientConnections(await manager.credentialsOf(node2), { role: "manager" });
+  t.teardown(() => connections.close());
+  const body = { ...identityOf(2), known: null, protocol: PROTOCOL };
+  const asked = { method: "POST", path: "/v1/sessions", body, timeoutMs: DEADLINE_MS } as const;
+  const bytes = await stream({ address, agent: connections.agent }, asked);
   const chunks: Buffer[] = [];
   /** What has come since; a chunk at a time, so that the link is as slow as the reader. */
   const read = async (until: RegExp) => {

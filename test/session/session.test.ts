@@ -7,14 +7,16 @@ import { text } from "node:stream/consumers";
 import test from "ava";
 import { openEmbeddedStore } from "../../src/leader/embedded-store.ts";
 import { Leader } from "../../src/leader/leader.ts";
-import { type SessionServer, serveSessions } from "../../src/leader/server.ts";
 import type { Store } from "../../src/leader/store.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { createLog, silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
 import { Session } from "../../src/session/session.ts";
+import type { Credentials } from "../../src/trust/credentials.ts";
+import type { ManagerKeys } from "../../src/trust/identity-files.ts";
 import { found, joining } from "../fakes/founding.ts";
+import { type Answer, managerKeys, SecureManager } from "../fakes/secure-manager.ts";
 import { identityOf } from "../leader/fake-node.ts";
 import { DEADLINE_MS, waitFor } from "../system/command.ts";
 
@@ -26,8 +28,10 @@ class Manager {
   port = 0;
   leader!: Leader;
   readonly logged: string[] = [];
+  readonly #credentials = new Map<number, Credentials>();
+  #keys: ManagerKeys | undefined;
   #store!: Store;
-  #server!: SessionServer;
+  #server!: SecureManager;
 
   constructor(directory: string) {
     this.directory = directory;
@@ -45,13 +49,19 @@ class Manager {
 
   async start(): Promise<void> {
     this.#store = await openEmbeddedStore(join(this.directory, "store"));
-    const config = { reservedPorts: [] };
     const isNew = (await this.#store.load()).revision === 0;
     if (isNew) await found(this.#store, { identity: identityOf(1), newId });
+    const config = { reservedPorts: [] };
     this.leader = new Leader({ store: this.#store, clock: systemClock, log: silentLog, newId, config });
     await this.leader.start();
     const log = createLog("info", { write: (line: string) => this.logged.push(line) });
-    this.#server = await serveSessions(this.leader, { host: "127.0.0.1", port: this.port, log });
+    this.#keys ??= await managerKeys(this.leader.state.cluster!.id);
+    this.#server = await SecureManager.start(this.leader, {
+      clock: systemClock,
+      port: this.port,
+      log,
+      keys: this.#keys,
+    });
     this.port = this.#server.port;
   }
 
@@ -61,16 +71,29 @@ class Manager {
     await this.#store.close();
   }
 
-  async session(i: number): Promise<Session> {
-    const snapshotPath = join(this.directory, `snapshot-${i}`);
-    const managers = [this.address];
-    await this.leader?.admit(joining(identityOf(i))).catch(() => {}); // while it is up
+  /** The certificate of the node, which joins if it has none. */
+  async credentials(i: number): Promise<Credentials> {
+    const known = this.#credentials.get(i);
+    if (known !== undefined) return known;
+    const made = await this.#server.credentialsOf(await this.leader.admit(joining(identityOf(i))));
+    this.#credentials.set(i, made);
+    return made;
+  }
+
+  /** The server's answer to a request of the first node. */
+  async ask(method: string, path: string, body?: string): Promise<Answer> {
+    return this.#server.ask(await this.credentials(1), method, path, body);
+  }
+
+  async session(i: number, changed: Partial<ConstructorParameters<typeof Session>[0]> = {}): Promise<Session> {
     const session = new Session({
       identity: identityOf(i),
-      managers,
-      snapshotPath,
+      managers: [this.address],
+      snapshotPath: join(this.directory, `snapshot-${i}`),
       clock: systemClock,
       log: silentLog,
+      transport: this.#server.transport(await this.credentials(i)),
+      ...changed,
     });
     session.onChanges(() => session.reportApplied(session.live.revision));
     session.statusReports.complete();
@@ -89,12 +112,11 @@ test("nodes join, a command from one arrives at both, and the barrier resolves",
   const manager = await Manager.start();
   const sessions = [await manager.session(1), await manager.session(2)];
   await until("both are connected", () => sessions.every(({ connected }) => connected));
-  const { id, revision } = await sessions[1]!.execute({ type: "network.create", name: "web" });
-  t.is(sessions[1]!.state!.networks.get(id)!.name, "web");
-  await sessions[0]!.waitApplied(revision, DEADLINE_MS);
+  const { id, revision } = await sessions[0]!.execute({ type: "network.create", name: "web" });
   t.is(sessions[0]!.state!.networks.get(id)!.name, "web");
+  await sessions[1]!.waitApplied(revision, DEADLINE_MS);
+  t.is(sessions[1]!.state!.networks.get(id)!.name, "web");
   t.is(sessions[0]!.manager, manager.address);
-  t.regex(manager.logged.join(), /sessions are not encrypted/);
   await manager.remove(sessions);
 });
 
@@ -143,15 +165,11 @@ test("a node starts from its snapshot when no leader answers, and not from anoth
   t.is(again.nodeId, first.nodeId);
   t.false(again.connected);
   await again.stop();
-  const snapshotPath = join(manager.directory, "snapshot-1");
-  const managers = [manager.address];
   const capitals = { ...identityOf(1), name: "NODE1" };
-  const same = new Session({ identity: capitals, managers, snapshotPath, clock: systemClock, log: silentLog });
-  await same.start();
+  const same = await manager.session(1, { identity: capitals });
   t.is(same.nodeId, first.nodeId);
   await same.stop();
-  const other = new Session({ identity: identityOf(2), managers, snapshotPath, clock: systemClock, log: silentLog });
-  await other.start();
+  const other = await manager.session(1, { identity: identityOf(2) });
   t.is(other.state, undefined);
   await other.stop();
   await rm(manager.directory, { recursive: true });
@@ -233,10 +251,9 @@ test("a log comes from the task's node by way of the leader, until nobody reads 
 test("bad requests are answered with the field that is wrong", async (t) => {
   const manager = await Manager.start();
   for (const { what, path, method = "POST", body, code, field } of badRequests) {
-    const headers = body === undefined ? undefined : { "content-type": "application/json" };
-    const response = await fetch(`http://${manager.address}${path}`, { method, body, headers } as RequestInit);
-    t.is(response.status, code, what);
-    t.is(((await response.json()) as { field?: string }).field, field, what);
+    const { status, body: answer } = await manager.ask(method, path, body);
+    t.is(status, code, what);
+    t.is(answer.field, field, what);
   }
   await manager.remove([]);
 });

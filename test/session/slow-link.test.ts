@@ -4,17 +4,13 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { Leader } from "../../src/leader/leader.ts";
-import { serveSessions } from "../../src/leader/server.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { createLog, silentLog } from "../../src/lib/log.ts";
-import { newId } from "../../src/lib/random.ts";
 import { Session } from "../../src/session/session.ts";
 import { readSnapshot } from "../../src/session/snapshot-file.ts";
-import { found } from "../fakes/founding.ts";
-import { MemoryStore } from "../fakes/memory-store.ts";
 import { SlowLink } from "../fakes/slow-link.ts";
 import { identityOf } from "../leader/fake-node.ts";
+import { SecureCluster } from "../leader/secure-cluster.ts";
 import { DEADLINE_MS, waitFor } from "../system/command.ts";
 
 const megabytes = Number(process.env.OVERLAYD_SNAPSHOT_MB ?? 4);
@@ -24,19 +20,15 @@ const bytesPerSecond = (megabytes * 1e6) / ((4 * livenessMs) / 1000);
 
 test("a large snapshot arrives over a slow link in one session, with the changes that were made meanwhile", async (t) => {
   t.timeout(DEADLINE_MS);
-  const config = { reservedPorts: [] };
-  const store = new MemoryStore();
-  await found(store, { identity: identityOf(1), newId, settings: { livenessMs } });
-  const leader = new Leader({ store, clock: systemClock, log: silentLog, newId, config });
-  await leader.start();
+  const cluster = await SecureCluster.start({ settings: { livenessMs } });
+  t.teardown(() => cluster.close());
+  const { leader, manager } = cluster;
   const labels = Object.fromEntries(Array.from({ length: 250 }, (_, i) => [`label${i}`, "x".repeat(4000)]));
   for (let i = 0; i < megabytes; i++) {
     const workload = { runtime: "process" as const, command: ["true"] };
     await leader.execute({ type: "service.create", name: `s${i}`, workload, replicas: 0, labels });
   }
-  const server = await serveSessions(leader, { host: "127.0.0.1", port: 0, log: silentLog });
-  t.teardown(() => server.close());
-  const link = await SlowLink.to(server.port, bytesPerSecond);
+  const link = await SlowLink.to(manager.port, bytesPerSecond);
   t.teardown(() => link.close());
   const directory = await mkdtemp(join(tmpdir(), "overlayd-slow-"));
   const logged: string[] = [];
@@ -46,6 +38,7 @@ test("a large snapshot arrives over a slow link in one session, with the changes
     managers: [link.address],
     snapshotPath,
     clock: systemClock,
+    transport: manager.transport(await manager.credentialsNamed("node1")),
     log: createLog("info", { write: (line: string) => logged.push(line) }),
   });
   t.teardown(() => session.stop());

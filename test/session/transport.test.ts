@@ -1,8 +1,8 @@
 // The leader's stream over HTTP: lines as they come, however they are cut into pieces.
-import { createServer, type ServerResponse } from "node:http";
+import { Agent, createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import test, { type ExecutionContext } from "ava";
-import { httpTransport } from "../../src/session/transport.ts";
+import { transportOver } from "../../src/session/transport.ts";
 import { identityOf } from "../leader/fake-node.ts";
 import { waitFor } from "../system/command.ts";
 
@@ -23,7 +23,9 @@ async function read(
   const request = { ...identityOf(1), known: null };
   const { signal } = new AbortController();
   const lines: unknown[] = [];
-  const stream = httpTransport.open(`127.0.0.1:${port}`, request, signal, () => {
+  const agent = new Agent({ keepAlive: true });
+  t.teardown(() => agent.destroy());
+  const stream = transportOver({ agent }).open(`127.0.0.1:${port}`, request, signal, () => {
     heard++;
   });
   try {

@@ -2,11 +2,13 @@
 // nothing, and clients in another thread, whose time does not count. The kernel's work for the sockets is included.
 import { Worker } from "node:worker_threads";
 import { encodeLine } from "../../../src/cluster/protocol.ts";
+import { Node } from "../../../src/cluster/schema.ts";
 import { emptyState } from "../../../src/cluster/state.ts";
+import type { State } from "../../../src/cluster/tables.ts";
 import type { Leader } from "../../../src/leader/leader.ts";
-import { serveSessions } from "../../../src/leader/server.ts";
 import type { SessionSink } from "../../../src/leader/sessions.ts";
-import { silentLog } from "../../../src/lib/log.ts";
+import { systemClock } from "../../../src/lib/clock.ts";
+import { SecureManager } from "../../fakes/secure-manager.ts";
 import { settle, threadMilliseconds } from "./thread-time.ts";
 
 /** Processor milliseconds of the leader's thread. */
@@ -22,11 +24,18 @@ const LINES = 30;
 /** About as long as the line of a change. */
 const LINE = encodeLine({ type: "log", requestId: "r".repeat(25), taskId: "t".repeat(700), query: anyQuery() });
 
+/** The clients' node. Its sessions are all counted as its own. */
+const NODE = Node.parse({
+  ...{ id: "n".repeat(25), name: "node1", address: "192.0.2.11", vxlanPort: 4789, ingressAddress: "10.192.0.2" },
+  ...{ manager: true, role: "manager", availability: "active", state: "ready", createdAt: 0 },
+});
+
 /** The clients: first all reports, then sessions whose streams are thrown away. */
 const CLIENTS = `
-  const { parentPort, workerData: { port, reports, sessions } } = require("node:worker_threads");
-  const { Agent, request } = require("node:http");
-  const agent = new Agent({ keepAlive: true, maxSockets: 50 });
+  const { parentPort, workerData: { port, reports, sessions, tls } } = require("node:worker_threads");
+  const { Agent, request } = require("node:https");
+  const secure = { ...tls, checkServerIdentity: () => undefined, keepAlive: true };
+  const agent = new Agent({ ...secure, maxSockets: 50 });
   const body = JSON.stringify({ seq: 1, statuses: [], full: false, gone: [], heldPorts: [], addresses: ["192.0.2.11"], docker: null, applied: 7 });
   const headers = { "content-type": "application/json" };
   const post = (path, agent, done) =>
@@ -38,7 +47,7 @@ const CLIENTS = `
       response.resume().on("end", () => --left === 0 && parentPort.postMessage("reported"));
     });
   parentPort.on("message", () => {
-    for (let i = 0; i < sessions; i++) post("/v1/sessions", false, (response) => response.resume().on("error", () => {}));
+    for (let i = 0; i < sessions; i++) post("/v1/sessions", new Agent(secure), (response) => response.resume().on("error", () => {}));
   });
 `;
 
@@ -54,11 +63,13 @@ export async function measureHttp(reports: number): Promise<HttpCosts> {
       return "s".repeat(25);
     },
     closeSession: () => {},
-    state: emptyState(),
+    nodeOfSession: () => NODE.id,
+    state: stateOf(NODE),
     requireCluster: () => {},
   } as unknown as Leader;
-  const server = await serveSessions(idle, { host: "127.0.0.1", port: 0, log: silentLog });
-  const workerData = { port: server.port, reports, sessions: SESSIONS };
+  const server = await SecureManager.start(idle, { clock: systemClock });
+  const { certificate: cert, key, bundle } = await server.credentialsOf(NODE);
+  const workerData = { port: server.port, reports, sessions: SESSIONS, tls: { cert, key, ca: bundle.join("\n") } };
   let before = threadMilliseconds();
   const clients = new Worker(CLIENTS, { eval: true, workerData });
   try {
@@ -80,6 +91,13 @@ export async function measureHttp(reports: number): Promise<HttpCosts> {
     await clients.terminate();
     await server.close();
   }
+}
+
+function stateOf(node: Node): State {
+  const state = emptyState();
+  state.cluster = { id: "c".repeat(25), epoch: 1 };
+  state.apply([{ kind: "nodes", key: node.id, row: node }], 1);
+  return state;
 }
 
 function anyQuery(): { follow: boolean; tail: number | null; since: number | null } {

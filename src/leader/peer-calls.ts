@@ -1,0 +1,106 @@
+// What comes to the leader from elsewhere: each call is checked against who calls, and each write leaves a line in the log.
+import type { Readable } from "node:stream";
+import { Command, type CommandInput, type CommandResult } from "../cluster/commands.ts";
+import type { LogQuery, LogRefusal, ReportInput, SessionRequest } from "../cluster/protocol.ts";
+import { check } from "../lib/check.ts";
+import type { Clock } from "../lib/clock.ts";
+import { UserError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import { logWrite } from "./audit.ts";
+import { type Caller, isTrusted, type Peer, requireCaller, requireMay, requireNode } from "./authority.ts";
+import type { Leader } from "./leader.ts";
+import type { SessionSink } from "./sessions.ts";
+
+interface PeerCallsOptions {
+  leader: Leader;
+  clock: Clock;
+  log: Log;
+}
+
+/** Every call throws UserError, 401 or 403 when the caller may not have it. */
+export class PeerCalls {
+  readonly #leader: Leader;
+  readonly #clock: Clock;
+  readonly #log: Log;
+
+  constructor({ leader, clock, log }: PeerCallsOptions) {
+    this.#leader = leader;
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  /** `by`: who asks the peer for this, as the peer says; left out: the peer itself. */
+  execute(peer: Peer, input: CommandInput, by?: string): Promise<CommandResult> {
+    const command = check(Command, input);
+    return logWrite(this.#log, { peer, by, command }, async () => {
+      const { state } = this.#leader;
+      requireMay(state, this.#caller(peer), command);
+      return this.#leader.execute(command);
+    });
+  }
+
+  async openSession({ subject, from }: Peer, request: SessionRequest, sink: SessionSink): Promise<string> {
+    const { id } = requireNode(this.#leader.state, subject, this.#clock.now());
+    return this.#leader.openSession({ id, from }, request, sink);
+  }
+
+  closeSession(sessionId: string): void {
+    this.#leader.closeSession(sessionId);
+  }
+
+  async report(peer: Peer, sessionId: string, report: ReportInput): Promise<void> {
+    this.#requireOwn(peer, sessionId);
+    return this.#leader.report(sessionId, report);
+  }
+
+  bringLog(peer: Peer, sessionId: string, requestId: string, log: Readable): void {
+    this.#requireOwn(peer, sessionId);
+    this.#leader.bringLog(sessionId, requestId, log);
+  }
+
+  refuseLog(peer: Peer, sessionId: string, requestId: string, refusal: LogRefusal): void {
+    this.#requireOwn(peer, sessionId);
+    this.#leader.refuseLog(sessionId, requestId, refusal);
+  }
+
+  /** A log may say anything, so a worker reads those of its own tasks, and of others only how far they are prepared. */
+  async readLog(peer: Peer, taskId: string, query: LogQuery): Promise<Readable> {
+    const { state } = this.#leader;
+    const caller = this.#caller(peer);
+    const isOwn = state.tasks.get(taskId)?.nodeId === caller.row.id;
+    if (!isOwn && query.progress !== true && !isTrusted(state, caller)) {
+      throw new UserError(
+        403,
+        `node '${caller.row.name}' is a worker and reads logs of its own tasks: read this one on a manager`,
+      );
+    }
+    return this.#leader.readLog(taskId, query);
+  }
+
+  async waitApplied(peer: Peer, revision: number, timeoutMs: number): Promise<string[]> {
+    this.#caller(peer);
+    return this.#leader.waitApplied(revision, timeoutMs);
+  }
+
+  requireLeading(peer: Peer): void {
+    this.#caller(peer);
+    this.#leader.requireLeading();
+  }
+
+  requireCluster(id: string): void {
+    this.#leader.requireCluster(id);
+  }
+
+  #caller({ subject }: Peer): Caller {
+    return requireCaller(this.#leader.state, subject, this.#clock.now());
+  }
+
+  /** A session that is over passes: the leader says so. */
+  #requireOwn({ subject }: Peer, sessionId: string): void {
+    const { id, name } = requireNode(this.#leader.state, subject, this.#clock.now());
+    const owner = this.#leader.nodeOfSession(sessionId);
+    if (owner !== undefined && owner !== id) {
+      throw new UserError(403, `node '${name}' cannot speak for another node: the session is not its own`);
+    }
+  }
+}

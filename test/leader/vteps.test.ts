@@ -1,0 +1,69 @@
+// Which node gets an address that another node had: none before every live node has heard that the other is gone.
+import test from "ava";
+import { joining } from "../fakes/founding.ts";
+import { Cluster } from "./cluster-fixture.ts";
+import { FakeNode, identityOf } from "./fake-node.ts";
+
+const at = (i: number, address: string) => ({ ...identityOf(i), address });
+const held = ({ leader }: Cluster, address: string) => leader.state.allocations.get(address);
+
+test("the address of a removed node is held back until every live node has applied that", async (t) => {
+  const cluster = await Cluster.start(3);
+  const { leader, clock, nodes } = cluster;
+  const { address } = identityOf(3);
+  nodes.pop();
+  await leader.execute({ type: "node.remove", name: "node3", force: true });
+  t.like(held(cluster, address), { address, holder: { kind: "node" } });
+  let isIn = false;
+  const admitted = leader.admit(joining(at(4, address))).then((node) => {
+    isIn = true;
+    return node;
+  });
+  await nodes[0]!.obey();
+  await clock.advance(0);
+  t.false(isIn, "node2 has not heard of it");
+  await nodes[1]!.obey();
+  await clock.advance(0);
+  t.is((await admitted).address, address);
+  t.is(held(cluster, address), undefined);
+});
+
+test("a node that waits in vain for the address is told why", async (t) => {
+  const cluster = await Cluster.start(2);
+  const { leader, clock, nodes } = cluster;
+  const { address } = identityOf(2);
+  nodes.pop();
+  await leader.execute({ type: "node.remove", name: "node2", force: true });
+  const admitted = t.throwsAsync(leader.admit(joining(at(3, address))), {
+    message: /^the address 192.0.2.12 was that of another node, and is held back .* try again in a moment$/,
+  });
+  await clock.advance(8000);
+  await admitted;
+});
+
+test("the address that a node moves away from is held back from others, and not from itself", async (t) => {
+  const cluster = await Cluster.start(2);
+  const { leader, clock } = cluster;
+  const node = cluster.nodes.pop()!;
+  await clock.advance(60_000); // it is lost, so that it may move
+  const moved = new FakeNode(at(2, "198.51.100.2"));
+  await moved.join(leader);
+  t.truthy(held(cluster, "192.0.2.12"));
+  const other = t.throwsAsync(leader.admit(joining(at(3, "192.0.2.12"))), { message: /held back/ });
+  await clock.advance(8000);
+  await other;
+  await clock.advance(60_000);
+  await node.join(leader);
+  t.is(cluster.node("node2").address, "192.0.2.12");
+  t.is(held(cluster, "192.0.2.12"), undefined);
+  t.truthy(held(cluster, "198.51.100.2"));
+});
+
+test("a node that is up is removed by force alone", async (t) => {
+  const cluster = await Cluster.start(2);
+  await t.throwsAsync(cluster.leader.execute({ type: "node.remove", name: "node2" }), {
+    message: "node 'node2' is up: run 'overlayctl leave' on it, or force it out with '--force'",
+  });
+  await cluster.leader.execute({ type: "node.remove", name: "node2", force: true });
+  t.is(cluster.leader.state.nodes.size, 1);
+});
