@@ -1,4 +1,6 @@
 // The agent: its parts, in the order in which they start. What carries packets comes first, so that a restart is short.
+import type { FastifyInstance } from "fastify";
+import type { Backend } from "../api/backend.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { createBackend } from "./backend.ts";
 import { openDocker, startContainers } from "./containers.ts";
@@ -11,6 +13,7 @@ import { type Membership, openMembership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
 import { type PacketPath, startPacketPath } from "./packet-path.ts";
 import { Parts } from "./parts.ts";
+import { startRenewing } from "./renewing.ts";
 import { TaskProgress } from "./task-progress.ts";
 
 /** How long the rest of the agent waits for what carries packets. A fault there is logged and tried again meanwhile. */
@@ -52,7 +55,22 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
   const containers = await startContainers({ ...options, ...membership, ...packets, ...docker, inForce }, parts);
   const { attachments, sandboxes, logs } = containers;
 
-  const manager = await leadIfManager(options, host, membership, parts);
+  let manager: ManagerPart | undefined;
+  const backend = createBackend({
+    ...{ session, dataPath: packets.dataPath, mesh: packets.mesh, dns: packets.dns, sandboxes, logs, attachments },
+    nodeName: config.node.name,
+    identity,
+    whyNotLeading: () => manager?.whyNot,
+    members: createMembers(options, membership, () => manager),
+    rejoin: async (request) => {
+      const view = await rejoin({ config, log, identity, address: host.address }, request);
+      setImmediate(options.onNewIdentity); // the answer goes first
+      return view;
+    },
+    progress: new TaskProgress({ clock, read: (id, query) => logs.read(id, query) }),
+    leave: options.onLeave,
+  });
+  manager = await leadIfManager({ ...options, ...host, ...membership, backend }, parts);
   await sandboxes.start();
   parts.add(sandboxes);
   attachments.changed();
@@ -65,20 +83,7 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
   packets.mesh.watch();
   docker.watch.start();
 
-  const backend = createBackend({
-    ...{ session, dataPath: packets.dataPath, mesh: packets.mesh, dns: packets.dns, sandboxes, logs, attachments },
-    nodeName: config.node.name,
-    identity,
-    whyNotLeading: () => manager?.whyNot,
-    members: createMembers(options, membership, manager),
-    rejoin: async (request) => {
-      const view = await rejoin({ config, log, identity, address: host.address }, request);
-      setImmediate(options.onNewIdentity); // the answer goes first
-      return view;
-    },
-    progress: new TaskProgress({ clock, read: (id, query) => logs.read(id, query) }),
-    leave: options.onLeave,
-  });
+  startRenewing({ ...options, ...membership, manager: () => manager }, parts);
   const { serveApi } = await import("../api/server.ts");
   const api = await serveApi(backend, { socketPath: config.socket, log });
   parts.add({ stop: () => api.close() });
@@ -116,12 +121,15 @@ async function startInForce(
 
 /** undefined: the node is no manager. */
 async function leadIfManager(
-  options: AgentOptions,
-  { address }: Host,
-  { session, ownLeader }: Membership,
+  options: AgentOptions & Host & Membership & { backend: Backend },
   parts: Parts,
 ): Promise<ManagerPart | undefined> {
-  if (options.identity.role !== "manager") return undefined;
-  const { leadIfPossible } = await import("./manager.ts");
-  return leadIfPossible({ ...options, address, known: session.storedIdentity, ownLeader }, parts);
+  const { identity, session, backend, log } = options;
+  if (identity.role !== "manager") return undefined;
+  const [{ leadIfPossible }, { addOperatorRoutes }] = await Promise.all([
+    import("./manager.ts"),
+    import("../api/operator-routes.ts"),
+  ]);
+  const operator = (server: FastifyInstance): void => addOperatorRoutes(server, backend, log);
+  return leadIfPossible({ ...options, known: session.storedIdentity, operator }, parts);
 }

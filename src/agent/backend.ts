@@ -90,6 +90,7 @@ export function createBackend({
     joinToken: (role, options) => members.joinToken(role, options),
     users: () => members.users(),
     addUser: (request) => members.addUser(request),
+    rotateAuthority: () => members.rotateAuthority(),
     peers: async () => peerViews(state(), ownName(), await dataPath.report()),
     stats: async () => statsView(await dataPath.fullReport(), await mesh.drops(), dns),
     flows: async (filter) => {

@@ -1,66 +1,87 @@
-// Who is of the cluster, as a manager answers it: tokens, users and their certificates. What only the leader knows, another
-// manager asks it for.
-import type { AddUser, JoinTokenView, UserCertificateView, UserView } from "../api/membership-schema.ts";
+// Who is of the cluster, as a manager answers it: tokens, users and the certificate authority. What only the leader knows,
+// another manager asks it for.
+import type {
+  AddUser,
+  AuthorityView,
+  JoinTokenView,
+  UserCertificateView,
+  UserView,
+} from "../api/membership-schema.ts";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import { trustOf } from "../cluster/lookup.ts";
 import { managersOf } from "../cluster/managers.ts";
 import type { State } from "../cluster/tables.ts";
 import type { Role } from "../cluster/trust-rows.ts";
+import type { AuthorityRotation } from "../leader/authority-rotation.ts";
 import { systemClock } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 import { call } from "../lib/http.ts";
 import { issue, requestedKey, USER_CERTIFICATE_LIFE_MS } from "../trust/authority.ts";
-import type { ManagerKeys } from "../trust/identity-files.ts";
-import { unlockManagerKeys } from "../trust/passphrase.ts";
+import type { KeyRing } from "../trust/key-ring.ts";
 import { formatToken } from "../trust/token.ts";
 import type { ManagerPart } from "./manager.ts";
 import type { Membership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
-import { pathsOf } from "./paths.ts";
 
 const ANSWER_TIMEOUT_MS = 10_000;
-const ON_A_MANAGER = "run this on a manager, or with a user's file ('overlayctl --context FILE')";
+/** How long a change of the certificate authority is waited for. It goes on after that. */
+const ROTATE_MS = 60_000;
+
+/** What leads in this process. */
+interface Leading {
+  state: State;
+  ring: KeyRing;
+  rotation: Pick<AuthorityRotation, "rotate">;
+}
+
+interface LeaderRequest {
+  method: "GET" | "POST";
+  path: string;
+  body?: object;
+  /** How much longer than others the leader may take. */
+  extraMs?: number;
+}
 
 interface MembersOptions {
-  /** The state that the leader in this process leads with; undefined: it does not lead. */
-  ledState(): State | undefined;
+  /** Throws UserError 403 when this node is a worker. */
+  requireManager(): void;
+  /** undefined: another manager leads. */
+  leading(): Leading | undefined;
   /** Has the leader answer a request under /operator. Throws UserError. */
-  askLeader<T>(request: { method: "GET" | "POST"; path: string; body?: object }): Promise<T>;
+  askLeader<T>(request: LeaderRequest): Promise<T>;
   execute(command: CommandInput): Promise<CommandResult>;
-  /** Throws UserError when this node is no manager. */
-  keys(): Promise<ManagerKeys>;
   /** Wall-clock milliseconds. */
   now(): number;
 }
 
 /** `manager` is what this node runs as a manager; undefined: it is a worker. */
 export function createMembers(
-  { config, identity }: Pick<AgentOptions, "config" | "identity">,
+  { identity }: Pick<AgentOptions, "identity">,
   { session, connections }: Pick<Membership, "session" | "connections">,
-  manager: ManagerPart | undefined,
+  manager: () => ManagerPart | undefined,
 ): Members {
   return new Members({
-    ledState: () => manager?.leader?.state,
-    askLeader({ path, ...request }) {
-      const { manager: leader } = session;
-      if (leader === undefined)
-        throw new UserError(503, `no leader answers (${session.problem ?? "none was asked yet"})`);
+    requireManager() {
+      if (identity.role === "manager") return;
+      const where = "run this on a manager, or with a user's file ('overlayctl --context FILE')";
+      throw new UserError(403, `this node is a worker: ${where}`);
+    },
+    leading: () => {
+      const leads = manager()?.leads;
+      return leads && { state: leads.leader.state, ring: leads.ring, rotation: leads.rotation };
+    },
+    askLeader({ path, extraMs = 0, ...request }) {
+      const { manager: leader, problem } = session;
+      if (leader === undefined) throw new UserError(503, `no leader answers (${problem ?? "none was asked yet"})`);
       const at = { address: leader, agent: connections.agent };
-      return call(at, { ...request, path: `/operator${path}`, timeoutMs: ANSWER_TIMEOUT_MS });
+      return call(at, { ...request, path: `/operator${path}`, timeoutMs: ANSWER_TIMEOUT_MS + extraMs });
     },
     execute: (command) => session.execute(command),
-    async keys() {
-      const { identity: directory } = pathsOf(config);
-      if (identity.role === "manager") {
-        const { keys } = await unlockManagerKeys(identity.files, directory, config.cluster.passphrase);
-        if (keys !== undefined) return keys;
-      }
-      throw new UserError(403, `this node is a worker: ${ON_A_MANAGER}`);
-    },
     now: systemClock.now,
   });
 }
 
+/** Each call throws UserError, 403 on a worker. */
 export class Members {
   readonly #options: MembersOptions;
 
@@ -70,38 +91,50 @@ export class Members {
 
   /** The token with which nodes join. `rotate` makes a new one first. */
   async joinToken(role: Role, { rotate }: { rotate: boolean }): Promise<JoinTokenView> {
-    const { ledState, askLeader, execute, keys } = this.#options;
-    await keys(); // a worker is told that it is none before it is told what it may not do
+    const { requireManager, leading, askLeader, execute } = this.#options;
+    requireManager();
     if (rotate) await execute({ type: "token.rotate", role });
-    const state = ledState();
-    if (state === undefined) return askLeader({ method: "GET", path: `/v1/join-tokens/${role}` });
+    const leads = leading();
+    if (leads === undefined) return askLeader({ method: "GET", path: `/v1/join-tokens/${role}` });
+    const { state } = leads;
     const { secret } = state.tokens.get(role)!;
     const token = formatToken({ digest: trustOf(state)!.signer, secret });
     return { role, token, managers: managersOf(state) };
   }
 
+  async rotateAuthority(): Promise<AuthorityView> {
+    const { requireManager, leading, askLeader } = this.#options;
+    requireManager();
+    const leads = leading();
+    if (leads === undefined) return askLeader({ method: "POST", path: "/v1/authority/rotate", extraMs: ROTATE_MS });
+    const { signer, waitsFor } = await leads.rotation.rotate(ROTATE_MS);
+    return { signer, waitsFor: [...waitsFor] };
+  }
+
   async users(): Promise<UserView[]> {
-    const { ledState, askLeader, keys } = this.#options;
-    await keys();
-    const state = ledState();
-    if (state === undefined) return askLeader({ method: "GET", path: "/v1/users" });
-    return [...state.users.values()];
+    const { requireManager, leading, askLeader } = this.#options;
+    requireManager();
+    const leads = leading();
+    if (leads === undefined) return askLeader({ method: "GET", path: "/v1/users" });
+    return [...leads.state.users.values()];
   }
 
   /** The leader has the row before the certificate is made: no certificate is without one. */
   async addUser({ name, request }: AddUser): Promise<UserCertificateView> {
-    const { ledState, askLeader, execute, keys, now } = this.#options;
-    const { nodes } = await keys();
-    const state = ledState();
-    if (state === undefined) return askLeader({ method: "POST", path: "/v1/users", body: { name, request } });
+    const { requireManager, leading, askLeader, execute, now } = this.#options;
+    requireManager();
+    const leads = leading();
+    if (leads === undefined) return askLeader({ method: "POST", path: "/v1/users", body: { name, request } });
+    const { state, ring } = leads;
     await requestedKey(request); // one that cannot be used makes no row
+    const { bundle, signer } = trustOf(state)!;
+    const authority = ring.signer(signer);
     const createdAt = now();
     const expires = createdAt + USER_CERTIFICATE_LIFE_MS;
     const { id } = await execute({ type: "user.add", name, expires });
     const { id: cluster } = state.cluster!;
     const subject = { kind: "user", clusterId: cluster, id, name } as const;
-    const certificate = await issue(nodes, { request, subject, now: createdAt });
-    const { bundle } = trustOf(state)!;
-    return { id, name, createdAt, expires, cluster, certificate, bundle, managers: managersOf(state) };
+    const certificate = await issue(authority, { request, subject, now: createdAt });
+    return { id, name, createdAt, expires, cluster, certificate, bundle: [...bundle], managers: managersOf(state) };
   }
 }

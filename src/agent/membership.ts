@@ -2,7 +2,7 @@
 import { Names } from "../dns/names.ts";
 import { systemClock } from "../lib/clock.ts";
 import { Session } from "../session/session.ts";
-import { httpTransport } from "../session/transport.ts";
+import { transportOver } from "../session/transport.ts";
 import { ClientConnections } from "../trust/tls.ts";
 import { ownAmong } from "./dns-section.ts";
 import type { Host } from "./host.ts";
@@ -33,7 +33,7 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
   const isManager = identity.role === "manager";
   const connections = new ClientConnections(identity.credentials, { role: "manager" });
   parts.add({ stop: () => connections.close() });
-  const ownLeader = new OwnLeader(httpTransport);
+  const ownLeader = new OwnLeader(transportOver(connections), identity.credentials.subject);
   const session = new Session({
     identity: nodeIdentityOf(config, address, isManager ? managerAddressOf(config, settings, address) : undefined),
     managers: given,

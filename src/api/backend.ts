@@ -6,6 +6,7 @@ import type { State } from "../cluster/tables.ts";
 import type { Role } from "../cluster/trust-rows.ts";
 import type {
   AddUser,
+  AuthorityView,
   CheckedJoin,
   JoinTokenView,
   JoinView,
@@ -53,6 +54,8 @@ export interface Backend {
   users(): Promise<UserView[]>;
   /** Throws UserError. */
   addUser(request: AddUser): Promise<UserCertificateView>;
+  /** Changes the certificate authority of nodes and users, or goes on with a change that is under way. Throws UserError. */
+  rotateAuthority(): Promise<AuthorityView>;
   peers(): Promise<PeerView[]>;
   stats(): Promise<StatsView>;
   flows(filter: FlowFilter): Promise<FlowView[]>;

@@ -3,6 +3,7 @@ import type { Readable } from "node:stream";
 import { UserError } from "../lib/errors.ts";
 import type {
   AddUser,
+  AuthorityView,
   Init,
   InitView,
   Join,
@@ -43,6 +44,8 @@ export const DEFAULT_SOCKET = "/run/overlayd/overlayd.sock";
 
 /** A call's deadline. The agent itself waits less long for a leader, a node or Docker. */
 const CALL_TIMEOUT_MS = 60_000;
+/** Every node gets a new certificate meanwhile; the leader answers before that when some do not. */
+const ROTATE_TIMEOUT_MS = 120_000;
 
 /** Every call throws UserError with what the agent answered, or 503 when no agent answers. */
 export class ApiClient {
@@ -103,6 +106,7 @@ export class ApiClient {
     const path = `/v1/join-tokens/${encodeURIComponent(role)}`;
     return rotate ? this.#call<JoinTokenView>("POST", `${path}/rotate`) : this.#call<JoinTokenView>("GET", path);
   };
+  rotateAuthority = () => this.#call<AuthorityView>("POST", "/v1/authority/rotate", undefined, ROTATE_TIMEOUT_MS);
   users = () => this.#call<UserView[]>("GET", "/v1/users");
   addUser = (body: AddUser) => this.#call<UserCertificateView>("POST", "/v1/users", body);
   removeUser = (name: string) => this.#call<Written>("DELETE", `/v1/users/${encodeURIComponent(name)}`);

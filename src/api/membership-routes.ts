@@ -1,4 +1,4 @@
-// The routes about who is in the cluster: tokens, roles, users.
+// The routes about who is in the cluster: tokens, roles, users, the certificate authority.
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { CommandInput } from "../cluster/commands.ts";
 import { find } from "../cluster/lookup.ts";
@@ -22,6 +22,8 @@ export function addMembershipRoutes(app: FastifyInstance, backend: Backend, writ
     const name = find<"nodes">(backend.state().nodes, asked)?.name ?? asked;
     return write(role === "manager" ? "node.promote" : "node.demote", { name }, name);
   });
+
+  app.post("/v1/authority/rotate", () => backend.rotateAuthority());
 
   app.get("/v1/users", async () => byName(await backend.users()));
   app.post("/v1/users", (request) => backend.addUser(check(AddUser, request.body ?? {})));

@@ -71,3 +71,11 @@ export interface UserCertificateView extends UserView {
   /** HOST:PORT of each. */
   managers: string[];
 }
+
+/** How far a change of the certificate authority came. */
+export interface AuthorityView {
+  /** The digest of the public key of the newest one. */
+  signer: string;
+  /** Names of the nodes that have no certificate of it yet; none: the change is done. */
+  waitsFor: string[];
+}

@@ -36,7 +36,7 @@ export function addRoutes(app: FastifyInstance, backend: Backend, log: Log): voi
 }
 
 /** What can be asked from any machine. */
-function addClusterRoutes(app: FastifyInstance, backend: Backend, log: Log): void {
+export function addClusterRoutes(app: FastifyInstance, backend: Backend, log: Log): void {
   /** Has the leader carry out a command, whose fields it checks. The answer calls the thing `name`. */
   const write = async (type: CommandInput["type"], fields: object, name: unknown): Promise<Written> => {
     const { id, revision } = await backend.execute({ ...fields, type } as CommandInput);

@@ -15,6 +15,7 @@ const GROUPS: readonly { words: readonly string[]; load(): Promise<AddCommands> 
   { words: ["init", "join", "join-token"], load: async () => (await import("./join.ts")).addJoinCommands },
   { words: ["leave"], load: async () => (await import("./leave.ts")).addLeaveCommand },
   { words: ["node"], load: async () => (await import("./node.ts")).addNodeCommands },
+  { words: ["ca"], load: async () => (await import("./authority.ts")).addAuthorityCommands },
   { words: ["user"], load: async () => (await import("./user.ts")).addUserCommands },
   { words: ["peers", "flows"], load: async () => (await import("./observe.ts")).addObserveCommands },
   { words: ["stats"], load: async () => (await import("./stats.ts")).addStatsCommand },

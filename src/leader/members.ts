@@ -76,7 +76,10 @@ export function rotateAuthority(draft: Draft, { step }: Of<"authority.rotate">):
     if (!trust.bundle.includes(step.certificate)) {
       throw new UserError(409, "the certificate authority that is to stay is not one of the cluster's");
     }
-    draft.put("trust", { ...trust, bundle: [step.certificate], bridges: [] });
+    // Join commands that name an earlier authority find the way from it. A new one that is given up signed nothing.
+    const [, ...earlier] = trust.bridges ?? [];
+    const isKept = step.certificate === trust.bundle.at(-1);
+    draft.put("trust", { ...trust, bundle: [step.certificate], bridges: isKept ? (trust.bridges ?? []) : earlier });
   }
   return TRUST_KEY;
 }

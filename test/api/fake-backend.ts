@@ -9,6 +9,7 @@ import type { ExecutionContext } from "ava";
 import type { Backend } from "../../src/api/backend.ts";
 import type {
   AddUser,
+  AuthorityView,
   CheckedInit,
   CheckedJoin,
   InitView,
@@ -149,6 +150,8 @@ export class FakeBackend implements Backend {
   readonly tokensAsked: [role: Role, rotated: boolean][] = [];
   readonly usersAdded: AddUser[] = [];
   userViews: UserView[] = [];
+  /** Nodes that have no new certificate yet. */
+  waitsFor: string[] = [];
   readonly opened: OpenSandbox[] = [];
   readonly attached: Attach[] = [];
   readonly detached: Detach[] = [];
@@ -282,6 +285,10 @@ export class FakeBackend implements Backend {
     const certificate = "-----BEGIN CERTIFICATE-----\nuser\n-----END CERTIFICATE-----\n";
     const ca = "-----BEGIN CERTIFICATE-----\nca\n-----END CERTIFICATE-----\n";
     return { ...user, cluster: this.clusterId, certificate, bundle: [ca], managers: ["192.0.2.11:2377"] };
+  }
+
+  async rotateAuthority(): Promise<AuthorityView> {
+    return { signer: "digest", waitsFor: this.waitsFor };
   }
 
   async peers(): Promise<PeerView[]> {

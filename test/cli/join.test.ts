@@ -223,3 +223,11 @@ test("listings warn of certificates that end within 14 days, and of those that h
   );
   t.deepEqual((await overlayctl(["node", "ls", "--json"], env)).status, 0);
 });
+
+test("ca rotate names the nodes that it waits for", async (t) => {
+  const backend = new FakeBackend([put.node(nodeRow("node1"))]);
+  backend.waitsFor = ["node2", "node3"];
+  const { status, out, err } = await overlayctl(["ca", "rotate"], { OVERLAYD_SOCKET: await served(t, backend) });
+  t.deepEqual([status, out], [0, "The new certificate authority signs: digest\n"]);
+  t.regex(err, /^overlayctl: the one before is trusted until .*: node2, node3; 'overlayctl ca rotate' looks again/);
+});

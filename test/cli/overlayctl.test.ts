@@ -232,6 +232,7 @@ const outputs: [args: string, out: string[]][] = [
   ["node promote node2", ["Node node2 promoted to a manager in the cluster."]],
   ["node demote node1", ["Manager node1 demoted in the cluster."]],
   ["user rm alice", ["alice"]],
+  ["ca rotate", ["The cluster has a new certificate authority: digest"]],
   ["join-token manager -q", ["ovl-1-manager"]],
   [
     "join-token worker",
