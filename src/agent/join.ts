@@ -3,6 +3,7 @@ import { Agent } from "node:https";
 import type { CheckedJoin, JoinView } from "../api/membership-schema.ts";
 import { JoinAnswer } from "../cluster/join-protocol.ts";
 import { systemClock } from "../lib/clock.ts";
+import { DeadlineError } from "../lib/deadline.ts";
 import { MisdirectedError, messageOf, UserError } from "../lib/errors.ts";
 import { call, UnreachableError } from "../lib/http.ts";
 import type { Log } from "../lib/log.ts";
@@ -29,8 +30,6 @@ const ANSWER_TIMEOUT_MS = 20_000;
 const CONNECT_TIMEOUT_MS = 5000;
 /** A standby names the leader, which may be another by then. */
 const MAX_TRIES = 4;
-/** What the system says of a connection that is not made. */
-const UNREACHABLE = /^(E[A-Z]*(REFUSED|UNREACH|TIMEDOUT|RESET|NOTFOUND|AGAIN)|EAI_.*)$/;
 
 /**
  * As `join`, for a member whose certificate has ended while its agent was off: it keeps its key, and so its id and tasks. Its
@@ -118,7 +117,8 @@ function placeOf(manager: string): { host: string; port: number } {
 function refusalOf(manager: string, error: unknown): UserError {
   if (error instanceof UserError)
     return new UserError(error.code, `${manager} refuses: ${error.message}`, { cause: error });
-  if (error instanceof UnreachableError || UNREACHABLE.test((error as NodeJS.ErrnoException).code ?? "")) {
+  const isOfSystem = (error as NodeJS.ErrnoException).syscall !== undefined;
+  if (isOfSystem || error instanceof UnreachableError || error instanceof DeadlineError) {
     return new UserError(
       503,
       `cannot reach a manager at ${manager}: ${messageOf(error)}; is that its address, is it a manager, and does a firewall let TCP to it pass?`,

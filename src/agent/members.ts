@@ -1,12 +1,6 @@
 // Who is of the cluster, as a manager answers it: tokens, users and the certificate authority. What only the leader knows,
 // another manager asks it for.
-import type {
-  AddUser,
-  AuthorityView,
-  JoinTokenView,
-  UserCertificateView,
-  UserView,
-} from "../api/membership-schema.ts";
+import type { AddUser, AuthorityView, JoinTokenView, UserCertificateView, UserView } from "../api/membership-schema.ts";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import { trustOf } from "../cluster/lookup.ts";
 import { managersOf } from "../cluster/managers.ts";

@@ -45,7 +45,9 @@ export function startRenewing(options: RenewingOptions, parts: Parts): void {
       log.error("the certificates that the cluster takes are not on this node's disk", { reason: messageOf(error) });
     });
   };
-  parts.add({ stop: nodeState.subscribe((changes) => changes.some((change) => concerns(change, session.nodeId)) && want()) });
+  parts.add({
+    stop: nodeState.subscribe((changes) => changes.some((change) => concerns(change, session.nodeId)) && want()),
+  });
   parts.add({
     stop: credentials.onChange(() => {
       const { subject } = credentials;
@@ -79,7 +81,10 @@ async function renew(options: RenewingOptions, request: string): Promise<RenewAn
 }
 
 /** The leader in this process is asked there: it signs for its own node although that one's certificate has ended. */
-async function ask({ manager, identity, session, connections }: RenewingOptions, request: string): Promise<RenewAnswer> {
+async function ask(
+  { manager, identity, session, connections }: RenewingOptions,
+  request: string,
+): Promise<RenewAnswer> {
   const joining = manager()?.leads?.joining;
   if (joining !== undefined) return joining.renew({ request }, { subject: identity.credentials.subject, from: null });
   const { manager: leader } = session;
