@@ -77,7 +77,7 @@ export function requireMay(state: State, caller: Caller, command: Command): void
   if (isTrusted(state, caller)) return;
   const { id, name } = caller.row;
   const whose = nodeOf(state, command);
-  // What is not there any more is nobody's: the leader says so.
+  // The leader says so of what is not there any more.
   if (whose === id || whose === "none") return;
   if (whose === undefined) {
     throw new UserError(403, `node '${name}' is a worker, and workers may not do '${command.type}': ${ELSEWHERE}`);

@@ -60,12 +60,13 @@ export class Joining {
     });
   }
 
-  /** Throws UserError, and MisdirectedError on a standby. */
+  /** A manager's own node may come late: no certificate shows who it is. Throws UserError, and MisdirectedError on a standby. */
   async renew(input: unknown, peer: Peer): Promise<RenewAnswer> {
     const { leader, clock, log } = this.#options;
     const { request } = check(RenewRequest, input);
     return logWrite(log, { peer, command: { type: "node.renew", name: peer.subject.name } }, async () => {
-      const { id, name, keyDigest } = requireNode(leader().state, peer.subject, clock.now());
+      const { state } = leader();
+      const { id, name, keyDigest } = requireNode(state, peer.subject, peer.from === null ? 0 : clock.now());
       if (publicKeyDigest(await requestedKey(request)) !== keyDigest) {
         throw new UserError(403, `node '${name}' keeps its key: a node with another one joins with a token`);
       }

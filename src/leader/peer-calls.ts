@@ -29,7 +29,7 @@ export class PeerCalls {
     this.#log = log;
   }
 
-  /** `by`: who asks the peer for this, as the peer says; left out: the peer itself. */
+  /** `by`: on whose behalf the peer asks, as it says; left out: its own. */
   execute(peer: Peer, input: CommandInput, by?: string): Promise<CommandResult> {
     const command = check(Command, input);
     return logWrite(this.#log, { peer, by, command }, async () => {

@@ -75,7 +75,7 @@ export interface ManagerServer {
 
 declare module "fastify" {
   interface FastifyRequest {
-    /** Who asks, where a certificate is needed. */
+    /** The client, where a certificate is needed. */
     peer: Peer;
   }
 }
