@@ -85,13 +85,13 @@ const FOREIGN_CODES = new Set([
 ]);
 
 /**
- * Why a client refuses a server: a TrustError without the server's name; undefined for an error that is not about trust.
- * `now` is this machine's wall clock.
+ * Why a client refuses a server: a TrustError without the server's name; undefined for an error that is not about trust, nor
+ * are its causes. `now` is this machine's wall clock.
  */
 export function serverRefusal(error: unknown, now: number): TrustError | undefined {
+  if (!(error instanceof Error)) return undefined;
   if (error instanceof TrustError) return error;
-  const code = (error as NodeJS.ErrnoException | undefined)?.code;
-  if (code === undefined) return undefined;
+  const { code = "" } = error as NodeJS.ErrnoException;
   if (FOREIGN_CODES.has(code)) return new TrustError("foreign", "its certificate is not signed by this cluster's CA");
-  return SERVER_REFUSALS.get(code)?.(now);
+  return SERVER_REFUSALS.get(code)?.(now) ?? serverRefusal(error.cause, now);
 }

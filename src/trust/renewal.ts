@@ -21,7 +21,6 @@ const FIRST_RETRY_MS = 5_000;
 interface Renewed {
   readonly certificate: string;
   readonly bundle: readonly string[];
-  readonly bridges: readonly string[];
 }
 
 /** What the state says of certificates and of this node. */
@@ -31,6 +30,8 @@ export interface WantedTrust {
   /** The digest of the public key of the CA that signs now. */
   readonly signer: string;
   readonly role: NodeRole;
+  /** Whether this node is a manager that lacks the key of a CA in the bundle: it comes with the answer to a renewal. */
+  readonly lacksKey: boolean;
   /** When the CA changes, nodes renew at any moment in this time: a manager signs some hundreds a second. */
   readonly spreadMs: number;
 }
@@ -72,8 +73,9 @@ export class Renewal {
       await files.writeCertificates({ bundle, bridges });
       credentials.replace({ bundle, bridges });
     }
-    if (before?.signer === wanted.signer && before.role === wanted.role) return;
-    this.#lookIn(before === undefined || before.role !== wanted.role ? 0 : random() * wanted.spreadMs);
+    const isOther = before?.signer !== wanted.signer;
+    if (!isOther && before.role === wanted.role && before.lacksKey === wanted.lacksKey) return;
+    this.#lookIn(before !== undefined && isOther ? random() * wanted.spreadMs : 0);
   }
 
   async stop(): Promise<void> {
@@ -105,9 +107,10 @@ export class Renewal {
     const { credentials, clock } = this.#options;
     if (clock.now() >= renewalDue(credentials.validity)) return "two thirds of its life are over";
     if (this.#wanted === undefined) return undefined;
-    const { signer, role, bundle } = this.#wanted;
+    const { signer, role, bundle, lacksKey } = this.#wanted;
     const { subject, certificate } = credentials;
     if (subject.kind === "node" && subject.role !== role) return `this node is a ${role} now`;
+    if (lacksKey) return "this manager lacks the key of the cluster's next CA";
     return signerOf(certificate, bundle) === signer ? undefined : "the cluster's CA is another one now";
   }
 
@@ -115,12 +118,12 @@ export class Renewal {
   async #renew(reason: string): Promise<number> {
     const { credentials, files, log, renew } = this.#options;
     try {
-      const { certificate, bundle, bridges } = await renew(
+      const { certificate, bundle } = await renew(
         await createRequest(credentials.key, credentials.subject.name),
       );
       this.#requireOwn(certificate, bundle);
-      await files.writeCertificates({ certificate, bundle, bridges });
-      credentials.replace({ certificate, bundle, bridges });
+      await files.writeCertificates({ certificate, bundle });
+      credentials.replace({ certificate, bundle });
       log.info(`this node has a new certificate until ${timeText(validityOf(certificate).expires)}`, { reason });
     } catch (error) {
       const againMs = this.#backoff.failed();

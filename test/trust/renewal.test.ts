@@ -31,7 +31,7 @@ async function setUp(t: ExecutionContext) {
       manager.asked++;
       if (!manager.isThere) throw new Error("no manager answers");
       const certificate = await issue(manager.signs, { request, subject: manager.subject, now: clock.now() });
-      return { certificate, bundle: bundle(), bridges: [] };
+      return { certificate, bundle: bundle() };
     },
   });
   const bundle = () => [...new Set([older.certificate, manager.signs.certificate])];
@@ -43,7 +43,8 @@ async function setUp(t: ExecutionContext) {
 function wanted(signer: Authority, bundle: Authority[], changes: Partial<WantedTrust> = {}): WantedTrust {
   const certificates = bundle.map(({ certificate }) => certificate);
   const digest = publicKeyDigest(signer.certificate);
-  return { bundle: certificates, bridges: [], signer: digest, role: "worker", spreadMs: 10_000, ...changes };
+  const others = { role: "worker", lacksKey: false, spreadMs: 10_000 } as const;
+  return { bundle: certificates, bridges: [], signer: digest, ...others, ...changes };
 }
 
 /** Signing takes real time, which the virtual clock does not see. `pass`: how that one goes on meanwhile. */
@@ -125,6 +126,20 @@ test("a node that becomes a manager gets a certificate that says so", async (t) 
   await renewal.want(wanted(older, [older], { role: "manager" }));
   await clock.advance(0);
   await until(t, () => credentials.subject.kind === "node" && credentials.subject.role === "manager");
+});
+
+test("a manager that lacks the next CA's key asks at once, and again until it has it", async (t) => {
+  const { clock, older, younger, manager, renewal } = await setUp(t);
+  await renewal.want(wanted(older, [older]));
+  await renewal.want(wanted(older, [older, younger], { lacksKey: true }));
+  await until(
+    t,
+    () => manager.asked === 2,
+    () => clock.advance(1_000),
+  );
+  await renewal.want(wanted(older, [older, younger]));
+  await clock.advance(DAY_MS);
+  t.is(manager.asked, 2);
 });
 
 for (const [what, subject] of [

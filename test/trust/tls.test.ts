@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { connect } from "node:tls";
 import test, { type ExecutionContext } from "ava";
 import { createAuthority } from "../../src/trust/authority.ts";
 import { publicKeyDigest } from "../../src/trust/certificates.ts";
@@ -147,6 +148,31 @@ test("renewed credentials are used by new connections, and open ones go on", asy
   const { port: other } = await server(t, manager);
   t.is(await get(other, clientTls(own, { role: "manager" })), "node3");
   t.not(connections.agent, before);
+});
+
+test("no session is resumed, so that each connection shows its certificate", async (t) => {
+  const { port } = await server(t, await credentialsOf(authority, node("node1", "manager")));
+  const sessions: Buffer[] = [];
+  const once = (session?: Buffer) =>
+    new Promise<boolean>((resolve, reject) => {
+      const socket = connect({ host: "127.0.0.1", port, ...clientTls(worker), ...(session && { session }) });
+      socket.on("session", (offered) => sessions.push(offered));
+      socket.once("error", reject);
+      socket.once("data", () => {
+        resolve(socket.isSessionReused());
+        socket.destroy();
+      });
+      socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+    });
+  t.false(await once());
+  for (const session of sessions) t.false(await once(session));
+});
+
+test("a refusal is found in the causes of an error, and other errors are none", (t) => {
+  const cause = Object.assign(new Error("certificate has expired"), { code: "CERT_HAS_EXPIRED" });
+  t.is(serverRefusal(new Error("no answer", { cause }), NOW)?.reason, "expired");
+  t.is(serverRefusal(Object.assign(new Error("refused"), { code: "ECONNREFUSED" }), NOW), undefined);
+  t.is(serverRefusal("no error", NOW), undefined);
 });
 
 test("a token's digest pins the cluster's CA, and no other server gets a request", async (t) => {

@@ -1,5 +1,7 @@
 // Join tokens: which texts are tokens, and what is said of the others.
 import test from "ava";
+import fc from "fast-check";
+import { UserError } from "../../src/lib/errors.ts";
 import { createKey, publicKeyDigest } from "../../src/trust/certificates.ts";
 import { createSecret, formatToken, parseToken } from "../../src/trust/token.ts";
 
@@ -27,3 +29,18 @@ for (const [what, text, message] of REFUSED) {
     t.regex(error!.message, /overlayctl join-token worker/);
   });
 }
+
+test("a token with one character more, less or other is refused or is another token, and nothing else happens", (t) => {
+  const position = fc.nat(TEXT.length - 1);
+  fc.assert(
+    fc.property(position, fc.string({ maxLength: 2, unit: "binary" }), (at, put) => {
+      const text = `${TEXT.slice(0, at)}${put}${TEXT.slice(at + 1)}`;
+      try {
+        return formatToken(parseToken(text)) === text.trim();
+      } catch (error) {
+        return error instanceof UserError && error.code === 400;
+      }
+    }),
+  );
+  t.pass();
+});
