@@ -118,9 +118,7 @@ export class Renewal {
   async #renew(reason: string): Promise<number> {
     const { credentials, files, log, renew } = this.#options;
     try {
-      const { certificate, bundle } = await renew(
-        await createRequest(credentials.key, credentials.subject.name),
-      );
+      const { certificate, bundle } = await renew(await createRequest(credentials.key, credentials.subject.name));
       this.#requireOwn(certificate, bundle);
       await files.writeCertificates({ certificate, bundle });
       credentials.replace({ certificate, bundle });

@@ -165,7 +165,7 @@ test("no session is resumed, so that each connection shows its certificate", asy
       socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
     });
   t.false(await once());
-  for (const session of sessions) t.false(await once(session));
+  for (const session of [...sessions]) t.false(await once(session));
 });
 
 test("a refusal is found in the causes of an error, and other errors are none", (t) => {
