@@ -7,6 +7,7 @@ import { systemClock } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { call } from "../lib/http.ts";
 import { systemRandom } from "../lib/random.ts";
+import { publicKeyDigest } from "../trust/certificates.ts";
 import { unlockManagerKeys } from "../trust/passphrase.ts";
 import { Renewal } from "../trust/renewal.ts";
 import type { ManagerPart } from "./manager.ts";
@@ -41,7 +42,9 @@ export function startRenewing(options: RenewingOptions, parts: Parts): void {
     if (trust === undefined || own === undefined) return;
     const { bundle, bridges = [], signer } = trust;
     const spreadMs = (state.nodes.size / NODES_PER_SECOND) * 1000;
-    renewal.want({ bundle, bridges, signer, role: own.role, spreadMs }).catch((error: unknown) => {
+    const ring = options.manager()?.leads?.ring;
+    const lacksKey = ring !== undefined && bundle.some((authority) => !ring.has(publicKeyDigest(authority)));
+    renewal.want({ bundle, bridges, signer, role: own.role, lacksKey, spreadMs }).catch((error: unknown) => {
       log.error("the certificates that the cluster takes are not on this node's disk", { reason: messageOf(error) });
     });
   };
