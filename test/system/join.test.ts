@@ -1,0 +1,185 @@
+// A node's life in clusters: it waits, makes one or joins one, by hand or by its configuration; it starts again with what it
+// was given, also without a leader; and it leaves.
+import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { waitFor } from "./command.ts";
+import type { LabNode } from "./lab.ts";
+import { untilRunning } from "./listings.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
+
+const TOKEN_FILE = "/tmp/overlayd-lab-jon-token";
+
+/** The last one joins by its configuration, once the token is there; the others wait for what the tests type. */
+const lab = useLab({
+  prefix: "jon",
+  nodes: 3,
+  waiting: 3,
+  settings: (index) =>
+    index === 2 ? { cluster: { join: { address: "192.0.2.11:2377", tokenFile: TOKEN_FILE } } } : {},
+});
+
+function nodes(): [LabNode, LabNode, LabNode] {
+  return lab().nodes as [LabNode, LabNode, LabNode];
+}
+
+async function untilConnected(node: LabNode): Promise<void> {
+  await waitFor(async () => (await node.api.status()).connected, { what: `${node.name} to have a session` });
+}
+
+systemTest(
+  "an agent without a cluster has no data path, answers init and join, and says so for all else",
+  async (t) => {
+    const [node1] = nodes();
+    t.not((await node1.tryExec(["ip", "link", "show", "overlay0"])).status, 0);
+    for (const words of ["node ls", "service create --name a -- true", "run -- true", "join-token worker", "leave"]) {
+      const { status, stderr } = await node1.shell(`overlayctl ${words}`);
+      t.is(status, 1);
+      t.is(
+        stderr,
+        "overlayctl: this node is in no cluster: run 'overlayctl init' or 'overlayctl join ADDRESS --token T'\n",
+      );
+    }
+    const second = await node1.tryExec(["overlayd", "--config", node1.configPath]);
+    t.is(second.status, 1);
+    t.regex(second.stderr, /another agent/);
+  },
+);
+
+systemTest("init makes a cluster, and where one is it is refused", async (t) => {
+  const [node1] = nodes();
+  const made = await node1.shell("overlayctl init --session-timeout 5s --domain lab.example");
+  t.is(made.status, 0, made.stderr);
+  t.regex(made.stdout, /^Cluster initialized: current node \([0-9a-z]{25}\) is now a manager\.\n/);
+  t.regex(made.stdout, /\n {4}overlayctl join 192\.0\.2\.11:2377 --token ovl-1-[0-9a-z-]+\n/);
+  const again = await node1.shell("overlayctl init");
+  t.is(again.status, 1);
+  t.regex(
+    again.stderr,
+    /^overlayctl: there is a cluster here already: this node is a member of [0-9a-z]{25}; 'overlayctl leave'/,
+  );
+});
+
+systemTest(
+  "a node that its configuration has join tries until its token is there, and says what it waits for",
+  async (t) => {
+    const [node1, , node3] = nodes();
+    const waiting = await waitFor(
+      async () => {
+        const { stderr } = await node3.shell("overlayctl node ls");
+        return /tokenFile/.test(stderr) && stderr;
+      },
+      { what: "the node to say why it has not joined" },
+    );
+    t.regex(
+      waiting,
+      /the join that its configuration asks for fails: cluster\.join\.tokenFile: cannot read it: ENOENT/,
+    );
+    writeFileSync(TOKEN_FILE, `${await lab().token("worker")}\n`, { mode: 0o600 });
+    await untilConnected(node3);
+    rmSync(TOKEN_FILE);
+    t.like(
+      (await node1.api.nodes()).find(({ name }) => name === node3.name),
+      { role: "worker", state: "ready" },
+    );
+  },
+);
+
+systemTest("join waits until the node is ready, and a second join is refused", async (t) => {
+  const [node1, node2] = nodes();
+  const command = `overlayctl join ${node1.address} --token ${await lab().token("worker")}`;
+  const joined = await node2.shell(command);
+  t.deepEqual([joined.status, joined.stdout], [0, "This node joined the cluster as a worker.\n"], joined.stderr);
+  t.true((await node2.api.status()).connected);
+  const again = await node2.shell(command);
+  t.is(again.status, 1);
+  t.regex(again.stderr, /this node is a member of cluster [0-9a-z]{25} already: 'overlayctl leave'/);
+  await node1.ctl("network", "create", "web");
+  await node1.ctl(
+    ...["service", "create", "--name", "echo", "--replicas", "3", "--network", "web"],
+    ...["--", ...program("echo-server", 7)],
+  );
+  t.is((await node2.container("web", program("ask", "tcp", "echo.lab.example", 7, 3))).status, 0);
+});
+
+systemTest("a worker that starts again needs no leader, and has its data path", async (t) => {
+  const [node1, node2] = nodes();
+  const tasks = await untilRunning(node1, "echo", 3);
+  await node1.stopAgent();
+  await node2.killAgent();
+  await node2.startAgent();
+  t.like(await node2.api.status(), { phase: "running", role: "worker", connected: false });
+  t.is((await node2.container("web", program("ask", "tcp", "echo", 7, 1))).status, 1, "an address needs a leader");
+  const own = tasks.find(({ node }) => node === node2.name)!;
+  const inTask = ["ip", "netns", "exec", `ovl-${node2.name}-${own.id.slice(0, 8)}`];
+  await waitFor(async () => (await node2.tryExec([...inTask, ...program("ask", "tcp", "echo", 7, 3)])).status === 0, {
+    what: "the task to reach the service by its name",
+  });
+  await node1.startAgent();
+  await untilConnected(node2);
+  t.deepEqual(
+    (await untilRunning(node1, "echo", 3)).map(({ id }) => id).toSorted(),
+    tasks.map(({ id }) => id).toSorted(),
+  );
+});
+
+systemTest("a manager whose store is gone leads nothing, says so, and takes no task from the others", async (t) => {
+  const [node1, node2] = nodes();
+  const store = join(node1.directory, "data/store");
+  await node1.stopAgent();
+  await node1.exec(["mv", store, `${store}.away`]);
+  await node1.startAgent();
+  const { stderr } = await node1.shell("overlayctl node ls");
+  t.regex(
+    stderr,
+    /no cluster here: the store is empty, and this node is of cluster [0-9a-z]{25} \(put the store back from a backup/,
+  );
+  const { stderr: refused } = await node1.shell("overlayctl network create lost");
+  t.regex(refused, /no leader answers|no cluster here/);
+  t.like(await node2.api.status(), { phase: "running", connected: false });
+  await node1.stopAgent();
+  await node1.exec(["rm", "-rf", store]);
+  await node1.exec(["mv", `${store}.away`, store]);
+  await node1.startAgent();
+  await untilConnected(node2);
+  t.true((await untilRunning(node1, "echo", 3)).every(({ restarts }) => restarts === 0));
+});
+
+systemTest("leave says what is lost; a node that left waits, and does not join again by itself", async (t) => {
+  const [node1, node2, node3] = nodes();
+  const manager = await node1.shell("overlayctl leave");
+  t.is(manager.status, 1);
+  t.regex(
+    manager.stderr,
+    /this node is the only manager, and the cluster ends with it: 1 services .* 2 other nodes have no leader/,
+  );
+  const worker = await node3.shell("overlayctl leave");
+  t.is(worker.status, 1);
+  t.regex(worker.stderr, /leaving ends what this node has: 1 tasks and 0 other containers/);
+  writeFileSync(TOKEN_FILE, await lab().token("worker"), { mode: 0o600 });
+  const left = await node3.shell("overlayctl leave --force");
+  t.deepEqual(
+    [left.status, left.stdout],
+    [0, `Node left the cluster; run 'overlayctl node rm ${node3.name}' on a manager to remove its row.\n`],
+    left.stderr,
+  );
+  t.like(await node3.api.status(), { phase: "waiting", role: null, cluster: null });
+  for (const name of ["identity", "snapshot.json", "settings.json"])
+    t.false(existsSync(join(node3.directory, "data", name)), name);
+  t.not((await node3.tryExec(["ip", "link", "show", "overlay0"])).status, 0);
+  await waitFor(async () => (await node1.shell(`overlayctl node rm ${node3.name}`)).status === 0, {
+    what: "the manager to see the node as down",
+  });
+  await untilRunning(node1, "echo", 3);
+  // Its next start joins as the configuration says.
+  await node3.stopAgent();
+  await node3.startAgent();
+  await untilConnected(node3);
+  rmSync(TOKEN_FILE);
+
+  const all = await node1.shell("overlayctl leave --force");
+  t.is(all.status, 0, all.stderr);
+  t.like(await node1.api.status(), { phase: "waiting", cluster: null });
+  t.false(existsSync(join(node1.directory, "data/store")));
+  t.like(await node2.api.status(), { phase: "running", connected: false });
+});
