@@ -22,6 +22,8 @@ export interface LeaderContext {
   reservedPorts: readonly ReservedPort[];
   /** What names are found under in DNS. */
   domain: string;
+  /** The newest revision that all nodes have in force that are waited for; Infinity: there is no such node. */
+  everywhere: number;
   /** Whether the node's session has been silent for longer than the leader tolerates. */
   silent: (nodeId: string) => boolean;
 }

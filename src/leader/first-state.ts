@@ -62,6 +62,7 @@ export async function foundCluster(
     domain: settings.domain,
     addresses: new Addresses(),
     reservedPorts: [],
+    everywhere: Number.POSITIVE_INFINITY,
     silent: () => true,
   };
   const draft = new Draft(state);

@@ -54,6 +54,7 @@ export class Joining {
       const role = roleOf(state, token, wanted);
       requireSameClock(now, clock.now());
       const keyDigest = publicKeyDigest(await requestedKey(request));
+      await leader().waitVtep(identity.address);
       const { id: nodeId } = await leader().admit({ identity, role, keyDigest, ...this.#nextCertificate() });
       const settings = settingsOf(state)!;
       return { ...(await this.#certify(nodeId, request)), cluster: state.cluster!, nodeId, settings };

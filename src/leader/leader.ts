@@ -4,7 +4,7 @@ import type { Readable } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
 import { Command, type CommandInput, type CommandResult } from "../cluster/commands.ts";
 import type { StateVersion } from "../cluster/identity.ts";
-import { rowsNamed, settingsOf } from "../cluster/lookup.ts";
+import { settingsOf } from "../cluster/lookup.ts";
 import { LogQuery, LogRefusal, type ReportInput, type SessionRequest } from "../cluster/protocol.ts";
 import type { Change, Node } from "../cluster/schema.ts";
 import type { ClusterSettings } from "../cluster/settings.ts";
@@ -32,7 +32,6 @@ import { type CopyAnswer, CopyRequest } from "./state-copy.ts";
 import { StateWriter } from "./state-writer.ts";
 import type { Leadership, Store } from "./store.ts";
 import { identityOf } from "./store-identity.ts";
-import { heldVtep } from "./vteps.ts";
 
 /** How long a node that joins waits for the address of one that was removed. */
 const HELD_VTEP_MS = 8000;
@@ -65,6 +64,7 @@ export class Leader {
   readonly #sessions = new Sessions();
   readonly #writer: StateWriter;
   readonly #reconciler: Reconciler;
+  readonly #progress: Progress;
   readonly #barrier: AppliedBarrier;
   readonly #nodes: NodeSessions;
   readonly #logs: LogRelay;
@@ -97,6 +97,7 @@ export class Leader {
     });
     this.#writer = writer;
     this.#reconciler = reconciler;
+    this.#progress = progress;
     this.#barrier = barrier;
     this.#logs = new LogRelay(clock, newId);
   }
@@ -204,18 +205,16 @@ export class Leader {
     return { revision, id };
   }
 
-  /**
-   * Takes a node into the cluster, and returns its row. An address that another node had is waited for, until no node has
-   * that one any more. Throws UserError 409 when its name or address is another node's.
-   */
+  /** Resolves when the address is no VTEP of a removed node any more, on no live node, or that takes too long. */
+  async waitVtep(address: string): Promise<void> {
+    this.requireLeading();
+    const held = this.state.allocations.get(address);
+    if (held !== undefined) await this.#barrier.wait(held.releasedAt!, HELD_VTEP_MS);
+  }
+
+  /** Takes a node into the cluster, and returns its row. Throws UserError 409 when its name or address is another node's. */
   async admit(joining: Joining): Promise<Node> {
     this.requireLeading();
-    const held = heldVtep(this.state, joining.identity.address);
-    const [known] = rowsNamed(this.state.nodes, joining.identity.name);
-    if (held !== undefined && held.holder.id !== known?.id) {
-      await this.#barrier.wait(held.releasedAt!, HELD_VTEP_MS);
-      await this.#writer.run(() => {}); // a turn frees what no node has any more
-    }
     const { value } = await this.#writer.run((draft) => admitNode(draft, joining, this.#context()));
     this.#log.info("a node joined the cluster", { node: value.name, address: value.address });
     return value;
@@ -298,6 +297,7 @@ export class Leader {
       addresses: this.#addresses,
       reservedPorts: config.reservedPorts,
       domain: this.settings.domain,
+      everywhere: this.#progress.everywhere,
       silent: (nodeId) => this.#nodes.isSilent(nodeId),
     };
   }

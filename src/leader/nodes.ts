@@ -12,7 +12,7 @@ import type { LeaderContext } from "./context.ts";
 import { removeEndpoint } from "./endpoints.ts";
 import { releaseAddress } from "./ipam.ts";
 import { removeTask } from "./tasks.ts";
-import { holdVtep, moveVtep, requireVtepFree } from "./vteps.ts";
+import { holdVtep, moveVtep, requireVtepFree, takeVtep } from "./vteps.ts";
 
 /** A node's new certificate. */
 export interface Certified {
@@ -198,6 +198,7 @@ function addNode(draft: Draft, identity: NodeIdentity, { now, newId, addresses }
   const id = newId();
   const ingress = findByName("network", draft.state.networks, INGRESS_NETWORK);
   const ingressAddress = addresses.allocate(draft, ingress, { kind: "node", id });
+  takeVtep(draft, identity.address);
   const node: Node = {
     id,
     ...identity,
@@ -245,7 +246,7 @@ function requireIdentity(state: State, identity: NodeIdentity, known: Node | und
       { field: "address" },
     );
   }
-  requireVtepFree(state, known?.id, address);
+  requireVtepFree(state, { nodeId: known?.id, address, everywhere: context.everywhere });
   const [claim] = state.ports.by("number", `${vxlanPort}/udp`);
   if (claim !== undefined) {
     const service = state.services.get(claim.serviceId)?.name;

@@ -168,7 +168,10 @@ function requireSound(cluster: Cluster): void {
 async function removeAll(cluster: Cluster): Promise<void> {
   const { leader, nodes, store } = cluster;
   store.full = false;
-  for (const fake of nodes) await fake.join(leader);
+  // One that was removed waits until the others have heard that its address is free.
+  for (const fake of nodes) await allowed(fake.join(leader));
+  await cluster.settle();
+  for (const fake of nodes) if (!fake.joined) await fake.join(leader);
   await cluster.settle();
   for (const id of attached(cluster)) await leader.execute({ type: "detach", id });
   for (const { id } of leader.state.services.values()) await leader.execute({ type: "service.remove", name: id });
