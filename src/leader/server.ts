@@ -81,6 +81,8 @@ declare module "fastify" {
 }
 
 const MAX_BODY_BYTES = 16 * 1024 * 1024;
+/** A join comes from a client that has shown no certificate yet. */
+const MAX_JOIN_BYTES = 64 * 1024;
 
 /** A node on a slow line needs some seconds for a large report. */
 const REQUEST_TIMEOUT_MS = 30_000;
@@ -106,7 +108,7 @@ export async function serveManager(options: ManagerServerOptions): Promise<Manag
   limitBodies(server, timeoutMs);
   answerFailures(server, log);
   server.decorateRequest("peer");
-  server.post("/v1/join", (request) => options.joining.join(request.body, addressOf(request.socket)));
+  server.post("/v1/join", { bodyLimit: MAX_JOIN_BYTES }, (request) => options.joining.join(request.body, addressOf(request.socket)));
   server.register(async (trusted) => {
     trusted.addHook("onRequest", async (request) => {
       request.peer = identify(request.socket as TLSSocket);
