@@ -108,7 +108,9 @@ export async function serveManager(options: ManagerServerOptions): Promise<Manag
   limitBodies(server, timeoutMs);
   answerFailures(server, log);
   server.decorateRequest("peer");
-  server.post("/v1/join", { bodyLimit: MAX_JOIN_BYTES }, (request) => options.joining.join(request.body, addressOf(request.socket)));
+  server.post("/v1/join", { bodyLimit: MAX_JOIN_BYTES }, (request) =>
+    options.joining.join(request.body, addressOf(request.socket)),
+  );
   server.register(async (trusted) => {
     trusted.addHook("onRequest", async (request) => {
       request.peer = identify(request.socket as TLSSocket);

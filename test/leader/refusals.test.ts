@@ -372,6 +372,12 @@ for (const [what, change, says] of badJoins) {
   });
 }
 
+test("a machine that has shown no certificate sends little", async (t) => {
+  const cluster = await started(t);
+  const { status } = await cluster.askToJoin({ token: "x".repeat(64 * 1024) });
+  t.is(status, 413);
+});
+
 test("an address has so many joins a second", async (t) => {
   const { leader } = await Cluster.start(1);
   const clock = new VirtualClock();
