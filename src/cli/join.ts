@@ -38,6 +38,11 @@ export const INIT_OPTIONS: readonly RequestOption<keyof Init>[] = [
     field: "livenessMs",
     read: duration,
   },
+  {
+    flags: "--worker-writes",
+    help: "let workers command the cluster too: then who has a worker has every node",
+    field: "workerWrites",
+  },
 ];
 
 export function addJoinCommands(program: Command, context: Context): void {
