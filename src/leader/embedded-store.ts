@@ -96,7 +96,7 @@ class LmdbStore implements EmbeddedStore {
     const rowBytes = texts.reduce((sum, text) => sum + (text?.length ?? 0), 0);
     await this.#room.take(RESERVE_BYTES + rowBytes + changes.length * BYTES_PER_PUT);
     const head = { ...this.#head, revision };
-    this.#write(head, () => {
+    await this.#writeInBackground(head, () => {
       for (const [i, { kind, key }] of changes.entries()) {
         const [path, text] = [`${kind}/${key}`, texts[i] ?? null];
         const existed = this.#db.doesExist(path);
@@ -140,6 +140,20 @@ class LmdbStore implements EmbeddedStore {
     return `the state that was in ${this.#directory} is with ${where} now`;
   }
 
+  /** Does what `#write` does, while a thread of LMDB's waits for the disk: other work of this one goes on meanwhile. */
+  async #writeInBackground(head: Head, put: () => void): Promise<void> {
+    try {
+      // A child's puts are undone when `put` throws; its parent has no others.
+      await this.#db.childTransaction(() => {
+        put();
+        this.#db.putSync(HEAD_KEY, JSON.stringify(head));
+      });
+    } catch (error) {
+      throw this.#writeFailed(await reasonOf(error));
+    }
+    this.#head = head;
+  }
+
   /** One transaction; `put` may still change the head, which is written last. */
   #write(head: Head, put: () => void): void {
     try {
@@ -148,15 +162,25 @@ class LmdbStore implements EmbeddedStore {
         this.#db.putSync(HEAD_KEY, JSON.stringify(head));
       });
     } catch (error) {
-      throw new UserError(507, `the store in ${this.#directory} cannot write: ${messageOf(error)}`, { cause: error });
+      throw this.#writeFailed(error);
     }
     this.#head = head;
+  }
+
+  #writeFailed(cause: unknown): UserError {
+    return new UserError(507, `the store in ${this.#directory} cannot write: ${messageOf(cause)}`, { cause });
   }
 
   async close(): Promise<void> {
     await this.#db.close();
     await this.#unlock();
   }
+}
+
+/** LMDB's own reason for a transaction that failed in the background comes after the failure. */
+async function reasonOf(error: unknown): Promise<unknown> {
+  const { commitError } = error as { commitError?: Promise<never> };
+  return commitError === undefined ? error : commitError.catch((reason: unknown) => reason);
 }
 
 async function openChecked(path: string): Promise<RootDatabase<string, string>> {
@@ -167,7 +191,7 @@ async function openChecked(path: string): Promise<RootDatabase<string, string>> 
   let db: RootDatabase<string, string> | undefined;
   try {
     await restoreLength(path);
-    db = open({ path, noSubdir: true, encoding: "string", overlappingSync: false });
+    db = open({ path, noSubdir: true, encoding: "string", overlappingSync: false, eventTurnBatching: false });
     verify(db, (await freeBytes(dirname(path))) >= RESERVE_BYTES);
     return db;
   } catch (error) {

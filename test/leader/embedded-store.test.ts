@@ -114,6 +114,33 @@ const fullDisk = "a full disk is refused clearly, and nothing is lost";
   }
 });
 
+const takenRoom =
+  "a disk that another process fills is refused with the system's reason, and used again when it has room";
+
+(isRoot ? test : test.skip)(isRoot ? takenRoom : `${takenRoom} (skipped: needs root)`, async (t) => {
+  const directory = await temporaryDirectory();
+  await run("mount", ["-t", "tmpfs", "-o", "size=80m", "overlayd-test", directory]);
+  try {
+    const store = await openEmbeddedStore(directory);
+    await store.commit([putNetwork(0)], 1); // the room that it found is not asked for again at once
+    await writeFile(join(directory, "rest"), Buffer.alloc(90_000_000)).catch(() => undefined);
+    const rows = Array.from({ length: 50 }, (_, i) => putNetwork(i));
+    const refused = { instanceOf: UserError, code: 507, message: /cannot write: No space left on device/ };
+    for (let i = 0; i < 3; i++) await t.throwsAsync(store.commit(rows, 2), refused);
+    const left = await store.load();
+    t.deepEqual([left.revision, left.networks.size], [1, 1]);
+    await rm(join(directory, "rest"));
+    await store.commit(rows, 2);
+    await store.commit([{ kind: "networks", key: networkRow(0).id, row: null }], 3);
+    await store.close();
+    const state = await loadFrom(directory);
+    t.deepEqual([state.revision, state.networks.size], [3, 49]);
+  } finally {
+    await run("umount", ["--lazy", directory]);
+    await rm(directory, { recursive: true });
+  }
+});
+
 test("a second process is refused while the first has the store, and not after it was killed", async (t) => {
   const directory = await temporaryDirectory();
   const store = await openEmbeddedStore(directory);
