@@ -12,7 +12,7 @@ import { damagedPath, setAside } from "../lib/replace-file.ts";
 import { lockDirectory, type Unlock } from "./directory-lock.ts";
 import { DiskRoom, freeBytes } from "./disk-room.ts";
 import { bytesInUse, fileLength } from "./lmdb-file.ts";
-import { CannotLeadError, type Leadership, type Store } from "./store.ts";
+import { CannotLeadError, type Leadership, type Store, soleLeadership } from "./store.ts";
 
 const FILE_NAME = "state.mdb";
 const HEAD_KEY = "head";
@@ -83,7 +83,7 @@ class LmdbStore implements EmbeddedStore {
 
   async campaign(): Promise<Leadership> {
     if (this.moved !== undefined) throw new CannotLeadError(this.#whyGivenAway(this.moved), MOVED_MEND);
-    return { lost: new AbortController().signal };
+    return soleLeadership();
   }
 
   async load(): Promise<LiveState> {

@@ -68,8 +68,10 @@ export class Leader {
   readonly #barrier: AppliedBarrier;
   readonly #nodes: NodeSessions;
   readonly #logs: LogRelay;
-  /** Aborted when it leads by another store's leave. */
-  #leadership = new AbortController();
+  readonly #over = new AbortController();
+  #leadership: Leadership | undefined;
+  /** Aborted when it leads by another leadership than before. */
+  #untilChanged = new AbortController();
   /** For standbys; undefined until it leads. */
   #commits: CommitLog | undefined;
   /** Why nothing can be asked of it; undefined while it leads. */
@@ -117,13 +119,28 @@ export class Leader {
     return this.#nodes.refusedStatuses;
   }
 
+  /** Aborted, with the reason, when it leads no longer. It never does again: the next leadership is another Leader's. */
+  get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
   /**
    * Resolves when it leads. Throws CannotLeadError when the store has no cluster, or not the one that this manager's node
-   * knows.
+   * knows; then another process may lead.
    */
   async start(): Promise<void> {
+    const leadership = await this.#options.store.campaign();
+    this.#leadership = leadership;
+    try {
+      await this.#begin(leadership);
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  async #begin(leadership: Leadership): Promise<void> {
     const { store, clock, config } = this.#options;
-    const { lost } = await store.campaign();
     const loaded = await store.load();
     const { cluster: stored } = loaded;
     const { known, newEpoch = false } = config;
@@ -133,7 +150,7 @@ export class Leader {
     this.#writer.load(loaded);
     this.#commits = new CommitLog(clock, loaded.revision);
     this.#notLeading = undefined;
-    this.#leadUntil(lost);
+    this.#leadBy(leadership);
     if (this.#notLeading !== undefined) return;
     this.#log.info("leads the cluster", { revision: this.state.revision, count: this.state.nodes.size });
     if (this.#notLeading === undefined) this.#nodes.begin();
@@ -147,8 +164,7 @@ export class Leader {
     this.requireLeading();
     await this.#writer.hold(async () => {
       const { store, leadership } = await move(this.state);
-      this.#leadership.abort();
-      this.#leadUntil(leadership.lost);
+      this.#leadBy(leadership);
       return store;
     });
   }
@@ -178,6 +194,7 @@ export class Leader {
   /** Throws UserError 503 when it does not lead. */
   requireLeading(): void {
     if (this.#notLeading !== undefined) throw new UserError(503, this.#notLeading);
+    if (this.#leadership?.isCertain() !== true) throw new UserError(503, "this manager may lead no longer");
   }
 
   /** Throws UserError 503 when this leader leads another cluster than the request names. */
@@ -186,10 +203,11 @@ export class Leader {
     if (own !== id) throw new UserError(503, `it leads another cluster (${own}) than that of this node (${id})`);
   }
 
-  /** Ends all sessions, and resolves when nothing is being written any more. The store stays open. */
+  /** Ends all sessions, and resolves when nothing is being written any more and another process may lead. The store stays open. */
   async stop(): Promise<void> {
     this.#stepDown("this manager is stopping");
     await this.#writer.settled();
+    await this.#leadership?.resign();
   }
 
   /** Throws UserError. */
@@ -302,18 +320,24 @@ export class Leader {
     };
   }
 
-  /** What ended the leadership before ends it no longer. */
-  #leadUntil(lost: AbortSignal): void {
-    this.#leadership = new AbortController();
+  /** It leads until this leadership is lost; what ended the one before ends it no longer. */
+  #leadBy(leadership: Leadership): void {
+    const { lost } = leadership;
+    this.#leadership = leadership;
+    this.#untilChanged.abort();
+    this.#untilChanged = new AbortController();
     const stepDown = () => this.#stepDown(`this manager leads no longer: ${messageOf(lost.reason)}`);
     if (lost.aborted) stepDown();
-    else lost.addEventListener("abort", stepDown, { signal: this.#leadership.signal });
+    else lost.addEventListener("abort", stepDown, { signal: this.#untilChanged.signal });
   }
 
   #stepDown(reason: string): void {
+    if (this.#over.signal.aborted) return;
+    const hasLed = this.#notLeading === undefined;
     this.#notLeading = reason;
     this.#nodes.end();
     this.#barrier.close();
-    this.#log.info("leads no longer", { reason });
+    if (hasLed) this.#log.info("leads no longer", { reason });
+    this.#over.abort(new Error(reason));
   }
 }

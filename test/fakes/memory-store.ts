@@ -10,6 +10,8 @@ import { UserError } from "../../src/lib/errors.ts";
 export class MemoryStore implements Store {
   #state = emptyState();
   #leader = new AbortController();
+  /** While set, a leader cannot be certain that it leads, as one that was frozen. */
+  isUncertain = false;
   /** Refuses commits while set. */
   full = false;
 
@@ -28,8 +30,13 @@ export class MemoryStore implements Store {
   /** Takes leadership from whoever has it. */
   async campaign(): Promise<Leadership> {
     this.#leader.abort(new Error("another manager leads"));
-    this.#leader = new AbortController();
-    return { lost: this.#leader.signal };
+    const leader = new AbortController();
+    this.#leader = leader;
+    return {
+      lost: leader.signal,
+      isCertain: () => !leader.signal.aborted && !this.isUncertain,
+      resign: async () => leader.abort(new Error("it has given the leadership back")),
+    };
   }
 
   async load(): Promise<LiveState> {

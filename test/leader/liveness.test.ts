@@ -2,6 +2,7 @@
 import test from "ava";
 import type { CommandInput } from "../../src/cluster/commands.ts";
 import { stateToJson } from "../../src/cluster/state.ts";
+import { soleLeadership } from "../../src/leader/store.ts";
 import { Cluster, LIVENESS_MS } from "./cluster-fixture.ts";
 import { FakeNode, identityOf } from "./fake-node.ts";
 
@@ -221,7 +222,7 @@ test("a leadership that is lost before it begins is none", async (t) => {
   const cluster = new Cluster();
   const { store } = cluster;
   const lost = AbortSignal.abort(new Error("another manager leads"));
-  store.campaign = async () => ({ lost });
+  store.campaign = async () => ({ ...soleLeadership(), lost });
   await cluster.lead();
   await t.throwsAsync(cluster.leader.execute({ type: "network.create", name: "web" }), {
     message: /leads no longer: another manager leads/,

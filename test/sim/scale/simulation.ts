@@ -5,7 +5,7 @@ import { settingsOf } from "../../../src/cluster/lookup.ts";
 import type { ClusterIdentity } from "../../../src/cluster/schema.ts";
 import { emptyState, LiveState } from "../../../src/cluster/state.ts";
 import { Leader } from "../../../src/leader/leader.ts";
-import type { Leadership, Store } from "../../../src/leader/store.ts";
+import { type Leadership, type Store, soleLeadership } from "../../../src/leader/store.ts";
 import { silentLog } from "../../../src/lib/log.ts";
 import { found } from "../../fakes/founding.ts";
 import { MemoryStore } from "../../fakes/memory-store.ts";
@@ -33,7 +33,7 @@ class HandedStore implements Store {
   }
 
   async campaign(): Promise<Leadership> {
-    return { lost: new AbortController().signal };
+    return soleLeadership();
   }
 
   async load(): Promise<LiveState> {
