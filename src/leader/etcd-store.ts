@@ -1,8 +1,9 @@
 // The store of a cluster with several managers: etcd. Rows are JSON under PREFIX/rows/KIND/KEY; PREFIX/head has the revision,
 // how many rows there are and their digest; PREFIX/leader is the leader's key (etcd-leadership.ts). A commit is one
 // transaction (etcd-commit.ts).
+import { z } from "zod";
 import { derivedIdentity } from "../cluster/identity.ts";
-import type { Change, ClusterIdentity } from "../cluster/schema.ts";
+import { type Change, ClusterIdentity } from "../cluster/schema.ts";
 import { changesTo, emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -22,15 +23,16 @@ const PAGE_BYTES = 2 * 1024 * 1024;
 /** How much is written before etcd is told to forget older versions of the rows: its database has a quota. */
 const COMPACT_AFTER_BYTES = 32 * 1024 * 1024;
 
-interface Head {
-  revision: number;
-  rows: number;
-  digest: string;
+const Head = z.object({
+  revision: z.int().min(0),
+  rows: z.int().min(0),
+  digest: z.string(),
   /** Left out until the cluster has an identity. */
-  cluster?: ClusterIdentity;
+  cluster: ClusterIdentity.optional(),
   /** Tells the commit that wrote it from all others. */
-  commit: string;
-}
+  commit: z.string(),
+});
+type Head = z.infer<typeof Head>;
 
 interface EtcdStoreOptions {
   client: EtcdClient;
@@ -83,7 +85,7 @@ export class EtcdStore implements Store {
   async load(): Promise<LiveState> {
     const { client, prefix } = this.#options;
     const { rows, revision } = await client.range({ key: this.#keys.head });
-    const head = rows[0] === undefined ? emptyHead() : (JSON.parse(rows[0].value) as Head);
+    const head = rows[0] === undefined ? emptyHead() : this.#headOf(rows[0]);
     const state = emptyState();
     const digests = new RowDigests();
     for await (const page of this.#pages(revision)) {
@@ -193,19 +195,31 @@ export class EtcdStore implements Store {
     }
   }
 
-  #changesOf(rows: readonly EtcdRow[]): Change[] {
+  #headOf({ value }: EtcdRow): Head {
     try {
-      return parseChanges(
-        rows.map(({ key, value }) => {
-          const path = key.slice(this.#keys.rows.length);
-          const slash = path.indexOf("/");
-          return { kind: path.slice(0, slash), key: path.slice(slash + 1), row: JSON.parse(value) as unknown };
-        }),
-      );
+      return Head.parse(JSON.parse(value));
     } catch (error) {
-      throw damaged(this.#options.prefix, messageOf(error), error);
+      throw damaged(this.#options.prefix, `its head cannot be read: ${wordsOf(error)}`, error);
     }
   }
+
+  #changesOf(rows: readonly EtcdRow[]): Change[] {
+    return rows.flatMap(({ key, value }) => {
+      const path = key.slice(this.#keys.rows.length);
+      const slash = path.indexOf("/");
+      try {
+        return parseChanges([
+          { kind: path.slice(0, slash), key: path.slice(slash + 1), row: JSON.parse(value) as unknown },
+        ]);
+      } catch (error) {
+        throw damaged(this.#options.prefix, `${path} is no row: ${wordsOf(error)}`, error);
+      }
+    });
+  }
+}
+
+function wordsOf(error: unknown): string {
+  return error instanceof z.ZodError ? z.prettifyError(error).replaceAll("\n", " ") : messageOf(error);
 }
 
 function writesOf(texts: ReadonlyMap<string, string | null>): EtcdWrite[] {
