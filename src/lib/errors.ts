@@ -1,23 +1,14 @@
 // Errors that a person reads. The network's mistakes are Drop values (datapath/drop.ts), ours are assertions.
 
 /** The HTTP statuses that a UserError may have. */
-<<<<<<< HEAD
-export const USER_ERROR_CODES = [400, 401, 403, 404, 409, 429, 503, 507] as const;
-=======
-export const USER_ERROR_CODES = [400, 404, 409, 413, 503, 504, 507] as const;
->>>>>>> 184c375 (leader: a client of etcd's JSON gateway, and leadership that says whether it is certain)
+export const USER_ERROR_CODES = [400, 401, 403, 404, 409, 413, 429, 503, 504, 507] as const;
 export type UserErrorCode = (typeof USER_ERROR_CODES)[number];
 
 /**
  * What a caller asked for cannot be done. `code` says which kind it is, and is an HTTP status:
-<<<<<<< HEAD
  * 400 the input is wrong (`field` names where), 401 the caller does not show who it is, 403 the caller may not do that,
- * 404 no such thing, 409 it clashes with what is there, 429 the caller asks too often, 503 no node can do it now,
- * 507 no room to keep it.
-=======
- * 400 the input is wrong (`field` names where), 404 no such thing, 409 it clashes with what is there,
- * 413 it is too large, 503 no node can do it now, 504 it is not known whether it was done, 507 no room to keep it.
->>>>>>> 184c375 (leader: a client of etcd's JSON gateway, and leadership that says whether it is certain)
+ * 404 no such thing, 409 it clashes with what is there, 413 it is too large, 429 the caller asks too often, 503 no node
+ * can do it now, 504 it is not known whether it was done, 507 no room to keep it.
  */
 export class UserError extends Error {
   override name = "UserError";

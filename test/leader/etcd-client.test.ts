@@ -147,7 +147,7 @@ test("a member that is frozen has not answered, which leaves open whether it wil
   const frozen = await TestEtcd.start();
   const own = frozen.client();
   await own.status();
-  frozen.signal(0, "SIGSTOP");
+  await frozen.freeze(0);
   const abort = new AbortController();
   const call = kindOf(own.status({ signal: abort.signal }));
   await delay(50);

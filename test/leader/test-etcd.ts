@@ -115,9 +115,11 @@ export class TestEtcd {
     }
   }
 
-  /** SIGSTOP and SIGCONT are for a member that is to be silent for a while. */
-  signal(i: number, signal: NodeJS.Signals): void {
-    this.#processes.get(i)?.kill(signal);
+  /** Resolves when the member's process is stopped. */
+  async freeze(i: number): Promise<void> {
+    const child = this.#processes.get(i)!;
+    child.kill("SIGSTOP");
+    while (!/\) [Tt] /.test(await readFile(`/proc/${child.pid}/stat`, "utf8"))) await delay(10);
   }
 
   async kill(i: number, signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
