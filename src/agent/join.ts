@@ -11,6 +11,7 @@ import { createRequest } from "../trust/authority.ts";
 import { IdentityFiles } from "../trust/identity-files.ts";
 import { unlockManagerKeys } from "../trust/passphrase.ts";
 import { pinnedTls } from "../trust/pinned.ts";
+import { serverRefusal } from "../trust/refusals.ts";
 import { parseToken } from "../trust/token.ts";
 import type { Config } from "./config.ts";
 import type { Identity } from "./identity.ts";
@@ -117,6 +118,9 @@ function placeOf(manager: string): { host: string; port: number } {
 function refusalOf(manager: string, error: unknown): UserError {
   if (error instanceof UserError)
     return new UserError(error.code, `${manager} refuses: ${error.message}`, { cause: error });
+  const refusal = serverRefusal(error, systemClock.now());
+  if (refusal !== undefined)
+    return new UserError(503, `${manager} is not trusted: ${refusal.message}`, { cause: error });
   const isOfSystem = (error as NodeJS.ErrnoException).syscall !== undefined;
   if (isOfSystem || error instanceof UnreachableError || error instanceof DeadlineError) {
     return new UserError(

@@ -1,8 +1,9 @@
 // What a host sends to a manager that has got hold of certificates, or makes its own: requests as they are on the wire,
 // without an agent. And what is on a node's disk of its certificates.
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { IdentityFiles, type ManagerKeys, type StoredIdentity } from "../../src/trust/identity-files.ts";
+import { unlockManagerKeys } from "../../src/trust/passphrase.ts";
 import { curlBriefly } from "./command.ts";
 import type { LabHost, LabNode } from "./lab.ts";
 
@@ -44,11 +45,15 @@ export async function identityOf(node: LabNode): Promise<StoredIdentity> {
 
 /** Its node's own files; a test may change them while the agent is stopped. */
 export function filesOf(node: LabNode): IdentityFiles {
-  return new IdentityFiles(join(node.directory, "data", "identity"));
+  return new IdentityFiles(directoryOf(node));
+}
+
+function directoryOf(node: LabNode): string {
+  return join(node.directory, "data", "identity");
 }
 
 /** What a manager signs with. */
 export async function keysOf(manager: LabNode): Promise<ManagerKeys> {
-  const passphrase = readFileSync(join(manager.directory, "data", "passphrase"), "utf8").trim();
-  return (await filesOf(manager).readManagerKeys(passphrase))!;
+  const { keys } = await unlockManagerKeys(filesOf(manager), directoryOf(manager), undefined);
+  return keys!;
 }

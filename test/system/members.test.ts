@@ -2,10 +2,10 @@
 // a node that is removed.
 import type { EndpointView, PeerView } from "../../src/api/schema.ts";
 import { createRequest, issue } from "../../src/trust/authority.ts";
-import { run, tryRun, waitFor } from "./command.ts";
+import { IN_VAIN_MS, run, TRY_MS, tryRun, waitFor } from "./command.ts";
 import { ask, filesOf, identityOf, keysOf } from "./impostor.ts";
 import type { LabNode } from "./lab.ts";
-import { addressOf, runningTasks, untilRunning } from "./listings.ts";
+import { addressOf, namespaceOf, runningTasks, untilRunning, vipOf } from "./listings.ts";
 import { program } from "./program.ts";
 import { systemTest, useLab } from "./system-test.ts";
 import { undoAfterAll } from "./undo.ts";
@@ -32,8 +32,9 @@ systemTest("on a worker that may not write, `run`, `attach` and `detach` go on w
   const address = (
     await node2!.ctl("attach", NAMESPACE, "--network", "web", "--name", "db", "--alias", "store")
   ).trim();
+  const vip = await vipOf(node2!, "echo");
   const inside = (...argv: string[]) => tryRun(["ip", "netns", "exec", NAMESPACE, ...argv]);
-  await waitFor(async () => (await inside(...program("ask", "tcp", "echo", 7, 1))).status === 0, {
+  await waitFor(async () => (await inside(...program("ask", "tcp", vip!, 7, 1, TRY_MS))).status === 0, {
     what: "the namespace to reach the service",
   });
   const own = (await node2!.ctlJson<EndpointView[]>("endpoint", "ls")).find((one) => one.address === address);
@@ -92,8 +93,9 @@ systemTest(
       !(await node3!.api.status()).connected;
     await waitFor(isGone, { what: "the node to be gone everywhere" });
     t.log(`gone after ${Math.round(performance.now() - began)} ms`);
-    const answer = await ask(node3!, { manager: node1!, path: "/v1/commands", body: {}, shown });
-    t.is(answer.status, 403, answer.message);
+    const body = { type: "network.create", name: "stolen" };
+    const answer = await ask(node3!, { manager: node1!, path: "/v1/commands", body, shown });
+    t.is(answer.status, 401, answer.message);
     t.regex(answer.message, /removed|revoked/);
     const { stderr } = await node3!.shell("overlayctl node ls");
     t.regex(stderr, /removed/);
@@ -103,8 +105,8 @@ systemTest(
       "ip",
       "netns",
       "exec",
-      `ovl-${node3!.name}-${victim.id.slice(0, 8)}`,
-      ...program("ask", "tcp", target, 7, 1, 1500),
+      namespaceOf(victim),
+      ...program("ask", "tcp", target, 7, 1, IN_VAIN_MS),
     ]);
     t.not(asked.status, 0);
     // A machine that is installed anew takes its place, at its address.

@@ -87,7 +87,7 @@ systemTest("a worker writes nothing, and speaks for no other node", async (t) =>
     [
       "asks an address for another",
       "/v1/commands",
-      { type: "endpoint.create", network: "web", nodeId: other, name: "stolen" },
+      { type: "endpoint.create", network: "web", node: other, name: "stolen" },
     ],
   ];
   for (const [what, path, body] of attempts) {
@@ -144,7 +144,7 @@ systemTest("a clock that is two hours off at the join is said to be", async (t) 
   const token = await lab().token("worker");
   for (const [offset, message] of [
     ["-2h", /clock is .*behind/],
-    ["+2h", /this node's clock is (2 h 0|1 h 59) min ahead of the manager's.*timedatectl/],
+    ["+2h", /this machine's clock is (2 h 0|1 h 59) min ahead of the manager's.*timedatectl/],
   ] as const) {
     await node5.stopAgent();
     await node5.startAgent(["env", `LD_PRELOAD=${FAKETIME}`, `FAKETIME=${offset}`, "FAKETIME_DONT_FAKE_MONOTONIC=1"]);
