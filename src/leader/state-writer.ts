@@ -40,6 +40,8 @@ export class StateWriter {
   #held: Promise<unknown> | undefined;
   #state: LiveState = emptyState();
   #sentRevision = 0;
+  /** How many pieces of work the next turns take: less after one whose changes were too large for the store. */
+  #together = MAX_TOGETHER;
 
   constructor(options: StateWriterOptions) {
     this.#options = options;
@@ -127,7 +129,13 @@ export class StateWriter {
       if (drafted.length === 0) return;
       this.#options.complete(draft);
       await this.#commit(draft);
+      this.#together = Math.min(MAX_TOGETHER, this.#together * 2);
     } catch (error) {
+      if (isTooLarge(error) && drafted.length > 1) {
+        this.#queue.unshift(...drafted);
+        this.#together = drafted.length >> 1;
+        return;
+      }
       const failed = drafted.length > 0 ? drafted : this.#queue.splice(0);
       for (const { reject } of failed) reject(error);
       return;
@@ -144,7 +152,7 @@ export class StateWriter {
   /** Drafts what is queued, the first first, up to what one revision may have. */
   #takeQueued(draft: Draft, drafted: Work[]): void {
     let bytes = 0;
-    for (let taken = 0; taken < MAX_TOGETHER && bytes < MAX_BYTES; taken++) {
+    for (let taken = 0; taken < this.#together && bytes < MAX_BYTES; taken++) {
       const work = this.#queue.shift();
       if (work === undefined) return;
       const own = draft.nested();
@@ -169,6 +177,11 @@ export class StateWriter {
     if (!lines.isEmpty) this.#sentRevision = revision;
     this.#options.committed(applied, lines);
   }
+}
+
+/** What some pieces of work change together may be too much for the store's largest commit, and each alone not. */
+function isTooLarge(error: unknown): boolean {
+  return error instanceof UserError && error.code === 413;
 }
 
 /** How long the row's JSON is, within a factor of two. */

@@ -3,6 +3,7 @@ import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate as nextEvents } from "node:timers/promises";
 import { promisify } from "node:util";
 import test, { type ExecutionContext } from "ava";
 import type { CommandInput } from "../../src/cluster/commands.ts";
@@ -11,7 +12,7 @@ import { openEmbeddedStore } from "../../src/leader/embedded-store.ts";
 import { Leader } from "../../src/leader/leader.ts";
 import { StateWriter } from "../../src/leader/state-writer.ts";
 import type { Store } from "../../src/leader/store.ts";
-import type { UserError } from "../../src/lib/errors.ts";
+import { UserError } from "../../src/lib/errors.ts";
 import { cidr } from "../../src/lib/ip.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { networkRow } from "../cluster/rows.ts";
@@ -230,3 +231,56 @@ test("a report without news after one that is being committed is not taken for t
   await Promise.all([node!.report(() => "failed"), node!.report(() => "running")]);
   t.is(cluster.leader.state.statuses.get(cluster.tasks("s")[0]!.id)!.state, "running");
 });
+
+test("commands that are too much together for the store's largest commit are done in several, and one that is too large alone is refused", async (t) => {
+  const cluster = await Cluster.start(1);
+  const most = 12;
+  const commit = cluster.store.commit.bind(cluster.store);
+  cluster.store.commit = async (changes, revision) => {
+    if (changes.length > most) throw new UserError(413, "too many rows");
+    return commit(changes, revision);
+  };
+  const before = cluster.leader.state.revision;
+  const names = Array.from({ length: 20 }, (_, i) => `s${i}`);
+  const made = await Promise.all(names.map((name) => cluster.leader.execute(service(name, { replicas: 1 }))));
+  t.is(new Set(made.map(({ id }) => id)).size, names.length);
+  t.true(cluster.leader.state.revision - before > 1);
+  t.deepEqual(violationsOf(cluster.leader.state, cidr(POOL)), []);
+  const error = await t.throwsAsync(cluster.leader.execute(service("large", { replicas: 50 })));
+  t.is((error as UserError).code, 413);
+  t.false([...cluster.leader.state.services.values()].some(({ name }) => name === "large"));
+  await cluster.leader.execute(network("after"));
+});
+
+test("what is being committed is not in the state yet, and a commit that fails with the leadership never is", async (t) => {
+  const cluster = await Cluster.start(1);
+  const { store, leader } = cluster;
+  const known = stateToJson(leader.state);
+  let fail: (error: Error) => void = () => {};
+  const begun = new Promise<void>((resolve) => {
+    store.commit = () => {
+      resolve();
+      return new Promise((_, reject) => {
+        fail = reject;
+      });
+    };
+  });
+  const [first, second] = [leader.execute(network("first")), begun.then(() => leader.execute(network("second")))];
+  await begun;
+  t.deepEqual(stateToJson(leader.state), known);
+  t.is(cluster.nodes[0]!.state!.revision, known.revision);
+  const open = await Promise.race([first, second.catch(() => {}), nextTurn()]);
+  t.is(open, "open", "neither command is answered");
+  await store.campaign(); // another manager leads
+  fail(new UserError(504, "it is not known whether the change was made"));
+  t.is(((await t.throwsAsync(first)) as UserError).code, 504);
+  t.is(((await t.throwsAsync(second)) as UserError).code, 503);
+  t.deepEqual(stateToJson(leader.state), known);
+  t.true(leader.over.aborted);
+  t.false(cluster.nodes[0]!.joined);
+});
+
+async function nextTurn(): Promise<"open"> {
+  for (let i = 0; i < 5; i++) await nextEvents();
+  return "open";
+}

@@ -384,6 +384,36 @@ test("a leader whose leadership is lost refuses, and ends its sessions", async (
   t.false(cluster.nodes[0]!.joined);
 });
 
+test("a leader that is not certain of leading answers nothing, and goes on when it is", async (t) => {
+  const cluster = await Cluster.start(1);
+  cluster.store.isUncertain = true;
+  const refused = { message: "this manager may lead no longer" };
+  await t.throwsAsync(cluster.leader.execute(web), refused);
+  await t.throwsAsync(cluster.leader.waitApplied(1, 10), refused);
+  await t.throwsAsync(new FakeNode(identityOf(2)).join(cluster.leader), refused);
+  cluster.store.isUncertain = false;
+  await cluster.leader.execute(web);
+});
+
+test("a leader that stops gives its leadership back once nothing is being written", async (t) => {
+  const cluster = new Cluster();
+  const campaign = cluster.store.campaign.bind(cluster.store);
+  let resigned = false;
+  cluster.store.campaign = async () => {
+    const resign = async () => {
+      resigned = true;
+    };
+    return { ...(await campaign()), resign };
+  };
+  await cluster.lead();
+  const created = cluster.leader.execute(web);
+  const stopped = cluster.leader.stop();
+  t.false(resigned);
+  await Promise.allSettled([created, stopped]);
+  t.true(resigned);
+  t.true(cluster.leader.over.aborted);
+});
+
 test("a node that registers again gets its id and address back", async (t) => {
   const cluster = await Cluster.start(2);
   const before = cluster.node("node2");
