@@ -99,10 +99,10 @@ async function* followOwn(
   const close = () => sink.close();
   signal.addEventListener("abort", close);
   try {
-    for await (const line of sink.lines()) {
+    for await (const piece of sink.pieces()) {
       signal.throwIfAborted();
       heard();
-      yield JSON.parse(line.toString());
+      for (const line of piece.toString().trimEnd().split("\n")) yield JSON.parse(line);
     }
   } finally {
     signal.removeEventListener("abort", close);
@@ -122,8 +122,8 @@ class OwnSink implements SessionSink {
     this.#wake();
   }
 
-  sendSnapshot(lines: Iterator<Buffer>): void {
-    this.#queue.push(lines);
+  sendSnapshot(pieces: Iterator<Buffer>): void {
+    this.#queue.push(pieces);
     this.#wake();
   }
 
@@ -133,17 +133,17 @@ class OwnSink implements SessionSink {
   }
 
   /** Ends when the leader has ended the session, or the node has. */
-  async *lines(): AsyncGenerator<Buffer> {
+  async *pieces(): AsyncGenerator<Buffer> {
     while (!this.#isClosed) {
       const next = this.#queue.shift();
       if (next === undefined) await this.#more();
-      else if ("next" in next) yield* this.#inPieces(next);
+      else if ("next" in next) yield* this.#unhurried(next);
       else yield next;
     }
   }
 
-  /** Lets other work of the thread go on between the lines of a snapshot. */
-  async *#inPieces(snapshot: Iterator<Buffer>): AsyncGenerator<Buffer> {
+  /** Lets other work of the thread go on between the pieces of a snapshot. */
+  async *#unhurried(snapshot: Iterator<Buffer>): AsyncGenerator<Buffer> {
     try {
       while (!this.#isClosed) {
         const { value, done } = snapshot.next();

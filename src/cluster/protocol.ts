@@ -87,7 +87,7 @@ export function encodeLine(message: StreamMessage): Buffer {
 /** Characters of the rows of one line, except where a single row has more: both ends hold a line whole. */
 const ROWS_LINE_CHARS = 1024 * 1024;
 
-/** Rows of one kind as lines of the stream: one, and more where the rows are large. */
+/** Rows of one kind as lines of the stream: more than one where the rows are many, or large. */
 export function encodeRows(kind: Kind, rows: readonly unknown[]): Buffer[] {
   const lines: Buffer[] = [];
   let [texts, chars]: [string[], number] = [[], 0];
@@ -97,7 +97,7 @@ export function encodeRows(kind: Kind, rows: readonly unknown[]): Buffer[] {
   };
   for (const row of rows) {
     const text = JSON.stringify(row);
-    if (chars + text.length > ROWS_LINE_CHARS) end();
+    if (texts.length === MAX_ROWS || chars + text.length > ROWS_LINE_CHARS) end();
     texts.push(text);
     chars += text.length;
   }

@@ -4,8 +4,8 @@ import { UserError } from "../lib/errors.ts";
 /** The leader's way down to one node. No call throws, and none waits for the node. */
 export interface SessionSink {
   send(line: Buffer): void;
-  /** Takes the lines one by one as the node's link takes them; what is sent meanwhile follows the last one. */
-  sendSnapshot(lines: Iterator<Buffer>): void;
+  /** Takes pieces of whole lines, one by one as the node's link takes them; what is sent meanwhile follows the last one. */
+  sendSnapshot(pieces: Iterator<Buffer>): void;
   close(): void;
 }
 

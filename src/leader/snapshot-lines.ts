@@ -5,8 +5,13 @@ import { type Kind, NODE_KINDS, type RowOf, type Service } from "../cluster/sche
 import type { Rows, State } from "../cluster/tables.ts";
 import { commonRow } from "./secrets.ts";
 
-/** Rows of one block. A row has up to some megabytes, and a block is encoded at once. */
+/** Rows of one block, which is encoded at once: a row has up to some megabytes. */
 const BLOCK_ROWS = 64;
+/** The same of the kinds whose rows are many and short. */
+const LONG_BLOCK_ROWS = 1024;
+const SHORT_ROWS: ReadonlySet<Kind> = new Set(["tasks", "endpoints", "statuses"]);
+/** Lines go to a link in pieces of about this size: each piece costs more than its bytes, and a link holds one. */
+const PIECE_BYTES = 128 * 1024;
 /** Encoded blocks that are kept: a node that is far behind the others has a block encoded again. */
 const MAX_KEPT_BYTES = 64 * 1024 * 1024;
 
@@ -39,7 +44,7 @@ export class SharedSnapshots {
   #readers = 0;
 
   /**
-   * The state as it is now, as lines for one node: `held` are the services of whose secrets it may know, `sent` is the
+   * The state as it is now, for one node, in pieces of one or more lines: `held` are the services of whose secrets it may know, `sent` is the
    * last revision that nodes were sent. `onTaken` is called as the node's link takes each part.
    */
   linesFor(
@@ -107,7 +112,7 @@ export class SharedSnapshots {
     }
     const known = this.#encoded.get(block);
     if (known !== undefined) return known;
-    const lines = encodeRows(kind, rows);
+    const lines = inPieces(encodeRows(kind, rows));
     this.#encoded.set(block, lines);
     this.#bytes += bytesOf(lines);
     for (const [oldest, kept] of this.#encoded) {
@@ -129,8 +134,26 @@ function bytesOf(lines: readonly Buffer[]): number {
 }
 
 function blocksOf(kind: Kind, rows: readonly RowOf<Kind>[]): Block[] {
-  const count = Math.ceil(rows.length / BLOCK_ROWS);
-  return Array.from({ length: count }, (_, i) => ({ kind, rows: rows.slice(i * BLOCK_ROWS, (i + 1) * BLOCK_ROWS) }));
+  const size = SHORT_ROWS.has(kind) ? LONG_BLOCK_ROWS : BLOCK_ROWS;
+  const count = Math.ceil(rows.length / size);
+  return Array.from({ length: count }, (_, i) => ({ kind, rows: rows.slice(i * size, (i + 1) * size) }));
+}
+
+/** The lines, with several in one buffer where they are short. */
+function inPieces(lines: readonly Buffer[]): Buffer[] {
+  const pieces: Buffer[] = [];
+  let [piece, bytes]: [Buffer[], number] = [[], 0];
+  const end = (): void => {
+    if (piece.length > 0) pieces.push(piece.length === 1 ? piece[0]! : Buffer.concat(piece));
+    [piece, bytes] = [[], 0];
+  };
+  for (const line of lines) {
+    if (bytes + line.length > PIECE_BYTES) end();
+    piece.push(line);
+    bytes += line.length;
+  }
+  end();
+  return pieces;
 }
 
 function isSame(a: Block, b: Block): boolean {

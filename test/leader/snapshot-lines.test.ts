@@ -1,6 +1,6 @@
 // Snapshots that several nodes load: encoded once, and again only where a row has changed.
 import test from "ava";
-import type { StreamMessage } from "../../src/cluster/protocol.ts";
+import { MAX_ROWS, type StreamMessage } from "../../src/cluster/protocol.ts";
 import type { Change, Service } from "../../src/cluster/schema.ts";
 import { emptyState } from "../../src/cluster/state.ts";
 import { Workload } from "../../src/cluster/workload.ts";
@@ -134,5 +134,25 @@ test("large rows are lines of their own, of which each is short enough to be hel
   t.deepEqual(
     rows.map((message) => message.rows.length),
     [1, 1, 1, 1],
+  );
+});
+
+test("many short rows come in few pieces of whole lines, none of which has more rows than a node takes", (t) => {
+  const state = emptyState();
+  const statuses = Array.from({ length: 5000 }, (_, i) => {
+    const rest = { error: null, exitCode: null, message: null, restarts: 0 };
+    const row = { taskId: `t${i}`.padEnd(25, "0"), nodeId: "n".repeat(25), state: "running" as const, since: i, ...rest };
+    return { kind: "statuses" as const, key: row.taskId, row };
+  });
+  state.apply(statuses, 7);
+  const pieces = [...new SharedSnapshots().linesFor(state, 7, NONE, () => {})];
+  t.true(pieces.length < 20, `${pieces.length} pieces`);
+  t.true(pieces.every((piece) => piece.length < 200_000 && piece.at(-1) === 0x0a));
+  const lines = Buffer.concat(pieces).toString().trimEnd().split("\n");
+  const rows = lines.map((line) => JSON.parse(line) as StreamMessage).filter((message) => message.type === "rows");
+  t.true(rows.every((message) => message.rows.length <= MAX_ROWS));
+  t.deepEqual(
+    rows.flatMap((message) => message.rows),
+    statuses.map(({ row }) => row),
   );
 });
