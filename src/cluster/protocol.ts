@@ -67,8 +67,8 @@ export const MAX_ROWS = 256;
  * `snapshot-end`; then come changes as they happen. Kinds that only the leader reads (schema.ts) are in none of them.
  */
 export type StreamMessage =
-  /** `livenessMs`: after that much silence the leader gives the node up; the node gives the leader up earlier. `state`: the identity of the state in the snapshot. */
-  | { type: "session"; sessionId: string; nodeId: string; livenessMs: number; state: StateVersion }
+  /** `livenessMs`: after that much silence the leader gives the node up; the node gives the leader up earlier. `state`: the identity of the state in the snapshot. `schema`: the form of the rows, see schemaDigest(). */
+  | { type: "session"; sessionId: string; nodeId: string; livenessMs: number; state: StateVersion; schema: string }
   /** `rows`: how many rows the snapshot has. */
   | { type: "snapshot"; revision: number; cluster: ClusterIdentity | null; rows: number }
   | { type: "rows"; kind: Kind; rows: readonly RowOf<Kind>[] }
@@ -113,6 +113,7 @@ export const StreamLine = z.discriminatedUnion("type", [
     nodeId: Id,
     livenessMs: z.number().positive(),
     state: StateVersion.optional(),
+    schema: z.string().optional(),
   }),
   z.object({
     type: z.literal("snapshot"),

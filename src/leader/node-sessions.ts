@@ -3,7 +3,7 @@
 import { whyNotSpoken } from "../cluster/features.ts";
 import { type StateVersion, whyNotAfter } from "../cluster/identity.ts";
 import { BEATS_PER_PERIOD, encodeLine, Report, type ReportInput, SessionRequest } from "../cluster/protocol.ts";
-import { type AppliedChange, Draft } from "../cluster/state.ts";
+import { type AppliedChange, Draft, schemaDigest } from "../cluster/state.ts";
 import { check } from "../lib/check.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
@@ -137,7 +137,8 @@ export class NodeSessions {
     this.#endSessionOf(nodeId);
     this.#health.heard(nodeId);
     sessions.add(id, nodeId, sink);
-    sink.send(encodeLine({ type: "session", sessionId: id, nodeId, livenessMs, state: this.#known() }));
+    const opening = { sessionId: id, nodeId, livenessMs, state: this.#known(), schema: schemaDigest() };
+    sink.send(encodeLine({ type: "session", ...opening }));
     // A node that loads shows that it lives, though it reports nothing yet.
     const heard = () => this.#health.heard(nodeId);
     const held = heldSecrets(nodeId, writer.state);

@@ -1,9 +1,10 @@
 // One stream from a leader, from its beginning to its end: what comes is checked, and handed on only when it is whole and
-// follows on what came before. Whatever else comes ends the stream, and the node asks for a new one.
+// follows on what came before. Whatever else comes ends the stream, and the node asks for a new one. Rows of a leader that
+// gives them this build's form are taken as they are: to check each would take more than all else that a node does with it.
 import { type StateVersion, versionOf, whyNotAfter } from "../cluster/identity.ts";
 import { BEATS_PER_PERIOD, type SessionRequest, SILENT_BEATS, StreamLine } from "../cluster/protocol.ts";
 import type { Change } from "../cluster/schema.ts";
-import type { LiveState } from "../cluster/state.ts";
+import { checkedRow, type LiveState, schemaDigest, uncheckedRow } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { changesFrom, IncomingSnapshot } from "./snapshot-stream.ts";
@@ -43,6 +44,7 @@ export class LeaderStream {
   #opening: Opening | undefined;
   #snapshot: IncomingSnapshot | undefined;
   #hasBegun = false;
+  #rowOf = checkedRow;
 
   constructor(options: StreamOptions) {
     this.#options = options;
@@ -85,7 +87,7 @@ export class LeaderStream {
         break;
       case "snapshot":
         if (this.#opening === undefined) throw new Error("the stream has a snapshot before its session");
-        this.#snapshot = new IncomingSnapshot(line, state);
+        this.#snapshot = new IncomingSnapshot(line, state, this.#rowOf);
         break;
       case "rows":
         if (this.#snapshot === undefined) throw new Error("the stream has rows before its snapshot");
@@ -97,7 +99,7 @@ export class LeaderStream {
         break;
       case "changes":
         if (!this.#hasBegun || this.#snapshot !== undefined) throw new Error("the stream has changes before its state");
-        listener.changes(changesFrom(state, line), line.revision);
+        listener.changes(changesFrom(state, line, this.#rowOf), line.revision);
         break;
       case "log":
         if (this.#opening !== undefined) listener.asksForLog(this.#opening.sessionId, line);
@@ -113,6 +115,7 @@ export class LeaderStream {
     const refusal = known && line.state && whyNotAfter(known, line.state);
     if (refusal !== undefined) throw new Error(refusal);
     this.#opening = line;
+    this.#rowOf = line.schema === schemaDigest() ? uncheckedRow : checkedRow;
     this.#silenceMs = (line.livenessMs / BEATS_PER_PERIOD) * SILENT_BEATS;
     this.#heard();
   }

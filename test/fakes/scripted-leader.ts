@@ -11,9 +11,10 @@ export const SCRIPTED_NODE = "n".repeat(25);
 /** A line, `heard` for bytes without the end of a line, or `end` for the end of the stream. Without `end` it stays open. */
 export type ScriptStep = StreamMessage | object | "heard" | "end";
 
-export function opening(revision: number, livenessMs = 15_000): StreamMessage {
+/** `schema`: by default that of another build, whose rows are checked. */
+export function opening(revision: number, livenessMs = 15_000, schema = "another"): StreamMessage {
   const state = { ...CLUSTER, revision };
-  return { type: "session", sessionId: "s".repeat(25), nodeId: SCRIPTED_NODE, livenessMs, state };
+  return { type: "session", sessionId: "s".repeat(25), nodeId: SCRIPTED_NODE, livenessMs, state, schema };
 }
 
 /** The lines of a snapshot, a row a line. */

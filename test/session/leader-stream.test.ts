@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
 import type { Change } from "../../src/cluster/schema.ts";
-import { type AppliedChange, emptyState, type LiveState, stateToJson } from "../../src/cluster/state.ts";
+import { type AppliedChange, emptyState, type LiveState, schemaDigest, stateToJson } from "../../src/cluster/state.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { Session } from "../../src/session/session.ts";
 import { readSnapshot } from "../../src/session/snapshot-file.ts";
@@ -169,3 +169,31 @@ test("a listener that throws ends the session, and the copy on disk lacks nothin
     t.deepEqual(stateToJson(state), stateToJson(stateOf(5, putNetwork(1), putNetwork(2), putNetwork(3))));
   });
 });
+
+for (const { whose, schema, notes } of [
+  {
+    whose: "of a leader whose rows have another form are made this build's",
+    schema: "another",
+    notes: [undefined, undefined],
+  },
+  {
+    whose: "of a leader whose rows have this build's form are taken as they are",
+    schema: schemaDigest(),
+    notes: [1, 2],
+  },
+])
+  test(`rows ${whose}`, (t) => {
+    const rowOf = (i: number) => ({ ...networkRow(i), note: i });
+    const putOf = (i: number) => ({ kind: "networks", key: networkRow(i).id, row: rowOf(i) }) as Change;
+    const [head, ...rows] = snapshotOf(stateOf(4, putOf(1)));
+    const leader = new ScriptedLeader([opening(4, 15_000, schema), head!, ...rows, changes(4, 5, putOf(2))]);
+    return withSession(leader, async (session) => {
+      const kept = [1, 2].map(
+        (i) => session.live.networks.get(networkRow(i).id) as ReturnType<typeof rowOf> | undefined,
+      );
+      t.deepEqual(
+        kept.map((row) => row?.note),
+        notes,
+      );
+    });
+  });
