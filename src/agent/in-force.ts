@@ -105,6 +105,10 @@ export class InForce {
   #refresh: Timer | undefined;
   #heldCheck: Timer | undefined;
   #unsubscribe: (() => void) | undefined;
+  /** What the changes of this turn of the event loop concern, which is asked for once for all of them. */
+  readonly #dirty: DirtyUnits = new Set();
+  readonly #concerns = new Set<Concern>();
+  #isAsking: NodeJS.Immediate | undefined;
 
   constructor(options: InForceOptions) {
     const { clock, log } = options;
@@ -134,6 +138,7 @@ export class InForce {
 
   /** Resolves when packets and names are as the newest state says. */
   forwarded(): Promise<void> {
+    this.#askTouched();
     return this.#forwarding.settled();
   }
 
@@ -156,6 +161,7 @@ export class InForce {
 
   async stop(): Promise<void> {
     this.#unsubscribe?.();
+    clearImmediate(this.#isAsking);
     this.#unheard.cancel();
     this.#refresh?.cancel();
     this.#heldCheck?.cancel();
@@ -172,13 +178,21 @@ export class InForce {
     this.#isHeard = isHeard();
     if (this.#isHeard) this.#isProvisional = false;
     if (isFirst) this.#askAll();
-    const dirty: DirtyUnits = new Set();
-    const concerns = new Set<Concern>();
     for (const change of changes) {
-      addUnits(dirty, nodeState.state, change, nodeId);
-      addConcerns(concerns, nodeState.state, change, nodeId);
+      addUnits(this.#dirty, nodeState.state, change, nodeId);
+      addConcerns(this.#concerns, nodeState.state, change, nodeId);
     }
-    if (dirty.size > 0) this.#forwarding.ask(dirty);
+    this.#isAsking ??= setImmediate(() => this.#askTouched());
+  }
+
+  #askTouched(): void {
+    if (this.#isAsking === undefined) return;
+    clearImmediate(this.#isAsking);
+    this.#isAsking = undefined;
+    if (this.#dirty.size > 0) this.#forwarding.ask(this.#dirty);
+    const concerns = new Set(this.#concerns);
+    this.#dirty.clear();
+    this.#concerns.clear();
     if (this.#containers === undefined) return;
     if (concerns.has("links")) this.#linking.ask(["links"]);
     const served = (["mesh", "tasks"] as const).filter((concern) => concerns.has(concern));
@@ -279,6 +293,7 @@ export class InForce {
 
   /** The revision is taken first: what waits here may see the state go on. */
   async #tell(): Promise<void> {
+    this.#askTouched(); // what it touched is asked for before
     const { revision } = this.#options.nodeState.state;
     await Promise.all([this.#forwarding, this.#linking, this.#serving].map((loop) => loop.settled()));
     await this.#forwarding.settled(); // the mesh may have left ports to processes

@@ -1,11 +1,12 @@
 // Work that always starts from the newest state: one run at a time, and one more when it was asked for meanwhile. In a
 // burst of changes it rests after a run for as long as that took, so that half of the time is left for other work of this
-// thread.
+// thread, and some milliseconds at least, so that a run takes several changes together.
 import { type Clock, delay } from "./clock.ts";
 
 const RETRY_MS = 1000;
+const SHORTEST_REST_MS = 4;
 const LONGEST_REST_MS = 200;
-/** Runs in a row that make a burst: one change often brings another. */
+/** Runs of which each is asked for before the one before would have rested make a burst: one change often brings another. */
 const BURST_RUNS = 3;
 
 /** `T`: what the work may be asked to look at. */
@@ -19,7 +20,10 @@ export class ReconcileLoop<T = never> {
   #done = 0;
   #isRefreshDue = false;
   #running: Promise<void> | undefined;
-  #stopped = false;
+  readonly #stopping = new AbortController();
+  /** Runs of the burst so far, and when the last of them will have rested. */
+  #burst = 0;
+  #restedAt = Number.NEGATIVE_INFINITY;
   // BOUNDED: by the callers that wait; all leave when a run is done.
   readonly #waiting = new Set<() => void>();
 
@@ -50,7 +54,7 @@ export class ReconcileLoop<T = never> {
   /** Resolves when everything that was asked for until now is done, or it was stopped. */
   async settled(): Promise<void> {
     const number = this.#asked;
-    while (this.#done < number && !this.#stopped) await new Promise<void>((resolve) => this.#waiting.add(resolve));
+    while (this.#done < number && !this.#isStopped) await new Promise<void>((resolve) => this.#waiting.add(resolve));
   }
 
   /** How many callers wait. */
@@ -58,14 +62,21 @@ export class ReconcileLoop<T = never> {
     return this.#waiting.size;
   }
 
+  get #isStopped(): boolean {
+    return this.#stopping.signal.aborted;
+  }
+
   async stop(): Promise<void> {
-    this.#stopped = true;
+    this.#stopping.abort();
     this.#wake();
     await this.#running;
   }
 
   async #run(): Promise<void> {
-    for (let runs = 1; (this.#done < this.#asked || this.#isRefreshDue) && !this.#stopped; runs++) {
+    while ((this.#done < this.#asked || this.#isRefreshDue) && !this.#isStopped) {
+      const restMs = this.#restMs();
+      if (restMs > 0) await delay(this.#clock, restMs, this.#stopping.signal);
+      if (this.#isStopped) break;
       const number = this.#asked;
       const began = this.#clock.monotonic();
       const dirty = this.#dirty;
@@ -75,21 +86,32 @@ export class ReconcileLoop<T = never> {
         await this.#work(dirty);
         this.#done = number;
         this.#wake();
-        const tookMs = this.#clock.monotonic() - began;
-        if (this.#asked > number && runs >= BURST_RUNS) await delay(this.#clock, Math.min(tookMs, LONGEST_REST_MS));
+        const ended = this.#clock.monotonic();
+        this.#restedAt = ended + restAfter(ended - began);
       } catch (error) {
-        if (this.#stopped) break;
+        if (this.#isStopped) break;
         for (const one of dirty) this.#dirty.add(one);
         this.#isRefreshDue = true;
         this.#failed(error);
-        await delay(this.#clock, RETRY_MS);
+        await delay(this.#clock, RETRY_MS, this.#stopping.signal);
       }
     }
     this.#running = undefined; // here and not in a then(): the next ask() must find it so
+  }
+
+  /** How long the next run is to wait. */
+  #restMs(): number {
+    const leftMs = this.#restedAt - this.#clock.monotonic();
+    this.#burst = leftMs > 0 ? this.#burst + 1 : 0;
+    return this.#burst >= BURST_RUNS ? leftMs : 0;
   }
 
   #wake(): void {
     for (const resolve of this.#waiting) resolve();
     this.#waiting.clear();
   }
+}
+
+function restAfter(tookMs: number): number {
+  return Math.max(SHORTEST_REST_MS, Math.min(tookMs, LONGEST_REST_MS));
 }

@@ -111,10 +111,39 @@ async function running(options: Options = {}) {
   node.nodeState.state.apply([put.service(serviceRow("search")), put.task(taskRow("search", 1, "node2"))], 2);
   node.inForce.start();
   node.inForce.begin(node.asked.containers);
-  await node.clock.advance(0);
+  await node.clock.advance(1000); // what comes next is no part of a burst
   node.asked.counts();
   return node;
 }
+
+test("changes that come together are put in force together, and the last of them is told", async (t) => {
+  const { clock, nodeState, asked } = await running();
+  asked.counts();
+  for (let i = 0; i < 5; i++) nodeState.change(put.service(serviceRow(`s${i}`)));
+  await clock.advance(1);
+  t.is(asked.counts().diffs, 1);
+  t.is(asked.applied.at(-1), nodeState.state.revision);
+});
+
+test("a revision is told when its own rows are in force, whatever else asks meanwhile", async (t) => {
+  let isHeld = false;
+  let release = () => {};
+  const apply = async () => {
+    if (isHeld) await new Promise<void>((resolve) => (release = resolve));
+  };
+  const { clock, nodeState, asked, inForce } = await running({ over: { dataPath: { apply } } });
+  isHeld = true;
+  nodeState.change(put.service(serviceRow("web2", { vips: { web: "10.192.0.77" } })));
+  inForce.begin(asked.containers); // all parts are asked before the change is
+  await clock.advance(10);
+  t.true(asked.applied.every((revision) => revision < nodeState.state.revision));
+  isHeld = false;
+  release();
+  await clock.advance(10);
+  release();
+  await clock.advance(10);
+  t.is(asked.applied.at(-1), nodeState.state.revision);
+});
 
 test("the table of published ports of an agent before stays until a leader was heard", async (t) => {
   const { clock, nodeState, inForce, asked, world } = setUp({ isThere: true, isHeard: false });

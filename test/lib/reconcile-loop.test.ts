@@ -48,6 +48,19 @@ test("in a burst it rests after each run for as long as that took", async (t) =>
   t.deepEqual(work.runs, [0, 30, 60, 120, 180, 240]);
 });
 
+test("in a burst of short runs it rests for some milliseconds", async (t) => {
+  const work = setUp(0);
+  for (let passed = 0; passed < 100; passed++) {
+    work.latest.ask();
+    work.latest.ask();
+    await work.clock.advance(1);
+  }
+  t.true(work.runs.length < 40, `${work.runs.length} runs in 100 ms`);
+  await work.clock.advance(10);
+  await work.latest.settled();
+  t.pass("the last one is done too");
+});
+
 test("a long run is not followed by a long rest", async (t) => {
   const work = setUp(5000);
   await burst(work, 15_500);
