@@ -141,7 +141,13 @@ test("many short rows come in few pieces of whole lines, none of which has more 
   const state = emptyState();
   const statuses = Array.from({ length: 5000 }, (_, i) => {
     const rest = { error: null, exitCode: null, message: null, restarts: 0 };
-    const row = { taskId: `t${i}`.padEnd(25, "0"), nodeId: "n".repeat(25), state: "running" as const, since: i, ...rest };
+    const row = {
+      taskId: `t${i}`.padStart(25, "0"),
+      nodeId: "n".repeat(25),
+      state: "running" as const,
+      since: i,
+      ...rest,
+    };
     return { kind: "statuses" as const, key: row.taskId, row };
   });
   state.apply(statuses, 7);
