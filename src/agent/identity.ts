@@ -26,10 +26,8 @@ export async function readIdentity(config: Config): Promise<Identity | undefined
     return { clusterId, nodeId, role, managers, files, credentials: new Credentials(stored), settings };
   } catch (error) {
     if (!(error instanceof TrustError)) throw error;
-    throw new PlatformError(
-      `this node's identity in ${paths.identity} cannot be used: ${error.message}`,
-      "put the directory back from a backup; or move it away and join again: a worker after 'overlayctl node rm' on a manager",
-      { cause: error },
-    );
+    throw new PlatformError(`this node cannot show who it is: ${error.message}`, `ls -l ${paths.identity}`, {
+      cause: error,
+    });
   }
 }

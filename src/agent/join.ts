@@ -47,14 +47,14 @@ export async function rejoin(
       `this node is a member of cluster ${clusterId} already: 'overlayctl leave' makes it forget that one first`,
     );
   }
-  return join(options, request, clusterId);
+  return join(options, request, identity);
 }
 
-/** `only`: the id of the cluster that it is to be; left out: any. Throws UserError, which says what to do. */
+/** `member`: what the node is already, which it joins again as; left out: a node of no cluster. Throws UserError, which says what to do. */
 export async function join(
   { config, log, address }: JoinOptions,
   { manager, token: text, listen, advertise }: CheckedJoin,
-  only?: string,
+  member?: Identity,
 ): Promise<JoinView> {
   const token = parseToken(text);
   const paths = pathsOf(config);
@@ -62,7 +62,11 @@ export async function join(
   // The key is on disk before it is known to managers: one that was lost would make this machine a stranger.
   const key = await files.ownKey();
   const { name } = config.node;
-  const given = { listen: asSession(listen), advertise: asSession(advertise) };
+  const before = member?.settings;
+  const given = {
+    listen: asSession(listen) ?? before?.listen ?? null,
+    advertise: asSession(advertise) ?? before?.advertise ?? null,
+  };
   const answer = await ask(manager, token, {
     token: text.trim(),
     request: await createRequest(key, name),
@@ -70,10 +74,10 @@ export async function join(
     now: systemClock.now(),
   });
   const { cluster, nodeId, role, settings, certificate, bundle, bridges, managers, keys } = answer;
-  if (only !== undefined && only !== cluster.id) {
+  if (member !== undefined && member.clusterId !== cluster.id) {
     throw new UserError(
       409,
-      `${manager} is of cluster ${cluster.id}, and this node is of ${only}: 'overlayctl leave --force' makes it forget that one`,
+      `${manager} is of cluster ${cluster.id}, and this node is of ${member.clusterId}: 'overlayctl leave --force' makes it forget that one`,
     );
   }
   if (keys !== undefined) {

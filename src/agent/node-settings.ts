@@ -24,7 +24,7 @@ export async function readNodeSettings(path: string): Promise<NodeSettings> {
     const what = text === undefined ? "is not there" : `cannot be used: ${messageOf(cause)}`;
     throw new PlatformError(
       `${path}, which says what this node was told when it joined, ${what}`,
-      "put it back from a backup, or remove the identity directory beside it and run 'overlayctl join' again",
+      "put it back from a backup, or move the directory 'identity' beside it away, start the agent again and join anew",
       { cause },
     );
   }

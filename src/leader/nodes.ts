@@ -184,7 +184,10 @@ export function removeNode(
 ): string {
   const node = findByName("node", draft.state.nodes, name);
   if (!force && node.state === "ready" && !silent(node.id)) {
-    throw new UserError(409, `node '${node.name}' is up: run 'overlayctl leave' on it, or force it out with '--force'`);
+    throw new UserError(
+      409,
+      `node '${node.name}' is up: run 'overlayctl leave' on it and wait until it is down, or force it out with '--force'`,
+    );
   }
   for (const task of draft.state.tasks.by("node", node.id)) removeTask(draft, task);
   for (const endpoint of draft.state.endpoints.by("node", node.id)) removeEndpoint(draft, endpoint.id);

@@ -157,7 +157,7 @@ export class IdentityFiles {
   }
 
   #damaged(name: string, reason: string, cause?: unknown): TrustError {
-    const mend = "bring it back from a backup, or run 'overlayctl leave --force' and join again";
+    const mend = `bring it back from a backup, or move ${this.#directory} away, start the agent again and join anew`;
     return new TrustError("damaged", `${join(this.#directory, name)} cannot be used: ${reason}; ${mend}`, { cause });
   }
 }

@@ -255,7 +255,8 @@ const refusals: Refusal[] = [
     after: [],
     command: { type: "node.remove", name: "node1" },
     code: 409,
-    message: /node 'node1' is up: run 'overlayctl leave' on it, or force it out with '--force'/,
+    message:
+      /node 'node1' is up: run 'overlayctl leave' on it and wait until it is down, or force it out with '--force'/,
   },
 ];
 

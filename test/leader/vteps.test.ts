@@ -60,7 +60,8 @@ test("the address that a node moves away from is held back from others, and not 
 test("a node that is up is removed by force alone", async (t) => {
   const cluster = await Cluster.start(2);
   await t.throwsAsync(cluster.leader.execute({ type: "node.remove", name: "node2" }), {
-    message: "node 'node2' is up: run 'overlayctl leave' on it, or force it out with '--force'",
+    message:
+      "node 'node2' is up: run 'overlayctl leave' on it and wait until it is down, or force it out with '--force'",
   });
   await cluster.leader.execute({ type: "node.remove", name: "node2", force: true });
   t.is(cluster.leader.state.nodes.size, 1);

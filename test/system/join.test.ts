@@ -177,6 +177,13 @@ systemTest("leave says what is lost; a node that left waits, and does not join a
   await untilConnected(node3);
   rmSync(TOKEN_FILE);
 
+  // An agent that was stopped while its node left goes on with that.
+  await node3.stopAgent();
+  writeFileSync(join(node3.directory, "data/leaving"), "");
+  await node3.startAgent();
+  t.like(await node3.api.status(), { phase: "waiting", cluster: null });
+  t.false(existsSync(join(node3.directory, "data/identity")));
+
   const all = await node1.shell("overlayctl leave --force");
   t.is(all.status, 0, all.stderr);
   t.like(await node1.api.status(), { phase: "waiting", cluster: null });

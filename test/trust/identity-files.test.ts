@@ -61,7 +61,7 @@ for (const [what, file, content, message] of DAMAGES) {
     if (content === undefined) rmSync(join(home, file));
     else writeFileSync(join(home, file), content);
     const error = await t.throwsAsync(files.read(), { name: "TrustError", message });
-    t.regex(error!.message, /overlayctl leave --force/);
+    t.regex(error!.message, /move \/.*identity away, start the agent again and join anew/);
   });
 }
 
