@@ -1,5 +1,6 @@
 // Who may have what of the leader. A manager and a user may do all. A worker speaks for itself: a stolen worker's
 // certificate must not be worth a manager's, where a service can run any program.
+import type { X509Certificate } from "node:crypto";
 import type { Command } from "../cluster/commands.ts";
 import { settingsOf } from "../cluster/lookup.ts";
 import type { Node } from "../cluster/schema.ts";
@@ -14,6 +15,8 @@ export interface Peer {
   readonly subject: Subject;
   /** The address that its connection comes from; null: this process. */
   readonly from: string | null;
+  /** What its connection showed; left out: there is no connection. */
+  readonly certificate?: X509Certificate;
 }
 
 /** Who calls, as the state has it. */

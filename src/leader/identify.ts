@@ -21,7 +21,7 @@ export function identify(socket: TLSSocket): Peer {
       "a certificate of this cluster is needed: a node gets one with 'overlayctl join', a person with 'overlayctl user add'",
     );
   }
-  const peer = { subject, from: addressOf(socket) };
+  const peer = { subject, from: addressOf(socket), certificate: socket.getPeerX509Certificate()! };
   peers.set(socket, peer);
   return peer;
 }

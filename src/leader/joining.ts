@@ -72,7 +72,9 @@ export class Joining {
         throw new UserError(403, `node '${name}' keeps its key: a node with another one joins with a token`);
       }
       const answer = await this.#certify(id, request);
-      await leader().renewed(id, this.#nextCertificate());
+      const { certificateSigner, ...next } = this.#nextCertificate();
+      // The answer may be lost: what another node has, it shows (shown-certificates.ts).
+      await leader().renewed(id, peer.from === null ? { ...next, certificateSigner } : next);
       return answer;
     });
   }

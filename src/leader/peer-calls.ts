@@ -10,6 +10,7 @@ import { logWrite } from "./audit.ts";
 import { type Caller, isTrusted, type Peer, requireCaller, requireMay, requireNode } from "./authority.ts";
 import type { Leader } from "./leader.ts";
 import type { SessionSink } from "./sessions.ts";
+import { ShownCertificates } from "./shown-certificates.ts";
 
 interface PeerCallsOptions {
   leader: Leader;
@@ -22,11 +23,13 @@ export class PeerCalls {
   readonly #leader: Leader;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #shown: ShownCertificates;
 
   constructor({ leader, clock, log }: PeerCallsOptions) {
     this.#leader = leader;
     this.#clock = clock;
     this.#log = log;
+    this.#shown = new ShownCertificates(leader, log);
   }
 
   /** `by`: on whose behalf the peer asks, as it says; left out: its own. */
@@ -50,6 +53,7 @@ export class PeerCalls {
 
   async report(peer: Peer, sessionId: string, report: ReportInput): Promise<void> {
     this.#requireOwn(peer, sessionId);
+    this.#shown.note(peer);
     return this.#leader.report(sessionId, report);
   }
 

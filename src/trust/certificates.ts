@@ -80,7 +80,7 @@ export function publicKeyDigest(pem: string | KeyObject | X509Certificate): stri
 }
 
 /** The digest of the public key of the CA that signed the certificate; undefined when it is none of `authorities`. */
-export function signerOf(certificate: string, authorities: readonly string[]): string | undefined {
+export function signerOf(certificate: X509Certificate | string, authorities: readonly string[]): string | undefined {
   const parsed = parseCertificate(certificate);
   const signer = authorities.map(parseCertificate).find(({ publicKey }) => parsed.verify(publicKey));
   return signer && publicKeyDigest(signer);

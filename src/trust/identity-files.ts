@@ -6,6 +6,7 @@ import { z } from "zod";
 import { messageOf } from "../lib/errors.ts";
 import { textIfThere } from "../lib/exists.ts";
 import { replaceFile } from "../lib/replace-file.ts";
+import { Turns } from "../lib/turns.ts";
 import { createKey, parseCertificate, publicKeyDigest } from "./certificates.ts";
 import { lock, unlock } from "./sealed-text.ts";
 import { TrustError } from "./trust-error.ts";
@@ -51,6 +52,8 @@ const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n
 
 export class IdentityFiles {
   readonly #directory: string;
+  /** A renewal and the state may write the same file. */
+  readonly #writes = new Turns();
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -139,7 +142,7 @@ export class IdentityFiles {
 
   /** Only root reads the directory and its files. */
   async #write(name: string, text: string): Promise<void> {
-    await replaceFile(join(this.#directory, name), text);
+    await this.#writes.run(() => replaceFile(join(this.#directory, name), text));
   }
 
   #parsed<T>(name: string, parse: () => T): T {

@@ -120,8 +120,10 @@ export class Renewal {
     try {
       const { certificate, bundle } = await renew(await createRequest(credentials.key, credentials.subject.name));
       this.#requireOwn(certificate, bundle);
-      await files.writeCertificates({ certificate, bundle });
-      credentials.replace({ certificate, bundle });
+      // The state's bundle may be newer than that of the answer.
+      const changed = this.#wanted === undefined ? { certificate, bundle } : { certificate };
+      await files.writeCertificates(changed);
+      credentials.replace(changed);
       log.info(`this node has a new certificate until ${timeText(validityOf(certificate).expires)}`, { reason });
     } catch (error) {
       const againMs = this.#backoff.failed();

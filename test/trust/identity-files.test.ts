@@ -79,6 +79,15 @@ test("a manager's keys are on its disk under a passphrase", async (t) => {
   t.is(await files.readManagerKeys("secret"), undefined);
 });
 
+test("writes at the same time follow each other", async (t) => {
+  const { files, identity } = await written();
+  const [first, second] = identity.bundle;
+  await Promise.all(
+    [[first!], [second!], [first!, second!], [second!]].map((bundle) => files.writeCertificates({ bundle })),
+  );
+  t.deepEqual((await files.read())!.bundle, [second]);
+});
+
 test("a node that leaves keeps nothing", async (t) => {
   const { files, identity } = await written();
   await files.remove();
