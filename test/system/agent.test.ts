@@ -298,9 +298,8 @@ systemTest(
     t.is(await toNode3.end("SIGTERM"), 0, toNode3.output);
 
     await node1!.startAgent();
-    await waitFor(async () => (await node2!.tryExec(["overlayctl", "network", "create", "late"])).status === 0, {
-      what: "the leader to be back",
-    });
+    await node1!.ctl("network", "create", "late");
+    await waitFor(async () => (await node2!.ctl("network", "ls")).includes("late"), { what: "the leader to be back" });
     await untilRunning(node1!, "echo", 3);
   },
 );
@@ -338,7 +337,7 @@ systemTest("a node whose VXLAN port is blocked shows so on both sides, with the 
 });
 
 systemTest(
-  "a manager with an empty disk ends nobody's tasks; a node leaves for its cluster, and comes back",
+  "a manager with an empty disk ends nobody's tasks; a node leaves for its new cluster, and comes back",
   async (t) => {
     const [node1, node2, node3] = lab().nodes;
     const before = await untilRunning(node1!, "echo", 3);
@@ -347,46 +346,44 @@ systemTest(
     await node1!.stopAgent();
     renameSync(data, `${data}.aside`);
     await node1!.startAgent();
+    t.regex((await node1!.shell("overlayctl node ls")).stderr, /in no cluster: run 'overlayctl init'/);
+    await node1!.initCluster();
 
     for (const node of [node2!, node3!]) {
       const what = `${node.name} to say why it has no leader`;
-      await waitFor(async () => /it leads another cluster/.test((await node.shell("overlayctl node ls")).stderr), {
-        what,
-      });
+      const problem = async () => (await node.shell("overlayctl node ls")).stderr;
+      await waitFor(async () => /not signed by this cluster's CA/.test(await problem()), { what });
       t.is((await runningTasks(node, "echo")).filter((task) => task.node === node.name).length, 1);
     }
     const inTask = (...argv: string[]) => node2!.tryExec(["ip", "netns", "exec", namespaceOf(own), ...argv]);
     t.is((await inTask(...program("ask", "tcp", addressOf(own), 7, 3))).status, 0);
     const write = await node2!.shell("overlayctl network create lost");
-    t.regex(write.stderr, /no leader answers .*another cluster/);
+    t.regex(write.stderr, /no leader answers .*this cluster's CA/);
 
     const asked = await node2!.shell("overlayctl leave");
     t.is(asked.status, 1);
     t.regex(asked.stderr, /1 tasks .*'--force' does it/);
     t.is((await node2!.shell("overlayctl leave --force")).status, 0);
     t.notRegex((await node2!.shell("ls /run/netns")).stdout, new RegExp(namespaceOf(own)));
-    const names = async (node: LabNode) =>
-      (await node.ctlJson<{ name: string }[]>("node", "ls")).map(({ name }) => name);
-    await waitFor(async () => (await names(node1!)).join() === `${node1!.name},${node2!.name}`, {
-      what: "the node to join the new cluster",
-    });
-    const leader = await node1!.shell("overlayctl leave --force");
-    t.regex(leader.stderr, /this node leads the cluster/);
+    await node2!.joinCluster(node1!.address, await lab().token("worker"));
+    const names = async () => (await node1!.api.nodes()).map(({ name }) => name).toSorted();
+    t.deepEqual(await names(), [node1!.name, node2!.name]);
 
-    // Its own copy of the old cluster keeps the manager from leading an empty store.
     await node1!.stopAgent();
     rmSync(data, { recursive: true });
     renameSync(`${data}.aside`, data);
-    renameSync(join(data, "store"), join(data, "store.aside"));
-    await node1!.startAgent();
-    t.regex((await node1!.shell("overlayctl node ls")).stderr, /the store is empty, but this node is of cluster/);
-    await node1!.stopAgent();
-    rmSync(join(data, "store"), { recursive: true });
-    renameSync(join(data, "store.aside"), join(data, "store"));
     await node1!.startAgent();
     t.is((await node2!.shell("overlayctl leave --force")).status, 0);
+    const join2 = `overlayctl join ${node1!.address} --token ${await lab().token("worker")}`;
+    t.regex(
+      (await node2!.shell(join2)).stderr,
+      new RegExp(`overlayctl node rm ${node2!.name}`),
+      "it has another key now",
+    );
+    await node1!.ctl("node", "rm", "--force", node2!.name);
+    t.is((await node2!.shell(join2)).status, 0);
     await untilRunning(node1!, "echo", 3);
-    t.deepEqual((await names(node2!)).sort(), [node1!.name, node2!.name, node3!.name]);
+    t.deepEqual(await names(), [node1!.name, node2!.name, node3!.name]);
   },
 );
 
