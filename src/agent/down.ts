@@ -18,6 +18,7 @@ import { readSnapshot } from "../session/snapshot-file.ts";
 import type { Config } from "./config.ts";
 import { readDirectoryId } from "./directory-id.ts";
 import { removeFlowFile } from "./flow-file.ts";
+import { readIdentity, withOwnName } from "./identity.ts";
 import { pathsOf } from "./paths.ts";
 
 /**
@@ -68,7 +69,9 @@ export async function leaveCluster(config: Config, log: Log): Promise<void> {
 
 /** Ends what an agent before had begun. */
 export async function finishLeaving(config: Config, log: Log): Promise<void> {
-  if (await exists(pathsOf(config).leaving)) await leaveCluster(config, log);
+  if (!(await exists(pathsOf(config).leaving))) return;
+  const identity = await readIdentity(config);
+  await leaveCluster(identity === undefined ? config : withOwnName(config, identity.name, log), log);
 }
 
 /** Removes the containers of tasks. While Docker does not answer they stay, and the log says so. */

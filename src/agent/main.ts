@@ -7,7 +7,7 @@ import { VERSION } from "../lib/version.ts";
 import { type Agent, startAgent } from "./agent.ts";
 import { type Config, describeConfigError, loadConfig } from "./config.ts";
 import { finishLeaving, leaveCluster, takeDown } from "./down.ts";
-import { readIdentity } from "./identity.ts";
+import { readIdentity, withOwnName } from "./identity.ts";
 import { waitForCluster } from "./waiting.ts";
 
 const EXIT_FAILED = 1;
@@ -40,8 +40,11 @@ program
   .requiredOption("--config <file>", "the configuration file, YAML")
   .action(({ config }: { config: string }) =>
     guarded(config, async (loaded) => {
-      await takeDown(loaded, createLog("warn"));
-      console.log(`removed: tasks, links, routes, rules and flows of ${loaded.node.name}`);
+      const log = createLog("warn");
+      const identity = await readIdentity(loaded);
+      const own = identity === undefined ? loaded : withOwnName(loaded, identity.name, log);
+      await takeDown(own, log);
+      console.log(`removed: tasks, links, routes, rules and flows of ${own.node.name}`);
     }),
   );
 
@@ -79,9 +82,10 @@ async function runAgent(config: Config, newEpoch: boolean): Promise<void> {
       isStarting = true;
       identity = await readIdentity(config);
     }
+    const own = withOwnName(config, identity!.name, log);
     const ending = new AbortController();
     const agent: Agent = await startAgent({
-      ...{ config, log, identity: identity! },
+      ...{ config: own, log, identity: identity! },
       newEpoch: newEpoch && isFirst,
       onLeave: () => ending.abort(LEAVE),
       onNewIdentity: () => ending.abort(NEW_IDENTITY),
@@ -96,7 +100,7 @@ async function runAgent(config: Config, newEpoch: boolean): Promise<void> {
       );
     } else log.info("stopping; links and flows stay for the next start", { reason });
     await agent.stop();
-    if (reason === LEAVE) await leaveCluster(config, log);
+    if (reason === LEAVE) await leaveCluster(own, log);
     if (stopping.signal.aborted) process.exit(0);
     isStarting = true;
   }

@@ -1,6 +1,6 @@
 // overlayctl init, join and join-token: how nodes come into a cluster.
 import { readFileSync } from "node:fs";
-import { type Command, Option } from "commander";
+import { Argument, type Command, Option } from "commander";
 import type { Init, JoinTokenView } from "../api/membership-schema.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { duration } from "./arguments.ts";
@@ -71,7 +71,7 @@ export function addJoinCommands(program: Command, context: Context): void {
   program
     .command("join-token")
     .description("print the command with which nodes join the cluster")
-    .argument("<role>", "worker or manager")
+    .addArgument(new Argument("<role>", "what nodes join as").choices(["worker", "manager"]))
     .option("--rotate", "make a new token: the one before is refused from then")
     .option("-q, --quiet", "print the token only")
     .option("--json", "print JSON")

@@ -4,6 +4,7 @@ import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
+import { writeConfig } from "./lab-files.ts";
 import { untilRunning } from "./listings.ts";
 import { program } from "./program.ts";
 import { systemTest, useLab } from "./system-test.ts";
@@ -121,6 +122,27 @@ systemTest("a worker that starts again needs no leader, and has its data path", 
     (await untilRunning(node1, "echo", 3)).map(({ id }) => id).toSorted(),
     tasks.map(({ id }) => id).toSorted(),
   );
+});
+
+systemTest("a host that was renamed keeps its name, its tasks and its place in the cluster", async (t) => {
+  const [node1, node2] = nodes();
+  const tasks = await untilRunning(node1, "echo", 3);
+  const { name, address, directory, configPath } = node2;
+  await node2.stopAgent();
+  writeConfig(configPath, { name: "another", address, directory, settings: {} });
+  await node2.startAgent();
+  await untilConnected(node2);
+  t.regex(node2.logTail(), /this node joined its cluster as 'jonn2' and is called so until it leaves/);
+  t.true((await node1.api.nodes()).some((node) => node.name === name));
+  const again = await untilRunning(node1, "echo", 3);
+  t.deepEqual(
+    again.map(({ id, restarts }) => `${id} ${restarts}`).toSorted(),
+    tasks.map(({ id }) => `${id} 0`).toSorted(),
+  );
+  await node2.stopAgent();
+  writeConfig(configPath, { name, address, directory, settings: {} });
+  await node2.startAgent();
+  await untilConnected(node2);
 });
 
 systemTest("a manager whose store is gone leads nothing, says so, and takes no task from the others", async (t) => {
