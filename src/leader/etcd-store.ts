@@ -71,6 +71,7 @@ export class EtcdStore implements Store {
 
   async campaign(): Promise<Leadership> {
     const { client, clock, log, self } = this.#options;
+    await this.#leadership?.resign(); // its own key would keep it waiting
     this.#campaign = campaign({
       ...{ client, clock, log, key: this.#keys.leader, value: self, signal: this.#closing.signal },
       heardOf: (leader) => {

@@ -122,6 +122,10 @@ export class TestEtcd {
     while (!/\) [Tt] /.test(await readFile(`/proc/${child.pid}/stat`, "utf8"))) await delay(10);
   }
 
+  thaw(i: number): void {
+    this.#processes.get(i)!.kill("SIGCONT");
+  }
+
   async kill(i: number, signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
     const child = this.#processes.get(i)!;
     if (child.exitCode !== null || child.signalCode !== null) return;
