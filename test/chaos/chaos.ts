@@ -21,7 +21,7 @@ const MANAGERS = 3;
 const WRITERS = 3;
 const READERS = 2;
 /** After this time without an answer a client takes the outcome for unknown. */
-const ANSWER_MS = 8000;
+const ANSWER_MS = 2500;
 /** How long after a fault a write may take to succeed before the run has failed. */
 const RECOVER_MS = 120_000;
 const FREEZE_MS = 7000;
