@@ -2,7 +2,13 @@
 // it, never by its host name or address. No session is resumed: each connection shows and checks the certificates anew.
 import { constants, X509Certificate } from "node:crypto";
 import { Agent, type AgentOptions, type Server } from "node:https";
-import type { ConnectionOptions, SecureContextOptions, TLSSocket, TlsOptions } from "node:tls";
+import {
+  type ConnectionOptions,
+  createSecureContext,
+  type SecureContextOptions,
+  type TLSSocket,
+  type TlsOptions,
+} from "node:tls";
 import { type NodeRole, type Subject, subjectOf } from "./certificates.ts";
 import type { Credentials } from "./credentials.ts";
 import { clientRefusal } from "./refusals.ts";
@@ -79,17 +85,29 @@ function requireNode(peer: Subject, role: NodeRole | undefined): void {
   }
 }
 
+// Kept as long as the connections: a connection carries many requests, and always has the same certificate.
+const peers = new WeakMap<TLSSocket, Subject>();
+
 /**
  * The other end of a connection to a server, by its certificate; undefined when it showed none. Throws TrustError, in words
  * for the client, when TLS does not trust the certificate.
  */
 export function peerOf(socket: TLSSocket): Subject | undefined {
+  const known = peers.get(socket);
+  if (known !== undefined) return known;
   const certificate = socket.getPeerX509Certificate();
   if (certificate === undefined) return undefined;
-  if (socket.authorized) return subjectOf(certificate);
+  if (socket.authorized) {
+    const peer = subjectOf(certificate);
+    peers.set(socket, peer);
+    return peer;
+  }
   const own = socket.getX509Certificate();
   throw clientRefusal(String(socket.authorizationError), certificate, own && subjectOf(own).clusterId);
 }
+
+/** They are kept for the next request, but for less time than a manager does: a handshake costs far more than a request. */
+const KEPT: AgentOptions = { keepAlive: true, maxFreeSockets: 2, timeout: 30_000 };
 
 /** The connections of a client for requests: `agent` is another one after each change of the credentials. */
 export class ClientConnections {
@@ -98,9 +116,9 @@ export class ClientConnections {
   readonly #stopFollowing: () => void;
   #agent: Agent;
 
-  constructor(credentials: Credentials, expected: ExpectedPeer, options: AgentOptions = {}) {
+  constructor(credentials: Credentials, expected: ExpectedPeer) {
     this.#credentials = credentials;
-    this.#options = { ...clientTls(credentials, expected), maxCachedSessions: 0, ...options };
+    this.#options = { ...clientTls(credentials, expected), ...KEPT, maxCachedSessions: 0 };
     this.#agent = this.#create();
     this.#stopFollowing = credentials.onChange(() => {
       const before = this.#agent;
@@ -119,7 +137,8 @@ export class ClientConnections {
   }
 
   #create(): Agent {
-    return new Agent({ ...this.#options, ...contextOf(this.#credentials) });
+    const context = contextOf(this.#credentials);
+    return new Agent({ ...this.#options, ...context, secureContext: createSecureContext(context) });
   }
 }
 

@@ -138,7 +138,7 @@ test("renewed credentials are used by new connections, and open ones go on", asy
   const manager = await credentialsOf(authority, node("node1", "manager"));
   const { port } = await server(t, manager);
   const own = await credentialsOf(authority, node("node2"));
-  const connections = new ClientConnections(own, { role: "manager" }, { keepAlive: true });
+  const connections = new ClientConnections(own, { role: "manager" });
   t.teardown(() => connections.close());
   const { agent: before } = connections;
   t.is(await get(port, { agent: before }), "node2");
@@ -148,6 +148,24 @@ test("renewed credentials are used by new connections, and open ones go on", asy
   const { port: other } = await server(t, manager);
   t.is(await get(other, clientTls(own, { role: "manager" })), "node3");
   t.not(connections.agent, before);
+});
+
+test("requests one after the other take one connection, and those after a renewal another", async (t) => {
+  const listening = await server(t, await credentialsOf(authority, node("node1", "manager")));
+  const own = await credentialsOf(authority, node("node2"));
+  const connections = new ClientConnections(own, { role: "manager" });
+  t.teardown(() => connections.close());
+  const portOf = async () => {
+    const request = get(listening.port, { agent: connections.agent });
+    t.is(await request, own.subject.name);
+    const sockets = Object.values(connections.agent.freeSockets).flat();
+    return sockets.map((socket) => socket?.localPort);
+  };
+  const first = await portOf();
+  t.is(first.length, 1);
+  t.deepEqual(await portOf(), first);
+  own.replace(await certificateOf(authority, node("node3")));
+  t.notDeepEqual(await portOf(), first);
 });
 
 test("no session is resumed, so that each connection shows its certificate", async (t) => {
