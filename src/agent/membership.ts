@@ -1,11 +1,16 @@
 // The node as a member of its cluster: its session with the leader, the state as it goes by it, and the names in that.
+import type { State } from "../cluster/tables.ts";
 import { Names } from "../dns/names.ts";
 import { systemClock } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
 import { Session } from "../session/session.ts";
 import { transportOver } from "../session/transport.ts";
+import type { Subject } from "../trust/certificates.ts";
 import { ClientConnections } from "../trust/tls.ts";
 import { ownAmong } from "./dns-section.ts";
 import type { Host } from "./host.ts";
+import type { Identity } from "./identity.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
 import { managerAddressOf, nodeIdentityOf } from "./node-identity.ts";
 import { NodeState } from "./node-state.ts";
@@ -31,10 +36,14 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
   const clock = systemClock;
   const { settings, managers: given } = identity;
   const isManager = identity.role === "manager";
-  const connections = new ClientConnections(identity.credentials, { role: "manager" });
+  const connections = new ClientConnections(identity.credentials, {
+    role: "manager",
+    refusal: (peer) => whyNoManager(session.live, peer),
+  });
   parts.add({ stop: () => connections.close() });
   const ownLeader = new OwnLeader(transportOver(connections), identity.credentials.subject);
-  const session = new Session({
+  const session: Session = new Session({
+    keepManagers: (managers) => keep(identity, managers, log),
     identity: nodeIdentityOf(config, address, isManager ? managerAddressOf(config, settings, address) : undefined),
     managers: given,
     snapshotPath: pathsOf(config).snapshot,
@@ -48,4 +57,19 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
   nodeState.subscribe((changes) => names.changed(changes));
   const managers = parts.add(new ManagerAddresses({ managers: given, clock }));
   return { session, ownLeader, nodeState, names, managers, connections };
+}
+
+/** What the certificate says may be older than the state, where the peer has its row. */
+function whyNoManager({ nodes }: State, { id, name }: Subject): string | undefined {
+  const row = nodes.get(id);
+  return row === undefined || row.role === "manager" ? undefined : `node '${name}' is a manager no longer`;
+}
+
+/** The next start asks these, too. */
+function keep({ files, clusterId, nodeId, role, credentials }: Identity, managers: readonly string[], log: Log): void {
+  if (managers.length === 0) return;
+  const { name } = credentials.subject;
+  files.writeFacts({ clusterId, nodeId, name, role, managers: [...managers] }).catch((error: unknown) => {
+    log.warn("where managers are is not kept for the next start", { reason: messageOf(error) });
+  });
 }
