@@ -9,7 +9,7 @@ export function managersOf({ nodes }: Pick<State, "nodes">): string[] {
 }
 
 /** HOST:PORT at which nodes reach the node's manager; undefined: it has not said. */
-function managerAddressOf({ address, listen, advertise }: Node): string | undefined {
+export function managerAddressOf({ address, listen, advertise }: Node): string | undefined {
   const at = advertise ?? listen;
   if (at === null) return undefined;
   return `${at.address === EVERY_ADDRESS ? address : at.address}:${at.port}`;

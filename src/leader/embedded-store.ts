@@ -62,6 +62,12 @@ export async function openEmbeddedStore(directory: string): Promise<EmbeddedStor
   }
 }
 
+/** Whether there is a store, or one that was damaged. */
+export async function hasStore(directory: string): Promise<boolean> {
+  const path = join(directory, FILE_NAME);
+  return (await fileLength(path)) !== undefined || (await fileLength(damagedPath(path))) !== undefined;
+}
+
 class LmdbStore implements EmbeddedStore {
   readonly #directory: string;
   readonly #unlock: Unlock;

@@ -40,7 +40,7 @@ interface EtcdTxnResult {
   rows: EtcdRow[];
 }
 
-interface EtcdMember {
+export interface EtcdMember {
   id: string;
   /** Empty until the member has started. */
   name: string;

@@ -40,7 +40,7 @@ export interface ExportLock {
   unlock(text: string): Promise<string>;
 }
 
-export interface Export {
+interface Export {
   state: LiveState;
   /** What `writeExport` was given. */
   keys: unknown;

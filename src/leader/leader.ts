@@ -4,7 +4,7 @@ import type { Readable } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
 import { Command, type CommandInput, type CommandResult } from "../cluster/commands.ts";
 import type { StateVersion } from "../cluster/identity.ts";
-import { settingsOf } from "../cluster/lookup.ts";
+import { findByName, settingsOf } from "../cluster/lookup.ts";
 import { LogQuery, LogRefusal, type ReportInput, type SessionRequest } from "../cluster/protocol.ts";
 import type { Change, Node } from "../cluster/schema.ts";
 import type { ClusterSettings } from "../cluster/settings.ts";
@@ -45,6 +45,8 @@ export interface LeaderConfig {
   known?: StateVersion | undefined;
   /** The store is a backup that was put back: nodes are to take it though it is older than what they have. */
   newEpoch?: boolean;
+  /** Throws UserError 409 when the managers cannot do without this one; left out: they can without any. */
+  requireDispensable?: (manager: Node) => Promise<void>;
 }
 
 interface LeaderOptions {
@@ -214,6 +216,10 @@ export class Leader {
   async execute(input: CommandInput): Promise<CommandResult> {
     const command = check(Command, input);
     this.requireLeading();
+    if (command.type === "node.demote" || command.type === "node.remove") {
+      const node = findByName("node", this.state.nodes, command.name);
+      if (node.role === "manager") await this.#options.config.requireDispensable?.(node);
+    }
     const { value: id, revision } = await this.#writer.run(
       (draft) => applyCommand(draft, command, this.#context()),
       (id) => {

@@ -42,7 +42,18 @@ interface MoveOptions {
 }
 
 /** Resolves when the leader leads from etcd. Throws UserError when it goes on leading from the file. */
-export async function moveStore({ from, target, leader, clock, log, step = () => {} }: MoveOptions): Promise<void> {
+export async function moveStore({
+  from,
+  target,
+  leader,
+  clock,
+  log,
+  step: before = () => {},
+}: MoveOptions): Promise<void> {
+  const step = async (next: MoveStep): Promise<void> => {
+    log.info(`the move to etcd: ${next}`);
+    await before(next);
+  };
   await step("check");
   await target.check();
   let isGivenAway = false;

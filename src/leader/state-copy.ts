@@ -2,7 +2,7 @@
 // It is at most some commits behind; which ones were missing is said when it takes over.
 import { z } from "zod";
 import { ClusterIdentity } from "../cluster/schema.ts";
-import { parseChanges, stateFromJson } from "../cluster/state.ts";
+import { type LiveState, parseChanges, stateFromJson } from "../cluster/state.ts";
 import { type Clock, delay } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -25,6 +25,14 @@ export const CopyAnswer = z.object({
 export type CopyAnswer = z.input<typeof CopyAnswer>;
 
 const PAUSE_MS = 1000;
+
+/** The state in an answer that has all of it. Throws when it has not. */
+export function stateOfCopy(json: unknown): LiveState {
+  const { cluster, state } = CopyAnswer.parse(json);
+  const whole = stateFromJson(state);
+  whole.cluster = cluster;
+  return whole;
+}
 
 interface StateCopyOptions {
   /** Where it is kept. */
@@ -96,12 +104,11 @@ export class StateCopy {
     const { store, ask } = this.#options;
     const json = await ask({ cluster: this.#cluster, revision: this.#revision }, this.#stopping.signal);
     if (this.#stopping.signal.aborted) return;
-    const { cluster, state, commits } = CopyAnswer.parse(json);
+    const { state, commits } = CopyAnswer.parse(json);
     if (state !== undefined) {
-      const whole = stateFromJson(state);
-      whole.cluster = cluster;
+      const whole = stateOfCopy(json);
       await store.fill(whole);
-      this.#cluster = cluster;
+      this.#cluster = whole.cluster;
       this.#revision = whole.revision;
     }
     for (const { revision, changes } of commits) {
