@@ -12,7 +12,7 @@ RUN node scripts/build.mjs && npm prune --omit=dev --ignore-scripts --no-audit -
 
 FROM node:22-bookworm-slim
 RUN apt-get update \
-  && apt-get install -y --no-install-recommends bind9-dnsutils conntrack curl iproute2 iptables nftables \
+  && apt-get install -y --no-install-recommends bind9-dnsutils conntrack curl etcd-server iproute2 iptables nftables \
   && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/overlayd
 COPY --from=build /src/package.json ./

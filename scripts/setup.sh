@@ -10,13 +10,32 @@ fail() {
   exit 1
 }
 
+# Managers run etcd themselves. Debian's package starts one of its own, which nothing here uses: not when it is installed now,
+# and not at the next boot. An etcd that was there before is the operator's, and stays as it is.
+keep_etcd_from_starting() {
+  policy=/usr/sbin/policy-rc.d
+  if [ -e "$policy" ]; then return; fi
+  printf '#!/bin/sh\n[ "$1" = etcd ] && exit 101\nexit 0\n' >"$policy"
+  chmod 755 "$policy"
+  trap 'rm -f "$policy"' EXIT
+}
+leave_no_etcd() {
+  if [ -d /run/systemd/system ]; then
+    systemctl --quiet disable --now etcd
+  else
+    if [ -x /etc/init.d/etcd ]; then /etc/init.d/etcd stop >/dev/null 2>&1 || true; fi
+    if command -v update-rc.d >/dev/null; then update-rc.d etcd disable >/dev/null 2>&1 || true; fi
+  fi
+  say "etcd-server is installed; its own service is off, for managers run etcd themselves"
+}
+
 node -e '
   const [major, minor] = process.versions.node.split(".").map(Number);
   process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1);
 ' || fail "Node.js 20.19 or newer is needed, this is $(node --version): see https://nodejs.org/en/download"
 
 # What is called, and the Debian package that has it.
-needed=(ip:iproute2 tc:iproute2 nsenter:util-linux nft:nftables conntrack:conntrack curl:curl dig:bind9-dnsutils)
+needed=(ip:iproute2 tc:iproute2 nsenter:util-linux nft:nftables conntrack:conntrack curl:curl dig:bind9-dnsutils etcd:etcd-server)
 if [ "$purpose" = sim ]; then needed=(gcc:gcc gencat:libc6-dev); fi
 if [ "$purpose" = test ]; then needed+=(wrk:wrk iperf3:iperf3 ping:iputils-ping tcpdump:tcpdump ethtool:ethtool git:git sysctl:procps iptables:iptables dockerd:docker.io faketime:faketime); fi
 if [ "$purpose" = test ] && ! docker compose version >/dev/null 2>&1; then needed+=(docker-compose:docker-compose); fi
@@ -31,11 +50,13 @@ if [ ${#packages[@]} -gt 0 ]; then
     say "installing ${packages[*]} with apt-get"
     export DEBIAN_FRONTEND=noninteractive
     log=$(mktemp)
+    if [[ " ${packages[*]} " == *" etcd-server "* ]]; then keep_etcd_from_starting; fi
     { apt-get update -q && apt-get install -q -y --no-install-recommends "${packages[@]}"; } >"$log" 2>&1 || {
       tail -n 20 "$log" >&2
       fail "apt-get could not install ${packages[*]}"
     }
     rm -f "$log"
+    if [[ " ${packages[*]} " == *" etcd-server "* ]]; then leave_no_etcd; fi
   elif [ "$purpose" = test ] && [ "$(id -u)" != 0 ]; then
     say "missing, and needed by the tests that need root: ${packages[*]}"
   else
