@@ -7,7 +7,7 @@ import { openDocker, startContainers } from "./containers.ts";
 import { claimHost, type Host } from "./host.ts";
 import { InForce } from "./in-force.ts";
 import { rejoin } from "./join.ts";
-import type { ManagerPart } from "./manager.ts";
+import type { ManagerPart } from "./manager-part.ts";
 import { createMembers } from "./members.ts";
 import { type Membership, openMembership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
@@ -61,6 +61,7 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
     nodeName: config.node.name,
     identity,
     whyNotLeading: () => manager?.whyNot,
+    cluster: () => manager?.cluster,
     members: createMembers(options, membership, () => manager),
     rejoin: async (request) => {
       const view = await rejoin({ config, log, identity, address: host.address }, request);
@@ -124,12 +125,12 @@ async function leadIfManager(
   options: AgentOptions & Host & Membership & { backend: Backend },
   parts: Parts,
 ): Promise<ManagerPart | undefined> {
-  const { identity, session, backend, log } = options;
+  const { identity, backend, log } = options;
   if (identity.role !== "manager") return undefined;
-  const [{ leadIfPossible }, { addOperatorRoutes }] = await Promise.all([
-    import("./manager.ts"),
+  const [{ startManager }, { addOperatorRoutes }] = await Promise.all([
+    import("./manager-part.ts"),
     import("../api/operator-routes.ts"),
   ]);
   const operator = (server: FastifyInstance): void => addOperatorRoutes(server, backend, log);
-  return leadIfPossible({ ...options, known: session.storedIdentity, operator }, parts);
+  return startManager({ ...options, operator }, parts);
 }

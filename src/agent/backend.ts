@@ -1,5 +1,6 @@
 // The agent as its API shows it: what its parts say, in a person's words.
 import type { Backend } from "../api/backend.ts";
+import type { ClusterBackend } from "../api/cluster-routes.ts";
 import type { CheckedJoin, JoinView } from "../api/membership-schema.ts";
 import type { EndpointView, PeerView, StatsView } from "../api/schema.ts";
 import type { Attachments } from "../attach/attachments.ts";
@@ -42,6 +43,8 @@ interface BackendOptions {
   attachments: Attachments;
   logs: TaskLogs;
   progress: TaskProgress;
+  /** What this node's manager does for an operator; undefined: it is none. */
+  cluster(): ClusterBackend | undefined;
   /** Begins to leave the cluster. */
   leave(): void;
 }
@@ -60,6 +63,7 @@ export function createBackend({
   attachments,
   logs,
   progress,
+  cluster,
   leave,
 }: BackendOptions): Backend {
   const state = (): State => session.requireState();
@@ -91,6 +95,11 @@ export function createBackend({
     users: () => members.users(),
     addUser: (request) => members.addUser(request),
     rotateAuthority: () => members.rotateAuthority(),
+    cluster: () => {
+      const own = cluster();
+      if (own !== undefined) return own;
+      throw new UserError(403, whyNoManager(state()));
+    },
     peers: async () => peerViews(state(), ownName(), await dataPath.report()),
     stats: async () => statsView(await dataPath.fullReport(), await mesh.drops(), dns),
     flows: async (filter) => {
@@ -105,6 +114,11 @@ export function createBackend({
     detach: ({ subject, network }) => attachments.detach(subject, network),
     refused: () => attachments.rejected.map((rejected) => rejectedView(rejected, ownName())),
   };
+}
+
+function whyNoManager({ nodes }: State): string {
+  const names = nodes.by("role", "manager").map(({ name }) => name);
+  return `this node is a worker: run this on a manager (${names.join(", ")})`;
 }
 
 /** The role of the node's row, which decides; that of its certificate until it has one. */

@@ -5,6 +5,7 @@ import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { Address, Name } from "../cluster/schema.ts";
 import { DEFAULT_NEW_FLOWS_PER_SECOND } from "../datapath/engine.ts";
+import { DEFAULT_ETCD_BINARY, ETCD_CLIENT_PORT } from "../leader/etcd-command.ts";
 import { ConfigError, messageOf } from "../lib/errors.ts";
 import { AddressPort, HostPort } from "../lib/host-port.ts";
 import { didYouMean } from "../lib/nearest.ts";
@@ -42,6 +43,25 @@ const JoinSection = z.strictObject({
   tokenFile: AbsolutePath,
 });
 
+/** The store of several managers. */
+const EtcdSection = z
+  .strictObject({
+    /** The program that this manager runs as its etcd. */
+    binary: z.string().min(1, "a program is needed").default(DEFAULT_ETCD_BINARY),
+    /** Where this manager's etcd answers on loopback. */
+    port: Port.default(ETCD_CLIENT_PORT),
+    /** An etcd that is there already, HOST:PORT of each; then the managers run none. */
+    endpoints: z.array(HostPort).min(1, "at least one is needed").optional(),
+    /** In PEM, for an etcd that is there already. */
+    ca: AbsolutePath.optional(),
+    certificate: AbsolutePath.optional(),
+    key: AbsolutePath.optional(),
+  })
+  .refine((etcd) => etcd.endpoints === undefined || (etcd.ca && etcd.certificate && etcd.key), {
+    error: "'endpoints' need 'ca', 'certificate' and 'key', each a file in PEM",
+    path: ["endpoints"],
+  });
+
 const ClusterSection = z
   .strictObject({
     /** Where this node answers others when it is a manager. Left out: at its address, port 2377. */
@@ -56,6 +76,7 @@ const ClusterSection = z
         "{file: PATH} or {env: NAME} is needed",
       )
       .optional(),
+    etcd: EtcdSection.prefault({}),
   })
   .refine(({ advertise }) => advertise?.host !== "0.0.0.0", {
     error: "nodes cannot reach 0.0.0.0: an address of this manager is needed",

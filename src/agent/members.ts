@@ -13,7 +13,7 @@ import { call } from "../lib/http.ts";
 import { issue, requestedKey, USER_CERTIFICATE_LIFE_MS } from "../trust/authority.ts";
 import type { KeyRing } from "../trust/key-ring.ts";
 import { formatToken } from "../trust/token.ts";
-import type { ManagerPart } from "./manager.ts";
+import type { ManagerPart } from "./manager-part.ts";
 import type { Membership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
 

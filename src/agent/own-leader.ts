@@ -26,6 +26,11 @@ export class OwnLeader implements Transport {
     this.#own = { manager, calls };
   }
 
+  /** From now on this manager is reached as others are. */
+  end(): void {
+    this.#own = undefined;
+  }
+
   leads: Transport["leads"] = async (manager, signal) => {
     const calls = this.#callsAt(manager);
     return calls === undefined ? this.#network.leads(manager, signal) : calls.requireLeading(this.#peer);

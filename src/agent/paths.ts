@@ -18,6 +18,13 @@ export interface Paths {
   settings: string;
   /** The state that this node leads with, when it is a manager. */
   store: string;
+  /** A standby's copy of the leader's state. */
+  copy: string;
+  /** This manager's etcd. */
+  etcd: string;
+  exports: string;
+  /** See took-over.ts. */
+  tookOver: string;
 }
 
 export function pathsOf(config: Config): Paths {
@@ -32,5 +39,9 @@ export function pathsOf(config: Config): Paths {
     leaving: join(dataDir, "leaving"),
     settings: join(dataDir, "settings.json"),
     store: join(dataDir, "store"),
+    copy: join(dataDir, "copy"),
+    etcd: join(dataDir, "etcd"),
+    exports: join(dataDir, "exports"),
+    tookOver: join(dataDir, "took-over.json"),
   };
 }

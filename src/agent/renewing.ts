@@ -10,7 +10,7 @@ import { systemRandom } from "../lib/random.ts";
 import { publicKeyDigest } from "../trust/certificates.ts";
 import { unlockManagerKeys } from "../trust/passphrase.ts";
 import { Renewal } from "../trust/renewal.ts";
-import type { ManagerPart } from "./manager.ts";
+import type { ManagerPart } from "./manager-part.ts";
 import type { Membership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
 import type { Parts } from "./parts.ts";
@@ -42,7 +42,7 @@ export function startRenewing(options: RenewingOptions, parts: Parts): void {
     if (trust === undefined || own === undefined) return;
     const { bundle, bridges = [], signer } = trust;
     const spreadMs = (state.nodes.size / NODES_PER_SECOND) * 1000;
-    const ring = options.manager()?.leads?.ring;
+    const ring = options.manager()?.ring;
     const lacksKey = ring !== undefined && bundle.some((authority) => !ring.has(publicKeyDigest(authority)));
     renewal.want({ bundle, bridges, signer, role: own.role, lacksKey, spreadMs }).catch((error: unknown) => {
       log.error("the certificates that the cluster takes are not on this node's disk", { reason: messageOf(error) });
@@ -71,7 +71,7 @@ async function renew(options: RenewingOptions, request: string): Promise<RenewAn
   const answer = await ask(options, request);
   const { role, managers, keys } = answer;
   const { clusterId, nodeId, files, credentials } = identity;
-  const ring = options.manager()?.leads?.ring;
+  const ring = options.manager()?.ring;
   if (keys !== undefined && ring !== undefined) await ring.replace(keys);
   else if (keys !== undefined) {
     const { config } = options;

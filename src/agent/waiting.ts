@@ -10,6 +10,7 @@ import { lockDevice } from "../linux/lock.ts";
 import type { Config } from "./config.ts";
 import { ownDataDirectory } from "./data-directory.ts";
 import { found } from "./found.ts";
+import { importCluster } from "./import.ts";
 import { join } from "./join.ts";
 import { findUnderlayLink } from "./underlay-link.ts";
 
@@ -61,6 +62,7 @@ class Waiting {
           return self.#problem;
         },
         init: (request) => this.#become(async (place) => found(place, request)),
+        importCluster: (request) => this.#become((place) => importCluster(place, request)),
         join: (request) => this.#become((place) => join(place, request)),
         answered: () => this.#over.abort(),
       },

@@ -4,6 +4,7 @@ import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import type { AppliedChange } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import type { Role } from "../cluster/trust-rows.ts";
+import type { ClusterBackend } from "./cluster-routes.ts";
 import type {
   AddUser,
   AuthorityView,
@@ -56,6 +57,8 @@ export interface Backend {
   addUser(request: AddUser): Promise<UserCertificateView>;
   /** Changes the certificate authority of nodes and users, or goes on with a change that is under way. Throws UserError. */
   rotateAuthority(): Promise<AuthorityView>;
+  /** What a manager does for an operator. Throws UserError 403 on a worker. */
+  cluster(): ClusterBackend;
   peers(): Promise<PeerView[]>;
   stats(): Promise<StatsView>;
   flows(filter: FlowFilter): Promise<FlowView[]>;

@@ -2,6 +2,14 @@
 import type { Readable } from "node:stream";
 import { UserError } from "../lib/errors.ts";
 import type {
+  ClusterStatusView,
+  ExportView,
+  ImportRequest,
+  ImportView,
+  RecoverView,
+  TakeoverView,
+} from "./cluster-schema.ts";
+import type {
   AddUser,
   AuthorityView,
   Init,
@@ -67,6 +75,11 @@ export class ApiClient {
 
   /** Resolves when the node is a member; its agent starts its parts then. */
   init = (body: Init) => this.#call<InitView>("POST", "/v1/cluster/init", body);
+  importCluster = (body: ImportRequest) => this.#call<ImportView>("POST", "/v1/cluster/import", body);
+  clusterStatus = () => this.#call<ClusterStatusView>("GET", "/v1/cluster/status");
+  exportCluster = (body: { path: string }) => this.#call<ExportView>("POST", "/v1/cluster/export", body);
+  takeOver = (body: { force: boolean }) => this.#call<TakeoverView>("POST", "/v1/cluster/takeover", body);
+  recoverCluster = (body: { force: boolean }) => this.#call<RecoverView>("POST", "/v1/cluster/recover", body);
   join = (body: Join) => this.#call<JoinView>("POST", "/v1/cluster/join", body);
   /** Resolves when the node has begun to leave. */
   leave = (body: Leave) => this.#call<object>("POST", "/v1/leave", body);

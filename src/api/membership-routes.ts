@@ -35,6 +35,12 @@ export function addMembershipRoutes(app: FastifyInstance, backend: Backend, writ
 
 /** What makes a node a member of a cluster, on a node that is one. */
 export function addMemberRoutes(app: FastifyInstance, backend: Backend): void {
+  app.post("/v1/cluster/import", () => {
+    throw new UserError(
+      409,
+      `this node is a member of cluster ${backend.clusterId} already: 'overlayctl leave --force' makes it forget that one first`,
+    );
+  });
   app.post("/v1/cluster/init", () => {
     throw new UserError(
       409,

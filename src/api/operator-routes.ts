@@ -6,7 +6,17 @@ import type { Log } from "../lib/log.ts";
 import type { Backend } from "./backend.ts";
 import { addClusterRoutes } from "./routes.ts";
 
-const OF_ONE_NODE = ["leave", "attach", "detach", "sandboxes", "sandboxes/*", "cluster/init", "cluster/join"];
+const OF_ONE_MANAGER = ["cluster/import", "cluster/export", "cluster/takeover", "cluster/recover"];
+const OF_ONE_NODE = [
+  "leave",
+  "attach",
+  "detach",
+  "sandboxes",
+  "sandboxes/*",
+  "cluster/init",
+  "cluster/join",
+  ...OF_ONE_MANAGER,
+];
 
 export function addOperatorRoutes(app: FastifyInstance, backend: Backend, log: Log): void {
   addClusterRoutes(app, backend, log);

@@ -10,6 +10,7 @@ import type { Log } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
 import type { Backend } from "./backend.ts";
 import { byName } from "./by-name.ts";
+import { addStatusRoute, addStoreRoutes } from "./cluster-routes.ts";
 import { endpointViews } from "./endpoint-views.ts";
 import { addMemberRoutes, addMembershipRoutes } from "./membership-routes.ts";
 import { nextProgress } from "./progress.ts";
@@ -32,6 +33,7 @@ import { get, networkView, nodeView, serviceViews, tasksOf, taskView } from "./v
 export function addRoutes(app: FastifyInstance, backend: Backend, log: Log): void {
   addClusterRoutes(app, backend, log);
   addMemberRoutes(app, backend);
+  addStoreRoutes(app, () => backend.cluster());
   addNodeRoutes(app, backend);
 }
 
@@ -59,6 +61,7 @@ export function addClusterRoutes(app: FastifyInstance, backend: Backend, log: Lo
     return { ...own, phase: "running", leader: name, connected, problem };
   });
   addMembershipRoutes(app, backend, write);
+  addStatusRoute(app, () => backend.cluster());
 
   app.get("/v1/networks", async (_, reply) => {
     const state = backend.state();

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply } from "fastify";
 import { check } from "../lib/check.ts";
 import { UserError } from "../lib/errors.ts";
 import { VERSION } from "../lib/version.ts";
+import { ImportRequest } from "./cluster-schema.ts";
 import { Init, Join } from "./membership-schema.ts";
 import type { StatusView } from "./schema.ts";
 import type { WaitingBackend } from "./waiting-backend.ts";
@@ -36,6 +37,9 @@ export function addWaitingRoutes(app: FastifyInstance, backend: WaitingBackend):
   });
   app.post("/v1/cluster/init", (request, reply) => {
     return answeredOnce(reply, backend.init(check(Init, request.body ?? {})));
+  });
+  app.post("/v1/cluster/import", (request, reply) => {
+    return answeredOnce(reply, backend.importCluster(check(ImportRequest, request.body ?? {})));
   });
   app.post("/v1/cluster/join", (request, reply) => {
     return answeredOnce(reply, backend.join(check(Join, request.body ?? {})));

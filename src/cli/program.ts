@@ -16,6 +16,7 @@ const GROUPS: readonly { words: readonly string[]; load(): Promise<AddCommands> 
   { words: ["leave"], load: async () => (await import("./leave.ts")).addLeaveCommand },
   { words: ["node"], load: async () => (await import("./node.ts")).addNodeCommands },
   { words: ["ca"], load: async () => (await import("./authority.ts")).addAuthorityCommands },
+  { words: ["cluster"], load: async () => (await import("./cluster.ts")).addClusterCommands },
   { words: ["user"], load: async () => (await import("./user.ts")).addUserCommands },
   { words: ["peers", "flows"], load: async () => (await import("./observe.ts")).addObserveCommands },
   { words: ["stats"], load: async () => (await import("./stats.ts")).addStatsCommand },

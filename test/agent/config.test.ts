@@ -11,7 +11,7 @@ const MINIMAL = "node: {name: node1}\nmesh: on\n";
 test("a minimal file gets every default", (t) => {
   t.deepEqual(parseConfig(MINIMAL), {
     node: { name: "node1" },
-    cluster: {},
+    cluster: { etcd: { binary: "etcd", port: 2378 } },
     vxlan: { port: 4789 },
     mesh: true,
     nodeServices: true,
@@ -33,6 +33,7 @@ cluster:
   advertise: 203.0.113.5
   join: { address: manager.example, tokenFile: /run/token }
   passphrase: { file: /run/passphrase }
+  etcd: { binary: /opt/etcd, port: 2478, endpoints: ["10.0.0.1:2379"], ca: /tls/ca, certificate: /tls/crt, key: /tls/key }
 vxlan: { port: 8472, mtu: 1400 }
 mesh: off
 nodeServices: off
@@ -53,6 +54,14 @@ dns:
       advertise: { host: "203.0.113.5", port: 2377 },
       join: { address: "manager.example:2377", tokenFile: "/run/token" },
       passphrase: { file: "/run/passphrase" },
+      etcd: {
+        binary: "/opt/etcd",
+        port: 2478,
+        endpoints: ["10.0.0.1:2379"],
+        ca: "/tls/ca",
+        certificate: "/tls/crt",
+        key: "/tls/key",
+      },
     },
     vxlan: { port: 8472, mtu: 1400 },
     mesh: false,

@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import type { ExecutionContext } from "ava";
 import type { Backend } from "../../src/api/backend.ts";
+import type { ClusterBackend } from "../../src/api/cluster-routes.ts";
+import type { ImportRequest, ImportView } from "../../src/api/cluster-schema.ts";
 import type {
   AddUser,
   AuthorityView,
@@ -268,6 +270,11 @@ export class FakeBackend implements Backend {
     throw new UserError(409, `this node is a member of cluster ${this.clusterId} already`);
   }
 
+  cluster(): ClusterBackend {
+    const refuse = () => Promise.reject(new UserError(503, "no manager leads"));
+    return { status: refuse, export: refuse, takeOver: refuse, recover: refuse };
+  }
+
   async joinToken(role: Role, { rotate }: { rotate: boolean }): Promise<JoinTokenView> {
     if (this.refusal !== undefined) throw this.refusal;
     this.tokensAsked.push([role, rotate]);
@@ -370,6 +377,7 @@ export class FakeWaiting implements WaitingBackend {
   problem: string | null = null;
   readonly inits: CheckedInit[] = [];
   readonly joins: CheckedJoin[] = [];
+  readonly imports: string[] = [];
   refusal: Error | undefined;
   answers = 0;
   /** The agent begins to start its parts. */
@@ -380,6 +388,12 @@ export class FakeWaiting implements WaitingBackend {
     this.inits.push(request);
     const made = { cluster: id("cluster"), nodeId: id("node1"), token: "ovl-1-worker", adopted: false };
     return { ...made, address: "192.0.2.11:2377" };
+  }
+
+  async importCluster({ path }: ImportRequest): Promise<ImportView> {
+    if (this.refusal !== undefined) throw this.refusal;
+    this.imports.push(path);
+    return { cluster: id("cluster"), epoch: 2, revision: 7 };
   }
 
   async join(request: CheckedJoin): Promise<JoinView> {

@@ -1,0 +1,105 @@
+// How this manager reaches etcd: its own member on loopback, or the external one that the configuration names.
+import { readFile } from "node:fs/promises";
+import { ClusterIdentity } from "../cluster/schema.ts";
+import { EtcdClient } from "../leader/etcd-client.ts";
+import type { EtcdTls } from "../leader/etcd-gateway.ts";
+import { EtcdStore } from "../leader/etcd-store.ts";
+import type { Leadership, Store } from "../leader/store.ts";
+import { type Clock, delay, systemClock } from "../lib/clock.ts";
+import { ConfigError, messageOf } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import type { Config } from "./config.ts";
+import type { EtcdMember } from "./etcd-member.ts";
+
+const LOOK_MS = 200;
+
+type ExternalEtcd = Config["cluster"]["etcd"] & { endpoints: string[] };
+
+export interface EtcdAccess {
+  client: EtcdClient;
+  close(): void;
+}
+
+/** The client's certificates follow the member's. */
+export async function ownEtcd(member: EtcdMember): Promise<EtcdAccess> {
+  const client = new EtcdClient({ endpoints: [member.endpoint], tls: await member.credentials() });
+  const unfollow = member.onCredentials((credentials) => client.setTls(credentials));
+  return {
+    client,
+    close: () => {
+      unfollow();
+      client.close();
+    },
+  };
+}
+
+/** Throws ConfigError when a file of the configuration cannot be read. */
+export async function externalEtcd({ endpoints, ca, certificate, key }: ExternalEtcd): Promise<EtcdAccess> {
+  const tls: EtcdTls = {
+    ca: await readPem("ca", ca),
+    certificate: await readPem("certificate", certificate),
+    key: await readPem("key", key),
+  };
+  const client = new EtcdClient({ endpoints, tls });
+  return { client, close: () => client.close() };
+}
+
+async function readPem(field: string, path: string | undefined): Promise<string> {
+  if (path === undefined) throw new ConfigError(`cluster.etcd.${field}`, "missing: endpoints need a file in PEM");
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    throw new ConfigError(`cluster.etcd.${field}`, `'${path}' cannot be read: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function prefixOf(clusterId: string): string {
+  return `/overlayd/${clusterId}`;
+}
+
+/** `self`: HOST:PORT at which this manager is reached while it leads. */
+export function etcdStore(
+  { client }: EtcdAccess,
+  options: { clusterId: string; self: string; clock: Clock; log: Log },
+): EtcdStore {
+  return new EtcdStore({ client, prefix: prefixOf(options.clusterId), ...options });
+}
+
+/** Which cluster's state etcd has; undefined: none that a manager may lead from. Throws EtcdError. */
+export async function identityIn({ client }: EtcdAccess, clusterId: string): Promise<ClusterIdentity | undefined> {
+  const { rows } = await client.range({ key: `${prefixOf(clusterId)}/head` });
+  const head = rows[0] === undefined ? {} : (JSON.parse(rows[0].value) as { cluster?: unknown });
+  return ClusterIdentity.optional().parse(head.cluster);
+}
+
+/** The store, which says that it is of `cluster` as soon as this manager leads: a move broke off before it could. */
+export function openedStore(store: Store, cluster: ClusterIdentity): Store {
+  return {
+    async campaign(): Promise<Leadership> {
+      const leadership = await store.campaign();
+      const { cluster: named } = await store.load();
+      if (named?.id !== cluster.id || named.epoch !== cluster.epoch) await store.identify(cluster);
+      return leadership;
+    },
+    load: () => store.load(),
+    commit: (changes, revision) => store.commit(changes, revision),
+    identify: (next) => store.identify(next),
+    fill: (state) => store.fill(state),
+    close: () => store.close(),
+  };
+}
+
+/** Resolves when etcd has a leader. Throws when that takes too long, or `signal` aborts. */
+export async function untilReady({ client }: EtcdAccess, withinMs: number, signal: AbortSignal): Promise<void> {
+  const deadline = systemClock.monotonic() + withinMs;
+  for (;;) {
+    signal.throwIfAborted();
+    try {
+      if ((await client.status({ signal })).leader !== "0") return;
+      if (systemClock.monotonic() > deadline) throw new Error("etcd has no leader");
+    } catch (error) {
+      if (systemClock.monotonic() > deadline) throw error;
+    }
+    await delay(systemClock, LOOK_MS, signal);
+  }
+}

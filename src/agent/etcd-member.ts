@@ -1,0 +1,239 @@
+// This manager's member of etcd: a child of the agent, with certificates of the store's CA that the manager makes for itself.
+// What it was begun as is in member.json, so that the next agent adopts it or begins it again in the same way.
+import { open, readFile, rm } from "node:fs/promises";
+import {
+  type EtcdMemberSpec,
+  etcdCommand,
+  etcdPaths,
+  type MemberStart,
+  peerUrlOf,
+  readSpec,
+} from "../leader/etcd-command.ts";
+import { complaintIn, type EtcdComplaint } from "../leader/etcd-complaint.ts";
+import type { Clock, Timer } from "../lib/clock.ts";
+import { messageOf, UserError } from "../lib/errors.ts";
+import { exists, textIfThere } from "../lib/exists.ts";
+import type { Log } from "../lib/log.ts";
+import { replaceFile } from "../lib/replace-file.ts";
+import { type ChildStatus, SupervisedChild } from "../runtime/supervised-child.ts";
+import { type Authority, createRequest, issue } from "../trust/authority.ts";
+import { createKey, validityOf } from "../trust/certificates.ts";
+
+const PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
+const LOOK_AT_CERTIFICATE_MS = 3_600_000;
+const TAIL_BYTES = 64 * 1024;
+const LOOPBACK = "127.0.0.1";
+
+/** The manager whose member it is. */
+interface EtcdOwner {
+  clusterId: string;
+  nodeId: string;
+  /** The node's name. */
+  name: string;
+  /** The node's address on the underlay. */
+  address: string;
+}
+
+interface EtcdMemberOptions {
+  directory: string;
+  binary: string;
+  owner: EtcdOwner;
+  /** The store's CA. */
+  authority: () => Authority;
+  clientPort: number;
+  peerPort: number;
+  clock: Clock;
+  log: Log;
+}
+
+/** What a client of this member shows and trusts, in PEM. */
+interface EtcdCredentials {
+  ca: string;
+  certificate: string;
+  key: string;
+}
+
+export class EtcdMember {
+  readonly #options: EtcdMemberOptions;
+  readonly #paths: ReturnType<typeof etcdPaths>;
+  readonly #child: SupervisedChild;
+  // BOUNDED: by the clients of this process.
+  readonly #listeners = new Set<(credentials: EtcdCredentials) => void>();
+  #renewal: Timer | undefined;
+
+  constructor(options: EtcdMemberOptions) {
+    const { directory, clock, log } = options;
+    this.#options = options;
+    this.#paths = etcdPaths(directory);
+    this.#child = new SupervisedChild({ name: "etcd", directory: this.#paths.process, clock, log });
+  }
+
+  get status(): ChildStatus {
+    return this.#child.status;
+  }
+
+  /** HOST:PORT at which this manager asks it. */
+  get endpoint(): string {
+    return `${LOOPBACK}:${this.#options.clientPort}`;
+  }
+
+  /** Where other members reach it. */
+  get peerUrl(): string {
+    return peerUrlOf(this.#options.owner.address, this.#options.peerPort);
+  }
+
+  /** Its name in etcd. */
+  get name(): string {
+    return this.#options.owner.nodeId;
+  }
+
+  /** The path of what its process prints. */
+  get log(): string {
+    return this.#child.log;
+  }
+
+  /** Where the process and its data are. */
+  get directory(): string {
+    return this.#options.directory;
+  }
+
+  /** Whether this manager has a member, running or not. */
+  isThere(): Promise<boolean> {
+    return exists(this.#paths.spec);
+  }
+
+  /** Begins a new member. Throws UserError 409 when there is one. */
+  async begin(start: MemberStart): Promise<void> {
+    if (await this.isThere())
+      throw new UserError(409, `node '${this.#options.owner.name}' has a member of etcd already`);
+    await rm(this.#paths.data, { recursive: true, force: true }); // of a member whose removal broke off
+    await this.#run(start, false);
+  }
+
+  /**
+   * Has it run with the data that it has. A process that an earlier agent left is adopted. Without its data it would begin a
+   * cluster of its own if it were the first member: so it asks the others, and fails.
+   */
+  async resume(): Promise<void> {
+    await this.#run({ ...(await this.#spec()).start, state: "existing" }, false);
+  }
+
+  /** Makes it the only member of its cluster, with all that it has: the others are gone for good. */
+  async forceNewCluster(): Promise<void> {
+    await this.#run((await this.#spec()).start, true);
+  }
+
+  /** Ends it; its data stays. */
+  async stop(): Promise<void> {
+    this.#renewal?.cancel();
+    await this.#child.stop();
+  }
+
+  /** Ends the supervision; the process goes on for the next agent. */
+  async leave(): Promise<void> {
+    this.#renewal?.cancel();
+    await this.#child.leave();
+  }
+
+  /** Ends it and deletes its data. member.json goes first: what is left then is no member any more. */
+  async remove(): Promise<void> {
+    await this.stop();
+    await rm(this.#paths.spec, { force: true });
+    await rm(this.#options.directory, { recursive: true, force: true });
+  }
+
+  async credentials(): Promise<EtcdCredentials> {
+    const { ca, certificate, key } = this.#paths;
+    const [caText, certificateText, keyText] = await Promise.all(
+      [ca, certificate, key].map((path) => readFile(path, "utf8")),
+    );
+    return { ca: caText!, certificate: certificateText!, key: keyText! };
+  }
+
+  /** Calls after each renewal of its certificate, until the returned function is called. */
+  onCredentials(listener: (credentials: EtcdCredentials) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Why its process ended last, in etcd's words; undefined: it runs. */
+  async complaint(): Promise<EtcdComplaint | undefined> {
+    const { status } = this.#child;
+    if (status.state === "running" || status.state === "stopped") return undefined;
+    return complaintIn(await tailOf(this.#child.log)) ?? { kind: "other", text: status.error };
+  }
+
+  async #run(start: MemberStart, forceNewCluster: boolean): Promise<void> {
+    const { directory, binary, owner, clientPort, peerPort } = this.#options;
+    await this.#certify();
+    const { nodeId, address, clusterId } = owner;
+    const spec: EtcdMemberSpec = {
+      ...{ binary, name: nodeId, address, clientPort, peerPort, start, forceNewCluster },
+      token: clusterId,
+    };
+    await replaceFile(this.#paths.spec, `${JSON.stringify(spec, null, 2)}\n`);
+    await this.#child.run({ ...etcdCommand(directory, spec), env: { PATH } });
+    this.#watchCertificate();
+  }
+
+  async #spec(): Promise<EtcdMemberSpec> {
+    const text = await textIfThere(this.#paths.spec);
+    if (text === undefined) throw new UserError(409, `node '${this.#options.owner.name}' has no member of etcd`);
+    return readSpec(text);
+  }
+
+  /** Makes the member's certificate when there is none, or two thirds of its life are over. etcd reads the files at each connection. */
+  async #certify(): Promise<void> {
+    const { owner, clock } = this.#options;
+    const authority = this.#options.authority();
+    const { ca, certificate, key } = this.#paths;
+    const now = clock.now();
+    await replaceFile(ca, authority.certificate);
+    const before = await textIfThere(certificate);
+    if (before !== undefined && (await exists(key)) && !isDue(before, now)) return;
+    const newKey = createKey();
+    const issued = await issue(authority, {
+      request: await createRequest(newKey, owner.name),
+      subject: { kind: "node", clusterId: owner.clusterId, id: owner.nodeId, name: owner.name, role: "manager" },
+      addresses: [LOOPBACK, owner.address],
+      now,
+    });
+    // A connection between the two renames fails, and is tried again.
+    await replaceFile(key, newKey);
+    await replaceFile(certificate, issued);
+    const credentials = await this.credentials();
+    for (const listener of this.#listeners) listener(credentials);
+  }
+
+  #watchCertificate(): void {
+    const { clock, log } = this.#options;
+    this.#renewal?.cancel();
+    this.#renewal = clock.after(LOOK_AT_CERTIFICATE_MS, () => {
+      this.#certify()
+        .catch((error: unknown) => log.error("the certificate of etcd is not renewed", { reason: messageOf(error) }))
+        .finally(() => this.#watchCertificate());
+    });
+  }
+}
+
+function isDue(certificate: string, now: number): boolean {
+  const { begins, expires } = validityOf(certificate);
+  return now > begins + ((expires - begins) * 2) / 3;
+}
+
+/** The end of what it printed: as much as its last words and a panic's stack take. */
+async function tailOf(path: string): Promise<string> {
+  const file = await open(path);
+  try {
+    const { size } = await file.stat();
+    const { buffer, bytesRead } = await file.read(
+      Buffer.alloc(TAIL_BYTES),
+      0,
+      TAIL_BYTES,
+      Math.max(0, size - TAIL_BYTES),
+    );
+    return buffer.toString("utf8", 0, bytesRead);
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,59 @@
+// This manager's calls to other managers, over TLS with its node's certificate. leader/manager-routes.ts is the other end.
+import type { Agent } from "node:https";
+import type { EtcdCheck } from "../leader/etcd-checks.ts";
+import type { MemberAgent } from "../leader/etcd-members.ts";
+import { ManagerReport } from "../leader/manager-protocol.ts";
+import type { CopyRequest } from "../leader/state-copy.ts";
+import { UserError } from "../lib/errors.ts";
+import { call } from "../lib/http.ts";
+
+const ANSWER_TIMEOUT_MS = 10_000;
+/** The checks write to the disk a hundred times. */
+const CHECK_TIMEOUT_MS = 90_000;
+/** The leader waits for its next commit. */
+const COPY_TIMEOUT_MS = 60_000;
+
+export class ManagerCalls {
+  /** The connections' agent is another one after each renewal of the certificate. */
+  readonly #connections: { readonly agent: Agent };
+
+  constructor(connections: { readonly agent: Agent }) {
+    this.#connections = connections;
+  }
+
+  /** `manager` is HOST:PORT. */
+  async report(manager: string, timeoutMs = ANSWER_TIMEOUT_MS): Promise<ManagerReport> {
+    return ManagerReport.parse(await this.#call(manager, { method: "GET", path: "report", timeoutMs }));
+  }
+
+  copy(manager: string, request: CopyRequest, signal: AbortSignal): Promise<unknown> {
+    return this.#call(manager, { method: "POST", path: "copy", body: request, timeoutMs: COPY_TIMEOUT_MS, signal });
+  }
+
+  /** `manager` is undefined while it is not known where it answers. */
+  member(manager: string | undefined): MemberAgent {
+    const ask = <T>(path: string, { body = {}, timeoutMs = ANSWER_TIMEOUT_MS } = {}): Promise<T> => {
+      if (manager === undefined) throw new UserError(503, "it is not known where this manager answers");
+      return this.#call(manager, { method: "POST", path: `member/${path}`, body, timeoutMs });
+    };
+    return {
+      check: async () => ask<EtcdCheck[]>("check", { timeoutMs: CHECK_TIMEOUT_MS }),
+      begin: async (start) => ask("begin", { body: start, timeoutMs: CHECK_TIMEOUT_MS }),
+      remove: async () => ask("remove", { timeoutMs: CHECK_TIMEOUT_MS }),
+      condition: async () => {
+        if (manager === undefined) return "ended";
+        return (await this.report(manager)).member?.condition ?? "ended";
+      },
+    };
+  }
+
+  #call<T>(
+    address: string,
+    {
+      path,
+      ...request
+    }: { method: "GET" | "POST"; path: string; body?: object; timeoutMs: number; signal?: AbortSignal },
+  ): Promise<T> {
+    return call<T>({ address, agent: this.#connections.agent }, { ...request, path: `/v1/managers/${path}` });
+  }
+}

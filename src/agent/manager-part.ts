@@ -1,0 +1,133 @@
+// Starts what a manager runs besides a node: its keys, its exports, its store, and the face to nodes and other managers.
+
+import type { FastifyInstance } from "fastify";
+import type { State } from "../cluster/tables.ts";
+import type { AuthorityRotation } from "../leader/authority-rotation.ts";
+import { Joining } from "../leader/joining.ts";
+import type { Leader } from "../leader/leader.ts";
+import { addManagerRoutes, type ManagerFace } from "../leader/manager-routes.ts";
+import { serveManager } from "../leader/server.ts";
+import { CannotLeadError } from "../leader/store.ts";
+import { systemClock } from "../lib/clock.ts";
+import { ConfigError } from "../lib/errors.ts";
+import type { Session } from "../session/session.ts";
+import { KeyRing } from "../trust/key-ring.ts";
+import { unlockManagerKeys } from "../trust/passphrase.ts";
+import type { ClientConnections } from "../trust/tls.ts";
+import { TrustError } from "../trust/trust-error.ts";
+import { ClusterOperations } from "./cluster-operations.ts";
+import { Exports } from "./exports.ts";
+import { Manager } from "./manager.ts";
+import { ManagerCalls } from "./manager-calls.ts";
+import type { ManagerOptions } from "./manager-options.ts";
+import { reportOf } from "./manager-report.ts";
+import { managerAddressOf, reachedAt } from "./node-identity.ts";
+import type { AgentOptions } from "./options.ts";
+import type { OwnLeader } from "./own-leader.ts";
+import { ownMember } from "./own-member.ts";
+import type { Parts } from "./parts.ts";
+import { pathsOf } from "./paths.ts";
+import { TookOverFile } from "./took-over.ts";
+
+interface StartOptions extends Pick<AgentOptions, "config" | "identity" | "log" | "newEpoch"> {
+  /** The node's own. */
+  address: string;
+  session: Session;
+  ownLeader: OwnLeader;
+  connections: ClientConnections;
+  /** Adds what users ask from any machine. */
+  operator(server: FastifyInstance): void;
+}
+
+/** What leads the cluster. */
+interface Leads {
+  leader: Leader;
+  ring: KeyRing;
+  joining: Joining;
+  rotation: AuthorityRotation;
+}
+
+export interface ManagerPart {
+  /** undefined: it does not lead. */
+  readonly leads: Leads | undefined;
+  /** Why it does not; undefined: it does, or stands by. */
+  readonly whyNot: string | undefined;
+  /** undefined: it has no keys. */
+  readonly ring: KeyRing | undefined;
+  readonly cluster: ClusterOperations | undefined;
+}
+
+/**
+ * Resolves when this manager leads, or has found that it does not. Keys that are missing or do not open keep it from being one,
+ * but its node goes on.
+ */
+export async function startManager(options: StartOptions, parts: Parts): Promise<ManagerPart> {
+  try {
+    return await start(options, parts);
+  } catch (error) {
+    const mayGoOn = [CannotLeadError, TrustError, ConfigError].some((kind) => error instanceof kind);
+    if (!mayGoOn) throw error;
+    const { message } = error as Error;
+    options.log.error("this node does not lead, and runs from its snapshot", { reason: message });
+    return { leads: undefined, whyNot: message, ring: undefined, cluster: undefined };
+  }
+}
+
+async function start(
+  { config, identity, log, newEpoch = false, address, session, ownLeader, connections, operator }: StartOptions,
+  parts: Parts,
+): Promise<ManagerPart> {
+  const paths = pathsOf(config);
+  const { files, credentials } = identity;
+  const { passphrase, keys } = await unlockManagerKeys(files, paths.identity, config.cluster.passphrase);
+  if (keys === undefined) {
+    throw new CannotLeadError(
+      "this manager has no keys of the certificate authorities",
+      "put the identity directory back from a backup, or run 'overlayctl leave --force' and join with a manager's token",
+    );
+  }
+  const clock = systemClock;
+  const ring = new KeyRing({ keys, write: (changed) => files.writeManagerKeys(passphrase, changed) });
+  const at = managerAddressOf(config, identity.settings, address);
+  const options: ManagerOptions = {
+    ...{ config, identity, log, newEpoch, ring, address, ownLeader },
+    self: reachedAt(at, address),
+    port: at.listen.port,
+    known: () => session.storedIdentity,
+    state: () => session.state,
+    followed: () => session.manager,
+    calls: new ManagerCalls(connections),
+    exports: new Exports({ directory: paths.exports, passphrase, keys: () => ring.keys, log }),
+    tookOver: new TookOverFile(paths.tookOver),
+  };
+  const manager = new Manager(options);
+  const cluster = new ClusterOperations(options, manager);
+  const joining = new Joining({ leader: () => manager.requireLeader(), ring, clock, log });
+  const face: ManagerFace = {
+    report: () => reportOf(options, manager),
+    copyFor: async (request) => manager.requireLeader().copyFor(request),
+    member: ownMember(options, manager),
+  };
+  const server = await serveManager({
+    ...{ host: at.listen.address, port: at.listen.port, clock, log, credentials, joining, operator },
+    state: () => manager.leader?.state ?? session.live,
+    calls: () => manager.requireCalls(),
+    managers: (routes, requireManager) => addManagerRoutes(routes, face, requireManager),
+  });
+  parts.add({ stop: () => server.close() });
+  parts.add(manager);
+  await manager.start();
+  options.exports.start(() => cluster.wholeState().catch((): State | undefined => undefined));
+  parts.add(options.exports);
+  return {
+    get leads() {
+      const { leader, rotation } = manager;
+      return leader === undefined || rotation === undefined ? undefined : { leader, ring, joining, rotation };
+    },
+    get whyNot() {
+      return manager.whyNot;
+    },
+    ring,
+    cluster,
+  };
+}

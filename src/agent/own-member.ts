@@ -1,0 +1,45 @@
+// This manager's own etcd, as the leader asks for it: in this process or from another manager.
+import { checkForEtcd, type EtcdCheck } from "../leader/etcd-checks.ts";
+import type { MemberStart } from "../leader/etcd-command.ts";
+import type { MemberAgent, MemberCondition } from "../leader/etcd-members.ts";
+import { STORE_PEER_PORT } from "../lib/standard-ports.ts";
+import type { EtcdMember } from "./etcd-member.ts";
+import type { ManagerOptions } from "./manager-options.ts";
+
+/** The manager, as far as its etcd needs it. */
+export interface MemberHost {
+  readonly member: EtcdMember;
+  /** What it is to do may be another now. */
+  chooseAgainUnlessLeading(): void;
+}
+
+export function ownMember(
+  { config, address }: Pick<ManagerOptions, "config" | "address">,
+  manager: MemberHost,
+): MemberAgent {
+  const { member } = manager;
+  return {
+    async check(): Promise<EtcdCheck[]> {
+      const { binary, port } = config.cluster.etcd;
+      // The ports of a member that is there are its own.
+      const ports = [
+        { address: "127.0.0.1", port },
+        { address, port: STORE_PEER_PORT },
+      ];
+      return checkForEtcd({ binary, directory: member.directory, ports: (await member.isThere()) ? [] : ports });
+    },
+    async begin(start: MemberStart): Promise<void> {
+      await member.begin(start);
+      manager.chooseAgainUnlessLeading();
+    },
+    async remove(): Promise<void> {
+      await member.remove();
+      manager.chooseAgainUnlessLeading();
+    },
+    async condition(): Promise<MemberCondition> {
+      const complaint = await member.complaint();
+      if (complaint === undefined) return member.status.state === "running" ? "well" : "ended";
+      return complaint.kind === "damaged" || complaint.kind === "removed" ? "damaged" : "ended";
+    },
+  };
+}

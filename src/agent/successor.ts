@@ -1,0 +1,74 @@
+// A manager that leads in a newer epoch: one that took over by hand, recovered or was made of an export. The older leader
+// asks the other managers before it leads and while it does, and gives way.
+import { managersOf } from "../cluster/managers.ts";
+import type { ClusterIdentity } from "../cluster/schema.ts";
+import type { EmbeddedStore } from "../leader/embedded-store.ts";
+import type { Leader } from "../leader/leader.ts";
+import type { ManagerReport } from "../leader/manager-protocol.ts";
+import { delay, systemClock } from "../lib/clock.ts";
+import type { ManagerOptions } from "./manager-options.ts";
+
+const ASK_MS = 2000;
+const PERIOD_MS = 2000;
+/** Commits that the log names one by one. */
+const MOST_NAMED = 100;
+
+type Successor = ManagerReport & { cluster: ClusterIdentity };
+
+type Asking = Pick<ManagerOptions, "calls" | "state" | "self">;
+
+/** The manager that leads the same cluster in a newer epoch than `own`; undefined: none that answers does. */
+export async function findSuccessor(
+  { calls, state, self }: Asking,
+  own: ClusterIdentity,
+): Promise<Successor | undefined> {
+  const known = state();
+  if (known === undefined) return undefined;
+  const others = managersOf(known).filter((manager) => manager !== self);
+  const reports = await Promise.all(others.map((manager) => calls.report(manager, ASK_MS).catch(() => undefined)));
+  return reports.find((report): report is Successor => {
+    const cluster = report?.cluster;
+    return report?.role === "leader" && cluster?.id === own.id && cluster.epoch > own.epoch;
+  });
+}
+
+/** Resolves with the first that is found. Never resolves after `signal` has aborted. */
+export async function watchForSuccessor(
+  asking: Asking,
+  own: () => ClusterIdentity,
+  signal: AbortSignal,
+): Promise<Successor> {
+  while (!signal.aborted) {
+    await delay(systemClock, PERIOD_MS, signal);
+    const found = signal.aborted ? undefined : await findSuccessor(asking, own());
+    if (found !== undefined) return found;
+  }
+  return new Promise(() => {});
+}
+
+/**
+ * Gives the state away to the manager that took over. What that one had not copied is in an export on this manager's disk,
+ * and each commit of it in the log. `leader` is the one that has just stopped; undefined: it ran in an earlier agent.
+ */
+export async function giveWayTo(
+  { exports, log }: Pick<ManagerOptions, "exports" | "log">,
+  file: EmbeddedStore,
+  { node, cluster, tookOver }: Successor,
+  leader: Leader | undefined,
+): Promise<void> {
+  const state = await file.load();
+  const since = tookOver?.revision;
+  const lost = since === undefined || state.revision <= since ? 0 : state.revision - since;
+  const path = lost === 0 ? undefined : await exports.write("given-way", state);
+  log.warn("another manager leads in a newer epoch, and this one gives way", {
+    node,
+    count: lost,
+    ...(path === undefined ? {} : { path, reason: `${lost} commits were not copied to it: the export has them` }),
+  });
+  const commits = since === undefined ? undefined : leader?.commitsAfter(since);
+  for (const { revision, changes } of commits?.slice(0, MOST_NAMED) ?? []) {
+    const rows = changes.map(({ kind, key, row }) => `${row === null ? "removed " : ""}${kind} ${key}`).join(", ");
+    log.warn("a commit that was not copied", { revision, reason: rows });
+  }
+  await file.giveAway({ store: "manager", id: node, cluster });
+}

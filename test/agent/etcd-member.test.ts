@@ -1,0 +1,237 @@
+// A manager's etcd as a child of the agent, with Debian's etcd itself: adopted, joined by others, damaged and made anew,
+// and the last one of three.
+import { mkdtemp, open, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "ava";
+import { type EtcdAccess, ownEtcd, untilReady } from "../../src/agent/etcd-access.ts";
+import { EtcdMember } from "../../src/agent/etcd-member.ts";
+import { EtcdMembers, type MemberCondition } from "../../src/leader/etcd-members.ts";
+import { systemClock } from "../../src/lib/clock.ts";
+import { UserError } from "../../src/lib/errors.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { type Authority, createAuthority } from "../../src/trust/authority.ts";
+import { DEADLINE_MS, waitFor } from "../system/command.ts";
+
+const CLUSTER = "c".repeat(25);
+const KEY = "/test";
+const NEVER = new AbortController().signal;
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Managers of one machine, each with an etcd of its own. */
+class Managers {
+  readonly members: EtcdMember[] = [];
+  readonly #directory: string;
+  readonly #authority: Authority;
+  readonly #ports: { clientPort: number; peerPort: number }[] = [];
+  readonly #alive = setInterval(() => {}, 60_000); // the clock's timers do not keep the process
+  readonly #opened: EtcdAccess[] = [];
+
+  private constructor(directory: string, authority: Authority) {
+    this.#directory = directory;
+    this.#authority = authority;
+  }
+
+  static async make(count: number): Promise<Managers> {
+    const directory = await mkdtemp(join(tmpdir(), "overlayd-member-"));
+    const authority = await createAuthority({ clusterId: CLUSTER, purpose: "store", now: Date.now() });
+    const managers = new Managers(directory, authority);
+    for (let i = 0; i < count; i++) {
+      managers.#ports.push({ clientPort: await freePort(), peerPort: await freePort() });
+      managers.members.push(managers.open(i));
+    }
+    return managers;
+  }
+
+  /** As the next agent does. */
+  open(i: number): EtcdMember {
+    const nodeId = `n${i}`.padEnd(25, "0");
+    return new EtcdMember({
+      directory: join(this.#directory, `${i}`),
+      binary: "etcd",
+      owner: { clusterId: CLUSTER, nodeId, name: `node${i}`, address: "127.0.0.1" },
+      authority: () => this.#authority,
+      ...this.#ports[i]!,
+      clock: systemClock,
+      log: silentLog,
+    });
+  }
+
+  async access(i: number): Promise<EtcdAccess> {
+    const access = await ownEtcd(this.members[i]!);
+    this.#opened.push(access);
+    await untilReady(access, DEADLINE_MS, NEVER);
+    return access;
+  }
+
+  async beginFirst(): Promise<EtcdAccess> {
+    const [first] = this.members;
+    await first!.begin({ state: "new", members: [{ name: first!.name, peerUrl: first!.peerUrl }] });
+    return this.access(0);
+  }
+
+  reconciler({ client }: EtcdAccess): EtcdMembers {
+    const rows = this.members.map((member, i) => ({
+      id: member.name,
+      name: `node${i}`,
+      peerUrl: member.peerUrl,
+      isReady: true,
+    }));
+    return new EtcdMembers({
+      client,
+      managers: () => rows,
+      agentOf: (id) => {
+        const member = this.members.find(({ name }) => name === id)!;
+        return {
+          check: async () => [],
+          begin: (start) => member.begin(start),
+          remove: () => member.remove(),
+          condition: () => conditionOf(member),
+        };
+      },
+      beforeChange: async () => {},
+      clock: systemClock,
+      log: silentLog,
+    });
+  }
+
+  /** Steps until all members vote. */
+  async untilAllVote(access: EtcdAccess): Promise<void> {
+    const reconciler = this.reconciler(access);
+    await waitFor(
+      async () => {
+        await reconciler.step().catch(() => false);
+        const members = await access.client.members().catch(() => []);
+        return (
+          members.length === this.members.length && members.every(({ isLearner, name }) => !isLearner && name !== "")
+        );
+      },
+      { what: "all members to vote" },
+    );
+  }
+
+  async remove(): Promise<void> {
+    for (const { close } of this.#opened) close();
+    for (const member of this.members) await member.remove();
+    await rm(this.#directory, { recursive: true, force: true });
+    clearInterval(this.#alive);
+  }
+}
+
+async function conditionOf(member: EtcdMember): Promise<MemberCondition> {
+  const complaint = await member.complaint();
+  if (complaint === undefined) return "well";
+  return complaint.kind === "damaged" ? "damaged" : "ended";
+}
+
+async function put({ client }: EtcdAccess, value: string): Promise<void> {
+  await client.txn({ compare: [], writes: [{ put: KEY, value }], otherwise: [] });
+}
+
+async function get({ client }: EtcdAccess): Promise<string | undefined> {
+  return (await client.range({ key: KEY })).rows[0]?.value;
+}
+
+function pidOf({ status }: EtcdMember): number {
+  if (status.state !== "running") throw new Error(`it is ${status.state}`);
+  return status.pid;
+}
+
+test("a member goes on without its agent, is adopted by the next one, and is not begun twice", async (t) => {
+  const managers = await Managers.make(1);
+  await put(await managers.beginFirst(), "a");
+  const pid = pidOf(managers.members[0]!);
+  await t.throwsAsync(
+    managers.members[0]!.begin({ state: "new", members: [{ name: "x", peerUrl: "https://127.0.0.1:1" }] }),
+    {
+      instanceOf: UserError,
+      message: /node 'node0' has a member of etcd already/,
+    },
+  );
+  await managers.members[0]!.leave();
+  managers.members[0] = managers.open(0);
+  await managers.members[0].resume();
+  t.is(pidOf(managers.members[0]), pid);
+  t.is(await get(await managers.access(0)), "a");
+  await managers.members[0].stop();
+  managers.members[0] = managers.open(0);
+  await managers.members[0].resume();
+  t.is(await get(await managers.access(0)), "a");
+  await managers.members[0].remove();
+  t.false(await managers.members[0].isThere());
+  await managers.remove();
+});
+
+test("no certificate, no answer: any user of the machine reaches the port", async (t) => {
+  const managers = await Managers.make(1);
+  await managers.beginFirst();
+  await t.throwsAsync(fetch(`https://${managers.members[0]!.endpoint}/version`));
+  await managers.remove();
+});
+
+test("of three, one that is killed comes back, and one with damaged data is made anew", async (t) => {
+  const managers = await Managers.make(3);
+  const access = await managers.beginFirst();
+  await managers.untilAllVote(access);
+  await put(access, "a");
+  const [, second, third] = managers.members;
+  const pid = pidOf(second!);
+  process.kill(pid, "SIGKILL");
+  await waitFor(() => second!.status.state === "running" && second!.status.pid !== pid, {
+    what: "it to be started again",
+  });
+  t.is(await get(await managers.access(1)), "a");
+
+  await third!.stop();
+  const database = await open(join(third!.directory, "data/member/snap/db"), "r+");
+  await database.write(Buffer.alloc(64 * 1024, 0xff), 0, 64 * 1024, 0);
+  await database.close();
+  await third!.resume();
+  await waitFor(async () => (await conditionOf(third!)) === "damaged", { what: "the damage to be seen" });
+  const reconciler = managers.reconciler(access);
+  await reconciler.step();
+  t.is((await access.client.members()).length, 2);
+  await managers.untilAllVote(access);
+  t.is(await get(await managers.access(2)), "a");
+  await managers.remove();
+});
+
+test("a first member whose data is gone begins no cluster of its own", async (t) => {
+  const managers = await Managers.make(1);
+  await managers.beginFirst();
+  const [member] = managers.members;
+  await member!.stop();
+  await rm(join(member!.directory, "data"), { recursive: true });
+  await member!.resume();
+  await waitFor(async () => (await conditionOf(member!)) === "damaged", { what: "the loss to be seen" });
+  t.pass();
+  await managers.remove();
+});
+
+test("the last of three members has all that was written, and leads alone", async (t) => {
+  const managers = await Managers.make(3);
+  const access = await managers.beginFirst();
+  await managers.untilAllVote(access);
+  await put(access, "a");
+  await managers.members[1]!.remove();
+  await managers.members[2]!.remove();
+  await t.throwsAsync(put(access, "b"));
+  await managers.members[0]!.forceNewCluster();
+  await untilReady(access, DEADLINE_MS, NEVER);
+  t.is(await get(access), "a");
+  t.is((await access.client.members()).length, 1);
+  const pid = pidOf(managers.members[0]!);
+  await managers.members[0]!.resume();
+  t.not(pidOf(managers.members[0]!), pid, "it runs without the option from then on");
+  await untilReady(access, DEADLINE_MS, NEVER);
+  await put(access, "c");
+  await managers.remove();
+});
