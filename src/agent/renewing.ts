@@ -53,6 +53,7 @@ export function startRenewing(options: RenewingOptions, parts: Parts): void {
   });
   parts.add({
     stop: credentials.onChange(() => {
+      want(); // a manager may have got the keys that it lacked
       const { subject } = credentials;
       if (subject.kind === "node" && subject.role !== identity.role) onNewIdentity();
     }),
@@ -89,7 +90,11 @@ async function ask(
   request: string,
 ): Promise<RenewAnswer> {
   const joining = manager()?.leads?.joining;
-  if (joining !== undefined) return joining.renew({ request }, { subject: identity.credentials.subject, from: null });
+  if (joining !== undefined) {
+    // This process has the keys, and may be about to change them.
+    const { keys: _, ...own } = await joining.renew({ request }, { subject: identity.credentials.subject, from: null });
+    return own;
+  }
   const { manager: leader } = session;
   if (leader === undefined) throw new UserError(503, `no leader answers (${session.problem ?? "none was asked yet"})`);
   const at = { address: leader, agent: connections.agent };

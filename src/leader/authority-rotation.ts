@@ -99,6 +99,7 @@ export class AuthorityRotation {
 
   async #begin(): Promise<void> {
     const { leader, ring, clock, log } = this.#options;
+    await ring.settle(this.#trust().signer); // a change before this one may have ended under another leader
     const { next, bridge } = await ring.next(leader.state.cluster!.id, clock.now());
     const step = { is: "begin", certificate: next.certificate, bridge } as const;
     const { revision } = await leader.execute({ type: "authority.rotate", step });
@@ -139,6 +140,7 @@ export class AuthorityRotation {
       );
     }
     await leader.execute({ type: "authority.rotate", step: { is: "end", certificate: trust.bundle[0]! } });
+    await ring.settle(trust.signer);
     log.warn("a change of the CA that another manager began is dropped: its key did not get here");
   }
 

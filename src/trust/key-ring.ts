@@ -1,5 +1,6 @@
 // The keys of a manager while it runs. During a change of the nodes' CA it holds two; the state says which of them signs.
 import { UserError } from "../lib/errors.ts";
+import { Turns } from "../lib/turns.ts";
 import { type Authority, bridge, createAuthority } from "./authority.ts";
 import { publicKeyDigest } from "./certificates.ts";
 import type { ManagerKeys } from "./identity-files.ts";
@@ -12,6 +13,8 @@ interface KeyRingOptions {
 
 export class KeyRing {
   readonly #write: KeyRingOptions["write"];
+  /** A change of the CA and a renewal may both change the keys. */
+  readonly #changes = new Turns();
   #keys: ManagerKeys;
 
   constructor({ keys, write }: KeyRingOptions) {
@@ -39,24 +42,30 @@ export class KeyRing {
   }
 
   /** What another manager answered. It is on this one's disk when this resolves. */
-  async replace(keys: ManagerKeys): Promise<void> {
-    await this.#write(keys);
-    this.#keys = keys;
+  replace(keys: ManagerKeys): Promise<void> {
+    return this.#changes.run(() => this.#put(keys));
   }
 
   /** The CA that is to follow, made at the first call. It is on the disk when this resolves. `bridge` leads from the present one to it. */
-  async next(clusterId: string, now: number): Promise<{ next: Authority; bridge: string }> {
-    const next = this.#keys.next ?? (await createAuthority({ clusterId, purpose: "nodes", now }));
-    if (this.#keys.next === undefined) await this.replace({ ...this.#keys, next });
-    return { next, bridge: await bridge(this.#keys.nodes, next, now) };
+  next(clusterId: string, now: number): Promise<{ next: Authority; bridge: string }> {
+    return this.#changes.run(async () => {
+      const next = this.#keys.next ?? (await createAuthority({ clusterId, purpose: "nodes", now }));
+      if (this.#keys.next === undefined) await this.#put({ ...this.#keys, next });
+      return { next, bridge: await bridge(this.#keys.nodes, next, now) };
+    });
   }
 
   /** The cluster trusts one CA, whose public key has the digest: the key of the other is forgotten. */
-  async settle(digest: string): Promise<void> {
-    const { next, ...rest } = this.#keys;
-    if (next === undefined || !this.has(digest)) return;
-    const nodes = this.signer(digest);
-    await this.replace({ ...rest, nodes });
+  settle(digest: string): Promise<void> {
+    return this.#changes.run(async () => {
+      const { next, ...rest } = this.#keys;
+      if (next !== undefined && this.has(digest)) await this.#put({ ...rest, nodes: this.signer(digest) });
+    });
+  }
+
+  async #put(keys: ManagerKeys): Promise<void> {
+    await this.#write(keys);
+    this.#keys = keys;
   }
 
   #find(digest: string): Authority | undefined {
