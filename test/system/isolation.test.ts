@@ -4,7 +4,7 @@ import { STORE_PEER_PORT } from "../../src/lib/standard-ports.ts";
 import { frame } from "../fakes/frames.ts";
 import { ipPacket, SYN } from "../fakes/ip-packets.ts";
 import { Background, curlBriefly, dig, IN_VAIN_MS, ping, pingInVain, TRY_MS, waitFor } from "./command.ts";
-import { CLIENT_ADDRESS, type LabNode, OUTSIDE_ADDRESS } from "./lab.ts";
+import { CLIENT_ADDRESS, type Lab, type LabNode, OUTSIDE_ADDRESS } from "./lab.ts";
 import { addressOf, namespaceOf, networkOf, runningTasks, vipOf } from "./listings.ts";
 import { program } from "./program.ts";
 import { systemTest, useLab } from "./system-test.ts";
@@ -13,12 +13,25 @@ const SERVICES = { red: "red", blue: "blue", closed: "vault" };
 
 /** The address of the first node's second link, such as a management network's. */
 const MANAGEMENT_ADDRESS = "198.18.0.11";
-/** Leads to the first node's sessions by address translation. */
+/** Leads to the first node's sessions by address translation, which the router that all nodes have as their default way does. */
 const ADVERTISED = { host: "203.0.113.5", port: 8377 };
 
 const cluster = { listen: "0.0.0.0:2377", advertise: `${ADVERTISED.host}:${ADVERTISED.port}` };
 
-const lab = useLab({ prefix: "iso", nodes: 2, cluster }, async ({ nodes: [node1] }) => {
+async function translate({ nodes: [node1], client }: Lab): Promise<void> {
+  const rule = `ip daddr ${ADVERTISED.host} tcp dport ${ADVERTISED.port} dnat to ${node1!.address}:2377`;
+  await client.exec(["nft", "-f", "-"], {
+    input: `table ip translator {
+      chain pre { type nat hook prerouting priority dstnat; ${rule}; }
+      chain post { type nat hook postrouting priority srcnat; ip daddr ${node1!.address} tcp dport 2377 masquerade; }
+    }`,
+  });
+  await client.exec(["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+}
+
+const lab = useLab({ prefix: "iso", nodes: 2, cluster }, prepare, { beforeAgents: translate });
+
+async function prepare({ nodes: [node1] }: Lab): Promise<void> {
   for (const [network, service] of Object.entries(SERVICES)) {
     const internal = network === "closed" ? ["--internal"] : [];
     await node1!.ctl("network", "create", ...internal, network);
@@ -27,7 +40,7 @@ const lab = useLab({ prefix: "iso", nodes: 2, cluster }, async ({ nodes: [node1]
       ...["--", ...program("echo-server", 7)],
     );
   }
-});
+}
 
 systemTest("a container reaches the services of its own network", async (t) => {
   for (const node of lab().nodes) {
@@ -98,14 +111,6 @@ systemTest(
     await node1!.exec(["ip", "address", "add", `${MANAGEMENT_ADDRESS}/32`, "dev", "management0"]);
     // The router that both nodes have as their default way.
     await client.exec(["ip", "route", "add", MANAGEMENT_ADDRESS, "via", node1!.address]);
-    const translate = `ip daddr ${ADVERTISED.host} tcp dport ${ADVERTISED.port} dnat to ${node1!.address}:2377`;
-    await client.exec(["nft", "-f", "-"], {
-      input: `table ip translator {
-      chain pre { type nat hook prerouting priority dstnat; ${translate}; }
-      chain post { type nat hook postrouting priority srcnat; ip daddr ${node1!.address} tcp dport 2377 masquerade; }
-    }`,
-    });
-    await client.exec(["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
     // What another process has there stands for a store: the node itself reaches it.
     new Background(node1!.inside(program("echo-server", STORE_PEER_PORT)));
     const answerOf = ["-o", "/dev/null", "-w", "%{http_code}", "-d", "{}"];

@@ -11,11 +11,21 @@ export function systemTest(title: string, run: (t: ExecutionContext) => Promise<
   else test.serial.skip(`${title} (skipped: needs root)`, run);
 }
 
+interface Preparation {
+  /** What must be there before the agents start. */
+  beforeAgents?: (lab: Lab) => Promise<void>;
+}
+
 /** Builds the lab before the file's tests and starts its agents; `prepare` may make what all of them need. */
-export function useLab(options: LabOptions, prepare?: (lab: Lab) => Promise<void>): () => Lab {
+export function useLab(
+  options: LabOptions,
+  prepare?: (lab: Lab) => Promise<void>,
+  { beforeAgents }: Preparation = {},
+): () => Lab {
   let lab: Lab | undefined;
   test.serial.before(async () => {
     lab = await createLab(options);
+    await beforeAgents?.(lab);
     await lab.startAgents();
     await prepare?.(lab);
   });
