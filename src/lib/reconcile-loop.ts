@@ -6,7 +6,7 @@ import { type Clock, delay } from "./clock.ts";
 const RETRY_MS = 1000;
 const SHORTEST_REST_MS = 4;
 const LONGEST_REST_MS = 200;
-/** Runs of which each is asked for before the one before would have rested make a burst: one change often brings another. */
+/** So many runs, each asked for before the rest after the one before would be over, make a burst: one change often brings another. */
 const BURST_RUNS = 3;
 
 /** `T`: what the work may be asked to look at. */
