@@ -122,7 +122,7 @@ function placeOf(manager: string): { host: string; port: number } {
 function refusalOf(manager: string, error: unknown): UserError {
   if (error instanceof UserError)
     return new UserError(error.code, `${manager} refuses: ${error.message}`, { cause: error });
-  const refusal = serverRefusal(error, systemClock.now());
+  const refusal = serverRefusal(error instanceof UnreachableError ? error.cause : error, systemClock.now());
   if (refusal !== undefined)
     return new UserError(503, `${manager} is not trusted: ${refusal.message}`, { cause: error });
   const isOfSystem = (error as NodeJS.ErrnoException).syscall !== undefined;

@@ -38,7 +38,7 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
   const isManager = identity.role === "manager";
   const connections = new ClientConnections(identity.credentials, {
     role: "manager",
-    refusal: (peer) => whyNoManager(session.live, peer),
+    refusal: (peer, expires) => whyNoManager(session.live, peer, expires),
   });
   parts.add({ stop: () => connections.close() });
   const ownLeader = new OwnLeader(transportOver(connections), identity.credentials.subject);
@@ -59,10 +59,15 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
   return { session, ownLeader, nodeState, names, managers, connections };
 }
 
-/** What the certificate says may be older than the state, where the peer has its row. */
-function whyNoManager({ nodes }: State, { id, name }: Subject): string | undefined {
+/** A certificate and its row are made within this time. */
+const SAME_MS = 60_000;
+
+/** A manager's certificate outlives `node demote`. One that is newer than the row says, is one of a node promoted since. */
+function whyNoManager({ nodes }: State, { id, name }: Subject, expires: number): string | undefined {
   const row = nodes.get(id);
-  return row === undefined || row.role === "manager" ? undefined : `node '${name}' is a manager no longer`;
+  if (row === undefined || row.role === "manager" || expires > (row.certificateExpires ?? 0) + SAME_MS)
+    return undefined;
+  return `node '${name}' is a manager no longer`;
 }
 
 /** The next start asks these, too. */

@@ -9,7 +9,7 @@ import {
   type TLSSocket,
   type TlsOptions,
 } from "node:tls";
-import { type NodeRole, type Subject, subjectOf } from "./certificates.ts";
+import { type NodeRole, type Subject, subjectOf, validityOf } from "./certificates.ts";
 import type { Credentials } from "./credentials.ts";
 import { clientRefusal } from "./refusals.ts";
 import { TrustError } from "./trust-error.ts";
@@ -42,8 +42,8 @@ export function followCredentials(server: Pick<Server, "setSecureContext">, cred
 interface ExpectedPeer {
   /** The role that the certificate must say. */
   readonly role?: NodeRole;
-  /** Why the peer is refused although its certificate is good: its row is gone, or says another role. */
-  readonly refusal?: (peer: Subject) => string | undefined;
+  /** Why the peer is refused although its certificate, which ends at `expires`, is good: its row is gone, or says another role. */
+  readonly refusal?: (peer: Subject, expires: number) => string | undefined;
 }
 
 /** Options of a client. */
@@ -61,7 +61,7 @@ function whyNot(certificate: X509Certificate, clusterId: string, expected: Expec
     const peer = subjectOf(certificate);
     if (peer.clusterId !== clusterId) throw new TrustError("foreign", `it is of another cluster (${peer.clusterId})`);
     requireNode(peer, expected.role);
-    const refusal = expected.refusal?.(peer);
+    const refusal = expected.refusal?.(peer, validityOf(certificate).expires);
     return refusal === undefined ? undefined : new TrustError("revoked", refusal);
   } catch (error) {
     return error as Error;
