@@ -44,5 +44,6 @@ export const LIMITS = {
   manyServices: atLeast(0.95, 1),
   againstAtLeast: atLeast(0.95, 1),
   againstAtMost: atMost(1.05, 1),
+  commits: atLeast(0.3, 0.7),
   besideLoops: atMost(0.75, 0.3),
 } as const satisfies Record<string, Limit>;

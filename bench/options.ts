@@ -16,6 +16,7 @@ export const GROUPS = [
   "priority",
   "greedy",
   "control",
+  "managers",
 ] as const;
 export type Group = (typeof GROUPS)[number];
 

@@ -36,6 +36,7 @@ const FOR_GROUP: Partial<Record<Group, readonly Needed[]>> = {
     { command: "dockerd", packages: ["docker.io"] },
     { command: "dnsperf", packages: ["dnsperf"] },
   ],
+  managers: [{ command: "etcd", packages: ["etcd-server"] }],
   changes: [{ command: "dockerd", packages: ["docker.io"] }],
 };
 const INSTALL_MS = 300_000;

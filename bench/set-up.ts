@@ -9,6 +9,7 @@ import { greedyExperiments } from "./greedy.ts";
 import { Ingress, ingressExperiments } from "./ingress.ts";
 import { KernelVxlan } from "./kernel-vxlan.ts";
 import { Loaded } from "./loaded.ts";
+import { managerExperiments } from "./managers.ts";
 import { startNebula } from "./nebula.ts";
 import type { BenchOptions, Group } from "./options.ts";
 import { againstOther, nameOfThisTree, OtherBuild } from "./other-build.ts";
@@ -23,6 +24,8 @@ import { startWireguard } from "./wireguard.ts";
 const PREFIX = "bench";
 const LOADED_PREFIX = "benchload";
 const OTHER_PREFIX = "benchother";
+/** Groups that need no pair of nodes. */
+const WITHOUT_PAIR: readonly Group[] = ["control", "managers"];
 const SCALE_GROUPS: readonly Group[] = ["scale", "memory"];
 
 /** Steps that take everything down, the last first. */
@@ -30,7 +33,7 @@ export type Teardown = (() => Promise<void>)[];
 
 /** The experiments in their order. Those of the control plane are made as the cluster grows. */
 export async function* setUp(options: BenchOptions, teardown: Teardown): AsyncGenerator<Experiment> {
-  if (options.groups.some((group) => group !== "control")) {
+  if (options.groups.some((group) => !WITHOUT_PAIR.includes(group))) {
     const experiments =
       options.against === undefined
         ? (await pairOfNodes({ prefix: PREFIX, options, teardown })).experiments
@@ -38,6 +41,7 @@ export async function* setUp(options: BenchOptions, teardown: Teardown): AsyncGe
     yield* experiments.filter(({ group }) => options.groups.includes(group));
   }
   if (options.groups.includes("control")) yield* controlExperiments(options, teardown);
+  if (options.groups.includes("managers")) yield* managerExperiments(options, teardown);
 }
 
 async function comparison(commit: string, options: BenchOptions, teardown: Teardown): Promise<Experiment[]> {

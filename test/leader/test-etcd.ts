@@ -20,6 +20,12 @@ interface Ports {
   peer: number;
 }
 
+interface TestEtcdOptions {
+  members?: number;
+  flags?: readonly string[];
+  on?: string;
+}
+
 export class TestEtcd {
   readonly directory: string;
   readonly tls: EtcdTls;
@@ -35,15 +41,9 @@ export class TestEtcd {
     this.#flags = flags;
   }
 
-  /** Resolves when the members have a leader. `flags` come after those that every member has. */
-  static async start({
-    members = 1,
-    flags = [],
-  }: {
-    members?: number;
-    flags?: readonly string[];
-  } = {}): Promise<TestEtcd> {
-    const directory = await mkdtemp(join(tmpdir(), "overlayd-etcd-"));
+  /** Resolves when the members have a leader. `flags` come after those that every member has; `on` is where they keep their data. */
+  static async start({ members = 1, flags = [], on = tmpdir() }: TestEtcdOptions = {}): Promise<TestEtcd> {
+    const directory = await mkdtemp(join(on, "overlayd-etcd-"));
     const tls = await issueStoreCertificate(directory, "member");
     const free = await freePorts(2 * members);
     const ports = Array.from({ length: members }, (_, i) => ({ client: free[2 * i]!, peer: free[2 * i + 1]! }));
