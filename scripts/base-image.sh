@@ -13,7 +13,7 @@ fail() {
 # What the image has of itself, and what the Dockerfile installs: there apt-get finds it and needs no mirror.
 wanted=(apt base-files base-passwd bash ca-certificates coreutils dash debianutils diffutils dpkg findutils grep gzip
   hostname libc-bin libc6 login mawk mount ncurses-base passwd perl-base sed sysvinit-utils tar util-linux
-  libstdc++6 libatomic1 bind9-dnsutils conntrack curl iproute2 iptables nftables)
+  libstdc++6 libatomic1 bind9-dnsutils conntrack curl etcd-server iproute2 iptables nftables)
 # Tells an image that was made here from the pulled one, and from one that was made of something else. Containers inherit
 # it: it must be no label that the agent follows.
 made=base-image.packages

@@ -105,6 +105,7 @@ async function startInForce(
     device: config.device,
     pool: identity.settings.pool,
     meshOn: config.mesh,
+    runsStore: config.cluster.etcd.endpoints === undefined,
     nodeServices: config.nodeServices,
     nodeId: () => session.nodeId,
     isHeard: () => session.isHeard,

@@ -50,6 +50,8 @@ export interface InForceOptions {
   mtu: number;
   /** Whether this node answers published ports. */
   meshOn: boolean;
+  /** Whether managers run their store themselves. */
+  runsStore: boolean;
   /** Whether containers reach what processes of this node serve. */
   nodeServices: boolean;
   /** Where this node finds managers. */
@@ -271,12 +273,12 @@ export class InForce {
 
   /** The entrance for clients from outside. */
   async #enter(nodeId: string, look: boolean): Promise<void> {
-    const { nodeState, device, pool, meshOn, hostAddresses, mesh, clock } = this.#options;
+    const { nodeState, device, pool, meshOn, runsStore, hostAddresses, mesh, clock } = this.#options;
     // A state from disk may lack the port that was published last: the table of the agent before has it.
     if (this.#isProvisional && (await mesh.isThere())) return;
     const onLoopback = hostAddresses().filter((own) => own.onLoopback);
     const loopbackAddresses = onLoopback.map(({ address }) => address);
-    const desired = compileMesh(nodeState.state, { nodeId, device, pool, meshOn, loopbackAddresses });
+    const desired = compileMesh(nodeState.state, { nodeId, device, pool, meshOn, runsStore, loopbackAddresses });
     this.#leavePorts(await mesh.apply(desired, { look }));
     this.#heldCheck?.cancel();
     if (this.#heldPorts.length === 0) return;

@@ -64,7 +64,7 @@ function desiredOn(nodeId: string, state: LiveState): Record<Concern, unknown> {
   const naming = { domain: "overlay", resolver: { nameservers: [], search: [], options: [] } };
   return {
     links: compileLinks(state, { ...own, mtu: 1450, isHeard: true, sandboxes }),
-    mesh: compileMesh(state, { ...own, meshOn: true, loopbackAddresses: [] }),
+    mesh: compileMesh(state, { ...own, meshOn: true, runsStore: true, loopbackAddresses: [] }),
     tasks: compileTasks(state, nodeId, naming),
   };
 }

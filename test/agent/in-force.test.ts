@@ -76,6 +76,7 @@ function setUp({ isThere = false, isHeard = true, over = {} }: Options = {}) {
     pool: "10.192.0.0/10",
     mtu: 1450,
     meshOn: true,
+    runsStore: true,
     nodeServices: true,
     managers: () => [],
     adoptsLinks: true,

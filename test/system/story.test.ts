@@ -1,6 +1,7 @@
 // What the README has a newcomer type to make a cluster: each of its lines is run here, in its order, on nodes that are as
 // new. Then the machine that leads is gone, and the newcomer goes on typing on another.
 import { readFileSync } from "node:fs";
+import type { ClusterStatusView } from "../../src/api/cluster-schema.ts";
 import type { NodeView } from "../../src/api/schema.ts";
 import { run, waitFor } from "./command.ts";
 import { createLab, type Lab, type LabNode } from "./lab.ts";
@@ -59,7 +60,7 @@ systemTest(
     await waitFor(async () => (await readyNodes(node1)).every(({ role }) => role === "manager"), {
       what: "three managers",
     });
-    await waitFor(async () => /etcd/.test(await node1.ctl("cluster", "status")), {
+    await waitFor(async () => (await node1.ctlJson<ClusterStatusView>("cluster", "status")).store === "etcd", {
       what: "the state to have moved to etcd",
     });
     await node1.ctl("network", "create", "before");
