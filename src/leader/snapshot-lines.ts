@@ -3,15 +3,15 @@
 import { encodeLine, encodeRows } from "../cluster/protocol.ts";
 import { type Kind, NODE_KINDS, type RowOf, type Service } from "../cluster/schema.ts";
 import type { Rows, State } from "../cluster/tables.ts";
+import { roughBytes } from "./rough-bytes.ts";
 import { commonRow } from "./secrets.ts";
 
-/** Rows of one block, which is encoded at once: a row has up to some megabytes. */
-const BLOCK_ROWS = 64;
-/** The same of the kinds whose rows are many and short. */
-const LONG_BLOCK_ROWS = 1024;
-const SHORT_ROWS: ReadonlySet<Kind> = new Set(["tasks", "endpoints", "statuses"]);
 /** Lines go to a link in pieces of about this size: each piece costs more than its bytes, and a link holds one. */
-const PIECE_BYTES = 128 * 1024;
+const PIECE_BYTES = 256 * 1024;
+/** Rows of one block, which is encoded at once. */
+const BLOCK_ROWS = 1024;
+/** The kinds of which one row may have some megabytes: their blocks have about as many bytes as a piece. */
+const LARGE_ROWS: ReadonlySet<Kind> = new Set(["nodes", "networks", "services"]);
 /** Encoded blocks that are kept: a node that is far behind the others has a block encoded again. */
 const MAX_KEPT_BYTES = 64 * 1024 * 1024;
 
@@ -134,9 +134,15 @@ function bytesOf(lines: readonly Buffer[]): number {
 }
 
 function blocksOf(kind: Kind, rows: readonly RowOf<Kind>[]): Block[] {
-  const size = SHORT_ROWS.has(kind) ? LONG_BLOCK_ROWS : BLOCK_ROWS;
-  const count = Math.ceil(rows.length / size);
-  return Array.from({ length: count }, (_, i) => ({ kind, rows: rows.slice(i * size, (i + 1) * size) }));
+  const blocks: Block[] = [];
+  let [first, bytes] = [0, 0];
+  for (const [i, row] of rows.entries()) {
+    if (LARGE_ROWS.has(kind)) bytes += roughBytes(row);
+    if (i + 1 < rows.length && i + 1 - first < BLOCK_ROWS && bytes < PIECE_BYTES) continue;
+    blocks.push({ kind, rows: rows.slice(first, i + 1) });
+    [first, bytes] = [i + 1, 0];
+  }
+  return blocks;
 }
 
 /** The lines, with several in one buffer where they are short. */

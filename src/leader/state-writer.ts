@@ -5,6 +5,7 @@ import { setImmediate as nextEvents } from "node:timers/promises";
 import { type AppliedChange, Draft, emptyState, type LiveState } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
+import { roughBytes } from "./rough-bytes.ts";
 import { ChangeLines } from "./secrets.ts";
 import type { Store } from "./store.ts";
 
@@ -182,13 +183,4 @@ export class StateWriter {
 /** What some pieces of work change together may be too much for the store's largest commit, and each alone not. */
 function isTooLarge(error: unknown): boolean {
   return error instanceof UserError && error.code === 413;
-}
-
-/** How long the row's JSON is, within a factor of two. */
-function roughBytes(value: unknown): number {
-  if (typeof value === "string") return value.length + 3;
-  if (typeof value !== "object" || value === null) return 5;
-  let bytes = 2;
-  for (const key in value) bytes += key.length + 4 + roughBytes((value as Record<string, unknown>)[key]);
-  return bytes;
 }

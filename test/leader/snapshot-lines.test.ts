@@ -8,7 +8,8 @@ import { SharedSnapshots } from "../../src/leader/snapshot-lines.ts";
 import { put, serviceRow } from "../api/fake-backend.ts";
 import { networkRow, putNetwork } from "../cluster/rows.ts";
 
-const COUNT = 300;
+/** Enough for several pieces. */
+const COUNT = 5000;
 const NONE = new Map<string, Service>();
 
 function stateOf(count: number) {
@@ -20,8 +21,14 @@ function stateOf(count: number) {
   return state;
 }
 
-const messageOf = (line: Buffer) => JSON.parse(line.toString()) as StreamMessage;
-const isRows = (line: Buffer) => messageOf(line).type === "rows";
+const messagesOf = (piece: Buffer): StreamMessage[] =>
+  piece
+    .toString()
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as StreamMessage);
+const messageOf = (piece: Buffer): StreamMessage => messagesOf(piece)[0]!;
+const isRows = (piece: Buffer) => messageOf(piece).type === "rows";
 
 test("two nodes get the same bytes, and after a change all but those of the changed rows", (t) => {
   const snapshots = new SharedSnapshots();
@@ -49,7 +56,7 @@ test("two nodes get the same bytes, and after a change all but those of the chan
     after.map((line, i) => line === old[i]),
     after.map((_, i) => i < after.length - 1),
   );
-  t.false(JSON.stringify(messageOf(old.at(-1)!)).includes('"internal":true'), "a snapshot is of one revision");
+  t.false(JSON.stringify(messagesOf(old.at(-1)!)).includes('"internal":true'), "a snapshot is of one revision");
 });
 
 test("nodes that load at the same time have the state looked at once, and after a change only the kind that has changed", (t) => {
@@ -82,8 +89,8 @@ test("a snapshot has each row once, whatever changes while it is read", (t) => {
   let i = 0;
   for (const line of lines) {
     state.apply([{ kind: "networks", key: networkRow(i).id, row: null }, putNetwork(COUNT + i++)], 8 + i);
-    const message = messageOf(line);
-    if (message.type === "rows") seen.push(...message.rows.map((row) => (row as { id: string }).id));
+    for (const message of messagesOf(line))
+      if (message.type === "rows") seen.push(...message.rows.map((row) => (row as { id: string }).id));
   }
   t.deepEqual(
     seen,
@@ -106,10 +113,7 @@ test("a node that may read a secret gets it, in lines of its own, and others the
   const own = [...snapshots.linesFor(state, 7, new Map([[held.id, held]]), () => {})].filter(isRows);
   t.false(common.concat(shared).some((line) => line.includes("secret")));
   const rowsOf = (lines: Buffer[]) =>
-    lines.flatMap((line) => {
-      const message = messageOf(line);
-      return message.type === "rows" ? (message.rows as Service[]) : [];
-    });
+    lines.flatMap(messagesOf).flatMap((message) => (message.type === "rows" ? (message.rows as Service[]) : []));
   t.deepEqual(
     rowsOf(own).map(({ id }) => id),
     rowsOf(common).map(({ id }) => id),
