@@ -7,6 +7,7 @@ import fastify, { type FastifyInstance } from "fastify";
 import { PlatformError } from "../lib/errors.ts";
 import { answerFailures } from "../lib/http-server.ts";
 import type { Log } from "../lib/log.ts";
+import { onBehalfOf } from "../lib/on-behalf.ts";
 import type { Backend } from "./backend.ts";
 import { addRoutes } from "./routes.ts";
 import { ownerOfSocket, type SocketOwner } from "./socket-owner.ts";
@@ -48,6 +49,7 @@ async function serve(
     },
   });
   answerFailures(app, log);
+  app.addHook("preHandler", (_request, _reply, done) => onBehalfOf("the local socket", done));
   addTo(app);
   await app.ready();
   await clearSocket(socketPath);

@@ -12,12 +12,14 @@ const EVERY_MS = 1000;
 
 interface EndRevokedOptions {
   state(): State;
+  /** Throws when this manager does not lead: then its state has no users. */
+  calls(): unknown;
   clock: Clock;
   log: Log;
 }
 
 /** Until the returned function is called. Loops over the connections, once a second. */
-export function endRevoked(server: SecureServer, { state, clock, log }: EndRevokedOptions): () => void {
+export function endRevoked(server: SecureServer, { state, calls, clock, log }: EndRevokedOptions): () => void {
   // BOUNDED: by the server's connections.
   const sockets = new Set<TLSSocket>();
   server.on("secureConnection", (socket) => {
@@ -30,7 +32,8 @@ export function endRevoked(server: SecureServer, { state, clock, log }: EndRevok
       // Without a certificate it is refused at each request.
       if (!socket.authorized || state().cluster === null) continue;
       try {
-        requireCaller(state(), identify(socket).subject, clock.now());
+        const { subject } = identify(socket);
+        if (subject.kind === "node" || isLeading(calls)) requireCaller(state(), subject, clock.now());
       } catch (error) {
         log.warn("ends a connection", { address: addressOf(socket), reason: messageOf(error) });
         socket.destroy();
@@ -40,4 +43,13 @@ export function endRevoked(server: SecureServer, { state, clock, log }: EndRevok
   };
   look();
   return () => timer.cancel();
+}
+
+function isLeading(calls: () => unknown): boolean {
+  try {
+    calls();
+    return true;
+  } catch {
+    return false;
+  }
 }

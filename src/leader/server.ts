@@ -142,10 +142,12 @@ export async function serveManager(options: ManagerServerOptions): Promise<Manag
 async function addOperatorRoutes(
   server: FastifyInstance,
   add: (server: FastifyInstance) => void,
-  { state, clock }: ManagerServerOptions,
+  { state, calls, clock }: ManagerServerOptions,
 ): Promise<void> {
   server.addHook("onRequest", async (request) => {
     request.peer = identify(request.socket as TLSSocket);
+    const { kind, id } = request.peer.subject;
+    if (kind === "user" && !state().users.has(id)) calls(); // a standby knows no users, and names the leader
     requireOperator(state(), request.peer.subject, clock.now());
   });
   // Once the body is there: its events are none of the request's.

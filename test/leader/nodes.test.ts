@@ -2,7 +2,7 @@
 import test from "ava";
 import { openSession } from "../fakes/founding.ts";
 import { Cluster } from "./cluster-fixture.ts";
-import { deafSink } from "./fake-node.ts";
+import { deafSink, type FakeNode } from "./fake-node.ts";
 
 test("registry credentials are known to the nodes that have tasks of the service, and to no other", async (t) => {
   const cluster = await Cluster.start(3);
@@ -38,6 +38,22 @@ test("registry credentials are known to the nodes that have tasks of the service
   t.deepEqual(known(), holders());
   const service = [...cluster.leader.state.services.values()][0]?.workload;
   t.is(service?.runtime === "docker" && service.registryAuth, "secret");
+});
+
+test("a node that attaches a container to a service has no credentials of that service", async (t) => {
+  const cluster = await Cluster.start(2);
+  const session = await openSession(cluster.leader, cluster.nodes[0]!.identity, deafSink);
+  await cluster.leader.report(session, { statuses: [], full: true, gone: [], applied: 0, docker: true });
+  await cluster.nodes[0]!.join(cluster.leader);
+  const workload = { runtime: "docker" as const, image: "app:1", registryAuth: "secret" };
+  await cluster.leader.execute({ type: "service.create", name: "app", workload, replicas: 1 });
+  const [node1, node2] = cluster.nodes;
+  const attach = { type: "attach", subject: "netns:x", subjectName: "x", service: "app" } as const;
+  await cluster.leader.execute({ ...attach, node: node2!.id! });
+  const isKnown = (node: FakeNode) => JSON.stringify([...node.state!.services.values()]).includes("secret");
+  t.deepEqual([isKnown(node1!), isKnown(node2!)], [true, false]);
+  await node2!.join(cluster.leader);
+  t.false(isKnown(node2!), "a new session's snapshot has none either");
 });
 
 test("containers go to nodes whose Docker answers, and stay when it does no more", async (t) => {
