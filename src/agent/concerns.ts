@@ -36,8 +36,8 @@ export function addConcerns(concerns: Set<Concern>, state: State, change: Applie
 
 function addOfNode(concerns: Set<Concern>, change: ChangeOf<"nodes">, nodeId: string): void {
   if (differs(change, "vxlanPort")) concerns.add("mesh");
-  const isManager = change.before?.manager === true || change.row?.manager === true;
-  if (isManager && differs(change, "manager", "address", "addresses")) concerns.add("mesh");
+  const isManager = [change.before, change.row].some((node) => node?.role === "manager");
+  if (isManager && differs(change, "role", "address", "addresses")) concerns.add("mesh");
   if (change.key !== nodeId) return;
   if (differs(change, "ingressAddress")) concerns.add("links");
   if (differs(change, "ingressAddress", "state")) concerns.add("mesh"); // a node that is not ready has no tasks that serve

@@ -68,6 +68,7 @@ const node = fc
       vxlanPort: oneOf([4789, 4790]),
       ingressAddress: oneOf(["10.192.0.2", "10.192.0.3"]),
       manager: fc.boolean(),
+      role: oneOf(["manager", "worker"] as const),
       listen: maybe(session),
       advertise: maybe(session),
       mesh: fc.boolean(),
