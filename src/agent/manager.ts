@@ -235,6 +235,12 @@ export class Manager {
     this.#settle();
   }
 
+  /** It does what it is to do: leads, stands for leader, or copies. */
+  #standsBy(): void {
+    this.#whyNot = undefined;
+    this.#settle();
+  }
+
   async #choose(): Promise<void> {
     const path = pathsOf(this.#options.config).store;
     const file = (await hasStore(path)) ? await openEmbeddedStore(path) : undefined;
@@ -275,12 +281,12 @@ export class Manager {
     const cluster = given ?? (await identityIn(access, identity.clusterId).catch(() => undefined));
     // The move to it is not over, or too few members are well.
     if (cluster === undefined) return this.#copyLeader(access);
-    this.#settle();
     if ((await findSuccessor(this.#options, cluster)) !== undefined) {
       throw new CannotLeadError("another manager leads in a newer epoch", "overlayctl cluster status");
     }
     const store = etcdStore(access, { clusterId: identity.clusterId, self, clock: systemClock, log });
     this.#candidate = store;
+    this.#standsBy();
     const close = () => void store.close();
     this.#turn.signal.addEventListener("abort", close);
     try {
@@ -307,7 +313,7 @@ export class Manager {
     this.#rotation = rotation;
     ownLeader.begin(self, this.#calls);
     rotation.resume();
-    this.#settle();
+    this.#standsBy();
     const members = new StoreMembers({ options: this.#options, manager: this, leader, file });
     this.#members = members;
     const watching = new AbortController();
@@ -346,7 +352,7 @@ export class Manager {
     try {
       await copy.start();
       this.#copying = { copy, store };
-      this.#settle();
+      this.#standsBy();
       const { signal } = this.#turn;
       while (!signal.aborted) {
         await delay(systemClock, LOOK_MS, signal);

@@ -22,7 +22,7 @@ const KINDS: readonly [kind: ComplaintKind, pattern: RegExp][] = [
         "crc mismatch|failed to read WAL|cannot be repaired|unexpected EOF|walpb:|wal: |slice bounds out of range",
         "failed to recover|snap: |snapshot file .* (missing|doesn't exist)|failed to load.*snapshot|file does not exist",
         // Its data is gone: it would begin anew under a name that the others know.
-        "has already been bootstrapped|could not retrieve cluster information|tocommit\\(\\d+\\) is out of range",
+        "has already been bootstrapped|error validating peerURLs|could not retrieve cluster information|tocommit\\(\\d+\\) is out of range",
       ].join("|"),
       "i",
     ),

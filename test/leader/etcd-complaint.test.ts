@@ -45,6 +45,14 @@ const ENDS: [title: string, printed: string[], expected: EtcdComplaint | undefin
     { kind: "damaged", text: "discovery failed: member 8e9e05c52164694d has already been bootstrapped" },
   ],
   [
+    "data that is gone, when members came after it",
+    [line("fatal", "discovery failed", "error validating peerURLs {ClusterID:f2}: member count is unequal")],
+    {
+      kind: "damaged",
+      text: "discovery failed: error validating peerURLs {ClusterID:f2}: member count is unequal",
+    },
+  ],
+  [
     "a member that was removed",
     [line("warn", "server error", "the member has been permanently removed from the cluster"), '{"level":"fa'],
     { kind: "removed", text: "server error: the member has been permanently removed from the cluster" },
