@@ -7,6 +7,7 @@ import type { Draft } from "../cluster/state.ts";
 import { MAX_BRIDGES, type Role, TRUST_KEY } from "../cluster/trust-rows.ts";
 import { UserError } from "../lib/errors.ts";
 import type { LeaderContext } from "./context.ts";
+import { requireOtherManager } from "./nodes.ts";
 
 type Of<T extends Command["type"]> = Extract<Command, { type: T }>;
 
@@ -15,15 +16,7 @@ export function setRole(draft: Draft, name: string, role: Role): string {
   const { nodes } = draft.state;
   const node = findByName("node", nodes, name);
   if (node.role === role) return node.id;
-  if (role === "worker") {
-    const others = nodes.by("role", "manager").filter(({ id }) => id !== node.id);
-    if (others.length === 0) {
-      throw new UserError(
-        409,
-        `node '${node.name}' is the only manager: 'overlayctl node promote NAME' makes another one first`,
-      );
-    }
-  }
+  if (role === "worker") requireOtherManager(draft.state, node);
   draft.put("nodes", { ...node, role });
   return node.id;
 }

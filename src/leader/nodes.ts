@@ -175,7 +175,7 @@ export function setAvailability(draft: Draft, name: string, availability: Node["
 
 /**
  * Forgets a node, with all that it holds: its certificate is worth nothing from now. Throws UserError 409 while it is alive,
- * unless it is forced out.
+ * unless it is forced out, and when no manager would be left.
  */
 export function removeNode(
   draft: Draft,
@@ -189,12 +189,22 @@ export function removeNode(
       `node '${node.name}' is up: run 'overlayctl leave' on it and wait until it is down, or force it out with '--force'`,
     );
   }
+  requireOtherManager(draft.state, node);
   for (const task of draft.state.tasks.by("node", node.id)) removeTask(draft, task);
   for (const endpoint of draft.state.endpoints.by("node", node.id)) removeEndpoint(draft, endpoint.id);
   holdVtep(draft, node);
   releaseAddress(draft, node.ingressAddress);
   draft.remove("nodes", node.id);
   return node.id;
+}
+
+/** Throws UserError 409 when the node is a manager, and the only one. */
+export function requireOtherManager({ nodes }: Pick<State, "nodes">, { id, name, role }: Node): void {
+  if (role !== "manager" || nodes.by("role", "manager").some((other) => other.id !== id)) return;
+  throw new UserError(
+    409,
+    `node '${name}' is the only manager: 'overlayctl node promote NAME' makes another one first`,
+  );
 }
 
 function addNode(draft: Draft, identity: NodeIdentity, { now, newId, addresses }: LeaderContext): Node {

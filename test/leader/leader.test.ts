@@ -258,6 +258,20 @@ const refusals: Refusal[] = [
     message:
       /node 'node1' is up: run 'overlayctl leave' on it and wait until it is down, or force it out with '--force'/,
   },
+  {
+    when: "the only manager is to be a worker",
+    after: [],
+    command: { type: "node.demote", name: "node1" },
+    code: 409,
+    message: /node 'node1' is the only manager: 'overlayctl node promote NAME' makes another one first/,
+  },
+  {
+    when: "the only manager is to be removed, with force too",
+    after: [],
+    command: { type: "node.remove", name: "node1", force: true },
+    code: 409,
+    message: /node 'node1' is the only manager: 'overlayctl node promote NAME' makes another one first/,
+  },
 ];
 
 for (const { when, after, command, code, message, field } of refusals) {

@@ -35,6 +35,7 @@ test("the address of a removed node is held back until every live node has appli
 test("a cluster without a live node holds no address back", async (t) => {
   const cluster = await Cluster.start(1);
   const { leader, nodes } = cluster;
+  await leader.admit({ ...joining(identityOf(3)), role: "manager" }); // its session has not begun
   await leader.execute({ type: "node.remove", name: nodes.pop()!.identity.name, force: true });
   const { address } = identityOf(1);
   await leader.waitVtep(address);
