@@ -17,7 +17,8 @@ import type { Log } from "../lib/log.ts";
 import { replaceFile } from "../lib/replace-file.ts";
 import { type ChildStatus, SupervisedChild } from "../runtime/supervised-child.ts";
 import { type Authority, createRequest, issue } from "../trust/authority.ts";
-import { createKey, validityOf } from "../trust/certificates.ts";
+import { createKey, publicKeyDigest, validityOf } from "../trust/certificates.ts";
+import { renewalDue } from "../trust/expiry.ts";
 
 const PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
 const LOOK_AT_CERTIFICATE_MS = 3_600_000;
@@ -189,8 +190,11 @@ export class EtcdMember {
     const { ca, certificate, key } = this.#paths;
     const now = clock.now();
     await replaceFile(ca, authority.certificate);
-    const before = await textIfThere(certificate);
-    if (before !== undefined && (await exists(key)) && !isDue(before, now)) return;
+    const [before, beforeKey] = [await textIfThere(certificate), await textIfThere(key)];
+    // An agent that was killed between the two renames below has a certificate of another key.
+    const isWhole =
+      before !== undefined && beforeKey !== undefined && publicKeyDigest(before) === publicKeyDigest(beforeKey);
+    if (isWhole && now < renewalDue(validityOf(before))) return;
     const newKey = createKey();
     const issued = await issue(authority, {
       request: await createRequest(newKey, owner.name),
@@ -214,11 +218,6 @@ export class EtcdMember {
         .finally(() => this.#watchCertificate());
     });
   }
-}
-
-function isDue(certificate: string, now: number): boolean {
-  const { begins, expires } = validityOf(certificate);
-  return now > begins + ((expires - begins) * 2) / 3;
 }
 
 /** The end of what it printed: as much as its last words and a panic's stack take. */

@@ -1,17 +1,19 @@
 // A manager's etcd as a child of the agent, with Debian's etcd itself: adopted, joined by others, damaged and made anew,
 // and the last one of three.
-import { mkdtemp, open, rm } from "node:fs/promises";
+import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
 import { type EtcdAccess, ownEtcd, untilReady } from "../../src/agent/etcd-access.ts";
 import { EtcdMember } from "../../src/agent/etcd-member.ts";
+import { etcdPaths } from "../../src/leader/etcd-command.ts";
 import { EtcdMembers, type MemberCondition } from "../../src/leader/etcd-members.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { type Authority, createAuthority } from "../../src/trust/authority.ts";
+import { createKey } from "../../src/trust/certificates.ts";
 import { DEADLINE_MS, waitFor } from "../system/command.ts";
 
 const CLUSTER = "c".repeat(25);
@@ -55,7 +57,7 @@ class Managers {
   open(i: number): EtcdMember {
     const nodeId = `n${i}`.padEnd(25, "0");
     return new EtcdMember({
-      directory: join(this.#directory, `${i}`),
+      directory: this.directoryOf(i),
       binary: "etcd",
       owner: { clusterId: CLUSTER, nodeId, name: `node${i}`, address: "127.0.0.1" },
       authority: () => this.#authority,
@@ -63,6 +65,10 @@ class Managers {
       clock: systemClock,
       log: silentLog,
     });
+  }
+
+  directoryOf(i: number): string {
+    return join(this.#directory, `${i}`);
   }
 
   async access(i: number): Promise<EtcdAccess> {
@@ -167,6 +173,17 @@ test("a member goes on without its agent, is adopted by the next one, and is not
   t.is(await get(await managers.access(0)), "a");
   await managers.members[0].remove();
   t.false(await managers.members[0].isThere());
+  await managers.remove();
+});
+
+test("a member whose renewal broke off between its key and its certificate gets both anew", async (t) => {
+  const managers = await Managers.make(1);
+  await put(await managers.beginFirst(), "a");
+  await managers.members[0]!.stop();
+  await writeFile(etcdPaths(managers.directoryOf(0)).key, createKey());
+  managers.members[0] = managers.open(0);
+  await managers.members[0].resume();
+  t.is(await get(await managers.access(0)), "a");
   await managers.remove();
 });
 
