@@ -119,9 +119,9 @@ function programOf(workload: Workload | null): { image: string | null; command: 
   return { image: workload?.runtime === "docker" ? workload.image : null, command: workload?.command ?? [] };
 }
 
-function withoutSecrets(workload: Workload | null): WorkloadView | null {
+function withoutSecrets(workload: Service["workload"]): WorkloadView | null {
   if (workload?.runtime !== "docker") return workload;
-  const { registryAuth: _, ...rest } = workload;
+  const { registryAuth: _, isAuthWithheld: __, ...rest } = workload;
   return rest;
 }
 

@@ -1,19 +1,10 @@
 // What the leader and a node's session say to each other: lines down a stream, reports up.
 import { z } from "zod";
 import { firstOf, list, MAX_REASON, words } from "../lib/bounds.ts";
+import { check } from "../lib/check.ts";
 import { StateVersion } from "./identity.ts";
 import type { Change, Kind, RowOf } from "./schema.ts";
-import {
-  Address,
-  ClusterIdentity,
-  HeldPort,
-  Id,
-  MAX_ADDRESSES,
-  MAX_HELD,
-  NODE_KINDS,
-  Node,
-  TaskStatus,
-} from "./schema.ts";
+import { Address, ClusterIdentity, HeldPort, Id, MAX_ADDRESSES, MAX_HELD, Node, TaskStatus } from "./schema.ts";
 import { NodeVersion } from "./trust-rows.ts";
 
 /** Who a node says that it is. */
@@ -121,13 +112,21 @@ export const StreamLine = z.discriminatedUnion("type", [
     cluster: ClusterIdentity.nullable(),
     rows: z.int().min(0),
   }),
-  z.object({ type: z.literal("rows"), kind: z.enum(NODE_KINDS), rows: z.array(z.unknown()).max(MAX_ROWS) }),
+  z.object({ type: z.literal("rows"), kind: z.string(), rows: z.array(z.unknown()).max(MAX_ROWS) }),
   z.object({ type: z.literal("snapshot-end") }),
   z.object({ type: z.literal("changes"), after: z.int(), revision: z.int(), changes: z.unknown() }),
   z.object({ type: z.literal("log"), requestId: Id, taskId: Id, query: LogQuery }),
   z.object({ type: z.literal("alive") }),
 ]);
 export type StreamLine = z.infer<typeof StreamLine>;
+
+const LINE_TYPES: ReadonlySet<unknown> = new Set(StreamLine.options.map(({ shape }) => shape.type.value));
+
+/** The line; undefined: this version does not know its type, and passes it over. Throws ZodError when the line is wrong. */
+export function readLine(json: unknown): StreamLine | undefined {
+  const { type } = (json ?? {}) as { type?: unknown };
+  return typeof type === "string" && !LINE_TYPES.has(type) ? undefined : StreamLine.parse(json);
+}
 
 /** What a node tells of itself; sent at each news, and often enough to show that it lives. */
 export const Report = z.object({
@@ -149,6 +148,28 @@ export const Report = z.object({
 });
 /** As checked. */
 export type Report = z.infer<typeof Report>;
+
+const LooseReport = Report.extend({
+  statuses: list(z.unknown(), 100_000),
+  heldPorts: z.array(z.unknown()).default([]),
+});
+
+/**
+ * A report, read as far as this version knows what is in it: an agent of a later version may say more. `unread` are the tasks
+ * whose status was not understood. Throws UserError 400 when it is no report.
+ */
+export function readReport(input: unknown): { report: Report; unread: string[] } {
+  const { statuses, heldPorts, ...rest } = check(LooseReport, input);
+  const read = statuses.map((json) => TaskStatus.safeParse(json).data);
+  const unread = statuses.flatMap((json, i) =>
+    read[i] === undefined ? (TaskIdOnly.safeParse(json).data?.taskId ?? "") : [],
+  );
+  const ports = heldPorts.slice(0, MAX_HELD).flatMap((json) => HeldPort.safeParse(json).data ?? []);
+  return { report: { ...rest, statuses: read.filter((status) => status !== undefined), heldPorts: ports }, unread };
+}
+
+const TaskIdOnly = z.object({ taskId: Id });
+
 /** As a node may write it. */
 export type ReportInput = z.input<typeof Report>;
 

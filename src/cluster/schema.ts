@@ -8,7 +8,7 @@ import { Dns, LABELS } from "./naming.ts";
 import { ServiceSettings } from "./service-settings.ts";
 import { ClusterSettings } from "./settings.ts";
 import { JoinToken, NodeVersion, Role, Trust, User } from "./trust-rows.ts";
-import { Workload } from "./workload.ts";
+import { RowWorkload } from "./workload.ts";
 
 export { Id };
 
@@ -138,7 +138,7 @@ export const Service = ServiceSettings.extend({
   id: Id,
   name: Name,
   /** What its tasks run; null: it has only containers that were attached to it. */
-  workload: Workload.nullable(),
+  workload: RowWorkload.nullable(),
   /** Network ids, at least one; a task has an endpoint on each. */
   networks: z.array(Id).min(1),
   /** Other names in DNS, by network id. */

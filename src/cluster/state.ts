@@ -149,9 +149,23 @@ export function parseRows(kind: Kind, rows: readonly unknown[], rowOf = checkedR
   });
 }
 
-/** The row, checked. Throws ZodError. */
+/** The row, checked; fields that this version does not know are left out. Throws ZodError. */
 export function checkedRow(kind: Kind, json: unknown): RowOf<Kind> {
-  return rowSchemas[kind].parse(json);
+  const schema = rowSchemas[kind];
+  const { success, data, error } = schema.safeParse(json);
+  return success ? data : schema.parse(withoutUnknown(json, error.issues));
+}
+
+/** What a person sends has no unknown fields, but a row of a later version may. */
+function withoutUnknown(json: unknown, issues: readonly z.core.$ZodIssue[]): unknown {
+  const known = structuredClone(json);
+  for (const issue of issues) {
+    if (issue.code !== "unrecognized_keys") continue;
+    let inner = known as Record<PropertyKey, unknown>;
+    for (const part of issue.path) inner = inner[part] as Record<PropertyKey, unknown>;
+    for (const key of issue.keys) delete inner[key];
+  }
+  return known;
 }
 
 /** The row as it is: this build wrote it itself, see schemaDigest(). */

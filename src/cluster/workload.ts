@@ -77,10 +77,17 @@ export const ContainerWorkload = z.strictObject({
   stopGracePeriodMs: StopGracePeriod,
   capAdd: list(text(MAX_WORD).regex(/^[A-Za-z_]+$/, "not the name of a capability"), 100).default([]),
   naming: Naming.optional(),
-  /** What pulls the image with, as X-Registry-Auth has it; null: what the node's own Docker configuration says. Secret: see secrets.ts. */
+  /** What pulls the image with, as X-Registry-Auth has it; null: what the node's own Docker configuration says. Secret: see secret-rows.ts. */
   registryAuth: text(MAX_ARGUMENT).nullable().default(null),
 });
-export type ContainerWorkload = z.infer<typeof ContainerWorkload>;
+export type ContainerWorkload = z.infer<typeof ContainerWorkload> & { isAuthWithheld?: boolean | undefined };
+
+/** As rows have it. */
+export const RowWorkload = z.discriminatedUnion("runtime", [
+  ProcessWorkload,
+  /** `isAuthWithheld`: the service has credentials, and this copy of its row does not. */
+  ContainerWorkload.extend({ isAuthWithheld: z.boolean().optional() }),
+]);
 
 export const Workload = z.discriminatedUnion("runtime", [ProcessWorkload, ContainerWorkload]);
 /** As checked. */

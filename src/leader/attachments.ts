@@ -7,7 +7,7 @@ import { type Attachment, DEFAULT_NETWORK, type Network, type Service, type Task
 import type { Draft } from "../cluster/state.ts";
 import { UserError } from "../lib/errors.ts";
 import type { LeaderContext } from "./context.ts";
-import { createEndpoint, removeEndpoint } from "./endpoints.ts";
+import { createEndpoint, removeEndpoint, requireFeature } from "./endpoints.ts";
 import { requireFreeNames } from "./free-names.ts";
 import { takeAddress } from "./ipam.ts";
 import { publish, publishes } from "./publishing.ts";
@@ -46,13 +46,16 @@ function attachTask(
   context: LeaderContext,
 ): string {
   const { name, aliases } = command;
-  if (!draft.state.nodes.has(command.node)) throw new UserError(404, `there is no node of id '${command.node}'`);
+  const node = draft.state.nodes.get(command.node);
+  if (node === undefined) throw new UserError(404, `there is no node of id '${command.node}'`);
   if (name !== null) {
     throw new UserError(400, `a task of a service has no name of its own: give '${name}' as an alias`, {
       field: "name",
     });
   }
   const service = serviceFor(draft, command, context);
+  const { features } = context;
+  requireFeature(node, service.name, features.missing(node.version.features, "services", service, draft.state));
   const id = context.newId();
   const addresses = addressesFor(draft, service, command, id, context);
   for (const networkId of service.networks) {

@@ -1,4 +1,5 @@
 // What the leader's decisions need besides the state.
+import type { Features } from "../cluster/features.ts";
 import type { Protocol } from "../cluster/schema.ts";
 import type { Cidr } from "../lib/ip.ts";
 import type { Addresses } from "./ipam.ts";
@@ -20,6 +21,8 @@ export interface LeaderContext {
   pool: Cidr;
   addresses: Addresses;
   reservedPorts: readonly ReservedPort[];
+  /** The features that rows need of a node. */
+  features: Features;
   /** What names are found under in DNS. */
   domain: string;
   /** The newest revision that all nodes have in force that are waited for; Infinity: there is no such node. */

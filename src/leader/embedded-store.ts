@@ -4,14 +4,16 @@ import { mkdir, truncate } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { open, type RootDatabase } from "lmdb";
 import { derivedIdentity } from "../cluster/identity.ts";
-import type { Change, ClusterIdentity } from "../cluster/schema.ts";
+import { type Change, type ClusterIdentity, KINDS } from "../cluster/schema.ts";
 import { changesTo, emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
 import { damagedPath, setAside } from "../lib/replace-file.ts";
+import { TrustError } from "../trust/trust-error.ts";
 import { lockDirectory, type Unlock } from "./directory-lock.ts";
 import { DiskRoom, freeBytes } from "./disk-room.ts";
 import { bytesInUse, fileLength } from "./lmdb-file.ts";
+import { RowTexts } from "./row-texts.ts";
 import { CannotLeadError, type Leadership, type Store, soleLeadership } from "./store.ts";
 
 const FILE_NAME = "state.mdb";
@@ -20,6 +22,8 @@ const HEAD_KEY = "head";
 const BYTES_PER_PUT = 4 * 4096;
 const MOVED_MEND =
   "overlayctl cluster status shows the members; 'overlayctl cluster import FILE' begins again from an export";
+const SEALED_MEND =
+  "put this manager's DATADIR/identity back as it was beside the store, or run 'overlayctl cluster import FILE' on an empty data directory";
 /** What stays free besides, for the free list and the head row. */
 const RESERVE_BYTES = 128 * 1024;
 
@@ -48,14 +52,15 @@ export interface EmbeddedStore extends Store {
 }
 
 /**
- * Opens the store in `directory`, which is made when missing. Throws PlatformError when another process has it, and
+ * Opens the store in `directory`, which is made when missing. `sealKey`: what seals secrets in it, see row-texts.ts. Throws PlatformError when another process has it, and
  * DamagedStoreError when the file is damaged: that is set aside then, and stays there until a person has decided.
  */
-export async function openEmbeddedStore(directory: string): Promise<EmbeddedStore> {
+export async function openEmbeddedStore(directory: string, sealKey?: string): Promise<EmbeddedStore> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const unlock = await lockDirectory(directory);
   try {
-    return new LmdbStore(directory, unlock, await openChecked(join(directory, FILE_NAME)));
+    const rowTexts = new RowTexts(sealKey);
+    return new LmdbStore({ directory, unlock, rowTexts, db: await openChecked(join(directory, FILE_NAME), rowTexts) });
   } catch (error) {
     await unlock();
     throw error;
@@ -68,14 +73,23 @@ export async function hasStore(directory: string): Promise<boolean> {
   return (await fileLength(path)) !== undefined || (await fileLength(damagedPath(path))) !== undefined;
 }
 
+interface LmdbStoreOptions {
+  directory: string;
+  unlock: Unlock;
+  db: RootDatabase<string, string>;
+  rowTexts: RowTexts;
+}
+
 class LmdbStore implements EmbeddedStore {
   readonly #directory: string;
   readonly #unlock: Unlock;
   readonly #db: RootDatabase<string, string>;
   readonly #room: DiskRoom;
+  readonly #rowTexts: RowTexts;
   #head: Head;
 
-  constructor(directory: string, unlock: Unlock, db: RootDatabase<string, string>) {
+  constructor({ directory, unlock, db, rowTexts }: LmdbStoreOptions) {
+    this.#rowTexts = rowTexts;
     this.#directory = directory;
     this.#unlock = unlock;
     this.#db = db;
@@ -93,12 +107,12 @@ class LmdbStore implements EmbeddedStore {
   }
 
   async load(): Promise<LiveState> {
-    return readState(this.#db);
+    return readState(this.#db, this.#rowTexts);
   }
 
   async commit(changes: readonly Change[], revision: number): Promise<void> {
     this.#requireHere();
-    const texts = changes.map(({ row }) => (row === null ? null : JSON.stringify(row)));
+    const texts = changes.map(({ kind, row }) => (row === null ? null : this.#rowTexts.encode(kind, row)));
     const rowBytes = texts.reduce((sum, text) => sum + (text?.length ?? 0), 0);
     await this.#room.take(RESERVE_BYTES + rowBytes + changes.length * BYTES_PER_PUT);
     const head = { ...this.#head, revision };
@@ -121,7 +135,7 @@ class LmdbStore implements EmbeddedStore {
 
   async fill(state: State): Promise<void> {
     const changes = changesTo(state);
-    const texts = changes.map(({ row }) => JSON.stringify(row));
+    const texts = changes.map(({ kind, row }) => this.#rowTexts.encode(kind, row!));
     const bytes = texts.reduce((sum, text) => sum + text.length, 0);
     await this.#room.take(RESERVE_BYTES + bytes + changes.length * BYTES_PER_PUT);
     const { cluster, revision } = state;
@@ -189,7 +203,7 @@ async function reasonOf(error: unknown): Promise<unknown> {
   return commitError === undefined ? error : commitError.catch((reason: unknown) => reason);
 }
 
-async function openChecked(path: string): Promise<RootDatabase<string, string>> {
+async function openChecked(path: string, rowTexts: RowTexts): Promise<RootDatabase<string, string>> {
   const aside = damagedPath(path);
   if ((await fileLength(path)) === undefined && (await fileLength(aside)) !== undefined) {
     throw damaged(`the store ${path} was found damaged and set aside as ${aside}`, path, aside);
@@ -198,7 +212,7 @@ async function openChecked(path: string): Promise<RootDatabase<string, string>> 
   try {
     await restoreLength(path);
     db = open({ path, noSubdir: true, encoding: "string", overlappingSync: false, eventTurnBatching: false });
-    verify(db, (await freeBytes(dirname(path))) >= RESERVE_BYTES);
+    verify(db, rowTexts, (await freeBytes(dirname(path))) >= RESERVE_BYTES);
     return db;
   } catch (error) {
     await db?.close();
@@ -206,6 +220,10 @@ async function openChecked(path: string): Promise<RootDatabase<string, string>> 
       throw new PlatformError(`the store ${path} cannot be opened: ${messageOf(error)}`, `ls -l ${path}; df ${path}`, {
         cause: error,
       });
+    // Whole, but not for this manager as it is.
+    if (error instanceof TrustError)
+      throw new CannotLeadError(`the store ${path}: ${error.message}`, SEALED_MEND, { cause: error });
+    if (error instanceof PlatformError) throw error;
     await setAside(path);
     throw damaged(
       `the store ${path} is damaged and was set aside as ${aside}: ${messageOf(error)}`,
@@ -243,9 +261,9 @@ function isSystemError(error: unknown): boolean {
 }
 
 /** Reads every row and, with room, writes once: then both of LMDB's trees have been walked. Throws what is wrong. */
-function verify(db: RootDatabase<string, string>, withWrite: boolean): void {
+function verify(db: RootDatabase<string, string>, rowTexts: RowTexts, withWrite: boolean): void {
   const head = readHead(db);
-  readState(db);
+  readState(db, rowTexts);
   if (withWrite) db.transactionSync(() => db.putSync(HEAD_KEY, JSON.stringify(head)));
 }
 
@@ -254,13 +272,20 @@ function readHead(db: RootDatabase<string, string>): Head {
   return text === undefined ? { revision: 0, rows: 0 } : (JSON.parse(text) as Head);
 }
 
-function readState(db: RootDatabase<string, string>): LiveState {
+function ofLaterVersion(kind: string): CannotLeadError {
+  const what = `the store has rows of '${kind}', as a later version of overlayd writes them`;
+  return new CannotLeadError(what, "update overlayd on this node");
+}
+
+function readState(db: RootDatabase<string, string>, rowTexts: RowTexts): LiveState {
   const head = readHead(db);
   const lines: unknown[] = [];
   for (const { key, value } of db.getRange()) {
     if (key === HEAD_KEY) continue;
     const slash = key.indexOf("/");
-    lines.push({ kind: key.slice(0, slash), key: key.slice(slash + 1), row: JSON.parse(value) });
+    const [kind, rowKey] = [key.slice(0, slash), key.slice(slash + 1)];
+    if (!(KINDS as readonly string[]).includes(kind)) throw ofLaterVersion(kind);
+    lines.push({ kind, key: rowKey, row: rowTexts.decode(kind, rowKey, value) });
   }
   if (lines.length !== head.rows) throw new Error(`it should have ${head.rows} rows and has ${lines.length}`);
   const state = emptyState();

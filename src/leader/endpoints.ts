@@ -2,7 +2,7 @@
 
 import type { Command } from "../cluster/commands.ts";
 import { findByName } from "../cluster/lookup.ts";
-import { type Attachment, INGRESS_NETWORK, type Network } from "../cluster/schema.ts";
+import { type Attachment, INGRESS_NETWORK, type Network, type Node } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
@@ -17,13 +17,14 @@ export function createEndpoint(
   draft: Draft,
   command: Create,
   attachment: Attachment | null,
-  { now, newId, addresses }: LeaderContext,
+  { now, newId, addresses, features }: LeaderContext,
 ): string {
   const { name, dnsServers = [] } = command;
   const aliases = attachment?.aliases ?? [];
   const node = draft.state.nodes.get(command.node);
   if (node === undefined) throw new UserError(404, `there is no node of id '${command.node}'`);
   const network = networkFor(draft.state, command.network, { name, aliases });
+  requireFeature(node, network.name, features.missing(node.version.features, "networks", network, draft.state));
   const id = newId();
   const holder = { kind: "endpoint", id } as const;
   const address =
@@ -34,6 +35,15 @@ export function createEndpoint(
   const where = { nodeId: node.id, networkId: network.id, address, external: null };
   draft.put("endpoints", { id, name, ...where, attachment, ...dns, createdAt: now });
   return id;
+}
+
+/** Throws UserError 409 for a feature that the node lacks. */
+export function requireFeature(node: Node, what: string, missing: string | undefined): void {
+  if (missing === undefined) return;
+  throw new UserError(
+    409,
+    `'${what}' needs the feature '${missing}', which the agent of node '${node.name}' does not have: update overlayd there`,
+  );
 }
 
 /** The network, on which an endpoint may have those names. Throws UserError. */

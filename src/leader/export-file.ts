@@ -5,11 +5,11 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { ClusterIdentity, type Kind, type RowOf } from "../cluster/schema.ts";
+import { commonRow } from "../cluster/secret-rows.ts";
 import { changesTo, emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { replaceFile } from "../lib/replace-file.ts";
-import { commonRow } from "./secrets.ts";
 
 const FORMAT = 1;
 /** Kinds whose rows are secrets themselves. */

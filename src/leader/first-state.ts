@@ -1,4 +1,5 @@
 // What `init` makes of an empty store, or of that of a version in which clusters had no settings and nodes no certificates.
+import { Features } from "../cluster/features.ts";
 import { settingsOf } from "../cluster/lookup.ts";
 import type { NodeIdentity } from "../cluster/protocol.ts";
 import type { ClusterIdentity } from "../cluster/schema.ts";
@@ -61,6 +62,7 @@ export async function foundCluster(
     pool: cidr(settings.pool),
     domain: settings.domain,
     addresses: new Addresses(),
+    features: new Features(),
     reservedPorts: [],
     everywhere: Number.POSITIVE_INFINITY,
     silent: () => true,

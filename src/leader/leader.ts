@@ -3,6 +3,7 @@
 import type { Readable } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
 import { Command, type CommandInput, type CommandResult } from "../cluster/commands.ts";
+import { Features } from "../cluster/features.ts";
 import type { StateVersion } from "../cluster/identity.ts";
 import { findByName, settingsOf } from "../cluster/lookup.ts";
 import { LogQuery, LogRefusal, type ReportInput, type SessionRequest } from "../cluster/protocol.ts";
@@ -47,6 +48,8 @@ export interface LeaderConfig {
   newEpoch?: boolean;
   /** Throws UserError 409 when the managers cannot do without this one; left out: they can without any. */
   requireDispensable?: (manager: Node) => Promise<void>;
+  /** Left out: those of this version. */
+  features?: Features;
 }
 
 interface LeaderOptions {
@@ -63,6 +66,7 @@ export class Leader {
   readonly #options: LeaderOptions;
   readonly #log: Log;
   readonly #addresses = new Addresses();
+  readonly #features: Features;
   readonly #sessions = new Sessions();
   readonly #writer: StateWriter;
   readonly #reconciler: Reconciler;
@@ -82,6 +86,7 @@ export class Leader {
   constructor(options: LeaderOptions) {
     const { store, clock, log, newId } = options;
     this.#options = options;
+    this.#features = options.config.features ?? new Features();
     this.#log = log;
     const sessions = this.#sessions;
     const writer = new StateWriter({
@@ -89,6 +94,7 @@ export class Leader {
       requireLeading: () => this.requireLeading(),
       complete: (draft) => this.#reconciler.complete(draft, this.#context()),
       committed: (changes, lines) => this.#committed(changes, lines),
+      lacking: () => sessions.lacking(),
     });
     const progress = new Progress(writer);
     const barrier = new AppliedBarrier(clock, progress);
@@ -96,7 +102,7 @@ export class Leader {
     const context = () => this.#context();
     this.#nodes = new NodeSessions({
       ...{ writer, reconciler, progress, barrier, sessions },
-      ...{ clock, log, newId, context },
+      ...{ clock, log, newId, context, features: this.#features },
       livenessMs: () => this.settings.livenessMs,
     });
     this.#writer = writer;
@@ -319,6 +325,7 @@ export class Leader {
       newSecret,
       pool: cidr(this.settings.pool),
       addresses: this.#addresses,
+      features: this.#features,
       reservedPorts: config.reservedPorts,
       domain: this.settings.domain,
       everywhere: this.#progress.everywhere,

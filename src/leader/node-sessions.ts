@@ -1,8 +1,15 @@
 // The nodes as the leader hears and judges them: sessions begin, report and end; a node that is silent is lost.
 
-import { whyNotSpoken } from "../cluster/features.ts";
+import { type Features, whyNotSpoken } from "../cluster/features.ts";
 import { type StateVersion, whyNotAfter } from "../cluster/identity.ts";
-import { BEATS_PER_PERIOD, encodeLine, Report, type ReportInput, SessionRequest } from "../cluster/protocol.ts";
+import {
+  BEATS_PER_PERIOD,
+  encodeLine,
+  type Report,
+  type ReportInput,
+  readReport,
+  SessionRequest,
+} from "../cluster/protocol.ts";
 import { type AppliedChange, Draft, schemaDigest } from "../cluster/state.ts";
 import { check } from "../lib/check.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
@@ -28,6 +35,7 @@ interface NodeSessionsOptions {
   clock: Clock;
   log: Log;
   newId: () => string;
+  features: Features;
   /** A node whose session is silent for longer is down. */
   livenessMs(): number;
   context: () => LeaderContext;
@@ -87,7 +95,7 @@ export class NodeSessions {
     const version = { protocol, features };
     await writer.run(
       (draft) => beginSession(draft, nodeId, { identity, version, from }, context()),
-      () => this.#begin(id, nodeId, sink),
+      () => this.#begin({ id, nodeId, sink, lacking: this.#options.features.lackingOf(features) }),
     );
     log.info("a node's session began", { node: identity.name, address: identity.address });
     return id;
@@ -105,13 +113,14 @@ export class NodeSessions {
     const known = sessions.get(sessionId);
     // A report that the leader does not understand counts too: the node lives.
     if (known !== undefined) this.#health.heard(known.nodeId);
-    const report = check(Report, input);
+    const { report, unread } = readReport(input);
     const session = sessions.require(sessionId);
     // An earlier report that was held up on its way knows less than the ones after it.
     if (report.seq !== 0 && report.seq <= session.seq) return;
     session.seq = Math.max(session.seq, report.seq);
     const applied = Math.min(report.applied, writer.sentRevision);
-    this.#countRefused(session, await this.#take(session, report));
+    this.#countRefused(session, await this.#take(session, report, unread));
+    this.#logUnread(session, unread.length);
     // It may have ended meanwhile.
     if (sessions.get(sessionId) === session) await this.#note(session, applied, report.full);
   }
@@ -119,7 +128,8 @@ export class NodeSessions {
   /** The state has changed: the nodes get its lines. */
   committed(changes: readonly AppliedChange[], lines: ChangeLines): void {
     const { sessions, progress, reconciler, barrier } = this.#options;
-    if (!lines.isEmpty) for (const { sink, nodeId } of sessions.all()) sink.send(lines.of(nodeId)!);
+    if (!lines.isEmpty) for (const session of sessions.all()) session.sink.send(lines.of(session)!);
+    if (this.#beat !== undefined && changes.some(({ kind }) => kind === "settings")) this.#beatNow();
     for (const { kind, key } of changes) if (kind === "nodes") progress.update(key, sessions.of(key)?.applied ?? 0);
     barrier.check();
     if (reconciler.isDue) this.#takeTurn("what waited for nodes cannot be completed");
@@ -131,37 +141,38 @@ export class NodeSessions {
     this.#endSessionOf(nodeId);
   }
 
-  #begin(id: string, nodeId: string, sink: SessionSink): void {
+  #begin(begun: Pick<NodeSession, "id" | "nodeId" | "sink" | "lacking">): void {
+    const { id, nodeId, sink, lacking } = begun;
     const { sessions, writer } = this.#options;
     const livenessMs = this.#options.livenessMs();
     this.#endSessionOf(nodeId);
     this.#health.heard(nodeId);
-    sessions.add(id, nodeId, sink);
+    sessions.add(begun);
     const opening = { sessionId: id, nodeId, livenessMs, state: this.#known(), schema: schemaDigest() };
     sink.send(encodeLine({ type: "session", ...opening }));
     // A node that loads shows that it lives, though it reports nothing yet.
     const heard = () => this.#health.heard(nodeId);
     const held = heldSecrets(nodeId, writer.state);
-    sink.sendSnapshot(this.#snapshots.linesFor(writer.state, writer.sentRevision, held, heard));
+    sink.sendSnapshot(this.#snapshots.linesFor(writer.state, writer.sentRevision, { held, lacking, onTaken: heard }));
   }
 
   /**
    * Takes over what a report says of the node and its tasks. Most reports say nothing new and cost no turn. Returns how
    * many statuses were refused.
    */
-  async #take(session: NodeSession, report: Report): Promise<number> {
+  async #take(session: NodeSession, report: Report, unread: readonly string[]): Promise<number> {
     const { writer, sessions } = this.#options;
     const { id, nodeId } = session;
     if (session.pending === 0) {
       const draft = new Draft(writer.state);
-      const refused = applyReport(draft, nodeId, report);
+      const refused = applyReport(draft, nodeId, report, unread);
       if (draft.changes.length === 0) return refused;
     }
     session.pending++;
     try {
       const { value } = await writer.run((draft) => {
         sessions.require(id);
-        return applyReport(draft, nodeId, report);
+        return applyReport(draft, nodeId, report, unread);
       });
       return value;
     } finally {
@@ -209,14 +220,28 @@ export class NodeSessions {
     log.warn("a node reports statuses of tasks that are not its own; they are refused", { node, count });
   }
 
+  #logUnread(session: NodeSession, count: number): void {
+    if (count === 0 || session.isUnreadLogged) return;
+    session.isUnreadLogged = true;
+    const { log, writer } = this.#options;
+    const node = writer.state.nodes.get(session.nodeId)?.name ?? session.nodeId;
+    log.warn("a node reports statuses that this version does not know, as of a later one; they are passed over", {
+      node,
+      count,
+    });
+  }
+
   #scheduleBeat(): void {
     const { clock, livenessMs } = this.#options;
-    this.#beat = clock.after(livenessMs() / BEATS_PER_PERIOD, () => {
-      this.#scheduleBeat();
-      const alive = encodeLine({ type: "alive" });
-      for (const { sink } of this.#options.sessions.all()) sink.send(alive);
-      this.#judge();
-    });
+    this.#beat = clock.after(livenessMs() / BEATS_PER_PERIOD, () => this.#beatNow());
+  }
+
+  #beatNow(): void {
+    this.#beat?.cancel();
+    this.#scheduleBeat();
+    const alive = encodeLine({ type: "alive" });
+    for (const { sink } of this.#options.sessions.all()) sink.send(alive);
+    this.#judge();
   }
 
   /** Finds lost nodes, and those whose health is another one. Loops over the nodes, once a beat. */

@@ -122,15 +122,18 @@ function requireMember({ nodes }: State, nodeId: string): Node {
   );
 }
 
-/** Takes over what the node observed of its tasks. Returns how many statuses it refused because the tasks are not the node's. */
-export function applyReport(draft: Draft, nodeId: string, report: Report): number {
+/**
+ * Takes over what the node observed of its tasks; a task of `unread` keeps the status that it has. Returns how many statuses it refused
+ * because the tasks are not the node's.
+ */
+export function applyReport(draft: Draft, nodeId: string, report: Report, unread: readonly string[]): number {
   const { statuses, full, gone, docker } = report;
   const node = draft.state.nodes.get(nodeId);
   if (node !== undefined) {
     const newest: Node = { ...node, ...ownOnly(draft.state, node, report), docker: docker ?? node.docker };
     if (!isDeepStrictEqual(newest, node)) draft.put("nodes", newest);
   }
-  const reported = new Set(statuses.map(({ taskId }) => taskId));
+  const reported = new Set([...statuses.map(({ taskId }) => taskId), ...unread]);
   const forgotten = full ? draft.state.statuses.by("node", nodeId).filter(({ taskId }) => !reported.has(taskId)) : [];
   for (const taskId of [...gone, ...forgotten.map((status) => status.taskId)]) {
     if (nodeOf(draft.state, taskId) === nodeId) draft.remove("statuses", taskId);

@@ -1,4 +1,5 @@
 // Which node takes a task: of those that can, the one with the fewest tasks of the service, then of all.
+import type { Features } from "../cluster/features.ts";
 import { sameName } from "../cluster/lookup.ts";
 import type { Node, Service } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
@@ -13,10 +14,10 @@ interface Candidate {
 }
 
 /** The nodes that can take a task of the service. Loops over the nodes, for each service with tasks that wait. */
-export function candidatesFor(state: State, service: Service): Candidate[] {
+export function candidatesFor(state: State, service: Service, features: Features): Candidate[] {
   const candidates: Candidate[] = [];
   for (const node of state.nodes.by("state", "ready")) {
-    if (reasonAgainst(state, node, service) !== undefined) continue;
+    if (reasonAgainst(state, node, service, features) !== undefined) continue;
     const own = state.tasks.count("wanted", `${service.id}/${node.id}`);
     candidates.push({ node, own, all: state.tasks.count("wanted", node.id) });
   }
@@ -43,11 +44,11 @@ export function isOnceANode({ ports }: Service): boolean {
  * Why no node takes a task of the service. It has counts instead of names, since each task that waits carries it to every
  * node. Loops over the nodes.
  */
-export function whyNowhere(state: State, service: Service): string {
+export function whyNowhere(state: State, service: Service, features: Features): string {
   if (state.nodes.size === 0) return "no node has joined";
   const counts = new Map<string, { count: number; reason: Reason }>();
   for (const node of state.nodes.values()) {
-    const reason = reasonAgainst(state, node, service);
+    const reason = reasonAgainst(state, node, service, features);
     if (reason === undefined) continue;
     const known = counts.get(reason[0]);
     if (known === undefined) counts.set(reason[0], { count: 1, reason });
@@ -63,11 +64,17 @@ export function whyNowhere(state: State, service: Service): string {
 type Reason = readonly [one: string, several: string];
 
 /** Why the node takes no task of the service; undefined when it does. */
-function reasonAgainst(state: State, node: Node, { id, workload, constraints, ports }: Service): Reason | undefined {
+function reasonAgainst(state: State, node: Node, service: Service, features: Features): Reason | undefined {
+  const { id, workload, constraints, ports } = service;
   if (node.state !== "ready") return [`is ${node.state}`, `are ${node.state}`];
   if (node.availability !== "active") return ["is drained", "are drained"];
   if (node.health === "silent") return ["is silent", "are silent"];
   if (node.health !== "well") return ["is behind with its state", "are behind with their state"];
+  const feature = features.missing(node.version.features, "services", service, state);
+  if (feature !== undefined) {
+    const what = `an agent without the feature '${feature}'`;
+    return [`has ${what}`, `have ${what}`];
+  }
   if (workload?.runtime === "docker" && !node.docker) {
     return ["has no Docker that answers", "have no Docker that answers"];
   }

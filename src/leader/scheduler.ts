@@ -1,6 +1,7 @@
 // Makes the tasks match the services: as many as asked, spread over the nodes that can take them. Level-triggered: it
 // looks at the state alone, so that it can run after any event and finds nothing to do when all is well. What changed
 // says only where to look.
+import type { Features } from "../cluster/features.ts";
 import type { Node, Service, Task, TaskState } from "../cluster/schema.ts";
 import { serves } from "../cluster/serving.ts";
 import type { Draft } from "../cluster/state.ts";
@@ -13,7 +14,7 @@ import { removeService } from "./services.ts";
 import { removeTask, retireTask, stopTask } from "./tasks.ts";
 import type { Touched } from "./touched.ts";
 
-interface SchedulerContext extends Pick<LeaderContext, "now" | "newId" | "addresses"> {
+interface SchedulerContext extends Pick<LeaderContext, "now" | "newId" | "addresses" | "features"> {
   /** Whether the node's statuses in the state are known to be current. */
   isReported: (nodeId: string) => boolean;
   /** The revision that is in force on every live node. */
@@ -49,7 +50,7 @@ function reconcileService(draft: Draft, id: string, context: SchedulerContext): 
     removeIfEmpty(draft, service);
     return;
   }
-  const kept = retireMisplaced(draft, tasks, context);
+  const kept = retireMisplaced(draft, service, tasks, context);
   const bySlot = groupBy(retireSurplus(draft, kept, context), (task) => task.slot);
   scaleDown(draft, service, bySlot, context);
   scaleUp(draft, service, bySlot, context);
@@ -65,13 +66,21 @@ function isRunning(state: State, task: Task, { isReported }: SchedulerContext): 
   return serves(state, task) && isReported(task.nodeId!);
 }
 
-function canKeep(node: Node | undefined): boolean {
-  return node !== undefined && node.state === "ready" && node.availability === "active";
+/** An agent of an earlier version may have taken the place of the one that could. */
+function canKeep(node: Node | undefined, service: Service, state: State, features: Features): boolean {
+  if (node?.state !== "ready" || node.availability !== "active") return false;
+  return features.missing(node.version.features, "services", service, state) === undefined;
 }
 
-function retireMisplaced(draft: Draft, tasks: readonly Task[], { now }: SchedulerContext): Task[] {
+function retireMisplaced(
+  draft: Draft,
+  service: Service,
+  tasks: readonly Task[],
+  { now, features }: SchedulerContext,
+): Task[] {
+  const { state } = draft;
   return tasks.filter((task) => {
-    const keep = task.nodeId === null || canKeep(draft.state.nodes.get(task.nodeId));
+    const keep = task.nodeId === null || canKeep(state.nodes.get(task.nodeId), service, state, features);
     if (!keep) retireTask(draft, task, now);
     return keep;
   });
@@ -136,12 +145,15 @@ function placeTasks(draft: Draft, serviceId: string, context: SchedulerContext):
   const service = draft.state.services.get(serviceId);
   const waiting = draft.state.tasks.by("wanted", serviceId).filter(({ nodeId }) => nodeId === null);
   if (service === undefined || waiting.length === 0) return;
-  let candidates = candidatesFor(draft.state, service);
+  let candidates = candidatesFor(draft.state, service, context.features);
   let error: string | undefined;
   for (const task of waiting) {
     const best = bestOf(candidates);
     // What keeps one of them from a node keeps those after it too.
-    error ??= best === undefined ? whyNowhere(draft.state, service) : place(draft, task, service, best.node, context);
+    error ??=
+      best === undefined
+        ? whyNowhere(draft.state, service, context.features)
+        : place(draft, task, service, best.node, context);
     if (error !== undefined) {
       if (task.error !== error) draft.put("tasks", { ...task, error });
     } else if (best !== undefined) {

@@ -1,7 +1,10 @@
 // What not every node may read: the registry credentials of a service are for the nodes that have tasks of it.
+import type { Lacking } from "../cluster/features.ts";
 import { encodeLine } from "../cluster/protocol.ts";
-import { type Change, isForNodes, type Kind, type RowOf, type Service } from "../cluster/schema.ts";
+import { type Change, isForNodes, type Service } from "../cluster/schema.ts";
+import { commonRow, hasSecret } from "../cluster/secret-rows.ts";
 import type { State } from "../cluster/tables.ts";
+import type { NodeSession } from "./sessions.ts";
 
 /** The secret services that have tasks on the node, by id: it may read them whole. */
 export function heldSecrets(nodeId: string, { services, tasks }: State): Map<string, Service> {
@@ -12,14 +15,6 @@ export function heldSecrets(nodeId: string, { services, tasks }: State): Map<str
     if (service !== undefined && hasSecret(service)) held.set(serviceId, service);
   }
   return held;
-}
-
-// The rows without secrets, kept as long as those with them.
-const withoutSecrets = new WeakMap<Service, Service>();
-
-/** The row as every node may read it: the same one each time. */
-export function commonRow(kind: Kind, row: RowOf<Kind>): RowOf<Kind> {
-  return kind === "services" && hasSecret(row as Service) ? withoutSecret(row as Service) : row;
 }
 
 /**
@@ -34,15 +29,22 @@ export class ChangeLines {
   readonly #common: Buffer | undefined;
   // BOUNDED: by the services that the changes touch; keyed by node.
   readonly #own = new Map<string, Service[]>();
+  // BOUNDED: by the sets of features that nodes lack. The changes as nodes see them that lack some, and the line of them.
+  readonly #seenBy = new Map<Lacking, { changes: readonly Change[]; line: Buffer }>();
 
   /** `changes` lead from `before` to `after`; `sent` is the last revision that nodes were sent. */
-  constructor(before: State, after: State, changes: readonly Change[], sent: number) {
+  constructor(
+    changes: readonly Change[],
+    { before, after, sent }: { before: State; after: State; sent: number },
+    lacking: ReadonlySet<Lacking>,
+  ) {
     this.#before = before;
     this.#after = after;
     this.#changes = changes.filter(({ kind }) => isForNodes(kind));
     this.#revisions = { after: sent, revision: after.revision };
     this.#common = this.#changes.length === 0 ? undefined : this.#line(this.#changes.map(forAll));
     for (const id of this.#secretServices()) this.#addOwn(id);
+    if (this.#changes.length > 0) for (const one of lacking) this.#addSeenBy(one);
   }
 
   /** Whether nodes get a line; all do, or none. */
@@ -51,12 +53,29 @@ export class ChangeLines {
   }
 
   /** undefined: nothing in the changes is for nodes. */
-  of(nodeId: string): Buffer | undefined {
+  of({ nodeId, lacking }: Pick<NodeSession, "nodeId" | "lacking">): Buffer | undefined {
     const own = this.#own.get(nodeId);
-    if (own === undefined) return this.#common;
+    const seen = lacking && this.#seenBy.get(lacking);
+    if (own === undefined) return seen?.line ?? this.#common;
+    const shown = own.filter((row) => lacking?.hides("services", row, this.#after) !== true);
     const ids = new Set(own.map(({ id }) => id));
-    const others = this.#changes.filter(({ kind, key }) => kind !== "services" || !ids.has(key)).map(forAll);
-    return this.#line([...others, ...own.map((row): Change => ({ kind: "services", key: row.id, row }))]);
+    const changes = seen?.changes ?? this.#changes;
+    const others = changes.filter(({ kind, key }) => kind !== "services" || !ids.has(key)).map(forAll);
+    return this.#line([...others, ...shown.map((row): Change => ({ kind: "services", key: row.id, row }))]);
+  }
+
+  #addSeenBy(lacking: Lacking): void {
+    const changes = this.#changes.flatMap((change) => this.#asSeen(change, lacking));
+    this.#seenBy.set(lacking, { changes, line: this.#line(changes.map(forAll)) });
+  }
+
+  /** The change for nodes that do not see all rows: a row that they see no more is deleted there. */
+  #asSeen(change: Change, lacking: Lacking): Change[] {
+    const { kind, key, row } = change;
+    const before = this.#before[kind].get(key);
+    const wasSeen = before !== undefined && !lacking.hides(kind, before, this.#before);
+    if (row !== null && !lacking.hides(kind, row, this.#after)) return [change];
+    return wasSeen ? [{ kind, key, row: null }] : [];
   }
 
   /** The services with secrets that changed, or whose tasks did. */
@@ -106,16 +125,6 @@ function forAll(change: Change): Change {
   return { ...change, row: withoutSecret(change.row) };
 }
 
-function hasSecret({ workload }: Service): boolean {
-  return workload?.runtime === "docker" && workload.registryAuth !== null;
-}
-
 function withoutSecret(service: Service): Service {
-  const known = withoutSecrets.get(service);
-  if (known !== undefined) return known;
-  const { workload } = service;
-  if (workload?.runtime !== "docker") return service;
-  const row = { ...service, workload: { ...workload, registryAuth: null } };
-  withoutSecrets.set(service, row);
-  return row;
+  return commonRow("services", service) as Service;
 }

@@ -1,4 +1,5 @@
 // The sessions of nodes with the leader: one a node.
+import type { Lacking } from "../cluster/features.ts";
 import { UserError } from "../lib/errors.ts";
 
 /** The leader's way down to one node. No call throws, and none waits for the node. */
@@ -20,6 +21,8 @@ export interface NodeSession {
   readonly id: string;
   readonly nodeId: string;
   readonly sink: SessionSink;
+  /** What is withheld from the node; undefined: nothing. */
+  readonly lacking: Lacking | undefined;
   /** The number of the newest report. */
   seq: number;
   /** How many of its reports are being committed. */
@@ -29,6 +32,7 @@ export interface NodeSession {
   /** Whether it has reported all its statuses. */
   reported: boolean;
   isRefusalLogged: boolean;
+  isUnreadLogged: boolean;
 }
 
 export class Sessions {
@@ -37,8 +41,17 @@ export class Sessions {
   readonly #byId = new Map<string, NodeSession>();
 
   /** Begins a session. The one that the node had before is to be ended first. */
-  add(id: string, nodeId: string, sink: SessionSink): NodeSession {
-    const session = { id, nodeId, sink, seq: 0, pending: 0, applied: 0, reported: false, isRefusalLogged: false };
+  add(begun: Pick<NodeSession, "id" | "nodeId" | "sink" | "lacking">): NodeSession {
+    const { id, nodeId } = begun;
+    const session = {
+      ...begun,
+      seq: 0,
+      pending: 0,
+      applied: 0,
+      reported: false,
+      isRefusalLogged: false,
+      isUnreadLogged: false,
+    };
     this.#byNode.set(nodeId, session);
     this.#byId.set(id, session);
     return session;
@@ -61,6 +74,13 @@ export class Sessions {
 
   all(): Iterable<NodeSession> {
     return this.#byNode.values();
+  }
+
+  /** What is withheld from any node. Loops over the sessions, once a revision. */
+  lacking(): ReadonlySet<Lacking> {
+    const all = new Set<Lacking>();
+    for (const { lacking } of this.#byNode.values()) if (lacking !== undefined) all.add(lacking);
+    return all;
   }
 
   remove({ id, nodeId }: NodeSession): void {

@@ -1,10 +1,11 @@
 // A snapshot of the state as lines of the stream, in blocks of rows. Nodes that load at the same time share the encoded
 // blocks, and a later snapshot shares those in which no row has changed.
+import type { Lacking } from "../cluster/features.ts";
 import { encodeLine, encodeRows } from "../cluster/protocol.ts";
 import { type Kind, NODE_KINDS, type RowOf, type Service } from "../cluster/schema.ts";
+import { commonRow } from "../cluster/secret-rows.ts";
 import type { Rows, State } from "../cluster/tables.ts";
 import { roughBytes } from "./rough-bytes.ts";
-import { commonRow } from "./secrets.ts";
 
 /** Lines go to a link in pieces of about this size: each piece costs more than its bytes, and a link holds one. */
 const PIECE_BYTES = 256 * 1024;
@@ -25,9 +26,17 @@ interface Block {
 interface KindBlocks {
   readonly table: Rows<Kind>;
   readonly version: number;
-  /** How many rows the blocks have. */
-  readonly rowCount: number;
   readonly blocks: readonly Block[];
+}
+
+/** The node for which a snapshot is. */
+interface SnapshotReader {
+  /** The services of whose secrets it may know, by id. */
+  readonly held: ReadonlyMap<string, Service>;
+  /** What is withheld from it; undefined: nothing. */
+  readonly lacking?: Lacking | undefined;
+  /** Called as its link takes each part. */
+  onTaken(): void;
 }
 
 interface Snapshot {
@@ -44,19 +53,15 @@ export class SharedSnapshots {
   #readers = 0;
 
   /**
-   * The state as it is now, for one node, in pieces of one or more lines: `held` are the services of whose secrets it may know, `sent` is the
-   * last revision that nodes were sent. `onTaken` is called as the node's link takes each part.
+   * The state as it is now, for one node, in pieces of one or more lines; `sent` is the last revision that nodes were sent.
+   * For a node that does not see all rows, this loops over them.
    */
-  linesFor(
-    state: State,
-    sent: number,
-    held: ReadonlyMap<string, Service>,
-    onTaken: () => void,
-  ): Generator<Buffer, void> {
+  linesFor(state: State, sent: number, { held, lacking, onTaken }: SnapshotReader): Generator<Buffer, void> {
     const { kinds } = this.#take(state);
-    const rows = [...kinds.values()].reduce((sum, { rowCount }) => sum + rowCount, 0);
+    let blocks = [...kinds.values()].flatMap((kind) => kind.blocks);
+    if (lacking !== undefined) blocks = blocks.map((block) => seenOf(block, lacking, state));
+    const rows = blocks.reduce((sum, block) => sum + block.rows.length, 0);
     const head = encodeLine({ type: "snapshot", revision: sent, cluster: state.cluster, rows });
-    const blocks = [...kinds.values()].flatMap((kind) => kind.blocks);
     return this.#lines(head, blocks, held, onTaken);
   }
 
@@ -96,7 +101,7 @@ export class SharedSnapshots {
           const old = known?.blocks[i];
           return old !== undefined && isSame(old, block) ? old : block;
         });
-        return [kind, { table, version, rowCount: rows.length, blocks }];
+        return [kind, { table, version, blocks }];
       }),
     );
     const snapshot = { kinds };
@@ -131,6 +136,12 @@ export class SharedSnapshots {
 
 function bytesOf(lines: readonly Buffer[]): number {
   return lines.reduce((sum, { length }) => sum + length, 0);
+}
+
+/** The block without the rows that are withheld; the same one when none is. */
+function seenOf(block: Block, lacking: Lacking, state: State): Block {
+  const rows = block.rows.filter((row) => !lacking.hides(block.kind, row, state));
+  return rows.length === block.rows.length ? block : { ...block, rows };
 }
 
 function blocksOf(kind: Kind, rows: readonly RowOf<Kind>[]): Block[] {

@@ -2,6 +2,7 @@
 // drafts it, completes the draft, and has it committed as one revision. Only then it is in the state, which is changed in
 // place: code that reads the state over an `await` may find it later than it was.
 import { setImmediate as nextEvents } from "node:timers/promises";
+import type { Lacking } from "../cluster/features.ts";
 import { type AppliedChange, Draft, emptyState, type LiveState } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
@@ -21,6 +22,8 @@ interface StateWriterOptions {
   requireLeading(): void;
   /** Adds to a draft what follows from its changes. Called once a turn; a turn that fails is as if it had not been. */
   complete(draft: Draft): void;
+  /** What is withheld from nodes: each of these has lines of its own. */
+  lacking(): ReadonlySet<Lacking>;
   /** The state has changed. `lines` are for the nodes. */
   committed(changes: readonly AppliedChange[], lines: ChangeLines): void;
 }
@@ -172,7 +175,8 @@ export class StateWriter {
   async #commit(draft: Draft): Promise<void> {
     const { changes, revision } = draft;
     // Before the commit: what cannot be a line for the nodes is not to be in the store either.
-    const lines = new ChangeLines(this.#state, draft.state, changes, this.#sentRevision);
+    const states = { before: this.#state, after: draft.state, sent: this.#sentRevision };
+    const lines = new ChangeLines(changes, states, this.#options.lacking());
     if (changes.length > 0) await this.#store.commit(changes, revision);
     const applied = changes.length > 0 ? this.#state.apply(changes, revision) : [];
     if (!lines.isEmpty) this.#sentRevision = revision;

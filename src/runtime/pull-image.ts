@@ -4,7 +4,7 @@ import type { ContainerWorkload } from "../cluster/workload.ts";
 import type { Clock } from "../lib/clock.ts";
 import { registryAuthFor } from "../lib/registry-auth.ts";
 import { type DockerEngine, DockerError } from "./docker-engine.ts";
-import { type Preparation, RejectedError } from "./runtime.ts";
+import { NotYetError, type Preparation, RejectedError } from "./runtime.ts";
 
 /** How long the engine may take to answer: it answers once its registry has. */
 const REGISTRY_MS = 120_000;
@@ -23,7 +23,7 @@ interface PullLine {
   progressDetail?: { current?: number; total?: number };
 }
 
-/** Credentials are the service's, else this node's own. Throws DockerError, RejectedError. */
+/** Credentials are the service's, else this node's own. Throws DockerError, RejectedError, and NotYetError without the service's credentials. */
 export async function ensureImage(
   engine: DockerEngine,
   workload: ContainerWorkload,
@@ -32,6 +32,12 @@ export async function ensureImage(
 ): Promise<void> {
   const { image } = workload;
   if (await hasImage(engine, image)) return;
+  if (workload.isAuthWithheld === true) {
+    progress(
+      `waits for a manager: the credentials to pull ${image} are kept in memory, and this machine was started again`,
+    );
+    throw new NotYetError(`the credentials to pull ${image} are not here`);
+  }
   progress(`pulling ${image}`);
   const layers = new Layers();
   let reportedAt = clock.monotonic();

@@ -38,6 +38,11 @@ export class RejectedError extends Error {
   override name = "RejectedError";
 }
 
+/** What the task needs has not come yet; it said so as its progress, and tries again, at once when its row changes. */
+export class NotYetError extends Error {
+  override name = "NotYetError";
+}
+
 /** The program that runs tasks, such as Docker, cannot be reached. */
 export class AwayError extends Error {
   override name = "AwayError";

@@ -28,6 +28,7 @@ export class Supervisor {
     for (const task of tasks) {
       const runner = this.#runners.get(task.id);
       if (runner === undefined || (runner.hasEnded && task.desired === "running")) this.#start(task);
+      else runner.update(task);
     }
     for (const [id, runner] of this.#runners) {
       const task = this.#desired.get(id);

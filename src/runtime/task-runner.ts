@@ -10,7 +10,7 @@ import { Backoff } from "../lib/backoff.ts";
 import { type Clock, delay } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import { AwayError, RejectedError, type Running, type TaskSpec } from "./runtime.ts";
+import { AwayError, NotYetError, RejectedError, type Running, type TaskSpec } from "./runtime.ts";
 import type { AnyRuntime, AnyTask } from "./runtimes.ts";
 
 const FIRST_PAUSE_MS = 100;
@@ -35,11 +35,12 @@ export interface TaskRunnerOptions {
 }
 
 export class TaskRunner {
-  readonly #spec: TaskSpec<Workload | null>;
+  #spec: TaskSpec<Workload | null>;
   readonly #options: TaskRunnerOptions;
   /** undefined: the task is to run. */
   #order: "stop" | "leave" | undefined;
   readonly #unwanted = new AbortController();
+  #resolveUpdated: () => void = () => {};
   #resolveOrdered: () => void = () => {};
   readonly #whenOrdered: Promise<void>;
   #resolveLeft: () => void = () => {};
@@ -70,6 +71,13 @@ export class TaskRunner {
   /** How far the task's preparation is; undefined while nothing is being prepared. */
   get progress(): string | undefined {
     return this.#progress;
+  }
+
+  /** The row of the task's service may have changed: the next preparation and start go by that. */
+  update(spec: TaskSpec<Workload | null>): void {
+    if (spec.workload === null || spec.workload === this.#spec.workload) return;
+    this.#spec = spec;
+    this.#resolveUpdated();
   }
 
   /** Begins to stop and remove the task. */
@@ -107,7 +115,7 @@ export class TaskRunner {
 
   /**
    * One run, from sandbox to exit; an order ends it early. `back` resolves when another try is worth it; `goesOn`: the task
-   * runs, out of reach.
+   * runs, out of reach, or waits for what it needs.
    */
   async #runOnce(): Promise<{ ranMs: number; back?: Promise<void>; goesOn?: boolean }> {
     const { clock, log } = this.#options;
@@ -120,6 +128,15 @@ export class TaskRunner {
       if (error instanceof AwayError && error.runningSince !== undefined) {
         this.#report("running", { since: error.runningSince });
         return { ...again, goesOn: true };
+      }
+      if (error instanceof NotYetError) {
+        return {
+          ranMs: 0,
+          goesOn: true,
+          back: new Promise((resolve) => {
+            this.#resolveUpdated = resolve;
+          }),
+        };
       }
       const reason = messageOf(error);
       log.warn("task cannot be started", { reason });

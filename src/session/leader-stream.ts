@@ -2,11 +2,14 @@
 // follows on what came before. Whatever else comes ends the stream, and the node asks for a new one. Rows of a leader that
 // gives them this build's form are taken as they are: to check each would take more than all else that a node does with it.
 import { type StateVersion, versionOf, whyNotAfter } from "../cluster/identity.ts";
-import { BEATS_PER_PERIOD, type SessionRequest, SILENT_BEATS, StreamLine } from "../cluster/protocol.ts";
+import { settingsOf } from "../cluster/lookup.ts";
+import { BEATS_PER_PERIOD, readLine, type SessionRequest, SILENT_BEATS, type StreamLine } from "../cluster/protocol.ts";
 import type { Change } from "../cluster/schema.ts";
 import { checkedRow, type LiveState, schemaDigest, uncheckedRow } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
+import { MAX_WORD } from "../lib/bounds.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
+import type { Log } from "../lib/log.ts";
 import { changesFrom, IncomingSnapshot } from "./snapshot-stream.ts";
 import type { Transport } from "./transport.ts";
 
@@ -19,6 +22,7 @@ export type LogLine = Extract<StreamLine, { type: "log" }>;
 interface StreamOptions {
   transport: Pick<Transport, "open">;
   clock: Clock;
+  log: Log;
   /** HOST:PORT. */
   manager: string;
   request: Omit<SessionRequest, "known">;
@@ -45,6 +49,7 @@ export class LeaderStream {
   #snapshot: IncomingSnapshot | undefined;
   #hasBegun = false;
   #rowOf = checkedRow;
+  #hasPassedOver = false;
 
   constructor(options: StreamOptions) {
     this.#options = options;
@@ -58,7 +63,9 @@ export class LeaderStream {
     try {
       const asked = { ...request, known: known ?? null };
       for await (const json of transport.open(manager, asked, signal, () => this.#heard())) {
-        this.#take(StreamLine.parse(json));
+        const line = readLine(json);
+        if (line === undefined) this.#passOver(json as { type: string });
+        else this.#take(line);
       }
       if (this.#snapshot !== undefined) throw new Error("the stream ended before its snapshot did");
     } catch (error) {
@@ -77,6 +84,15 @@ export class LeaderStream {
     this.#watchdog?.cancel();
     const silenceMs = this.#silenceMs;
     this.#watchdog = this.#options.clock.after(silenceMs, () => this.end(new Error(`no word for ${silenceMs} ms`)));
+  }
+
+  /** A leader of a later version says what this version need not know. Once a stream: it may say so often. */
+  #passOver({ type }: { type: string }): void {
+    if (this.#hasPassedOver) return;
+    this.#hasPassedOver = true;
+    this.#options.log.debug(
+      `passes over lines '${type.slice(0, MAX_WORD)}' of the leader, which this version does not know`,
+    );
   }
 
   #take(line: StreamLine): void {
@@ -100,6 +116,7 @@ export class LeaderStream {
       case "changes":
         if (!this.#hasBegun || this.#snapshot !== undefined) throw new Error("the stream has changes before its state");
         listener.changes(changesFrom(state, line, this.#rowOf), line.revision);
+        this.#tolerate(settingsOf(state)?.livenessMs);
         break;
       case "log":
         if (this.#opening !== undefined) listener.asksForLog(this.#opening.sessionId, line);
@@ -116,7 +133,13 @@ export class LeaderStream {
     if (refusal !== undefined) throw new Error(refusal);
     this.#opening = line;
     this.#rowOf = line.schema === schemaDigest() ? uncheckedRow : checkedRow;
-    this.#silenceMs = (line.livenessMs / BEATS_PER_PERIOD) * SILENT_BEATS;
+    this.#tolerate(line.livenessMs);
+  }
+
+  /** The leader beats so often that it is heard several times in `livenessMs`; undefined: as before. */
+  #tolerate(livenessMs: number | undefined): void {
+    if (livenessMs === undefined) return;
+    this.#silenceMs = (livenessMs / BEATS_PER_PERIOD) * SILENT_BEATS;
     this.#heard();
   }
 

@@ -14,7 +14,7 @@ interface ReportLink {
   /** Resolves when the leader has it. `signal` aborts with the session. */
   send(report: Report, signal: AbortSignal): Promise<void>;
   /** After that time without a report one is sent without news. */
-  beatMs: number;
+  beatMs(): number;
   /** A report failed; it is tried again unless `detach` was called. */
   failed(error: unknown): void;
 }
@@ -191,7 +191,7 @@ class SessionReports {
     this.#isSending = false;
     if (this.#hasEnded) return;
     if (!failed && (this.#hasNews || this.#hasApplied)) this.sendNews();
-    else this.#beat = this.#clock.after(failed ? RETRY_MS : this.#link.beatMs, () => void this.#send());
+    else this.#beat = this.#clock.after(failed ? RETRY_MS : this.#link.beatMs(), () => void this.#send());
   }
 
   #report(observations: Observations): Report {

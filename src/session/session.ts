@@ -4,10 +4,10 @@ import { Readable } from "node:stream";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import { FEATURES, PROTOCOL } from "../cluster/features.ts";
 import { type StateVersion, versionOf } from "../cluster/identity.ts";
-import { sameName } from "../cluster/lookup.ts";
+import { sameName, settingsOf } from "../cluster/lookup.ts";
 import { BEATS_PER_PERIOD, type LogQuery, type NodeIdentity } from "../cluster/protocol.ts";
 import type { Change } from "../cluster/schema.ts";
-import type { LiveState } from "../cluster/state.ts";
+import type { AppliedChange, LiveState } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { Backoff } from "../lib/backoff.ts";
 import { type Clock, delay } from "../lib/clock.ts";
@@ -19,6 +19,7 @@ import { LeaderlessError, LeaderSearch } from "./leader-search.ts";
 import { LeaderStream, type LogLine, type Opening } from "./leader-stream.ts";
 import { ManagerList } from "./manager-list.ts";
 import { type Observations, Reporter, type StatusReports } from "./reporter.ts";
+import type { SecretFiles } from "./secret-files.ts";
 import { readSnapshot, type StoredSnapshot } from "./snapshot-file.ts";
 import { SnapshotWriter } from "./snapshot-writer.ts";
 import { type ChangesListener, StateFeed } from "./state-feed.ts";
@@ -31,6 +32,8 @@ interface SessionOptions {
   /** Keeps those of the state, which have changed, for the next start. */
   keepManagers?: (managers: readonly string[]) => void;
   snapshotPath: string;
+  /** Left out: secrets are kept in this process alone. */
+  secrets?: SecretFiles;
   clock: Clock;
   log: Log;
   random?: Random;
@@ -137,7 +140,9 @@ export class Session {
     this.#isDiskRead = true;
     const { snapshotPath, log } = this.#options;
     const stored = await readSnapshot(snapshotPath, log);
-    if (stored !== undefined) this.#takeStored(stored);
+    if (stored === undefined) return;
+    stored.state.apply((await this.#options.secrets?.restore(stored.state)) ?? [], stored.state.revision);
+    this.#takeStored(stored);
   }
 
   /** Resolves when the snapshot on disk, if any, is in force; the session with the leader follows by itself. */
@@ -152,6 +157,7 @@ export class Session {
     this.#stream?.end(new Error("the agent is stopping"));
     await this.#run;
     await this.#writer.stop();
+    await this.#options.secrets?.settled();
   }
 
   /**
@@ -256,6 +262,7 @@ export class Session {
     const stream = new LeaderStream({
       transport: this.#transport,
       clock,
+      log,
       manager,
       request: { ...identity, protocol: PROTOCOL, features: [...FEATURES] },
       state: live,
@@ -291,21 +298,28 @@ export class Session {
         await this.#transport.report(manager, sessionId, report, signal);
         this.#retry.succeeded(); // a node that can listen but not report tries again less and less often
       },
-      beatMs: livenessMs / BEATS_PER_PERIOD,
+      beatMs: () => (settingsOf(this.#feed.live)?.livenessMs ?? livenessMs) / BEATS_PER_PERIOD,
       failed: (error) => {
         log.warn("the leader did not take a report", { address: manager, reason: messageOf(error) });
         if (error instanceof UserError && error.code === 404) stream.end(error);
       },
     });
-    this.#feed.takeSnapshot(snapshot, (changes) => this.#writer.changed(nodeId, changes));
+    this.#feed.takeSnapshot(snapshot, (changes) => this.#keep(nodeId, changes));
+    this.#options.secrets?.keepOnly(this.#feed.live);
     this.#managers.update(this.#feed.live);
     this.#tellApplied();
   }
 
   #advance(changes: readonly Change[], revision: number): void {
-    this.#feed.advance(changes, revision, (applied) => this.#writer.changed(this.#nodeId!, applied));
+    this.#feed.advance(changes, revision, (applied) => this.#keep(this.#nodeId!, applied));
     if (changes.some(({ kind }) => kind === "nodes")) this.#managers.update(this.#feed.live);
     this.#tellApplied();
+  }
+
+  /** Keeps on this machine what has changed: for the next agent, and for times without a leader. */
+  #keep(nodeId: string, changes: readonly AppliedChange[]): void {
+    this.#options.secrets?.changed(changes);
+    this.#writer.changed(nodeId, changes);
   }
 
   #tellApplied(): void {

@@ -11,6 +11,7 @@ import { crc32 } from "node:zlib";
 import { z } from "zod";
 import { MAX_ROWS, StreamLine, type StreamMessage } from "../cluster/protocol.ts";
 import { type Change, Id, type Kind, NODE_KINDS, type RowOf } from "../cluster/schema.ts";
+import { commonRow } from "../cluster/secret-rows.ts";
 import { checkedRow, type LiveState, schemaDigest, stateFromJson, uncheckedRow } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { messageOf } from "../lib/errors.ts";
@@ -113,7 +114,10 @@ export function encodeHead(
 ): Iterable<Buffer> {
   const { revision, cluster } = state;
   const rows = countRows(state);
-  const tables = NODE_KINDS.map((kind) => ({ kind, rows: [...(state[kind].values() as Iterable<RowOf<Kind>>)] }));
+  const tables = NODE_KINDS.map((kind) => ({
+    kind,
+    rows: [...(state[kind].values() as Iterable<RowOf<Kind>>)].map((row) => commonRow(kind, row)),
+  }));
   return (function* () {
     yield encoder.format();
     yield encoder.encode({ type: "node", nodeId, schema });
@@ -149,7 +153,10 @@ export function encodeChanges(
   changes: readonly Change[],
   encoder: LineEncoder,
 ): Buffer {
-  return encoder.encode({ type: "changes", ...revisions, changes });
+  const open = changes.map(
+    (change) => ({ ...change, row: change.row && commonRow(change.kind, change.row) }) as Change,
+  );
+  return encoder.encode({ type: "changes", ...revisions, changes: open });
 }
 
 function decode(bytes: Buffer, path: string, log: Log): StoredSnapshot {

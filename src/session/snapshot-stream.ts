@@ -19,6 +19,8 @@ export class IncomingSnapshot {
   readonly #before: State;
   readonly #rowOf: typeof checkedRow;
   readonly #state = emptyState();
+  /** How many rows were of kinds that this version does not know. */
+  #passedOver = 0;
 
   /** Rows that are as in the state `before` are the same objects, so that the comparison of the two states finds them quickly. */
   constructor(head: SnapshotHead, before: State = emptyState(), rowOf = checkedRow) {
@@ -28,8 +30,12 @@ export class IncomingSnapshot {
     this.#state.cluster = head.cluster;
   }
 
-  /** Throws ZodError, and Error when there are too many. */
-  add(kind: Kind, rows: readonly unknown[]): void {
+  /** Rows of a kind that this version does not know are passed over. Throws ZodError, and Error for a row that came before. */
+  add(kind: string, rows: readonly unknown[]): void {
+    if (!isForThisVersion(kind)) {
+      this.#passedOver += rows.length;
+      return;
+    }
     const puts = parseRows(kind, rows, this.#rowOf).map((put) => this.#asBefore(put));
     const applied = this.#state.apply(puts, this.#head.revision);
     const twice = applied.find(({ before }) => before !== undefined);
@@ -40,7 +46,7 @@ export class IncomingSnapshot {
   finish(): LiveState {
     const { revision, rows } = this.#head;
     const state = this.#state;
-    const count = countRows(state);
+    const count = countRows(state) + this.#passedOver;
     if (count !== rows) throw new Error(`the snapshot has ${count} rows of ${rows}`);
     state.revision = revision;
     state.cluster ??= derivedIdentity(state);
@@ -65,10 +71,16 @@ export function changesFrom(state: State, { after, revision, changes }: ChangesL
   if (after !== state.revision || revision <= after) {
     throw new Error(`the changes from revision ${after} to ${revision} do not follow on revision ${state.revision}`);
   }
-  const parsed = parseChanges(changes, rowOf);
+  const known = Array.isArray(changes) ? changes.filter(({ kind }) => isForThisVersion(kind)) : changes;
+  const parsed = parseChanges(known, rowOf);
   const lost = parsed.find(({ kind, key, row }) => row === null && !state[kind].has(key));
   if (lost !== undefined) throw new Error(`revision ${revision} deletes a row of ${lost.kind} that is not here`);
   return parsed;
+}
+
+/** Whether rows of the kind are for nodes, and this version knows them: a later version may have more kinds. */
+function isForThisVersion(kind: unknown): kind is Kind {
+  return (NODE_KINDS as readonly unknown[]).includes(kind);
 }
 
 /** How many rows of the state are for nodes. */

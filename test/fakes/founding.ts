@@ -1,6 +1,6 @@
 // A cluster's first state in a store, without real certificates.
 import { PROTOCOL } from "../../src/cluster/features.ts";
-import type { NodeIdentity } from "../../src/cluster/protocol.ts";
+import { NodeIdentity, type SessionRequest } from "../../src/cluster/protocol.ts";
 import type { AskedSettings } from "../../src/cluster/settings.ts";
 import { foundCluster } from "../../src/leader/first-state.ts";
 import type { Leader } from "../../src/leader/leader.ts";
@@ -46,7 +46,7 @@ export async function found(
 }
 
 /** Begins the session of a node, which joins before, and returns the session's id. */
-export async function openSession(leader: Leader, identity: NodeIdentity, sink: SessionSink): Promise<string> {
-  const { id } = await leader.admit(joining(identity));
-  return leader.openSession({ id }, { ...identity, protocol: PROTOCOL }, sink);
+export async function openSession(leader: Leader, request: SessionRequest, sink: SessionSink): Promise<string> {
+  const { id } = await leader.admit(joining(NodeIdentity.parse(request)));
+  return leader.openSession({ id }, { protocol: PROTOCOL, ...request }, sink);
 }

@@ -1,8 +1,7 @@
 // A store in memory: what a Leader left in it, the next Leader finds.
 
-import { derivedIdentity } from "../../src/cluster/identity.ts";
 import type { Change, ClusterIdentity } from "../../src/cluster/schema.ts";
-import { emptyState, type LiveState } from "../../src/cluster/state.ts";
+import { emptyState, type LiveState, stateFromJson, stateToJson } from "../../src/cluster/state.ts";
 import type { State } from "../../src/cluster/tables.ts";
 import type { Leadership, Store } from "../../src/leader/store.ts";
 import { UserError } from "../../src/lib/errors.ts";
@@ -40,9 +39,7 @@ export class MemoryStore implements Store {
   }
 
   async load(): Promise<LiveState> {
-    const state = this.#state.copy();
-    state.cluster ??= derivedIdentity(state);
-    return state;
+    return stateFromJson(JSON.parse(JSON.stringify(stateToJson(this.#state))));
   }
 
   async commit(changes: readonly Change[], revision: number): Promise<void> {

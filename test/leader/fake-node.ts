@@ -38,6 +38,8 @@ export class FakeNode {
   #loading: LiveState | undefined;
   /** The state that its data path has. */
   applied: State | undefined;
+  /** What its agent can do. */
+  features: string[] = [];
 
   constructor(identity: NodeIdentity) {
     this.identity = identity;
@@ -51,7 +53,7 @@ export class FakeNode {
       this.#sessionId = undefined;
     };
     const sink = readingSink((message) => this.#receive(message), close);
-    this.#sessionId = await openSession(leader, this.identity, sink);
+    this.#sessionId = await openSession(leader, { ...this.identity, features: this.features }, sink);
   }
 
   /** The session is gone and the node does not know it yet. */

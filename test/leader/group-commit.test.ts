@@ -95,7 +95,7 @@ test("a command that is refused leaves nothing of what it began, and the others 
 });
 
 test("work that fails by a fault of ours leaves nothing either, and the rest of its turn stands", async (t) => {
-  const rest = { requireLeading: () => {}, complete: () => {}, committed: () => {} };
+  const rest = { requireLeading: () => {}, complete: () => {}, committed: () => {}, lacking: () => new Set<never>() };
   const writer = new StateWriter({ store: new MemoryStore(), ...rest });
   const [broken, whole] = await Promise.allSettled([
     writer.run((draft) => {

@@ -3,6 +3,7 @@
 import test from "ava";
 import fc from "fast-check";
 import type { AskedPortInput, CommandInput } from "../../src/cluster/commands.ts";
+import { Features } from "../../src/cluster/features.ts";
 import type { TaskState } from "../../src/cluster/schema.ts";
 import { Draft } from "../../src/cluster/state.ts";
 import type { WorkloadInput } from "../../src/cluster/workload.ts";
@@ -138,6 +139,7 @@ function leftIn({ leader: { state }, clock, store }: Cluster, heard: Heard): str
     now: clock.now(),
     newId: () => `new${ids++}`,
     addresses: new Addresses(),
+    features: new Features(),
     isReported: (nodeId) => heard.reported.has(nodeId),
     applied: 0,
     drainedMs: () => 0,

@@ -10,7 +10,7 @@ import { networkRow, putNetwork } from "../cluster/rows.ts";
 
 /** Enough for several pieces. */
 const COUNT = 5000;
-const NONE = new Map<string, Service>();
+const READER = { held: new Map<string, Service>(), onTaken: () => {} };
 
 function stateOf(count: number) {
   const state = emptyState();
@@ -33,7 +33,7 @@ const isRows = (piece: Buffer) => messageOf(piece).type === "rows";
 test("two nodes get the same bytes, and after a change all but those of the changed rows", (t) => {
   const snapshots = new SharedSnapshots();
   const state = stateOf(COUNT);
-  const [a, b] = [snapshots.linesFor(state, 7, NONE, () => {}), snapshots.linesFor(state, 7, NONE, () => {})];
+  const [a, b] = [snapshots.linesFor(state, 7, READER), snapshots.linesFor(state, 7, READER)];
   const first = [a.next().value as Buffer, a.next().value as Buffer];
   const second = [...b];
   t.deepEqual(messageOf(second[0]!), { type: "snapshot", revision: 7, cluster: null, rows: COUNT });
@@ -43,13 +43,13 @@ test("two nodes get the same bytes, and after a change all but those of the chan
   t.deepEqual(rest.slice(0, -1), second.slice(2, -1));
   t.true(rest.slice(0, -1).every((line, i) => line === second[i + 2]));
 
-  const c = snapshots.linesFor(state, 7, NONE, () => {});
+  const c = snapshots.linesFor(state, 7, READER);
   const before = [c.next().value as Buffer, c.next().value as Buffer, c.next().value as Buffer];
   state.apply(
     [{ kind: "networks", key: networkRow(COUNT - 1).id, row: { ...networkRow(COUNT - 1), internal: true } }],
     8,
   );
-  const after = [...snapshots.linesFor(state, 8, NONE, () => {})].filter(isRows);
+  const after = [...snapshots.linesFor(state, 8, READER)].filter(isRows);
   const old = [...before, ...c].filter(isRows);
   t.is(after.length, old.length);
   t.deepEqual(
@@ -72,11 +72,11 @@ test("nodes that load at the same time have the state looked at once, and after 
       },
     });
   }
-  const readers = [1, 2, 3].map(() => snapshots.linesFor(state, 7, NONE, () => {}));
+  const readers = [1, 2, 3].map(() => snapshots.linesFor(state, 7, READER));
   for (const reader of readers) reader.next();
   t.deepEqual(looked, ["networks", "tasks"]);
   state.apply([putNetwork(COUNT)], 8);
-  const later = [...snapshots.linesFor(state, 8, NONE, () => {})];
+  const later = [...snapshots.linesFor(state, 8, READER)];
   t.deepEqual(looked, ["networks", "tasks", "networks"]);
   t.like(messageOf(later[0]!), { rows: COUNT + 1 });
 });
@@ -84,7 +84,7 @@ test("nodes that load at the same time have the state looked at once, and after 
 test("a snapshot has each row once, whatever changes while it is read", (t) => {
   const snapshots = new SharedSnapshots();
   const state = stateOf(COUNT);
-  const lines = snapshots.linesFor(state, 7, NONE, () => {});
+  const lines = snapshots.linesFor(state, 7, READER);
   const seen: string[] = [];
   let i = 0;
   for (const line of lines) {
@@ -105,12 +105,12 @@ test("a node that may read a secret gets it, in lines of its own, and others the
   const services = Array.from({ length: 200 }, (_, i) => ({ ...serviceRow(`s${i}`), workload }));
   state.apply(services.map(put.service), 7);
   const held = services[150]!;
-  const common = [...snapshots.linesFor(state, 7, NONE, () => {})].filter(isRows);
-  const others = snapshots.linesFor(state, 7, NONE, () => {});
+  const common = [...snapshots.linesFor(state, 7, READER)].filter(isRows);
+  const others = snapshots.linesFor(state, 7, READER);
   const kept = others.next().value as Buffer;
   t.is(messageOf(kept).type, "snapshot");
   const shared = [...others].filter(isRows);
-  const own = [...snapshots.linesFor(state, 7, new Map([[held.id, held]]), () => {})].filter(isRows);
+  const own = [...snapshots.linesFor(state, 7, { ...READER, held: new Map([[held.id, held]]) })].filter(isRows);
   t.false(common.concat(shared).some((line) => line.includes("secret")));
   const rowsOf = (lines: Buffer[]) =>
     lines.flatMap(messagesOf).flatMap((message) => (message.type === "rows" ? (message.rows as Service[]) : []));
@@ -131,7 +131,7 @@ test("large rows are lines of their own, of which each is short enough to be hel
     [1, 2, 3, 4].map((i) => put.service(large(i))),
     7,
   );
-  const text = [...new SharedSnapshots().linesFor(state, 7, NONE, () => {})].map(String).join("");
+  const text = [...new SharedSnapshots().linesFor(state, 7, READER)].map(String).join("");
   const lines = text.split("\n").filter((line) => line !== "");
   t.true(lines.every(({ length }) => length < 1_100_000));
   const rows = lines.map((line) => JSON.parse(line) as StreamMessage).filter((message) => message.type === "rows");
@@ -155,7 +155,7 @@ test("many short rows come in few pieces of whole lines, none of which has more 
     return { kind: "statuses" as const, key: row.taskId, row };
   });
   state.apply(statuses, 7);
-  const pieces = [...new SharedSnapshots().linesFor(state, 7, NONE, () => {})];
+  const pieces = [...new SharedSnapshots().linesFor(state, 7, READER)];
   t.true(pieces.length < 20, `${pieces.length} pieces`);
   t.true(pieces.every((piece) => piece.length < 200_000 && piece.at(-1) === 0x0a));
   const lines = Buffer.concat(pieces).toString().trimEnd().split("\n");

@@ -19,7 +19,7 @@ class Link {
   /** Answers the reports that wait; until then a report waits for ever, when it is not answered at once. */
   answer: (error?: Error) => void = () => {};
   isAtOnce = true;
-  readonly beatMs = BEAT_MS;
+  readonly beatMs = () => BEAT_MS;
 
   /** Of the newest report. */
   signal: AbortSignal | undefined;
