@@ -8,6 +8,9 @@ import type { Joining } from "../../src/leader/nodes.ts";
 import type { SessionSink } from "../../src/leader/sessions.ts";
 import type { Store } from "../../src/leader/store.ts";
 
+/** What seals secrets in stores. */
+export const SEAL_KEY = "k".repeat(42) + "A";
+
 /** When all certificates end here. */
 export const EXPIRES = Date.UTC(2100);
 

@@ -16,7 +16,7 @@ import { UserError } from "../../src/lib/errors.ts";
 import { cidr } from "../../src/lib/ip.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { networkRow } from "../cluster/rows.ts";
-import { found } from "../fakes/founding.ts";
+import { found, SEAL_KEY } from "../fakes/founding.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { Cluster } from "./cluster-fixture.ts";
@@ -164,7 +164,7 @@ for (const megabytes of [4, 160]) {
     try {
       const config = { reservedPorts: [] };
       const begin = async () => {
-        const store = await openEmbeddedStore(join(directory, "store"));
+        const store = await openEmbeddedStore(join(directory, "store"), SEAL_KEY);
         const newId = countingIds();
         const isNew = (await store.load()).revision === 0;
         if (isNew) await found(store, { identity: identityOf(1), newId, settings: { pool: POOL } });

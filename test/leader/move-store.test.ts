@@ -12,6 +12,7 @@ import { type MoveStep, type MoveTarget, moveStore, openStore } from "../../src/
 import type { Store } from "../../src/leader/store.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { SEAL_KEY } from "../fakes/founding.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { Cluster } from "./cluster-fixture.ts";
@@ -40,9 +41,9 @@ async function moveUntilKilled(directory: string, step: string): Promise<string[
 }
 
 async function requireAll(t: ExecutionContext, directory: string, acknowledged: readonly string[]): Promise<void> {
-  const from = await openEmbeddedStore(join(directory, "from"));
+  const from = await openEmbeddedStore(join(directory, "from"), SEAL_KEY);
   const { moved } = from;
-  const store = moved === undefined ? from : await openEmbeddedStore(join(directory, "to"));
+  const store = moved === undefined ? from : await openEmbeddedStore(join(directory, "to"), SEAL_KEY);
   const leadership = await store.campaign();
   if (moved !== undefined) {
     await openStore(store, moved.cluster, leadership, { clock: new VirtualClock(), log: silentLog });
@@ -62,7 +63,7 @@ for (const step of BEFORE) {
   test(`killed before '${step}', the file leads with all that was acknowledged`, async (t) => {
     await withDirectory(async (directory) => {
       const acknowledged = await moveUntilKilled(directory, step);
-      const from = await openEmbeddedStore(join(directory, "from"));
+      const from = await openEmbeddedStore(join(directory, "from"), SEAL_KEY);
       t.is(from.moved, undefined);
       await from.close();
       await requireAll(t, directory, acknowledged);
@@ -76,7 +77,7 @@ for (const step of ["open", "never"]) {
   test(`killed ${step === "open" ? "before 'open'" : "after the move"}, the other store leads with all that was acknowledged`, async (t) => {
     await withDirectory(async (directory) => {
       const acknowledged = await moveUntilKilled(directory, step);
-      const from = await openEmbeddedStore(join(directory, "from"));
+      const from = await openEmbeddedStore(join(directory, "from"), SEAL_KEY);
       t.is(from.moved?.store, "etcd");
       await from.close();
       await requireAll(t, directory, acknowledged);
@@ -92,7 +93,7 @@ interface Setup {
 }
 
 async function setUp(directory: string): Promise<Setup> {
-  const from = await openEmbeddedStore(directory);
+  const from = await openEmbeddedStore(directory, SEAL_KEY);
   const cluster = new Cluster<Store>({}, from);
   await cluster.lead();
   const to = new MemoryStore();

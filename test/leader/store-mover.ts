@@ -10,13 +10,13 @@ import { moveStore } from "../../src/leader/move-store.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
-import { found } from "../fakes/founding.ts";
+import { found, SEAL_KEY } from "../fakes/founding.ts";
 import { LEADER_CONFIG } from "./cluster-fixture.ts";
 import { identityOf } from "./fake-node.ts";
 
 const [directory, lastStep] = process.argv.slice(2) as [string, string];
 const [clock, log] = [systemClock, silentLog];
-const from = await openEmbeddedStore(join(directory, "from"));
+const from = await openEmbeddedStore(join(directory, "from"), SEAL_KEY);
 await found(from, { identity: identityOf(1), newId });
 const leader = new Leader({ store: from, clock, log, newId, config: LEADER_CONFIG });
 await leader.start();
@@ -33,7 +33,7 @@ await moveStore({
   ...{ from, leader, clock, log },
   target: {
     check: async () => {},
-    begin: async () => ({ store: await openEmbeddedStore(join(directory, "to")), id: "to" }),
+    begin: async () => ({ store: await openEmbeddedStore(join(directory, "to"), SEAL_KEY), id: "to" }),
     join: async () => {},
     discard: () => rm(join(directory, "to"), { recursive: true, force: true }),
   },

@@ -15,7 +15,7 @@ import { newId } from "../../src/lib/random.ts";
 import { Session } from "../../src/session/session.ts";
 import type { Credentials } from "../../src/trust/credentials.ts";
 import type { ManagerKeys } from "../../src/trust/identity-files.ts";
-import { found, joining } from "../fakes/founding.ts";
+import { found, joining, SEAL_KEY } from "../fakes/founding.ts";
 import { type Answer, managerKeys, SecureManager } from "../fakes/secure-manager.ts";
 import { identityOf } from "../leader/fake-node.ts";
 import { DEADLINE_MS, waitFor } from "../system/command.ts";
@@ -48,7 +48,7 @@ class Manager {
   }
 
   async start(): Promise<void> {
-    this.#store = await openEmbeddedStore(join(this.directory, "store"));
+    this.#store = await openEmbeddedStore(join(this.directory, "store"), SEAL_KEY);
     const isNew = (await this.#store.load()).revision === 0;
     if (isNew) await found(this.#store, { identity: identityOf(1), newId });
     const config = { reservedPorts: [] };
