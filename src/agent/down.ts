@@ -17,7 +17,7 @@ import { Sandboxes } from "../runtime/sandbox.ts";
 import { readSnapshot } from "../session/snapshot-file.ts";
 import type { Config } from "./config.ts";
 import { readDirectoryId } from "./directory-id.ts";
-import { removeFlowFile } from "./flow-file.ts";
+import { removeFlowFile, secretsOf } from "./flow-file.ts";
 import { readIdentity, withOwnName } from "./identity.ts";
 import { pathsOf } from "./paths.ts";
 
@@ -62,7 +62,7 @@ export async function leaveCluster(config: Config, log: Log): Promise<void> {
   const { leaving, snapshot, detached, settings, store, identity } = pathsOf(config);
   await replaceFile(leaving, "");
   await takeDown(config, log);
-  for (const path of [identity, snapshot, detached, store, settings, leaving]) {
+  for (const path of [identity, snapshot, detached, store, settings, secretsOf(config.dataDir), leaving]) {
     await rm(path, { recursive: true, force: true });
   }
 }

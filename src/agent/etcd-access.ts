@@ -60,7 +60,7 @@ function prefixOf(clusterId: string): string {
 /** `self`: HOST:PORT at which this manager is reached while it leads. */
 export function etcdStore(
   { client }: EtcdAccess,
-  options: { clusterId: string; self: string; clock: Clock; log: Log },
+  options: { clusterId: string; sealKey: string; self: string; clock: Clock; log: Log },
 ): EtcdStore {
   return new EtcdStore({ client, prefix: prefixOf(options.clusterId), ...options });
 }

@@ -13,7 +13,7 @@ import type { Config } from "./config.ts";
 const DIRECTORIES = [
   { path: "/run/overlayd", mode: 0o755 },
   { path: "/dev/shm/overlayd", mode: 0o700 },
-];
+] as const;
 /** The directory where older versions had the file. */
 const SHARED_MEMORY = "/dev/shm";
 
@@ -46,6 +46,17 @@ export function removeFlowFile({ dataDir, datapath: { flowFile } }: FlowPlace): 
 /** All paths where flows of the agent with this data directory may be. */
 export function flowFilesOf(dataDir: string): string[] {
   return [...DIRECTORIES.map(({ path }) => join(path, nameFor(dataDir))), join(dataDir, "flows"), olderFile(dataDir)];
+}
+
+/** Where the agent with this data directory has its secrets: beside the flows, in a directory of its own. */
+export function prepareSecretsPlace(dataDir: string, log: Log): string {
+  const [{ path, mode }] = DIRECTORIES;
+  makeOwnDirectory(path, mode, log);
+  return secretsOf(dataDir);
+}
+
+export function secretsOf(dataDir: string): string {
+  return join(DIRECTORIES[0].path, nameFor(dataDir).replace(/flows$/, "secrets"));
 }
 
 /** The file's name, from the data directory, because several nodes may share a machine. */

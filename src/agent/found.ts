@@ -36,7 +36,9 @@ export async function found(
   const given = { listen: asSession(listen), advertise: asSession(advertise) };
   const manager = managerAddressOf(config, given, address);
   const managers = [reachedAt(manager, address)];
-  const { passphrase } = await unlockManagerKeys(files, paths.identity, config.cluster.passphrase);
+  const { passphrase, keys: known } = await unlockManagerKeys(files, paths.identity, config.cluster.passphrase);
+  // An `init` that broke off may have left a store that was sealed with it.
+  const sealKey = known?.sealKey ?? createSealKey();
   let made: { identity: StoredIdentity; keys: ManagerKeys } | undefined;
 
   const certify: Founder["certify"] = async (cluster, nodeId) => {
@@ -53,8 +55,9 @@ export async function found(
     const identity = { clusterId: cluster.id, nodeId, name, role: "manager", managers } as const;
     made = {
       identity: { ...identity, key, certificate, bundle, bridges: [] },
-      keys: { nodes, store, sealKey: createSealKey() },
+      keys: { nodes, store, sealKey },
     };
+    await files.writeManagerKeys(passphrase, made.keys);
     return {
       trust: { bundle, signer: publicKeyDigest(nodes.certificate) },
       keyDigest: publicKeyDigest(key),
@@ -62,7 +65,7 @@ export async function found(
     };
   };
 
-  const store = await openEmbeddedStore(paths.store);
+  const store = await openEmbeddedStore(paths.store, sealKey);
   try {
     const founder = { settings, identity: nodeIdentityOf(config, address, manager), certify };
     const { cluster, nodeId, isAdopted } = await foundCluster(store, founder, {
@@ -71,7 +74,6 @@ export async function found(
       newSecret: createSecret,
     });
     const { identity, keys } = made!;
-    await files.writeManagerKeys(passphrase, keys);
     await writeNodeSettings(paths.settings, { pool: settings.pool, domain: settings.domain, ...given });
     await files.write(identity);
     log.info("this node is the first manager of a new cluster", { reason: `overlayctl init, cluster ${cluster.id}` });

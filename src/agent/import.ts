@@ -2,6 +2,7 @@
 // cluster's own keys and a new epoch, so nodes take it, and their tasks go on.
 import { z } from "zod";
 import type { ImportView } from "../api/cluster-schema.ts";
+import { Features } from "../cluster/features.ts";
 import { settingsOf } from "../cluster/lookup.ts";
 import { Draft } from "../cluster/state.ts";
 import { openEmbeddedStore } from "../leader/embedded-store.ts";
@@ -70,6 +71,7 @@ export async function importCluster(
       pool: cidr(settings.pool),
       domain: settings.domain,
       addresses: new Addresses(),
+      features: new Features(),
     },
     reservedPorts: [],
     silent: () => true,
@@ -85,7 +87,7 @@ export async function importCluster(
   state.apply(draft.changes, draft.revision);
   state.cluster = cluster;
 
-  const store = await openEmbeddedStore(paths.store);
+  const store = await openEmbeddedStore(paths.store, keys.sealKey);
   try {
     const there = await store.load();
     if (there.cluster !== null && store.moved === undefined) {

@@ -175,7 +175,7 @@ export class Manager {
       );
     }
     state.cluster = { id, epoch: Math.max(epoch, state.cluster!.epoch + 1) };
-    const file = await openEmbeddedStore(pathsOf(config).store);
+    const file = await openEmbeddedStore(pathsOf(config).store, this.#sealKey);
     await file.fill(state).finally(() => file.close());
     this.chooseAgain();
     return { revision: state.revision, epoch: state.cluster.epoch };
@@ -192,7 +192,13 @@ export class Manager {
     const { identity, self, log } = this.#options;
     await this.member.forceNewCluster();
     const access = await ownEtcd(this.member);
-    const store = etcdStore(access, { clusterId: identity.clusterId, self, clock: systemClock, log });
+    const store = etcdStore(access, {
+      clusterId: identity.clusterId,
+      sealKey: this.#sealKey,
+      self,
+      clock: systemClock,
+      log,
+    });
     try {
       await untilReady(access, RECOVER_MS, this.#stopping.signal);
       await store.campaign();
@@ -212,6 +218,11 @@ export class Manager {
   /** As `chooseAgain`, for what changes nothing for a leader. */
   chooseAgainUnlessLeading(): void {
     if (this.#leader === undefined) this.#turn.abort();
+  }
+
+  /** What seals secrets in every store of the managers. */
+  get #sealKey(): string {
+    return this.#options.ring.keys.sealKey;
   }
 
   async #follow(): Promise<void> {
@@ -243,7 +254,7 @@ export class Manager {
 
   async #choose(): Promise<void> {
     const path = pathsOf(this.#options.config).store;
-    const file = (await hasStore(path)) ? await openEmbeddedStore(path) : undefined;
+    const file = (await hasStore(path)) ? await openEmbeddedStore(path, this.#sealKey) : undefined;
     try {
       if (file !== undefined && file.moved === undefined) return await this.#leadFile(file);
       this.#access = await this.#openEtcd();
@@ -284,7 +295,13 @@ export class Manager {
     if ((await findSuccessor(this.#options, cluster)) !== undefined) {
       throw new CannotLeadError("another manager leads in a newer epoch", "overlayctl cluster status");
     }
-    const store = etcdStore(access, { clusterId: identity.clusterId, self, clock: systemClock, log });
+    const store = etcdStore(access, {
+      clusterId: identity.clusterId,
+      sealKey: this.#sealKey,
+      self,
+      clock: systemClock,
+      log,
+    });
     this.#candidate = store;
     this.#standsBy();
     const close = () => void store.close();
@@ -339,7 +356,7 @@ export class Manager {
   async #copyLeader(access?: EtcdAccess): Promise<void> {
     const { config, identity, calls, followed, log } = this.#options;
     if (access === undefined) this.#kind = "copy";
-    const store = await openEmbeddedStore(pathsOf(config).copy);
+    const store = await openEmbeddedStore(pathsOf(config).copy, this.#sealKey);
     const copy = new StateCopy({
       store,
       ask: (request, signal) => {

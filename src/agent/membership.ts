@@ -4,11 +4,13 @@ import { Names } from "../dns/names.ts";
 import { systemClock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { SecretFiles } from "../session/secret-files.ts";
 import { Session } from "../session/session.ts";
 import { transportOver } from "../session/transport.ts";
 import type { Subject } from "../trust/certificates.ts";
 import { ClientConnections } from "../trust/tls.ts";
 import { ownAmong } from "./dns-section.ts";
+import { prepareSecretsPlace } from "./flow-file.ts";
 import type { Host } from "./host.ts";
 import type { Identity } from "./identity.ts";
 import { ManagerAddresses } from "./manager-addresses.ts";
@@ -47,6 +49,7 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
     identity: nodeIdentityOf(config, address, isManager ? managerAddressOf(config, settings, address) : undefined),
     managers: given,
     snapshotPath: pathsOf(config).snapshot,
+    secrets: new SecretFiles(prepareSecretsPlace(config.dataDir, log), log),
     ...{ clock, log, transport: ownLeader },
   });
   const nodeState = parts.add(new NodeState(session, clock));

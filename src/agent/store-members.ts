@@ -217,8 +217,14 @@ export class StoreMembers {
   }
 
   async #open(access: EtcdAccess): Promise<{ access: EtcdAccess; store: EtcdStore }> {
-    const { identity, self, log } = this.#all.options;
-    const store = etcdStore(access, { clusterId: identity.clusterId, self, clock: systemClock, log });
+    const { identity, ring, self, log } = this.#all.options;
+    const store = etcdStore(access, {
+      clusterId: identity.clusterId,
+      sealKey: ring.keys.sealKey,
+      self,
+      clock: systemClock,
+      log,
+    });
     this.#opened = { access, store };
     return this.#opened;
   }

@@ -14,6 +14,7 @@ import { bytesOf, ETCD_COMMIT, EtcdCommit } from "./etcd-commit.ts";
 import { EtcdError } from "./etcd-error.ts";
 import { campaign, type EtcdLeadership } from "./etcd-leadership.ts";
 import { RowDigests } from "./row-digests.ts";
+import { RowTexts } from "./row-texts.ts";
 import { CannotLeadError, type Leadership, type Store } from "./store.ts";
 
 const FIRST_ROWS_A_PAGE = 64;
@@ -38,6 +39,8 @@ interface EtcdStoreOptions {
   client: EtcdClient;
   /** What all keys begin with, without a slash at the end. */
   prefix: string;
+  /** What seals secrets, see row-texts.ts. */
+  sealKey?: string;
   /** What candidates read of this process while it leads. */
   self: string;
   clock: Clock;
@@ -46,6 +49,7 @@ interface EtcdStoreOptions {
 
 export class EtcdStore implements Store {
   readonly #options: EtcdStoreOptions;
+  readonly #rowTexts: RowTexts;
   readonly #keys: { rows: string; head: string; leader: string };
   readonly #closing = new AbortController();
   #campaign: Promise<EtcdLeadership> | undefined;
@@ -60,6 +64,7 @@ export class EtcdStore implements Store {
 
   constructor(options: EtcdStoreOptions) {
     this.#options = options;
+    this.#rowTexts = new RowTexts(options.sealKey);
     const { prefix } = options;
     this.#keys = { rows: `${prefix}/rows/`, head: `${prefix}/head`, leader: `${prefix}/leader` };
   }
@@ -141,7 +146,7 @@ export class EtcdStore implements Store {
     return new Map(
       changes.map(({ kind, key, row }) => [
         `${this.#keys.rows}${kind}/${key}`,
-        row === null ? null : JSON.stringify(row),
+        row === null ? null : this.#rowTexts.encode(kind, row),
       ]),
     );
   }
@@ -209,9 +214,8 @@ export class EtcdStore implements Store {
       const path = key.slice(this.#keys.rows.length);
       const slash = path.indexOf("/");
       try {
-        return parseChanges([
-          { kind: path.slice(0, slash), key: path.slice(slash + 1), row: JSON.parse(value) as unknown },
-        ]);
+        const [kind, rowKey] = [path.slice(0, slash), path.slice(slash + 1)];
+        return parseChanges([{ kind, key: rowKey, row: this.#rowTexts.decode(kind, rowKey, value) }]);
       } catch (error) {
         throw damaged(this.#options.prefix, `${path} is no row: ${wordsOf(error)}`, error);
       }

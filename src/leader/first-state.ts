@@ -76,6 +76,8 @@ export async function foundCluster(
   draft.put("settings", settings);
   draft.put("trust", trust);
   for (const role of Role.options) rotateToken(draft, role, context);
+  // A version before wrote secrets in the clear.
+  for (const service of state.services.by("kind", "secret")) draft.put("services", service);
   // Rows without an identity would be taken for those of a version that had none.
   await store.identify(cluster);
   await store.commit(draft.changes, draft.revision);

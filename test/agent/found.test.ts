@@ -12,6 +12,8 @@ import { openEmbeddedStore } from "../../src/leader/embedded-store.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { publicKeyDigest } from "../../src/trust/certificates.ts";
+import { IdentityFiles } from "../../src/trust/identity-files.ts";
+import { unlockManagerKeys } from "../../src/trust/passphrase.ts";
 import { parseToken } from "../../src/trust/token.ts";
 import { id, networkRow, nodeRow, put, serviceRow, taskRow } from "../api/fake-backend.ts";
 
@@ -24,8 +26,14 @@ function place(t: ExecutionContext) {
   return { config, log: silentLog, address };
 }
 
+async function openStore({ dataDir }: { dataDir: string }) {
+  const identity = join(dataDir, "identity");
+  const { keys } = await unlockManagerKeys(new IdentityFiles(identity), identity, undefined);
+  return openEmbeddedStore(join(dataDir, "store"), keys?.sealKey);
+}
+
 async function stored({ config }: ReturnType<typeof place>): Promise<LiveState> {
-  const store = await openEmbeddedStore(join(config.dataDir, "store"));
+  const store = await openStore(config);
   try {
     return await store.load();
   } finally {
@@ -114,11 +122,11 @@ test("init takes over the state of a version without certificates: ids, networks
 test("init does not take over a cluster that others have joined already", async (t) => {
   const where = place(t);
   await found(where, Init.parse({}));
-  const store = await openEmbeddedStore(join(where.config.dataDir, "store"));
+  const store = await openStore(where.config);
   const { revision } = await store.load();
   await store.commit([put.node(nodeRow("node2", { keyDigest: "k" }))], revision + 1);
   await store.close();
-  rmSync(join(where.config.dataDir, "identity"), { recursive: true });
+  rmSync(join(where.config.dataDir, "identity", "node.json"));
   const error = await t.throwsAsync(found(where, Init.parse({})), { instanceOf: UserError });
   t.regex(error!.message, /there is a cluster here already, .*node 'node2' is of it; .* put its data directory back/);
 });

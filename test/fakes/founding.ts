@@ -9,7 +9,7 @@ import type { SessionSink } from "../../src/leader/sessions.ts";
 import type { Store } from "../../src/leader/store.ts";
 
 /** What seals secrets in stores. */
-export const SEAL_KEY = "k".repeat(42) + "A";
+export const SEAL_KEY = `${"k".repeat(42)}A`;
 
 /** When all certificates end here. */
 export const EXPIRES = Date.UTC(2100);

@@ -171,6 +171,7 @@ test("a removed node's id is never another's, its session is refused, and its re
   const refusal = { message: /this node was removed from the cluster: 'overlayctl leave --force' on it/ };
   await t.throwsAsync(cluster.leader.openSession({ id }, request, deafSink), refusal);
   await t.throwsAsync(cluster.leader.renewed(id, { certificateExpires: EXPIRES }), refusal);
+  await cluster.settle();
   const again = await cluster.leader.admit(joining(removed.identity));
   t.not(again.id, id);
 });
