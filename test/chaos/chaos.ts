@@ -8,7 +8,7 @@ import { EtcdStore } from "../../src/leader/etcd-store.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
-import { found } from "../fakes/founding.ts";
+import { found, SEAL_KEY } from "../fakes/founding.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
 import { identityOf } from "../leader/fake-node.ts";
 import { TestEtcd } from "../leader/test-etcd.ts";
@@ -127,7 +127,7 @@ export class Chaos {
     const client = this.#etcd.client();
     return {
       client,
-      store: new EtcdStore({ client, prefix: PREFIX, self: "test", clock: systemClock, log: silentLog }),
+      store: new EtcdStore({ client, prefix: PREFIX, sealKey: SEAL_KEY, self: "test", clock: systemClock, log: silentLog }),
     };
   }
 

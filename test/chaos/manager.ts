@@ -9,6 +9,7 @@ import { systemClock } from "../../src/lib/clock.ts";
 import { messageOf, UserError } from "../../src/lib/errors.ts";
 import { createLog, silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
+import { SEAL_KEY } from "../fakes/founding.ts";
 import { LEADER_CONFIG } from "../leader/cluster-fixture.ts";
 
 export interface ManagerArguments {
@@ -36,7 +37,7 @@ export interface Reply {
 const { name, endpoint, tls, prefix } = JSON.parse(process.argv[2]!) as ManagerArguments;
 const log = process.env.CHAOS_LOG === undefined ? silentLog : createLog("info").with({ agent: name });
 const client = new EtcdClient({ endpoints: [endpoint], tls });
-const store = new EtcdStore({ client, prefix, self: name, clock: systemClock, log });
+const store = new EtcdStore({ client, prefix, sealKey: SEAL_KEY, self: name, clock: systemClock, log });
 let leading: { leader: Leader; term: string } | undefined;
 let current: Leader | undefined;
 let isStopping = false;
