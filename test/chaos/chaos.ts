@@ -127,7 +127,14 @@ export class Chaos {
     const client = this.#etcd.client();
     return {
       client,
-      store: new EtcdStore({ client, prefix: PREFIX, sealKey: SEAL_KEY, self: "test", clock: systemClock, log: silentLog }),
+      store: new EtcdStore({
+        client,
+        prefix: PREFIX,
+        sealKey: SEAL_KEY,
+        self: "test",
+        clock: systemClock,
+        log: silentLog,
+      }),
     };
   }
 
