@@ -88,7 +88,7 @@ export function createBackend({
       if (!force) requireLeavable(session, roleOf(session, identity), ownName());
       setImmediate(leave); // the answer goes first
     },
-    execute: (command) => session.execute(command),
+    execute: (command) => session.executeAndHear(command),
     waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
     rejoin,
     joinToken: (role, options) => members.joinToken(role, options),

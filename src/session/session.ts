@@ -44,6 +44,8 @@ const MIN_RETRY_MS = 250;
 const MAX_RETRY_MS = 5000;
 /** How long a command waits for its own change to arrive here. */
 const CATCH_UP_MS = 5000;
+/** The same for a person's command, which may come while managers choose a leader. */
+const HEAR_MS = 20_000;
 
 export class Session {
   readonly #options: SessionOptions;
@@ -193,6 +195,19 @@ export class Session {
     const result = await this.#calls.execute(command);
     if (this.#manager !== undefined) await this.#feed.arrivalOf(result.revision, CATCH_UP_MS);
     return result;
+  }
+
+  /**
+   * As `execute`, for a person, who must not read older state here afterwards: throws UserError 504 when the change was made
+   * and has not arrived.
+   */
+  async executeAndHear(command: CommandInput): Promise<CommandResult> {
+    const result = await this.#calls.execute(command);
+    if (await this.#feed.arrivalOf(result.revision, HEAR_MS)) return result;
+    throw new UserError(
+      504,
+      `the change was made, but this node has not heard of it yet: ${this.problem ?? "its manager has not sent it"}`,
+    );
   }
 
   /** Resolves when every live node has `revision` in force. Throws UserError 503 that names those that have not. */

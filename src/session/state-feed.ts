@@ -72,14 +72,14 @@ export class StateFeed {
     this.#notify(this.#live.apply(changes, revision), false, keep);
   }
 
-  /** Resolves when `revision` is here, or after `timeoutMs`. */
-  arrivalOf(revision: number, timeoutMs: number): Promise<void> {
-    if (this.#live.revision >= revision) return Promise.resolve();
+  /** Resolves with true when `revision` is here, or with false after `timeoutMs`. */
+  arrivalOf(revision: number, timeoutMs: number): Promise<boolean> {
+    if (this.#live.revision >= revision) return Promise.resolve(true);
     return new Promise((resolve) => {
       const finish = () => {
         timer.cancel();
         this.#arrivals.delete(check);
-        resolve();
+        resolve(this.#live.revision >= revision);
       };
       const check = () => {
         if (this.#live.revision >= revision) finish();

@@ -117,6 +117,13 @@ for (const [title, operations, end, words] of BAD) {
   });
 }
 
+test("a manager's own copy may lack what another manager acknowledged, and not what it acknowledged itself", (t) => {
+  const other = [write("a", 1, { manager: "m2" }), read([], 0)];
+  t.deepEqual(judge(other, final(["a"], 1), "copies"), []);
+  const own = [write("a", 1), read([], 0)];
+  t.regex(judge(own, final(["a"], 1), "copies").join(), /^stale: .* acknowledged by the same manager/);
+});
+
 test("an operation is unknown until its end is recorded, with the times of both", (t) => {
   let now = 1;
   const history = new History(() => now);

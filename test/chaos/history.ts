@@ -48,15 +48,22 @@ export class History {
   }
 }
 
-/** What is wrong, in words; nothing when all is well. Reads are of the leader: they may lack no write that was acknowledged before. */
-export function judge(operations: readonly Operation[], final: Final): string[] {
+/**
+ * What is wrong, in words; nothing when all is well. Reads of the leader may lack no write that was acknowledged before; those
+ * of managers' own copies none that the same manager acknowledged.
+ */
+export function judge(
+  operations: readonly Operation[],
+  final: Final,
+  reader: "leader" | "copies" = "leader",
+): string[] {
   const writes = operations.filter(({ value }) => value !== undefined);
   const reads = operations.filter(({ value, outcome }) => value === undefined && outcome === "ok");
   return [
     ...lostWrites(writes, final),
     ...madeUp(writes, final),
     ...interleaved(writes),
-    ...staleReads(writes, reads),
+    ...staleReads(writes, reads, reader),
     ...vanished(reads, final),
   ];
 }
@@ -99,12 +106,13 @@ function interleaved(writes: readonly Operation[]): string[] {
 }
 
 /** A read lacks a write that was acknowledged before it was asked, or is older than a read before it through the same manager. */
-function staleReads(writes: readonly Operation[], reads: readonly Operation[]): string[] {
+function staleReads(writes: readonly Operation[], reads: readonly Operation[], reader: "leader" | "copies"): string[] {
   const found: string[] = [];
   const acknowledged = writes.filter(({ outcome }) => outcome === "ok");
   for (const read of reads) {
     for (const { value, returned, manager } of acknowledged) {
       if (returned >= read.invoked || read.seen.has(value!)) continue;
+      if (reader === "copies" && manager !== read.manager) continue;
       const where = manager === read.manager ? "the same manager" : manager;
       found.push(
         `stale: a read of ${read.manager} at revision ${read.revision} lacks ${value}, acknowledged by ${where}`,
