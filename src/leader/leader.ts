@@ -220,7 +220,11 @@ export class Leader {
 
   /** Throws UserError. */
   async execute(input: CommandInput): Promise<CommandResult> {
-    const command = check(Command, input);
+    return this.executeChecked(check(Command, input));
+  }
+
+  /** Throws UserError. */
+  async executeChecked(command: Command): Promise<CommandResult> {
     this.requireLeading();
     if (command.type === "node.demote" || command.type === "node.remove") {
       const node = findByName("node", this.state.nodes, command.name);

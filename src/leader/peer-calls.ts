@@ -38,7 +38,7 @@ export class PeerCalls {
     return logWrite(this.#log, { peer, by, command }, async () => {
       const { state } = this.#leader;
       requireMay(state, this.#caller(peer), command);
-      return this.#leader.execute(command);
+      return this.#leader.executeChecked(command);
     });
   }
 

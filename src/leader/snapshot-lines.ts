@@ -11,7 +11,7 @@ import { roughBytes } from "./rough-bytes.ts";
 const PIECE_BYTES = 256 * 1024;
 /** Rows of one block, which is encoded at once. */
 const BLOCK_ROWS = 1024;
-/** The kinds of which one row may have some megabytes: their blocks have about as many bytes as a piece. */
+/** One row of these kinds may have some megabytes: their blocks have about as many bytes as a piece. */
 const LARGE_ROWS: ReadonlySet<Kind> = new Set(["nodes", "networks", "services"]);
 /** Encoded blocks that are kept: a node that is far behind the others has a block encoded again. */
 const MAX_KEPT_BYTES = 64 * 1024 * 1024;
