@@ -63,3 +63,16 @@ export function leaderConfig(
     ],
   };
 }
+
+/**
+ * Only `init`, `join` and `import` make a cluster: the only manager whose store is gone leads nothing, and has no leader to
+ * copy. Throws CannotLeadError.
+ */
+export function requireOtherManager({ identity: { clusterId, nodeId }, state }: ManagerOptions): void {
+  const nodes = state()?.nodes;
+  if (nodes === undefined || nodes.by("role", "manager").some(({ id }) => id !== nodeId)) return;
+  throw new CannotLeadError(
+    `no cluster here: the store is empty, and this node is the only manager of cluster ${clusterId}`,
+    "put the store back from a backup; or 'overlayctl leave --force' makes this node forget its cluster, and 'init', 'join' or 'import' gives it one",
+  );
+}

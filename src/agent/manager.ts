@@ -27,7 +27,7 @@ import {
   untilReady,
 } from "./etcd-access.ts";
 import { EtcdMember } from "./etcd-member.ts";
-import { leaderConfig, type ManagerOptions, type StoreKind } from "./manager-options.ts";
+import { leaderConfig, type ManagerOptions, requireOtherManager, type StoreKind } from "./manager-options.ts";
 import { pathsOf } from "./paths.ts";
 import { StoreMembers } from "./store-members.ts";
 import { findSuccessor, giveWayTo, watchForSuccessor } from "./successor.ts";
@@ -258,7 +258,10 @@ export class Manager {
     try {
       if (file !== undefined && file.moved === undefined) return await this.#leadFile(file);
       this.#access = await this.#openEtcd();
-      if (this.#access === undefined) return await this.#copyLeader();
+      if (this.#access === undefined) {
+        requireOtherManager(this.#options);
+        return await this.#copyLeader();
+      }
       await this.#campaign(this.#access, file?.moved?.store === "etcd" ? file.moved.cluster : undefined);
     } finally {
       this.#access?.close();

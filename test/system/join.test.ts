@@ -154,7 +154,7 @@ systemTest("a manager whose store is gone leads nothing, says so, and takes no t
   const { stderr } = await node1.shell("overlayctl node ls");
   t.regex(
     stderr,
-    /no cluster here: the store is empty, and this node is of cluster [0-9a-z]{25} \(put the store back from a backup/,
+    /no cluster here: the store is empty, and this node is the only manager of cluster [0-9a-z]{25} \(put the store back from a backup/,
   );
   const { stderr: refused } = await node1.shell("overlayctl network create lost");
   t.regex(refused, /no leader answers|no cluster here/);
