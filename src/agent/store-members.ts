@@ -22,6 +22,8 @@ const ENOUGH = 3;
 const PERIOD_MS = 1000;
 /** How long after a move that failed the next one begins. */
 const AGAIN_MS = 60_000;
+/** The same where a manager did not answer: one that was just made a manager is about to. */
+const SOON_MS = 2000;
 const READY_MS = 60_000;
 const LOOK_MS = 200;
 
@@ -42,6 +44,11 @@ interface StoreMembersOptions {
   file: EmbeddedStore | undefined;
 }
 
+/** A manager did not answer; it may soon. */
+class UnansweredError extends UserError {
+  override name = "UnansweredError";
+}
+
 export class StoreMembers {
   readonly #all: StoreMembersOptions;
   readonly #stopping = new AbortController();
@@ -50,7 +57,8 @@ export class StoreMembers {
   #opened: { access: EtcdAccess; store: EtcdStore } | undefined;
   #members: EtcdMembers | undefined;
   #problem: string | undefined;
-  #triedAt = Number.NEGATIVE_INFINITY;
+  /** No move begins before this time of the monotonic clock. */
+  #notBefore = Number.NEGATIVE_INFINITY;
 
   constructor(all: StoreMembersOptions) {
     this.#all = all;
@@ -145,11 +153,15 @@ export class StoreMembers {
     const { endpoints } = options.config.cluster.etcd;
     const ready = this.#managers().filter(({ isReady }) => isReady);
     if (endpoints === undefined && ready.length < ENOUGH) return false;
-    if (systemClock.monotonic() - this.#triedAt < AGAIN_MS) return false;
-    this.#triedAt = systemClock.monotonic();
+    if (systemClock.monotonic() < this.#notBefore) return false;
     const target = endpoints === undefined ? this.#ownTarget(ready) : this.#externalTarget(endpoints);
-    await options.exports.write("before-change", leader.state);
-    await moveStore({ from: file, target, leader, clock: systemClock, log: options.log });
+    try {
+      await options.exports.write("before-change", leader.state);
+      await moveStore({ from: file, target, leader, clock: systemClock, log: options.log });
+    } catch (error) {
+      this.#notBefore = systemClock.monotonic() + (error instanceof UnansweredError ? SOON_MS : AGAIN_MS);
+      throw error;
+    }
     manager.movedToEtcd();
     this.#problem = undefined;
     return true;
@@ -229,20 +241,24 @@ export class StoreMembers {
     return this.#opened;
   }
 
-  /** Throws UserError 409 with all reasons of all managers. */
+  /** Throws UserError with all reasons of all managers, and UnansweredError where one did not answer. */
   async #check(managers: readonly ManagerRow[]): Promise<void> {
+    let areAllAnswered = true;
     const reasons = await Promise.all(
       managers.map(async ({ id, name }) => {
         try {
           const reason = whyNoEtcd(await this.#agentOf(id).check(), false);
           return reason === undefined ? [] : [`${name}: ${reason}`];
         } catch (error) {
+          areAllAnswered = false;
           return [`${name}: ${messageOf(error)}`];
         }
       }),
     );
     const all = reasons.flat();
-    if (all.length > 0) throw new UserError(409, `the state does not move to etcd: ${all.join("; ")}`);
+    if (all.length === 0) return;
+    const reason = `the state does not move to etcd yet: ${all.join("; ")}`;
+    throw areAllAnswered ? new UserError(409, reason) : new UnansweredError(503, reason);
   }
 
   async #untilAllVote(joining: EtcdMembers, managers: readonly ManagerRow[]): Promise<void> {
@@ -262,12 +278,16 @@ export class StoreMembers {
 
   #managers(): ManagerRow[] {
     const { options, manager, leader } = this.#all;
-    return leader.state.nodes.by("role", "manager").map(({ id, name, address, state }) => ({
-      id,
-      name,
-      peerUrl: peerUrlOf(address, STORE_PEER_PORT),
-      isReady: id === manager.member.name || (state === "ready" && options.state() !== undefined),
-    }));
+    return leader.state.nodes.by("role", "manager").map((node) => {
+      const { id, name, address, state } = node;
+      const isReachable = state === "ready" && managerAddressOf(node) !== undefined && options.state() !== undefined;
+      return {
+        id,
+        name,
+        peerUrl: peerUrlOf(address, STORE_PEER_PORT),
+        isReady: id === manager.member.name || isReachable,
+      };
+    });
   }
 
   #agentOf(id: string): MemberAgent {
