@@ -104,7 +104,7 @@ export class Manager {
 
   /** The way to etcd; undefined: this manager has none. */
   get access(): EtcdAccess | undefined {
-    return this.#access;
+    return this.#members?.openedAccess ?? this.#access;
   }
 
   /** What the leader does about the members of etcd; undefined: it does not lead. */

@@ -30,7 +30,7 @@ const LOOK_MS = 200;
 /** The manager that leads. */
 interface StoreHost extends MemberHost {
   readonly kind: StoreKind;
-  /** The way to etcd; undefined: it was opened by the move, or there is none. */
+  /** The way to etcd; undefined: there is none. */
   readonly access: EtcdAccess | undefined;
   /** The state is in etcd from now on. */
   movedToEtcd(): void;
@@ -65,6 +65,11 @@ export class StoreMembers {
     this.#run = this.#keep();
   }
 
+  /** The way to the etcd that the move opened; undefined: it opened none. */
+  get openedAccess(): EtcdAccess | undefined {
+    return this.#opened?.access;
+  }
+
   /** Why the state has not moved to etcd, or why members are missing; undefined: all is as it should be. */
   get problem(): string | undefined {
     return this.#problem;
@@ -86,7 +91,7 @@ export class StoreMembers {
       );
     }
     if (kind !== "etcd") return;
-    const access = this.#opened?.access ?? manager.access;
+    const access = manager.access;
     const members = (await access?.client.members()) ?? [];
     const others = members.filter((member) => member.name !== id && !member.isLearner);
     const conditions = await Promise.all(
@@ -133,7 +138,7 @@ export class StoreMembers {
     const { manager, file, options } = this.#all;
     if (file !== undefined && file.moved === undefined) return this.#moveIfDue(file);
     if (manager.kind !== "etcd") return false;
-    const access = this.#opened?.access ?? manager.access;
+    const access = manager.access;
     if (access === undefined) return false;
     this.#members ??= new EtcdMembers({
       client: access.client,
