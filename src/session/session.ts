@@ -63,6 +63,8 @@ export class Session {
   #nodeId: string | undefined;
   /** The manager that the session is with, once it has sent a snapshot. */
   #manager: string | undefined;
+  /** Ends the pause between two sessions. */
+  #pause = new AbortController();
   #stream: LeaderStream | undefined;
   #isDiskRead = false;
   #storedIdentity: StateVersion | undefined;
@@ -193,7 +195,9 @@ export class Session {
    */
   async execute(command: CommandInput): Promise<CommandResult> {
     const result = await this.#calls.execute(command);
-    if (this.#manager !== undefined) await this.#feed.arrivalOf(result.revision, CATCH_UP_MS);
+    // A leader answers: between two sessions it is not waited for any longer.
+    if (this.#manager === undefined) this.#pause.abort();
+    await this.#feed.arrivalOf(result.revision, CATCH_UP_MS);
     return result;
   }
 
@@ -249,7 +253,8 @@ export class Session {
       if (signal.aborted) return;
       this.#logFailures(failures);
       this.#failures = failures;
-      await delay(clock, this.#retry.failed() * (0.5 + random() / 2), signal);
+      this.#pause = new AbortController();
+      await delay(clock, this.#retry.failed() * (0.5 + random() / 2), AbortSignal.any([signal, this.#pause.signal]));
     }
   }
 

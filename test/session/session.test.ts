@@ -153,6 +153,18 @@ test("a leader that restarts has its sessions and all that was committed again",
   await manager.remove([session]);
 });
 
+test("a command that finds a leader between two sessions has its change here when it is done", async (t) => {
+  const manager = await Manager.start();
+  const session = await manager.session(1);
+  await until("it is connected", () => session.connected);
+  await manager.stop();
+  await until("it is noticed", () => !session.connected);
+  await manager.start();
+  const { id } = await session.execute({ type: "network.create", name: "web" });
+  t.is(session.state!.networks.get(id)?.name, "web");
+  await manager.remove([session]);
+});
+
 test("a node starts from its snapshot when no leader answers, and not from another node's", async (t) => {
   const manager = await Manager.start();
   const first = await manager.session(1);

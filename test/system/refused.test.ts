@@ -194,3 +194,13 @@ systemTest("a node of a version before, which speaks plain HTTP, is refused in w
   const { stdout } = await node2.tryExec(curlBriefly("-d", "{}", `http://${node1.address}:2377/v1/sessions`));
   t.regex(stdout, /this manager speaks TLS only.*overlayctl join/);
 });
+
+systemTest("a session of a later protocol is refused, and says which end is to be updated", async (t) => {
+  const [node1, , , node4] = nodes();
+  const shown = await identityOf(node4);
+  const identity = { name: node4.name, address: node4.address, vxlanPort: 4789, mesh: true, manager: false };
+  const body = { ...identity, listen: null, advertise: null, known: null, protocol: 99, features: ["of-later"] };
+  const { status, message } = await ask(node4, { manager: node1, path: "/v1/sessions", body, shown });
+  t.is(status, 409, message);
+  t.regex(message, /speaks protocol 99.*the managers are to be updated first/);
+});
