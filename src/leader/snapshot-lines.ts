@@ -11,8 +11,8 @@ import { roughBytes } from "./rough-bytes.ts";
 const PIECE_BYTES = 256 * 1024;
 /** Rows of one block, which is encoded at once. */
 const BLOCK_ROWS = 1024;
-/** One row of these kinds may have some megabytes: their blocks have about as many bytes as a piece. */
-const LARGE_ROWS: ReadonlySet<Kind> = new Set(["nodes", "networks", "services"]);
+/** One row of this kind may have some megabytes: its blocks have about as many bytes as a piece. */
+const LARGE_ROWS: Kind = "services";
 /** Encoded blocks that are kept: a node that is far behind the others has a block encoded again. */
 const MAX_KEPT_BYTES = 64 * 1024 * 1024;
 
@@ -148,7 +148,7 @@ function blocksOf(kind: Kind, rows: readonly RowOf<Kind>[]): Block[] {
   const blocks: Block[] = [];
   let [first, bytes] = [0, 0];
   for (const [i, row] of rows.entries()) {
-    if (LARGE_ROWS.has(kind)) bytes += roughBytes(row);
+    if (kind === LARGE_ROWS) bytes += roughBytes(row);
     if (i + 1 < rows.length && i + 1 - first < BLOCK_ROWS && bytes < PIECE_BYTES) continue;
     blocks.push({ kind, rows: rows.slice(first, i + 1) });
     [first, bytes] = [i + 1, 0];

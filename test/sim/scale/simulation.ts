@@ -175,6 +175,7 @@ export class Simulation {
   /** The state of a new cluster, whose first manager is the first node. */
   async #founded(): Promise<LiveState> {
     const store = new MemoryStore();
+    if (this.#first.networks.size > 0) await store.fill(this.#first);
     const { identity } = this.crowd.nodes[0]!;
     const settings = { pool: POOL, livenessMs: LIVENESS_MS };
     await found(store, { identity, newId: this.#newId, settings });
