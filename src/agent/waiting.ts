@@ -7,6 +7,7 @@ import { delay, systemClock } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { lockDevice } from "../linux/lock.ts";
+import { checkNftables } from "../mesh/nftables-mesh.ts";
 import type { Config } from "./config.ts";
 import { ownDataDirectory } from "./data-directory.ts";
 import { found } from "./found.ts";
@@ -32,6 +33,8 @@ export async function waitForCluster(options: WaitingOptions): Promise<void> {
   const lock = lockDevice(config.device, log);
   try {
     await ownDataDirectory(config.dataDir, log);
+    // Rather now than when the node is a member, and its agent could not run.
+    await checkNftables();
     await new Waiting(options).run();
   } finally {
     lock.release();
