@@ -28,7 +28,9 @@ async function untilEtcd({ nodes }: Lab): Promise<LabNode> {
 class Clients {
   readonly history = new History();
   readonly #lab: Lab;
+  readonly #prefix: string;
   readonly #leader: LabNode;
+  readonly #probes: Promise<void>[] = [];
   readonly #run: Promise<void>[];
   #isOver = false;
   /** When the newest write that succeeded was asked for. */
@@ -39,6 +41,7 @@ class Clients {
   /** HTTP clients ask the nodes besides `leader`: its own packets wait for its agent. */
   constructor(lab: Lab, prefix: string, leader: LabNode) {
     this.#lab = lab;
+    this.#prefix = prefix;
     this.#leader = leader;
     this.#run = [
       ...lab.nodes.map((node, i) => this.#operate(node, (count) => `${prefix}${i}-${count}`)),
@@ -49,22 +52,25 @@ class Clients {
 
   async #operate(node: LabNode, nextValue: (count: number) => string | undefined): Promise<void> {
     for (let count = 0; !this.#isOver; count++) {
-      const value = nextValue(count);
-      const end = this.history.invoke({ client: `${node.name} ${value === undefined}`, manager: node.name, value });
-      const asked = performance.now();
-      try {
-        if (value === undefined) {
-          end("ok", { seen: new Set((await node.api.networks()).map(({ name }) => name)) });
-        } else {
-          end("ok", { revision: (await node.api.createNetwork({ name: value, internal: false })).revision });
-          this.#lastWrite = Math.max(this.#lastWrite, asked);
-        }
-      } catch (error) {
-        const isRefused =
-          error instanceof UserError && error.code !== 504 && !/not known|cannot/.test(messageOf(error));
-        end(isRefused ? "fail" : "unknown");
-      }
+      await this.#once(node, nextValue(count));
       await delay(200);
+    }
+  }
+
+  /** undefined: a read. */
+  async #once(node: LabNode, value: string | undefined): Promise<void> {
+    const end = this.history.invoke({ client: value ?? node.name, manager: node.name, value });
+    const asked = performance.now();
+    try {
+      if (value === undefined) {
+        end("ok", { seen: new Set((await node.api.networks()).map(({ name }) => name)) });
+      } else {
+        end("ok", { revision: (await node.api.createNetwork({ name: value, internal: false })).revision });
+        this.#lastWrite = Math.max(this.#lastWrite, asked);
+      }
+    } catch (error) {
+      const isRefused = error instanceof UserError && error.code !== 504 && !/not known|cannot/.test(messageOf(error));
+      end(isRefused ? "fail" : "unknown");
     }
   }
 
@@ -81,10 +87,18 @@ class Clients {
     }
   }
 
-  /** Resolves with the milliseconds from now to the end of a write that is asked for from now on. */
+  /**
+   * Resolves with the milliseconds from now to the end of a write that is asked for from now on: besides the writers, which
+   * wait for an answer, new ones ask every half second.
+   */
   async nextWrite(): Promise<number> {
     const from = performance.now();
+    const probing = setInterval(() => {
+      const { nodes } = this.#lab;
+      for (const node of nodes) this.#probes.push(this.#once(node, `${this.#prefix}p${this.#probes.length}`));
+    }, 500);
     await waitFor(() => this.#lastWrite > from, { what: "a write to succeed", everyMs: 20 });
+    clearInterval(probing);
     return performance.now() - from;
   }
 
@@ -92,7 +106,7 @@ class Clients {
   async judge(t: ExecutionContext): Promise<void> {
     await waitFor(() => this.requests > 10, { what: "HTTP requests" });
     this.#isOver = true;
-    await Promise.all(this.#run);
+    await Promise.all([...this.#run, ...this.#probes]);
     const { nodes } = this.#lab;
     await nodes[0]!.api.createNetwork({ name: `end${nodes[0]!.name}${performance.now() | 0}`, internal: false });
     const found = new Set((await nodes[0]!.api.networks()).map(({ name }) => name));
