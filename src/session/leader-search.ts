@@ -1,10 +1,12 @@
 // Finds the manager that leads. All are asked, one 250 ms after the other, so that one that is dead costs no more than that;
-// a standby names the leader, which is asked at once.
+// a standby names the leader, which is asked at once. While one of them does not answer, those that did are asked again: one may
+// lead by then.
 import type { Clock, Timer } from "../lib/clock.ts";
 import { MisdirectedError, messageOf } from "../lib/errors.ts";
 import type { Transport } from "./transport.ts";
 
 const HEAD_START_MS = 250;
+const AGAIN_MS = 500;
 
 interface LeaderSearchOptions {
   transport: Pick<Transport, "leads">;
@@ -56,6 +58,8 @@ class Race {
   // BOUNDED: by the managers, and those that these name.
   readonly #reasons = new Map<string, string>();
   readonly #asked = new Set<string>();
+  /** Those that have answered that they do not lead, or cannot be reached. */
+  readonly #refused = new Set<string>();
   readonly #over = new AbortController();
   readonly #result: Promise<string>;
   #resolve!: (manager: string) => void;
@@ -96,6 +100,14 @@ class Race {
       void this.#ask(manager);
       this.#timer = this.#clock.after(HEAD_START_MS, () => this.#next());
     } else if (this.#running === 0) this.#reject(new LeaderlessError(this.#reasons));
+    else if (this.#refused.size > 0) this.#timer = this.#clock.after(AGAIN_MS, () => this.#askAgain());
+  }
+
+  #askAgain(): void {
+    for (const manager of this.#refused) this.#asked.delete(manager);
+    this.#waiting.push(...this.#refused);
+    this.#refused.clear();
+    this.#next();
   }
 
   async #ask(manager: string): Promise<void> {
@@ -108,6 +120,7 @@ class Race {
     } catch (error) {
       this.#running--;
       this.#reasons.set(manager, messageOf(error));
+      this.#refused.add(manager);
       if (error instanceof MisdirectedError) this.#waiting.unshift(...error.managers);
       this.#next();
     }

@@ -91,3 +91,15 @@ test("a search ends with its signal, and asks no more", async (t) => {
 test("a node that knows of no manager says so", async (t) => {
   await t.throwsAsync(searching({}).find(), { instanceOf: LeaderlessError, message: "it knows of no manager" });
 });
+
+test("while the leader that standbys name does not answer, they are asked again: one may lead by then", async (t) => {
+  const standby = new MisdirectedError(["dead"]);
+  const answers: Record<string, Answer> = { a: standby, b: standby, dead: "silent" };
+  const { find, clock, asked } = searching(answers, ["a", "b"]);
+  const found = find();
+  await clock.advance(1200);
+  answers.b = "leads";
+  await clock.advance(1000);
+  t.is(await found, "b");
+  t.is(asked.filter(([manager]) => manager === "dead").length, 1, "the one that is silent is asked once");
+});
