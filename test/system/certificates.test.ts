@@ -1,12 +1,13 @@
 // The cluster's CA is changed on a real cluster: nothing that runs notices, and what was printed before is still good.
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { parse, stringify } from "yaml";
 import { publicKeyDigest, signerOf } from "../../src/trust/certificates.ts";
 import { parseToken } from "../../src/trust/token.ts";
 import { tryRun, waitFor } from "./command.ts";
 import { identityOf } from "./impostor.ts";
 import type { LabNode } from "./lab.ts";
-import { untilRunning } from "./listings.ts";
+import { addressOf, namespaceOf, runningTasks, untilRunning } from "./listings.ts";
 import { program } from "./program.ts";
 import { systemTest, useLab } from "./system-test.ts";
 
@@ -101,3 +102,40 @@ systemTest("a node that was off while the CA changed finds the leader again, and
   await waitFor(async () => (await identityOf(node3)).bundle.length === 1, { what: "the change to end" });
   t.is((await rotating).status, 0);
 });
+
+systemTest(
+  "a manager's keys move under a named passphrase; with a wrong one it leads nothing, says so, and its tasks go on",
+  async (t) => {
+    const [node1, node2, node3] = lab().nodes as [LabNode, LabNode, LabNode];
+    const beside = join(node1.directory, "data", "identity", "passphrase");
+    const file = join(lab().directory, "passphrase");
+    const settings = parse(readFileSync(node1.configPath, "utf8")) as { cluster?: object };
+    const restartWith = async (passphrase: string): Promise<void> => {
+      await node1.stopAgent();
+      writeFileSync(file, `${passphrase}\n`);
+      const cluster = { ...settings.cluster, passphrase: { file } };
+      writeFileSync(node1.configPath, stringify({ ...settings, cluster }));
+      await node1.startAgent();
+    };
+    const leads = () => node1.shell("overlayctl network create again").then(({ status }) => status === 0);
+
+    const tasks = await runningTasks(node1, "echo");
+    const taskOf = ({ name }: LabNode) => tasks.find(({ node }) => node === name)!;
+    const [own, target] = [taskOf(node2), taskOf(node3)];
+    t.true(existsSync(beside));
+    await restartWith("correct horse battery staple");
+    await waitFor(leads, { what: "the manager to lead" });
+    t.false(existsSync(beside));
+    await node1.ctl("network", "rm", "again");
+
+    await restartWith("another");
+    const refused = await node1.shell("overlayctl network create again");
+    t.is(refused.status, 1);
+    t.regex(`${refused.stderr}${node1.logTail(50)}`, /passphrase is wrong/);
+    const ask = program("ask", "tcp", addressOf(target), 7, 3);
+    t.is((await node2.tryExec(["ip", "netns", "exec", namespaceOf(own), ...ask])).status, 0);
+
+    await restartWith("correct horse battery staple");
+    await waitFor(leads, { what: "the manager to lead again" });
+  },
+);
