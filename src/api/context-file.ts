@@ -38,7 +38,9 @@ export function readContextFile(path: string): { context: UserContext; isOpen: b
   }
   const document = parseDocument(text, { prettyErrors: false });
   if (document.errors[0] !== undefined) wrong(`it is no YAML: ${document.errors[0].message}`);
-  const { success, data, error } = UserContext.safeParse(document.toJS());
+  const content: unknown = document.toJS();
+  if (content === null) wrong("it is empty; 'overlayctl user add NAME' on a manager makes such a file");
+  const { success, data, error } = UserContext.safeParse(content);
   if (success) return { context: data, isOpen: (mode & OTHERS) !== 0 };
   const issue = error.issues[0]!;
   const field = issue.path.join(".");

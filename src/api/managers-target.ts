@@ -75,7 +75,11 @@ export class ManagersTarget implements ApiTarget {
       const refusal = (error as AggregateError).errors.find((one) => one instanceof UserError);
       if (refusal !== undefined) throw refusal;
       if (answering[0] !== undefined) return answering[0];
-      throw new UserError(503, `no manager of the cluster answers (${reasons.join("; ")})`, { cause: error });
+      throw new UserError(
+        503,
+        `no manager of the cluster answers (${reasons.join("; ")}); the user's file names those of the day when it was made, and may name others too`,
+        { cause: error },
+      );
     }
   }
 }

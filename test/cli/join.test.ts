@@ -181,6 +181,10 @@ test("user add prints a file for --context, whose key no agent has seen", async 
 
 const wrongContexts: [text: string | undefined, error: RegExp][] = [
   [undefined, /^overlayctl: --context: \/.*alice\.yaml: cannot read it: ENOENT/],
+  [
+    "",
+    /^overlayctl: --context: \/.*alice\.yaml: it is empty; 'overlayctl user add NAME' on a manager makes such a file/,
+  ],
   ["user: [", /^overlayctl: --context: \/.*alice\.yaml: it is no YAML: /],
   [
     "user: alice\n",
