@@ -12,6 +12,8 @@ import type { Config } from "./config.ts";
 import type { EtcdMember } from "./etcd-member.ts";
 
 const LOOK_MS = 200;
+/** Longer than an election takes. */
+const ANSWER_MS = 5000;
 
 type ExternalEtcd = Config["cluster"]["etcd"] & { endpoints: string[] };
 
@@ -72,13 +74,21 @@ export async function identityIn({ client }: EtcdAccess, clusterId: string): Pro
   return ClusterIdentity.optional().parse(head.cluster);
 }
 
-/** The store, which says that it is of `cluster` as soon as this manager leads: a move broke off before it could. */
-export function openedStore(store: Store, cluster: ClusterIdentity): Store {
+/**
+ * The store, which says that it is of `cluster` as soon as this manager leads, unless it says so already: the move to it broke
+ * off before it could.
+ */
+export function openedStore(
+  store: Store,
+  cluster: ClusterIdentity,
+  identified: () => Promise<ClusterIdentity | undefined>,
+): Store {
   return {
     async campaign(): Promise<Leadership> {
       const leadership = await store.campaign();
-      const { cluster: named } = await store.load();
-      if (named?.id !== cluster.id || named.epoch !== cluster.epoch) await store.identify(cluster);
+      if ((await identified()) !== undefined) return leadership;
+      await store.load(); // a store that was not read knows of no head
+      await store.identify(cluster);
       return leadership;
     },
     load: () => store.load(),
@@ -101,5 +111,22 @@ export async function untilReady({ client }: EtcdAccess, withinMs: number, signa
       if (systemClock.monotonic() > deadline) throw error;
     }
     await delay(systemClock, LOOK_MS, signal);
+  }
+}
+
+/** Says again and again whether a majority of etcd answers, until `signal` aborts. */
+export async function watchAnswers(
+  { client }: EtcdAccess,
+  signal: AbortSignal,
+  heard: (answers: boolean) => void,
+): Promise<void> {
+  while (!signal.aborted) {
+    const asked = client.range({ key: "/overlayd" }, { signal, timeoutMs: ANSWER_MS });
+    const answers = await asked.then(
+      () => true,
+      () => false,
+    );
+    if (!signal.aborted) heard(answers);
+    await delay(systemClock, ANSWER_MS, signal);
   }
 }

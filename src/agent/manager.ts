@@ -25,6 +25,7 @@ import {
   openedStore,
   ownEtcd,
   untilReady,
+  watchAnswers,
 } from "./etcd-access.ts";
 import { EtcdMember } from "./etcd-member.ts";
 import { leaderConfig, type ManagerOptions, requireOtherManager, type StoreKind } from "./manager-options.ts";
@@ -57,10 +58,14 @@ export class Manager {
   #whyNot: string | undefined;
   #copying: { copy: StateCopy; store: EmbeddedStore } | undefined;
   #candidate: EtcdStore | undefined;
+  /** Whether etcd has not answered lately: the leader that it named may be gone. */
+  #isCutOff = false;
   #access: EtcdAccess | undefined;
   #members: StoreMembers | undefined;
   /** Aborted to choose again. */
   #turn = new AbortController();
+  /** Nothing is chosen while this is there. */
+  #paused: Promise<void> | undefined;
   #settle: () => void = () => {};
 
   constructor(options: ManagerOptions) {
@@ -121,7 +126,7 @@ export class Manager {
   /** The leader in this process. Throws MisdirectedError that names another one, and UserError 503 when there is none. */
   requireLeader(): Leader {
     if (this.#leader !== undefined) return this.#leader;
-    const address = this.leaderAddress;
+    const address = this.#isCutOff ? undefined : this.leaderAddress;
     if (address !== undefined && address !== this.#options.self) throw new MisdirectedError([address]);
     throw new UserError(503, this.#whyNot ?? NO_LEADER[this.#kind]);
   }
@@ -190,28 +195,38 @@ export class Manager {
   /** Leads alone with what this manager's etcd has, in a new epoch. Resolves when etcd has taken that. */
   async recover(epoch: number): Promise<{ revision: number; epoch: number }> {
     const { identity, self, log } = this.#options;
-    await this.member.forceNewCluster();
-    const access = await ownEtcd(this.member);
-    const store = etcdStore(access, {
-      clusterId: identity.clusterId,
-      sealKey: this.#sealKey,
-      self,
-      clock: systemClock,
-      log,
+    // This manager's own campaign would win before the epoch is a new one.
+    let resume: () => void = () => {};
+    this.#paused = new Promise((resolve) => {
+      resume = resolve;
     });
+    this.#turn.abort();
     try {
-      await untilReady(access, RECOVER_MS, this.#stopping.signal);
-      await store.campaign();
-      const { cluster, revision } = await store.load();
-      if (cluster === null) throw new UserError(409, "this manager's etcd has no cluster's state");
-      const next = { id: cluster.id, epoch: Math.max(epoch, cluster.epoch + 1) };
-      await store.identify(next);
-      return { revision, epoch: next.epoch };
+      await this.member.forceNewCluster();
+      const access = await ownEtcd(this.member);
+      const store = etcdStore(access, {
+        clusterId: identity.clusterId,
+        sealKey: this.#sealKey,
+        self,
+        clock: systemClock,
+        log,
+      });
+      try {
+        await untilReady(access, RECOVER_MS, this.#stopping.signal);
+        await store.campaign();
+        const { cluster, revision } = await store.load();
+        if (cluster === null) throw new UserError(409, "this manager's etcd has no cluster's state");
+        const next = { id: cluster.id, epoch: Math.max(epoch, cluster.epoch + 1) };
+        await store.identify(next);
+        return { revision, epoch: next.epoch };
+      } finally {
+        await store.close();
+        access.close();
+        await this.member.resume(); // without the option, which would remove members again at its next start
+      }
     } finally {
-      await store.close();
-      access.close();
-      await this.member.resume(); // without the option, which would remove members again at its next start
-      this.chooseAgain();
+      resume();
+      this.#paused = undefined;
     }
   }
 
@@ -229,6 +244,7 @@ export class Manager {
     const { log } = this.#options;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
+      await this.#paused;
       this.#turn = new AbortController();
       try {
         await this.#choose();
@@ -292,7 +308,9 @@ export class Manager {
   async #campaign(access: EtcdAccess, given: ClusterIdentity | undefined): Promise<void> {
     const { identity, self, log } = this.#options;
     this.movedToEtcd();
-    const cluster = given ?? (await identityIn(access, identity.clusterId).catch(() => undefined));
+    const identified = () => identityIn(access, identity.clusterId);
+    // What etcd says is newer than what this manager's file gave to it.
+    const cluster = (await identified().catch(() => undefined)) ?? given;
     // The move to it is not over, or too few members are well.
     if (cluster === undefined) return this.#copyLeader(access);
     if ((await findSuccessor(this.#options, cluster)) !== undefined) {
@@ -309,10 +327,17 @@ export class Manager {
     this.#standsBy();
     const close = () => void store.close();
     this.#turn.signal.addEventListener("abort", close);
+    const watching = new AbortController();
+    const watch = watchAnswers(access, watching.signal, (answers) => {
+      this.#isCutOff = !answers;
+    });
     try {
-      await this.#lead(given === undefined ? store : openedStore(store, given), undefined);
+      await this.#lead(given === undefined ? store : openedStore(store, given, identified), undefined);
     } finally {
       this.#turn.signal.removeEventListener("abort", close);
+      watching.abort();
+      await watch;
+      this.#isCutOff = false;
       this.#candidate = undefined;
       await store.close();
     }
