@@ -60,7 +60,7 @@ const BY_CODE: ReadonlyMap<number, EtcdErrorKind> = new Map([
 
 const MENDS: Partial<Record<EtcdErrorKind, string>> = {
   "no-space": "the database of etcd is full; 'overlayctl cluster status' says what to do",
-  "too-large": "start that etcd with --max-txn-ops and --max-request-bytes as docs/cluster.md says",
+  "too-large": "start that etcd with --max-txn-ops and --max-request-bytes as docs/managers.md says",
   permission: "the certificate or user of this manager may not do this there",
 };
 
