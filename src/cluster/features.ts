@@ -21,7 +21,7 @@ export function whyNotSpoken(protocol: number): string | undefined {
  * Which rows need a feature by themselves. Rows that hang on one need what it needs: services on their networks, tasks on
  * their service and networks, endpoints on their network, statuses on their task. A row needs the same features all its life.
  */
-export type FeatureRule = { readonly feature: string } & { readonly [K in Kind]?: (row: RowOf<K>) => boolean };
+type FeatureRule = { readonly feature: string } & { readonly [K in Kind]?: (row: RowOf<K>) => boolean };
 
 /** The features of this version. */
 const RULES: readonly FeatureRule[] = [];

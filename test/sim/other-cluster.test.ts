@@ -1,10 +1,12 @@
 // Managers with a state that does not follow that of the nodes: an empty disk, a backup, another cluster's store.
 import test, { type ExecutionContext } from "ava";
-import type { StreamMessage } from "../../src/cluster/protocol.ts";
+import { NodeIdentity, type StreamMessage } from "../../src/cluster/protocol.ts";
 import { stateToJson } from "../../src/cluster/state.ts";
+import { Leader } from "../../src/leader/leader.ts";
 import { CannotLeadError } from "../../src/leader/store.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { readSnapshot } from "../../src/session/snapshot-file.ts";
+import { joining } from "../fakes/founding.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { putSnapshot } from "../fakes/snapshot-on-disk.ts";
 import { waitFor } from "../system/command.ts";
@@ -45,7 +47,7 @@ test("a manager with an empty disk ends no task, takes no command of the old clu
   world.store = new MemoryStore();
   await world.lead();
   await goesOnAlone(t, world, /192\.0\.2\.11:2377: it leads another cluster .* 'overlayctl leave'/);
-  t.is(world.leader!.state.nodes.size, 0);
+  t.is(world.leader!.state.nodes.size, 1, "its own first manager");
   const refused = world.during(world.nodes[1]!.session.execute({ type: "network.create", name: "web" }));
   await t.throwsAsync(refused, { message: /^no leader answers \(.*another cluster/ });
   await world.stopLeader();
@@ -62,12 +64,15 @@ test("nodes do not rely on the leader to refuse them", async (t) => {
   await world.stopLeader();
   world.store = new MemoryStore();
   await world.lead();
-  // A leader of an earlier version, which does not ask what a node knows.
-  const { leader } = world;
-  const open = leader!.openSession.bind(leader);
-  leader!.openSession = (peer, { known: _, ...request }, sink) => open(peer, request, sink);
+  // A leader that does not ask what a node knows, and has rows for all nodes.
+  const leader = world.leader!;
+  const open: typeof leader.openSession = async (peer, request, sink) => {
+    const { id } = await leader.admit(joining(NodeIdentity.parse(request)));
+    return Leader.prototype.openSession.call(leader, { ...peer, id }, request, sink);
+  };
+  leader.openSession = (peer, { known: _, ...request }, sink) => open(peer, request, sink);
   await goesOnAlone(t, world, /another cluster/);
-  leader!.openSession = (peer, { known: _, ...request }, sink) => {
+  leader.openSession = (peer, { known: _, ...request }, sink) => {
     const bare = (line: Buffer) => {
       const message = JSON.parse(line.toString()) as StreamMessage;
       sink.send(
@@ -137,9 +142,10 @@ test("a manager does not lead a store that is not its own node's", async (t) => 
   const backup = world.store;
   await world.stopLeader();
   world.store = new MemoryStore();
-  await t.throwsAsync(world.lead({ known }), { instanceOf: CannotLeadError, message: /the store is empty.*backup/ });
+  const isEmpty = { instanceOf: CannotLeadError, message: /the store is empty.*backup/ };
+  await t.throwsAsync(world.lead({ known }, false), isEmpty);
   t.is((await world.store.load()).cluster, null);
-  await t.throwsAsync(world.lead({ newEpoch: true }), { message: /the store is empty/ });
+  await t.throwsAsync(world.lead({ newEpoch: true }, false), { message: /the store is empty/ });
   await world.lead();
   await world.stopLeader();
   await t.throwsAsync(world.lead({ known }), { instanceOf: CannotLeadError, message: /the store is of cluster/ });

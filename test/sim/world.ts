@@ -39,11 +39,12 @@ export class World {
     return world;
   }
 
-  async lead(change: Partial<LeaderConfig> = {}): Promise<void> {
+  /** A leader begins. An empty store gets the first state of another cluster, unless `init` is false. */
+  async lead(change: Partial<LeaderConfig> = {}, init = true): Promise<void> {
     const config = { reservedPorts: [], ...change };
     const { store, clock } = this;
     const newId = this.#newId;
-    if ((await store.load()).revision === 0) await found(store, { identity: this.nodes[0]!.identity, newId });
+    if (init && (await store.load()).revision === 0) await found(store, { identity: this.nodes[0]!.identity, newId });
     this.leader = new Leader({ store, clock, log: silentLog, newId, config });
     await this.leader.start();
     this.wire.setLeader(MANAGER, this.leader);
