@@ -51,7 +51,8 @@ export class Renewal {
   readonly #backoff = new Backoff(FIRST_RETRY_MS, LOOK_MS);
   #wanted: WantedTrust | undefined;
   #timer: Timer | undefined;
-  #renewing: Promise<void> | undefined;
+  #isRenewing = false;
+  #storing: Promise<void> = Promise.resolve();
   #isStopped = false;
   #warnedAt = Number.NEGATIVE_INFINITY;
 
@@ -78,10 +79,11 @@ export class Renewal {
     this.#lookIn(before !== undefined && isOther ? random() * wanted.spreadMs : 0);
   }
 
+  /** Does not wait for a manager: what one answers from now on is not used. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#timer?.cancel();
-    await this.#renewing;
+    await this.#storing.catch(() => {}); // the renewal has the failure
   }
 
   #lookIn(ms: number): void {
@@ -96,8 +98,10 @@ export class Renewal {
       this.#lookIn(LOOK_MS);
       return;
     }
-    this.#renewing ??= this.#renew(reason).then((againMs) => {
-      this.#renewing = undefined;
+    if (this.#isRenewing) return;
+    this.#isRenewing = true;
+    void this.#renew(reason).then((againMs) => {
+      this.#isRenewing = false;
       this.#lookIn(againMs);
     });
   }
@@ -119,10 +123,12 @@ export class Renewal {
     const { credentials, files, log, renew } = this.#options;
     try {
       const { certificate, bundle } = await renew(await createRequest(credentials.key, credentials.subject.name));
+      if (this.#isStopped) return LOOK_MS;
       this.#requireOwn(certificate, bundle);
       // The state's bundle may be newer than that of the answer.
       const changed = this.#wanted === undefined ? { certificate, bundle } : { certificate };
-      await files.writeCertificates(changed);
+      this.#storing = files.writeCertificates(changed);
+      await this.#storing;
       credentials.replace(changed);
       log.info(`this node has a new certificate until ${timeText(validityOf(certificate).expires)}`, { reason });
     } catch (error) {

@@ -20,7 +20,14 @@ async function setUp(t: ExecutionContext) {
     ...(await certificateOf(older, OWN, clock.now())),
     bundle: [older.certificate],
   });
-  const manager = { signs: older, subject: OWN as Subject, isThere: true, asked: 0 };
+  const manager = {
+    signs: older,
+    subject: OWN as Subject,
+    isThere: true,
+    asked: 0,
+    answered: 0,
+    holds: Promise.resolve(),
+  };
   const warnings: string[] = [];
   const log: Log = { ...silentLog, warn: (message) => warnings.push(message) };
   const stored: string[] = [];
@@ -31,6 +38,8 @@ async function setUp(t: ExecutionContext) {
       manager.asked++;
       if (!manager.isThere) throw new Error("no manager answers");
       const certificate = await issue(manager.signs, { request, subject: manager.subject, now: clock.now() });
+      await manager.holds;
+      manager.answered++;
       return { certificate, bundle: bundle() };
     },
   });
@@ -126,6 +135,22 @@ test("a node that becomes a manager gets a certificate that says so", async (t) 
   await renewal.want(wanted(older, [older], { role: "manager" }));
   await clock.advance(0);
   await until(t, () => credentials.subject.kind === "node" && credentials.subject.role === "manager");
+});
+
+test("a stop waits for no manager, and what that answers later is not used", async (t) => {
+  const { clock, credentials, manager, renewal } = await setUp(t);
+  const { certificate } = credentials;
+  let answer = () => {};
+  manager.holds = new Promise((resolve) => {
+    answer = resolve;
+  });
+  await clock.advance(60 * DAY_MS);
+  await until(t, () => manager.asked === 1);
+  await renewal.stop();
+  answer();
+  await until(t, () => manager.answered === 1);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.is(credentials.certificate, certificate);
 });
 
 test("a manager that lacks the next CA's key asks at once, and again until it has it", async (t) => {
