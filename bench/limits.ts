@@ -45,5 +45,10 @@ export const LIMITS = {
   againstAtLeast: atLeast(0.95, 1),
   againstAtMost: atMost(1.05, 1),
   commits: atLeast(0.3, 0.7),
+  leaderKilled: seconds(8, 6),
+  leaderGone: seconds(12, 8),
+  leaderStopped: seconds(2, 1),
+  requestsFailed: { of: "value", atMost: true, bar: 0, aim: 0 },
+  join: seconds(5, 2),
   besideLoops: atMost(0.75, 0.3),
 } as const satisfies Record<string, Limit>;

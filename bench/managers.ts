@@ -9,7 +9,7 @@ import type { Store } from "../src/leader/store.ts";
 import { systemClock } from "../src/lib/clock.ts";
 import { silentLog } from "../src/lib/log.ts";
 import { newId } from "../src/lib/random.ts";
-import { found } from "../test/fakes/founding.ts";
+import { found, SEAL_KEY } from "../test/fakes/founding.ts";
 import { LEADER_CONFIG } from "../test/leader/cluster-fixture.ts";
 import { identityOf } from "../test/leader/fake-node.ts";
 import { TestEtcd } from "../test/leader/test-etcd.ts";
@@ -29,10 +29,10 @@ export async function* managerExperiments({ seconds }: BenchOptions, teardown: T
   const etcd = await TestEtcd.start({ members: MEMBERS, on: directory });
   teardown.push(() => etcd.remove());
   const client = etcd.client(0);
-  const options = { client, prefix: "/bench", self: "bench", clock: systemClock, log: silentLog };
+  const options = { client, prefix: "/bench", sealKey: SEAL_KEY, self: "bench", clock: systemClock, log: silentLog };
   const managers = [
     { name: "three managers on etcd", leader: await lead(new EtcdStore(options), teardown) },
-    { name: "one on LMDB", leader: await lead(await openEmbeddedStore(join(directory, "store")), teardown) },
+    { name: "one on LMDB", leader: await lead(await openEmbeddedStore(join(directory, "store"), SEAL_KEY), teardown) },
   ];
   yield {
     group: "managers",

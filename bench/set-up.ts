@@ -5,6 +5,7 @@ import { controlExperiments } from "./control.ts";
 import { DnsServers, dnsExperiments } from "./dns.ts";
 import type { Experiment } from "./experiment.ts";
 import { experimentsOf } from "./experiments.ts";
+import { failoverExperiments } from "./failover.ts";
 import { greedyExperiments } from "./greedy.ts";
 import { Ingress, ingressExperiments } from "./ingress.ts";
 import { KernelVxlan } from "./kernel-vxlan.ts";
@@ -41,7 +42,10 @@ export async function* setUp(options: BenchOptions, teardown: Teardown): AsyncGe
     yield* experiments.filter(({ group }) => options.groups.includes(group));
   }
   if (options.groups.includes("control")) yield* controlExperiments(options, teardown);
-  if (options.groups.includes("managers")) yield* managerExperiments(options, teardown);
+  if (options.groups.includes("managers")) {
+    yield* managerExperiments(options, teardown);
+    yield* failoverExperiments(options, teardown);
+  }
 }
 
 async function comparison(commit: string, options: BenchOptions, teardown: Teardown): Promise<Experiment[]> {
