@@ -202,5 +202,5 @@ systemTest("a session of a later protocol is refused, and says which end is to b
   const body = { ...identity, listen: null, advertise: null, known: null, protocol: 99, features: ["of-later"] };
   const { status, message } = await ask(node4, { manager: node1, path: "/v1/sessions", body, shown });
   t.is(status, 409, message);
-  t.regex(message, /speaks protocol 99.*the managers are to be updated first/);
+  t.regex(message, /speaks protocol 99.*update overlayd on the managers first/);
 });
