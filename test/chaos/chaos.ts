@@ -19,12 +19,15 @@ const MANAGER = fileURLToPath(new URL("./manager.js", import.meta.url));
 const PREFIX = "/chaos";
 const MANAGERS = 3;
 const WRITERS = 3;
-const READERS = 2;
+const READERS = 4;
+/** How often a writer asks any manager. */
+const ELSEWHERE = 0.2;
 /** After this time without an answer a client takes the outcome for unknown. */
 const ANSWER_MS = 2500;
 /** How long after a fault a write may take to succeed before the run has failed. */
 const RECOVER_MS = 120_000;
-const FREEZE_MS = 7000;
+const FREEZE_MS = 5000;
+const FREEZE_SPREAD_MS = 4000;
 
 export type Fault =
   | "leader killed"
@@ -149,20 +152,26 @@ export class Chaos {
     this.#managers[i] = manager;
   }
 
-  /** Asks one thing after the other, of the manager that has answered last or of the next one. */
+  /**
+   * Asks one thing after the other. Writers ask the manager that has answered last, or the next one, and now and then any;
+   * readers ask any: so a manager that was frozen has questions that came after another one led.
+   */
   async #client(name: string, isWriter: boolean): Promise<void> {
     let at = 0;
     for (let count = 0; !this.#isOver; count++) {
       const value = isWriter ? `${name}-${count}` : undefined;
-      const end = this.#history.invoke({ client: name, manager: `m${at}`, value });
-      const { outcome, seen, ...answer } = await this.#ask(at, value);
+      const isAny = !isWriter || this.#random() < ELSEWHERE;
+      const asked = isAny ? Math.floor(this.#random() * MANAGERS) : at;
+      const end = this.#history.invoke({ client: name, manager: `m${asked}`, value });
+      const { outcome, seen, ...answer } = await this.#ask(asked, value);
       end(outcome, { ...answer, ...(seen === undefined ? {} : { seen: new Set(seen) }) });
-      if (outcome !== "ok") at = (at + 1) % MANAGERS;
-      else if (isWriter) {
+      if (outcome !== "ok" && asked === at) at = (at + 1) % MANAGERS;
+      if (outcome === "ok" && isWriter) {
+        at = asked;
         this.#leader = at;
         this.#lastSuccess = performance.now();
       }
-      await delay(isWriter ? 100 : 300);
+      await delay(isWriter ? 100 : 50);
     }
   }
 
@@ -220,7 +229,7 @@ export class Chaos {
         };
       case "leader frozen": {
         child.kill("SIGSTOP");
-        const thawed = delay(FREEZE_MS).then(() => child.kill("SIGCONT"));
+        const thawed = delay(this.#freezeMs()).then(() => child.kill("SIGCONT"));
         return async () => void (await thawed);
       }
       case "etcd killed": {
@@ -233,7 +242,7 @@ export class Chaos {
       }
       case "leader's etcd frozen": {
         await etcd.freeze(leader);
-        const thawed = delay(FREEZE_MS).then(() => etcd.thaw(leader));
+        const thawed = delay(this.#freezeMs()).then(() => etcd.thaw(leader));
         return async () => {
           await thawed;
           await etcd.ready(leader);
@@ -249,6 +258,10 @@ export class Chaos {
       await delay(20);
     }
     return this.#lastSuccess - since;
+  }
+
+  #freezeMs(): number {
+    return FREEZE_MS + FREEZE_SPREAD_MS * this.#random();
   }
 
   #pick<T>(values: readonly T[]): T {
