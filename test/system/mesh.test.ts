@@ -101,7 +101,7 @@ systemTest("a large page arrives whole at a client outside", async (t) => {
 });
 
 systemTest("a port that is taken is refused, with who has it", async (t) => {
-  const { status, stderr } = await lab().nodes[1]!.tryExec([
+  const { status, stderr } = await lab().nodes[0]!.tryExec([
     ...["overlayctl", "service", "create", "--name", "other", "-p", "7000:80", "--", "sleep", "60"],
   ]);
   t.not(status, 0);
