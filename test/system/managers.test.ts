@@ -1,38 +1,12 @@
 // Three managers as processes in namespaces: the move to etcd, leaders and members that are killed, and a majority that is gone.
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import type { ClusterStatusView } from "../../src/api/cluster-schema.ts";
 import { waitFor } from "./command.ts";
 import type { Lab, LabNode } from "./lab.ts";
-import { hasNetworks, untilWritten } from "./managers.ts";
+import { hasNetworks, statusOf, untilWhole, untilWritten } from "./managers.ts";
 import { systemTest, useLab } from "./system-test.ts";
 
 const three = useLab({ prefix: "mgt", nodes: 3, managers: 3 });
-
-async function statusOf(node: LabNode): Promise<ClusterStatusView> {
-  return node.ctlJson<ClusterStatusView>("cluster", "status");
-}
-
-/** Resolves when the managers share etcd and all of them are well. */
-async function untilWhole(nodes: readonly LabNode[], managers = nodes.length): Promise<ClusterStatusView> {
-  return waitFor(
-    async () => {
-      for (const node of nodes.filter((one) => one.agentRuns())) {
-        const status = await statusOf(node).catch(() => undefined);
-        const isWhole =
-          status?.store === "etcd" &&
-          status.leader !== null &&
-          status.managers.length === managers &&
-          status.managers.every(
-            ({ etcd, problem }) => etcd?.process === "running" && !etcd.learner && problem === null,
-          );
-        if (isWhole) return status;
-      }
-      return undefined;
-    },
-    { what: "all managers to be members of etcd" },
-  );
-}
 
 function named(lab: Lab, name: string | null): LabNode {
   return lab.nodes.find((node) => node.name === name)!;

@@ -1,7 +1,33 @@
 // What the tests of several managers share.
 import type { ExecutionContext } from "ava";
+import type { ClusterStatusView } from "../../src/api/cluster-schema.ts";
 import { waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
+
+export async function statusOf(node: LabNode): Promise<ClusterStatusView> {
+  return node.ctlJson<ClusterStatusView>("cluster", "status");
+}
+
+/** Resolves when the managers share etcd and all of them are well. */
+export async function untilWhole(nodes: readonly LabNode[], managers = nodes.length): Promise<ClusterStatusView> {
+  return waitFor(
+    async () => {
+      for (const node of nodes.filter((one) => one.agentRuns())) {
+        const status = await statusOf(node).catch(() => undefined);
+        const isWhole =
+          status?.store === "etcd" &&
+          status.leader !== null &&
+          status.managers.length === managers &&
+          status.managers.every(
+            ({ etcd, problem }) => etcd?.process === "running" && !etcd.learner && problem === null,
+          );
+        if (isWhole) return status;
+      }
+      return undefined;
+    },
+    { what: "all managers to be members of etcd" },
+  );
+}
 
 /** Writes on one of the nodes until that succeeds, and returns on which. */
 export async function untilWritten(nodes: readonly LabNode[], network: string): Promise<void> {
