@@ -4,7 +4,7 @@ import test from "ava";
 import { ContainerWorkload } from "../../src/cluster/workload.ts";
 import { DockerEngine, DockerError } from "../../src/runtime/docker-engine.ts";
 import { ensureImage } from "../../src/runtime/pull-image.ts";
-import { RejectedError } from "../../src/runtime/runtime.ts";
+import { NotYetError, RejectedError } from "../../src/runtime/runtime.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 
 type Finished = (error: Error | null) => void;
@@ -97,4 +97,17 @@ test("a pull that is not heard of for two minutes has failed, by no fault of the
     await clock.advance(10_000);
   }
   t.regex((await pull)!.message, /the engine reported no progress for 120 s/);
+});
+
+test("without the service's credentials nothing is pulled, and the task says what it waits for", async (t) => {
+  const engine = engineThat(() => t.fail("it pulls"));
+  const messages: string[] = [];
+  const preparation = { progress: (message: string) => messages.push(message), signal: new AbortController().signal };
+  const workload = { ...ContainerWorkload.parse({ runtime: "docker", image: "app:1" }), isAuthWithheld: true };
+  const pulling = ensureImage(engine, workload, preparation, { clock: new VirtualClock(), environment: {} });
+  await t.throwsAsync(pulling, { instanceOf: NotYetError });
+  t.regex(
+    messages.join(),
+    /waits for a manager: the credentials to pull app:1 are kept in memory, and this machine was started again/,
+  );
 });

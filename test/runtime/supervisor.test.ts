@@ -2,7 +2,7 @@
 import test, { type ExecutionContext } from "ava";
 import type { TaskStatus } from "../../src/cluster/schema.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { AwayError, RejectedError } from "../../src/runtime/runtime.ts";
+import { AwayError, NotYetError, RejectedError } from "../../src/runtime/runtime.ts";
 import { type DesiredTask, Supervisor } from "../../src/runtime/supervisor.ts";
 import { FakeRuntime } from "../fakes/fake-runtime.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
@@ -362,4 +362,24 @@ test("what it reports is under the id that the node has then: one that was remov
   supervisor.apply([task("a"), task("b")]);
   await clock.advance(0);
   t.like(last(), { taskId: "b", nodeId: "m".repeat(25), state: "running" });
+});
+
+test("a task whose needs have not come waits, is not told as failed, and goes on at once when its row changes", async (t) => {
+  const { clock, runtime, supervisor, states, last } = setUp();
+  const waiting = task("a");
+  const prepare = runtime.prepare.bind(runtime);
+  runtime.prepare = async () => {
+    throw new NotYetError("its credentials are not here");
+  };
+  for (let i = 0; i < 8; i++) {
+    supervisor.apply([waiting]);
+    await clock.advance(1000);
+  }
+  t.deepEqual([...new Set(states())], ["preparing"]);
+  t.is(last().restarts, 0);
+  runtime.prepare = prepare;
+  supervisor.apply([{ ...waiting, workload: { ...waiting.workload! } }]);
+  await clock.advance(0);
+  t.deepEqual(runtime.calls, ["prepare a", "link a ovl-a", "start a"]);
+  t.is(last().state, "running");
 });
