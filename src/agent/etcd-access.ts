@@ -14,6 +14,7 @@ import type { EtcdMember } from "./etcd-member.ts";
 const LOOK_MS = 200;
 /** Longer than an election takes. */
 const ANSWER_MS = 5000;
+const DEFRAGMENT_MS = 60_000;
 
 type ExternalEtcd = Config["cluster"]["etcd"] & { endpoints: string[] };
 
@@ -127,6 +128,23 @@ export async function watchAnswers(
       () => false,
     );
     if (!signal.aborted) heard(answers);
+    if (answers) await mendSpace({ client }).catch(() => {}); // 'cluster status' shows the alarm
     await delay(systemClock, ANSWER_MS, signal);
   }
+}
+
+/**
+ * Makes room in a member that has used up its quota, and has it take writes again: what is older than the newest revision is
+ * forgotten, and the database's file is written anew. Returns whether there was need.
+ */
+export async function mendSpace({ client }: Pick<EtcdAccess, "client">): Promise<boolean> {
+  const alarms = (await client.alarms()).filter(({ alarm }) => alarm === "NOSPACE");
+  const { memberId } = await client.status();
+  const own = alarms.find((alarm) => alarm.memberId === memberId);
+  if (own === undefined) return false;
+  const { revision } = await client.range({ key: "/overlayd" });
+  await client.compact(revision).catch(() => {}); // another manager has done it, or there is nothing older
+  await client.defragment({ timeoutMs: DEFRAGMENT_MS });
+  await client.disarm(own);
+  return true;
 }

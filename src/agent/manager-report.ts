@@ -82,7 +82,7 @@ function alarmOf(alarms: readonly string[]): Partial<MemberReport> {
   if (alarms.includes("NOSPACE")) {
     return {
       problem: "its etcd has used up its quota and takes no writes (NOSPACE)",
-      mend: "the leader compacts it and takes the alarm back by itself; if it stays, 'overlayctl cluster export FILE', then remove what is large",
+      mend: "its manager makes it smaller and takes the alarm back within seconds; if it stays, 'overlayctl cluster export FILE', then remove services or networks that are not needed",
     };
   }
   if (alarms.includes("CORRUPT")) {

@@ -13,7 +13,7 @@ import { type MoveTarget, moveStore } from "../leader/move-store.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { STORE_PEER_PORT } from "../lib/standard-ports.ts";
-import { type EtcdAccess, etcdStore, externalEtcd, ownEtcd, untilReady } from "./etcd-access.ts";
+import { type EtcdAccess, etcdStore, externalEtcd, mendSpace, ownEtcd, untilReady } from "./etcd-access.ts";
 import type { ManagerOptions, StoreKind } from "./manager-options.ts";
 import { type MemberHost, ownMember } from "./own-member.ts";
 
@@ -25,6 +25,7 @@ const AGAIN_MS = 60_000;
 /** The same where a manager did not answer: one that was just made a manager is about to. */
 const SOON_MS = 2000;
 const READY_MS = 60_000;
+const ALARMS_MS = 10_000;
 const LOOK_MS = 200;
 
 /** The manager that leads. */
@@ -148,9 +149,17 @@ export class StoreMembers {
       clock: systemClock,
       log: options.log,
     });
+    await this.#mendSpace(access);
     const goesOn = await this.#members.step();
     this.#problem = undefined;
     return goesOn;
+  }
+
+  async #mendSpace(access: EtcdAccess): Promise<void> {
+    const now = systemClock.monotonic();
+    if (now - this.#lookedForAlarmsAt < ALARMS_MS) return;
+    this.#lookedForAlarmsAt = now;
+    if (await mendSpace(access)) this.#all.options.log.warn("etcd had used up its quota, and was made smaller");
   }
 
   async #moveIfDue(file: EmbeddedStore): Promise<boolean> {
