@@ -233,7 +233,10 @@ const errors: [thrown: Error, read: Error][] = [
   [new UserError(507, "the disk is full"), new UserError(507, "the disk is full")],
   [new PlatformError("no TUN", "modprobe tun"), new UserError(503, "no TUN (modprobe tun)")],
   [new TypeError("x is null"), new Error("the agent failed, its log says more: x is null")],
-  [Object.assign(new Error("Request body is too large"), { statusCode: 413 }), new Error("Request body is too large")],
+  [
+    Object.assign(new Error("Request body is too large"), { statusCode: 413 }),
+    new UserError(413, "Request body is too large"),
+  ],
 ];
 for (const [thrown, read] of errors) {
   test(`over the wire and back: ${thrown.message}`, async (t) => {
