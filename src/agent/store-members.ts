@@ -60,6 +60,7 @@ export class StoreMembers {
   #problem: string | undefined;
   /** No move begins before this time of the monotonic clock. */
   #notBefore = Number.NEGATIVE_INFINITY;
+  #lookedForAlarmsAt = Number.NEGATIVE_INFINITY;
 
   constructor(all: StoreMembersOptions) {
     this.#all = all;
