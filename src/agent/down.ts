@@ -1,5 +1,6 @@
 // `overlayd down`: takes away everything that an agent left in place so that the next one could adopt it.
 import { rm } from "node:fs/promises";
+import { etcdPaths } from "../leader/etcd-command.ts";
 import { allOf } from "../lib/all-of.ts";
 import { systemClock } from "../lib/clock.ts";
 import { exists } from "../lib/exists.ts";
@@ -14,6 +15,7 @@ import { DockerEngine } from "../runtime/docker-engine.ts";
 import { DockerWatch } from "../runtime/docker-watch.ts";
 import { ProcessRuntime } from "../runtime/process.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
+import { SupervisedChild } from "../runtime/supervised-child.ts";
 import { readSnapshot } from "../session/snapshot-file.ts";
 import type { Config } from "./config.ts";
 import { readDirectoryId } from "./directory-id.ts";
@@ -43,6 +45,7 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
       () => new Sandboxes({ node: node.name, kind: "run" }).prune(() => []),
       () => new Sandboxes({ node: node.name, kind: "attached" }).unbindOthers([]),
       () => rm(where.run, { recursive: true, force: true }),
+      () => stopEtcd(where.etcd, log),
       () => new ForwardPolicy({ log, device }).close(),
       () => new NftablesMesh({ log, clock: systemClock }).remove(),
       () => new Links({ log, clock: systemClock, device }).removeAll(),
@@ -59,10 +62,11 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
  * file says that this is under way: an agent that was stopped meanwhile goes on with it (`finishLeaving`).
  */
 export async function leaveCluster(config: Config, log: Log): Promise<void> {
-  const { leaving, snapshot, detached, settings, store, identity } = pathsOf(config);
+  const { leaving, snapshot, detached, settings, store, copy, etcd, tookOver, identity } = pathsOf(config);
   await replaceFile(leaving, "");
   await takeDown(config, log);
-  for (const path of [identity, snapshot, detached, store, settings, secretsOf(config.dataDir), leaving]) {
+  const state = [snapshot, store, copy, etcd, tookOver, secretsOf(config.dataDir)];
+  for (const path of [identity, ...state, detached, settings, leaving]) {
     await rm(path, { recursive: true, force: true });
   }
 }
@@ -72,6 +76,13 @@ export async function finishLeaving(config: Config, log: Log): Promise<void> {
   if (!(await exists(pathsOf(config).leaving))) return;
   const identity = await readIdentity(config);
   await leaveCluster(identity === undefined ? config : withOwnName(config, identity.name, log), log);
+}
+
+/** Ends a manager's etcd, which outlives its agent; its data stays. */
+async function stopEtcd(directory: string, log: Log): Promise<void> {
+  if (!(await exists(directory))) return;
+  const { process } = etcdPaths(directory);
+  await new SupervisedChild({ name: "etcd", directory: process, clock: systemClock, log }).stop();
 }
 
 /** Removes the containers of tasks. While Docker does not answer they stay, and the log says so. */
