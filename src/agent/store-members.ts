@@ -262,7 +262,7 @@ export class StoreMembers {
     const reasons = await Promise.all(
       managers.map(async ({ id, name }) => {
         try {
-          const reason = whyNoEtcd(await this.#agentOf(id).check(), false);
+          const reason = whyNoEtcd(await this.#agentOf(id).check());
           return reason === undefined ? [] : [`${name}: ${reason}`];
         } catch (error) {
           areAllAnswered = false;

@@ -7,8 +7,8 @@ import { run } from "../lib/command.ts";
 import { messageOf } from "../lib/errors.ts";
 import { freeBytes } from "./disk-room.ts";
 
-/** `refused`: no etcd may run there; `forcible`: only when an operator says so; `warned`: it may, and is told. */
-type Verdict = "well" | "warned" | "forcible" | "refused";
+/** `refused`: no etcd may run there; `warned`: it may, and is told. */
+type Verdict = "well" | "warned" | "refused";
 
 export interface EtcdCheck {
   verdict: Verdict;
@@ -53,13 +53,10 @@ export async function checkForEtcd({
   ];
 }
 
-/** What keeps etcd from running there, as one text; undefined: nothing. `force`: what an operator may decide is decided. */
-export function whyNoEtcd(checks: readonly EtcdCheck[], force: boolean): string | undefined {
-  const reasons = checks.filter(({ verdict }) => verdict === "refused" || (verdict === "forcible" && !force));
-  if (reasons.length === 0) return undefined;
-  return reasons
-    .map(({ verdict, text }) => (verdict === "forcible" ? `${text} ('--force' takes it all the same)` : text))
-    .join("; ");
+/** What keeps etcd from running there, as one text; undefined: nothing. */
+export function whyNoEtcd(checks: readonly EtcdCheck[]): string | undefined {
+  const reasons = checks.filter(({ verdict }) => verdict === "refused").map(({ text }) => text);
+  return reasons.length === 0 ? undefined : reasons.join("; ");
 }
 
 async function checkProgram(binary: string): Promise<EtcdCheck> {
@@ -132,7 +129,7 @@ export function syncVerdict(directory: string, times: readonly number[]): EtcdCh
   const slowest = times.toSorted((a, b) => b - a);
   const ms = slowest[Math.min(1, slowest.length - 1)] ?? 0;
   const text = `a durable write to ${directory} takes up to ${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
-  if (ms > SYNC_REFUSE_MS) return { verdict: "forcible", text: `${text}: etcd would lose its leader again and again` };
+  if (ms > SYNC_REFUSE_MS) return { verdict: "refused", text: `${text}: etcd would lose its leader again and again` };
   if (ms > SYNC_WARN_MS) return { verdict: "warned", text: `${text}: a leader may be lost under load` };
   return { verdict: "well", text };
 }

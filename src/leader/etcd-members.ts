@@ -150,7 +150,7 @@ export class EtcdMembers {
     const { id, name, peerUrl } = missing;
     try {
       const agent = agentOf(id);
-      const reason = whyNoEtcd(await agent.check(), false);
+      const reason = whyNoEtcd(await agent.check());
       if (reason !== undefined) throw new Error(reason);
       await beforeChange();
       // Etcd agrees with a majority first: a list of members that was old has cost no data.

@@ -82,22 +82,17 @@ const DISKS: [title: string, times: number[], verdict: EtcdCheck["verdict"]][] =
   ["a quick disk", [...quick, 1, 1], "well"],
   ["one write of a hundred that takes a second", [...quick, 1000, 1], "well"],
   ["two of a hundred over 50 ms", [...quick, 60, 51], "warned"],
-  ["two of a hundred over 500 ms", [...quick, 900, 501], "forcible"],
-  ["two slow writes that ended the check early", [700, 800], "forcible"],
+  ["two of a hundred over 500 ms", [...quick, 900, 501], "refused"],
+  ["two slow writes that ended the check early", [700, 800], "refused"],
 ];
 for (const [title, times, verdict] of DISKS) {
   test(`${title}: ${verdict}`, (t) => t.is(syncVerdict("/data", times).verdict, verdict));
 }
 
-test("the reasons are one text; only what an operator may decide gives way to --force", (t) => {
-  const slow: EtcdCheck = { verdict: "forcible", text: "the disk is slow" };
+test("the reasons are one text, and a warning is none", (t) => {
+  const slow: EtcdCheck = { verdict: "refused", text: "the disk is slow" };
   const taken: EtcdCheck = { verdict: "refused", text: "the port is taken" };
   const warned: EtcdCheck = { verdict: "warned", text: "the disk is small" };
-  t.is(whyNoEtcd([warned], false), undefined);
-  t.is(
-    whyNoEtcd([warned, slow, taken], false),
-    "the disk is slow ('--force' takes it all the same); the port is taken",
-  );
-  t.is(whyNoEtcd([slow], true), undefined);
-  t.is(whyNoEtcd([slow, taken], true), "the port is taken");
+  t.is(whyNoEtcd([warned]), undefined);
+  t.is(whyNoEtcd([warned, slow, taken]), "the disk is slow; the port is taken");
 });
