@@ -433,8 +433,18 @@ export function temporaryDirectory(t: ExecutionContext): string {
 
 /** Serves the backend on a socket of its own until the test ends. Returns the socket's path. */
 export async function served(t: ExecutionContext, backend: Backend): Promise<string> {
-  const socketPath = join(temporaryDirectory(t), "overlayd.sock");
-  const server = await serveApi(backend, { socketPath, log: silentLog });
-  t.teardown(() => server.close());
-  return socketPath;
+  return (await servedUntilClosed(t, backend)).path;
+}
+
+/** As `served`; `close` ends it before the test does. */
+export async function servedUntilClosed(
+  t: ExecutionContext,
+  backend: Backend,
+): Promise<{ path: string; close: () => Promise<void> }> {
+  const path = join(temporaryDirectory(t), "overlayd.sock");
+  const server = await serveApi(backend, { socketPath: path, log: silentLog });
+  let closing: Promise<void> | undefined;
+  const close = () => (closing ??= server.close());
+  t.teardown(close);
+  return { path, close };
 }

@@ -1,7 +1,7 @@
 // overlayctl as a person runs it: a process of its own against an agent's socket; output and exit status by rows.
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, renameSync, writeFileSync } from "node:fs";
+import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import ava, { type ExecutionContext } from "ava";
@@ -14,6 +14,7 @@ import {
   nodeRow,
   put,
   served,
+  servedUntilClosed,
   servedWaiting,
   serviceRow,
   statusRow,
@@ -303,15 +304,14 @@ test("node ls shows nodes that are behind, stuck or silent as such", async (t) =
 test("leave says what would be lost and does nothing, and with --force waits until the agent waits to join", async (t) => {
   const backend = cluster();
   backend.refusal = new UserError(409, "leaving ends what this node has: 1 tasks; '--force' does it");
-  const path = await served(t, backend);
+  const { path, close } = await servedUntilClosed(t, backend);
   const refused = await ended(start(path, ["leave"]));
   t.is(refused.status, 1);
   t.regex(refused.err, /^overlayctl: leaving ends what this node has/);
   const child = start(path, ["leave", "--force"]);
   // The agent ends, and waits to join then.
   backend.whenLeft = () => {
-    renameSync(path, `${path}.away`);
-    setTimeout(() => void servedWaiting(t, new FakeWaiting(), path), 500);
+    void close().then(() => setTimeout(() => void servedWaiting(t, new FakeWaiting(), path), 500));
   };
   const { status, out, err } = await ended(child);
   t.deepEqual([status, err], [0, ""]);
