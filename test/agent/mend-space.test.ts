@@ -7,6 +7,7 @@ const QUOTA_BYTES = 16 * 1024 * 1024;
 
 test("what is older is forgotten, the file is written anew, and the alarm is taken back", async (t) => {
   const etcd = await TestEtcd.start({ flags: [`--quota-backend-bytes=${QUOTA_BYTES}`] });
+  t.teardown(() => etcd.remove());
   const client = etcd.client();
   const put = (value: string) => client.txn({ compare: [], writes: [{ put: "/overlayd/a", value }], otherwise: [] });
   t.false(await mendSpace({ client }));
@@ -22,5 +23,4 @@ test("what is older is forgotten, the file is written anew, and the alarm is tak
   await put("small");
   t.true((await client.status()).dbBytes < QUOTA_BYTES);
   client.close();
-  await etcd.remove();
 });

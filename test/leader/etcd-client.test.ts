@@ -145,6 +145,7 @@ test("an endpoint that takes connections and says nothing is given up by the dea
 
 test("a member that is frozen has not answered, which leaves open whether it will", async (t) => {
   const frozen = await TestEtcd.start();
+  t.teardown(() => frozen.remove());
   const own = frozen.client();
   await own.status();
   await frozen.freeze(0);
@@ -156,11 +157,11 @@ test("a member that is frozen has not answered, which leaves open whether it wil
   // A new connection comes to nothing, so this one was not sent.
   t.is((await kindOf(own.status({ timeoutMs: 200 }))).kind, "unreachable");
   own.close();
-  await frozen.remove();
 });
 
 test("a certificate of another CA is not accepted, by neither side, and a new one is taken from the next call on", async (t) => {
   const other = await TestEtcd.start();
+  t.teardown(() => other.remove());
   const foreign = new EtcdClient({ endpoints: etcd.endpoints, tls: other.tls });
   const server = await kindOf(foreign.status());
   t.is(server.kind, "permission", server.message);
@@ -171,7 +172,6 @@ test("a certificate of another CA is not accepted, by neither side, and a new on
   foreign.setTls(await issueStoreCertificate(etcd.directory, "renewed"));
   t.regex((await foreign.status()).version, /^3\./);
   foreign.close();
-  await other.remove();
 });
 
 test("what etcd refuses besides is said in its own words", async (t) => {

@@ -19,13 +19,21 @@ let etcd: TestEtcd;
 test.before(async () => {
   etcd = await TestEtcd.start();
 });
-test.after.always(() => etcd?.remove());
+// A test that fails leaves its stores open.
+test.after.always(async () => {
+  await Promise.all(opened.map((store) => store.close()));
+  await etcd?.remove();
+});
 
 let prefixes = 0;
 const newPrefix = () => `/test/${++prefixes}`;
 
+const opened: EtcdStore[] = [];
+
 function open(prefix: string, self = "node1", client = etcd.client()): EtcdStore {
-  return new EtcdStore({ client, prefix, self, clock: systemClock, log: silentLog });
+  const store = new EtcdStore({ client, prefix, self, clock: systemClock, log: silentLog });
+  opened.push(store);
+  return store;
 }
 
 storeSuite("etcd", async () => {
@@ -329,6 +337,7 @@ for (const [what, damage] of [
 
 test("a database at its quota refuses with 507 and changes nothing", async (t) => {
   const small = await TestEtcd.start({ flags: ["--quota-backend-bytes", String(4 * 1024 * 1024)] });
+  t.teardown(() => small.remove());
   const client = small.client();
   const store = open("/q", "node1", client);
   await store.campaign();
@@ -353,11 +362,11 @@ test("a database at its quota refuses with 507 and changes nothing", async (t) =
   t.is((await store.load()).networks.size, 1);
   await store.close();
   client.close();
-  await small.remove();
 });
 
 test("three members: the state goes on without one, waits for a majority, and is there with the others' disks", async (t) => {
   const three = await TestEtcd.start({ members: 3 });
+  t.teardown(() => three.remove());
   const prefix = "/three";
   const store = open(prefix, "node1", three.client(0));
   const leadership = await store.campaign();
@@ -383,5 +392,4 @@ test("three members: the state goes on without one, waits for a majority, and is
   t.is(networks.size, revision);
   await next.commit([putNetwork(9)], revision + 1);
   await Promise.all([store.close(), next.close()]);
-  await three.remove();
 });
