@@ -74,10 +74,9 @@ function whyNoManager({ nodes }: State, { id, name }: Subject, expires: number):
 }
 
 /** The next start asks these, too. */
-function keep({ files, clusterId, nodeId, role, credentials }: Identity, managers: readonly string[], log: Log): void {
+function keep({ files }: Identity, managers: readonly string[], log: Log): void {
   if (managers.length === 0) return;
-  const { name } = credentials.subject;
-  files.writeFacts({ clusterId, nodeId, name, role, managers: [...managers] }).catch((error: unknown) => {
+  files.writeManagers(managers).catch((error: unknown) => {
     log.warn("where managers are is not kept for the next start", { reason: messageOf(error) });
   });
 }

@@ -100,7 +100,17 @@ export class IdentityFiles {
   }
 
   async writeFacts(facts: Facts): Promise<void> {
-    await this.#write(FACTS, `${JSON.stringify(Facts.parse(facts), null, 2)}\n`);
+    await this.#write(FACTS, textOf(facts));
+  }
+
+  /** Changes where managers are, and nothing else: a renewal may be about to write another role. */
+  async writeManagers(managers: readonly string[]): Promise<void> {
+    await this.#writes.run(async () => {
+      const json = await this.#text(FACTS);
+      if (json === undefined) return; // it has left the cluster meanwhile
+      const facts = this.#parsed(FACTS, () => Facts.parse(JSON.parse(json)));
+      await replaceFile(join(this.#directory, FACTS), textOf({ ...facts, managers: [...managers] }));
+    });
   }
 
   /** undefined: this node has no keys of a manager. Throws TrustError when the passphrase is wrong. */
@@ -163,6 +173,10 @@ export class IdentityFiles {
     const mend = `bring it back from a backup, or move ${this.#directory} away, start the agent again and join anew`;
     return new TrustError("damaged", `${join(this.#directory, name)} cannot be used: ${reason}; ${mend}`, { cause });
   }
+}
+
+function textOf(facts: Facts): string {
+  return `${JSON.stringify(Facts.parse(facts), null, 2)}\n`;
 }
 
 function certificatesIn(text: string): string[] {

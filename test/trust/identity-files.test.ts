@@ -88,6 +88,19 @@ test("writes at the same time follow each other", async (t) => {
   t.deepEqual((await files.read())!.bundle, [second]);
 });
 
+test("where managers are changes without the role, also while that is being written", async (t) => {
+  const { files, identity } = await written();
+  const { clusterId, nodeId, name } = identity;
+  await Promise.all([
+    files.writeFacts({ clusterId, nodeId, name, role: "manager", managers: identity.managers }),
+    files.writeManagers(["192.0.2.12:2377"]),
+  ]);
+  t.deepEqual(await files.read(), { ...identity, role: "manager", managers: ["192.0.2.12:2377"] });
+  await files.remove();
+  await files.writeManagers(["192.0.2.12:2377"]);
+  t.is(await files.read(), undefined);
+});
+
 test("a node that leaves keeps nothing", async (t) => {
   const { files, identity } = await written();
   await files.remove();
