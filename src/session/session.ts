@@ -27,7 +27,7 @@ import type { Transport } from "./transport.ts";
 
 interface SessionOptions {
   identity: NodeIdentity;
-  /** HOST:PORT of those that the node has heard of. The state says more. */
+  /** HOST:PORT of each manager in the file. The state may name more. */
   managers: readonly string[];
   /** Keeps those of the state, which have changed, for the next start. */
   keepManagers?: (managers: readonly string[]) => void;
