@@ -1,9 +1,10 @@
 // The time without a leader when it is lost in three ways, and whether clients of a service notice; and how long a join takes.
 // Three managers, and two workers with the service's tasks and a client in a container.
 import { fileURLToPath } from "node:url";
-import { run, waitFor } from "../test/system/command.ts";
+import { waitFor } from "../test/system/command.ts";
 import { createLab, type Lab, type LabNode } from "../test/system/lab.ts";
 import { vipOf } from "../test/system/listings.ts";
+import { loseMachine, untilWhole } from "../test/system/managers.ts";
 import { Background } from "./background.ts";
 import type { Experiment, Limit, Sample } from "./experiment.ts";
 import { LIMITS } from "./limits.ts";
@@ -18,7 +19,6 @@ const NETWORK = "bench";
 const PORT = 9200;
 const TRY_MS = 50;
 const WRITE_MS = 60_000;
-const WHOLE_MS = 120_000;
 const ROUNDS = 5;
 const ASK_HTTP = fileURLToPath(new URL("./ask-http.js", import.meta.url));
 const SERVER = fileURLToPath(new URL("../../configs/search-server.js", import.meta.url));
@@ -36,7 +36,7 @@ const LOSSES: readonly Loss[] = [
     limit: LIMITS.leaderKilled,
     lose: (leader) => leader.killAgent(),
   },
-  { title: "the leader's machine is gone", limit: LIMITS.leaderGone, lose: powerOff },
+  { title: "the leader's machine is gone", limit: LIMITS.leaderGone, lose: loseMachine },
   { title: "the leader is stopped by SIGTERM", limit: LIMITS.leaderStopped, lose: (leader) => leader.stopAgent() },
 ];
 
@@ -109,15 +109,8 @@ function joinExperiment(lab: Lab, managers: readonly LabNode[], machine: LabNode
   };
 }
 
-/** The machine is without power: its link first, so that no other machine is told; then all that runs on it. */
-async function powerOff(node: LabNode): Promise<void> {
-  await node.exec(["ip", "link", "set", "eth0", "down"]);
-  const pids = (await run(["ip", "netns", "pids", node.netns])).split("\n").filter(Boolean).map(Number);
-  for (const pid of pids) process.kill(pid, "SIGKILL");
-  await waitFor(() => !node.agentRuns(), { what: `${node.name} to end` });
-}
-
 async function bringBack(node: LabNode): Promise<void> {
+  await waitFor(() => !node.agentRuns(), { what: `${node.name}'s agent to have ended` });
   await node.exec(["ip", "link", "set", "eth0", "up"]);
   await node.startAgent();
 }
@@ -169,18 +162,4 @@ async function isWritten({ api }: LabNode): Promise<boolean> {
 async function leaderOf(managers: readonly LabNode[]): Promise<LabNode> {
   const { leader } = await untilWhole(managers);
   return managers.find(({ name }) => name === leader)!;
-}
-
-/** Resolves when the managers share etcd and all of them are well. */
-function untilWhole(managers: readonly LabNode[]): Promise<{ leader: string | null }> {
-  return waitFor(
-    async () => {
-      const status = await managers[0]!.api.clusterStatus();
-      const areWell = status.managers.every(
-        ({ etcd, problem }) => etcd?.process === "running" && !etcd.learner && problem === null,
-      );
-      return areWell && status.leader !== null && status.store === "etcd" ? status : undefined;
-    },
-    { what: "all managers to be well", deadlineMs: WHOLE_MS },
-  );
 }

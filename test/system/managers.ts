@@ -1,7 +1,7 @@
 // What the tests of several managers share.
 import type { ExecutionContext } from "ava";
 import type { ClusterStatusView } from "../../src/api/cluster-schema.ts";
-import { waitFor } from "./command.ts";
+import { run, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
 
 export async function statusOf(node: LabNode): Promise<ClusterStatusView> {
@@ -51,4 +51,11 @@ export async function hasNetworks(t: ExecutionContext, node: LabNode, networks: 
   };
   await waitFor(async () => (await missing()).length === 0, { what: `${node.name} to have ${networks.join(", ")}` });
   t.pass();
+}
+
+/** Power off: its link first, so that nobody is told; then all that runs on it. */
+export async function loseMachine(node: LabNode): Promise<void> {
+  await node.exec(["ip", "link", "set", "eth0", "down"]);
+  const pids = (await run(["ip", "netns", "pids", node.netns])).split("\n").filter(Boolean).map(Number);
+  for (const pid of pids) process.kill(pid, "SIGKILL");
 }

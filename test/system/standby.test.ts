@@ -1,14 +1,10 @@
 // Two managers as processes in namespaces: the standby copies and takes over by hand, and an export is imported on a bare machine.
 import { join } from "node:path";
-import type { ClusterStatusView } from "../../src/api/cluster-schema.ts";
 import { waitFor } from "./command.ts";
-import type { LabNode } from "./lab.ts";
-import { hasNetworks, untilWritten } from "./managers.ts";
+import { hasNetworks, statusOf, untilWritten } from "./managers.ts";
 import { systemTest, useLab } from "./system-test.ts";
 
 const lab = useLab({ prefix: "sby", nodes: 3, managers: 2, waiting: 1 });
-
-const statusOf = (node: LabNode) => node.ctlJson<ClusterStatusView>("cluster", "status");
 
 systemTest(
   "with two managers the standby takes over by hand, and the leader before gives way with what was not copied",

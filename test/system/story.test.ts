@@ -3,8 +3,9 @@
 import { readFileSync } from "node:fs";
 import type { ClusterStatusView } from "../../src/api/cluster-schema.ts";
 import type { NodeView } from "../../src/api/schema.ts";
-import { run, waitFor } from "./command.ts";
+import { waitFor } from "./command.ts";
 import { createLab, type Lab, type LabNode } from "./lab.ts";
+import { loseMachine } from "./managers.ts";
 import { systemTest } from "./system-test.ts";
 import { undoAfterAll } from "./undo.ts";
 
@@ -78,10 +79,3 @@ systemTest(
     });
   },
 );
-
-/** Power off: its link first, so that nobody is told; then all that runs on it. */
-async function loseMachine(node: LabNode): Promise<void> {
-  await node.exec(["ip", "link", "set", "eth0", "down"]);
-  const pids = (await run(["ip", "netns", "pids", node.netns])).split("\n").filter(Boolean).map(Number);
-  for (const pid of pids) process.kill(pid, "SIGKILL");
-}
