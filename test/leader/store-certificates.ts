@@ -1,4 +1,4 @@
-// Certificates for tests of etcd: a CA of the store, and a certificate of it for etcd's members and their clients on loopback.
+// Certificates for tests of etcd: a CA of the store, and a certificate of it for etcd's members and their clients.
 import { execFile } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -7,8 +7,11 @@ import type { EtcdTls } from "../../src/leader/etcd-gateway.ts";
 
 const run = promisify(execFile);
 
-/** The files `ca.crt`, `NAME.crt` and `NAME.key` in `directory`, and what they hold. Makes the CA when it is not there. */
-export async function issueStoreCertificate(directory: string, name: string): Promise<EtcdTls> {
+/**
+ * The files `ca.crt`, `NAME.crt` and `NAME.key` in `directory`, and what they hold, for a member that listens on `address`. Makes
+ * the CA when it is not there.
+ */
+export async function issueStoreCertificate(directory: string, name: string, address = "127.0.0.1"): Promise<EtcdTls> {
   const file = (ending: string) => join(directory, ending);
   const openssl = (...words: string[]) => run("openssl", words);
   const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
@@ -29,7 +32,7 @@ export async function issueStoreCertificate(directory: string, name: string): Pr
     );
   }
   await openssl("req", ...curve, "-subj", `/CN=${name}`, "-keyout", file(`${name}.key`), "-out", file(`${name}.csr`));
-  await writeFile(file("extensions"), "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n");
+  await writeFile(file("extensions"), `subjectAltName=IP:${address}\nextendedKeyUsage=serverAuth,clientAuth\n`);
   const issued = [
     "-in",
     file(`${name}.csr`),

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +11,7 @@ import { EtcdClient } from "../../src/leader/etcd-client.ts";
 import { ETCD_LIMITS } from "../../src/leader/etcd-commit.ts";
 import type { EtcdTls } from "../../src/leader/etcd-gateway.ts";
 import { messageOf } from "../../src/lib/errors.ts";
+import { ownDirectory } from "./etcd-leftovers.ts";
 import { issueStoreCertificate } from "./store-certificates.ts";
 
 const START_MS = 60_000;
@@ -22,8 +23,17 @@ interface Ports {
 
 interface TestEtcdOptions {
   members?: number;
+  /** They come after those that every member has. */
   flags?: readonly string[];
+  /** Where the members keep their data. */
   on?: string;
+  /** The network namespace that the members run in, and their address there; left out: this process's own, on loopback. */
+  place?: EtcdPlace;
+}
+
+interface EtcdPlace {
+  netns: string;
+  address: string;
 }
 
 export class TestEtcd {
@@ -31,26 +41,29 @@ export class TestEtcd {
   readonly tls: EtcdTls;
   readonly #ports: readonly Ports[];
   readonly #flags: readonly string[];
+  readonly #place: EtcdPlace | undefined;
   // BOUNDED: by the members; keyed by the member's index.
   readonly #processes = new Map<number, ChildProcess>();
 
-  private constructor(directory: string, tls: EtcdTls, ports: readonly Ports[], flags: readonly string[]) {
+  private constructor(directory: string, tls: EtcdTls, ports: readonly Ports[], { flags, place }: TestEtcdOptions) {
     this.directory = directory;
     this.tls = tls;
     this.#ports = ports;
-    this.#flags = flags;
+    this.#flags = flags ?? [];
+    this.#place = place;
   }
 
-  /** Resolves when the members have a leader. `flags` come after those that every member has; `on` is where they keep their data. */
-  static async start({ members = 1, flags = [], on = tmpdir() }: TestEtcdOptions = {}): Promise<TestEtcd> {
-    const directory = await mkdtemp(join(on, "overlayd-etcd-"));
-    const tls = await issueStoreCertificate(directory, "member");
-    const free = await freePorts(2 * members);
+  /** Resolves when the members have a leader, and in another namespace when they have begun. */
+  static async start(options: TestEtcdOptions = {}): Promise<TestEtcd> {
+    const { members = 1, on = tmpdir(), place } = options;
+    const directory = await ownDirectory(on);
+    const tls = await issueStoreCertificate(directory, "member", place?.address);
+    const free = await freePorts(2 * members); // also in a namespace in which nothing listens yet
     const ports = Array.from({ length: members }, (_, i) => ({ client: free[2 * i]!, peer: free[2 * i + 1]! }));
-    const etcd = new TestEtcd(directory, tls, ports, flags);
+    const etcd = new TestEtcd(directory, tls, ports, options);
     for (const i of ports.keys()) etcd.launch(i);
     try {
-      for (const i of ports.keys()) await etcd.ready(i);
+      if (place === undefined) for (const i of ports.keys()) await etcd.ready(i);
     } catch (error) {
       await etcd.remove();
       throw error;
@@ -60,7 +73,16 @@ export class TestEtcd {
 
   /** HOST:PORT of each member. */
   get endpoints(): string[] {
-    return this.#ports.map(({ client }) => `127.0.0.1:${client}`);
+    return this.#ports.map(({ client }) => `${this.#address}:${client}`);
+  }
+
+  get #address(): string {
+    return this.#place?.address ?? "127.0.0.1";
+  }
+
+  /** The process id of the member. */
+  pid(i: number): number {
+    return this.#processes.get(i)!.pid!;
   }
 
   client(...members: number[]): EtcdClient {
@@ -72,11 +94,14 @@ export class TestEtcd {
   launch(i: number): void {
     const { client, peer } = this.#ports[i]!;
     const file = (name: string) => join(this.directory, name);
-    const cluster = this.#ports.map((ports, other) => `m${other}=https://127.0.0.1:${ports.peer}`).join(",");
-    const [clientUrl, peerUrl] = [`https://127.0.0.1:${client}`, `https://127.0.0.1:${peer}`];
+    const cluster = this.#ports.map((ports, other) => `m${other}=https://${this.#address}:${ports.peer}`).join(",");
+    const [clientUrl = "", peerUrl = ""] = [client, peer].map((port) => `https://${this.#address}:${port}`);
+    const inside = this.#place === undefined ? [] : ["nsenter", `--net=/run/netns/${this.#place.netns}`];
+    const [command, ...inPlace] = [...inside, "etcd"];
     const child = spawn(
-      "etcd",
+      command!,
       [
+        ...inPlace,
         ...["--name", `m${i}`, "--data-dir", this.dataDirectory(i), "--initial-cluster", cluster],
         ...["--listen-client-urls", clientUrl, "--advertise-client-urls", clientUrl],
         ...["--listen-peer-urls", peerUrl, "--initial-advertise-peer-urls", peerUrl],
