@@ -1,5 +1,5 @@
-// Leadership by a key of etcd that lives as long as a lease. It is certain for FENCE_MS after the last keep-alive that etcd
-// answered was sent, which is less than the lease's time; then this process gives itself up, whatever etcd says later.
+// Leadership by a key of etcd that lives as long as a lease. It is certain for the fence's time after the last keep-alive that
+// etcd answered was sent, which is less than the lease's time; then this process gives itself up, whatever etcd says later.
 //
 //   candidate --(leader key is missing; Txn makes it)--> leading --(lease over, no answer in time, resigned)--> lost
 import { type Clock, delay, type Timer } from "../lib/clock.ts";
@@ -11,8 +11,9 @@ import type { Leadership } from "./store.ts";
 
 /** How long etcd waits for a keep-alive before it lets another process lead. */
 const LEASE_SECONDS = 5;
-const KEEP_ALIVE_MS = 1000;
-const FENCE_MS = 3000;
+/** Milliseconds for each second of the lease: with 5 s, a keep-alive each second and a fence of 3 s. */
+const KEEP_ALIVE_MS_A_SECOND = 200;
+const FENCE_MS_A_SECOND = 600;
 /** The next attempt after a keep-alive that failed. */
 const AGAIN_MS = 200;
 /** How often a candidate looks whether there is a leader. */
@@ -24,6 +25,7 @@ interface EtcdLeadershipOptions {
   clock: Clock;
   key: string;
   lease: string;
+  leaseSeconds: number;
   /** Etcd's revision at which this process made the key: it tells this leadership from all others. */
   createRevision: number;
   /** Monotonic time before the lease was asked for. */
@@ -69,8 +71,12 @@ export class EtcdLeadership implements Leadership {
     await client.revokeLease(lease, { timeoutMs: RESIGN_MS }).catch(() => {}); // then it ends by itself
   }
 
+  get #fenceMs(): number {
+    return this.#options.leaseSeconds * FENCE_MS_A_SECOND;
+  }
+
   #fenceInMs(): number {
-    return this.#confirmedAt + FENCE_MS - this.#options.clock.monotonic();
+    return this.#confirmedAt + this.#fenceMs - this.#options.clock.monotonic();
   }
 
   #setFence(): Timer {
@@ -79,18 +85,19 @@ export class EtcdLeadership implements Leadership {
       setImmediate(() => {
         if (this.lost.aborted) return;
         if (this.#fenceInMs() > 0) this.#fence = this.#setFence();
-        else this.lose(`etcd has confirmed it for ${FENCE_MS / 1000} s no more${this.#failure}`);
+        else this.lose(`etcd has confirmed it for ${this.#fenceMs / 1000} s no more${this.#failure}`);
       });
     });
   }
 
   async #keepAlive(): Promise<void> {
-    const { client, clock, lease } = this.#options;
+    const { client, clock, lease, leaseSeconds } = this.#options;
+    const everyMs = leaseSeconds * KEEP_ALIVE_MS_A_SECOND;
     while (!this.lost.aborted) {
       const sentAt = clock.monotonic();
-      let pauseMs = KEEP_ALIVE_MS;
+      let pauseMs = everyMs;
       try {
-        const seconds = await client.keepAlive(lease, { timeoutMs: KEEP_ALIVE_MS, signal: this.lost });
+        const seconds = await client.keepAlive(lease, { timeoutMs: everyMs, signal: this.lost });
         if (seconds <= 0) return this.lose("its lease in etcd is over");
         this.#confirmedAt = sentAt;
         this.#failure = "";
@@ -111,6 +118,7 @@ interface CampaignOptions {
   key: string;
   /** What others read of the leader. */
   value: string;
+  leaseSeconds?: number;
   /** Ends the campaign. */
   signal: AbortSignal;
   /** Called with what the leader key has at each look; undefined: there is no leader. */
@@ -139,15 +147,16 @@ export async function campaign(options: CampaignOptions): Promise<EtcdLeadership
 }
 
 /** undefined: another process was first. */
-async function tryOnce({ client, clock, key, value, signal }: CampaignOptions): Promise<EtcdLeadership | undefined> {
+async function tryOnce(options: CampaignOptions): Promise<EtcdLeadership | undefined> {
+  const { client, clock, key, value, leaseSeconds = LEASE_SECONDS, signal } = options;
   const since = clock.monotonic();
-  const lease = await client.grantLease(LEASE_SECONDS, { signal });
+  const lease = await client.grantLease(leaseSeconds, { signal });
   try {
     const { succeeded, revision: createRevision } = await client.txn(
       { compare: [{ key, createRevision: 0 }], writes: [{ put: key, value, lease }], otherwise: [] },
       { signal },
     );
-    if (succeeded) return new EtcdLeadership({ client, clock, key, lease, createRevision, since });
+    if (succeeded) return new EtcdLeadership({ client, clock, key, lease, leaseSeconds, createRevision, since });
   } catch (error) {
     await revoke(); // the key may have been made
     throw error;

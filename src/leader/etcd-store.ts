@@ -43,6 +43,8 @@ interface EtcdStoreOptions {
   sealKey?: string;
   /** What candidates read of this process while it leads. */
   self: string;
+  /** How long etcd waits for this process before it lets another one lead; left out: 5. */
+  leaseSeconds?: number;
   clock: Clock;
   log: Log;
 }
@@ -75,10 +77,10 @@ export class EtcdStore implements Store {
   }
 
   async campaign(): Promise<Leadership> {
-    const { client, clock, log, self } = this.#options;
+    const { client, clock, log, self, leaseSeconds } = this.#options;
     await this.#leadership?.resign(); // its own key would keep it waiting
     this.#campaign = campaign({
-      ...{ client, clock, log, key: this.#keys.leader, value: self, signal: this.#closing.signal },
+      ...{ client, clock, log, key: this.#keys.leader, value: self, leaseSeconds, signal: this.#closing.signal },
       heardOf: (leader) => {
         this.#leader = leader;
       },

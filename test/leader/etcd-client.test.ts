@@ -111,7 +111,8 @@ test("what was compacted cannot be read, and the file can be made smaller", asyn
 });
 
 test("a request beyond what etcd takes is refused, and says which flags there are", async (t) => {
-  const { kind, message } = await kindOf(put("big", "x".repeat(9 * 1024 * 1024)));
+  const writes = [{ put: "big", value: "x".repeat(9 * 1024 * 1024) }];
+  const { kind, message } = await kindOf(client.txn({ compare: [], writes, otherwise: [] }, { timeoutMs: 60_000 }));
   t.is(kind, "too-large");
   t.regex(message, /--max-txn-ops and --max-request-bytes/);
 });
