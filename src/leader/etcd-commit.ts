@@ -14,7 +14,7 @@ import type { EtcdClient, EtcdRow, EtcdTxn, EtcdWrite } from "./etcd-client.ts";
 import { EtcdError } from "./etcd-error.ts";
 import type { EtcdLeadership } from "./etcd-leadership.ts";
 
-/** What an etcd of this cluster is started with: --max-txn-ops and --max-request-bytes. */
+/** What an etcd of this cluster is started with: --max-txn-ops and --max-request-bytes. One commit is one transaction. */
 export const ETCD_LIMITS = { txnOps: 65_536, requestBytes: 8 * 1024 * 1024 } as const;
 
 /** What one commit has at most: the head and the request itself need room, too. */

@@ -1,13 +1,14 @@
 // A manager's etcd as a child of the agent, with Debian's etcd itself: adopted, joined by others, damaged and made anew,
 // and the last one of three.
-import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { getPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
 import { type EtcdAccess, ownEtcd, untilReady } from "../../src/agent/etcd-access.ts";
 import { EtcdMember } from "../../src/agent/etcd-member.ts";
 import { etcdPaths } from "../../src/leader/etcd-command.ts";
+import { ETCD_COMMIT } from "../../src/leader/etcd-commit.ts";
 import { EtcdMembers, type MemberCondition } from "../../src/leader/etcd-members.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { UserError } from "../../src/lib/errors.ts";
@@ -150,6 +151,23 @@ function pidOf({ status }: EtcdMember): number {
   if (status.state !== "running") throw new Error(`it is ${status.state}`);
   return status.pid;
 }
+
+test("a member takes the largest commit there is, and goes before ordinary programs", async (t) => {
+  const managers = await Managers.make(1);
+  try {
+    const { client } = await managers.beginFirst();
+    const writes = Array.from({ length: ETCD_COMMIT.rows + 1 }, (_, i) => ({ put: `/large/${i}`, value: "x" }));
+    const { succeeded } = await client.txn({ compare: [], writes, otherwise: [] }, { timeoutMs: DEADLINE_MS });
+    t.true(succeeded);
+    const status = managers.members[0]!.status;
+    const { pid } = status as Extract<typeof status, { state: "running" }>;
+    t.is(getPriority(pid), -10);
+    const autogroup = await readFile(`/proc/${pid}/autogroup`, "utf8").catch(() => "nice -10"); // a kernel without them
+    t.regex(autogroup, /nice -10$/m);
+  } finally {
+    await managers.remove();
+  }
+});
 
 test("a member goes on without its agent, is adopted by the next one, and is not begun twice", async (t) => {
   const managers = await Managers.make(1);
