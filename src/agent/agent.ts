@@ -65,7 +65,7 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
     members: createMembers(options, membership, () => manager),
     rejoin: async (request) => {
       const view = await rejoin({ config, log, identity, address: host.address }, request);
-      setImmediate(options.onNewIdentity); // the answer goes first
+      setImmediate(options.onStartAgain, "this node joined its cluster again"); // the answer goes first
       return view;
     },
     progress: new TaskProgress({ clock, read: (id, query) => logs.read(id, query) }),

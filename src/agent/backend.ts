@@ -98,6 +98,7 @@ export function createBackend({
     cluster: () => {
       const own = cluster();
       if (own !== undefined) return own;
+      if (identity.role === "manager") throw new UserError(503, whyNotLeading() ?? "this manager is starting");
       throw new UserError(403, whyNoManager(state()));
     },
     peers: async () => peerViews(state(), ownName(), await dataPath.report()),

@@ -15,6 +15,7 @@ import { serverRefusal } from "../trust/refusals.ts";
 import { parseToken } from "../trust/token.ts";
 import type { Config } from "./config.ts";
 import type { Identity } from "./identity.ts";
+import { requireAskedListen } from "./listening.ts";
 import { asSession, managerAddressOf, nodeIdentityOf } from "./node-identity.ts";
 import { writeNodeSettings } from "./node-settings.ts";
 import { pathsOf } from "./paths.ts";
@@ -67,10 +68,13 @@ export async function join(
     listen: asSession(listen) ?? before?.listen ?? null,
     advertise: asSession(advertise) ?? before?.advertise ?? null,
   };
+  const own = managerAddressOf(config, given, address);
+  // A worker never answers there; an operator who names an address means a manager's.
+  if (member === undefined && (listen ?? config.cluster.listen) !== undefined) await requireAskedListen(own.listen);
   const answer = await ask(manager, token, {
     token: text.trim(),
     request: await createRequest(key, name),
-    identity: nodeIdentityOf(config, address, managerAddressOf(config, given, address)),
+    identity: nodeIdentityOf(config, address, own),
     now: systemClock.now(),
   });
   const { cluster, nodeId, role, settings, certificate, bundle, bridges, managers, keys } = answer;
@@ -125,6 +129,13 @@ function refusalOf(manager: string, error: unknown): UserError {
   const refusal = serverRefusal(error instanceof UnreachableError ? error.cause : error, systemClock.now());
   if (refusal !== undefined)
     return new UserError(503, `${manager} is not trusted: ${refusal.message}`, { cause: error });
+  if (/^(EPROTO$|ERR_SSL_)/.test((error as NodeJS.ErrnoException).code ?? "")) {
+    return new UserError(
+      503,
+      `${manager} answers, but not as a manager of this version does, with TLS 1.3: is that its address and port, and does overlayd there need an update?`,
+      { cause: error },
+    );
+  }
   const isOfSystem = (error as NodeJS.ErrnoException).syscall !== undefined;
   if (isOfSystem || error instanceof UnreachableError || error instanceof DeadlineError) {
     return new UserError(

@@ -13,7 +13,6 @@ import { waitForCluster } from "./waiting.ts";
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 const LEAVE = "overlayctl leave";
-const NEW_IDENTITY = "this node has a new certificate or role";
 
 const program = new Command("overlayd")
   .description("One network and one stable address per service, for containers on many machines")
@@ -88,7 +87,7 @@ async function runAgent(config: Config, newEpoch: boolean): Promise<void> {
       ...{ config: own, log, identity: identity! },
       newEpoch: newEpoch && isFirst,
       onLeave: () => ending.abort(LEAVE),
-      onNewIdentity: () => ending.abort(NEW_IDENTITY),
+      onStartAgain: (reason) => ending.abort(reason),
       onFailure: (error) => fail(`the data path failed, nothing is carried: ${messageOf(error)}`, EXIT_FAILED),
     });
     isStarting = false;

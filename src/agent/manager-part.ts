@@ -17,6 +17,7 @@ import type { ClientConnections } from "../trust/tls.ts";
 import { TrustError } from "../trust/trust-error.ts";
 import { ClusterOperations } from "./cluster-operations.ts";
 import { Exports } from "./exports.ts";
+import { CannotListenError, onceFree, requireListen } from "./listening.ts";
 import { Manager } from "./manager.ts";
 import { ManagerCalls } from "./manager-calls.ts";
 import type { ManagerOptions } from "./manager-options.ts";
@@ -29,7 +30,7 @@ import type { Parts } from "./parts.ts";
 import { pathsOf } from "./paths.ts";
 import { TookOverFile } from "./took-over.ts";
 
-interface StartOptions extends Pick<AgentOptions, "config" | "identity" | "log" | "newEpoch"> {
+interface StartOptions extends Pick<AgentOptions, "config" | "identity" | "log" | "newEpoch" | "onStartAgain"> {
   /** The node's own. */
   address: string;
   session: Session;
@@ -58,8 +59,8 @@ export interface ManagerPart {
 }
 
 /**
- * Resolves when this manager leads, or has found that it does not. Keys that are missing or do not open keep it from being one,
- * but its node goes on.
+ * Resolves when this manager leads, or has found that it does not. Keys that are missing or do not open, and an address that is
+ * not to be had, keep it from being one, but its node goes on.
  */
 export async function startManager(options: StartOptions, parts: Parts): Promise<ManagerPart> {
   try {
@@ -69,6 +70,9 @@ export async function startManager(options: StartOptions, parts: Parts): Promise
     if (!mayGoOn) throw error;
     const { message } = error as Error;
     options.log.error("this node does not lead, and runs from its snapshot", { reason: message });
+    if (error instanceof CannotListenError) {
+      parts.add(onceFree(error.listen, () => options.onStartAgain("this manager can answer now")));
+    }
     return { leads: undefined, whyNot: message, ring: undefined, cluster: undefined };
   }
 }
@@ -89,6 +93,7 @@ async function start(
   const clock = systemClock;
   const ring = new KeyRing({ keys, write: (changed) => files.writeManagerKeys(passphrase, changed) });
   const at = managerAddressOf(config, identity.settings, address);
+  await requireListen(at.listen);
   const options: ManagerOptions = {
     ...{ config, identity, log, newEpoch, ring, address, ownLeader },
     self: reachedAt(at, address),

@@ -11,8 +11,8 @@ export interface AgentOptions {
   newEpoch?: boolean;
   /** Called for `overlayctl leave`: stops the agent, takes away all that the node has of the cluster, and starts the agent again. */
   onLeave: () => void;
-  /** Called when the identity on disk is another one: stops the agent and starts it again with that. */
-  onNewIdentity: () => void;
+  /** Called, with the reason, when the identity on disk is another one or the node can be more than it was: stops the agent and starts it again. */
+  onStartAgain: (reason: string) => void;
   /** The data path failed while it ran: nothing is carried any more. */
   onFailure: (error: Error) => void;
 }

@@ -21,7 +21,7 @@ const ANSWER_TIMEOUT_MS = 20_000;
 const NODES_PER_SECOND = 100;
 
 interface RenewingOptions
-  extends Pick<AgentOptions, "config" | "identity" | "log" | "onNewIdentity">,
+  extends Pick<AgentOptions, "config" | "identity" | "log" | "onStartAgain">,
     Pick<Membership, "session" | "nodeState" | "connections"> {
   /** What this node runs as a manager; undefined: it is a worker. */
   manager(): ManagerPart | undefined;
@@ -29,7 +29,7 @@ interface RenewingOptions
 
 /** From now on the certificate is renewed in time. A new role makes the agent start its parts again. */
 export function startRenewing(options: RenewingOptions, parts: Parts): void {
-  const { identity, log, session, nodeState, onNewIdentity } = options;
+  const { identity, log, session, nodeState, onStartAgain } = options;
   const { credentials, files } = identity;
   const renewal = new Renewal({
     ...{ credentials, files, log, clock: systemClock, random: systemRandom },
@@ -55,7 +55,9 @@ export function startRenewing(options: RenewingOptions, parts: Parts): void {
     stop: credentials.onChange(() => {
       want(); // a manager may have got the keys that it lacked
       const { subject } = credentials;
-      if (subject.kind === "node" && subject.role !== identity.role) onNewIdentity();
+      if (subject.kind === "node" && subject.role !== identity.role) {
+        onStartAgain(`this node is a ${subject.role} now`);
+      }
     }),
   });
   want();

@@ -10,6 +10,7 @@ import { EtcdMembers, type ManagerRow, type MemberAgent, quorumOf } from "../lea
 import type { EtcdStore } from "../leader/etcd-store.ts";
 import type { Leader } from "../leader/leader.ts";
 import { type MoveTarget, moveStore } from "../leader/move-store.ts";
+import { requireOtherManager } from "../leader/nodes.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { STORE_PEER_PORT } from "../lib/standard-ports.ts";
@@ -83,8 +84,10 @@ export class StoreMembers {
   }
 
   /** Throws UserError 409 when the managers cannot do without this one. */
-  async requireDispensable({ id, name }: Node): Promise<void> {
+  async requireDispensable(node: Node): Promise<void> {
+    const { id, name } = node;
     const { manager, leader } = this.#all;
+    requireOtherManager(leader.state, node);
     const { kind } = manager;
     if (kind === "file" && id === manager.member.name) {
       throw new UserError(

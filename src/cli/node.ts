@@ -40,8 +40,12 @@ export function addNodeCommands(program: Command, context: Context): void {
       .description(description)
       .action((names: string[]) =>
         forEachName(context, names, async (asked) => {
-          const { name } = await context.api().setRole(asked, role);
+          const { name, role: before, state } = await context.api().node(asked);
+          await context.api().setRole(asked, role);
+          if (before === role) return context.out(`Node ${name} is already a ${role}.\n`);
           context.out(`${done(name)}\n`);
+          if (state !== "ready")
+            context.err(`overlayctl: ${name} is ${state}: it is a ${role} when its agent is back\n`);
         }),
       );
   }

@@ -232,6 +232,8 @@ const outputs: [args: string, out: string[]][] = [
   ["node rm --force node3", ["node3"]],
   ["node promote node2", ["Node node2 promoted to a manager in the cluster."]],
   ["node demote node1", ["Manager node1 demoted in the cluster."]],
+  ["node promote node1", ["Node node1 is already a manager."]],
+  ["node demote node2", ["Node node2 is already a worker."]],
   ["user rm alice", ["alice"]],
   ["ca rotate", ["The cluster has a new certificate authority: digest"]],
   ["join-token manager -q", ["ovl-1-manager"]],

@@ -47,8 +47,25 @@ systemTest(
   },
 );
 
+/** Another program takes the managers' port on the node. Returns what ends it. */
+async function occupied(node: LabNode): Promise<() => Promise<unknown>> {
+  const pid = (await node.shell(`${program("echo-server", 2377).join(" ")} >/dev/null 2>&1 & echo $!`)).stdout.trim();
+  await waitFor(async () => (await node.shell("ss -ltn | grep -q :2377")).status === 0, {
+    what: "the port to be taken",
+  });
+  return () => node.exec(["kill", pid]);
+}
+
 systemTest("init makes a cluster, and where one is it is refused", async (t) => {
   const [node1] = nodes();
+  const free = await occupied(node1);
+  const taken = await node1.shell("overlayctl init");
+  t.is(taken.status, 1);
+  t.regex(taken.stderr, /cannot answer at 192\.0\.2\.11:2377: another process has that port .*; give another/);
+  await free();
+  const elsewhere = await node1.shell("overlayctl init --listen 192.0.2.99");
+  t.is(elsewhere.status, 1);
+  t.regex(elsewhere.stderr, /cannot answer at 192\.0\.2\.99:2377: no link of this machine has that address/);
   const made = await node1.shell("overlayctl init --session-timeout 5s --domain lab.example");
   t.is(made.status, 0, made.stderr);
   t.regex(made.stdout, /^Cluster initialized: current node \([0-9a-z]{25}\) is now a manager\.\n/);
@@ -122,6 +139,29 @@ systemTest("a worker that starts again needs no leader, and has its data path", 
     (await untilRunning(node1, "echo", 3)).map(({ id }) => id).toSorted(),
     tasks.map(({ id }) => id).toSorted(),
   );
+});
+
+systemTest("a node whose port of managers is taken goes on as a node, and is a manager once it is free", async (t) => {
+  const [node1, node2] = nodes();
+  const free = await occupied(node2);
+  await node1.ctl("node", "promote", node2.name);
+  await waitFor(
+    () => /a manager cannot answer at 192\.0\.2\.12:2377: another process has that port/.test(node2.logTail(200)),
+    {
+      what: "the node to say why it is no manager",
+    },
+  );
+  t.is((await node2.container("web", program("ask", "tcp", "echo", 7, 3))).status, 0, "containers go on");
+  const status = await node2.shell("overlayctl cluster status");
+  t.is(status.status, 1);
+  t.regex(status.stderr, /a manager cannot answer at 192\.0\.2\.12:2377/);
+  await free();
+  await waitFor(async () => /Standby/.test((await node1.shell("overlayctl cluster status")).stdout), {
+    what: "the node to stand by",
+  });
+  await node1.ctl("node", "demote", node2.name);
+  await waitFor(async () => (await node2.api.status()).role === "worker", { what: "the node to be a worker again" });
+  await untilConnected(node2);
 });
 
 systemTest("a host that was renamed keeps its name, its tasks and its place in the cluster", async (t) => {

@@ -195,6 +195,21 @@ systemTest("a node of a version before, which speaks plain HTTP, is refused in w
   t.regex(stdout, /this manager speaks TLS only.*overlayctl join/);
 });
 
+systemTest(
+  "a manager of a version before, which speaks plain HTTP, is told from one that cannot be reached",
+  async (t) => {
+    const [node1, , , , node5] = nodes();
+    const script = "require('http').createServer((_, answer) => answer.end()).listen(2399)";
+    const { stdout: pid } = await node1.shell(`node -e "${script}" >/dev/null 2>&1 & echo $!`);
+    await waitFor(async () => (await node1.shell("ss -ltn | grep -q :2399")).status === 0, { what: "it to listen" });
+    const token = await lab().token("worker");
+    const { status, stderr } = await node5.shell(`overlayctl join ${node1.address}:2399 --token ${token}`);
+    await node1.exec(["kill", pid.trim()]);
+    t.is(status, 1);
+    t.regex(stderr, /192\.0\.2\.11:2399 answers, but not as a manager of this version does, with TLS 1\.3/);
+  },
+);
+
 systemTest("a session of a later protocol is refused, and says which end is to be updated", async (t) => {
   const [node1, , , node4] = nodes();
   const shown = await identityOf(node4);
