@@ -14,7 +14,9 @@ import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { exists, textIfThere } from "../lib/exists.ts";
 import type { Log } from "../lib/log.ts";
+import { newId } from "../lib/random.ts";
 import { replaceFile } from "../lib/replace-file.ts";
+import { Turns } from "../lib/turns.ts";
 import { type ChildStatus, SupervisedChild } from "../runtime/supervised-child.ts";
 import { type Authority, createRequest, issue } from "../trust/authority.ts";
 import { createKey, publicKeyDigest, validityOf } from "../trust/certificates.ts";
@@ -60,6 +62,8 @@ export class EtcdMember {
   readonly #child: SupervisedChild;
   // BOUNDED: by the clients of this process.
   readonly #listeners = new Set<(credentials: EtcdCredentials) => void>();
+  /** The leader begins and removes it, while this manager itself has it run: one after the other, or two processes would. */
+  readonly #turns = new Turns();
   #renewal: Timer | undefined;
 
   constructor(options: EtcdMemberOptions) {
@@ -104,43 +108,58 @@ export class EtcdMember {
   }
 
   /** Begins a new member. Throws UserError 409 when there is one. */
-  async begin(start: MemberStart): Promise<void> {
-    if (await this.isThere())
-      throw new UserError(409, `node '${this.#options.owner.name}' has a member of etcd already`);
-    await rm(this.#paths.data, { recursive: true, force: true }); // of a member whose removal broke off
-    await this.#run(start, false);
+  begin(start: MemberStart): Promise<void> {
+    return this.#turns.run(async () => {
+      if (await this.isThere())
+        throw new UserError(409, `node '${this.#options.owner.name}' has a member of etcd already`);
+      await rm(this.#paths.data, { recursive: true, force: true }); // of a member whose removal broke off
+      // A first member has the same id each time. Members that an earlier attempt left must not take it for theirs.
+      await this.#run({ start, token: `${this.#options.owner.clusterId}-${newId()}`, forceNewCluster: false });
+    });
   }
 
   /**
-   * Has it run with the data that it has. A process that an earlier agent left is adopted. Without its data it would begin a
-   * cluster of its own if it were the first member: so it asks the others, and fails.
+   * Has it run with the data that it has, if there is one and it does not run yet. Resolves with whether there is one. A process
+   * that an earlier agent left is adopted.
    */
-  async resume(): Promise<void> {
-    await this.#run({ ...(await this.#spec()).start, state: "existing" }, false);
+  resumeIfThere(): Promise<boolean> {
+    return this.#turns.run(async () => {
+      if (!(await this.isThere())) return false;
+      if (this.status.state === "stopped") await this.#resume();
+      return true;
+    });
+  }
+
+  /** Has it run with the data that it has; one that runs with other options is started again. Throws UserError 409. */
+  resume(): Promise<void> {
+    return this.#turns.run(() => this.#resume());
   }
 
   /** Makes it the only member of its cluster, with all that it has: the others are gone for good. */
-  async forceNewCluster(): Promise<void> {
-    await this.#run((await this.#spec()).start, true);
+  forceNewCluster(): Promise<void> {
+    return this.#turns.run(async () => this.#run({ ...(await this.#spec()), forceNewCluster: true }));
   }
 
   /** Ends it; its data stays. */
-  async stop(): Promise<void> {
-    this.#renewal?.cancel();
-    await this.#child.stop();
+  stop(): Promise<void> {
+    return this.#turns.run(() => this.#stop());
   }
 
   /** Ends the supervision; the process goes on for the next agent. */
-  async leave(): Promise<void> {
-    this.#renewal?.cancel();
-    await this.#child.leave();
+  leave(): Promise<void> {
+    return this.#turns.run(async () => {
+      this.#renewal?.cancel();
+      await this.#child.leave();
+    });
   }
 
   /** Ends it and deletes its data. member.json goes first: what is left then is no member any more. */
-  async remove(): Promise<void> {
-    await this.stop();
-    await rm(this.#paths.spec, { force: true });
-    await rm(this.#options.directory, { recursive: true, force: true });
+  remove(): Promise<void> {
+    return this.#turns.run(async () => {
+      await this.#stop();
+      await rm(this.#paths.spec, { force: true });
+      await rm(this.#options.directory, { recursive: true, force: true });
+    });
   }
 
   async credentials(): Promise<EtcdCredentials> {
@@ -164,14 +183,22 @@ export class EtcdMember {
     return complaintIn(await tailOf(this.#child.log)) ?? { kind: "other", text: status.error };
   }
 
-  async #run(start: MemberStart, forceNewCluster: boolean): Promise<void> {
+  async #stop(): Promise<void> {
+    this.#renewal?.cancel();
+    await this.#child.stop();
+  }
+
+  /** Without its data it would begin a cluster of its own if it were the first member: so it asks the others, and fails. */
+  async #resume(): Promise<void> {
+    const { start, token } = await this.#spec();
+    await this.#run({ start: { ...start, state: "existing" }, token, forceNewCluster: false });
+  }
+
+  async #run(begun: Pick<EtcdMemberSpec, "start" | "token" | "forceNewCluster">): Promise<void> {
     const { directory, binary, owner, clientPort, peerPort } = this.#options;
     await this.#certify();
-    const { nodeId, address, clusterId } = owner;
-    const spec: EtcdMemberSpec = {
-      ...{ binary, name: nodeId, address, clientPort, peerPort, start, forceNewCluster },
-      token: clusterId,
-    };
+    const { nodeId, address } = owner;
+    const spec: EtcdMemberSpec = { ...begun, binary, name: nodeId, address, clientPort, peerPort };
     await replaceFile(this.#paths.spec, `${JSON.stringify(spec, null, 2)}\n`);
     await this.#child.run({ ...etcdCommand(directory, spec), env: { PATH } });
     this.#watchCertificate();

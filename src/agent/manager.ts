@@ -289,9 +289,7 @@ export class Manager {
   async #openEtcd(): Promise<EtcdAccess | undefined> {
     const { endpoints, ...etcd } = this.#options.config.cluster.etcd;
     if (endpoints !== undefined) return externalEtcd({ endpoints, ...etcd });
-    if (!(await this.member.isThere())) return undefined;
-    if (this.member.status.state === "stopped") await this.member.resume();
-    return ownEtcd(this.member);
+    return (await this.member.resumeIfThere()) ? ownEtcd(this.member) : undefined;
   }
 
   async #leadFile(file: EmbeddedStore): Promise<void> {

@@ -2,7 +2,6 @@
 // how many rows there are and their digest; PREFIX/leader is the leader's key (etcd-leadership.ts). A commit is one
 // transaction (etcd-commit.ts).
 import { z } from "zod";
-import { derivedIdentity } from "../cluster/identity.ts";
 import { type Change, ClusterIdentity } from "../cluster/schema.ts";
 import { changesTo, emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
@@ -28,7 +27,7 @@ const Head = z.object({
   revision: z.int().min(0),
   rows: z.int().min(0),
   digest: z.string(),
-  /** Left out until the cluster has an identity. */
+  /** Left out until the state has come whole: the move to etcd is not over, and no manager leads from it. */
   cluster: ClusterIdentity.optional(),
   /** Tells the commit that wrote it from all others. */
   commit: z.string(),
@@ -105,7 +104,7 @@ export class EtcdStore implements Store {
       throw damaged(prefix, `there are ${found}, and should be ${head.rows} of ${head.digest}`);
     }
     state.revision = head.revision;
-    state.cluster = head.cluster ?? derivedIdentity(state);
+    state.cluster = head.cluster ?? null;
     this.#digests = digests;
     this.#head = head;
     this.#headRevision = rows[0]?.modRevision ?? 0;

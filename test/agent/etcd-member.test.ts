@@ -15,7 +15,7 @@ import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { type Authority, createAuthority } from "../../src/trust/authority.ts";
 import { createKey } from "../../src/trust/certificates.ts";
-import { DEADLINE_MS, waitFor } from "../system/command.ts";
+import { DEADLINE_MS, tryRun, waitFor } from "../system/command.ts";
 
 const CLUSTER = "c".repeat(25);
 const KEY = "/test";
@@ -147,6 +147,12 @@ async function get({ client }: EtcdAccess): Promise<string | undefined> {
   return (await client.range({ key: KEY })).rows[0]?.value;
 }
 
+/** The pids of all processes that have its data, whoever started them. */
+async function processesOf({ directory }: EtcdMember): Promise<string[]> {
+  const { stdout } = await tryRun(["pgrep", "-f", `^etcd .*--data-dir=${directory}/`]);
+  return stdout.split("\n").filter(Boolean);
+}
+
 function pidOf({ status }: EtcdMember): number {
   if (status.state !== "running") throw new Error(`it is ${status.state}`);
   return status.pid;
@@ -191,6 +197,41 @@ test("a member goes on without its agent, is adopted by the next one, and is not
   t.is(await get(await managers.access(0)), "a");
   await managers.members[0].remove();
   t.false(await managers.members[0].isThere());
+  await managers.remove();
+});
+
+test("a member that the leader begins and removes while its own manager has it run is one process, then none", async (t) => {
+  const managers = await Managers.make(1);
+  const [member] = managers.members;
+  const beginning = managers.beginFirst();
+  await waitFor(() => member!.isThere(), { what: "it to be there before its process is", everyMs: 1 });
+  t.true(await member!.resumeIfThere());
+  await beginning;
+  t.is((await processesOf(member!)).length, 1);
+  const removing = member!.remove();
+  t.false(await member!.resumeIfThere());
+  await removing;
+  t.deepEqual(await processesOf(member!), []);
+  await managers.remove();
+});
+
+test("a new first member does not hear the members that an earlier attempt left", async (t) => {
+  const managers = await Managers.make(3);
+  const access = await managers.beginFirst();
+  await managers.untilAllVote(access);
+  await put(access, "old");
+  const [first] = managers.members;
+  await first!.remove();
+  const left = await managers.access(1);
+  await put(left, "older"); // the two that are left have a leader, which knows the first one's address
+  const anew = await managers.beginFirst();
+  const pid = pidOf(first!);
+  for (let i = 0; i < 20; i++) await put(left, `${i}`);
+  await put(anew, "new");
+  t.is(pidOf(first!), pid);
+  t.is((await anew.client.members()).length, 1);
+  t.is(await get(anew), "new");
+  t.is(await get(left), "19");
   await managers.remove();
 });
 

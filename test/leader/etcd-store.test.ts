@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
-import type { Change } from "../../src/cluster/schema.ts";
+import { type Change, INGRESS_NETWORK } from "../../src/cluster/schema.ts";
 import { emptyState, stateToJson } from "../../src/cluster/state.ts";
 import { EtcdClient } from "../../src/leader/etcd-client.ts";
 import { EtcdStore } from "../../src/leader/etcd-store.ts";
@@ -40,9 +40,24 @@ function open(prefix: string, self = "node1", client = etcd.client(), leaseSecon
   return store;
 }
 
+/** Clusters that were made before they had ids are named after it. */
+const INGRESS = { ...networkRow(1), name: INGRESS_NETWORK };
+
 storeSuite("etcd", async () => {
   const prefix = newPrefix();
   return { open: async () => open(prefix), remove: async () => {} };
+});
+
+test("a state that does not say which cluster it is of is of none: the move to it is not over", async (t) => {
+  const store = open(newPrefix());
+  await store.campaign();
+  const state = emptyState();
+  state.apply([{ kind: "networks", key: INGRESS.id, row: INGRESS }], 9);
+  await store.fill(state);
+  t.is((await store.load()).cluster, null);
+  await store.identify({ id: "c".repeat(25), epoch: 3 });
+  t.deepEqual((await store.load()).cluster, { id: "c".repeat(25), epoch: 3 });
+  await store.close();
 });
 
 /** A row of about so many bytes. */

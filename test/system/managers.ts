@@ -1,32 +1,62 @@
 // What the tests of several managers share.
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { ExecutionContext } from "ava";
 import type { ClusterStatusView } from "../../src/api/cluster-schema.ts";
 import { run, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
 
+const AGENT_LINES = 30;
+const ETCD_LINES = 12;
+
 export async function statusOf(node: LabNode): Promise<ClusterStatusView> {
   return node.ctlJson<ClusterStatusView>("cluster", "status");
 }
 
-/** Resolves when the managers share etcd and all of them are well. */
+/** Resolves when the managers share etcd and all of them are well. Throws with what is missing, and the ends of the logs. */
 export async function untilWhole(nodes: readonly LabNode[], managers = nodes.length): Promise<ClusterStatusView> {
+  const missing = new Map<string, string>();
   return waitFor(
     async () => {
+      missing.clear();
       for (const node of nodes.filter((one) => one.agentRuns())) {
-        const status = await statusOf(node).catch(() => undefined);
-        const isWhole =
-          status?.store === "etcd" &&
-          status.leader !== null &&
-          status.managers.length === managers &&
-          status.managers.every(
-            ({ etcd, problem }) => etcd?.process === "running" && !etcd.learner && problem === null,
-          );
-        if (isWhole) return status;
+        try {
+          const status = await statusOf(node);
+          const lacks = whatLacks(status, managers);
+          if (lacks === undefined) return status;
+          missing.set(node.name, lacks);
+        } catch (error) {
+          missing.set(node.name, (error as Error).message);
+        }
       }
       return undefined;
     },
     { what: "all managers to be members of etcd" },
+  ).catch((cause: Error) => {
+    const seen = nodes.map((node) => `${node.name} says: ${missing.get(node.name) ?? "no agent"}\n${logsOf(node)}`);
+    throw new Error(`${cause.message}\n${seen.join("\n")}`, { cause });
+  });
+}
+
+/** What of the status is not as it is with so many managers that are all well; undefined: nothing. */
+function whatLacks(status: ClusterStatusView, count: number): string | undefined {
+  const { store, leader, managers, warnings } = status;
+  const areWell = managers.every(
+    ({ etcd, problem }) => etcd?.process === "running" && !etcd.learner && problem === null,
   );
+  if (store === "etcd" && leader !== null && managers.length === count && areWell) return undefined;
+  return JSON.stringify({ store, leader, managers, warnings });
+}
+
+/** The ends of what its agent and its etcd print. */
+function logsOf(node: LabNode): string {
+  const etcd = tailOf(join(node.directory, "data/etcd/process/log"), ETCD_LINES) ?? "it has no etcd";
+  return `${node.logTail(AGENT_LINES)}\n--- its etcd:\n${etcd}`;
+}
+
+function tailOf(path: string, lines: number): string | undefined {
+  if (!existsSync(path)) return undefined;
+  return readFileSync(path, "utf8").trimEnd().split("\n").slice(-lines).join("\n");
 }
 
 /** Writes on one of the nodes until that succeeds, and returns on which. */

@@ -15,7 +15,8 @@ export function program(
     | "ask-many"
     | "resolver"
     | "attach-queue"
-    | "flood",
+    | "flood"
+    | "unname-state",
   ...argv: (string | number)[]
 ): string[] {
   const path = fileURLToPath(new URL(`./programs/${name}.js`, import.meta.url));
