@@ -29,8 +29,8 @@ export interface ManagerOptions {
   self: string;
   /** The port on which it listens. */
   port: number;
-  /** The identity of the state that this node has on its disk; undefined: it has none. */
-  known(): StateVersion | undefined;
+  /** The version of the state that this node had on its disk; undefined: it had none. */
+  storedVersion(): StateVersion | undefined;
   /** The node's own state, which is there also while it does not lead; undefined: it has none. */
   state(): State | undefined;
   /** HOST:PORT of the leader that this node follows. */
@@ -43,9 +43,9 @@ export interface ManagerOptions {
 
 /** Throws CannotLeadError when the state is not that of this node's cluster. */
 export function leaderConfig(
-  { config, identity, known, newEpoch, port }: ManagerOptions,
+  { config, identity, storedVersion, newEpoch, port }: ManagerOptions,
   { cluster }: State,
-): Omit<LeaderConfig, "requireDispensable"> {
+): Omit<LeaderConfig, "requireDispensable" | "heardOfNewerEpoch"> {
   if (cluster !== null && cluster.id !== identity.clusterId) {
     throw new CannotLeadError(
       `the store is of cluster ${cluster.id}, and this node is of ${identity.clusterId}`,
@@ -54,7 +54,7 @@ export function leaderConfig(
   }
   return {
     newEpoch,
-    known: known(),
+    nodeVersion: storedVersion(),
     reservedPorts: [
       { port, protocol: "tcp", owner: "the cluster's sessions" },
       { port: STORE_PEER_PORT, protocol: "tcp", owner: "the managers' store" },

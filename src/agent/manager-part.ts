@@ -98,7 +98,7 @@ async function start(
     ...{ config, identity, log, newEpoch, ring, address, ownLeader },
     self: reachedAt(at, address),
     port: at.listen.port,
-    known: () => session.storedIdentity,
+    storedVersion: () => session.storedVersion,
     state: () => session.state,
     followed: () => session.manager,
     calls: new ManagerCalls(connections),

@@ -31,7 +31,7 @@ import { EtcdMember } from "./etcd-member.ts";
 import { leaderConfig, type ManagerOptions, requireOtherManager, type StoreKind } from "./manager-options.ts";
 import { pathsOf } from "./paths.ts";
 import { StoreMembers } from "./store-members.ts";
-import { findSuccessor, giveWayTo, watchForSuccessor } from "./successor.ts";
+import { findSuccessor, giveWayTo, SuccessorWatch } from "./successor.ts";
 
 const RETRY_MS = 1000;
 const LOOK_MS = 500;
@@ -344,8 +344,10 @@ export class Manager {
   /** Leads until that is over. Resolves with the manager that leads in a newer epoch, if that is why. */
   async #lead(store: Store, file: EmbeddedStore | undefined) {
     const { identity, ring, ownLeader, self, log } = this.#options;
+    const watch = new SuccessorWatch(this.#options, systemClock);
     const config = {
       ...leaderConfig(this.#options, await store.load()),
+      heardOfNewerEpoch: () => watch.askNow(),
       requireDispensable: async (node: Node) => this.#members?.requireDispensable(node),
     };
     const leader = new Leader({ ...{ store, clock: systemClock, log, newId, config } });
@@ -362,7 +364,7 @@ export class Manager {
     const watching = new AbortController();
     try {
       const over = Promise.race([aborted(leader.over), aborted(this.#turn.signal)]).then(() => undefined);
-      const successor = watchForSuccessor(this.#options, () => leader.state.cluster!, watching.signal);
+      const successor = watch.find(() => leader.state.cluster!, watching.signal);
       const found = await Promise.race([over, successor]);
       return found === undefined ? undefined : { successor: found, leader };
     } finally {

@@ -5,11 +5,13 @@ import type { ClusterIdentity } from "../cluster/schema.ts";
 import type { EmbeddedStore } from "../leader/embedded-store.ts";
 import type { Leader } from "../leader/leader.ts";
 import type { ManagerReport } from "../leader/manager-protocol.ts";
-import { delay, systemClock } from "../lib/clock.ts";
+import { type Clock, delay } from "../lib/clock.ts";
 import type { ManagerOptions } from "./manager-options.ts";
 
 const ASK_MS = 2000;
 const PERIOD_MS = 2000;
+/** Managers are asked no more often, however often nodes say that there is a newer epoch. */
+const LEAST_MS = 250;
 /** Commits that the log names one by one. */
 const MOST_NAMED = 100;
 
@@ -22,9 +24,9 @@ export async function findSuccessor(
   { calls, state, self }: Asking,
   own: ClusterIdentity,
 ): Promise<Successor | undefined> {
-  const known = state();
-  if (known === undefined) return undefined;
-  const others = managersOf(known).filter((manager) => manager !== self);
+  const current = state();
+  if (current === undefined) return undefined;
+  const others = managersOf(current).filter((manager) => manager !== self);
   const reports = await Promise.all(others.map((manager) => calls.report(manager, ASK_MS).catch(() => undefined)));
   return reports.find((report): report is Successor => {
     const cluster = report?.cluster;
@@ -32,18 +34,37 @@ export async function findSuccessor(
   });
 }
 
-/** Resolves with the first that is found. Never resolves after `signal` has aborted. */
-export async function watchForSuccessor(
-  asking: Asking,
-  own: () => ClusterIdentity,
-  signal: AbortSignal,
-): Promise<Successor> {
-  while (!signal.aborted) {
-    await delay(systemClock, PERIOD_MS, signal);
-    const found = signal.aborted ? undefined : await findSuccessor(asking, own());
-    if (found !== undefined) return found;
+/** Asks the other managers every 2 s, and at once when there is reason to. */
+export class SuccessorWatch {
+  readonly #asking: Asking;
+  readonly #clock: Clock;
+  /** Aborted when there is reason to ask. */
+  #reason = new AbortController();
+
+  constructor(asking: Asking, clock: Clock) {
+    this.#asking = asking;
+    this.#clock = clock;
   }
-  return new Promise(() => {});
+
+  /**
+   * A node or standby says that it follows a newer epoch. Anyone of the cluster can say so: a leader gives way only to the manager
+   * itself, which answers with its certificate that it leads.
+   */
+  askNow(): void {
+    this.#reason.abort();
+  }
+
+  /** Resolves with the first that is found. Never resolves after `signal` has aborted. */
+  async find(own: () => ClusterIdentity, signal: AbortSignal): Promise<Successor> {
+    while (!signal.aborted) {
+      await delay(this.#clock, LEAST_MS, signal);
+      await delay(this.#clock, PERIOD_MS - LEAST_MS, AbortSignal.any([signal, this.#reason.signal]));
+      this.#reason = new AbortController();
+      const found = signal.aborted ? undefined : await findSuccessor(this.#asking, own());
+      if (found !== undefined) return found;
+    }
+    return new Promise(() => {});
+  }
 }
 
 /**

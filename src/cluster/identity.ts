@@ -22,12 +22,12 @@ export function derivedIdentity({ networks }: Pick<State, "networks">): ClusterI
   return ingress === undefined ? null : { id: ingress.id, epoch: 1 };
 }
 
-/** Why `offered` is not what comes after `known`; undefined when it may be. The offered revision is not in the text: it moves. */
-export function whyNotAfter(known: StateVersion, offered: StateVersion): string | undefined {
-  if (offered.id !== known.id) {
-    return `it leads another cluster (${offered.id}) than that of this node (${known.id}); run 'overlayctl leave' on the node to join that one`;
+/** Why `offered` is not what comes after `own`; undefined when it may be. The offered revision is not in the text: it moves. */
+export function whyNotAfter(own: StateVersion, offered: StateVersion): string | undefined {
+  if (offered.id !== own.id) {
+    return `it leads another cluster (${offered.id}) than that of this node (${own.id}); run 'overlayctl leave' on the node to join that one`;
   }
-  const isOlder = offered.epoch < known.epoch || (offered.epoch === known.epoch && offered.revision < known.revision);
+  const isOlder = offered.epoch < own.epoch || (offered.epoch === own.epoch && offered.revision < own.revision);
   if (!isOlder) return undefined;
-  return `its state is older than that of this node (revision ${known.revision} of epoch ${known.epoch}); if it was restored from a backup on purpose, start it once with 'overlayd --new-epoch'`;
+  return `its state is older than that of this node (revision ${own.revision} of epoch ${own.epoch}); if it was restored from a backup on purpose, start it once with 'overlayd --new-epoch'`;
 }

@@ -21,7 +21,10 @@ export type NodeIdentity = z.infer<typeof NodeIdentity>;
 
 /** How a node asks for a session. */
 export const SessionRequest = NodeIdentity.extend({
-  /** The identity of the state that the node follows; null: it has none yet. */
+  /**
+   * The version of the state that the node follows; null: it has none yet. Code calls it `stateVersion`. Its name between
+   * machines stays: agents of every version send it, and recorded sessions (test/golden) have it.
+   */
   known: StateVersion.nullable().default(null),
   /** The protocol that the node speaks; 0: that of versions that did not say it. */
   protocol: NodeVersion.shape.protocol.default(0),

@@ -6,8 +6,8 @@ import { Command, type CommandInput, type CommandResult } from "../cluster/comma
 import { Features } from "../cluster/features.ts";
 import type { StateVersion } from "../cluster/identity.ts";
 import { findByName, settingsOf } from "../cluster/lookup.ts";
-import { LogQuery, LogRefusal, type ReportInput, type SessionRequest } from "../cluster/protocol.ts";
-import type { Change, Node } from "../cluster/schema.ts";
+import { LogQuery, LogRefusal, type ReportInput, SessionRequest } from "../cluster/protocol.ts";
+import type { Change, ClusterIdentity, Node } from "../cluster/schema.ts";
 import type { ClusterSettings } from "../cluster/settings.ts";
 import { type AppliedChange, stateToJson } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
@@ -42,10 +42,12 @@ const COPY_WAIT_MS = 20_000;
 export interface LeaderConfig {
   /** Ports that no service may publish. */
   reservedPorts: readonly ReservedPort[];
-  /** What this manager's node has seen of a cluster; left out: nothing. */
-  known?: StateVersion | undefined;
+  /** The version of the state that is on this manager's node's disk; left out: there is none. */
+  nodeVersion?: StateVersion | undefined;
   /** The store is a backup that was put back: nodes are to take it though it is older than what they have. */
   newEpoch?: boolean;
+  /** Called when a node or standby says that it follows a newer epoch than this leader's. It proves nothing. */
+  heardOfNewerEpoch?: () => void;
   /** Throws UserError 409 when the managers cannot do without this one; left out: they can without any. */
   requireDispensable?: (manager: Node) => Promise<void>;
   /** Left out: those of this version. */
@@ -151,8 +153,8 @@ export class Leader {
     const { store, clock, config } = this.#options;
     const loaded = await store.load();
     const { cluster: stored } = loaded;
-    const { known, newEpoch = false } = config;
-    loaded.cluster = identityOf(loaded, { known, newEpoch, now: clock.now(), log: this.#log });
+    const { nodeVersion, newEpoch = false } = config;
+    loaded.cluster = identityOf(loaded, { nodeVersion, newEpoch, now: clock.now(), log: this.#log });
     // An identity that the store has already is not written again: a full disk keeps no manager from leading.
     if (!isDeepStrictEqual(loaded.cluster, stored)) await store.identify(loaded.cluster);
     this.#writer.load(loaded);
@@ -184,6 +186,7 @@ export class Leader {
   async copyFor(input: CopyRequest): Promise<CopyAnswer> {
     this.requireLeading();
     const { cluster, revision } = check(CopyRequest, input);
+    if (cluster !== null) this.#hears(cluster);
     const isOurs = isDeepStrictEqual(cluster, this.state.cluster);
     if (isOurs) await this.#commits!.wait(revision, COPY_WAIT_MS);
     this.requireLeading();
@@ -263,7 +266,9 @@ export class Leader {
   /** Begins a node's session, and returns its id: the sink gets the snapshot, then each change. Throws UserError. */
   async openSession(peer: SessionPeer, input: SessionRequest, sink: SessionSink): Promise<string> {
     this.requireLeading();
-    return this.#nodes.open(peer, input, sink);
+    const request = check(SessionRequest, input);
+    if (request.known !== null) this.#hears(request.known);
+    return this.#nodes.open(peer, request, sink);
   }
 
   /** The id of the node whose session it is; undefined: it is over. */
@@ -309,6 +314,12 @@ export class Leader {
   refuseLog(sessionId: string, requestId: string, input: LogRefusal): void {
     const { code, message } = check(LogRefusal, input);
     this.#logs.refuse(sessionId, requestId, new UserError(code, message));
+  }
+
+  /** What another machine says that it follows. */
+  #hears({ id, epoch }: ClusterIdentity): void {
+    const own = this.state.cluster!;
+    if (id === own.id && epoch > own.epoch) this.#options.config.heardOfNewerEpoch?.();
   }
 
   #committed(changes: readonly AppliedChange[], lines: ChangeLines): void {

@@ -1,5 +1,6 @@
 // The nodes as the leader hears and judges them: sessions begin, report and end; a node that is silent is lost.
 
+import type { z } from "zod";
 import { type Features, whyNotSpoken } from "../cluster/features.ts";
 import { type StateVersion, whyNotAfter } from "../cluster/identity.ts";
 import {
@@ -8,10 +9,9 @@ import {
   type Report,
   type ReportInput,
   readReport,
-  SessionRequest,
+  type SessionRequest,
 } from "../cluster/protocol.ts";
 import { type AppliedChange, Draft, schemaDigest } from "../cluster/state.ts";
-import { check } from "../lib/check.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -83,10 +83,15 @@ export class NodeSessions {
   }
 
   /** Begins a node's session, and returns its id. Throws UserError. */
-  async open({ id: nodeId, from = null }: SessionPeer, input: SessionRequest, sink: SessionSink): Promise<string> {
+  async open(
+    { id: nodeId, from = null }: SessionPeer,
+    request: z.output<typeof SessionRequest>,
+    sink: SessionSink,
+  ): Promise<string> {
     const { writer, newId, context, log } = this.#options;
-    const { known, protocol, features, ...identity } = check(SessionRequest, input);
-    const reason = whyNotSpoken(protocol) ?? (known === null ? undefined : whyNotAfter(known, this.#known()));
+    const { known: stateVersion, protocol, features, ...identity } = request;
+    const reason =
+      whyNotSpoken(protocol) ?? (stateVersion === null ? undefined : whyNotAfter(stateVersion, this.#sentVersion()));
     if (reason !== undefined) {
       this.#logForeign(identity.name, reason);
       throw new UserError(409, reason);
@@ -110,9 +115,9 @@ export class NodeSessions {
   /** Throws UserError 404 when the session is over. */
   async report(sessionId: string, input: ReportInput): Promise<void> {
     const { sessions, writer } = this.#options;
-    const known = sessions.get(sessionId);
+    const begun = sessions.get(sessionId);
     // A report that the leader does not understand counts too: the node lives.
-    if (known !== undefined) this.#health.heard(known.nodeId);
+    if (begun !== undefined) this.#health.heard(begun.nodeId);
     const { report, unread } = readReport(input);
     const session = sessions.require(sessionId);
     // An earlier report that was held up on its way knows less than the ones after it.
@@ -148,7 +153,7 @@ export class NodeSessions {
     this.#endSessionOf(nodeId);
     this.#health.heard(nodeId);
     sessions.add(begun);
-    const opening = { sessionId: id, nodeId, livenessMs, state: this.#known(), schema: schemaDigest() };
+    const opening = { sessionId: id, nodeId, livenessMs, state: this.#sentVersion(), schema: schemaDigest() };
     sink.send(encodeLine({ type: "session", ...opening }));
     // A node that loads shows that it lives, though it reports nothing yet.
     const heard = () => this.#health.heard(nodeId);
@@ -294,8 +299,8 @@ export class NodeSessions {
     this.#options.log.warn("a node does not accept this manager as its leader", { node, reason });
   }
 
-  /** The identity of the state as nodes know it. */
-  #known(): StateVersion {
+  /** The version of the state that nodes have been sent. */
+  #sentVersion(): StateVersion {
     const { state, sentRevision } = this.#options.writer;
     return { ...state.cluster!, revision: sentRevision };
   }

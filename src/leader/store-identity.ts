@@ -12,8 +12,8 @@ const RESTORE =
   "put a backup of the store back and start once with 'overlayd --new-epoch', or run 'overlayctl leave --force' to forget the node's cluster";
 
 interface StoreIdentityOptions {
-  /** What this manager's node has seen of a cluster; undefined: nothing. */
-  known: StateVersion | undefined;
+  /** The version of the state that is on this manager's node's disk; undefined: there is none. */
+  nodeVersion: StateVersion | undefined;
   /** The store is a backup that was put back: nodes are to take it though it is older than what they have. */
   newEpoch: boolean;
   /** Wall-clock milliseconds. */
@@ -26,12 +26,12 @@ const BEGIN =
   "run 'overlayctl init' to make a cluster, 'overlayctl join ADDRESS --token TOKEN' to join one, or 'overlayctl cluster import FILE' to bring one back";
 
 /** The identity of the state that was loaded. Throws CannotLeadError, also when there is no state: only `init` makes a cluster. */
-export function identityOf(state: State, { known, newEpoch, now, log }: StoreIdentityOptions): ClusterIdentity {
+export function identityOf(state: State, { nodeVersion, newEpoch, now, log }: StoreIdentityOptions): ClusterIdentity {
   const stored = versionOf(state);
   if (stored === undefined) {
     if (newEpoch) throw new PlatformError("the store is empty: a new epoch is for one that was restored", RESTORE);
-    if (known === undefined) throw new CannotLeadError("no cluster is here", BEGIN);
-    throw new CannotLeadError(`the store is empty, but this node is of cluster ${known.id}`, RESTORE);
+    if (nodeVersion === undefined) throw new CannotLeadError("no cluster is here", BEGIN);
+    throw new CannotLeadError(`the store is empty, but this node is of cluster ${nodeVersion.id}`, RESTORE);
   }
   if (settingsOf(state) === undefined) {
     throw new CannotLeadError(
@@ -39,17 +39,17 @@ export function identityOf(state: State, { known, newEpoch, now, log }: StoreIde
       "'overlayctl init' on this node takes it over, with its services and tasks",
     );
   }
-  if (known !== undefined && known.id !== stored.id) {
-    const which = `the store is of cluster ${stored.id}, but this node is of cluster ${known.id}`;
+  if (nodeVersion !== undefined && nodeVersion.id !== stored.id) {
+    const which = `the store is of cluster ${stored.id}, but this node is of cluster ${nodeVersion.id}`;
     throw new CannotLeadError(which, RESTORE);
   }
   if (newEpoch) {
     // Higher than that of an earlier restore, which the backup and this node may know nothing of.
-    const epoch = Math.max(stored.epoch, known?.epoch ?? 0, Math.floor(now / 1000)) + 1;
+    const epoch = Math.max(stored.epoch, nodeVersion?.epoch ?? 0, Math.floor(now / 1000)) + 1;
     log.warn("this manager begins a new epoch: nodes take its state even if theirs is newer", { count: epoch });
     return { id: stored.id, epoch };
   }
-  const reason = known === undefined ? undefined : whyNotAfter(known, stored);
+  const reason = nodeVersion === undefined ? undefined : whyNotAfter(nodeVersion, stored);
   if (reason !== undefined) throw new CannotLeadError(`the store cannot be used: ${reason}`, RESTORE);
   return { id: stored.id, epoch: stored.epoch };
 }

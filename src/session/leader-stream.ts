@@ -28,8 +28,8 @@ interface StreamOptions {
   request: Omit<SessionRequest, "known">;
   /** The node's state, to which the listener applies what comes. */
   state: State;
-  /** The identity of that state; undefined: there is none yet. */
-  known: StateVersion | undefined;
+  /** The version of that state; undefined: there is none yet. */
+  stateVersion: StateVersion | undefined;
   listener: StreamListener;
 }
 
@@ -57,11 +57,11 @@ export class LeaderStream {
 
   /** Resolves at its end. Throws the reason when it did not end by itself. */
   async follow(): Promise<void> {
-    const { transport, manager, request, known } = this.#options;
+    const { transport, manager, request, stateVersion } = this.#options;
     const { signal } = this.#abort;
     this.#heard();
     try {
-      const asked = { ...request, known: known ?? null };
+      const asked = { ...request, known: stateVersion ?? null };
       for await (const json of transport.open(manager, asked, signal, () => this.#heard())) {
         const line = readLine(json);
         if (line === undefined) this.#passOver(json as { type: string });
@@ -127,9 +127,9 @@ export class LeaderStream {
   }
 
   #open(line: Opening): void {
-    const { known } = this.#options;
+    const { stateVersion } = this.#options;
     // The leader refuses too, where it knows how; this node does not rely on it.
-    const refusal = known && line.state && whyNotAfter(known, line.state);
+    const refusal = stateVersion && line.state && whyNotAfter(stateVersion, line.state);
     if (refusal !== undefined) throw new Error(refusal);
     this.#opening = line;
     this.#rowOf = line.schema === schemaDigest() ? uncheckedRow : checkedRow;
@@ -144,9 +144,10 @@ export class LeaderStream {
   }
 
   #begin(snapshot: LiveState): void {
-    const { known, listener } = this.#options;
+    const { stateVersion, listener } = this.#options;
     const offered = versionOf(snapshot);
-    const refusal = known && (offered === undefined ? "its state belongs to no cluster" : whyNotAfter(known, offered));
+    const refusal =
+      stateVersion && (offered === undefined ? "its state belongs to no cluster" : whyNotAfter(stateVersion, offered));
     if (refusal !== undefined) throw new Error(refusal);
     this.#snapshot = undefined;
     this.#hasBegun = true;

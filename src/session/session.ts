@@ -67,7 +67,7 @@ export class Session {
   #pause = new AbortController();
   #stream: LeaderStream | undefined;
   #isDiskRead = false;
-  #storedIdentity: StateVersion | undefined;
+  #storedVersion: StateVersion | undefined;
   #readOwnLog = async (_taskId: string, _query: LogQuery): Promise<Readable> => {
     throw new UserError(409, "this node does not show logs yet");
   };
@@ -128,9 +128,9 @@ export class Session {
     return this.#manager;
   }
 
-  /** The identity of the state that was on this node's disk, also of another node's copy; undefined: there was none. */
-  get storedIdentity(): StateVersion | undefined {
-    return this.#storedIdentity;
+  /** The version of the state that was on this node's disk, also of another node's copy; undefined: there was none. */
+  get storedVersion(): StateVersion | undefined {
+    return this.#storedVersion;
   }
 
   /** Why there is no session, by manager; undefined while there is one, and before the first attempt. */
@@ -232,7 +232,7 @@ export class Session {
   #takeStored(stored: StoredSnapshot): void {
     const { identity, log } = this.#options;
     const { nodeId, state } = stored;
-    this.#storedIdentity = versionOf(state);
+    this.#storedVersion = versionOf(state);
     const name = state.nodes.get(nodeId)?.name;
     if (!sameName(name ?? null, identity.name)) {
       log.warn("the snapshot on disk is another node's and is not used", { node: name ?? nodeId });
@@ -286,7 +286,7 @@ export class Session {
       manager,
       request: { ...identity, protocol: PROTOCOL, features: [...FEATURES] },
       state: live,
-      known: hasState ? versionOf(live) : undefined,
+      stateVersion: hasState ? versionOf(live) : undefined,
       listener: {
         begins: (opening, snapshot) => this.#begin(manager, opening, snapshot),
         changes: (changes, revision) => this.#advance(changes, revision),

@@ -1,47 +1,48 @@
 // Three managers with an etcd of three members, each manager on its own, while writers and readers ask them and processes are
 // killed, frozen and stopped. What clients saw is judged by history.ts.
-import { type ChildProcess, fork } from "node:child_process";
-import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { EtcdStore } from "../../src/leader/etcd-store.ts";
 import { systemClock } from "../../src/lib/clock.ts";
+import { messageOf } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
 import { found, SEAL_KEY } from "../fakes/founding.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
 import { identityOf } from "../leader/fake-node.ts";
 import { TestEtcd } from "../leader/test-etcd.ts";
-import { type Final, History, judge } from "./history.ts";
-import type { ManagerArguments, Reply, Request } from "./manager.ts";
+import { type Final, History, judge, type Operation } from "./history.ts";
+import { LateLink } from "./late-link.ts";
+import { ManagerProcess } from "./manager-process.ts";
 
-const MANAGER = fileURLToPath(new URL("./manager.js", import.meta.url));
 const PREFIX = "/chaos";
 const MANAGERS = 3;
 const WRITERS = 3;
 const READERS = 4;
 /** How often a writer asks any manager. */
 const ELSEWHERE = 0.2;
-/** After this time without an answer a client takes the outcome for unknown. */
-const ANSWER_MS = 2500;
 /** How long after a fault a write may take to succeed before the run has failed. */
 const RECOVER_MS = 120_000;
 const FREEZE_MS = 5000;
 const FREEZE_SPREAD_MS = 4000;
 
-export type Fault =
-  | "leader killed"
-  | "leader and its etcd killed"
-  | "leader stopped"
-  | "leader frozen"
-  | "etcd killed"
-  | "leader's etcd frozen";
-const FAULTS: readonly Fault[] = [
+export const FAULTS = [
   ...(["leader killed", "leader and its etcd killed", "leader stopped", "leader frozen", "etcd killed"] as const),
-  "leader's etcd frozen",
-];
+  ...(["leader's etcd frozen", "leader's requests late"] as const),
+] as const;
+export type Fault = (typeof FAULTS)[number];
+
+interface ChaosOptions {
+  /** How many. */
+  faults: number;
+  seed: number;
+  /** Left out: all kinds. */
+  kinds?: readonly Fault[];
+  log?: (line: string) => void;
+}
 
 export interface ChaosOutcome {
+  operations: readonly Operation[];
+  final: Final;
   violations: string[];
   acknowledged: number;
   reads: number;
@@ -49,20 +50,15 @@ export interface ChaosOutcome {
   recoveries: Map<Fault, number[]>;
 }
 
-interface Manager {
-  child: ChildProcess;
-  // BOUNDED: by the clients; keyed by request id.
-  asked: Map<number, (reply: Reply) => void>;
-}
-
 export class Chaos {
   readonly #etcd: TestEtcd;
   readonly #history = new History();
-  readonly #managers: Manager[] = [];
+  readonly #managers: ManagerProcess[] = [];
+  /** Each manager's way to its member of etcd. */
+  readonly #links: LateLink[] = [];
   readonly #random: () => number;
   readonly #log: (line: string) => void;
   readonly #recoveries = new Map<Fault, number[]>();
-  #requests = 0;
   #isOver = false;
   /** The manager that has answered last. */
   #leader = 0;
@@ -74,39 +70,49 @@ export class Chaos {
     this.#log = log;
   }
 
-  /** Does `faults` of them, and judges what clients saw. */
-  static async run(faults: number, seed: number, log: (line: string) => void = () => {}): Promise<ChaosOutcome> {
+  /** Does the faults, and judges what clients saw. */
+  static async run({ faults, seed, kinds = FAULTS, log = () => {} }: ChaosOptions): Promise<ChaosOutcome> {
     const chaos = new Chaos(await TestEtcd.start({ members: MANAGERS }), seed, log);
     try {
-      return await chaos.#run(faults);
+      return await chaos.#run(faults, kinds);
     } finally {
       chaos.#isOver = true;
-      for (const { child } of chaos.#managers) child.kill("SIGKILL");
+      for (const manager of chaos.#managers) manager.signal("SIGKILL");
+      for (const link of chaos.#links) link.close();
       await chaos.#etcd.remove();
     }
   }
 
-  async #run(faults: number): Promise<ChaosOutcome> {
+  async #run(faults: number, kinds: readonly Fault[]): Promise<ChaosOutcome> {
     await this.#found();
+    for (const endpoint of this.#etcd.endpoints) this.#links.push(await LateLink.open(endpoint));
     for (let i = 0; i < MANAGERS; i++) this.#launch(i);
     const clients = [
       ...Array.from({ length: WRITERS }, (_, i) => this.#client(`w${i}`, true)),
       ...Array.from({ length: READERS }, (_, i) => this.#client(`r${i}`, false)),
     ];
-    await this.#successAfter(performance.now());
-    for (let i = 0; i < faults; i++) await this.#fault(this.#pick(FAULTS));
-    await delay(1000);
+    const problem = await this.#doFaults(faults, kinds).then(() => undefined, messageOf);
     this.#isOver = true;
     await Promise.all(clients);
-    for (const { child } of this.#managers) await stop(child, "SIGTERM");
+    for (const manager of this.#managers) await manager.end("SIGTERM");
     const { operations } = this.#history;
     const ok = operations.filter(({ outcome }) => outcome === "ok");
+    const final = await this.#final().catch(messageOf);
+    const judged = typeof final === "string" ? [`the store cannot be read: ${final}`] : judge(operations, final);
     return {
-      violations: judge(operations, await this.#final()),
+      operations,
+      final: typeof final === "string" ? { revision: 0, values: new Set() } : final,
+      violations: problem === undefined ? judged : [problem, ...judged],
       acknowledged: ok.filter(({ value }) => value !== undefined).length,
       reads: ok.filter(({ value }) => value === undefined).length,
       recoveries: this.#recoveries,
     };
+  }
+
+  async #doFaults(faults: number, kinds: readonly Fault[]): Promise<void> {
+    await this.#successAfter(performance.now());
+    for (let i = 0; i < faults; i++) await this.#fault(this.#pick(kinds));
+    await delay(1000);
   }
 
   /** The first state of a cluster, and what the store has in the end. */
@@ -142,14 +148,9 @@ export class Chaos {
   }
 
   #launch(i: number): void {
-    const words: ManagerArguments = {
-      ...{ name: `m${i}`, endpoint: this.#etcd.endpoints[i]!, tls: this.#etcd.tls, prefix: PREFIX },
-    };
-    const child = fork(MANAGER, [JSON.stringify(words)]);
-    const manager: Manager = { child, asked: new Map() };
-    child.on("message", (reply: Reply) => manager.asked.get(reply.id)?.(reply));
-    child.on("error", () => {}); // a message to one that was killed
-    this.#managers[i] = manager;
+    this.#managers[i] = new ManagerProcess({
+      ...{ name: `m${i}`, endpoint: this.#links[i]!.endpoint, tls: this.#etcd.tls, prefix: PREFIX },
+    });
   }
 
   /**
@@ -163,8 +164,9 @@ export class Chaos {
       const isAny = !isWriter || this.#random() < ELSEWHERE;
       const asked = isAny ? Math.floor(this.#random() * MANAGERS) : at;
       const end = this.#history.invoke({ client: name, manager: `m${asked}`, value });
-      const { outcome, seen, ...answer } = await this.#ask(asked, value);
-      end(outcome, { ...answer, ...(seen === undefined ? {} : { seen: new Set(seen) }) });
+      const outcome = await this.#managers[asked]!.ask(value, ({ outcome, seen, revision = 0, term = "" }) => {
+        end(outcome, { revision, term, ...(seen === undefined ? {} : { seen: new Set(seen) }) });
+      });
       if (outcome !== "ok" && asked === at) at = (at + 1) % MANAGERS;
       if (outcome === "ok" && isWriter) {
         at = asked;
@@ -173,26 +175,6 @@ export class Chaos {
       }
       await delay(isWriter ? 100 : 50);
     }
-  }
-
-  #ask(at: number, write: string | undefined): Promise<Reply> {
-    const { child, asked } = this.#managers[at]!;
-    const id = ++this.#requests;
-    const request: Request = { id, ...(write === undefined ? {} : { write }) };
-    return new Promise((resolve) => {
-      const finish = (reply: Reply) => {
-        clearTimeout(timer);
-        asked.delete(id);
-        child.off("exit", gone);
-        resolve(reply);
-      };
-      const gone = () => finish({ id, outcome: "unknown" });
-      const timer = setTimeout(gone, ANSWER_MS);
-      asked.set(id, finish);
-      child.once("exit", gone);
-      if (child.exitCode !== null || child.signalCode !== null || !child.connected) return gone();
-      child.send(request, (error) => error && gone());
-    });
   }
 
   async #fault(fault: Fault): Promise<void> {
@@ -212,24 +194,24 @@ export class Chaos {
   /** Returns what puts it right again. */
   async #break(fault: Fault, leader: number): Promise<() => Promise<void>> {
     const etcd = this.#etcd;
-    const { child } = this.#managers[leader]!;
+    const manager = this.#managers[leader]!;
     switch (fault) {
       case "leader killed":
-        await stop(child, "SIGKILL");
+        await manager.end("SIGKILL");
         return async () => this.#launch(leader);
       case "leader stopped":
-        await stop(child, "SIGTERM");
+        await manager.end("SIGTERM");
         return async () => this.#launch(leader);
       case "leader and its etcd killed":
-        await Promise.all([stop(child, "SIGKILL"), etcd.kill(leader)]);
+        await Promise.all([manager.end("SIGKILL"), etcd.kill(leader)]);
         return async () => {
           etcd.launch(leader);
           await etcd.ready(leader);
           this.#launch(leader);
         };
       case "leader frozen": {
-        child.kill("SIGSTOP");
-        const thawed = delay(this.#freezeMs()).then(() => child.kill("SIGCONT"));
+        manager.signal("SIGSTOP");
+        const thawed = delay(this.#freezeMs()).then(() => manager.signal("SIGCONT"));
         return async () => void (await thawed);
       }
       case "etcd killed": {
@@ -248,6 +230,14 @@ export class Chaos {
           await etcd.ready(leader);
         };
       }
+      case "leader's requests late": {
+        const link = this.#links[leader]!;
+        link.holdUp();
+        return async () => {
+          await this.#otherLeads(leader);
+          link.release();
+        };
+      }
     }
   }
 
@@ -260,6 +250,15 @@ export class Chaos {
     return this.#lastSuccess - since;
   }
 
+  /** Resolves when a write succeeded through another manager last. */
+  async #otherLeads(than: number): Promise<void> {
+    const since = performance.now();
+    while (this.#leader === than) {
+      if (performance.now() - since > RECOVER_MS) throw new Error(`m${than} leads on, though etcd does not hear it`);
+      await delay(20);
+    }
+  }
+
   #freezeMs(): number {
     return FREEZE_MS + FREEZE_SPREAD_MS * this.#random();
   }
@@ -267,11 +266,4 @@ export class Chaos {
   #pick<T>(values: readonly T[]): T {
     return values[Math.floor(this.#random() * values.length)]!;
   }
-}
-
-async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exited = once(child, "exit");
-  child.kill(signal);
-  await exited;
 }

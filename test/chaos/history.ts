@@ -110,14 +110,17 @@ function staleReads(writes: readonly Operation[], reads: readonly Operation[], r
   const found: string[] = [];
   const acknowledged = writes.filter(({ outcome }) => outcome === "ok");
   for (const read of reads) {
-    for (const { value, returned, manager } of acknowledged) {
-      if (returned >= read.invoked || read.seen.has(value!)) continue;
-      if (reader === "copies" && manager !== read.manager) continue;
-      const where = manager === read.manager ? "the same manager" : manager;
-      found.push(
-        `stale: a read of ${read.manager} at revision ${read.revision} lacks ${value}, acknowledged by ${where}`,
-      );
-    }
+    const lacking = acknowledged.filter(
+      ({ value, returned, manager }) =>
+        returned < read.invoked && !read.seen.has(value!) && (reader === "leader" || manager === read.manager),
+    );
+    const [first] = lacking;
+    if (first === undefined) continue;
+    const where = first.manager === read.manager ? "the same manager" : first.manager;
+    const more = lacking.length === 1 ? "" : `, and ${lacking.length - 1} more`;
+    found.push(
+      `stale: a read of ${read.manager} at revision ${read.revision} lacks ${first.value}, acknowledged by ${where}${more}`,
+    );
   }
   // BOUNDED: by the managers; keyed by manager. The newest revision that a read which has ended gave.
   const newest = new Map<string, number>();
@@ -128,9 +131,9 @@ function staleReads(writes: readonly Operation[], reads: readonly Operation[], r
   // BOUNDED: by the reads. What was the newest when the read was asked.
   const before = new Map<Operation, number>();
   for (const { read, isEnd } of events.toSorted((a, b) => a.at - b.at)) {
-    const known = newest.get(read.manager) ?? 0;
-    if (!isEnd) before.set(read, known);
-    else newest.set(read.manager, Math.max(known, read.revision));
+    const revision = newest.get(read.manager) ?? 0;
+    if (!isEnd) before.set(read, revision);
+    else newest.set(read.manager, Math.max(revision, read.revision));
     if (isEnd && read.revision < before.get(read)!) {
       found.push(
         `back in time: a read of ${read.manager} at revision ${read.revision} after one at ${before.get(read)}`,

@@ -64,7 +64,7 @@ test("nodes do not rely on the leader to refuse them", async (t) => {
   await world.stopLeader();
   world.store = new MemoryStore();
   await world.lead();
-  // A leader that does not ask what a node knows, and has rows for all nodes.
+  // A leader that does not look at what a node follows, and has rows for all nodes.
   const leader = world.leader!;
   const open: typeof leader.openSession = async (peer, request, sink) => {
     const { id } = await leader.admit(joining(NodeIdentity.parse(request)));
@@ -138,21 +138,21 @@ test("stores and snapshots from before clusters had ids are of one cluster, and 
 test("a manager does not lead a store that is not its own node's", async (t) => {
   const world = await World.start();
   const { cluster, revision } = world.leader!.state;
-  const known = { ...cluster!, revision };
+  const nodeVersion = { ...cluster!, revision };
   const backup = world.store;
   await world.stopLeader();
   world.store = new MemoryStore();
   const isEmpty = { instanceOf: CannotLeadError, message: /the store is empty.*backup/ };
-  await t.throwsAsync(world.lead({ known }, false), isEmpty);
+  await t.throwsAsync(world.lead({ nodeVersion }, false), isEmpty);
   t.is((await world.store.load()).cluster, null);
   await t.throwsAsync(world.lead({ newEpoch: true }, false), { message: /the store is empty/ });
   await world.lead();
   await world.stopLeader();
-  await t.throwsAsync(world.lead({ known }), { instanceOf: CannotLeadError, message: /the store is of cluster/ });
+  await t.throwsAsync(world.lead({ nodeVersion }), { instanceOf: CannotLeadError, message: /the store is of cluster/ });
   world.store = backup;
-  const later = { ...known, revision: revision + 1 };
-  await t.throwsAsync(world.lead({ known: later }), { instanceOf: CannotLeadError, message: /--new-epoch/ });
-  await world.lead({ known: later, newEpoch: true });
-  t.true(world.leader!.state.cluster!.epoch > known.epoch);
+  const later = { ...nodeVersion, revision: revision + 1 };
+  await t.throwsAsync(world.lead({ nodeVersion: later }), { instanceOf: CannotLeadError, message: /--new-epoch/ });
+  await world.lead({ nodeVersion: later, newEpoch: true });
+  t.true(world.leader!.state.cluster!.epoch > nodeVersion.epoch);
   await world.end();
 });
