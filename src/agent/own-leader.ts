@@ -7,6 +7,7 @@ import type { Peer } from "../leader/authority.ts";
 import type { PeerCalls } from "../leader/peer-calls.ts";
 import type { SessionSink } from "../leader/sessions.ts";
 import { currentAsker } from "../lib/on-behalf.ts";
+import type { Beats } from "../session/beat-stream.ts";
 import type { Transport } from "../session/transport.ts";
 import type { Subject } from "../trust/certificates.ts";
 
@@ -47,6 +48,20 @@ export class OwnLeader implements Transport {
     if (calls === undefined) return this.#network.report(manager, sessionId, report, signal);
     return calls.report(this.#peer, sessionId, report);
   };
+
+  beats(manager: string, sessionId: string, lost: () => void): Beats {
+    const calls = this.#callsAt(manager);
+    if (calls === undefined) return this.#network.beats(manager, sessionId, lost);
+    const tell = (applied: number): boolean => {
+      try {
+        calls.beat(this.#peer, sessionId, applied);
+        return true;
+      } catch {
+        return false; // the report that follows hears why
+      }
+    };
+    return { tell, end: () => {} };
+  }
 
   execute: Transport["execute"] = async (manager, cluster, command) => {
     const calls = this.#callsOf(manager, cluster);

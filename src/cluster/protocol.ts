@@ -61,8 +61,16 @@ export const MAX_ROWS = 256;
  * `snapshot-end`; then come changes as they happen. Kinds that only the leader reads (schema.ts) are in none of them.
  */
 export type StreamMessage =
-  /** `livenessMs`: after that much silence the leader gives the node up; the node gives the leader up earlier. `state`: the identity of the state in the snapshot. `schema`: the form of the rows, see schemaDigest(). */
-  | { type: "session"; sessionId: string; nodeId: string; livenessMs: number; state: StateVersion; schema: string }
+  /** `livenessMs`: after that much silence the leader gives the node up; the node gives the leader up earlier. `state`: the identity of the state in the snapshot. `schema`: the form of the rows, see schemaDigest(). `beats`: the leader takes beats, one line with the revision in force each, instead of reports without news; left out: it does not. */
+  | {
+      type: "session";
+      sessionId: string;
+      nodeId: string;
+      livenessMs: number;
+      state: StateVersion;
+      schema: string;
+      beats?: boolean;
+    }
   /** `rows`: how many rows the snapshot has. */
   | { type: "snapshot"; revision: number; cluster: ClusterIdentity | null; rows: number }
   | { type: "rows"; kind: Kind; rows: readonly RowOf<Kind>[] }
@@ -108,6 +116,7 @@ export const StreamLine = z.discriminatedUnion("type", [
     livenessMs: z.number().positive(),
     state: StateVersion.optional(),
     schema: z.string().optional(),
+    beats: z.boolean().optional(),
   }),
   z.object({
     type: z.literal("snapshot"),

@@ -286,6 +286,11 @@ export class Leader {
     return this.#nodes.report(sessionId, input);
   }
 
+  /** What most reports would say: that the node lives, and which revision it has in force. Throws UserError 404 as `report`. */
+  beat(sessionId: string, applied: number): void {
+    this.#nodes.beat(sessionId, applied);
+  }
+
   /** Resolves with the names of the live nodes that have not applied `revision`: none, or when the time is over. */
   async waitApplied(revision: number, timeoutMs: number): Promise<string[]> {
     this.requireLeading();

@@ -130,6 +130,16 @@ export class NodeSessions {
     if (sessions.get(sessionId) === session) await this.#note(session, applied, report.full);
   }
 
+  /** A report without news. Throws UserError 404 when the session is over. */
+  beat(sessionId: string, revision: number): void {
+    const { sessions, writer, log } = this.#options;
+    const session = sessions.require(sessionId);
+    this.#health.heard(session.nodeId);
+    this.#note(session, Math.min(revision, writer.sentRevision), false).catch((error: unknown) => {
+      log.error("what waited for a node cannot be completed", { err: error });
+    });
+  }
+
   /** The state has changed: the nodes get its lines. */
   committed(changes: readonly AppliedChange[], lines: ChangeLines): void {
     const { sessions, progress, reconciler, barrier } = this.#options;
@@ -153,7 +163,14 @@ export class NodeSessions {
     this.#endSessionOf(nodeId);
     this.#health.heard(nodeId);
     sessions.add(begun);
-    const opening = { sessionId: id, nodeId, livenessMs, state: this.#sentVersion(), schema: schemaDigest() };
+    const opening = {
+      sessionId: id,
+      nodeId,
+      livenessMs,
+      state: this.#sentVersion(),
+      schema: schemaDigest(),
+      beats: true,
+    };
     sink.send(encodeLine({ type: "session", ...opening }));
     // A node that loads shows that it lives, though it reports nothing yet.
     const heard = () => this.#health.heard(nodeId);

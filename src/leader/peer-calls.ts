@@ -57,6 +57,12 @@ export class PeerCalls {
     return this.#leader.report(sessionId, report);
   }
 
+  beat(peer: Peer, sessionId: string, applied: number): void {
+    this.#requireOwn(peer, sessionId);
+    this.#shown.note(peer);
+    this.#leader.beat(sessionId, applied);
+  }
+
   bringLog(peer: Peer, sessionId: string, requestId: string, log: Readable): void {
     this.#requireOwn(peer, sessionId);
     this.#leader.bringLog(sessionId, requestId, log);

@@ -45,6 +45,7 @@ class Count {
 /** Ends connections of hosts that send no request or connect too often, so that they take no room from others. */
 export function limitConnections(server: SecureServer, handshakes: Handshakes, timeoutMs: number): void {
   server.headersTimeout = timeoutMs;
+  server.requestTimeout = 0; // Node's own would end what comes as it is made, see limitBodies
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.maxConnections = MAX_CONNECTIONS;
   const connections = new Count();

@@ -5,6 +5,7 @@
 //   GET  /v1/leader                 -> 204, when this manager leads
 //   POST /v1/sessions               SessionRequest -> stream
 //   POST /v1/sessions/:id/report    Report       -> 204
+//   POST /v1/sessions/:id/beats     lines as they come, a revision each -> 204 at their end
 //   POST /v1/commands               Command      -> CommandResult
 //   POST /v1/tasks/:id/log          LogQuery     -> bytes as they come
 //   POST /v1/sessions/:id/logs/:request          bytes as they come -> 204 at their end
@@ -15,7 +16,7 @@
 import type { Server } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
 import type { TLSSocket } from "node:tls";
 import { type FastifyInstance, type FastifyRequest, fastify } from "fastify";
@@ -33,12 +34,14 @@ import { Id } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
 import { check } from "../lib/check.ts";
 import type { Clock } from "../lib/clock.ts";
+import { UserError } from "../lib/errors.ts";
 import { answerBytes, answerFailures } from "../lib/http-server.ts";
 import type { Log } from "../lib/log.ts";
 import { onBehalfOf } from "../lib/on-behalf.ts";
 import type { Credentials } from "../trust/credentials.ts";
 import { followCredentials, serverTls } from "../trust/tls.ts";
 import { type Peer, requireManager, requireOperator } from "./authority.ts";
+import { takeBeats } from "./beats.ts";
 import { addressOf, identify } from "./identify.ts";
 import type { Joining } from "./joining.ts";
 import { LineSink } from "./line-sink.ts";
@@ -166,6 +169,8 @@ function addRoutes(server: FastifyInstance, { calls, joining, log }: ManagerServ
     const cluster = headers[CLUSTER_HEADER];
     if (cluster !== undefined) calls().requireCluster(String(cluster));
   });
+  // What comes as it is made is handed on as it arrives, not read.
+  server.addContentTypeParser(BYTES, (_, payload, done) => done(null, payload));
   server.post("/v1/renew", ({ body, peer }) => joining.renew(body, peer));
   server.get("/v1/leader", async ({ peer }, reply) => {
     calls().requireLeading(peer);
@@ -183,6 +188,10 @@ function addRoutes(server: FastifyInstance, { calls, joining, log }: ManagerServ
     await calls().report(peer, params.id, body as Report);
     return reply.code(204).send();
   });
+  server.post<{ Params: { id: string } }>("/v1/sessions/:id/beats", async ({ body, params, peer }, reply) => {
+    await takeBeats(bytesOf(body), (applied) => calls().beat(peer, params.id, applied));
+    return reply.code(204).send();
+  });
   server.post("/v1/commands", ({ body, headers, peer }) => {
     const by = headers[CALLER_HEADER];
     return calls().execute(peer, body as CommandInput, by === undefined ? undefined : String(by));
@@ -190,12 +199,10 @@ function addRoutes(server: FastifyInstance, { calls, joining, log }: ManagerServ
   server.post<{ Params: { id: string } }>("/v1/tasks/:id/log", async ({ body, params, peer }, reply) => {
     answerBytes(reply, await calls().readLog(peer, params.id, body as LogQuery));
   });
-  // A log is handed on as it arrives, not read.
-  server.addContentTypeParser(BYTES, (_, payload, done) => done(null, payload));
   server.post<{ Params: { id: string; request: string } }>(
     "/v1/sessions/:id/logs/:request",
     async ({ body, params, peer }, reply) => {
-      const log = body as Readable;
+      const log = bytesOf(body);
       calls().bringLog(peer, params.id, params.request, log);
       await finished(log).catch(() => {}); // the reader of the log gets the error
       return reply.code(204).send();
@@ -212,4 +219,10 @@ function addRoutes(server: FastifyInstance, { calls, joining, log }: ManagerServ
     const { revision, timeoutMs } = check(AppliedQuery, query);
     return { behind: await calls().waitApplied(peer, revision, timeoutMs) };
   });
+}
+
+/** Throws UserError 400 when the request has something else. */
+function bytesOf(body: unknown): Readable {
+  if (body instanceof Readable) return body;
+  throw new UserError(400, `this call takes bytes (${BYTES}), and no JSON`);
 }

@@ -74,7 +74,8 @@ export async function upload(
   sending.catch(() => {}); // the answer says why
   try {
     await exchange.text();
-    await sending;
+    // A server that answers before the end wants no more.
+    if (exchange.request.writableFinished) await sending;
   } finally {
     exchange.endDeadline();
     exchange.request.destroy();

@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { Report } from "../cluster/protocol.ts";
 import type { TaskStatus } from "../cluster/schema.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
+import type { Beats } from "./beat-stream.ts";
 
 const RETRY_MS = 1000;
 /** The least time between two reports that only say which revision is in force: with hundreds of changes a second, one report says it of several. */
@@ -13,6 +14,8 @@ const APPLIED_GAP_MS = 20;
 interface ReportLink {
   /** Resolves when the leader has it. `signal` aborts with the session. */
   send(report: Report, signal: AbortSignal): Promise<void>;
+  /** For what a report without news says; left out: reports say it. */
+  beats?: Beats | undefined;
   /** After that time without a report one is sent without news. */
   beatMs(): number;
   /** A report failed; it is tried again unless `detach` was called. */
@@ -73,6 +76,11 @@ export class Reporter implements StatusReports {
     this.#session?.sendNews();
   }
 
+  /** What the last beat said may not have arrived. */
+  retell(): void {
+    this.#session?.retell();
+  }
+
   /** The leader knows nothing at the beginning of a session. */
   attach(link: ReportLink): void {
     this.detach();
@@ -109,7 +117,7 @@ class SessionReports {
   #isFull = false;
   // BOUNDED: by the node's tasks; ids of tasks whose status the leader does not have as it is, once it has had all.
   readonly #changed = new Set<string>();
-  /** What the leader has. */
+  /** What the leader has; a revision of -1: that is not known. */
   #observations = NO_OBSERVATIONS;
   #applied = 0;
   /** When a report last said another revision than the one before. */
@@ -139,8 +147,14 @@ class SessionReports {
     else if (this.#hasApplied) this.#sendApplied();
   }
 
+  retell(): void {
+    this.#applied = -1;
+    this.sendNews();
+  }
+
   end(): void {
     this.#end.abort();
+    this.#link.beats?.end();
     this.#beat?.cancel();
   }
 
@@ -165,13 +179,14 @@ class SessionReports {
     const leftMs = this.#appliedAt + APPLIED_GAP_MS - this.#clock.monotonic();
     this.#beat?.cancel();
     if (leftMs <= 0) void this.#send();
-    else this.#beat = this.#clock.after(leftMs, () => void this.#send());
+    else this.#sendIn(leftMs);
   }
 
   async #send(): Promise<void> {
     if (this.#isSending || this.#hasEnded) return;
-    this.#isSending = true;
     this.#beat?.cancel();
+    if (this.#tell()) return;
+    this.#isSending = true;
     const told = [...this.#changed];
     const observations = this.#news.observations();
     const report = this.#report(observations);
@@ -191,7 +206,21 @@ class SessionReports {
     this.#isSending = false;
     if (this.#hasEnded) return;
     if (!failed && (this.#hasNews || this.#hasApplied)) this.sendNews();
-    else this.#beat = this.#clock.after(failed ? RETRY_MS : this.#link.beatMs(), () => void this.#send());
+    else this.#sendIn(failed ? RETRY_MS : this.#link.beatMs());
+  }
+
+  /** By a beat, when the leader has all but what a beat says; false: a report has to say it. */
+  #tell(): boolean {
+    const applied = this.#news.applied();
+    if (this.#seq === 0 || this.#hasNews || this.#link.beats?.tell(applied) !== true) return false;
+    if (applied !== this.#applied) this.#appliedAt = this.#clock.monotonic();
+    this.#applied = applied;
+    this.#sendIn(this.#link.beatMs());
+    return true;
+  }
+
+  #sendIn(ms: number): void {
+    this.#beat = this.#clock.after(ms, () => void this.#send());
   }
 
   #report(observations: Observations): Report {

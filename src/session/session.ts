@@ -306,7 +306,7 @@ export class Session {
     }
   }
 
-  #begin(manager: string, { sessionId, nodeId, livenessMs }: Opening, snapshot: LiveState): void {
+  #begin(manager: string, { sessionId, nodeId, livenessMs, beats }: Opening, snapshot: LiveState): void {
     const { log } = this.#options;
     const stream = this.#stream!;
     log.info("has a session with the leader", { address: manager, revision: snapshot.revision });
@@ -318,6 +318,7 @@ export class Session {
         await this.#transport.report(manager, sessionId, report, signal);
         this.#retry.succeeded(); // a node that can listen but not report tries again less and less often
       },
+      beats: beats === true ? this.#transport.beats(manager, sessionId, () => this.#reporter.retell()) : undefined,
       beatMs: () => (settingsOf(this.#feed.live)?.livenessMs ?? livenessMs) / BEATS_PER_PERIOD,
       failed: (error) => {
         log.warn("the leader did not take a report", { address: manager, reason: messageOf(error) });

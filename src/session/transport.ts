@@ -15,6 +15,7 @@ import { systemClock } from "../lib/clock.ts";
 import { call, stream, UnreachableError, upload } from "../lib/http.ts";
 import { currentAsker } from "../lib/on-behalf.ts";
 import { serverRefusal } from "../trust/refusals.ts";
+import { BeatStream, type Beats } from "./beat-stream.ts";
 
 /** `manager` is HOST:PORT, `cluster` the id of the node's cluster as far as it has one. All throw UserError and MisdirectedError as managers do, and the errors of lib/http.ts. */
 export interface Transport {
@@ -26,6 +27,8 @@ export interface Transport {
    */
   open(manager: string, request: SessionRequest, signal: AbortSignal, heard: () => void): AsyncIterable<unknown>;
   report(manager: string, sessionId: string, report: Report, signal: AbortSignal): Promise<void>;
+  /** For a session whose leader takes beats. `lost` is called once, when what was told last may not have arrived. */
+  beats(manager: string, sessionId: string, lost: () => void): Beats;
   execute(manager: string, cluster: string | undefined, command: CommandInput): Promise<CommandResult>;
   /** The names of the nodes that are behind. */
   waitApplied(manager: string, cluster: string | undefined, revision: number, timeoutMs: number): Promise<string[]>;
@@ -57,6 +60,8 @@ export function transportOver(connections: { readonly agent: Agent }): Transport
     },
     report: (manager, sessionId, report, signal) =>
       post(manager, `/v1/sessions/${sessionId}/report`, { body: report, signal }),
+    beats: (manager, sessionId, lost) =>
+      new BeatStream({ connections, address: manager, path: `/v1/sessions/${sessionId}/beats`, lost }),
     execute: (manager, cluster, command) =>
       post(manager, "/v1/commands", { body: command, headers: headersOf(cluster) }),
     async waitApplied(manager, cluster, revision, timeoutMs) {

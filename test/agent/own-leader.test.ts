@@ -31,6 +31,7 @@ function deadNetwork() {
     leads: lost("leads"),
     open: (manager) => ({ [Symbol.asyncIterator]: () => ({ next: () => lost("open")(manager) }) }),
     report: lost("report"),
+    beats: (manager) => ({ tell: () => calls.push(`beat ${manager}`) === 0, end: () => {} }),
     execute: lost("execute"),
     waitApplied: lost("waitApplied"),
     readLog: lost("readLog"),

@@ -45,6 +45,17 @@ export class MemoryWire {
       leads: async (manager) => reach(manager).requireLeading(),
       open: (manager, request, signal, heard) => this.#stream(reach, manager, node, { request, signal, heard }),
       report: async (manager, sessionId, report: Report) => reach(manager).report(sessionId, copy(report)),
+      beats: (manager, sessionId) => ({
+        tell: (applied) => {
+          try {
+            reach(manager).beat(sessionId, applied);
+            return true;
+          } catch {
+            return false;
+          }
+        },
+        end: () => {},
+      }),
       execute: async (manager, cluster, command: CommandInput): Promise<CommandResult> =>
         ofCluster(manager, cluster).execute(copy(command)),
       readLog: async (manager, cluster, taskId, query) => ofCluster(manager, cluster).readLog(taskId, copy(query)),

@@ -53,6 +53,7 @@ export class ScriptedLeader {
       leads: async () => {},
       open: (_, request, signal, heard) => this.#stream(request, signal, heard),
       report: async () => {},
+      beats: () => ({ tell: () => false, end: () => {} }),
       ...{ execute: nothing, waitApplied: nothing, readLog: nothing, bringLog: nothing, refuseLog: nothing },
     };
   }

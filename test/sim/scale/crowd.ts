@@ -87,6 +87,11 @@ export class CrowdNode implements SessionSink {
     this.#news.add(id);
   }
 
+  /** Whether a report has to say more than a beat does. */
+  get hasNews(): boolean {
+    return this.#isFull || this.#news.size > 0;
+  }
+
   /** The body of a report of what is new, as it goes over the wire. */
   report(): string {
     const ids = this.#isFull ? [...this.tasks.keys()] : [...this.#news];

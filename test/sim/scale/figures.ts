@@ -29,8 +29,9 @@ export interface Figures {
   nodes: number;
   services: number;
   endpoints: number;
-  /** Processor microseconds of the leader's HTTP server for a report and for a line; in all other figures. */
+  /** Processor microseconds of the leader's HTTP server for a report, a beat and a line; in all other figures. */
   reportMicros: number;
+  beatMicros: number;
   lineMicros: number;
   changes: number;
   /** Virtual milliseconds from a change until all nodes have told that it is in force. */
@@ -128,6 +129,7 @@ export async function figuresOf(size: Size, progress: (text: string) => void = (
     services,
     endpoints: services * replicas,
     reportMicros: 1000 * http.reportMs,
+    beatMicros: 1000 * http.beatMs,
     lineMicros: 1000 * http.lineMs,
     changes: times.length,
     p50Ms: percentile(times, 50),

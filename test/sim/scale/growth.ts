@@ -11,6 +11,7 @@ const ROWS: readonly (readonly [title: string, digits: number, value: (figures: 
   ["services", 0, ({ services }) => services],
   ["endpoints", 0, ({ endpoints }) => endpoints],
   ["leader's HTTP server: CPU for a report, us", 0, ({ reportMicros }) => reportMicros],
+  ["leader's HTTP server: CPU for a beat, us", 0, ({ beatMicros }) => beatMicros],
   ["leader's HTTP server: CPU for a line to a node, us", 1, ({ lineMicros }) => lineMicros],
   ["changes measured, one a second", 0, ({ changes }) => changes],
   ["from a change to in force everywhere, p50, ms", 1, ({ p50Ms }) => p50Ms],

@@ -16,6 +16,8 @@ import { settle, threadMilliseconds } from "./thread-time.ts";
 export interface HttpCosts {
   /** To take one report. */
   reportMs: number;
+  /** To take one beat. */
+  beatMs: number;
   /** To send one line to one node. */
   lineMs: number;
 }
@@ -33,7 +35,7 @@ const NODE = Node.parse({
   ...{ manager: true, role: "manager", availability: "active", state: "ready", createdAt: 0 },
 });
 
-/** The clients: first all reports, then sessions whose streams are thrown away. */
+/** The clients: first all reports, then beats on requests of their own, then sessions whose streams are thrown away. */
 const CLIENTS = `
   const { parentPort, workerData: { port, reports, sessions, tls } } = require("node:worker_threads");
   const { Agent, request } = require("node:https");
@@ -49,7 +51,17 @@ const CLIENTS = `
       if (response.statusCode !== 204) throw new Error("status " + response.statusCode);
       response.resume().on("end", () => --left === 0 && parentPort.postMessage("reported"));
     });
-  parentPort.on("message", () => {
+  const beat = () => beating.forEach((request) => request.write("7\\n"));
+  let beating = [];
+  parentPort.on("message", (what) => {
+    if (what === "begin beats") {
+      const headers = { "content-type": "application/octet-stream" };
+      const path = "/v1/sessions/" + "s".repeat(25) + "/beats";
+      beating = Array.from({ length: sessions }, () =>
+        request({ host: "127.0.0.1", port, path, method: "POST", headers, agent: new Agent(secure) }).on("error", () => {}));
+      return beat();
+    }
+    if (what === "beat") return beat();
     for (let i = 0; i < sessions; i++) post("/v1/sessions", new Agent(secure), (response) => response.resume().on("error", () => {}));
   });
 `;
@@ -57,6 +69,7 @@ const CLIENTS = `
 export async function measureHttp(reports: number): Promise<HttpCosts> {
   const sinks: SessionSink[] = [];
   let whenOpen = (): void => {};
+  let beats = 0;
   const idle = {
     report: async () => {},
     openSession: async (_peer: unknown, _request: unknown, sink: SessionSink) => {
@@ -66,6 +79,7 @@ export async function measureHttp(reports: number): Promise<HttpCosts> {
       return "s".repeat(25);
     },
     closeSession: () => {},
+    beat: () => void beats++,
     nodeOfSession: () => NODE.id,
     state: stateOf(NODE),
     requireCluster: () => {},
@@ -78,6 +92,15 @@ export async function measureHttp(reports: number): Promise<HttpCosts> {
   try {
     await new Promise((resolve, reject) => clients.once("message", resolve).once("error", reject));
     const reportMs = (threadMilliseconds() - before) / reports;
+    clients.postMessage("begin beats");
+    while (beats < SESSIONS) await delay(APART_MS);
+    before = threadMilliseconds();
+    for (let i = 0; i < LINES; i++) {
+      clients.postMessage("beat");
+      await delay(APART_MS);
+    }
+    while (beats < SESSIONS * (1 + LINES)) await delay(APART_MS);
+    const beatMs = (threadMilliseconds() - before) / (SESSIONS * LINES);
     const allOpen = new Promise<void>((resolve) => {
       whenOpen = resolve;
     });
@@ -89,7 +112,7 @@ export async function measureHttp(reports: number): Promise<HttpCosts> {
       await delay(APART_MS);
     }
     await settle();
-    return { reportMs, lineMs: (threadMilliseconds() - before) / (SESSIONS * LINES) };
+    return { reportMs, beatMs, lineMs: (threadMilliseconds() - before) / (SESSIONS * LINES) };
   } finally {
     for (const sink of sinks) sink.close();
     await clients.terminate();

@@ -46,6 +46,7 @@ export class RealEnd {
       leads: async () => {},
       open: (_manager, _request, signal) => this.#stream(signal),
       report: async () => {},
+      beats: () => ({ tell: () => true, end: () => {} }),
       execute: never,
       waitApplied: never,
       readLog: never,

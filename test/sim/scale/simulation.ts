@@ -63,8 +63,9 @@ export class Simulation {
   nodeMs = 0;
   readonly #http: HttpCosts;
   readonly #first: LiveState;
-  /** Reports that came in the work that is measured. */
+  /** Reports and beats that came in the work that is measured. */
   #reports = 0;
+  #beats = 0;
   /** Whether nodes report and beat. */
   isLive = false;
   /** Milliseconds in which nodes wrote their reports while the leader's work was measured. */
@@ -74,7 +75,7 @@ export class Simulation {
   // BOUNDED: by the nodes. Those whose report is on its way.
   readonly #reporting = new Set<CrowdNode>();
 
-  /** `http` is added for each report and each line. */
+  /** `http` is added for each report, beat and line. */
   constructor(nodes: number, http: HttpCosts, state: LiveState = emptyState()) {
     this.#http = http;
     this.crowd = new Crowd(nodes);
@@ -220,9 +221,10 @@ export class Simulation {
 
   /** The leader has worked for so long, besides what HTTP takes of the reports that came and the lines that it sent. */
   #spend(ms: number): void {
-    const { reportMs, lineMs } = this.#http;
-    const allMs = ms + this.#reports * reportMs + this.crowd.unread * lineMs;
+    const { reportMs, beatMs, lineMs } = this.#http;
+    const allMs = ms + this.#reports * reportMs + this.#beats * beatMs + this.crowd.unread * lineMs;
     this.#reports = 0;
+    this.#beats = 0;
     this.busyMs += allMs;
     this.#freeAt += allMs;
   }
@@ -256,6 +258,11 @@ export class Simulation {
 
   async #report(node: CrowdNode): Promise<void> {
     if (node.sessionId === undefined) return;
+    if (!node.hasNews) {
+      this.#beats++;
+      this.leader.beat(node.sessionId, node.revision);
+      return;
+    }
     this.#reports++;
     const before = performance.now();
     const body = node.report();
