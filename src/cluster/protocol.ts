@@ -61,7 +61,7 @@ export const MAX_ROWS = 256;
  * `snapshot-end`; then come changes as they happen. Kinds that only the leader reads (schema.ts) are in none of them.
  */
 export type StreamMessage =
-  /** `livenessMs`: after that much silence the leader gives the node up; the node gives the leader up earlier. `state`: the identity of the state in the snapshot. `schema`: the form of the rows, see schemaDigest(). `beats`: the leader takes beats, one line with the revision in force each, instead of reports without news; left out: it does not. */
+  /** `livenessMs`: after that much silence the leader gives the node up; the node gives the leader up earlier. `state`: the identity of the state in the snapshot. `schema`: the form of the rows, see schemaDigest(). `beats`: the leader takes beats, one line with the revision in force each, instead of reports without news; left out: it does not. `awaits`: the leader says for which revisions clients wait; left out: it does not. */
   | {
       type: "session";
       sessionId: string;
@@ -70,6 +70,7 @@ export type StreamMessage =
       state: StateVersion;
       schema: string;
       beats?: boolean;
+      awaits?: boolean;
     }
   /** `rows`: how many rows the snapshot has. */
   | { type: "snapshot"; revision: number; cluster: ClusterIdentity | null; rows: number }
@@ -77,6 +78,8 @@ export type StreamMessage =
   | { type: "snapshot-end" }
   /** `after`: the revision of the changes or snapshot before, which need not be the one below: some revisions hold nothing for nodes. */
   | { type: "changes"; after: number; revision: number; changes: readonly Change[] }
+  /** A client waits until the node has the revision in force: the node tells that at once, and what no client waits for later. */
+  | { type: "awaited"; revision: number }
   /** The node is to bring the log of one of its tasks. */
   | { type: "log"; requestId: string; taskId: string; query: LogQuery }
   | { type: "alive" };
@@ -117,6 +120,7 @@ export const StreamLine = z.discriminatedUnion("type", [
     state: StateVersion.optional(),
     schema: z.string().optional(),
     beats: z.boolean().optional(),
+    awaits: z.boolean().optional(),
   }),
   z.object({
     type: z.literal("snapshot"),
@@ -127,6 +131,7 @@ export const StreamLine = z.discriminatedUnion("type", [
   z.object({ type: z.literal("rows"), kind: z.string(), rows: z.array(z.unknown()).max(MAX_ROWS) }),
   z.object({ type: z.literal("snapshot-end") }),
   z.object({ type: z.literal("changes"), after: z.int(), revision: z.int(), changes: z.unknown() }),
+  z.object({ type: z.literal("awaited"), revision: z.int().min(0) }),
   z.object({ type: z.literal("log"), requestId: Id, taskId: Id, query: LogQuery }),
   z.object({ type: z.literal("alive") }),
 ]);

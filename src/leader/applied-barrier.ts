@@ -13,14 +13,17 @@ interface Waiter {
 export class AppliedBarrier {
   readonly #clock: Clock;
   readonly #progress: Progress;
+  readonly #begun: (revision: number) => void;
   // BOUNDED: by MAX_WAITERS; keyed by nothing.
   readonly #waiters = new Set<Waiter>();
   /** What was on all nodes at the last check. */
   #checked = 0;
 
-  constructor(clock: Clock, progress: Progress) {
+  /** `begun`: called when a client begins to wait for a revision that nodes lack. */
+  constructor(clock: Clock, progress: Progress, begun: (revision: number) => void) {
     this.#clock = clock;
     this.#progress = progress;
+    this.#begun = begun;
   }
 
   /** Resolves with the nodes that are behind: none once all have applied it, or those left when the time is over. */
@@ -29,6 +32,7 @@ export class AppliedBarrier {
     if (behind.length === 0) return behind;
     if (this.#waiters.size >= MAX_WAITERS)
       throw new UserError(503, "too many clients wait for the nodes already; try again");
+    this.#begun(revision);
     return new Promise((resolve) => {
       const timer = this.#clock.after(timeoutMs, () => waiter.finish(this.#progress.behind(revision)));
       const waiter: Waiter = {

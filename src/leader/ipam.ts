@@ -18,6 +18,17 @@ const VNI_COUNT = 0x1000000 - FIRST_VNI;
 /** Endpoints start behind the network address and the gateway. */
 const FIRST_OFFSET = 2;
 
+/** No address but one that was released and that not every live node knows of: it is free in a moment. */
+export class HeldBackError extends UserError {
+  /** The address is free once every live node has this revision in force. */
+  readonly releasedAt: number;
+
+  constructor(message: string, releasedAt: number) {
+    super(409, message);
+    this.releasedAt = releasedAt;
+  }
+}
+
 /** Hands out addresses: the next free one of a network. */
 export class Addresses {
   // BOUNDED: by the networks (`forget`); keyed by network id. Where the next search begins, from 0; only a hint.
@@ -41,7 +52,10 @@ export class Addresses {
       this.#next.set(network.id, place + 1);
       return address;
     }
-    throw new UserError(409, `network '${network.name}' (${network.subnet}) has no free address`);
+    const message = `network '${network.name}' (${network.subnet}) has no free address`;
+    const released = allocations.by("todo", "free").filter(({ networkId }) => networkId === network.id);
+    if (released.length === 0) throw new UserError(409, message);
+    throw new HeldBackError(message, Math.min(...released.map(({ releasedAt }) => releasedAt!)));
   }
 
   /** The network is gone. */
@@ -65,7 +79,11 @@ export function takeAddress(draft: Draft, network: Network, address: string, hol
     });
   }
   const taken = draft.state.allocations.get(address);
-  if (taken !== undefined) throw new UserError(409, `${address} is ${describe(draft.state, taken)}`);
+  if (taken !== undefined) {
+    const message = `${address} is ${describe(draft.state, taken)}`;
+    if (taken.releasedAt !== null) throw new HeldBackError(message, taken.releasedAt);
+    throw new UserError(409, message);
+  }
   hold(draft, network, address, holder);
   return address;
 }

@@ -36,6 +36,8 @@ import { identityOf } from "./store-identity.ts";
 
 /** How long a node that joins waits for the address of one that was removed. */
 const HELD_VTEP_MS = 8000;
+/** How long a command waits for an address that was released a moment ago. */
+const HELD_ADDRESS_MS = 2000;
 /** How long a standby waits for the next commit. */
 const COPY_WAIT_MS = 20_000;
 
@@ -99,7 +101,9 @@ export class Leader {
       lacking: () => sessions.lacking(),
     });
     const progress = new Progress(writer);
-    const barrier = new AppliedBarrier(clock, progress);
+    const barrier = new AppliedBarrier(clock, progress, (revision) =>
+      sessions.await(Math.min(revision, writer.sentRevision)),
+    );
     const reconciler = new Reconciler({ clock, writer, sessions, progress });
     const context = () => this.#context();
     this.#nodes = new NodeSessions({
@@ -240,6 +244,13 @@ export class Leader {
       },
     );
     return { revision, id };
+  }
+
+  /** Resolves when all that was released at `revision` is free, or that takes too long. */
+  async waitFree(revision: number): Promise<void> {
+    this.requireLeading();
+    await this.#barrier.wait(revision, HELD_ADDRESS_MS);
+    await this.#writer.run(() => {}); // a turn frees it
   }
 
   /** Resolves when the address is no VTEP of a removed node any more, on no live node, or that takes too long. */

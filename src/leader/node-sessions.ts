@@ -170,6 +170,7 @@ export class NodeSessions {
       state: this.#sentVersion(),
       schema: schemaDigest(),
       beats: true,
+      awaits: true,
     };
     sink.send(encodeLine({ type: "session", ...opening }));
     // A node that loads shows that it lives, though it reports nothing yet.

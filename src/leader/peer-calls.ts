@@ -8,6 +8,7 @@ import { UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { logWrite } from "./audit.ts";
 import { type Caller, isTrusted, type Peer, requireCaller, requireMay, requireNode } from "./authority.ts";
+import { HeldBackError } from "./ipam.ts";
 import type { Leader } from "./leader.ts";
 import type { SessionSink } from "./sessions.ts";
 import { ShownCertificates } from "./shown-certificates.ts";
@@ -38,8 +39,19 @@ export class PeerCalls {
     return logWrite(this.#log, { peer, by, command }, async () => {
       const { state } = this.#leader;
       requireMay(state, this.#caller(peer), command);
-      return this.#leader.executeChecked(command);
+      return this.#executeWhenFree(command);
     });
+  }
+
+  /** A command that lacks an address which was released a moment ago waits until that is free. */
+  async #executeWhenFree(command: Command): Promise<CommandResult> {
+    try {
+      return await this.#leader.executeChecked(command);
+    } catch (error) {
+      if (!(error instanceof HeldBackError)) throw error;
+      await this.#leader.waitFree(error.releasedAt);
+      return this.#leader.executeChecked(command);
+    }
   }
 
   async openSession({ subject, from }: Peer, request: SessionRequest, sink: SessionSink): Promise<string> {

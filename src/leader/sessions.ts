@@ -1,5 +1,6 @@
 // The sessions of nodes with the leader: one a node.
 import type { Lacking } from "../cluster/features.ts";
+import { encodeLine } from "../cluster/protocol.ts";
 import { UserError } from "../lib/errors.ts";
 
 /** The leader's way down to one node. No call throws, and none waits for the node. */
@@ -81,6 +82,12 @@ export class Sessions {
     const all = new Set<Lacking>();
     for (const { lacking } of this.#byNode.values()) if (lacking !== undefined) all.add(lacking);
     return all;
+  }
+
+  /** A client waits for the revision: the nodes that have not told that they have it tell at once. Loops over the sessions. */
+  await(revision: number): void {
+    const line = encodeLine({ type: "awaited", revision });
+    for (const { applied, sink } of this.#byNode.values()) if (applied < revision) sink.send(line);
   }
 
   remove({ id, nodeId }: NodeSession): void {

@@ -37,6 +37,8 @@ interface StreamListener {
   /** The first snapshot is whole. */
   begins(opening: Opening, snapshot: LiveState): void;
   changes(changes: readonly Change[], revision: number): void;
+  /** A client waits until this node has the revision in force. */
+  awaits(revision: number): void;
   asksForLog(sessionId: string, line: LogLine): void;
 }
 
@@ -117,6 +119,9 @@ export class LeaderStream {
         if (!this.#hasBegun || this.#snapshot !== undefined) throw new Error("the stream has changes before its state");
         listener.changes(changesFrom(state, line, this.#rowOf), line.revision);
         this.#tolerate(settingsOf(state)?.livenessMs);
+        break;
+      case "awaited":
+        listener.awaits(line.revision);
         break;
       case "log":
         if (this.#opening !== undefined) listener.asksForLog(this.#opening.sessionId, line);

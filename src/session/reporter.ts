@@ -9,6 +9,8 @@ import type { Beats } from "./beat-stream.ts";
 const RETRY_MS = 1000;
 /** The least time between two reports that only say which revision is in force: with hundreds of changes a second, one report says it of several. */
 const APPLIED_GAP_MS = 20;
+/** The same when no client waits for the revision: a report costs a node as much as all else that it does with a change. */
+const UNAWAITED_GAP_MS = 1000;
 
 /** A session's way up to the leader. */
 interface ReportLink {
@@ -18,6 +20,8 @@ interface ReportLink {
   beats?: Beats | undefined;
   /** After that time without a report one is sent without news. */
   beatMs(): number;
+  /** The node tells at once when it has a revision up to this one in force; later ones when it is at leisure. */
+  awaited(): number;
   /** A report failed; it is tried again unless `detach` was called. */
   failed(error: unknown): void;
 }
@@ -79,6 +83,11 @@ export class Reporter implements StatusReports {
   /** What the last beat said may not have arrived. */
   retell(): void {
     this.#session?.retell();
+  }
+
+  /** The link's `awaited` has grown. */
+  awaitedChanged(): void {
+    this.#session?.sendNews();
   }
 
   /** The leader knows nothing at the beginning of a session. */
@@ -176,7 +185,9 @@ class SessionReports {
   /** Sends a report at once, or when the gap to the last one has passed. */
   #sendApplied(): void {
     if (this.#isSending || this.#hasEnded) return;
-    const leftMs = this.#appliedAt + APPLIED_GAP_MS - this.#clock.monotonic();
+    const isAwaited = this.#applied < this.#link.awaited();
+    const gapMs = isAwaited ? APPLIED_GAP_MS : Math.min(UNAWAITED_GAP_MS, this.#link.beatMs());
+    const leftMs = this.#appliedAt + gapMs - this.#clock.monotonic();
     this.#beat?.cancel();
     if (leftMs <= 0) void this.#send();
     else this.#sendIn(leftMs);

@@ -66,6 +66,8 @@ export class Session {
   /** Ends the pause between two sessions. */
   #pause = new AbortController();
   #stream: LeaderStream | undefined;
+  /** Clients wait for revisions up to this one, as the leader says; Infinity: it does not say. */
+  #awaited = Number.POSITIVE_INFINITY;
   #isDiskRead = false;
   #storedVersion: StateVersion | undefined;
   #readOwnLog = async (_taskId: string, _query: LogQuery): Promise<Readable> => {
@@ -290,6 +292,7 @@ export class Session {
       listener: {
         begins: (opening, snapshot) => this.#begin(manager, opening, snapshot),
         changes: (changes, revision) => this.#advance(changes, revision),
+        awaits: (revision) => this.#await(revision),
         asksForLog: (sessionId, line) => void this.#bringLog(manager, sessionId, line),
       },
     });
@@ -306,9 +309,12 @@ export class Session {
     }
   }
 
-  #begin(manager: string, { sessionId, nodeId, livenessMs, beats }: Opening, snapshot: LiveState): void {
+  #begin(manager: string, opening: Opening, snapshot: LiveState): void {
+    const { sessionId, nodeId, livenessMs, beats, awaits } = opening;
     const { log } = this.#options;
     const stream = this.#stream!;
+    // Clients that wait already wait for no later revision than that of the snapshot.
+    this.#awaited = awaits === true ? snapshot.revision : Number.POSITIVE_INFINITY;
     log.info("has a session with the leader", { address: manager, revision: snapshot.revision });
     this.#nodeId = nodeId;
     this.#manager = manager;
@@ -320,6 +326,7 @@ export class Session {
       },
       beats: beats === true ? this.#transport.beats(manager, sessionId, () => this.#reporter.retell()) : undefined,
       beatMs: () => (settingsOf(this.#feed.live)?.livenessMs ?? livenessMs) / BEATS_PER_PERIOD,
+      awaited: () => (this.#isDraining ? Number.POSITIVE_INFINITY : this.#awaited),
       failed: (error) => {
         log.warn("the leader did not take a report", { address: manager, reason: messageOf(error) });
         if (error instanceof UserError && error.code === 404) stream.end(error);
@@ -345,6 +352,16 @@ export class Session {
 
   #tellApplied(): void {
     if (this.#manager !== undefined) this.#reporter.setApplied(this.#feed.applied);
+  }
+
+  #await(revision: number): void {
+    this.#awaited = Math.max(this.#awaited, revision);
+    this.#reporter.awaitedChanged();
+  }
+
+  /** Whether tasks wait for every node to send nothing new to them. */
+  get #isDraining(): boolean {
+    return this.#feed.live.tasks.count("todo", "draining") > 0;
   }
 
   async #bringLog(manager: string, sessionId: string, { requestId, taskId, query }: LogLine): Promise<void> {

@@ -38,6 +38,8 @@ export class FakeNode {
   #loading: LiveState | undefined;
   /** The state that its data path has. */
   applied: State | undefined;
+  /** The highest revision that the leader has called awaited. */
+  awaited = 0;
   /** What its agent can do. */
   features: string[] = [];
 
@@ -97,6 +99,7 @@ export class FakeNode {
     }
     if (message.type === "rows") this.#loading!.apply(parseRows(message.kind, message.rows), this.#loading!.revision);
     if (message.type === "snapshot-end") this.state = this.#loading;
+    if (message.type === "awaited") this.awaited = Math.max(this.awaited, message.revision);
     if (message.type !== "changes") return;
     if (message.after !== this.state!.revision) throw new Error(`changes after ${message.after} have a gap`);
     const next = this.state!.copy();

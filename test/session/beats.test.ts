@@ -31,6 +31,7 @@ function setUp() {
       end: () => void told.push("end"),
     },
     beatMs: () => BEAT_MS,
+    awaited: () => Number.POSITIVE_INFINITY,
     failed: () => {},
   };
   const breakBeats = () => {

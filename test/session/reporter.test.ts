@@ -20,6 +20,8 @@ class Link {
   answer: (error?: Error) => void = () => {};
   isAtOnce = true;
   readonly beatMs = () => BEAT_MS;
+  readonly awaited = () => this.awaitedRevision;
+  awaitedRevision = Number.POSITIVE_INFINITY;
 
   /** Of the newest report. */
   signal: AbortSignal | undefined;
@@ -184,4 +186,48 @@ test("revisions that come in quick succession are told of together, the first an
   reporter.put(status("a"));
   await clock.advance(0);
   t.deepEqual(appliedOf(), [101, 102, 103], "a status does not wait");
+});
+
+test("a revision that no client waits for is told a second after the last one, or with the next beat, and at once when one waits", async (t) => {
+  const { clock, reporter, link } = setUp();
+  link.awaitedRevision = 0;
+  reporter.attach(link);
+  reporter.complete();
+  await clock.advance(2000);
+  link.take();
+  const appliedOf = () => link.sent.splice(0).map(({ applied }) => applied);
+  reporter.setApplied(1);
+  await clock.advance(0);
+  t.deepEqual(appliedOf(), [1], "a single change is told at once");
+  for (let revision = 2; revision <= 11; revision++) {
+    await clock.advance(50);
+    reporter.setApplied(revision);
+  }
+  t.deepEqual(appliedOf(), []);
+  link.awaitedRevision = 11;
+  reporter.awaitedChanged();
+  await clock.advance(0);
+  t.deepEqual(appliedOf(), [11], "a client waits");
+  reporter.setApplied(12);
+  await clock.advance(999);
+  t.deepEqual(appliedOf(), []);
+  await clock.advance(1);
+  t.deepEqual(appliedOf(), [12]);
+});
+
+test("a node whose leader is to hear of it often tells no later than that", async (t) => {
+  const { clock, reporter, link } = setUp();
+  link.awaitedRevision = 0;
+  const often = { ...link, beatMs: () => 100 };
+  reporter.attach(often);
+  reporter.complete();
+  await clock.advance(0);
+  reporter.setApplied(1);
+  await clock.advance(0);
+  link.take();
+  for (let revision = 2; revision <= 21; revision++) {
+    reporter.setApplied(revision);
+    await clock.advance(10);
+  }
+  t.is(link.sent.length, 2, "reports in 200 ms");
 });
