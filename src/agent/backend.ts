@@ -19,6 +19,7 @@ import type { Session } from "../session/session.ts";
 import type { DataPath } from "../worker/data-path.ts";
 import { flowViews } from "./flow-views.ts";
 import type { Identity } from "./identity.ts";
+import { sayThatItLeaves } from "./leave.ts";
 import type { Members } from "./members.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
 import type { TaskLogs } from "./task-log.ts";
@@ -84,9 +85,10 @@ export function createBackend({
       connected: session.connected,
       problem: session.connected ? null : (whyNotLeading() ?? session.problem ?? "no manager has answered yet"),
     }),
-    leave: (force) => {
-      if (!force) requireLeavable(session, roleOf(session, identity), ownName());
+    leave: async (force) => {
+      const view = await sayThatItLeaves(session, { role: roleOf(session, identity), name: ownName(), force });
       setImmediate(leave); // the answer goes first
+      return view;
     },
     execute: (command) => session.executeAndHear(command),
     waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
@@ -125,31 +127,6 @@ function whyNoManager({ nodes }: State): string {
 /** The role of the node's row, which decides; that of its certificate until it has one. */
 function roleOf({ state, nodeId }: Session, { role }: Identity): Role {
   return state?.nodes.get(nodeId ?? "")?.role ?? role;
-}
-
-/** Throws UserError 409 that says what the node would lose. */
-function requireLeavable({ state, nodeId, connected }: Session, role: Role, name: string): void {
-  if (role === "manager") throw new UserError(409, whyNoManagerLeaves(state, nodeId, name));
-  const tasks = state?.tasks.count("node", nodeId ?? "") ?? 0;
-  const endpoints = state?.endpoints.count("node", nodeId ?? "") ?? 0;
-  const isLost = connected ? "" : ", and its copy of the cluster's state is removed while no leader answers";
-  if (tasks + endpoints === 0 && isLost === "") return;
-  throw new UserError(
-    409,
-    `leaving ends what this node has: ${tasks} tasks and ${endpoints} other containers lose their network${isLost}; '--force' does it`,
-  );
-}
-
-function whyNoManagerLeaves(state: State | undefined, nodeId: string | undefined, name: string): string {
-  const others = state?.nodes.by("role", "manager").filter(({ id }) => id !== nodeId) ?? [];
-  if (others.length > 0) {
-    return `this node is a manager: run 'overlayctl node demote ${name}' first, so that the others go on without it; '--force' leaves at once, and its store with it`;
-  }
-  const [services, nodes] = [state?.services.size ?? 0, state?.nodes.size ?? 0];
-  return (
-    `this node is the only manager, and the cluster ends with it: ${services} services and the certificate authority are lost, and ` +
-    `${Math.max(0, nodes - 1)} other nodes have no leader any more; 'overlayctl node promote' makes another manager first, '--force' ends the cluster`
-  );
 }
 
 function rejectedView({ container: { name, image }, error }: RejectedContainer, node: string): EndpointView {

@@ -21,6 +21,7 @@ import type {
   EndpointView,
   FlowFilter,
   FlowView,
+  LeaveView,
   LogFilter,
   OpenSandbox,
   PeerView,
@@ -39,8 +40,11 @@ export interface Backend {
   onChanges(listener: (changes: readonly AppliedChange[]) => void): () => void;
   /** The leading node's name if it is known, whether this node has a session with it, and if not, why. */
   leader(): { name: string | null; connected: boolean; problem: string | null };
-  /** Begins to forget the cluster, with all that this node has of it. Throws UserError 409 unless it is `force`d. */
-  leave(force: boolean): void;
+  /**
+   * Begins to forget the cluster, with all that this node has of it, once the leader has heard. Throws UserError unless it is
+   * `force`d.
+   */
+  leave(force: boolean): Promise<LeaveView>;
   /**
    * Has the leader carry out the command, and resolves when this node's state has the change, so that a person who
    * reads next sees it. Throws UserError, 503 when no leader answers.

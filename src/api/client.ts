@@ -31,6 +31,7 @@ import type {
   FlowFilter,
   FlowView,
   Leave,
+  LeaveView,
   LogFilter,
   NetworkView,
   NodeView,
@@ -82,7 +83,7 @@ export class ApiClient {
   recoverCluster = (body: { force: boolean }) => this.#call<RecoverView>("POST", "/v1/cluster/recover", body);
   join = (body: Join) => this.#call<JoinView>("POST", "/v1/cluster/join", body);
   /** Resolves when the node has begun to leave. */
-  leave = (body: Leave) => this.#call<object>("POST", "/v1/leave", body);
+  leave = (body: Leave) => this.#call<LeaveView>("POST", "/v1/leave", body);
 
   networks = () => this.#call<NetworkView[]>("GET", "/v1/networks");
   network = (name: string) => this.#call<NetworkView>("GET", `/v1/networks/${encodeURIComponent(name)}`);

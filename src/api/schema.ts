@@ -31,6 +31,10 @@ const AskedPort = z.strictObject({
 /** `force` makes the node leave even when it has tasks, or when no leader could give its state back. */
 export const Leave = z.strictObject({ force: z.boolean().default(false) });
 export type Leave = z.input<typeof Leave>;
+export interface LeaveView {
+  /** Why the leader has not heard that the node leaves; null: it has, or there is none to hear. */
+  unheard: string | null;
+}
 
 /** `force` removes a node that is up too. */
 export const RemoveNode = z.strictObject({ force: z.stringbool().default(false) });

@@ -16,10 +16,14 @@ export function addLeaveCommand(program: Command, context: Context): void {
     .option("-f, --force", "leave even if the node has tasks or other containers, is a manager, or no leader answers")
     .action(async ({ force = false }: { force?: boolean }) => {
       const { node, role } = await context.api().status();
-      await context.api().leave({ force });
+      const { unheard } = await context.api().leave({ force });
       await untilWaiting(context);
       const rest = role === "worker" ? `; run 'overlayctl node rm ${node}' on a manager to remove its row` : "";
       context.out(`Node left the cluster${rest}.\n`);
+      if (unheard === null) return;
+      context.err(
+        `overlayctl: no leader has heard that it left (${unheard}): 'node ls' shows the node as up until the session time-out is over\n`,
+      );
     });
 }
 

@@ -145,6 +145,8 @@ export const Command = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("node.availability"), name: Word, availability: z.enum(["active", "drain"]) }),
   /** `force`: also while it is alive. */
   z.strictObject({ type: z.literal("node.remove"), name: Word, force: z.boolean().default(false) }),
+  /** The node leaves, as it says itself: it is down at once. `node` is its id. */
+  z.strictObject({ type: z.literal("node.leave"), node: Id }),
   /** The node becomes a manager, or a worker again. */
   z.strictObject({ type: z.literal("node.promote"), name: Word }),
   z.strictObject({ type: z.literal("node.demote"), name: Word }),

@@ -8,7 +8,7 @@ import { createEndpoint, removeEndpoint } from "./endpoints.ts";
 import { addExternal, removeExternal } from "./external.ts";
 import { addUser, removeUser, rotateAuthority, rotateToken, setRole, updateSettings } from "./members.ts";
 import { createNetwork, removeNetwork } from "./networks.ts";
-import { removeNode, setAvailability } from "./nodes.ts";
+import { leaveNode, removeNode, setAvailability } from "./nodes.ts";
 import { requireUnreserved, withoutReserved } from "./reserved-names.ts";
 import { createService, removeService, scaleService } from "./services.ts";
 
@@ -43,6 +43,8 @@ export function applyCommand(draft: Draft, asked: Command, context: LeaderContex
       return setAvailability(draft, command.name, command.availability);
     case "node.remove":
       return removeNode(draft, command, context);
+    case "node.leave":
+      return leaveNode(draft, command.node);
     case "node.promote":
       return setRole(draft, command.name, "manager");
     case "node.demote":

@@ -36,6 +36,6 @@ export async function logWrite<T>(log: Log, write: Write, run: () => Promise<T>)
 
 /** What it is about: the name or id that the command gives. */
 function objectOf(command: object): string {
-  const { name, id, subject, role } = command as Record<string, unknown>;
-  return String(name ?? id ?? subject ?? role ?? "");
+  const { name, id, subject, role, node } = command as Record<string, unknown>;
+  return String(name ?? id ?? subject ?? role ?? node ?? "");
 }

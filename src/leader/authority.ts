@@ -95,6 +95,7 @@ function nodeOf({ endpoints, tasks }: State, command: Command): string | null | 
   switch (command.type) {
     case "attach":
     case "endpoint.create":
+    case "node.leave":
       return command.node;
     case "endpoint.remove":
     case "detach": {

@@ -241,6 +241,7 @@ export class Leader {
       (draft) => applyCommand(draft, command, this.#context()),
       (id) => {
         if (command.type === "node.remove") this.#nodes.forget(id);
+        if (command.type === "node.leave") this.#nodes.left(id);
       },
     );
     return { revision, id };

@@ -156,6 +156,12 @@ export class NodeSessions {
     this.#endSessionOf(nodeId);
   }
 
+  /** The node has said that it leaves the cluster. */
+  left(nodeId: string): void {
+    this.#endSessionOf(nodeId);
+    this.#health.down(nodeId);
+  }
+
   #begin(begun: Pick<NodeSession, "id" | "nodeId" | "sink" | "lacking">): void {
     const { id, nodeId, sink, lacking } = begun;
     const { sessions, writer } = this.#options;

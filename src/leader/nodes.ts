@@ -176,6 +176,13 @@ export function setAvailability(draft: Draft, name: string, availability: Node["
   return node.id;
 }
 
+/** The node is down without having been silent. Its row stays until it is removed. Throws UserError 404. */
+export function leaveNode(draft: Draft, nodeId: string): string {
+  const node = requireMember(draft.state, nodeId);
+  if (node.state !== "down") draft.put("nodes", { ...node, state: "down", health: "well" });
+  return nodeId;
+}
+
 /**
  * Forgets a node, with all that it holds: its certificate is worth nothing from now. Throws UserError 409 while it is alive,
  * unless it is forced out, and when no manager would be left.

@@ -11,6 +11,7 @@ import type { AppliedChange, LiveState } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { Backoff } from "../lib/backoff.ts";
 import { type Clock, delay } from "../lib/clock.ts";
+import { withDeadline } from "../lib/deadline.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { type Random, systemRandom } from "../lib/random.ts";
@@ -68,6 +69,8 @@ export class Session {
   #stream: LeaderStream | undefined;
   /** Clients wait for revisions up to this one, as the leader says; Infinity: it does not say. */
   #awaited = Number.POSITIVE_INFINITY;
+  /** No session begins while this is there. */
+  #held: Promise<void> | undefined;
   #isDiskRead = false;
   #storedVersion: StateVersion | undefined;
   #readOwnLog = async (_taskId: string, _query: LogQuery): Promise<Readable> => {
@@ -216,6 +219,25 @@ export class Session {
     );
   }
 
+  /**
+   * Has the leader take this node for down, and begins no session any more. Throws when no leader says within the time that it
+   * has; then all goes on as before.
+   */
+  async leave(timeoutMs: number): Promise<void> {
+    let resume = () => {};
+    this.#held = new Promise((resolve) => {
+      resume = resolve;
+    });
+    try {
+      const node = this.#nodeId;
+      if (node === undefined) throw new UserError(503, "this node has never had a session with a leader");
+      await withDeadline(timeoutMs, () => this.#calls.execute({ type: "node.leave", node }));
+      this.#stopping.abort();
+    } finally {
+      resume();
+    }
+  }
+
   /** Resolves when every live node has `revision` in force. Throws UserError 503 that names those that have not. */
   waitApplied(revision: number, timeoutMs: number): Promise<void> {
     return this.#calls.waitApplied(revision, timeoutMs);
@@ -251,6 +273,8 @@ export class Session {
     const { clock, random = systemRandom } = this.#options;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
+      await this.#held;
+      if (signal.aborted) return;
       const failures = await this.#followLeader(signal);
       if (signal.aborted) return;
       this.#logFailures(failures);

@@ -27,6 +27,7 @@ import type {
   EndpointView,
   FlowFilter,
   FlowView,
+  LeaveView,
   OpenSandbox,
   PeerView,
   SandboxView,
@@ -169,6 +170,8 @@ export class FakeBackend implements Backend {
   connected = true;
   /** Why it is not connected. */
   problem = "192.0.2.11:2377: ECONNREFUSED";
+  /** Why the leader does not hear that the node leaves. */
+  unheard: string | null = null;
   /** Each call of leave: whether it was forced. */
   readonly left: boolean[] = [];
   /** The agent begins to leave. */
@@ -211,10 +214,11 @@ export class FakeBackend implements Backend {
     return { name: "node1", connected: this.connected, problem: this.connected ? null : this.problem };
   }
 
-  leave(force: boolean): void {
+  async leave(force: boolean): Promise<LeaveView> {
     if (!force && this.refusal !== undefined) throw this.refusal;
     this.left.push(force);
     setImmediate(this.whenLeft);
+    return { unheard: this.unheard };
   }
 
   async execute(input: CommandInput): Promise<CommandResult> {

@@ -321,6 +321,22 @@ test("leave says what would be lost and does nothing, and with --force waits unt
   t.deepEqual(backend.left, [true]);
 });
 
+test("leave says that no leader has heard of it, and how long the node is shown as up", async (t) => {
+  const backend = cluster();
+  backend.unheard = "no leader answers (192.0.2.11:2377: ECONNREFUSED)";
+  const { path, close } = await servedUntilClosed(t, backend);
+  const child = start(path, ["leave", "--force"]);
+  backend.whenLeft = () => {
+    void close().then(() => void servedWaiting(t, new FakeWaiting(), path));
+  };
+  const { status, err } = await ended(child);
+  t.is(status, 0);
+  t.regex(
+    err,
+    /^overlayctl: no leader has heard that it left \(no leader answers .*\): 'node ls' shows the node as up until the session time-out/,
+  );
+});
+
 test("stats --json prints every counter", async (t) => {
   const { out } = await ended(start(await served(t, cluster()), ["stats", "--json"]));
   t.deepEqual(JSON.parse(out), {

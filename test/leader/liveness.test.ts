@@ -36,6 +36,19 @@ test("a lost node is down after the period, and its tasks are replaced elsewhere
     t.is(cluster.leader.state.allocations.get(address)!.releasedAt, null);
 });
 
+test("a node that leaves is down at once, and its tasks are replaced elsewhere", async (t) => {
+  const cluster = await withService(3, 3);
+  const node = cluster.nodes[2]!;
+  await cluster.leader.execute({ type: "node.leave", node: node.id! });
+  t.is(cluster.node("node3").state, "down");
+  t.false(node.joined, "its session is over");
+  await cluster.settle();
+  t.deepEqual(cluster.spread("s").toSorted(), [0, 1, 2]);
+  await cluster.leader.execute({ type: "node.leave", node: node.id! });
+  await cluster.leader.execute({ type: "node.remove", name: "node3" });
+  await t.throwsAsync(cluster.leader.execute({ type: "node.leave", node: node.id! }), { message: /was removed from/ });
+});
+
 test("a node that returns has its task again, and the one that stood in goes once it runs", async (t) => {
   const cluster = await withService(3, 3);
   const before = cluster.tasks("s");

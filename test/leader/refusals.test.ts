@@ -142,6 +142,11 @@ const forOthers: [what: string, ask: (ids: { own: string; other: string }) => Co
     ({ other }) => ({ type: "attach", node: other, subject: "netns:x", subjectName: "x" }),
     /may do 'attach' for itself, not for node 'node3'/,
   ],
+  [
+    "have another node leave",
+    ({ other }) => ({ type: "node.leave", node: other }),
+    /may do 'node.leave' for itself, not for node 'node3'/,
+  ],
 ];
 for (const [what, ask, says] of forOthers) {
   test(`a worker may not ${what}, unless workers may write`, async (t) => {
@@ -157,7 +162,7 @@ for (const [what, ask, says] of forOthers) {
   });
 }
 
-test("a worker has addresses for itself and gives them back, and gives back none of another node's", async (t) => {
+test("a worker has addresses for itself, gives them back, and none of another node's, and leaves", async (t) => {
   const cluster = await started(t);
   const ask = (credentials: Credentials, command: CommandInput) =>
     cluster.manager.ask(credentials, "POST", "/v1/commands", command);
@@ -176,6 +181,7 @@ test("a worker has addresses for itself and gives them back, and gives back none
   t.is((await ask(node2.credentials, { type: "endpoint.remove", id })).status, 200);
   // What is gone is gone, and not another's.
   t.is((await ask(node2.credentials, { type: "endpoint.remove", id })).status, 404);
+  t.is((await ask(node2.credentials, { type: "node.leave", node: node2.id })).status, 200);
 });
 
 test("a worker speaks in its own session alone, and under its own name", async (t) => {

@@ -120,6 +120,36 @@ test("nodes join, a command from one arrives at both, and the barrier resolves",
   await manager.remove(sessions);
 });
 
+test("a node that leaves is down at once, and begins no session any more", async (t) => {
+  const manager = await Manager.start();
+  const sessions = [await manager.session(1), await manager.session(2)];
+  await until("both are connected", () => sessions.every(({ connected }) => connected));
+  const nodes = () => manager.leader.state.nodes;
+  const left = sessions[1]!.nodeId!;
+  await sessions[1]!.leave(DEADLINE_MS);
+  t.is(nodes().get(left)!.state, "down");
+  await until("its session is over", () => !sessions[1]!.connected);
+  await until("the other node hears of it", () => sessions[0]!.state!.nodes.get(left)!.state === "down");
+  // Long enough for the pauses between two sessions.
+  const { revision } = await sessions[0]!.execute({ type: "network.create", name: "web" });
+  await sessions[0]!.waitApplied(revision, DEADLINE_MS);
+  t.is(nodes().get(left)!.state, "down");
+  t.false(sessions[1]!.connected);
+  await manager.remove(sessions);
+});
+
+test("a node whose leave no leader hears of goes on as before", async (t) => {
+  const manager = await Manager.start();
+  const session = await manager.session(2);
+  await until("it is connected", () => session.connected);
+  await manager.stop();
+  await t.throwsAsync(session.leave(DEADLINE_MS), { message: /^no leader answers/ });
+  await manager.start();
+  await until("it is connected again", () => session.connected);
+  t.is(manager.leader.state.nodes.get(session.nodeId!)!.state, "ready");
+  await manager.remove([session]);
+});
+
 test("the leader's refusals arrive with their code and field", async (t) => {
   const manager = await Manager.start();
   const session = await manager.session(1);
