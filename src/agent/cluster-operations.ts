@@ -1,5 +1,6 @@
 // `overlayctl cluster`: what an operator asks of a manager about the store and the other managers.
 import type { ClusterStatusView, ManagerStatusView, RecoverView, TakeoverView } from "../api/cluster-schema.ts";
+import { warningOfCount } from "../api/manager-count.ts";
 import { managerAddressOf } from "../cluster/managers.ts";
 import type { State } from "../cluster/tables.ts";
 import { quorumOf } from "../leader/etcd-members.ts";
@@ -188,15 +189,8 @@ function viewOf(report: ManagerReport, problem: string | undefined) {
 
 /** What the number of managers means for what may fail. */
 function warningsOf(managers: readonly ManagerStatusView[], store: ManagerReport["store"]): string[] {
-  const warnings: string[] = [];
   const count = managers.length;
-  if (count === 2 && store !== "etcd") {
-    warnings.push(
-      "two managers: when the leader fails, none leads until 'overlayctl cluster takeover' on the other one; a third manager takes over by itself",
-    );
-  } else if (count > 1 && count % 2 === 0) {
-    warnings.push(`${count} managers can lose no more than ${count - 1} can: ${count + 1} or ${count - 1} are better`);
-  }
+  const warnings = store === "external etcd" ? [] : listOf(warningOfCount(count, store !== "etcd"));
   const well = managers.filter(({ role, problem }) => role !== "unreachable" && problem === null).length;
   if (store === "etcd" && well < quorumOf(count)) {
     warnings.push(

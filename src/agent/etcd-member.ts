@@ -1,6 +1,7 @@
 // This manager's member of etcd: a child of the agent, with certificates of the store's CA that the manager makes for itself.
 // What it was begun as is in member.json, so that the next agent adopts it or begins it again in the same way.
 import { open, readFile, rm } from "node:fs/promises";
+import { freeBytes } from "../leader/disk-room.ts";
 import {
   type EtcdMemberSpec,
   etcdCommand,
@@ -24,6 +25,9 @@ import { renewalDue } from "../trust/expiry.ts";
 
 const PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
 const LOOK_AT_CERTIFICATE_MS = 3_600_000;
+const LOOK_AT_ROOM_MS = 5000;
+/** The next part of its log. */
+const ROOM_BYTES = 64 * 1024 * 1024;
 const TAIL_BYTES = 64 * 1024;
 const LOOPBACK = "127.0.0.1";
 
@@ -65,6 +69,9 @@ export class EtcdMember {
   /** The leader begins and removes it, while this manager itself has it run: one after the other, or two processes would. */
   readonly #turns = new Turns();
   #renewal: Timer | undefined;
+  #roomWatch: Timer | undefined;
+  /** Whether its disk was full when that was looked at last. */
+  #isFull = false;
 
   constructor(options: EtcdMemberOptions) {
     const { directory, clock, log } = options;
@@ -148,7 +155,7 @@ export class EtcdMember {
   /** Ends the supervision; the process goes on for the next agent. */
   leave(): Promise<void> {
     return this.#turns.run(async () => {
-      this.#renewal?.cancel();
+      this.#stopWatching();
       await this.#child.leave();
     });
   }
@@ -180,11 +187,15 @@ export class EtcdMember {
   async complaint(): Promise<EtcdComplaint | undefined> {
     const { status } = this.#child;
     if (status.state === "running" || status.state === "stopped") return undefined;
+    // Its last words may not have found room either.
+    const free = await freeBytes(this.#options.directory);
+    if (free < ROOM_BYTES)
+      return { kind: "full", text: `only ${free >> 20} MiB are free at ${this.#options.directory}` };
     return complaintIn(await tailOf(this.#child.log)) ?? { kind: "other", text: status.error };
   }
 
   async #stop(): Promise<void> {
-    this.#renewal?.cancel();
+    this.#stopWatching();
     await this.#child.stop();
   }
 
@@ -202,6 +213,7 @@ export class EtcdMember {
     await replaceFile(this.#paths.spec, `${JSON.stringify(spec, null, 2)}\n`);
     await this.#child.run({ ...etcdCommand(directory, spec), env: { PATH } });
     this.#watchCertificate();
+    this.#watchRoom();
   }
 
   async #spec(): Promise<EtcdMemberSpec> {
@@ -234,6 +246,33 @@ export class EtcdMember {
     await replaceFile(certificate, issued);
     const credentials = await this.credentials();
     for (const listener of this.#listeners) listener(credentials);
+  }
+
+  #stopWatching(): void {
+    this.#renewal?.cancel();
+    this.#roomWatch?.cancel();
+  }
+
+  /** One that ended too often while its disk was full is started again when there is room. */
+  #watchRoom(): void {
+    const { clock, log } = this.#options;
+    this.#roomWatch?.cancel();
+    this.#roomWatch = clock.after(LOOK_AT_ROOM_MS, () => {
+      this.#turns
+        .run(() => this.#lookAtRoom())
+        .catch((error: unknown) => log.warn("etcd is not started", { reason: messageOf(error) }))
+        .finally(() => this.status.state !== "stopped" && this.#watchRoom());
+    });
+  }
+
+  async #lookAtRoom(): Promise<void> {
+    const { directory, log } = this.#options;
+    const wasFull = this.#isFull;
+    this.#isFull = (await this.complaint())?.kind === "full";
+    if (this.status.state !== "failed" || !(wasFull || this.#isFull)) return;
+    if ((await freeBytes(directory)) < ROOM_BYTES) return;
+    log.info("there is room for etcd again, and it is started", { path: directory });
+    await this.#resume();
   }
 
   #watchCertificate(): void {

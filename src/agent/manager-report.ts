@@ -20,11 +20,21 @@ export async function reportOf(options: ManagerOptions, manager: Manager): Promi
     revision: version?.revision ?? followed?.revision ?? 0,
     role: leader !== undefined ? "leader" : whyNot === undefined ? "standby" : "idle",
     store: kind,
-    problem: whyNot ?? copy?.problem ?? null,
+    problem: whyNot ?? (await externalProblem(manager)) ?? copy?.problem ?? null,
     member: (await manager.member.isThere()) ? await memberReport(options, manager) : null,
     newestExport: await exports.newest(),
     tookOver: await tookOver.read(),
   };
+}
+
+/** Why this manager could not lead from an etcd that it does not run; undefined: it could. */
+async function externalProblem({ kind, access }: Manager): Promise<string | undefined> {
+  if (kind !== "external etcd" || access === undefined) return undefined;
+  const mend = "look at that etcd, and at 'cluster.etcd' in this node's configuration";
+  return access.client.status({ timeoutMs: ASK_MS }).then(
+    () => undefined,
+    (error: unknown) => `${messageOf(error)} (${mend})`,
+  );
 }
 
 async function memberReport(options: ManagerOptions, manager: Manager): Promise<MemberReport> {
@@ -53,7 +63,7 @@ async function memberReport(options: ManagerOptions, manager: Manager): Promise<
 
 /** What a person may do about an etcd that does not run. */
 function mendOf(kind: "damaged" | "removed" | "full" | "other", log: string): string {
-  if (kind === "full") return "make room on its disk; its etcd is started again within 30 s, or with its agent";
+  if (kind === "full") return "make room on its disk (df shows it): its etcd is started again by itself within 30 s";
   if (kind === "damaged") {
     return "it is begun anew by itself while a majority of the others is well; otherwise 'overlayctl cluster recover' on one that is";
   }

@@ -4,7 +4,7 @@ import { MisdirectedError, messageOf, UserError } from "../lib/errors.ts";
 import { AnswerLostError, call, stream, UnreachableError } from "../lib/http.ts";
 import type { ClientConnections } from "../trust/tls.ts";
 import type { StatusView } from "./schema.ts";
-import type { ApiRequest, ApiTarget } from "./target.ts";
+import { type ApiRequest, type ApiTarget, LOOK_FIRST } from "./target.ts";
 
 /** What managers answer users under. */
 const PREFIX = "/operator";
@@ -45,7 +45,7 @@ export class ManagersTarget implements ApiTarget {
       try {
         return await ask(manager, asked);
       } catch (error) {
-        if (error instanceof AnswerLostError) throw answerLost(manager, error);
+        if (error instanceof AnswerLostError) throw answerLost(manager, request, error);
         const mayAskAnother = error instanceof MisdirectedError || error instanceof UnreachableError;
         if (!mayAskAnother || tries === MAX_TRIES) throw error;
         this.#manager = error instanceof MisdirectedError ? error.managers[0] : undefined;
@@ -84,7 +84,8 @@ export class ManagersTarget implements ApiTarget {
   }
 }
 
-function answerLost(manager: string, cause: Error): UserError {
-  const message = `the answer of ${manager} did not arrive (${cause.message}): look whether it was carried out before you ask again`;
-  return new UserError(503, message, { cause });
+function answerLost(manager: string, { method }: ApiRequest, cause: AnswerLostError): UserError {
+  const message = `the answer of ${manager} did not arrive (${cause.message})`;
+  if (method === "GET") return new UserError(503, message, { cause });
+  return new UserError(504, `${message}; ${LOOK_FIRST}`, { cause });
 }

@@ -11,7 +11,13 @@ export interface ApiRequest {
   timeoutMs: number;
 }
 
-/** Each call throws UserError with what was answered, or 503 in words that say what to do when there was no answer. */
+/** What a person does when no answer came, and the request may have changed something. */
+export const LOOK_FIRST = "look whether it was carried out before you ask again";
+
+/**
+ * Each call throws UserError with what was answered. When there was no answer it says what to do: 504 when the request may have
+ * changed something, else 503.
+ */
 export interface ApiTarget {
   /** The JSON of the answer. */
   call<T>(request: ApiRequest): Promise<T>;

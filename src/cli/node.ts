@@ -1,5 +1,6 @@
 // overlayctl node
 import type { Command } from "commander";
+import { warningOfCount } from "../api/manager-count.ts";
 import type { NodeView } from "../api/schema.ts";
 import { certificateColumn, warnOfExpiry } from "./certificate.ts";
 import { type Context, forEachName } from "./context.ts";
@@ -38,16 +39,25 @@ export function addNodeCommands(program: Command, context: Context): void {
     node
       .command(`${word} <node...>`)
       .description(description)
-      .action((names: string[]) =>
-        forEachName(context, names, async (asked) => {
+      .action(async (names: string[]) => {
+        await forEachName(context, names, async (asked) => {
           const { name, role: before, state } = await context.api().node(asked);
           await context.api().setRole(asked, role);
-          if (before === role) return context.out(`Node ${name} is already a ${role}.\n`);
-          context.out(`${done(name)}\n`);
+          if (before === role)
+            return context.out(`Node ${name} is already a ${role}.
+`);
+          context.out(`${done(name)}
+`);
           if (state !== "ready")
-            context.err(`overlayctl: ${name} is ${state}: it is a ${role} when its agent is back\n`);
-        }),
-      );
+            context.err(`overlayctl: ${name} is ${state}: it is a ${role} when its agent is back
+`);
+        });
+        const managers = (await context.api().nodes()).filter((row) => row.role === "manager");
+        const warning = warningOfCount(managers.length, role === "manager");
+        if (warning !== undefined)
+          context.err(`overlayctl: ${warning}
+`);
+      });
   }
   for (const [word, availability, description] of [
     ["drain", "drain", "move tasks away from nodes, and give them no new ones"],

@@ -69,7 +69,7 @@ async function notApplied(context: Context, revision: number): Promise<string | 
     await context.api().waitApplied({ revision, timeoutMs: BARRIER_MS });
     return undefined;
   } catch (error) {
-    if (error instanceof UserError && error.code === 503) return error.message;
+    if (error instanceof UserError && (error.code === 503 || error.code === 504)) return error.message;
     throw error;
   }
 }

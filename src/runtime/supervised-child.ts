@@ -115,28 +115,40 @@ export class SupervisedChild {
   }
 
   async #supervise(begin: () => Promise<WatchedProcess>, signal: AbortSignal): Promise<void> {
-    const { name, clock, log } = this.#options;
     const left = new Promise<undefined>((resolve) => signal.addEventListener("abort", () => resolve(undefined)));
-    while (!signal.aborted) {
+    for (;;) {
       const exit = await Promise.race([this.#running!.exited, left]);
       if (exit === undefined) return;
+      const runs = await this.#beginAgain(begin, exit.error ?? "it ended by itself", signal);
+      if (!runs) return;
+    }
+  }
+
+  /** Resolves with true when it runs again, and with false when it is left alone. One that cannot be started has ended. */
+  async #beginAgain(begin: () => Promise<WatchedProcess>, ended: string, signal: AbortSignal): Promise<boolean> {
+    const { name, clock, log } = this.#options;
+    for (let error = ended; ; ) {
       const now = clock.monotonic();
       const since = now - CRASH_PERIOD_MS;
       const crashes = [...this.#crashes.filter((at) => at > since), now];
       if (crashes.length === 1) this.#pause.succeeded();
       this.#crashes = crashes;
-      const error = exit.error ?? "it ended by itself";
       if (crashes.length >= MAX_CRASHES) {
         const reason = `it ended ${crashes.length} times in ten minutes and is not started again: ${error}`;
         this.#status = { state: "failed", error: reason };
         log.error(`${name} is left alone`, this.#fields(reason));
-        return;
+        return false;
       }
       this.#status = { state: "waiting", error };
       log.warn(`${name} ended, and is started again`, this.#fields(error));
       await delay(clock, this.#pause.failed(), signal);
-      if (signal.aborted) return;
-      this.#watched(await begin(), error);
+      if (signal.aborted) return false;
+      try {
+        this.#watched(await begin(), error);
+        return true;
+      } catch (failure) {
+        error = messageOf(failure);
+      }
     }
   }
 

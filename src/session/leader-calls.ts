@@ -82,7 +82,7 @@ function reasonToGoOn(manager: string, error: unknown): string {
   const reason = `${manager}: ${messageOf(error)}`;
   if (error instanceof UnreachableError || error instanceof MisdirectedError) return reason;
   if (!(error instanceof UserError)) {
-    throw new UserError(503, `no leader answers (${reason}; whether it was carried out is not known)`);
+    throw new UserError(504, `no leader answers (${reason}): look whether it was carried out before you ask again`);
   }
   if (error.code === 503) return reason;
   throw error;

@@ -327,7 +327,12 @@ test("an agent that stops before it answers is said to have", async (t) => {
   const server = createServer((socket) => void socket.once("data", () => socket.destroy())).listen(socketPath);
   await once(server, "listening");
   t.teardown(() => server.close());
-  await t.throwsAsync(new ApiClient(socketPath).status(), { message: /stopped before it answered/ });
+  const read = await t.throwsAsync(new ApiClient(socketPath).status(), { instanceOf: UserError });
+  t.deepEqual([read?.code, read?.message], [503, `the agent on ${socketPath} stopped before it answered`]);
+  const write = new ApiClient(socketPath).createNetwork({ name: "web", internal: false });
+  const error = await t.throwsAsync(write, { instanceOf: UserError });
+  t.is(error?.code, 504);
+  t.regex(error!.message, /stopped before it answered; look whether it was carried out before you ask again$/);
 });
 
 test("something else on the socket is told apart", async (t) => {

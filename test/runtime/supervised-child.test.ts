@@ -1,5 +1,5 @@
 // A process of the agent: adopted by the next agent, started again when it ends, and left alone when it ends too often.
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, rmdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
@@ -96,5 +96,21 @@ test("a program that is not there ends it with the reason", async (t) => {
     await child.run({ command: ["/no/such/program"], env: ENV });
     await waitFor(() => child.status.state === "failed", { what: "it to be left alone" });
     t.regex((child.status as { error: string }).error, /exit status 127: .*No such file/);
+  });
+});
+
+test("one that cannot be started again, as when its disk is full, is tried again as one that ended", async (t) => {
+  await withDirectory(async (open, directory) => {
+    const child = open();
+    await child.run({ command: SLEEP, env: ENV });
+    const hash = join(directory, "command");
+    await rm(hash);
+    await mkdir(hash); // the file in its place cannot be written
+    process.kill(pidOf(child), "SIGKILL");
+    await waitFor(() => /EISDIR|EEXIST|ENOTEMPTY/.test(child.status.state === "waiting" ? child.status.error : ""), {
+      what: "it to say why it cannot be started",
+    });
+    await rmdir(hash);
+    t.true(await waitFor(() => child.status.state === "running", { what: "it to run again" }));
   });
 });

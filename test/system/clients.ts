@@ -6,13 +6,32 @@ import { messageOf, UserError } from "../../src/lib/errors.ts";
 import { History, judge } from "../chaos/history.ts";
 import { tryRun, waitFor } from "./command.ts";
 import type { Lab, LabNode } from "./lab.ts";
+import { namespaceOf, untilRunning, vipOf } from "./listings.ts";
 
 const PAUSE_MS = 200;
 const PROBE_MS = 500;
 const REQUEST_SECONDS = "10";
 
 /** The service that HTTP clients ask answers on this port, which is published too. */
-export const HTTP_PORT = 8080;
+const HTTP_PORT = 8080;
+
+/** Makes the service `web`, whose two tasks run on the workers alone: those do not wait for a manager's agent that is gone. */
+export async function createWeb({ nodes }: Lab): Promise<void> {
+  const [first] = nodes as [LabNode];
+  const managers = (await first.api.nodes()).filter(({ role }) => role === "manager");
+  await first.ctl("node", "drain", ...managers.map(({ name }) => name));
+  await first.ctl("network", "create", "web");
+  await first.ctl(
+    ...["service", "create", "--name", "web", "--network", "web", "--replicas", "2"],
+    ...["--publish", `${HTTP_PORT}:${HTTP_PORT}`, "--", "python3", "-m", "http.server", `${HTTP_PORT}`],
+  );
+}
+
+/** Where the VIP of `web` is asked from: its tasks' own namespaces. */
+export async function insideWeb(node: LabNode): Promise<{ vip: string; namespaces: string[] }> {
+  const tasks = await untilRunning(node, "web", 2);
+  return { vip: (await vipOf(node, "web"))!, namespaces: tasks.map(namespaceOf) };
+}
 
 interface ClientsOptions {
   lab: Lab;
@@ -36,6 +55,8 @@ export class Clients {
   #lastWrite = 0;
   requests = 0;
   failedRequests: string[] = [];
+  // BOUNDED: by one run of a test; keyed by what was to be written.
+  readonly #refusals = new Map<string, string>();
 
   constructor(options: ClientsOptions) {
     this.#options = options;
@@ -66,8 +87,9 @@ export class Clients {
         this.#lastWrite = Math.max(this.#lastWrite, asked);
       }
     } catch (error) {
-      const isRefused = error instanceof UserError && error.code !== 504 && !/not known|cannot/.test(messageOf(error));
+      const isRefused = error instanceof UserError && error.code !== 504;
       end(isRefused ? "fail" : "unknown");
+      if (isRefused && value !== undefined) this.#refusals.set(value, `${error.code}: ${messageOf(error)}`);
     }
   }
 
@@ -127,6 +149,7 @@ export class Clients {
     for (const operation of this.history.operations) {
       operation.seen = new Set([...operation.seen].filter((name) => written.has(name)));
     }
+    for (const value of values) if (this.#refusals.has(value)) t.log(`${value}: ${this.#refusals.get(value)}`);
     t.deepEqual(judge(this.history.operations, { revision: Number.POSITIVE_INFINITY, values }, "copies"), []);
     const acknowledged = this.history.operations.filter(({ value, outcome }) => value && outcome === "ok").length;
     t.log(`${acknowledged} acknowledged writes, ${this.requests} HTTP requests`);
