@@ -131,14 +131,13 @@ export class Draft {
   }
 }
 
-const ChangeLine = z.object({ kind: z.enum(KINDS), key: z.string(), row: z.unknown() });
+const ChangesLine = z.array(z.object({ kind: z.enum(KINDS), key: z.string(), row: z.unknown() }));
 
 /** Changes as they came from outside, checked. Throws ZodError. */
 export function parseChanges(json: unknown, rowOf = checkedRow): Change[] {
-  return z
-    .array(ChangeLine)
-    .parse(json)
-    .map(({ kind, key, row }) => ({ kind, key, row: row === null ? null : rowOf(kind, row) }) as Change);
+  return ChangesLine.parse(json).map(
+    ({ kind, key, row }) => ({ kind, key, row: row === null ? null : rowOf(kind, row) }) as Change,
+  );
 }
 
 /** Rows of one kind as they came from outside, checked, as changes that put them. Throws ZodError. */

@@ -117,8 +117,7 @@ export class LeaderStream {
         break;
       case "changes":
         if (!this.#hasBegun || this.#snapshot !== undefined) throw new Error("the stream has changes before its state");
-        listener.changes(changesFrom(state, line, this.#rowOf), line.revision);
-        this.#tolerate(settingsOf(state)?.livenessMs);
+        this.#takeChanges(changesFrom(state, line, this.#rowOf), line.revision);
         break;
       case "awaited":
         listener.awaits(line.revision);
@@ -129,6 +128,12 @@ export class LeaderStream {
       case "alive":
         break;
     }
+  }
+
+  #takeChanges(changes: readonly Change[], revision: number): void {
+    const { state, listener } = this.#options;
+    listener.changes(changes, revision);
+    if (changes.some(({ kind }) => kind === "settings")) this.#tolerate(settingsOf(state)?.livenessMs);
   }
 
   #open(line: Opening): void {
