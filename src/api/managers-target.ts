@@ -19,10 +19,17 @@ export class ManagersTarget implements ApiTarget {
   readonly #connections: ClientConnections;
   /** HOST:PORT of the manager that answered last. */
   #manager: string | undefined;
+  readonly #heard: (managers: readonly string[]) => void;
 
-  constructor(managers: readonly string[], connections: ClientConnections) {
+  /** `heard` gets the managers that the cluster has now, as one that leads or follows says. */
+  constructor(
+    managers: readonly string[],
+    connections: ClientConnections,
+    heard: (managers: readonly string[]) => void,
+  ) {
     this.#managers = managers;
     this.#connections = connections;
+    this.#heard = heard;
   }
 
   call<T>(request: ApiRequest): Promise<T> {
@@ -60,9 +67,9 @@ export class ManagersTarget implements ApiTarget {
     const asked = this.#managers.map(async (manager) => {
       const request = { method: "GET", path: `${PREFIX}/v1/status`, timeoutMs: STATUS_TIMEOUT_MS } as const;
       try {
-        const { connected } = await call<StatusView>(this.#at(manager), request);
+        const { connected, managers } = await call<StatusView>(this.#at(manager), request);
         answering.push(manager);
-        if (connected) return manager;
+        if (connected) return { manager, managers };
       } catch (error) {
         if (error instanceof UserError && error.code !== 503) throw error; // such as a certificate that was revoked
         reasons.push(`${manager}: ${messageOf(error)}`);
@@ -70,14 +77,16 @@ export class ManagersTarget implements ApiTarget {
       throw new UnreachableError("it has no leader");
     });
     try {
-      return await Promise.any(asked);
+      const { manager, managers = [] } = await Promise.any(asked); // a manager of a version before names none
+      this.#heard(managers);
+      return manager;
     } catch (error) {
       const refusal = (error as AggregateError).errors.find((one) => one instanceof UserError);
       if (refusal !== undefined) throw refusal;
       if (answering[0] !== undefined) return answering[0];
       throw new UserError(
         503,
-        `no manager of the cluster answers (${reasons.join("; ")}); the user's file names those of the day when it was made, and may name others too`,
+        `no manager of the cluster answers (${reasons.join("; ")}); if the cluster has others by now, write one of them into the file's 'managers', or make a new file with 'overlayctl user add' on a manager`,
         { cause: error },
       );
     }

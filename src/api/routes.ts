@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { CommandInput } from "../cluster/commands.ts";
 import { find, type NamedKind } from "../cluster/lookup.ts";
+import { managersOf } from "../cluster/managers.ts";
 import { Id } from "../lib/bounds.ts";
 import { check } from "../lib/check.ts";
 import { answerBytes, answerRows } from "../lib/http-server.ts";
@@ -50,13 +51,15 @@ export function addClusterRoutes(app: FastifyInstance, backend: Backend, log: Lo
 
   app.get("/v1/status", (): StatusView => {
     const { name, connected, problem } = backend.leader();
-    const { revision, cluster } = backend.state();
+    const state = backend.state();
+    const { revision, cluster } = state;
     const own = {
       version: VERSION,
       node: backend.nodeName,
       role: backend.role,
       cluster: cluster?.id ?? null,
       revision,
+      managers: managersOf(state),
     };
     return { ...own, phase: "running", leader: name, connected, problem };
   });

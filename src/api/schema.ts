@@ -121,6 +121,8 @@ export interface StatusView {
   problem: string | null;
   /** The id of this node's cluster; null for a state without one. */
   cluster: string | null;
+  /** HOST:PORT of each manager of the cluster, as this node has heard last. */
+  managers: string[];
 }
 
 export interface NetworkView extends Network {

@@ -33,6 +33,7 @@ export function addWaitingRoutes(app: FastifyInstance, backend: WaitingBackend):
       role: null,
       ...nothing,
       problem: inNoCluster(),
+      managers: [],
     };
   });
   app.post("/v1/cluster/init", (request, reply) => {

@@ -36,9 +36,7 @@ const context: Context = {
 /** The managers of the user's cluster. TLS is loaded for this alone. */
 async function targetOf(path: string): Promise<ApiTarget> {
   const { openContext } = await import("../api/open-context.ts");
-  const { target, warning } = openContext(path);
-  if (warning !== undefined) context.err(`overlayctl: ${warning}\n`);
-  return target;
+  return openContext(path, (warning) => context.err(`overlayctl: ${warning}\n`));
 }
 
 /** Prints the error, if that was not done yet. Returns the exit status. */
