@@ -4,6 +4,7 @@ import type { Backend } from "../api/backend.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { createBackend } from "./backend.ts";
 import { openDocker, startContainers } from "./containers.ts";
+import { removeManagersStore } from "./former-manager.ts";
 import { claimHost, type Host } from "./host.ts";
 import { InForce } from "./in-force.ts";
 import { rejoin } from "./join.ts";
@@ -127,7 +128,10 @@ async function leadIfManager(
   parts: Parts,
 ): Promise<ManagerPart | undefined> {
   const { identity, backend, log } = options;
-  if (identity.role !== "manager") return undefined;
+  if (identity.role !== "manager") {
+    parts.add(removeManagersStore(options));
+    return undefined;
+  }
   const [{ startManager }, { addOperatorRoutes }] = await Promise.all([
     import("./manager-part.ts"),
     import("../api/operator-routes.ts"),

@@ -12,15 +12,15 @@ interface MeshViewpoint {
   pool: string;
   /** Whether this node answers published ports. */
   meshOn: boolean;
-  /** Whether managers run their store themselves; an etcd that was there before is its operator's to guard. */
-  runsStore: boolean;
+  /** See DesiredMesh. */
+  storePeers: readonly string[] | null;
   /** Addresses on `lo`, besides 127.0.0.0/8. */
   loopbackAddresses: readonly string[];
 }
 
 /** It looks at every node and network, and at the services that publish ports: only when a change concerns the mesh. */
 export function compileMesh(state: State, viewpoint: MeshViewpoint): DesiredMesh {
-  const { nodeId, device, pool, meshOn, runsStore, loopbackAddresses } = viewpoint;
+  const { nodeId, device, pool, meshOn, storePeers, loopbackAddresses } = viewpoint;
   const networks = [...state.networks.values()];
   return {
     pool: cidr(pool),
@@ -30,14 +30,8 @@ export function compileMesh(state: State, viewpoint: MeshViewpoint): DesiredMesh
     ingressAddress: state.nodes.get(nodeId)?.ingressAddress ?? null,
     internal: networks.filter(({ internal }) => internal).map(({ subnet }) => cidr(subnet)),
     ports: meshOn ? portsOf(state, nodeId, loopbackAddresses) : [],
-    storePeers: runsStore ? storePeersOf(state, nodeId) : null,
+    storePeers,
   };
-}
-
-function storePeersOf({ nodes }: State, nodeId: string): string[] | null {
-  const managers = nodes.by("role", "manager");
-  if (!managers.some(({ id }) => id === nodeId)) return null;
-  return [...new Set(managers.flatMap(({ address, addresses }) => [address, ...addresses]))].toSorted();
 }
 
 /** In an order of their own: how the state came to where it is makes no difference. */

@@ -23,6 +23,7 @@ import type { Viewpoint } from "./compile-tables.ts";
 import { compileTasks } from "./compile-tasks.ts";
 import { addConcerns, type Concern } from "./concerns.ts";
 import { Derived } from "./derived.ts";
+import { StorePeers } from "./store-peers.ts";
 import { addUnits, type DirtyUnits, type Unit } from "./units.ts";
 
 /** Links and rules are watched; settings under /proc/sys and the node's own resolv.conf are not. */
@@ -50,7 +51,7 @@ export interface InForceOptions {
   mtu: number;
   /** Whether this node answers published ports. */
   meshOn: boolean;
-  /** Whether managers run their store themselves. */
+  /** Whether managers run their store themselves; an etcd that was there before is its operator's to guard. */
   runsStore: boolean;
   /** Whether containers reach what processes of this node serve. */
   nodeServices: boolean;
@@ -94,6 +95,7 @@ export class InForce {
   readonly #serving: ReconcileLoop<NodeWork>;
   readonly #telling: ReconcileLoop;
   readonly #derived = new Derived();
+  readonly #storePeers: StorePeers;
   #viewpoint: Viewpoint | undefined;
   /** undefined: only packets and names are looked after. */
   #containers: NodeContainers | undefined;
@@ -115,6 +117,7 @@ export class InForce {
   constructor(options: InForceOptions) {
     const { clock, log } = options;
     this.#options = options;
+    this.#storePeers = new StorePeers(clock);
     const failed = (error: unknown): void => {
       log.error("the newest state is not in force on this node; trying again", { reason: messageOf(error) });
     };
@@ -278,7 +281,9 @@ export class InForce {
     if (this.#isProvisional && (await mesh.isThere())) return;
     const onLoopback = hostAddresses().filter((own) => own.onLoopback);
     const loopbackAddresses = onLoopback.map(({ address }) => address);
-    const desired = compileMesh(nodeState.state, { nodeId, device, pool, meshOn, runsStore, loopbackAddresses });
+    const { state } = nodeState;
+    const storePeers = runsStore ? this.#storePeers.addresses(state, nodeId) : null;
+    const desired = compileMesh(state, { nodeId, device, pool, meshOn, storePeers, loopbackAddresses });
     this.#leavePorts(await mesh.apply(desired, { look }));
     this.#heldCheck?.cancel();
     if (this.#heldPorts.length === 0) return;

@@ -348,7 +348,7 @@ export class Manager {
     const config = {
       ...leaderConfig(this.#options, await store.load()),
       heardOfNewerEpoch: () => watch.askNow(),
-      requireDispensable: async (node: Node) => this.#members?.requireDispensable(node),
+      requireDispensable: async (node: Node, isRemoved: boolean) => this.#members?.requireDispensable(node, isRemoved),
     };
     const leader = new Leader({ ...{ store, clock: systemClock, log, newId, config } });
     await leader.start();

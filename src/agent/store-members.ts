@@ -83,8 +83,8 @@ export class StoreMembers {
     return this.#members?.problems ?? new Map();
   }
 
-  /** Throws UserError 409 when the managers cannot do without this one. */
-  async requireDispensable(node: Node): Promise<void> {
+  /** Throws UserError 409 when the managers cannot do without this one, or its node is removed with a member that both of two must remove. */
+  async requireDispensable(node: Node, isRemoved: boolean): Promise<void> {
     const { id, name } = node;
     const { manager, leader } = this.#all;
     requireOtherManager(leader.state, node);
@@ -108,6 +108,12 @@ export class StoreMembers {
       }),
     );
     const well = conditions.filter(({ condition }) => condition === "well");
+    if (isRemoved && others.length < quorumOf(others.length + 1)) {
+      throw new UserError(
+        409,
+        `node '${name}' is one of two managers, and its etcd is needed until it is removed: 'overlayctl node demote ${name}' first, and 'overlayctl node rm ${name}' when 'overlayctl cluster status' shows it no more`,
+      );
+    }
     if (others.length > 0 && well.length >= quorumOf(others.length)) return;
     const bad = conditions.filter(({ condition }) => condition !== "well").map(({ member }) => member);
     throw new UserError(

@@ -50,8 +50,8 @@ export interface LeaderConfig {
   newEpoch?: boolean;
   /** Called when a node or standby says that it follows a newer epoch than this leader's. It proves nothing. */
   heardOfNewerEpoch?: () => void;
-  /** Throws UserError 409 when the managers cannot do without this one; left out: they can without any. */
-  requireDispensable?: (manager: Node) => Promise<void>;
+  /** Throws UserError 409 when the managers cannot do without this one; left out: they can without any. `isRemoved`: the node goes, too. */
+  requireDispensable?: (manager: Node, isRemoved: boolean) => Promise<void>;
   /** Left out: those of this version. */
   features?: Features;
 }
@@ -235,7 +235,8 @@ export class Leader {
     this.requireLeading();
     if (command.type === "node.demote" || command.type === "node.remove") {
       const node = findByName("node", this.state.nodes, command.name);
-      if (node.role === "manager") await this.#options.config.requireDispensable?.(node);
+      if (node.role === "manager")
+        await this.#options.config.requireDispensable?.(node, command.type === "node.remove");
     }
     const { value: id, revision } = await this.#writer.run(
       (draft) => applyCommand(draft, command, this.#context()),

@@ -9,11 +9,13 @@ import type { Viewpoint } from "../../src/agent/compile-tables.ts";
 import { compileTasks } from "../../src/agent/compile-tasks.ts";
 import { addConcerns, type Concern } from "../../src/agent/concerns.ts";
 import { compileTables, Derived } from "../../src/agent/derived.ts";
+import { StorePeers } from "../../src/agent/store-peers.ts";
 import { addUnits, type DirtyUnits } from "../../src/agent/units.ts";
 import type { Change } from "../../src/cluster/schema.ts";
 import { LiveState } from "../../src/cluster/state.ts";
 import { rowsOf, type TableRow } from "../../src/datapath/rows.ts";
 import { nodeRow } from "../api/fake-backend.ts";
+import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { BEGINNING, batches, NODES } from "./any-changes.ts";
 
 function viewpointOf(name: string): Viewpoint {
@@ -61,10 +63,11 @@ function desiredOn(nodeId: string, state: LiveState): Record<Concern, unknown> {
   const own = { nodeId, device: "overlay0", pool: "10.192.0.0/10" };
   const ids = [...state.tasks.keys(), ...state.endpoints.keys()];
   const sandboxes = new Map(ids.map((id) => [id, { netns: id }]));
+  const storePeers = new StorePeers(new VirtualClock()).addresses(state, nodeId);
   const naming = { domain: "overlay", resolver: { nameservers: [], search: [], options: [] } };
   return {
     links: compileLinks(state, { ...own, mtu: 1450, isHeard: true, sandboxes }),
-    mesh: compileMesh(state, { ...own, meshOn: true, runsStore: true, loopbackAddresses: [] }),
+    mesh: compileMesh(state, { ...own, meshOn: true, storePeers, loopbackAddresses: [] }),
     tasks: compileTasks(state, nodeId, naming),
   };
 }

@@ -1,5 +1,5 @@
 // Three managers as processes in namespaces: the move to etcd, leaders and members that are killed, and a majority that is gone.
-import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { waitFor } from "./command.ts";
 import type { Lab, LabNode } from "./lab.ts";
@@ -70,6 +70,30 @@ systemTest("'node demote' is refused when the rest would have no majority, and s
   await first!.startAgent();
   await untilWhole(lab.nodes);
 });
+
+systemTest(
+  "managers are demoted one after the other down to the last one, which goes on writing, and come back",
+  async (t) => {
+    const lab = three();
+    const leader = named(lab, (await untilWhole(lab.nodes)).leader);
+    const [first, second] = lab.nodes.filter((node) => node !== leader) as [LabNode, LabNode];
+    await leader.ctl("node", "demote", first.name);
+    await untilWhole([leader], 2);
+    const removed = await leader.tryExec(["overlayctl", "node", "rm", "--force", second.name]);
+    t.not(removed.status, 0);
+    t.regex(removed.stderr, /is one of two managers, and its etcd is needed .*: 'overlayctl node demote/);
+    await leader.ctl("node", "demote", leader.name);
+    await untilWhole([second], 1);
+    await untilWritten([second], "alone");
+    for (const node of [first, leader])
+      await waitFor(() => !existsSync(join(node.directory, "data/etcd/member.json")), {
+        what: "the etcd of a manager that is none to be deleted",
+      });
+    await second.ctl("node", "promote", first.name, leader.name);
+    await untilWhole(lab.nodes);
+    await hasNetworks(t, first, ["alone"]);
+  },
+);
 
 systemTest(
   "two of three managers gone: writes are refused and say what to type; 'cluster recover' leads with what was written",
