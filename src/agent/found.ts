@@ -12,7 +12,6 @@ import { unlockManagerKeys } from "../trust/passphrase.ts";
 import { createSealKey } from "../trust/sealed-text.ts";
 import { createSecret, formatToken } from "../trust/token.ts";
 import type { Config } from "./config.ts";
-import { requireAskedListen } from "./listening.ts";
 import { asSession, managerAddressOf, nodeIdentityOf, reachedAt } from "./node-identity.ts";
 import { writeNodeSettings } from "./node-settings.ts";
 import { pathsOf } from "./paths.ts";
@@ -36,7 +35,6 @@ export async function found(
   const files = new IdentityFiles(paths.identity);
   const given = { listen: asSession(listen), advertise: asSession(advertise) };
   const manager = managerAddressOf(config, given, address);
-  await requireAskedListen(manager.listen);
   const managers = [reachedAt(manager, address)];
   const { passphrase, keys: known } = await unlockManagerKeys(files, paths.identity, config.cluster.passphrase);
   // An `init` that broke off may have left a store that was sealed with it.

@@ -21,7 +21,6 @@ import { readPassphrase, unlockManagerKeys } from "../trust/passphrase.ts";
 import { createSecret } from "../trust/token.ts";
 import type { Config } from "./config.ts";
 import { exportLock } from "./exports.ts";
-import { requireAskedListen } from "./listening.ts";
 import { managerAddressOf, nodeIdentityOf, reachedAt } from "./node-identity.ts";
 import { writeNodeSettings } from "./node-settings.ts";
 import { pathsOf } from "./paths.ts";
@@ -62,7 +61,6 @@ export async function importCluster(
   const { name } = config.node;
   const given = { listen: null, advertise: null };
   const manager = managerAddressOf(config, given, address);
-  await requireAskedListen(manager.listen);
   const key = await files.ownKey();
   const draft = new Draft(state);
   const context = {

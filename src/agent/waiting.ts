@@ -1,6 +1,7 @@
 // The agent of a node that is in no cluster: it answers the local socket, and waits until `init`, `join` or the
 // configuration's `cluster.join` makes the node a member. DNS and the data path are off.
 import { readFile } from "node:fs/promises";
+import type { CheckedInit } from "../api/membership-schema.ts";
 import { serveWaiting } from "../api/server.ts";
 import { Backoff } from "../lib/backoff.ts";
 import { delay, systemClock } from "../lib/clock.ts";
@@ -8,11 +9,14 @@ import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { lockDevice } from "../linux/lock.ts";
 import { checkNftables } from "../mesh/nftables-mesh.ts";
+import type { SessionAddress } from "./compile-denied.ts";
 import type { Config } from "./config.ts";
 import { ownDataDirectory } from "./data-directory.ts";
 import { found } from "./found.ts";
 import { importCluster } from "./import.ts";
 import { join } from "./join.ts";
+import { requireAskedListen } from "./listening.ts";
+import { asSession, managerAddressOf } from "./node-identity.ts";
 import { findUnderlayLink } from "./underlay-link.ts";
 
 const FIRST_RETRY_MS = 500;
@@ -64,8 +68,16 @@ class Waiting {
         get problem() {
           return self.#problem;
         },
-        init: (request) => this.#become(async (place) => found(place, request)),
-        importCluster: (request) => this.#become((place) => importCluster(place, request)),
+        init: (request) =>
+          this.#become(async (place) => {
+            await requireAskedListen(listenOf(place, request));
+            return found(place, request);
+          }),
+        importCluster: (request) =>
+          this.#become(async (place) => {
+            await requireAskedListen(listenOf(place, {}));
+            return importCluster(place, request);
+          }),
         join: (request) => this.#become((place) => join(place, request)),
         answered: () => this.#over.abort(),
       },
@@ -114,6 +126,14 @@ class Waiting {
       }
     }
   }
+}
+
+/** Where the node is to answer as the manager that it becomes. */
+function listenOf(
+  { config, address }: { config: Config; address: string },
+  { listen, advertise }: Pick<CheckedInit, "listen" | "advertise">,
+): SessionAddress {
+  return managerAddressOf(config, { listen: asSession(listen), advertise: asSession(advertise) }, address).listen;
 }
 
 async function readToken(path: string): Promise<string> {
