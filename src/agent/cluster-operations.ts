@@ -1,5 +1,11 @@
 // `overlayctl cluster`: what an operator asks of a manager about the store and the other managers.
-import type { ClusterStatusView, ManagerStatusView, RecoverView, TakeoverView } from "../api/cluster-schema.ts";
+import type {
+  ClusterStatusView,
+  ManagerStatusView,
+  MoveView,
+  RecoverView,
+  TakeoverView,
+} from "../api/cluster-schema.ts";
 import { warningOfCount } from "../api/manager-count.ts";
 import { managerAddressOf } from "../cluster/managers.ts";
 import type { State } from "../cluster/tables.ts";
@@ -8,6 +14,7 @@ import type { ManagerReport } from "../leader/manager-protocol.ts";
 import { type CopyRequest, stateOfCopy } from "../leader/state-copy.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
+import { currentAsker } from "../lib/on-behalf.ts";
 import type { Manager } from "./manager.ts";
 import type { ManagerOptions } from "./manager-options.ts";
 import { reportOf } from "./manager-report.ts";
@@ -80,6 +87,20 @@ export class ClusterOperations {
     const copied = await this.#manager.copiedState();
     if (copied === undefined) throw new UserError(503, "this manager has no whole state, and no manager leads");
     return copied;
+  }
+
+  /** Has the leader move the state from its file to etcd: this manager, or the one that it follows. Throws UserError. */
+  async move(force: boolean): Promise<MoveView> {
+    const { calls, log } = this.#options;
+    const { members } = this.#manager;
+    if (members !== undefined) {
+      const asker = currentAsker() ?? "this manager";
+      log.warn("an operator has the state move to etcd", { reason: force ? `${asker}, by force` : asker });
+      return members.moveNow({ force });
+    }
+    const address = this.#manager.leaderAddress;
+    if (address === undefined) this.#manager.requireLeader();
+    return calls.move(address!, { force });
   }
 
   /** This standby leads from its copy. Throws UserError 409 while the leader answers, unless it is forced. */

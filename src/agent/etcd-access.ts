@@ -1,6 +1,7 @@
 // How this manager reaches etcd: its own member on loopback, or the external one that the configuration names.
 import { readFile } from "node:fs/promises";
 import { ClusterIdentity } from "../cluster/schema.ts";
+import type { MovedTo } from "../leader/embedded-store.ts";
 import { EtcdClient } from "../leader/etcd-client.ts";
 import type { EtcdTls } from "../leader/etcd-gateway.ts";
 import { EtcdStore } from "../leader/etcd-store.ts";
@@ -73,6 +74,15 @@ export async function identityIn({ client }: EtcdAccess, clusterId: string): Pro
   const { rows } = await client.range({ key: `${prefixOf(clusterId)}/head` });
   const head = rows[0] === undefined ? {} : (JSON.parse(rows[0].value) as { cluster?: unknown });
   return ClusterIdentity.optional().parse(head.cluster);
+}
+
+/** Whether it is this etcd to which a file gave its state. False while it does not answer. */
+export async function isGivenTo({ client }: EtcdAccess, moved: MovedTo): Promise<boolean> {
+  if (moved.store !== "etcd") return false;
+  return client.status().then(
+    ({ clusterId }) => clusterId === moved.id,
+    () => false,
+  );
 }
 
 /**

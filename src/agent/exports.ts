@@ -24,7 +24,7 @@ interface ExportsOptions {
 }
 
 /** Why an export is written. */
-type Occasion = "daily" | "before-change" | "given-way";
+type Occasion = "daily" | "before-change" | "before-upgrade" | "given-way";
 
 export class Exports {
   readonly #options: Required<ExportsOptions>;

@@ -1,5 +1,6 @@
 // This manager's calls to other managers, over TLS with its node's certificate. leader/manager-routes.ts is the other end.
 import type { Agent } from "node:https";
+import type { MoveView } from "../api/cluster-schema.ts";
 import type { EtcdCheck } from "../leader/etcd-checks.ts";
 import type { MemberAgent } from "../leader/etcd-members.ts";
 import { ManagerReport } from "../leader/manager-protocol.ts";
@@ -10,6 +11,8 @@ import { call } from "../lib/http.ts";
 const ANSWER_TIMEOUT_MS = 10_000;
 /** The checks write to the disk a hundred times. */
 const CHECK_TIMEOUT_MS = 90_000;
+/** Managers are checked, begun and come in step, one after the other. */
+const MOVE_TIMEOUT_MS = 400_000;
 /** The leader waits for its next commit. */
 const COPY_TIMEOUT_MS = 60_000;
 
@@ -42,9 +45,15 @@ export class ManagerCalls {
       remove: async () => ask("remove", { timeoutMs: CHECK_TIMEOUT_MS }),
       condition: async () => {
         if (manager === undefined) return "ended";
-        return (await this.report(manager)).member?.condition ?? "ended";
+        return (await this.report(manager)).member?.condition ?? "damaged"; // it has none
       },
     };
+  }
+
+  /** Has the leader move the state to etcd. */
+  move(leader: string, body: { force: boolean }): Promise<MoveView> {
+    const at = { address: leader, agent: this.#connections.agent };
+    return call(at, { method: "POST", path: "/operator/v1/cluster/move", body, timeoutMs: MOVE_TIMEOUT_MS });
   }
 
   #call<T>(

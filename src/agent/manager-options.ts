@@ -16,6 +16,15 @@ import type { TookOverFile } from "./took-over.ts";
 /** Where the state is that this manager leads with or follows. */
 export type StoreKind = "file" | "etcd" | "external etcd" | "copy";
 
+/** Why there is no leader, by what the managers share, and what a person may type. */
+export const NO_LEADER: Record<StoreKind, string> = {
+  file: "this manager does not lead yet",
+  etcd: "no manager leads: fewer than a majority of the managers' etcd answers, or they are choosing. 'overlayctl cluster status' shows which; if a majority is gone for good, 'overlayctl cluster recover' on one that lives",
+  "external etcd":
+    "no manager leads: the external etcd of cluster.etcd.endpoints does not answer, or the managers are choosing",
+  copy: "this manager is a standby, and no manager leads. If the leader is gone for good, 'overlayctl cluster takeover' here leads from its copy",
+};
+
 export interface ManagerOptions {
   config: Config;
   identity: Identity;

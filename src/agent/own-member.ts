@@ -2,15 +2,30 @@
 import { checkForEtcd, type EtcdCheck } from "../leader/etcd-checks.ts";
 import type { MemberStart } from "../leader/etcd-command.ts";
 import type { MemberAgent, MemberCondition } from "../leader/etcd-members.ts";
+import { systemClock } from "../lib/clock.ts";
 import { STORE_PEER_PORT } from "../lib/standard-ports.ts";
-import type { EtcdMember } from "./etcd-member.ts";
+import { EtcdMember } from "./etcd-member.ts";
 import type { ManagerOptions } from "./manager-options.ts";
+import { pathsOf } from "./paths.ts";
 
 /** The manager, as far as its etcd needs it. */
 export interface MemberHost {
   readonly member: EtcdMember;
   /** What it is to do may be another now. */
   chooseAgainUnlessLeading(): void;
+}
+
+export function createOwnMember({ config, identity, ring, address, log }: ManagerOptions): EtcdMember {
+  return new EtcdMember({
+    directory: pathsOf(config).etcd,
+    binary: config.cluster.etcd.binary,
+    owner: { clusterId: identity.clusterId, nodeId: identity.nodeId, name: config.node.name, address },
+    authority: () => ring.keys.store,
+    clientPort: config.cluster.etcd.port,
+    peerPort: STORE_PEER_PORT,
+    clock: systemClock,
+    log,
+  });
 }
 
 export function ownMember(
@@ -37,6 +52,7 @@ export function ownMember(
       manager.chooseAgainUnlessLeading();
     },
     async condition(): Promise<MemberCondition> {
+      if (!(await member.isThere())) return "damaged";
       const complaint = await member.complaint();
       if (complaint === undefined) return member.status.state === "running" ? "well" : "ended";
       return complaint.kind === "damaged" || complaint.kind === "removed" ? "damaged" : "ended";

@@ -25,6 +25,8 @@ export interface Paths {
   exports: string;
   /** See took-over.ts. */
   tookOver: string;
+  /** See upgrade-export.ts. */
+  ledBy: string;
 }
 
 export function pathsOf(config: Config): Paths {
@@ -43,5 +45,6 @@ export function pathsOf(config: Config): Paths {
     etcd: join(dataDir, "etcd"),
     exports: join(dataDir, "exports"),
     tookOver: join(dataDir, "took-over.json"),
+    ledBy: join(dataDir, "led-by"),
   };
 }

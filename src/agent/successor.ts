@@ -15,7 +15,7 @@ const LEAST_MS = 250;
 /** Commits that the log names one by one. */
 const MOST_NAMED = 100;
 
-type Successor = ManagerReport & { cluster: ClusterIdentity };
+export type Successor = ManagerReport & { cluster: ClusterIdentity };
 
 type Asking = Pick<ManagerOptions, "calls" | "state" | "self">;
 

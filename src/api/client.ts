@@ -6,6 +6,7 @@ import type {
   ExportView,
   ImportRequest,
   ImportView,
+  MoveView,
   RecoverView,
   TakeoverView,
 } from "./cluster-schema.ts";
@@ -55,6 +56,8 @@ export const DEFAULT_SOCKET = "/run/overlayd/overlayd.sock";
 const CALL_TIMEOUT_MS = 60_000;
 /** Every node gets a new certificate meanwhile; the leader answers before that when some do not. */
 const ROTATE_TIMEOUT_MS = 120_000;
+/** Managers are checked, begun and come in step, one after the other. */
+const MOVE_TIMEOUT_MS = 420_000;
 
 /** Every call throws UserError with what the agent answered, or 503 when no agent answers. */
 export class ApiClient {
@@ -79,6 +82,7 @@ export class ApiClient {
   importCluster = (body: ImportRequest) => this.#call<ImportView>("POST", "/v1/cluster/import", body);
   clusterStatus = () => this.#call<ClusterStatusView>("GET", "/v1/cluster/status");
   exportCluster = (body: { path: string }) => this.#call<ExportView>("POST", "/v1/cluster/export", body);
+  moveStore = (body: { force: boolean }) => this.#call<MoveView>("POST", "/v1/cluster/move", body, MOVE_TIMEOUT_MS);
   takeOver = (body: { force: boolean }) => this.#call<TakeoverView>("POST", "/v1/cluster/takeover", body);
   recoverCluster = (body: { force: boolean }) => this.#call<RecoverView>("POST", "/v1/cluster/recover", body);
   join = (body: Join) => this.#call<JoinView>("POST", "/v1/cluster/join", body);

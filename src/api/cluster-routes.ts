@@ -1,20 +1,23 @@
 // The routes about the managers and their store.
 import type { FastifyInstance } from "fastify";
 import { check } from "../lib/check.ts";
-import type { ClusterStatusView, ExportView, RecoverView, TakeoverView } from "./cluster-schema.ts";
+import type { ClusterStatusView, ExportView, MoveView, RecoverView, TakeoverView } from "./cluster-schema.ts";
 import { ExportRequest, ForceRequest } from "./cluster-schema.ts";
 
 /** What a manager does for an operator. Every call throws UserError. */
 export interface ClusterBackend {
   status(): Promise<ClusterStatusView>;
   export(path: string): Promise<ExportView>;
+  /** Moves the state from the leader's file to etcd, whichever manager is asked. */
+  move(force: boolean): Promise<MoveView>;
   takeOver(force: boolean): Promise<TakeoverView>;
   recover(force: boolean): Promise<RecoverView>;
 }
 
 /** What any manager answers. `cluster` throws UserError 403 on a worker, here and below. */
-export function addStatusRoute(app: FastifyInstance, cluster: () => ClusterBackend): void {
+export function addManagersRoutes(app: FastifyInstance, cluster: () => ClusterBackend): void {
   app.get("/v1/cluster/status", () => cluster().status());
+  app.post("/v1/cluster/move", (request) => cluster().move(check(ForceRequest, request.body ?? {}).force));
 }
 
 /** What is asked of one manager on its machine. */

@@ -72,3 +72,14 @@ export interface RecoverView {
   epoch: number;
   revision: number;
 }
+
+export interface MoveView {
+  store: "etcd" | "external etcd";
+  revision: number;
+  /** Managers whose etcd has the state. */
+  members: string[];
+  /** Managers that were not ready: their etcd is added when they are. */
+  missing: string[];
+  /** What was found on the managers' machines that is not as it should be. */
+  warnings: string[];
+}

@@ -11,7 +11,7 @@ import type { Log } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
 import type { Backend } from "./backend.ts";
 import { byName } from "./by-name.ts";
-import { addStatusRoute, addStoreRoutes } from "./cluster-routes.ts";
+import { addManagersRoutes, addStoreRoutes } from "./cluster-routes.ts";
 import { endpointViews } from "./endpoint-views.ts";
 import { addMemberRoutes, addMembershipRoutes } from "./membership-routes.ts";
 import { nextProgress } from "./progress.ts";
@@ -64,7 +64,7 @@ export function addClusterRoutes(app: FastifyInstance, backend: Backend, log: Lo
     return { ...own, phase: "running", leader: name, connected, problem };
   });
   addMembershipRoutes(app, backend, write);
-  addStatusRoute(app, () => backend.cluster());
+  addManagersRoutes(app, () => backend.cluster());
 
   app.get("/v1/networks", async (_, reply) => {
     const state = backend.state();

@@ -1,7 +1,7 @@
 // overlayctl cluster: the managers, their store, and backups of the cluster.
 import { resolve } from "node:path";
-import type { Command } from "commander";
-import type { ClusterStatusView, ManagerStatusView } from "../api/cluster-schema.ts";
+import { type Command, Option } from "commander";
+import type { ClusterStatusView, ManagerStatusView, MoveView } from "../api/cluster-schema.ts";
 import type { Context } from "./context.ts";
 import { capital, formatBytes } from "./format.ts";
 import { type Column, formatTable } from "./table.ts";
@@ -54,6 +54,21 @@ export function addClusterCommands(program: Command, context: Context): void {
     });
 
   cluster
+    .command("move")
+    .description(
+      "move the state from the leader's file to etcd now, with the managers that there are; at the third manager that happens by itself",
+    )
+    .addOption(
+      new Option("--store <store>", "where to: an etcd that the managers run").choices(["etcd"]).default("etcd"),
+    )
+    .option("-f, --force", "also where a disk is too slow for etcd, which may lose its leader again and again then")
+    .action(async ({ force = false }: { force?: boolean }) => {
+      const moved = await context.api().moveStore({ force });
+      context.out(describeMove(moved));
+      for (const warning of moved.warnings) context.err(`overlayctl: ${warning}\n`);
+    });
+
+  cluster
     .command("takeover")
     .description("on a standby: lead from the copy of the state, when the leader is gone and there are two managers")
     .option("-f, --force", "also while the leader answers; what is not copied yet is lost")
@@ -81,6 +96,25 @@ export function addClusterCommands(program: Command, context: Context): void {
         `This node leads from revision ${revision}, in epoch ${epoch}. Managers that come back are added again.\n`,
       );
     });
+}
+
+function describeMove({ store, revision, members, missing }: MoveView): string {
+  if (store === "external etcd") return `The cluster's state, revision ${revision}, is in the external etcd now.\n`;
+  const lines = [
+    `The cluster's state, revision ${revision}, is in etcd now, which ${members.join(", ")} run${members.length === 1 ? "s" : ""}.`,
+  ];
+  if (missing.length > 0) lines.push(`${missing.join(", ")}: not ready; its etcd is added when it is.`);
+  if (members.length === 1) {
+    lines.push(
+      "One manager leads nothing when it fails, as before; a second and a third are added to etcd as they join.",
+    );
+  }
+  if (members.length === 2) {
+    lines.push(
+      "Two managers: while one of them fails, none leads, and 'overlayctl cluster recover' on the other one leads alone; a third takes over by itself.",
+    );
+  }
+  return `${lines.join("\n")}\n`;
 }
 
 const COLUMNS: readonly Column<ManagerStatusView>[] = [

@@ -37,7 +37,7 @@ interface Head {
 }
 
 /** What has the state now: the etcd of the managers, by the id of etcd's cluster, or another manager. */
-interface MovedTo {
+export interface MovedTo {
   store: "etcd" | "manager";
   id: string;
   /** Which cluster the state is of. */

@@ -14,6 +14,8 @@ export interface EtcdCheck {
   verdict: Verdict;
   /** A sentence without its full stop. */
   text: string;
+  /** A person may have etcd run there all the same. */
+  mayBeForced?: true;
 }
 
 interface EtcdChecksOptions {
@@ -54,8 +56,9 @@ export async function checkForEtcd({
 }
 
 /** What keeps etcd from running there, as one text; undefined: nothing. */
-export function whyNoEtcd(checks: readonly EtcdCheck[]): string | undefined {
-  const reasons = checks.filter(({ verdict }) => verdict === "refused").map(({ text }) => text);
+export function whyNoEtcd(checks: readonly EtcdCheck[], isForced = false): string | undefined {
+  const refused = checks.filter(({ verdict, mayBeForced }) => verdict === "refused" && !(isForced && mayBeForced));
+  const reasons = refused.map(({ text }) => text);
   return reasons.length === 0 ? undefined : reasons.join("; ");
 }
 
@@ -129,7 +132,9 @@ export function syncVerdict(directory: string, times: readonly number[]): EtcdCh
   const slowest = times.toSorted((a, b) => b - a);
   const ms = slowest[Math.min(1, slowest.length - 1)] ?? 0;
   const text = `a durable write to ${directory} takes up to ${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
-  if (ms > SYNC_REFUSE_MS) return { verdict: "refused", text: `${text}: etcd would lose its leader again and again` };
+  if (ms > SYNC_REFUSE_MS) {
+    return { verdict: "refused", mayBeForced: true, text: `${text}: etcd would lose its leader again and again` };
+  }
   if (ms > SYNC_WARN_MS) return { verdict: "warned", text: `${text}: a leader may be lost under load` };
   return { verdict: "well", text };
 }

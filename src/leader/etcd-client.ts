@@ -49,6 +49,8 @@ export interface EtcdMember {
 }
 
 interface EtcdStatus {
+  /** The id of etcd's cluster: two that were begun apart have different ones. */
+  clusterId: string;
   memberId: string;
   version: string;
   /** "0": there is none. */
@@ -161,6 +163,7 @@ export class EtcdClient {
   async status(options?: CallOptions): Promise<EtcdStatus> {
     const answer = (await this.#gateway.post("/v3/maintenance/status", {}, options)) as StatusJson & Headed;
     return {
+      clusterId: answer.header.cluster_id,
       memberId: answer.header.member_id,
       version: answer.version,
       leader: answer.leader ?? "0",
@@ -202,7 +205,7 @@ export function endOf(prefix: string): string {
 }
 
 interface Headed {
-  header: { member_id: string; revision?: string };
+  header: { cluster_id: string; member_id: string; revision?: string };
 }
 
 interface RowJson {

@@ -2,7 +2,7 @@
 //   a member whose node is no manager any more          -> it is removed, then its data
 //   a member with damaged data, while the others can do without it -> it is removed, and added again as a new one
 //   a learner that has caught up                        -> it votes
-//   a learner that does not begin in time               -> it is removed
+//   a learner that does not begin in time, or is damaged -> it is removed
 //   a manager that is ready and no member               -> it is checked, and added as a learner
 import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
@@ -29,6 +29,7 @@ export interface MemberAgent {
   condition(): Promise<MemberCondition>;
 }
 
+/** `damaged`: or gone. */
 export type MemberCondition = "well" | "damaged" | "ended";
 
 interface EtcdMembersOptions {
@@ -37,12 +38,16 @@ interface EtcdMembersOptions {
   agentOf(nodeId: string): MemberAgent;
   /** Called before a member is added or removed: writes an export. */
   beforeChange(): Promise<void>;
+  /** Machines whose disk is too slow for etcd are taken, too: an operator wants it so. */
+  takesSlowDisks?: boolean;
   clock: Clock;
   log: Log;
 }
 
 /** A learner that has not begun to follow by then is given up. */
 const LEARNER_MS = 120_000;
+/** The same for one whose data is damaged or gone: its agent has started it again several times by then. */
+const DAMAGED_LEARNER_MS = 10_000;
 
 export class EtcdMembers {
   readonly #options: EtcdMembersOptions;
@@ -111,22 +116,23 @@ export class EtcdMembers {
     } catch (error) {
       const waitedMs = clock.monotonic() - since;
       this.#problems.set(row.id, `its etcd is being added: ${messageOf(error)}`);
-      if (waitedMs < LEARNER_MS) return false;
+      if (waitedMs < DAMAGED_LEARNER_MS) return false;
+      if (waitedMs < LEARNER_MS && (await this.#conditionOf(row)) !== "damaged") return false;
       await this.#remove(learner, row);
-      this.#problems.set(row.id, `its etcd was not in step after ${LEARNER_MS / 1000} s: ${messageOf(error)}`);
+      this.#problems.set(
+        row.id,
+        `its etcd was not in step after ${Math.round(waitedMs / 1000)} s: ${messageOf(error)}`,
+      );
       return false;
     }
   }
 
   async #renewDamaged(members: readonly EtcdMember[], managers: readonly ManagerRow[]): Promise<boolean | undefined> {
-    const { agentOf, log } = this.#options;
+    const { log } = this.#options;
     const conditions = await Promise.all(
       members.map(async (member) => {
         const row = managerOf(member, managers)!;
-        const condition = await agentOf(row.id)
-          .condition()
-          .catch(() => "ended" as const);
-        return { member, row, condition };
+        return { member, row, condition: await this.#conditionOf(row) };
       }),
     );
     const damaged = conditions.find(({ condition }) => condition === "damaged");
@@ -146,11 +152,11 @@ export class EtcdMembers {
   async #add(members: readonly EtcdMember[], managers: readonly ManagerRow[]): Promise<boolean | undefined> {
     const missing = managers.find((one) => one.isReady && !members.some((member) => isOf(member, one)));
     if (missing === undefined) return undefined;
-    const { client, agentOf, beforeChange, log } = this.#options;
+    const { client, agentOf, beforeChange, takesSlowDisks = false, log } = this.#options;
     const { id, name, peerUrl } = missing;
     try {
       const agent = agentOf(id);
-      const reason = whyNoEtcd(await agent.check());
+      const reason = whyNoEtcd(await agent.check(), takesSlowDisks);
       if (reason !== undefined) throw new Error(reason);
       await beforeChange();
       // Etcd agrees with a majority first: a list of members that was old has cost no data.
@@ -171,6 +177,13 @@ export class EtcdMembers {
       this.#problems.set(id, reason);
       return undefined;
     }
+  }
+
+  #conditionOf({ id }: ManagerRow): Promise<MemberCondition> {
+    return this.#options
+      .agentOf(id)
+      .condition()
+      .catch(() => "ended" as const);
   }
 
   async #remove(member: EtcdMember, row: ManagerRow): Promise<void> {

@@ -37,7 +37,7 @@ interface MoveOptions {
   leader: Pick<Leader, "changeStore">;
   clock: Clock;
   log: Log;
-  /** Called before each step; tests break off there. */
+  /** Called before each step. */
   step?: (step: MoveStep) => Promise<void> | void;
 }
 

@@ -5,7 +5,7 @@ import { createServer } from "node:net";
 import { getPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { type EtcdAccess, ownEtcd, untilReady } from "../../src/agent/etcd-access.ts";
+import { type EtcdAccess, isGivenTo, ownEtcd, untilReady } from "../../src/agent/etcd-access.ts";
 import { EtcdMember } from "../../src/agent/etcd-member.ts";
 import { etcdPaths } from "../../src/leader/etcd-command.ts";
 import { ETCD_COMMIT } from "../../src/leader/etcd-commit.ts";
@@ -221,7 +221,14 @@ test("a new first member does not hear the members that an earlier attempt left"
   await managers.untilAllVote(access);
   await put(access, "old");
   const [first] = managers.members;
+  const moved = {
+    store: "etcd",
+    id: (await access.client.status()).clusterId,
+    cluster: { id: CLUSTER, epoch: 1 },
+  } as const;
+  t.true(await isGivenTo(access, moved));
   await first!.remove();
+  t.false(await isGivenTo(access, moved), "it does not answer");
   const left = await managers.access(1);
   await put(left, "older"); // the two that are left have a leader, which knows the first one's address
   const anew = await managers.beginFirst();
@@ -231,6 +238,8 @@ test("a new first member does not hear the members that an earlier attempt left"
   t.is(pidOf(first!), pid);
   t.is((await anew.client.members()).length, 1);
   t.is(await get(anew), "new");
+  t.false(await isGivenTo(anew, moved), "it is another etcd, though of the same cluster");
+  t.true(await isGivenTo(left, moved));
   t.is(await get(left), "19");
   await managers.remove();
 });

@@ -276,7 +276,7 @@ export class FakeBackend implements Backend {
 
   cluster(): ClusterBackend {
     const refuse = () => Promise.reject(new UserError(503, "no manager leads"));
-    return { status: refuse, export: refuse, takeOver: refuse, recover: refuse };
+    return { status: refuse, export: refuse, move: refuse, takeOver: refuse, recover: refuse };
   }
 
   async joinToken(role: Role, { rotate }: { rotate: boolean }): Promise<JoinTokenView> {

@@ -19,10 +19,11 @@ class World {
   list: EtcdMember[];
   readonly members: EtcdMembers;
 
-  constructor(managers: string[], names = managers) {
+  constructor(managers: string[], names = managers, { takesSlowDisks = false } = {}) {
     this.managers = managers.map((name) => this.row(name));
     this.list = names.map((name) => ({ id: `m-${name}`, name, peerUrls: [`https://${name}:2380`], isLearner: false }));
     this.members = new EtcdMembers({
+      takesSlowDisks,
       clock: this.clock,
       log: silentLog,
       managers: () => this.managers,
@@ -112,6 +113,32 @@ test("a learner that does not follow is given up after two minutes, and no other
   await world.clock.advance(120_000);
   t.deepEqual(await world.settle(), ["export", "drop m-https://b:2380", "remove b"]);
   t.regex(world.members.problems.get("b")!, /was not in step after 120 s/);
+});
+
+test("a learner whose data is damaged or gone is removed after some tries of its agent, and added again", async (t) => {
+  const world = new World(["a", "b"], ["a"]);
+  world.caughtUp = false;
+  await world.settle();
+  world.conditions.set("b", "damaged");
+  t.deepEqual(await world.settle(), []);
+  await world.clock.advance(10_000);
+  t.deepEqual(await world.settle(), ["export", "drop m-https://b:2380", "remove b"]);
+  world.conditions.clear();
+  world.caughtUp = true;
+  t.true((await world.settle()).includes("begin b with a,b"));
+});
+
+test("a disk that is too slow keeps a manager from etcd, unless an operator wants it; nothing else is so", async (t) => {
+  for (const [mayBeForced, takesSlowDisks] of [
+    [true, true],
+    [true, false],
+    [false, true],
+  ]) {
+    const world = new World(["a", "b"], ["a"], { takesSlowDisks: takesSlowDisks! });
+    world.checks.push({ verdict: "refused", text: "no", ...(mayBeForced ? { mayBeForced: true } : {}) });
+    await world.settle();
+    t.is(world.members.problems.get("b"), mayBeForced && takesSlowDisks ? undefined : "no");
+  }
 });
 
 test("a node that is no manager any more is removed, the member first and then its data", async (t) => {

@@ -19,8 +19,9 @@ let etcd: TestEtcd;
 test.before(async () => {
   etcd = await TestEtcd.start();
 });
-// A test that fails leaves its stores open.
+// A test that fails leaves its stores and its way to etcd open.
 test.after.always(async () => {
+  for (const way of ways) way.close();
   await Promise.all(opened.map((store) => store.close()));
   await etcd?.remove();
 });
@@ -29,6 +30,7 @@ let prefixes = 0;
 const newPrefix = () => `/test/${++prefixes}`;
 
 const opened: EtcdStore[] = [];
+const ways: Way[] = [];
 
 /** The lease of tests in which it runs out. */
 const SHORT_LEASE_SECONDS = 10;
@@ -185,6 +187,7 @@ async function openBy(
   leaseSeconds?: number,
 ): Promise<{ way: Way; store: EtcdStore; leadership: Leadership }> {
   const way = await Way.to(etcd.endpoints[0]!);
+  ways.push(way);
   const store = open(prefix, "cut", new EtcdClient({ endpoints: [way.endpoint], tls: etcd.tls }), leaseSeconds);
   const leadership = await store.campaign();
   await store.load();
@@ -209,7 +212,6 @@ test("a commit whose answer was lost is found to be there, and is not done twice
   t.is(row.createRevision, row.modRevision, "it was written once");
   t.true(head.modRevision > row.modRevision);
   await store.close();
-  way.close();
 });
 
 test("a commit that etcd never got is sent again", async (t) => {
@@ -221,7 +223,6 @@ test("a commit that etcd never got is sent again", async (t) => {
   await store.commit([putNetwork(1)], 1);
   t.is((await store.load()).networks.size, 1);
   await store.close();
-  way.close();
 });
 
 test("a leader that etcd does not answer gives up before its lease is over, and says of its commit that it is not known", async (t) => {
@@ -244,7 +245,6 @@ test("a leader that etcd does not answer gives up before its lease is over, and 
   await next.campaign();
   t.is((await next.load()).networks.size, 2);
   await Promise.all([store.close(), next.close()]);
-  way.close();
 });
 
 test("a commit that was lost with the leadership is known when etcd can be asked again", async (t) => {
@@ -257,7 +257,6 @@ test("a commit that was lost with the leadership is known when etcd can be asked
   way.breakConnections();
   await t.notThrowsAsync(commit);
   await store.close();
-  way.close();
 });
 
 test("a leader that was frozen is not certain when it goes on, and does not write after another has led", async (t) => {
