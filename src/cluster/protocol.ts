@@ -3,6 +3,7 @@ import { z } from "zod";
 import { firstOf, list, MAX_REASON, words } from "../lib/bounds.ts";
 import { check } from "../lib/check.ts";
 import { StateVersion } from "./identity.ts";
+import type { BucketSets } from "./row-buckets.ts";
 import type { Change, Kind, RowOf } from "./schema.ts";
 import { Address, ClusterIdentity, HeldPort, Id, MAX_ADDRESSES, MAX_HELD, Node, TaskStatus } from "./schema.ts";
 import { NodeVersion } from "./trust-rows.ts";
@@ -19,6 +20,9 @@ export const NodeIdentity = Node.pick({
 });
 export type NodeIdentity = z.infer<typeof NodeIdentity>;
 
+/** Characters of one kind's digests. */
+const MAX_DIGESTS = 64 * 1024;
+
 /** How a node asks for a session. */
 export const SessionRequest = NodeIdentity.extend({
   /**
@@ -30,6 +34,8 @@ export const SessionRequest = NodeIdentity.extend({
   protocol: NodeVersion.shape.protocol.default(0),
   /** What the node can do besides, see features.ts. */
   features: NodeVersion.shape.features.default([]),
+  /** Digests of the rows that the node has, see row-buckets.ts: the leader leaves out what is the same. Left out: it has none. */
+  has: z.record(z.string().max(40), z.string().max(MAX_DIGESTS)).optional(),
 });
 export type SessionRequest = z.input<typeof SessionRequest>;
 
@@ -75,6 +81,8 @@ export type StreamMessage =
   /** `rows`: how many rows the snapshot has. */
   | { type: "snapshot"; revision: number; cluster: ClusterIdentity | null; rows: number }
   | { type: "rows"; kind: Kind; rows: readonly RowOf<Kind>[] }
+  /** Rows of these buckets are in the snapshot as the node has them, besides those that came. For nodes whose request said what they have. */
+  | { type: "same"; buckets: BucketSets }
   | { type: "snapshot-end" }
   /** `after`: the revision of the changes or snapshot before, which need not be the one below: some revisions hold nothing for nodes. */
   | { type: "changes"; after: number; revision: number; changes: readonly Change[] }
@@ -129,6 +137,7 @@ export const StreamLine = z.discriminatedUnion("type", [
     rows: z.int().min(0),
   }),
   z.object({ type: z.literal("rows"), kind: z.string(), rows: z.array(z.unknown()).max(MAX_ROWS) }),
+  z.object({ type: z.literal("same"), buckets: z.record(z.string(), z.string()) }),
   z.object({ type: z.literal("snapshot-end") }),
   z.object({ type: z.literal("changes"), after: z.int(), revision: z.int(), changes: z.unknown() }),
   z.object({ type: z.literal("awaited"), revision: z.int().min(0) }),

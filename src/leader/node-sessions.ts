@@ -11,11 +11,13 @@ import {
   readReport,
   type SessionRequest,
 } from "../cluster/protocol.ts";
+import type { BucketDigests } from "../cluster/row-buckets.ts";
 import { type AppliedChange, Draft, schemaDigest } from "../cluster/state.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { AppliedBarrier } from "./applied-barrier.ts";
+import { Complaints } from "./complaints.ts";
 import type { LeaderContext } from "./context.ts";
 import { NodeHealth } from "./node-health.ts";
 import { applyReport, beginSession } from "./nodes.ts";
@@ -41,25 +43,22 @@ interface NodeSessionsOptions {
   context: () => LeaderContext;
 }
 
-const MAX_FOREIGN = 1000;
-
 export class NodeSessions {
   readonly #options: NodeSessionsOptions;
   readonly #snapshots = new SharedSnapshots();
-  // BOUNDED: by MAX_FOREIGN; keyed by node name. Why the node was refused last.
-  readonly #foreign = new Map<string, string>();
+  readonly #complaints: Complaints;
   #health: NodeHealth;
-  #refusedStatuses = 0;
   #beat: Timer | undefined;
 
   constructor(options: NodeSessionsOptions) {
     this.#options = options;
     this.#health = new NodeHealth(options.clock, options.livenessMs);
+    this.#complaints = new Complaints(options.log, () => options.writer.state);
   }
 
   /** How many statuses of tasks it has not taken over, for they were not their node's own. */
   get refusedStatuses(): number {
-    return this.#refusedStatuses;
+    return this.#complaints.refusedStatuses;
   }
 
   /** The leader begins: silence counts from now. */
@@ -89,18 +88,18 @@ export class NodeSessions {
     sink: SessionSink,
   ): Promise<string> {
     const { writer, newId, context, log } = this.#options;
-    const { known: stateVersion, protocol, features, ...identity } = request;
+    const { known: stateVersion, protocol, features, has, ...identity } = request;
     const reason =
       whyNotSpoken(protocol) ?? (stateVersion === null ? undefined : whyNotAfter(stateVersion, this.#sentVersion()));
     if (reason !== undefined) {
-      this.#logForeign(identity.name, reason);
+      this.#complaints.foreign(identity.name, reason);
       throw new UserError(409, reason);
     }
     const id = newId();
     const version = { protocol, features };
     await writer.run(
       (draft) => beginSession(draft, nodeId, { identity, version, from }, context()),
-      () => this.#begin({ id, nodeId, sink, lacking: this.#options.features.lackingOf(features) }),
+      () => this.#begin({ id, nodeId, sink, lacking: this.#options.features.lackingOf(features) }, has),
     );
     log.info("a node's session began", { node: identity.name, address: identity.address });
     return id;
@@ -124,8 +123,8 @@ export class NodeSessions {
     if (report.seq !== 0 && report.seq <= session.seq) return;
     session.seq = Math.max(session.seq, report.seq);
     const applied = Math.min(report.applied, writer.sentRevision);
-    this.#countRefused(session, await this.#take(session, report, unread));
-    this.#logUnread(session, unread.length);
+    this.#complaints.refused(session, await this.#take(session, report, unread));
+    this.#complaints.unread(session, unread.length);
     // It may have ended meanwhile.
     if (sessions.get(sessionId) === session) await this.#note(session, applied, report.full);
   }
@@ -143,6 +142,7 @@ export class NodeSessions {
   /** The state has changed: the nodes get its lines. */
   committed(changes: readonly AppliedChange[], lines: ChangeLines): void {
     const { sessions, progress, reconciler, barrier } = this.#options;
+    this.#snapshots.changed(changes);
     if (!lines.isEmpty) for (const session of sessions.all()) session.sink.send(lines.of(session)!);
     if (this.#beat !== undefined && changes.some(({ kind }) => kind === "settings")) this.#beatNow();
     for (const { kind, key } of changes) if (kind === "nodes") progress.update(key, sessions.of(key)?.applied ?? 0);
@@ -162,7 +162,7 @@ export class NodeSessions {
     this.#health.down(nodeId);
   }
 
-  #begin(begun: Pick<NodeSession, "id" | "nodeId" | "sink" | "lacking">): void {
+  #begin(begun: Pick<NodeSession, "id" | "nodeId" | "sink" | "lacking">, has: BucketDigests | undefined): void {
     const { id, nodeId, sink, lacking } = begun;
     const { sessions, writer } = this.#options;
     const livenessMs = this.#options.livenessMs();
@@ -182,7 +182,9 @@ export class NodeSessions {
     // A node that loads shows that it lives, though it reports nothing yet.
     const heard = () => this.#health.heard(nodeId);
     const held = heldSecrets(nodeId, writer.state);
-    sink.sendSnapshot(this.#snapshots.linesFor(writer.state, writer.sentRevision, { held, lacking, onTaken: heard }));
+    sink.sendSnapshot(
+      this.#snapshots.linesFor(writer.state, writer.sentRevision, { held, lacking, has, onTaken: heard }),
+    );
   }
 
   /**
@@ -236,28 +238,6 @@ export class NodeSessions {
         this.#options.log.warn("a node does not put the newest state in force", { node: node.name, reason: health });
       }
     }
-  }
-
-  /** Counts statuses that were refused: of other nodes' tasks, or under an id that the node had before. */
-  #countRefused(session: NodeSession, count: number): void {
-    if (count === 0) return;
-    this.#refusedStatuses += count;
-    if (session.isRefusalLogged) return;
-    session.isRefusalLogged = true;
-    const { log, writer } = this.#options;
-    const node = writer.state.nodes.get(session.nodeId)?.name ?? session.nodeId;
-    log.warn("a node reports statuses of tasks that are not its own; they are refused", { node, count });
-  }
-
-  #logUnread(session: NodeSession, count: number): void {
-    if (count === 0 || session.isUnreadLogged) return;
-    session.isUnreadLogged = true;
-    const { log, writer } = this.#options;
-    const node = writer.state.nodes.get(session.nodeId)?.name ?? session.nodeId;
-    log.warn("a node reports statuses that this version does not know, as of a later one; they are passed over", {
-      node,
-      count,
-    });
   }
 
   #scheduleBeat(): void {
@@ -316,14 +296,6 @@ export class NodeSessions {
     this.#options.progress.set(session.nodeId, 0);
   }
 
-  /** Once: the node asks again every few seconds. */
-  #logForeign(node: string, reason: string): void {
-    if (this.#foreign.get(node) === reason || this.#foreign.size >= MAX_FOREIGN) return;
-    this.#foreign.set(node, reason);
-    this.#options.log.warn("a node does not accept this manager as its leader", { node, reason });
-  }
-
-  /** The version of the state that nodes have been sent. */
   #sentVersion(): StateVersion {
     const { state, sentRevision } = this.#options.writer;
     return { ...state.cluster!, revision: sentRevision };

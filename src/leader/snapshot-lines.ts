@@ -2,8 +2,10 @@
 // blocks, and a later snapshot shares those in which no row has changed.
 import type { Lacking } from "../cluster/features.ts";
 import { encodeLine, encodeRows } from "../cluster/protocol.ts";
+import { BUCKETS, type BucketDigests, bucketOf, encodeBuckets, RowBuckets } from "../cluster/row-buckets.ts";
 import { type Kind, NODE_KINDS, type RowOf, type Service } from "../cluster/schema.ts";
 import { commonRow } from "../cluster/secret-rows.ts";
+import type { AppliedChange } from "../cluster/state.ts";
 import type { Rows, State } from "../cluster/tables.ts";
 import { roughBytes } from "./rough-bytes.ts";
 
@@ -35,8 +37,20 @@ interface SnapshotReader {
   readonly held: ReadonlyMap<string, Service>;
   /** What is withheld from it; undefined: nothing. */
   readonly lacking?: Lacking | undefined;
+  /** What it has; undefined: nothing. */
+  readonly has?: BucketDigests | undefined;
   /** Called as its link takes each part. */
   onTaken(): void;
+}
+
+/** What goes down one stream. */
+interface SnapshotParts {
+  readonly head: Buffer;
+  readonly blocks: readonly Block[];
+  /** Lines after the blocks. */
+  readonly after: readonly Buffer[];
+  readonly held: ReadonlyMap<string, Service>;
+  readonly onTaken: () => void;
 }
 
 interface Snapshot {
@@ -51,27 +65,64 @@ export class SharedSnapshots {
   readonly #encoded = new Map<Block, readonly Buffer[]>();
   #bytes = 0;
   #readers = 0;
+  /** Undefined until a node says what it has. */
+  #buckets: RowBuckets | undefined;
+  // BOUNDED: by the kinds. The rows by bucket, as the table was at `version`.
+  readonly #inBuckets = new Map<Kind, { version: number; blocks: readonly Block[] }>();
 
   /**
    * The state as it is now, for one node, in pieces of one or more lines; `sent` is the last revision that nodes were sent.
    * For a node that does not see all rows, this loops over them.
    */
-  linesFor(state: State, sent: number, { held, lacking, onTaken }: SnapshotReader): Generator<Buffer, void> {
+  linesFor(state: State, sent: number, reader: SnapshotReader): Generator<Buffer, void> {
+    const { held, lacking, has, onTaken } = reader;
+    if (has !== undefined && lacking === undefined) return this.#restFor(state, sent, reader, has);
     const { kinds } = this.#take(state);
     let blocks = [...kinds.values()].flatMap((kind) => kind.blocks);
     if (lacking !== undefined) blocks = blocks.map((block) => seenOf(block, lacking, state));
     const rows = blocks.reduce((sum, block) => sum + block.rows.length, 0);
     const head = encodeLine({ type: "snapshot", revision: sent, cluster: state.cluster, rows });
-    return this.#lines(head, blocks, held, onTaken);
+    return this.#lines({ head, blocks, after: [], held, onTaken });
+  }
+
+  /** The state has changed. */
+  changed(changes: readonly AppliedChange[]): void {
+    this.#buckets?.changed(changes);
+  }
+
+  /** What a node lacks that has some of the state. */
+  #restFor(state: State, sent: number, { held, onTaken }: SnapshotReader, has: BucketDigests): Generator<Buffer, void> {
+    this.#buckets ??= RowBuckets.of(state);
+    const same = this.#buckets.sameAs(has);
+    const rows = NODE_KINDS.reduce((sum, kind) => sum + state[kind].size, 0);
+    const head = encodeLine({ type: "snapshot", revision: sent, cluster: state.cluster, rows });
+    const blocks = NODE_KINDS.flatMap((kind) => {
+      const kept = same.get(kind)!;
+      return kept.size === BUCKETS ? [] : this.#blocksInBuckets(kind, state).filter((_, i) => !kept.has(i));
+    });
+    const secret = [...held.values()].filter(({ id }) => same.get("services")!.has(bucketOf(id)));
+    const after = [...encodeRows("services", secret), encodeLine({ type: "same", buckets: encodeBuckets(same) })];
+    return this.#lines({ head, blocks, after, held, onTaken });
+  }
+
+  /** The rows of the kind, a block for each bucket. Loops over them once for all nodes that come between two changes of the kind. */
+  #blocksInBuckets(kind: Kind, state: State): readonly Block[] {
+    const { version } = state[kind];
+    const known = this.#inBuckets.get(kind);
+    if (known?.version === version) return known.blocks;
+    const rows = Array.from({ length: BUCKETS }, (): RowOf<Kind>[] => []);
+    for (const [key, row] of state[kind]) rows[bucketOf(key)]!.push(commonRow(kind, row));
+    const blocks = rows.map((some, i) => {
+      const block = { kind, rows: some };
+      const old = known?.blocks[i];
+      return old !== undefined && isSame(old, block) ? old : block;
+    });
+    this.#inBuckets.set(kind, { version, blocks });
+    return blocks;
   }
 
   /** Encodes each block when it is asked for. What is kept goes when no node loads any more. */
-  *#lines(
-    head: Buffer,
-    blocks: readonly Block[],
-    held: ReadonlyMap<string, Service>,
-    onTaken: () => void,
-  ): Generator<Buffer, void, undefined> {
+  *#lines({ head, blocks, after, held, onTaken }: SnapshotParts): Generator<Buffer, void, undefined> {
     this.#readers++;
     try {
       yield head;
@@ -81,6 +132,7 @@ export class SharedSnapshots {
           yield line;
         }
       }
+      yield* after;
       yield encodeLine({ type: "snapshot-end" });
     } finally {
       if (--this.#readers === 0) this.#forget();
@@ -130,6 +182,7 @@ export class SharedSnapshots {
 
   #forget(): void {
     this.#encoded.clear();
+    this.#inBuckets.clear();
     this.#bytes = 0;
   }
 }

@@ -111,6 +111,10 @@ export class LeaderStream {
         if (this.#snapshot === undefined) throw new Error("the stream has rows before its snapshot");
         this.#snapshot.add(line.kind, line.rows);
         break;
+      case "same":
+        if (this.#snapshot === undefined) throw new Error("the stream has kept rows before its snapshot");
+        this.#snapshot.keep(line.buckets);
+        break;
       case "snapshot-end":
         if (this.#snapshot === undefined) throw new Error("the stream has no snapshot to end");
         this.#begin(this.#snapshot.finish());

@@ -19,6 +19,7 @@ import { LeaderCalls } from "./leader-calls.ts";
 import { LeaderlessError, LeaderSearch } from "./leader-search.ts";
 import { LeaderStream, type LogLine, type Opening } from "./leader-stream.ts";
 import { ManagerList } from "./manager-list.ts";
+import { digestsOf } from "./own-digests.ts";
 import { type Observations, Reporter, type StatusReports } from "./reporter.ts";
 import type { SecretFiles } from "./secret-files.ts";
 import { readSnapshot, type StoredSnapshot } from "./snapshot-file.ts";
@@ -305,12 +306,14 @@ export class Session {
   async #followOne(manager: string): Promise<string> {
     const { identity, clock, log } = this.#options;
     const { live, hasState } = this.#feed;
+    const has = hasState ? await digestsOf(live) : undefined;
+    if (this.#stopping.signal.aborted) return "the agent is stopping";
     const stream = new LeaderStream({
       transport: this.#transport,
       clock,
       log,
       manager,
-      request: { ...identity, protocol: PROTOCOL, features: [...FEATURES] },
+      request: { ...identity, protocol: PROTOCOL, features: [...FEATURES], ...(has && { has }) },
       state: live,
       stateVersion: hasState ? versionOf(live) : undefined,
       listener: {

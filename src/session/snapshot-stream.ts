@@ -2,7 +2,9 @@
 // not fit what came before is refused as a whole, so that the state here is always one that the leader had.
 import { isDeepStrictEqual } from "node:util";
 import { derivedIdentity } from "../cluster/identity.ts";
+import { type BucketSets, inBuckets } from "../cluster/row-buckets.ts";
 import { type Change, type ClusterIdentity, type Kind, NODE_KINDS } from "../cluster/schema.ts";
+import { commonRow } from "../cluster/secret-rows.ts";
 import { checkedRow, emptyState, type LiveState, parseChanges, parseRows } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 
@@ -40,6 +42,17 @@ export class IncomingSnapshot {
     const applied = this.#state.apply(puts, this.#head.revision);
     const twice = applied.find(({ before }) => before !== undefined);
     if (twice !== undefined) throw new Error(`the snapshot has two rows of ${kind} with the key ${twice.key}`);
+  }
+
+  /** Adds the rows of these buckets that the state before has, but for those that came. A secret comes, or this node may not have it. */
+  keep(buckets: BucketSets): void {
+    for (const [kind, text] of Object.entries(buckets)) {
+      if (!isForThisVersion(kind)) continue;
+      const isKept = inBuckets(text);
+      const rows = [...this.#before[kind]].filter(([key]) => isKept(key) && !this.#state[kind].has(key));
+      const puts = rows.map(([key, row]) => ({ kind, key, row: commonRow(kind, row) }) as Change);
+      this.#state.apply(puts, this.#head.revision);
+    }
   }
 
   /** The state, once all of it has come. Throws Error when rows are missing. */

@@ -10,6 +10,8 @@ import { joining } from "./founding.ts";
 export class MemoryWire {
   readonly #leaders = new Map<string, Leader>();
   readonly #cut = new Set<string>();
+  /** Rows of snapshots that leaders have sent. */
+  rows = 0;
   // BOUNDED: by the nodes; keyed by name. The ids that they got when they joined.
   readonly #ids = new Map<string, string>();
 
@@ -77,6 +79,7 @@ export class MemoryWire {
     let closed = false;
     let wake = () => {};
     const receive = (message: StreamMessage) => {
+      if (message.type === "rows") this.rows += message.rows.length;
       if (!this.#cut.has(node)) lines.push(message);
       wake();
     };
@@ -86,7 +89,7 @@ export class MemoryWire {
     };
     signal.addEventListener("abort", close);
     const leader = reach(manager);
-    const { known: _, protocol: __, features: ___, ...identity } = request;
+    const { known: _, protocol: __, features: ___, has: ____, ...identity } = request;
     const id = this.#ids.get(node) ?? (await leader.admit(joining(NodeIdentity.parse(identity)))).id;
     this.#ids.set(node, id);
     const sessionId = await leader.openSession({ id }, copy(request), readingSink(receive, close));

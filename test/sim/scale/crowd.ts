@@ -1,6 +1,7 @@
 // The ends of many nodes, faked: they know which revision they have and what their own tasks are, and report it. A line
 // that the leader sends to all of them is read once.
 import type { NodeIdentity, StreamMessage } from "../../../src/cluster/protocol.ts";
+import type { BucketDigests } from "../../../src/cluster/row-buckets.ts";
 import type { Task, TaskStatus } from "../../../src/cluster/schema.ts";
 import type { Leader } from "../../../src/leader/leader.ts";
 import type { SessionSink } from "../../../src/leader/sessions.ts";
@@ -21,7 +22,7 @@ export class CrowdNode implements SessionSink {
   /** Bytes of changes, and of the snapshot with what comes before it. */
   changesBytes = 0;
   snapshotBytes = 0;
-  /** The lines since they were kept last; undefined: they are not kept. */
+  /** The lines of the newest session since they were kept last; undefined: they are not kept. */
   lines: Buffer[] | undefined;
   /** The rest of a snapshot, and the lines that follow it; undefined: all of it has come. */
   #snapshot: { rest: Iterator<Buffer>; later: Buffer[] } | undefined;
@@ -37,11 +38,12 @@ export class CrowdNode implements SessionSink {
     this.#crowd = crowd;
   }
 
-  async join(leader: Leader): Promise<void> {
+  /** `has`: what it has of the state; left out: nothing. */
+  async join(leader: Leader, has?: BucketDigests): Promise<void> {
     this.#seq = 0;
     this.#isFull = true;
     this.snapshotBytes = 0;
-    this.sessionId = await openSession(leader, this.identity, this);
+    this.sessionId = await openSession(leader, { ...this.identity, has }, this);
   }
 
   send(line: Buffer): void {
@@ -76,6 +78,7 @@ export class CrowdNode implements SessionSink {
   }
 
   #receive(line: Buffer): void {
+    if (startsWith(line, SESSION)) this.lines?.splice(0);
     this.lines?.push(line);
     this.#crowd.received(this, line);
   }

@@ -81,12 +81,13 @@ export async function figuresOf(size: Size, progress: (text: string) => void = (
   progress(`${services} services with ${services * replicas} tasks, ${loadSeconds.toFixed(1)} s of the leader`);
   simulation.goLive();
   await simulation.untilApplied();
-  // A new leader gives the whole state to all nodes.
-  recorded!.lines = [];
   const newLeaderSeconds = (await simulation.replaceLeader()) / 1000;
   const leaderMbyte = heapMbyte() - emptyHeap;
   progress(`a new leader after ${newLeaderSeconds.toFixed(2)} s`);
 
+  // The real end has nothing yet.
+  recorded!.lines = [];
+  await simulation.reload(recorded!);
   const heapBefore = heapMbyte();
   const end = new RealEnd(recorded!.identity, POOL);
   await end.start();

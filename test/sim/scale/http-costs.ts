@@ -18,6 +18,8 @@ export interface HttpCosts {
   reportMs: number;
   /** To take one beat. */
   beatMs: number;
+  /** To take a new connection, and a request on it. */
+  connectMs: number;
   /** To send one line to one node. */
   lineMs: number;
 }
@@ -92,8 +94,10 @@ export async function measureHttp(reports: number): Promise<HttpCosts> {
   try {
     await new Promise((resolve, reject) => clients.once("message", resolve).once("error", reject));
     const reportMs = (threadMilliseconds() - before) / reports;
+    before = threadMilliseconds();
     clients.postMessage("begin beats");
     while (beats < SESSIONS) await delay(APART_MS);
+    const connectMs = (threadMilliseconds() - before) / SESSIONS;
     before = threadMilliseconds();
     for (let i = 0; i < LINES; i++) {
       clients.postMessage("beat");
@@ -112,7 +116,7 @@ export async function measureHttp(reports: number): Promise<HttpCosts> {
       await delay(APART_MS);
     }
     await settle();
-    return { reportMs, beatMs, lineMs: (threadMilliseconds() - before) / (SESSIONS * LINES) };
+    return { reportMs, beatMs, connectMs, lineMs: (threadMilliseconds() - before) / (SESSIONS * LINES) };
   } finally {
     for (const sink of sinks) sink.close();
     await clients.terminate();

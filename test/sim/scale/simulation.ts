@@ -2,6 +2,7 @@
 // passes: while it works, what arrives waits for it.
 import type { CommandInput } from "../../../src/cluster/commands.ts";
 import { settingsOf } from "../../../src/cluster/lookup.ts";
+import { RowBuckets } from "../../../src/cluster/row-buckets.ts";
 import type { ClusterIdentity } from "../../../src/cluster/schema.ts";
 import { emptyState, LiveState } from "../../../src/cluster/state.ts";
 import { Leader } from "../../../src/leader/leader.ts";
@@ -23,6 +24,8 @@ export const BEAT_MS = LIVENESS_MS / 5;
 /** One way. */
 export const LINK_MS = 0.5;
 const WAIT_MS = 60_000;
+/** One for the session, one for reports and beats. */
+const CONNECTIONS_A_NODE = 2;
 
 /** Gives the state that it was made with, and keeps nothing: a real store keeps it outside of this process's heap. */
 class HandedStore implements Store {
@@ -66,6 +69,8 @@ export class Simulation {
   /** Reports and beats that came in the work that is measured. */
   #reports = 0;
   #beats = 0;
+  /** Connections that came in it. */
+  #connections = 0;
   /** Whether nodes report and beat. */
   isLive = false;
   /** Milliseconds in which nodes wrote their reports while the leader's work was measured. */
@@ -97,7 +102,10 @@ export class Simulation {
     this.#freeAt = now;
   }
 
-  /** Another leader takes the state over, and all nodes come to it at once; virtual milliseconds until all is in force. */
+  /**
+   * Another leader takes the state over, and all nodes, which have that state, come to it at once; virtual milliseconds until
+   * all is in force.
+   */
   async replaceLeader(): Promise<number> {
     const { state } = this.leader;
     if (!(state instanceof LiveState)) throw new Error("the leader's state cannot be handed over");
@@ -105,10 +113,23 @@ export class Simulation {
     const at = this.now;
     this.leader = this.#newLeader(state);
     await this.#work([() => this.leader.start()]);
-    for (const node of this.crowd.nodes) this.#events.add({ at, happen: () => node.join(this.leader) });
+    const before = threadMilliseconds();
+    const has = RowBuckets.of(state).digests();
+    const digestsMs = threadMilliseconds() - before;
+    const join = (node: CrowdNode): Promise<void> => {
+      this.#connections += CONNECTIONS_A_NODE;
+      return node.join(this.leader, has);
+    };
+    for (const node of this.crowd.nodes) this.#events.add({ at: at + digestsMs, happen: () => join(node) });
     await this.#run(() => this.crowd.nodes.every(({ sessionId }) => sessionId !== undefined));
     await this.untilApplied();
     return this.now - at;
+  }
+
+  /** The node comes anew, and is sent the whole state. */
+  async reload(node: CrowdNode): Promise<void> {
+    await this.#work([() => node.join(this.leader)]);
+    await this.untilApplied();
   }
 
   /** Has commands carried out, several at once. No virtual time passes, and no node reports. */
@@ -221,10 +242,12 @@ export class Simulation {
 
   /** The leader has worked for so long, besides what HTTP takes of the reports that came and the lines that it sent. */
   #spend(ms: number): void {
-    const { reportMs, beatMs, lineMs } = this.#http;
-    const allMs = ms + this.#reports * reportMs + this.#beats * beatMs + this.crowd.unread * lineMs;
+    const { reportMs, beatMs, connectMs, lineMs } = this.#http;
+    const allMs =
+      ms + this.#reports * reportMs + this.#beats * beatMs + this.#connections * connectMs + this.crowd.unread * lineMs;
     this.#reports = 0;
     this.#beats = 0;
+    this.#connections = 0;
     this.busyMs += allMs;
     this.#freeAt += allMs;
   }
