@@ -1,5 +1,6 @@
 // `overlayctl cluster import`: makes a cluster of one manager of an export, on a machine that is in no cluster. It has the
 // cluster's own keys and a new epoch, so nodes take it, and their tasks go on.
+import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import type { ImportView } from "../api/cluster-schema.ts";
 import { Features } from "../cluster/features.ts";
@@ -10,14 +11,14 @@ import { readExport } from "../leader/export-file.ts";
 import { Addresses } from "../leader/ipam.ts";
 import { putMember } from "../leader/nodes.ts";
 import { systemClock } from "../lib/clock.ts";
-import { UserError } from "../lib/errors.ts";
+import { messageOf, UserError } from "../lib/errors.ts";
 import { cidr } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { newId } from "../lib/random.ts";
 import { createRequest, issue } from "../trust/authority.ts";
 import { publicKeyDigest, validityOf } from "../trust/certificates.ts";
 import { IdentityFiles } from "../trust/identity-files.ts";
-import { readPassphrase, unlockManagerKeys } from "../trust/passphrase.ts";
+import { unlockManagerKeys } from "../trust/passphrase.ts";
 import { createSecret } from "../trust/token.ts";
 import type { Config } from "./config.ts";
 import { exportLock } from "./exports.ts";
@@ -50,7 +51,7 @@ export async function importCluster(
   const paths = pathsOf(config);
   const files = new IdentityFiles(paths.identity);
   const { passphrase } = await unlockManagerKeys(files, paths.identity, config.cluster.passphrase);
-  const written = passphraseFile === undefined ? passphrase : await readPassphrase({ file: passphraseFile });
+  const written = passphraseFile === undefined ? passphrase : await givenPassphrase(passphraseFile);
   const { state, keys: json } = await readExport(path, exportLock(written));
   const keys = Keys.parse(json);
   const settings = settingsOf(state);
@@ -114,4 +115,13 @@ export async function importCluster(
   });
   log.warn("this node leads a cluster that was imported", { path, revision: state.revision });
   return { cluster: cluster.id, epoch: cluster.epoch, revision: state.revision };
+}
+
+/** Throws UserError 400. */
+async function givenPassphrase(file: string): Promise<string> {
+  const text = await readFile(file, "utf8").catch((cause: unknown) => {
+    throw new UserError(400, `--passphrase-file: '${file}' cannot be read: ${messageOf(cause)}`, { cause });
+  });
+  if (text.trim() === "") throw new UserError(400, `--passphrase-file: '${file}' is empty`);
+  return text.trim();
 }

@@ -5,7 +5,7 @@ import type { CheckedInit } from "../api/membership-schema.ts";
 import { serveWaiting } from "../api/server.ts";
 import { Backoff } from "../lib/backoff.ts";
 import { delay, systemClock } from "../lib/clock.ts";
-import { messageOf, UserError } from "../lib/errors.ts";
+import { ConfigError, messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { lockDevice } from "../linux/lock.ts";
 import { checkNftables } from "../mesh/nftables-mesh.ts";
@@ -104,6 +104,9 @@ class Waiting {
     try {
       const { address } = await findUnderlayLink(config.node.address);
       return await work({ config, log, address });
+    } catch (error) {
+      if (error instanceof ConfigError) throw new UserError(400, error.message, { cause: error });
+      throw error;
     } finally {
       this.#isBusy = false;
     }

@@ -12,6 +12,8 @@ import { messageOf, UserError } from "../lib/errors.ts";
 import { replaceFile } from "../lib/replace-file.ts";
 
 const FORMAT = 1;
+const WHOSE_PASSPHRASE =
+  "it is that of the manager that wrote the export: '--passphrase-file' with a copy of its identity/passphrase";
 /** Kinds whose rows are secrets themselves. */
 const SECRET_KINDS: ReadonlySet<string> = new Set(["tokens"]);
 
@@ -118,7 +120,7 @@ async function readSecrets(path: string, digest: string, lock: ExportLock): Prom
   try {
     text = await lock.unlock(locked.trim());
   } catch (cause) {
-    throw refused(secret, messageOf(cause), cause);
+    throw refused(secret, `${messageOf(cause)}; ${WHOSE_PASSPHRASE}`, cause);
   }
   const secrets = Secrets.safeParse(jsonOf(text));
   if (!secrets.success) throw refused(secret, "it does not hold what an export has");

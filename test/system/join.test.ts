@@ -9,15 +9,20 @@ import { untilRunning } from "./listings.ts";
 import { program } from "./program.ts";
 import { systemTest, useLab } from "./system-test.ts";
 
+const PASSPHRASE_FILE = "/tmp/overlayd-lab-jon-passphrase";
 const TOKEN_FILE = "/tmp/overlayd-lab-jon-token";
 
-/** The last one joins by its configuration, once the token is there; the others wait for what the tests type. */
+/** The second one's passphrase is missing at first. The last one joins by its configuration, once the token is there; the others wait for what the tests type. */
 const lab = useLab({
   prefix: "jon",
   nodes: 3,
   waiting: 3,
   settings: (index) =>
-    index === 2 ? { cluster: { join: { address: "192.0.2.11:2377", tokenFile: TOKEN_FILE } } } : {},
+    [
+      {},
+      { cluster: { passphrase: { file: PASSPHRASE_FILE } } },
+      { cluster: { join: { address: "192.0.2.11:2377", tokenFile: TOKEN_FILE } } },
+    ][index]!,
 });
 
 function nodes(): [LabNode, LabNode, LabNode] {
@@ -102,6 +107,23 @@ systemTest(
     );
   },
 );
+
+systemTest("a passphrase that is missing is named, and nothing is made", async (t) => {
+  const [, node2] = nodes();
+  const rows = [
+    ["init", /^overlayctl: cluster\.passphrase\.file: '.*jon-passphrase' cannot be read: ENOENT/],
+    [
+      "cluster import /tmp/none --passphrase-file /tmp/none",
+      /^overlayctl: --passphrase-file: '\/tmp\/none' cannot be read: ENOENT/,
+    ],
+  ] as const;
+  for (const [words, message] of rows) {
+    const { status, stderr } = await node2.shell(`overlayctl ${words}`);
+    t.is(status, 1);
+    t.regex(stderr, message);
+    writeFileSync(PASSPHRASE_FILE, "of this test\n", { mode: 0o600 });
+  }
+});
 
 systemTest("join waits until the node is ready, and a second join is refused", async (t) => {
   const [node1, node2] = nodes();
@@ -242,6 +264,7 @@ systemTest("leave says what is lost; a node that left waits, and does not join a
   await node3.startAgent();
   await untilConnected(node3);
   rmSync(TOKEN_FILE);
+  rmSync(PASSPHRASE_FILE);
 
   // An agent that was stopped while its node left goes on with that.
   await node3.stopAgent();
