@@ -102,10 +102,3 @@ export class Derived {
     }
   }
 }
-
-/** The rows in force at `state` on a node; none while the cluster does not know it. */
-export function compileTables(state: State, viewpoint: Viewpoint): TableRows {
-  const derived = new Derived();
-  derived.update(state, viewpoint, new Set(["all"]));
-  return derived.rows();
-}

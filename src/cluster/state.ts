@@ -74,16 +74,6 @@ export function changesTo(state: State): Change[] {
   return KINDS.flatMap((kind) => [...state[kind]].map(([key, row]) => ({ kind, key, row }) as Change));
 }
 
-/** The state after `changes`, at `revision`, as a view over `state`, which must not change meanwhile. */
-export function applyChanges(state: State, changes: readonly Change[], revision: number): State {
-  const draft = new Draft(state, revision);
-  for (const { kind, key, row } of changes) {
-    if (row === null) draft.remove(kind, key);
-    else draft.put(kind, row);
-  }
-  return draft.state;
-}
-
 /** The next state in the making: its readers see what was written, and no other reader does until it is applied. */
 export class Draft {
   /** The revision at which the changes will be in the state. */

@@ -158,12 +158,6 @@ export function endpointKey(ip: Ipv4): string {
   return `endpoint ${ip}`;
 }
 
-export function rowsOf(rows: Iterable<TableRow>): TableRows {
-  const map = new Map<string, TableRow>();
-  for (const row of rows) map.set(rowKey(row), row);
-  return map;
-}
-
 /** The difference that makes any tables into `rows`. */
 export function wholeOf(rows: TableRows): TableDiff {
   return { put: [...rows.values()], delete: [], isWhole: true };

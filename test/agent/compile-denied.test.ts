@@ -1,14 +1,15 @@
 // Ports that no container reaches: each port where a manager answers, and every VXLAN port.
 import test from "ava";
 import type { Viewpoint } from "../../src/agent/compile-tables.ts";
-import { compileTables } from "../../src/agent/derived.ts";
 import { ManagerAddresses } from "../../src/agent/manager-addresses.ts";
 import { NodeIdentity } from "../../src/cluster/protocol.ts";
 import type { Node } from "../../src/cluster/schema.ts";
-import { applyChanges, emptyState } from "../../src/cluster/state.ts";
+import { emptyState } from "../../src/cluster/state.ts";
 import type { State } from "../../src/cluster/tables.ts";
 import { formatIpv4 } from "../../src/lib/ip.ts";
 import { networkRow, nodeRow } from "../api/fake-backend.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
+import { compileTables } from "../fakes/compile-tables.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 
 /** A node that says nothing of itself sees the others. */

@@ -8,13 +8,15 @@ import { compileMesh } from "../../src/agent/compile-mesh.ts";
 import type { Viewpoint } from "../../src/agent/compile-tables.ts";
 import { compileTasks } from "../../src/agent/compile-tasks.ts";
 import { addConcerns, type Concern } from "../../src/agent/concerns.ts";
-import { compileTables, Derived } from "../../src/agent/derived.ts";
+import { Derived } from "../../src/agent/derived.ts";
 import { StorePeers } from "../../src/agent/store-peers.ts";
 import { addUnits, type DirtyUnits } from "../../src/agent/units.ts";
 import type { Change } from "../../src/cluster/schema.ts";
 import { LiveState } from "../../src/cluster/state.ts";
-import { rowsOf, type TableRow } from "../../src/datapath/rows.ts";
+import type { TableRow } from "../../src/datapath/rows.ts";
 import { nodeRow } from "../api/fake-backend.ts";
+import { compileTables } from "../fakes/compile-tables.ts";
+import { rowsOf } from "../fakes/rows-of.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { BEGINNING, batches, NODES } from "./any-changes.ts";
 

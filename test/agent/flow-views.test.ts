@@ -2,10 +2,11 @@
 import test from "ava";
 import { flowViews } from "../../src/agent/flow-views.ts";
 import type { FlowFilter } from "../../src/api/schema.ts";
-import { applyChanges, emptyState } from "../../src/cluster/state.ts";
+import { emptyState } from "../../src/cluster/state.ts";
 import type { FlowRow } from "../../src/datapath/flow-report.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { nodeRow, put, serviceRow, taskRow } from "../api/fake-backend.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 
 const STATE = applyChanges(
   emptyState(),

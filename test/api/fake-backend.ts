@@ -38,12 +38,13 @@ import type { WaitingBackend } from "../../src/api/waiting-backend.ts";
 import { DEFAULT_BALANCING } from "../../src/cluster/balancing.ts";
 import { Command, type CommandInput, type CommandResult } from "../../src/cluster/commands.ts";
 import type { Change, Network, Node, Service, Task, TaskStatus } from "../../src/cluster/schema.ts";
-import { type AppliedChange, applyChanges, emptyState } from "../../src/cluster/state.ts";
+import { type AppliedChange, emptyState } from "../../src/cluster/state.ts";
 import type { State } from "../../src/cluster/tables.ts";
 import type { Role } from "../../src/cluster/trust-rows.ts";
 import { check } from "../../src/lib/check.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 
 /** An id that begins with a word. */
 export function id(word: string): string {

@@ -2,7 +2,8 @@
 import test from "ava";
 import { hostPorts, NodePorts } from "../../src/api/port-views.ts";
 import type { Node, PublishedPort, Service } from "../../src/cluster/schema.ts";
-import { applyChanges, emptyState } from "../../src/cluster/state.ts";
+import { emptyState } from "../../src/cluster/state.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 import { nodeRow, put, serviceRow, taskRow } from "./fake-backend.ts";
 
 const port = (over: Partial<PublishedPort> = {}): PublishedPort => {

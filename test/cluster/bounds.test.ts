@@ -1,13 +1,13 @@
 // Every string, list and map that nodes and clients send has a bound, however deep it is.
 import test from "ava";
 import { z } from "zod";
-import { compileTables } from "../../src/agent/derived.ts";
 import * as api from "../../src/api/schema.ts";
 import { Command } from "../../src/cluster/commands.ts";
 import { LogQuery, LogRefusal, Report, SessionRequest } from "../../src/cluster/protocol.ts";
 import type { NodeRow } from "../../src/datapath/rows.ts";
 import { words } from "../../src/lib/bounds.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
+import { compileTables } from "../fakes/compile-tables.ts";
 import { openSession } from "../fakes/founding.ts";
 import { Cluster } from "../leader/cluster-fixture.ts";
 import { deafSink } from "../leader/fake-node.ts";

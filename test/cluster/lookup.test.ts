@@ -1,8 +1,9 @@
 // The row that a person means with a word: its name in any case, its id, or the beginning of its id.
 import test from "ava";
 import { find, findByName, requireNewName } from "../../src/cluster/lookup.ts";
-import { applyChanges, emptyState } from "../../src/cluster/state.ts";
+import { emptyState } from "../../src/cluster/state.ts";
 import { id, put, serviceRow } from "../api/fake-backend.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 
 const names = ["search", "searches", "Web"];
 const { services } = applyChanges(

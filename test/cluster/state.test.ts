@@ -2,13 +2,13 @@
 import test from "ava";
 import {
   type AppliedChange,
-  applyChanges,
   Draft,
   emptyState,
   parseChanges,
   stateFromJson,
   stateToJson,
 } from "../../src/cluster/state.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 import { networkRow, PUT_OLDER_SERVICE, putNetwork, SERVICE } from "./rows.ts";
 
 test("a draft's reads see what was written, and the state that it began from does not change", (t) => {

@@ -2,12 +2,12 @@
 // many bytes of heap they took, as JSON. Nothing is collected in between, so that garbage counts too.
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
-import { rowsOf } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { diffTables } from "../fakes/diff-tables.ts";
 import { ACK, type Fields, ipPacket } from "../fakes/ip-packets.ts";
 import { rowsFor } from "../fakes/nodes.ts";
+import { rowsOf } from "../fakes/rows-of.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
 import { A, B, CLUSTER } from "../fakes/two-nodes.ts";
 import { StillDevice, StillUnderlay } from "./still-wire.ts";

@@ -13,7 +13,6 @@ import {
   type NodeRow,
   type PeerRow,
   type Port,
-  rowsOf,
   type TableRow,
   type TableRows,
   type VipRow,
@@ -25,6 +24,7 @@ import { diffTables } from "../fakes/diff-tables.ts";
 import { liveEntries, reserve } from "../fakes/flows.ts";
 import { ACK, SYN } from "../fakes/ip-packets.ts";
 import { rowsFor } from "../fakes/nodes.ts";
+import { rowsOf } from "../fakes/rows-of.ts";
 import { A, B, CLUSTER, cluster, send, WEB } from "../fakes/two-nodes.ts";
 
 const CLIENT = "10.192.32.11";

@@ -6,7 +6,6 @@ import {
   type NetworkRow,
   type PeerRow,
   rowKey,
-  rowsOf,
   type TableRow,
   type TableRows,
 } from "../../src/datapath/rows.ts";
@@ -14,6 +13,7 @@ import { Tables } from "../../src/datapath/tables.ts";
 import { ipv4, maskOf } from "../../src/lib/ip.ts";
 import { diffTables } from "../fakes/diff-tables.ts";
 import { rowsFor } from "../fakes/nodes.ts";
+import { rowsOf } from "../fakes/rows-of.ts";
 import { A, CLUSTER } from "../fakes/two-nodes.ts";
 
 const ROWS = rowsFor(CLUSTER, A);

@@ -2,13 +2,14 @@
 import test from "ava";
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
-import { rowsOf, type TableRow } from "../../src/datapath/rows.ts";
+import type { TableRow } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { diffTables } from "../fakes/diff-tables.ts";
 import { InProcessDevice, InProcessNetwork } from "../fakes/in-process.ts";
 import { ACK, describe, type Fields, ipPacket, SYN } from "../fakes/ip-packets.ts";
 import { rowsFor } from "../fakes/nodes.ts";
+import { rowsOf } from "../fakes/rows-of.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
 import { A, brief, CLUSTER, WEB } from "../fakes/two-nodes.ts";
 

@@ -1,9 +1,9 @@
 // Names of containers that were attached: their own, their aliases, and only while they run.
 import test from "ava";
 import type { Change, TaskState } from "../../src/cluster/schema.ts";
-import { applyChanges } from "../../src/cluster/state.ts";
 import { Names } from "../../src/dns/names.ts";
 import { formatIpv4, ipv4 } from "../../src/lib/ip.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 import { exampleState, idOf, nodeRow, statusRow, taskRow } from "./example-state.ts";
 
 const WEB = idOf("web");

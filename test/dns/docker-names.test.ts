@@ -1,8 +1,8 @@
 // Names as Docker takes them: `_` in services, dots in networks, aliases and containers' names. Each is found as written.
 import test from "ava";
 import type { Change, Endpoint, Service } from "../../src/cluster/schema.ts";
-import { applyChanges } from "../../src/cluster/state.ts";
 import { Names } from "../../src/dns/names.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 import { asking, asText } from "./asking.ts";
 import { exampleState, idOf, networkRow, running, serviceRow, taskRow } from "./example-state.ts";
 

@@ -1,8 +1,9 @@
 // A small cluster for the tests of names: two networks, a service with a VIP on both, one without, one endpoint.
 import { DEFAULT_BALANCING } from "../../src/cluster/balancing.ts";
 import type { Change, Network, Node, Service, Task, TaskState, TaskStatus } from "../../src/cluster/schema.ts";
-import { applyChanges, emptyState } from "../../src/cluster/state.ts";
+import { emptyState } from "../../src/cluster/state.ts";
 import type { State } from "../../src/cluster/tables.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 
 export function idOf(name: string): string {
   return name

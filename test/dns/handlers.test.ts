@@ -1,8 +1,8 @@
 // The answers to each client, over the example cluster, with a resolver that cannot be reached: nothing here may need it.
 import test from "ava";
 import type { Change } from "../../src/cluster/schema.ts";
-import { applyChanges } from "../../src/cluster/state.ts";
 import { Names } from "../../src/dns/names.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 import { type Answered, asking, asText } from "./asking.ts";
 import { exampleState, idOf, networkRow, serviceRow } from "./example-state.ts";
 

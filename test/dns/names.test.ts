@@ -1,8 +1,8 @@
 // Which names and addresses an asker sees, over the example cluster.
 import test from "ava";
-import { applyChanges } from "../../src/cluster/state.ts";
 import { Names } from "../../src/dns/names.ts";
 import { cidr, formatIpv4, ipv4 } from "../../src/lib/ip.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 import { exampleState, idOf } from "./example-state.ts";
 
 const names = new Names(exampleState);

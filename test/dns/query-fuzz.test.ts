@@ -2,7 +2,6 @@
 import test from "ava";
 import { decode, type Packet } from "dns-packet";
 import fc from "fast-check";
-import { applyChanges } from "../../src/cluster/state.ts";
 import { createHandlers } from "../../src/dns/handlers.ts";
 import {
   type Answer,
@@ -17,6 +16,7 @@ import { Names } from "../../src/dns/names.ts";
 import { OutsideResolver } from "../../src/dns/resolver.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { type Demanded, demandedOf } from "./demanded.ts";

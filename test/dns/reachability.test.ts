@@ -1,9 +1,9 @@
 // Nodes that do not answer probes: what is on them is left out, unless nothing else has the name.
 import test from "ava";
 import type { Change } from "../../src/cluster/schema.ts";
-import { applyChanges } from "../../src/cluster/state.ts";
 import { Names } from "../../src/dns/names.ts";
 import { formatIpv4, ipv4 } from "../../src/lib/ip.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 import { exampleState, idOf, nodeRow, running, taskRow } from "./example-state.ts";
 
 const WEB = idOf("web");

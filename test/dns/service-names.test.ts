@@ -1,8 +1,8 @@
 // What a service says of its names: aliases on each network, how long answers may be kept, and its labels.
 import test from "ava";
 import type { Change, Service } from "../../src/cluster/schema.ts";
-import { applyChanges } from "../../src/cluster/state.ts";
 import { Names } from "../../src/dns/names.ts";
+import { applyChanges } from "../fakes/apply-changes.ts";
 import { asking } from "./asking.ts";
 import { exampleState, idOf, running, serviceRow, taskRow } from "./example-state.ts";
 

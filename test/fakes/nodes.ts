@@ -2,12 +2,13 @@
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
 import { type FlowRow, listFlows } from "../../src/datapath/flow-report.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
-import { type Balancing, type Port, rowsOf, type TableRow, type TableRows } from "../../src/datapath/rows.ts";
+import type { Balancing, Port, TableRow, TableRows } from "../../src/datapath/rows.ts";
 import { cidr, ipv4, maskOf } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { unaccounted } from "./balance.ts";
 import { diffTables } from "./diff-tables.ts";
 import { type DevicePacket, InProcessDevice, InProcessNetwork, type InProcessUnderlay } from "./in-process.ts";
+import { rowsOf } from "./rows-of.ts";
 import { seededRandom } from "./seeded-random.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 

@@ -1,10 +1,10 @@
 // Hosts behind VTEPs that are no nodes, and how services balance: what the leader accepts, refuses and keeps.
 import test from "ava";
-import { compileTables } from "../../src/agent/derived.ts";
 import type { CommandInput } from "../../src/cluster/commands.ts";
 import type { EndpointRow, PeerRow, VipRow } from "../../src/datapath/rows.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
+import { compileTables } from "../fakes/compile-tables.ts";
 import { openSession } from "../fakes/founding.ts";
 import { Cluster } from "./cluster-fixture.ts";
 import { deafSink, identityOf } from "./fake-node.ts";

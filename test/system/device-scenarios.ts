@@ -12,7 +12,6 @@ import fc from "fast-check";
 import { DeviceBatch, DeviceQueue, UnderlayQueue } from "../../src/datapath/batch.ts";
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
-import { rowsOf } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { createLog } from "../../src/lib/log.ts";
 import { deviceOverruns } from "../../src/links/overruns.ts";
@@ -34,6 +33,7 @@ import { diffTables } from "../fakes/diff-tables.ts";
 import { ACK, onesSum, tcpPacket, udpPacket } from "../fakes/ip-packets.ts";
 import { laneOf } from "../fakes/lanes.ts";
 import { rowsFor } from "../fakes/nodes.ts";
+import { rowsOf } from "../fakes/rows-of.ts";
 import { DEADLINE_MS } from "./command.ts";
 
 const self = fileURLToPath(import.meta.url);

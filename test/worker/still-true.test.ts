@@ -1,9 +1,10 @@
 // A node whose data path takes no new tables sends nothing to addresses that other containers may have by now.
 import test from "ava";
-import { rowsOf, type TableRow, type TableRows } from "../../src/datapath/rows.ts";
+import type { TableRow, TableRows } from "../../src/datapath/rows.ts";
 import { formatIpv4, ipv4 } from "../../src/lib/ip.ts";
 import { stillTrue } from "../../src/worker/still-true.ts";
 import { type Cluster, rowsFor } from "../fakes/nodes.ts";
+import { rowsOf } from "../fakes/rows-of.ts";
 
 const before: Cluster = {
   nodes: { "192.0.2.11": "10.192.0.2", "192.0.2.12": "10.192.0.3", "192.0.2.13": "10.192.0.4" },

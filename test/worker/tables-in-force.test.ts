@@ -1,10 +1,11 @@
 // Rows for the data path's workers when one worker refuses them: rows count as in force only in all workers.
 import test from "ava";
-import { endpointKey, rowsOf, type TableDiff, type TableRow, type TableRows } from "../../src/datapath/rows.ts";
+import { endpointKey, type TableDiff, type TableRow, type TableRows } from "../../src/datapath/rows.ts";
 import { Tables } from "../../src/datapath/tables.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { TablesInForce } from "../../src/worker/tables-in-force.ts";
 import { diffTables } from "../fakes/diff-tables.ts";
+import { rowsOf } from "../fakes/rows-of.ts";
 
 const endpoint = (host: number): TableRow => ({ kind: "endpoint", ip: ipv4(`10.192.16.${host}`), vni: 4096, vtep: 0 });
 
