@@ -1,6 +1,6 @@
 // What the leader and a node's session say to each other: lines down a stream, reports up.
 import { z } from "zod";
-import { firstOf, list, MAX_REASON, words } from "../lib/bounds.ts";
+import { firstOf, list, MAX_REASON, map, words } from "../lib/bounds.ts";
 import { check } from "../lib/check.ts";
 import { StateVersion } from "./identity.ts";
 import type { BucketSets } from "./row-buckets.ts";
@@ -22,6 +22,8 @@ export type NodeIdentity = z.infer<typeof NodeIdentity>;
 
 /** Characters of one kind's digests. */
 const MAX_DIGESTS = 64 * 1024;
+/** More kinds of rows than any version has. */
+const MAX_KINDS = 100;
 
 /** How a node asks for a session. */
 export const SessionRequest = NodeIdentity.extend({
@@ -35,7 +37,7 @@ export const SessionRequest = NodeIdentity.extend({
   /** What the node can do besides, see features.ts. */
   features: NodeVersion.shape.features.default([]),
   /** Digests of the rows that the node has, see row-buckets.ts: the leader leaves out what is the same. Left out: it has none. */
-  has: z.record(z.string().max(40), z.string().max(MAX_DIGESTS)).optional(),
+  has: map(z.string().max(40), z.string().max(MAX_DIGESTS), MAX_KINDS).optional(),
 });
 export type SessionRequest = z.input<typeof SessionRequest>;
 
