@@ -61,7 +61,7 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
     ...{ session, dataPath: packets.dataPath, mesh: packets.mesh, dns: packets.dns, sandboxes, logs, attachments },
     nodeName: config.node.name,
     identity,
-    whyNotLeading: () => manager?.whyNot,
+    whyNotLeading: () => identity.damage ?? manager?.whyNot,
     cluster: () => manager?.cluster,
     members: createMembers(options, membership, () => manager),
     rejoin: async (request) => {
@@ -85,7 +85,7 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
   packets.mesh.watch();
   docker.watch.start();
 
-  startRenewing({ ...options, ...membership, manager: () => manager }, parts);
+  if (identity.damage === undefined) startRenewing({ ...options, ...membership, manager: () => manager }, parts);
   const { serveApi } = await import("../api/server.ts");
   const api = await serveApi(backend, { socketPath: config.socket, log });
   parts.add({ stop: () => api.close() });
@@ -128,6 +128,7 @@ async function leadIfManager(
   parts: Parts,
 ): Promise<ManagerPart | undefined> {
   const { identity, backend, log } = options;
+  if (identity.damage !== undefined) return undefined; // what its role is now is not known for certain
   if (identity.role !== "manager") {
     parts.add(removeManagersStore(options));
     return undefined;

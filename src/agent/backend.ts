@@ -96,7 +96,7 @@ export function createBackend({
     joinToken: (role, options) => members.joinToken(role, options),
     users: () => members.users(),
     addUser: (request) => members.addUser(request),
-    rotateAuthority: () => members.rotateAuthority(),
+    rotateAuthority: (request) => members.rotateAuthority(request),
     cluster: () => {
       const own = cluster();
       if (own !== undefined) return own;

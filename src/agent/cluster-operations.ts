@@ -10,11 +10,12 @@ import { warningOfCount } from "../api/manager-count.ts";
 import { managerAddressOf } from "../cluster/managers.ts";
 import type { State } from "../cluster/tables.ts";
 import { quorumOf } from "../leader/etcd-members.ts";
-import type { ManagerReport } from "../leader/manager-protocol.ts";
+import type { ManagerReport, MemberTrust } from "../leader/manager-protocol.ts";
 import { type CopyRequest, stateOfCopy } from "../leader/state-copy.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { currentAsker } from "../lib/on-behalf.ts";
+import { authorityProgress } from "./authority-progress.ts";
 import type { Manager } from "./manager.ts";
 import type { ManagerOptions } from "./manager-options.ts";
 import { reportOf } from "./manager-report.ts";
@@ -40,12 +41,15 @@ export class ClusterOperations {
     const state = this.#manager.leader?.state ?? this.#options.state();
     const rows = state?.nodes.by("role", "manager") ?? [];
     const problems = this.#manager.members?.problems ?? new Map<string, string>();
+    // BOUNDED: by the managers; by the name of the node.
+    const trusts = new Map<string, MemberTrust>();
     const managers = await Promise.all(
       rows.map(async (row): Promise<ManagerStatusView> => {
         const address = managerAddressOf(row) ?? null;
         const place = { node: row.name, address, self: address === self };
         try {
           const report = address === self ? own : await this.#ask(address, (manager) => calls.report(manager, ASK_MS));
+          if (report.member !== null) trusts.set(row.name, report.member.trust);
           return { ...place, ...viewOf(report, problems.get(row.id)) };
         } catch (error) {
           return { ...place, ...UNREACHED, problem: messageOf(error), mend: MEND_UNREACHED };
@@ -59,7 +63,11 @@ export class ClusterOperations {
       store: own.store === "copy" ? "file" : own.store,
       leader: managers.find(({ role }) => role === "leader")?.node ?? null,
       managers: managers.toSorted((a, b) => a.node.localeCompare(b.node)),
-      warnings: [...warningsOf(managers, own.store), ...listOf(this.#manager.members?.problem)],
+      warnings: [
+        ...warningsOf(managers, own.store),
+        ...listOf(this.#manager.members?.problem),
+        ...(state === undefined ? [] : authorityProgress(state, trusts, systemClock.now())),
+      ],
     };
   }
 

@@ -74,7 +74,7 @@ export async function leaveCluster(config: Config, log: Log): Promise<void> {
 /** Ends what an agent before had begun. */
 export async function finishLeaving(config: Config, log: Log): Promise<void> {
   if (!(await exists(pathsOf(config).leaving))) return;
-  const identity = await readIdentity(config);
+  const identity = await readIdentity(config, log);
   await leaveCluster(identity === undefined ? config : withOwnName(config, identity.name, log), log);
 }
 

@@ -1,5 +1,6 @@
 // This manager's member of etcd: a child of the agent, with certificates of the store's CA that the manager makes for itself.
-// What it was begun as is in member.json, so that the next agent adopts it or begins it again in the same way.
+// What it was begun as is in member.json, so that the next agent adopts it or begins it again in the same way. Etcd reads its
+// own certificate at each connection, and the CAs that it trusts at its start alone.
 import { open, readFile, rm } from "node:fs/promises";
 import { freeBytes } from "../leader/disk-room.ts";
 import {
@@ -11,6 +12,7 @@ import {
   readSpec,
 } from "../leader/etcd-command.ts";
 import { complaintIn, type EtcdComplaint } from "../leader/etcd-complaint.ts";
+import type { MemberTrust } from "../leader/manager-protocol.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { exists, textIfThere } from "../lib/exists.ts";
@@ -20,7 +22,7 @@ import { replaceFile } from "../lib/replace-file.ts";
 import { Turns } from "../lib/turns.ts";
 import { type ChildStatus, SupervisedChild } from "../runtime/supervised-child.ts";
 import { type Authority, createRequest, issue } from "../trust/authority.ts";
-import { createKey, publicKeyDigest, validityOf } from "../trust/certificates.ts";
+import { certificatesIn, createKey, publicKeyDigest, signerOf, validityOf } from "../trust/certificates.ts";
 import { renewalDue } from "../trust/expiry.ts";
 
 const PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -41,12 +43,21 @@ interface EtcdOwner {
   address: string;
 }
 
+/** What the state says of the store's CA. */
+export interface StoreTrust {
+  /** The CAs that are trusted, PEM. */
+  bundle: readonly string[];
+  /** The digest of the one that signs. */
+  signer: string;
+  /** That one with its key. Throws UserError 503 when this manager does not have it. */
+  authority(): Authority;
+}
+
 interface EtcdMemberOptions {
   directory: string;
   binary: string;
   owner: EtcdOwner;
-  /** The store's CA. */
-  authority: () => Authority;
+  trust: () => StoreTrust;
   clientPort: number;
   peerPort: number;
   clock: Clock;
@@ -72,6 +83,8 @@ export class EtcdMember {
   #roomWatch: Timer | undefined;
   /** Whether its disk was full when that was looked at last. */
   #isFull = false;
+  /** The digests of the CAs with which its process was started. */
+  #trusts: readonly string[] = [];
 
   constructor(options: EtcdMemberOptions) {
     const { directory, clock, log } = options;
@@ -121,7 +134,7 @@ export class EtcdMember {
         throw new UserError(409, `node '${this.#options.owner.name}' has a member of etcd already`);
       await rm(this.#paths.data, { recursive: true, force: true }); // of a member whose removal broke off
       // A first member has the same id each time. Members that an earlier attempt left must not take it for theirs.
-      await this.#run({ start, token: `${this.#options.owner.clusterId}-${newId()}`, forceNewCluster: false });
+      await this.#run({ start, token: `${this.#options.owner.clusterId}-${newId()}`, forceNewCluster: false }, true);
     });
   }
 
@@ -140,6 +153,28 @@ export class EtcdMember {
   /** Has it run with the data that it has; one that runs with other options is started again. Throws UserError 409. */
   resume(): Promise<void> {
     return this.#turns.run(() => this.#resume());
+  }
+
+  /**
+   * It trusts the CAs that the state says, and shows a certificate of the one that signs. Its process is started again when it
+   * trusts others than before. Throws UserError 503 when this manager lacks the key.
+   */
+  takeTrust(): Promise<void> {
+    return this.#turns.run(() => this.#resume({ isAnew: true }));
+  }
+
+  /** What `takeTrust` would have it trust and show. */
+  get wantedTrust(): MemberTrust {
+    const { bundle, signer } = this.#options.trust();
+    return { trusts: bundle.map((ca) => publicKeyDigest(ca)), signer };
+  }
+
+  /** What its process trusts, and who signed the certificate that it shows. */
+  async trust(): Promise<MemberTrust> {
+    const { ca, certificate } = this.#paths;
+    const [trusted, own] = [await textIfThere(ca), await textIfThere(certificate)];
+    const isThere = trusted !== undefined && own !== undefined;
+    return { trusts: [...this.#trusts], signer: (isThere && signerOf(own, certificatesIn(trusted))) || null };
   }
 
   /** Makes it the only member of its cluster, with all that it has: the others are gone for good. */
@@ -177,7 +212,7 @@ export class EtcdMember {
     return { ca: caText!, certificate: certificateText!, key: keyText! };
   }
 
-  /** Calls after each renewal of its certificate, until the returned function is called. */
+  /** Calls after each change of its certificate or CAs, until the returned function is called. */
   onCredentials(listener: (credentials: EtcdCredentials) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -200,18 +235,22 @@ export class EtcdMember {
   }
 
   /** Without its data it would begin a cluster of its own if it were the first member: so it asks the others, and fails. */
-  async #resume(): Promise<void> {
+  async #resume({ isAnew = false } = {}): Promise<void> {
     const { start, token } = await this.#spec();
-    await this.#run({ start: { ...start, state: "existing" }, token, forceNewCluster: false });
+    await this.#run({ start: { ...start, state: "existing" }, token, forceNewCluster: false }, isAnew);
   }
 
-  async #run(begun: Pick<EtcdMemberSpec, "start" | "token" | "forceNewCluster">): Promise<void> {
+  /** `isAnew`: the CAs that it trusts become those that the state says. */
+  async #run(begun: Pick<EtcdMemberSpec, "start" | "token" | "forceNewCluster">, isAnew = false): Promise<void> {
     const { directory, binary, owner, clientPort, peerPort } = this.#options;
-    await this.#certify();
+    await this.#certify(isAnew);
     const { nodeId, address } = owner;
     const spec: EtcdMemberSpec = { ...begun, binary, name: nodeId, address, clientPort, peerPort };
     await replaceFile(this.#paths.spec, `${JSON.stringify(spec, null, 2)}\n`);
-    await this.#child.run({ ...etcdCommand(directory, spec), env: { PATH } });
+    const { command, identity } = etcdCommand(directory, spec);
+    const trusts = certificatesIn(await readFile(this.#paths.ca, "utf8")).map((ca) => publicKeyDigest(ca));
+    await this.#child.run({ command, identity: [...identity, ...trusts], env: { PATH } });
+    this.#trusts = trusts;
     this.#watchCertificate();
     this.#watchRoom();
   }
@@ -222,18 +261,45 @@ export class EtcdMember {
     return readSpec(text);
   }
 
-  /** Makes the member's certificate when there is none, or two thirds of its life are over. etcd reads the files at each connection. */
-  async #certify(): Promise<void> {
-    const { owner, clock } = this.#options;
-    const authority = this.#options.authority();
+  /**
+   * Makes the member's certificate when there is none, it is of another CA than the one that signs, or two thirds of its life
+   * are over. The CAs that its process trusts stay as they are without `isAnew`, unless the one that signs is not among them.
+   */
+  async #certify(isAnew: boolean): Promise<void> {
+    const { clock, trust } = this.#options;
+    const { bundle, signer, authority: find } = trust();
     const { ca, certificate, key } = this.#paths;
     const now = clock.now();
-    await replaceFile(ca, authority.certificate);
-    const [before, beforeKey] = [await textIfThere(certificate), await textIfThere(key)];
+    const [trusted, before, beforeKey] = [
+      await textIfThere(ca),
+      await textIfThere(certificate),
+      await textIfThere(key),
+    ];
     // An agent that was killed between the two renames below has a certificate of another key.
     const isWhole =
       before !== undefined && beforeKey !== undefined && publicKeyDigest(before) === publicKeyDigest(beforeKey);
-    if (isWhole && now < renewalDue(validityOf(before))) return;
+    let authority: Authority;
+    try {
+      authority = find();
+    } catch (error) {
+      // Its key comes with this node's next certificate.
+      if (isAnew || !isWhole || trusted === undefined) throw error;
+      return;
+    }
+    const isTrusted = certificatesIn(trusted ?? "").some((one) => publicKeyDigest(one) === signer);
+    const wanted = bundle.join("\n");
+    const isOther = (isAnew || !isTrusted) && trusted !== wanted;
+    if (isOther) await replaceFile(ca, wanted);
+    const isGood = isWhole && signerOf(before, [authority.certificate]) !== undefined;
+    if (!isGood || now >= renewalDue(validityOf(before))) await this.#issue(authority, now);
+    else if (!isOther) return;
+    const credentials = await this.credentials();
+    for (const listener of this.#listeners) listener(credentials);
+  }
+
+  async #issue(authority: Authority, now: number): Promise<void> {
+    const { owner } = this.#options;
+    const { certificate, key } = this.#paths;
     const newKey = createKey();
     const issued = await issue(authority, {
       request: await createRequest(newKey, owner.name),
@@ -244,8 +310,6 @@ export class EtcdMember {
     // A connection between the two renames fails, and is tried again.
     await replaceFile(key, newKey);
     await replaceFile(certificate, issued);
-    const credentials = await this.credentials();
-    for (const listener of this.#listeners) listener(credentials);
   }
 
   #stopWatching(): void {
@@ -279,7 +343,8 @@ export class EtcdMember {
     const { clock, log } = this.#options;
     this.#renewal?.cancel();
     this.#renewal = clock.after(LOOK_AT_CERTIFICATE_MS, () => {
-      this.#certify()
+      this.#turns
+        .run(() => this.#certify(false))
         .catch((error: unknown) => log.error("the certificate of etcd is not renewed", { reason: messageOf(error) }))
         .finally(() => this.#watchCertificate());
     });

@@ -2,6 +2,7 @@
 import type { CheckedInit, InitView } from "../api/membership-schema.ts";
 import { openEmbeddedStore } from "../leader/embedded-store.ts";
 import { type Founder, foundCluster } from "../leader/first-state.ts";
+import { rewriteStore } from "../leader/rewrite-store.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import { newId } from "../lib/random.ts";
@@ -52,9 +53,8 @@ export async function found(
     const subject = { kind: "node", clusterId: cluster.id, id: nodeId, name, role: "manager" } as const;
     const certificate = await issue(nodes, { request, subject, now });
     const bundle = [nodes.certificate];
-    const identity = { clusterId: cluster.id, nodeId, name, role: "manager", managers } as const;
     made = {
-      identity: { ...identity, key, certificate, bundle, bridges: [] },
+      identity: { managers, key, certificate, bundle, bridges: [] },
       keys: { nodes, store, sealKey },
     };
     await files.writeManagerKeys(passphrase, made.keys);
@@ -65,21 +65,25 @@ export async function found(
     };
   };
 
-  const store = await openEmbeddedStore(paths.store, sealKey);
+  const founder = { settings, identity: nodeIdentityOf(config, address, manager), certify };
+  const { cluster, nodeId, isAdopted, secret } = await makeFirstState(paths.store, sealKey, founder);
+  // Before the identity is there, so that an `init` that breaks off here is begun anew.
+  if (isAdopted) await rewriteStore(paths.store);
+  const { identity, keys } = made!;
+  await writeNodeSettings(paths.settings, { pool: settings.pool, domain: settings.domain, ...given });
+  await files.write(identity);
+  log.info("this node is the first manager of a new cluster", { reason: `overlayctl init, cluster ${cluster.id}` });
+  const token = formatToken({ digest: publicKeyDigest(keys.nodes.certificate), secret });
+  return { cluster: cluster.id, nodeId, address: managers[0]!, token, adopted: isAdopted };
+}
+
+/** `secret`: that of the token for workers. */
+async function makeFirstState(path: string, sealKey: string, founder: Founder) {
+  const store = await openEmbeddedStore(path, sealKey);
   try {
-    const founder = { settings, identity: nodeIdentityOf(config, address, manager), certify };
-    const { cluster, nodeId, isAdopted } = await foundCluster(store, founder, {
-      now: systemClock.now(),
-      newId,
-      newSecret: createSecret,
-    });
-    const { identity, keys } = made!;
-    await writeNodeSettings(paths.settings, { pool: settings.pool, domain: settings.domain, ...given });
-    await files.write(identity);
-    log.info("this node is the first manager of a new cluster", { reason: `overlayctl init, cluster ${cluster.id}` });
-    const { secret } = (await store.load()).tokens.get("worker")!;
-    const token = formatToken({ digest: publicKeyDigest(keys.nodes.certificate), secret });
-    return { cluster: cluster.id, nodeId, address: managers[0]!, token, adopted: isAdopted };
+    const chance = { now: systemClock.now(), newId, newSecret: createSecret };
+    const founded = await foundCluster(store, founder, chance);
+    return { ...founded, secret: (await store.load()).tokens.get("worker")!.secret };
   } finally {
     await store.close();
   }

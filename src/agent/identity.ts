@@ -1,36 +1,108 @@
-// This node's identity as its disk has it: whose cluster it is of, with which certificate, and what it was told there.
-import { sameName } from "../cluster/lookup.ts";
-import { PlatformError } from "../lib/errors.ts";
+// This node's identity as its disk has it: whose cluster it is of, with which certificate, and what it was told there. One that
+// is damaged stops nothing that runs: the snapshot of the state says who the node is, and it goes on without a leader.
+import { sameName, settingsOf } from "../cluster/lookup.ts";
+import { managersOf } from "../cluster/managers.ts";
+import { systemClock } from "../lib/clock.ts";
+import { messageOf, PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { readSnapshot } from "../session/snapshot-file.ts";
+import { type NodeRole, subjectOf } from "../trust/certificates.ts";
 import { Credentials } from "../trust/credentials.ts";
-import { IdentityFiles, type StoredIdentity } from "../trust/identity-files.ts";
+import { IdentityFiles } from "../trust/identity-files.ts";
+import { standInCredentials } from "../trust/stand-in.ts";
 import { TrustError } from "../trust/trust-error.ts";
 import type { Config } from "./config.ts";
 import { type NodeSettings, readNodeSettings } from "./node-settings.ts";
 import { pathsOf } from "./paths.ts";
 
-export interface Identity extends Pick<StoredIdentity, "clusterId" | "nodeId" | "name" | "role" | "managers"> {
+export interface Identity {
+  clusterId: string;
+  nodeId: string;
+  name: string;
+  role: NodeRole;
+  /** HOST:PORT of each manager when it was written. */
+  managers: readonly string[];
   files: IdentityFiles;
   /** What this node shows others, which renewals change. */
   credentials: Credentials;
   settings: NodeSettings;
+  /** What is damaged, and what to type; undefined: nothing. A node with this asks no manager, and leads nothing. */
+  damage: string | undefined;
 }
 
-/** undefined: this node is in no cluster. Throws PlatformError when files are missing or damaged. */
-export async function readIdentity(config: Config): Promise<Identity | undefined> {
+/** undefined: this node is in no cluster. Throws PlatformError when files are damaged and there is no snapshot to run from. */
+export async function readIdentity(config: Config, log: Log): Promise<Identity | undefined> {
   const paths = pathsOf(config);
   const files = new IdentityFiles(paths.identity);
   try {
     const stored = await files.read();
     if (stored === undefined) return undefined;
-    const { clusterId, nodeId, name, role, managers } = stored;
     const settings = await readNodeSettings(paths.settings);
-    return { clusterId, nodeId, name, role, managers, files, credentials: new Credentials(stored), settings };
+    const credentials = new Credentials(stored);
+    const { subject } = credentials;
+    if (subject.kind !== "node") throw new TrustError("damaged", `${paths.identity} has a user's certificate`);
+    const { clusterId, id: nodeId, name, role } = subject;
+    return {
+      clusterId,
+      nodeId,
+      name,
+      role,
+      managers: stored.managers,
+      files,
+      credentials,
+      settings,
+      damage: undefined,
+    };
   } catch (error) {
-    if (!(error instanceof TrustError)) throw error;
-    throw new PlatformError(`this node cannot show who it is: ${error.message}`, `ls -l ${paths.identity}`, {
-      cause: error,
-    });
+    if (!(error instanceof TrustError) && !(error instanceof PlatformError)) throw error;
+    return identityOfSnapshot(config, files, error, log);
+  }
+}
+
+/** Throws PlatformError when the snapshot is not there, or is another cluster's than the certificate's. */
+async function identityOfSnapshot(config: Config, files: IdentityFiles, cause: Error, log: Log): Promise<Identity> {
+  const paths = pathsOf(config);
+  const what = messageOf(cause);
+  const refuse = (why: string): PlatformError =>
+    new PlatformError(
+      `this node cannot show who it is: ${what}; nor does it run from its snapshot: ${why}`,
+      `bring the file back from a backup, or move ${paths.identity} away, start the agent again and join anew`,
+      { cause },
+    );
+  const snapshot = await readSnapshot(paths.snapshot, log);
+  if (snapshot === undefined) throw refuse(`there is none at ${paths.snapshot}`);
+  const { nodeId, state } = snapshot;
+  const [row, settings, cluster] = [state.nodes.get(nodeId), settingsOf(state), state.cluster];
+  if (row === undefined || settings === undefined || cluster === null) throw refuse("it does not say who this node is");
+  const owner = await ownerOf(files);
+  if (owner !== undefined && (owner.clusterId !== cluster.id || owner.id !== nodeId)) {
+    throw refuse(
+      `that is of node ${nodeId} of cluster ${cluster.id}, and the certificate of node ${owner.id} of ${owner.clusterId}`,
+    );
+  }
+  const { name, role } = row;
+  const { pool, domain } = settings;
+  const credentials = await standInCredentials(
+    { kind: "node", clusterId: cluster.id, id: nodeId, name, role },
+    systemClock.now(),
+  );
+  const damage =
+    `this node cannot show who it is: ${what}. It runs from its snapshot: containers, names and addresses go on, and nothing changes. ` +
+    "'overlayctl join MANAGER:2377 --token T' mends it and keeps the node's tasks, unless node.key is lost: then 'overlayctl node rm' on a " +
+    "manager comes first; 'overlayctl leave --force' makes this node forget its cluster";
+  log.error(damage);
+  return {
+    ...{ clusterId: cluster.id, nodeId, name, role, managers: managersOf(state), files, credentials, damage },
+    settings: { pool, domain, listen: null, advertise: null },
+  };
+}
+
+/** Whose certificate is on the disk; undefined: it cannot be read. */
+async function ownerOf(files: IdentityFiles) {
+  try {
+    return subjectOf((await files.certificate()) ?? "");
+  } catch {
+    return undefined;
   }
 }
 

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import type { ImportView } from "../api/cluster-schema.ts";
 import { Features } from "../cluster/features.ts";
-import { settingsOf } from "../cluster/lookup.ts";
+import { settingsOf, trustOf } from "../cluster/lookup.ts";
 import { Draft } from "../cluster/state.ts";
 import { openEmbeddedStore } from "../leader/embedded-store.ts";
 import { readExport } from "../leader/export-file.ts";
@@ -98,21 +98,11 @@ export async function importCluster(
   } finally {
     await store.close();
   }
-  const bundle = [...state.trust.values()].flatMap((trust) => trust.bundle);
+  const { bundle } = trustOf(state)!;
   await files.writeManagerKeys(passphrase, keys);
   await writeNodeSettings(paths.settings, { pool: settings.pool, domain: settings.domain, ...given });
   const managers = [reachedAt(manager, address)];
-  await files.write({
-    clusterId: cluster.id,
-    nodeId,
-    name,
-    role: "manager",
-    managers,
-    key,
-    certificate,
-    bundle,
-    bridges: [],
-  });
+  await files.write({ managers, key, certificate, bundle, bridges: [] });
   log.warn("this node leads a cluster that was imported", { path, revision: state.revision });
   return { cluster: cluster.id, epoch: cluster.epoch, revision: state.revision };
 }

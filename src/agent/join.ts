@@ -34,15 +34,15 @@ const CONNECT_TIMEOUT_MS = 5000;
 const MAX_TRIES = 4;
 
 /**
- * As `join`, for a member whose certificate has ended while its agent was off: it keeps its key, and so its id and tasks. Its
- * agent is to start again then. Throws UserError 409 while the certificate is good.
+ * As `join`, for a member whose certificate has ended while its agent was off, or whose identity is damaged: it keeps its key,
+ * and so its id and tasks. Its agent is to start again then. Throws UserError 409 while the certificate is good.
  */
 export async function rejoin(
   { identity, ...options }: JoinOptions & { identity: Identity },
   request: CheckedJoin,
 ): Promise<JoinView> {
-  const { clusterId, credentials } = identity;
-  if (credentials.validity.expires > systemClock.now()) {
+  const { clusterId, credentials, damage } = identity;
+  if (damage === undefined && credentials.validity.expires > systemClock.now()) {
     throw new UserError(
       409,
       `this node is a member of cluster ${clusterId} already: 'overlayctl leave' makes it forget that one first`,
@@ -89,13 +89,7 @@ export async function join(
     await files.writeManagerKeys(passphrase, keys);
   }
   await writeNodeSettings(paths.settings, { pool: settings.pool, domain: settings.domain, ...given });
-  await files.write({
-    ...{ clusterId: cluster.id, nodeId, name, role, managers },
-    key,
-    certificate,
-    bundle,
-    bridges,
-  });
+  await files.write({ managers, key, certificate, bundle, bridges });
   log.info("joined a cluster", { node: nodeId, reason: `as a ${role} of cluster ${cluster.id}` });
   return { cluster: cluster.id, nodeId, role };
 }

@@ -1,6 +1,6 @@
 // A manager while it leads: the leader, and all that goes on beside it for that long.
 import type { Node } from "../cluster/schema.ts";
-import { AuthorityRotation } from "../leader/authority-rotation.ts";
+import { AuthorityRotations } from "../leader/authority-rotations.ts";
 import type { EmbeddedStore } from "../leader/embedded-store.ts";
 import { Leader } from "../leader/leader.ts";
 import { PeerCalls } from "../leader/peer-calls.ts";
@@ -17,8 +17,8 @@ export interface Leading {
   leader: Leader;
   /** What nodes and users ask of it. */
   calls: PeerCalls;
-  /** The change of the nodes' CA, which it carries out. */
-  rotation: AuthorityRotation;
+  /** The changes of the CAs, which it carries out. */
+  rotations: AuthorityRotations;
   members: StoreMembers;
 }
 
@@ -59,11 +59,15 @@ export async function lead({
   const leader = new Leader({ ...{ store, clock: systemClock, log, newId, config } });
   await leader.start();
   const calls = new PeerCalls({ leader, clock: systemClock, log });
-  const rotation = new AuthorityRotation({ leader, ring, ownNodeId: identity.nodeId, clock: systemClock, log });
   ownLeader.begin(self, calls);
-  rotation.resume();
   members = new StoreMembers({ options, manager, leader, file });
-  begun({ leader, calls, rotation, members });
+  const rotations = new AuthorityRotations({
+    ...{ leader, ring, ownNodeId: identity.nodeId, clock: systemClock, log },
+    store: members.authority,
+    hasKey: (row, digest) => options.calls.hasKey(row, digest),
+  });
+  rotations.resume();
+  begun({ leader, calls, rotations, members });
   const watching = new AbortController();
   try {
     const over = Promise.race([aborted(leader.over), aborted(signal)]).then(() => undefined);
@@ -74,7 +78,7 @@ export async function lead({
     watching.abort();
     ended();
     ownLeader.end();
-    await rotation.stop();
+    await rotations.stop();
     await leader.stop();
     await members.stop();
   }

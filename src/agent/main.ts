@@ -40,7 +40,7 @@ program
   .action(({ config }: { config: string }) =>
     guarded(config, async (loaded) => {
       const log = createLog("warn");
-      const identity = await readIdentity(loaded);
+      const identity = await readIdentity(loaded, log);
       const own = identity === undefined ? loaded : withOwnName(loaded, identity.name, log);
       await takeDown(own, log);
       console.log(`removed: tasks, links, routes, rules and flows of ${own.node.name}`);
@@ -73,13 +73,13 @@ async function runAgent(config: Config, newEpoch: boolean): Promise<void> {
   }
   await finishLeaving(config, log);
   for (let isFirst = true; ; isFirst = false) {
-    let identity = await readIdentity(config);
+    let identity = await readIdentity(config, log);
     if (identity === undefined) {
       isStarting = false;
       await waitForCluster({ config, log, joinsByItself: isFirst, signal: stopping.signal });
       if (stopping.signal.aborted) process.exit(0);
       isStarting = true;
-      identity = await readIdentity(config);
+      identity = await readIdentity(config, log);
     }
     const own = withOwnName(config, identity!.name, log);
     const ending = new AbortController();

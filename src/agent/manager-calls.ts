@@ -1,14 +1,17 @@
 // This manager's calls to other managers, over TLS with its node's certificate. leader/manager-routes.ts is the other end.
 import type { Agent } from "node:https";
 import type { MoveView } from "../api/cluster-schema.ts";
+import { managerAddressOf } from "../cluster/managers.ts";
+import type { Node } from "../cluster/schema.ts";
 import type { EtcdCheck } from "../leader/etcd-checks.ts";
 import type { MemberAgent } from "../leader/etcd-members.ts";
-import { ManagerReport } from "../leader/manager-protocol.ts";
+import { ManagerReport, type MemberTrust } from "../leader/manager-protocol.ts";
 import type { CopyRequest } from "../leader/state-copy.ts";
 import { UserError } from "../lib/errors.ts";
 import { call } from "../lib/http.ts";
 
 const ANSWER_TIMEOUT_MS = 10_000;
+const KEY_TIMEOUT_MS = 3000;
 /** The checks write to the disk a hundred times. */
 const CHECK_TIMEOUT_MS = 90_000;
 /** Managers are checked, begun and come in step, one after the other. */
@@ -31,6 +34,18 @@ export class ManagerCalls {
 
   copy(manager: string, request: CopyRequest, signal: AbortSignal): Promise<unknown> {
     return this.#call(manager, { method: "POST", path: "copy", body: request, timeoutMs: COPY_TIMEOUT_MS, signal });
+  }
+
+  /** Whether the manager has the key of the CA with this digest; false also when it does not answer. */
+  async hasKey(manager: Node, digest: string): Promise<boolean> {
+    const address = managerAddressOf(manager);
+    if (address === undefined) return false;
+    const report = await this.report(address, KEY_TIMEOUT_MS).catch(() => undefined);
+    return report?.authorities.includes(digest) ?? false;
+  }
+
+  async takeTrust(manager: string, wanted: MemberTrust): Promise<void> {
+    await this.#call(manager, { method: "POST", path: "member/trust", body: wanted, timeoutMs: CHECK_TIMEOUT_MS });
   }
 
   /** `manager` is undefined while it is not known where it answers. */

@@ -2,7 +2,7 @@
 
 import type { FastifyInstance } from "fastify";
 import type { State } from "../cluster/tables.ts";
-import type { AuthorityRotation } from "../leader/authority-rotation.ts";
+import type { AuthorityRotations } from "../leader/authority-rotations.ts";
 import { Joining } from "../leader/joining.ts";
 import type { Leader } from "../leader/leader.ts";
 import { addManagerRoutes, type ManagerFace } from "../leader/manager-routes.ts";
@@ -28,6 +28,7 @@ import type { OwnLeader } from "./own-leader.ts";
 import { ownMember } from "./own-member.ts";
 import type { Parts } from "./parts.ts";
 import { pathsOf } from "./paths.ts";
+import { takeTrust } from "./store-trust.ts";
 import { TookOverFile } from "./took-over.ts";
 
 interface StartOptions extends Pick<AgentOptions, "config" | "identity" | "log" | "newEpoch" | "onStartAgain"> {
@@ -45,7 +46,7 @@ interface Leads {
   leader: Leader;
   ring: KeyRing;
   joining: Joining;
-  rotation: AuthorityRotation;
+  rotations: AuthorityRotations;
 }
 
 export interface ManagerPart {
@@ -111,6 +112,7 @@ async function start(
   const face: ManagerFace = {
     report: () => reportOf(options, manager),
     copyFor: async (request) => manager.requireLeader().copyFor(request),
+    takeTrust: (wanted) => takeTrust(manager.member, wanted),
     member: ownMember(options, manager),
   };
   const server = await serveManager({
@@ -126,8 +128,8 @@ async function start(
   parts.add(options.exports);
   return {
     get leads() {
-      const { leader, rotation } = manager;
-      return leader === undefined || rotation === undefined ? undefined : { leader, ring, joining, rotation };
+      const { leader, rotations } = manager;
+      return leader === undefined || rotations === undefined ? undefined : { leader, ring, joining, rotations };
     },
     get whyNot() {
       return manager.whyNot;

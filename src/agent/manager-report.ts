@@ -10,7 +10,7 @@ import { ownMember } from "./own-member.ts";
 const ASK_MS = 1500;
 
 export async function reportOf(options: ManagerOptions, manager: Manager): Promise<ManagerReport> {
-  const { config, state, exports, tookOver } = options;
+  const { config, state, exports, tookOver, ring } = options;
   const { leader, copy, kind, whyNot } = manager;
   const followed = copy ?? state();
   const version = leader === undefined ? undefined : versionOf(leader.state);
@@ -22,6 +22,7 @@ export async function reportOf(options: ManagerOptions, manager: Manager): Promi
     store: kind,
     problem: whyNot ?? (await externalProblem(manager)) ?? copy?.problem ?? null,
     member: (await manager.member.isThere()) ? await memberReport(options, manager) : null,
+    authorities: ring.digests,
     newestExport: await exports.newest(),
     tookOver: await tookOver.read(),
   };
@@ -47,6 +48,7 @@ async function memberReport(options: ManagerOptions, manager: Manager): Promise<
     mend: null,
     version: null,
     isLearner: false,
+    trust: await manager.member.trust(),
     bytes: 0,
   };
   const complaint = await manager.member.complaint();

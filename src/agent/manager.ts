@@ -5,7 +5,7 @@
 //             '-- it has neither -----------> copies the leader --'
 import type { ClusterIdentity } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
-import type { AuthorityRotation } from "../leader/authority-rotation.ts";
+import type { AuthorityRotations } from "../leader/authority-rotations.ts";
 import { type EmbeddedStore, hasStore, type MovedTo, openEmbeddedStore } from "../leader/embedded-store.ts";
 import type { EtcdStore } from "../leader/etcd-store.ts";
 import type { Leader } from "../leader/leader.ts";
@@ -57,9 +57,9 @@ export class Manager {
     return this.#leading?.leader;
   }
 
-  /** The change of the nodes' CA, which the leader carries out. */
-  get rotation(): AuthorityRotation | undefined {
-    return this.#leading?.rotation;
+  /** The changes of the CAs, which the leader carries out. */
+  get rotations(): AuthorityRotations | undefined {
+    return this.#leading?.rotations;
   }
 
   /** Why it neither leads nor stands by; undefined: it does. */

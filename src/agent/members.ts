@@ -1,16 +1,23 @@
 // Who is of the cluster, as a manager answers it: tokens, users and the certificate authority. What only the leader knows,
 // another manager asks it for.
-import type { AddUser, AuthorityView, JoinTokenView, UserCertificateView, UserView } from "../api/membership-schema.ts";
+import type {
+  AddUser,
+  AuthorityView,
+  JoinTokenView,
+  RotateAuthority,
+  UserCertificateView,
+  UserView,
+} from "../api/membership-schema.ts";
 import type { CommandInput, CommandResult } from "../cluster/commands.ts";
 import { trustOf } from "../cluster/lookup.ts";
 import { managersOf } from "../cluster/managers.ts";
 import type { State } from "../cluster/tables.ts";
 import type { Role } from "../cluster/trust-rows.ts";
-import type { AuthorityRotation } from "../leader/authority-rotation.ts";
+import type { AuthorityRotations } from "../leader/authority-rotations.ts";
 import { systemClock } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 import { call } from "../lib/http.ts";
-import { issue, requestedKey, USER_CERTIFICATE_LIFE_MS } from "../trust/authority.ts";
+import { type AuthorityPurpose, issue, requestedKey, USER_CERTIFICATE_LIFE_MS } from "../trust/authority.ts";
 import type { KeyRing } from "../trust/key-ring.ts";
 import { formatToken } from "../trust/token.ts";
 import type { ManagerPart } from "./manager-part.ts";
@@ -18,14 +25,17 @@ import type { Membership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
 
 const ANSWER_TIMEOUT_MS = 10_000;
-/** How long a change of the certificate authority is waited for. It goes on after that. */
+/** How long a change of one certificate authority is waited for. It goes on after that. */
 const ROTATE_MS = 60_000;
+const BOTH: readonly AuthorityPurpose[] = ["nodes", "store"];
 
 /** What leads in this process. */
 interface Leading {
   state: State;
   ring: KeyRing;
-  rotation: Pick<AuthorityRotation, "rotate">;
+  rotations: Pick<AuthorityRotations, "rotate">;
+  /** The CAs that this cluster has: an external etcd has its own. */
+  authorities: readonly AuthorityPurpose[];
 }
 
 interface LeaderRequest {
@@ -50,7 +60,7 @@ interface MembersOptions {
 
 /** `manager` is what this node runs as a manager; undefined: it is a worker. */
 export function createMembers(
-  { identity }: Pick<AgentOptions, "identity">,
+  { identity, config }: Pick<AgentOptions, "identity" | "config">,
   { session, connections }: Pick<Membership, "session" | "connections">,
   manager: () => ManagerPart | undefined,
 ): Members {
@@ -62,7 +72,10 @@ export function createMembers(
     },
     leading: () => {
       const leads = manager()?.leads;
-      return leads && { state: leads.leader.state, ring: leads.ring, rotation: leads.rotation };
+      if (leads === undefined) return undefined;
+      const { leader, ring, rotations } = leads;
+      const authorities = config.cluster.etcd.endpoints === undefined ? BOTH : BOTH.filter((one) => one === "nodes");
+      return { state: leader.state, ring, rotations, authorities };
     },
     askLeader({ path, extraMs = 0, ...request }) {
       const { manager: leader, problem } = session;
@@ -96,13 +109,17 @@ export class Members {
     return { role, token, managers: managersOf(state) };
   }
 
-  async rotateAuthority(): Promise<AuthorityView> {
+  /** `authority`: which one; left out: all that the cluster has, for the keys of both are on each manager's disk. */
+  async rotateAuthority({ authority }: RotateAuthority): Promise<AuthorityView[]> {
     const { requireManager, leading, askLeader } = this.#options;
     requireManager();
     const leads = leading();
-    if (leads === undefined) return askLeader({ method: "POST", path: "/v1/authority/rotate", extraMs: ROTATE_MS });
-    const { signer, waitsFor } = await leads.rotation.rotate(ROTATE_MS);
-    return { signer, waitsFor: [...waitsFor] };
+    if (leads === undefined) {
+      const body = authority === undefined ? {} : { authority };
+      return askLeader({ method: "POST", path: "/v1/authority/rotate", body, extraMs: BOTH.length * ROTATE_MS });
+    }
+    const progress = await leads.rotations.rotate(authority === undefined ? leads.authorities : [authority], ROTATE_MS);
+    return progress.map(({ waitsFor, ...rest }) => ({ ...rest, waitsFor: [...waitsFor] }));
   }
 
   async users(): Promise<UserView[]> {

@@ -1,13 +1,11 @@
 // The node as a member of its cluster: its session with the leader, the state as it goes by it, and the names in that.
-import type { State } from "../cluster/tables.ts";
 import { Names } from "../dns/names.ts";
 import { systemClock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { SecretFiles } from "../session/secret-files.ts";
 import { Session } from "../session/session.ts";
-import { transportOver } from "../session/transport.ts";
-import type { Subject } from "../trust/certificates.ts";
+import { noTransport, transportOver } from "../session/transport.ts";
 import { ClientConnections } from "../trust/tls.ts";
 import { ownAmong } from "./dns-section.ts";
 import { prepareSecretsPlace } from "./flow-file.ts";
@@ -20,6 +18,7 @@ import type { AgentOptions } from "./options.ts";
 import { OwnLeader } from "./own-leader.ts";
 import type { Parts } from "./parts.ts";
 import { pathsOf } from "./paths.ts";
+import { PeerRefusals } from "./peer-refusals.ts";
 
 export interface Membership {
   session: Session;
@@ -40,10 +39,11 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
   const isManager = identity.role === "manager";
   const connections = new ClientConnections(identity.credentials, {
     role: "manager",
-    refusal: (peer, expires) => whyNoManager(session.live, peer, expires),
+    refusal: (peer, expires) => peers.whyNoManager(peer, expires),
   });
   parts.add({ stop: () => connections.close() });
-  const ownLeader = new OwnLeader(transportOver(connections), identity.credentials.subject);
+  const network = identity.damage === undefined ? transportOver(connections) : noTransport(identity.damage);
+  const ownLeader = new OwnLeader(network, identity.credentials.subject);
   const session: Session = new Session({
     keepManagers: (managers) => keep(identity, managers, log),
     identity: nodeIdentityOf(config, address, isManager ? managerAddressOf(config, settings, address) : undefined),
@@ -52,7 +52,9 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
     secrets: new SecretFiles(prepareSecretsPlace(config.dataDir, log), log),
     ...{ clock, log, transport: ownLeader },
   });
+  const peers = new PeerRefusals(session.live);
   const nodeState = parts.add(new NodeState(session, clock));
+  nodeState.subscribe((changes) => peers.changed(changes));
   const names = new Names(nodeState.state, settings);
   for (const domain of ownAmong(config.dns.forward, settings.domain)) {
     log.warn("a domain of dns.forward is the overlay's own: no resolver is asked for it", { reason: domain });
@@ -60,17 +62,6 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
   nodeState.subscribe((changes) => names.changed(changes));
   const managers = parts.add(new ManagerAddresses({ managers: given, clock }));
   return { session, ownLeader, nodeState, names, managers, connections };
-}
-
-/** A certificate and its row are made within this time. */
-const SAME_MS = 60_000;
-
-/** A manager's certificate outlives `node demote`. One that is newer than the row says, is one of a node promoted since. */
-function whyNoManager({ nodes }: State, { id, name }: Subject, expires: number): string | undefined {
-  const row = nodes.get(id);
-  if (row === undefined || row.role === "manager" || expires > (row.certificateExpires ?? 0) + SAME_MS)
-    return undefined;
-  return `node '${name}' is a manager no longer`;
 }
 
 /** The next start asks these, too. */

@@ -7,6 +7,7 @@ import { STORE_PEER_PORT } from "../lib/standard-ports.ts";
 import { EtcdMember } from "./etcd-member.ts";
 import type { ManagerOptions } from "./manager-options.ts";
 import { pathsOf } from "./paths.ts";
+import { storeTrust } from "./wanted-trust.ts";
 
 /** The manager, as far as its etcd needs it. */
 export interface MemberHost {
@@ -15,12 +16,12 @@ export interface MemberHost {
   chooseAgainUnlessLeading(): void;
 }
 
-export function createOwnMember({ config, identity, ring, address, log }: ManagerOptions): EtcdMember {
+export function createOwnMember({ config, identity, ring, address, state, log }: ManagerOptions): EtcdMember {
   return new EtcdMember({
     directory: pathsOf(config).etcd,
     binary: config.cluster.etcd.binary,
     owner: { clusterId: identity.clusterId, nodeId: identity.nodeId, name: config.node.name, address },
-    authority: () => ring.keys.store,
+    trust: () => storeTrust(state(), ring),
     clientPort: config.cluster.etcd.port,
     peerPort: STORE_PEER_PORT,
     clock: systemClock,

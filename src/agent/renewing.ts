@@ -1,7 +1,7 @@
 // Keeps this node's certificate good: the state says whose certificates the cluster takes, who signs them and which role this
 // node has; a manager signs a new one in time (trust/renewal.ts).
 import { RenewAnswer } from "../cluster/join-protocol.ts";
-import { trustOf } from "../cluster/lookup.ts";
+import { storeTrustOf, trustOf } from "../cluster/lookup.ts";
 import type { AppliedChange } from "../cluster/state.ts";
 import { systemClock } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
@@ -31,6 +31,12 @@ interface RenewingOptions
 export function startRenewing(options: RenewingOptions, parts: Parts): void {
   const { identity, log, session, nodeState, onStartAgain } = options;
   const { credentials, files } = identity;
+  // Keys of a manager that was demoted go once the worker's certificate is on the disk.
+  if (identity.role === "worker") {
+    files.removeManagerKeys().catch((error: unknown) => {
+      log.error("the keys of a manager are still on this worker's disk", { reason: messageOf(error) });
+    });
+  }
   const renewal = new Renewal({
     ...{ credentials, files, log, clock: systemClock, random: systemRandom },
     renew: (request) => renew(options, request),
@@ -43,7 +49,8 @@ export function startRenewing(options: RenewingOptions, parts: Parts): void {
     const { bundle, bridges = [], signer } = trust;
     const spreadMs = (state.nodes.size / NODES_PER_SECOND) * 1000;
     const ring = options.manager()?.ring;
-    const lacksKey = ring !== undefined && bundle.some((authority) => !ring.has(publicKeyDigest(authority)));
+    const authorities = [...bundle, ...(storeTrustOf(state)?.bundle ?? [])];
+    const lacksKey = ring !== undefined && authorities.some((authority) => !ring.has(publicKeyDigest(authority)));
     renewal.want({ bundle, bridges, signer, role: own.role, lacksKey, spreadMs }).catch((error: unknown) => {
       log.error("the certificates that the cluster takes are not on this node's disk", { reason: messageOf(error) });
     });
@@ -72,8 +79,8 @@ function concerns({ kind, key }: AppliedChange, nodeId: string | undefined): boo
 async function renew(options: RenewingOptions, request: string): Promise<RenewAnswer> {
   const { identity } = options;
   const answer = await ask(options, request);
-  const { role, managers, keys } = answer;
-  const { clusterId, nodeId, files, credentials } = identity;
+  const { managers, keys } = answer;
+  const { files } = identity;
   const ring = options.manager()?.ring;
   if (keys !== undefined && ring !== undefined) await ring.replace(keys);
   else if (keys !== undefined) {
@@ -81,8 +88,7 @@ async function renew(options: RenewingOptions, request: string): Promise<RenewAn
     const { passphrase } = await unlockManagerKeys(files, pathsOf(config).identity, config.cluster.passphrase);
     await files.writeManagerKeys(passphrase, keys);
   }
-  if (role === "worker") await files.removeManagerKeys();
-  await files.writeFacts({ clusterId, nodeId, name: credentials.subject.name, role, managers });
+  await files.writeManagers(managers);
   return answer;
 }
 

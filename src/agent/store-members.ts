@@ -4,6 +4,7 @@ import type { MoveView } from "../api/cluster-schema.ts";
 import type { Node } from "../cluster/schema.ts";
 import type { EmbeddedStore } from "../leader/embedded-store.ts";
 import { EtcdMembers, type ManagerRow } from "../leader/etcd-members.ts";
+import type { StoreAuthority } from "../leader/store-authority.ts";
 import { Backoff } from "../lib/backoff.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
@@ -12,6 +13,7 @@ import { requireDispensable } from "./dispensable.ts";
 import { type EtcdAccess, mendSpace } from "./etcd-access.ts";
 import { type LeadingManager, managerRows, memberAgent } from "./member-agents.ts";
 import { StoreMove } from "./store-move.ts";
+import { storeAuthorityOf } from "./store-trust.ts";
 
 /** So many managers can lose one. */
 const ENOUGH = 3;
@@ -27,6 +29,8 @@ interface StoreMembersOptions extends LeadingManager {
 }
 
 export class StoreMembers {
+  /** Has the members take the store's CA as the state says. */
+  readonly authority: StoreAuthority;
   readonly #all: StoreMembersOptions;
   readonly #stopping = new AbortController();
   readonly #move: StoreMove | undefined;
@@ -44,6 +48,7 @@ export class StoreMembers {
     const { file } = all;
     this.#all = all;
     this.#move = file && new StoreMove({ ...all, file, signal: this.#stopping.signal });
+    this.authority = storeAuthorityOf(all.options, all.manager, () => all.leader.state);
     this.#run = this.#keep();
   }
 
@@ -54,7 +59,7 @@ export class StoreMembers {
 
   /** Why the state has not moved to etcd, or why members are missing; undefined: all is as it should be. */
   get problem(): string | undefined {
-    return this.#problem;
+    return this.#problem ?? this.authority.problem;
   }
 
   /** Why a manager is no member, or not a whole one, by node id. */
@@ -128,7 +133,7 @@ export class StoreMembers {
       log: options.log,
     });
     await this.#mendSpace(access);
-    const goesOn = await this.#members.step();
+    const goesOn = (await this.#members.step()) || (await this.authority.step());
     this.#problem = undefined;
     return goesOn;
   }

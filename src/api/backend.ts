@@ -11,6 +11,7 @@ import type {
   CheckedJoin,
   JoinTokenView,
   JoinView,
+  RotateAuthority,
   UserCertificateView,
   UserView,
 } from "./membership-schema.ts";
@@ -59,8 +60,8 @@ export interface Backend {
   users(): Promise<UserView[]>;
   /** Throws UserError. */
   addUser(request: AddUser): Promise<UserCertificateView>;
-  /** Changes the certificate authority of nodes and users, or goes on with a change that is under way. Throws UserError. */
-  rotateAuthority(): Promise<AuthorityView>;
+  /** Changes certificate authorities, or goes on with changes that are under way. Throws UserError. */
+  rotateAuthority(request: RotateAuthority): Promise<AuthorityView[]>;
   /** What a manager does for an operator. Throws UserError 403 on a worker. */
   cluster(): ClusterBackend;
   peers(): Promise<PeerView[]>;

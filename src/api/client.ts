@@ -18,6 +18,7 @@ import type {
   Join,
   JoinTokenView,
   JoinView,
+  RotateAuthority,
   UserCertificateView,
   UserView,
 } from "./membership-schema.ts";
@@ -55,7 +56,7 @@ export const DEFAULT_SOCKET = "/run/overlayd/overlayd.sock";
 /** A call's deadline. The agent itself waits less long for a leader, a node or Docker. */
 const CALL_TIMEOUT_MS = 60_000;
 /** Every node gets a new certificate meanwhile; the leader answers before that when some do not. */
-const ROTATE_TIMEOUT_MS = 120_000;
+const ROTATE_TIMEOUT_MS = 180_000;
 /** Managers are checked, begun and come in step, one after the other. */
 const MOVE_TIMEOUT_MS = 420_000;
 
@@ -124,7 +125,8 @@ export class ApiClient {
     const path = `/v1/join-tokens/${encodeURIComponent(role)}`;
     return rotate ? this.#call<JoinTokenView>("POST", `${path}/rotate`) : this.#call<JoinTokenView>("GET", path);
   };
-  rotateAuthority = () => this.#call<AuthorityView>("POST", "/v1/authority/rotate", undefined, ROTATE_TIMEOUT_MS);
+  rotateAuthority = (request: RotateAuthority) =>
+    this.#call<AuthorityView[]>("POST", "/v1/authority/rotate", request, ROTATE_TIMEOUT_MS);
   users = () => this.#call<UserView[]>("GET", "/v1/users");
   addUser = (body: AddUser) => this.#call<UserCertificateView>("POST", "/v1/users", body);
   removeUser = (name: string) => this.#call<Written>("DELETE", `/v1/users/${encodeURIComponent(name)}`);

@@ -7,7 +7,7 @@ import { check } from "../lib/check.ts";
 import { UserError } from "../lib/errors.ts";
 import type { Backend } from "./backend.ts";
 import { byName } from "./by-name.ts";
-import { AddUser, Join, SetRole } from "./membership-schema.ts";
+import { AddUser, Join, RotateAuthority, SetRole } from "./membership-schema.ts";
 import type { Written } from "./schema.ts";
 
 type Write = (type: CommandInput["type"], fields: object, name: unknown) => Promise<Written>;
@@ -23,7 +23,7 @@ export function addMembershipRoutes(app: FastifyInstance, backend: Backend, writ
     return write(role === "manager" ? "node.promote" : "node.demote", { name }, name);
   });
 
-  app.post("/v1/authority/rotate", () => backend.rotateAuthority());
+  app.post("/v1/authority/rotate", (request) => backend.rotateAuthority(check(RotateAuthority, request.body ?? {})));
 
   app.get("/v1/users", async () => byName(await backend.users()));
   app.post("/v1/users", (request) => backend.addUser(check(AddUser, request.body ?? {})));

@@ -1,7 +1,7 @@
 // What the local API takes and answers about who is in the cluster: making and joining one, tokens, roles, users.
 import { z } from "zod";
 import { AskedSettings } from "../cluster/settings.ts";
-import { Role } from "../cluster/trust-rows.ts";
+import { AuthorityPurpose, Role } from "../cluster/trust-rows.ts";
 import { text } from "../lib/bounds.ts";
 import { AddressPort, HostPort } from "../lib/host-port.ts";
 
@@ -72,10 +72,15 @@ export interface UserCertificateView extends UserView {
   managers: string[];
 }
 
-/** How far a change of the certificate authority came. */
+/** Left out: both. */
+export const RotateAuthority = z.strictObject({ authority: AuthorityPurpose.optional() });
+export type RotateAuthority = z.infer<typeof RotateAuthority>;
+
+/** How far the change of a certificate authority came. */
 export interface AuthorityView {
+  authority: AuthorityPurpose;
   /** The digest of the public key of the newest one. */
   signer: string;
-  /** Names of the nodes that have no certificate of it yet; none: the change is done. */
+  /** Names of the nodes that the change waits for; none: it is done. */
   waitsFor: string[];
 }

@@ -1,24 +1,35 @@
 // overlayctl ca
-import type { Command } from "commander";
+import { Argument, type Command } from "commander";
 import type { Context } from "./context.ts";
+
+const NAMES = { nodes: "cluster", store: "managers' store" } as const;
 
 export function addAuthorityCommands(program: Command, context: Context): void {
   program
     .command("ca")
-    .description("manage the cluster's certificate authority")
+    .description("manage the cluster's certificate authorities")
     .command("rotate")
     .description(
-      "make a new certificate authority: every node gets a new certificate, no session breaks, and join commands that were printed before go on working",
+      "make new certificate authorities, that of nodes and users and that of the managers' store: all get new certificates, no session breaks, and join commands that were printed before go on working",
     )
+    .addArgument(new Argument("[authority]", "change this one alone").choices(["nodes", "store"]))
     .option("--json", "print JSON")
-    .action(async ({ json = false }: { json?: boolean }) => {
-      const view = await context.api().rotateAuthority();
-      const { signer, waitsFor } = view;
-      if (json) return context.out(`${JSON.stringify(view, null, 2)}\n`);
-      if (waitsFor.length === 0) return context.out(`The cluster has a new certificate authority: ${signer}\n`);
-      context.out(`The new certificate authority signs: ${signer}\n`);
-      context.err(
-        `overlayctl: the one before is trusted until these nodes have new certificates, or theirs have expired: ${waitsFor.join(", ")}; 'overlayctl ca rotate' looks again\n`,
-      );
+    .action(async (authority: "nodes" | "store" | undefined, { json = false }: { json?: boolean }) => {
+      const views = await context.api().rotateAuthority(authority === undefined ? {} : { authority });
+      if (json) return context.out(`${JSON.stringify(views, null, 2)}\n`);
+      for (const { authority: which, signer, waitsFor } of views) {
+        if (waitsFor.length === 0) {
+          context.out(`The ${NAMES[which]} has a new certificate authority: ${signer}\n`);
+          continue;
+        }
+        context.out(`The ${NAMES[which]} is getting a new certificate authority: ${signer}\n`);
+        const until =
+          which === "nodes"
+            ? "these nodes have new certificates, or theirs have expired"
+            : "the etcd of these managers has taken the new one";
+        context.err(
+          `overlayctl: the one before is trusted until ${until}: ${waitsFor.join(", ")}; 'overlayctl ca rotate ${which}' looks again\n`,
+        );
+      }
     });
 }

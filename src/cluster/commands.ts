@@ -32,7 +32,7 @@ import {
 } from "./schema.ts";
 import { DEFAULT_STOP_GRACE_MS, ServiceSettings } from "./service-settings.ts";
 import { LivenessMs } from "./settings.ts";
-import { MAX_PEM, Role } from "./trust-rows.ts";
+import { AuthorityPurpose, MAX_PEM, Role } from "./trust-rows.ts";
 import { Workload } from "./workload.ts";
 
 const Labels = map(
@@ -162,14 +162,20 @@ export const Command = z.discriminatedUnion("type", [
     workerWrites: z.boolean().optional(),
   }),
   /**
-   * The nodes' certificate authority is changed in three steps: all nodes take both; the new one issues; they take the new
-   * one alone. Before the next step the one before is to be in force everywhere. `certificate`: the new authority's; `bridge`:
-   * the same key, signed by the authority before. The leader itself sends them (leader/authority-rotation.ts).
+   * A certificate authority is changed in three steps: all take both; the new one issues; all take the new one alone. Before
+   * the next step the one before is to be in force everywhere. `certificate`: the new authority's; `before`: the present one's;
+   * `bridge`: the new key, signed by the authority before. The leader itself sends them (leader/authority-rotation.ts).
    */
   z.strictObject({
     type: z.literal("authority.rotate"),
+    authority: AuthorityPurpose,
     step: z.discriminatedUnion("is", [
-      z.strictObject({ is: z.literal("begin"), certificate: text(MAX_PEM), bridge: text(MAX_PEM) }),
+      z.strictObject({
+        is: z.literal("begin"),
+        certificate: text(MAX_PEM),
+        before: text(MAX_PEM),
+        bridge: text(MAX_PEM),
+      }),
       z.strictObject({ is: z.literal("issue"), digest: Word }),
       z.strictObject({ is: z.literal("end"), certificate: text(MAX_PEM) }),
     ]),

@@ -3,7 +3,6 @@ import { EVERY_ADDRESS } from "../lib/ip.ts";
 import { endpointNames, hostNamesOf, parentsOf } from "./host-names.ts";
 import { type Attachment, claimKey, type Kind, type RowOf } from "./schema.ts";
 import { SETTINGS_KEY } from "./settings.ts";
-import { TRUST_KEY } from "./trust-rows.ts";
 
 const keyOfRow: { [K in Kind]: (row: RowOf<K>) => string } = {
   nodes: (node) => node.id,
@@ -15,7 +14,7 @@ const keyOfRow: { [K in Kind]: (row: RowOf<K>) => string } = {
   ports: claimKey,
   statuses: (status) => status.taskId,
   settings: () => SETTINGS_KEY,
-  trust: () => TRUST_KEY,
+  trust: (trust) => trust.authority ?? "nodes",
   tokens: (token) => token.role,
   users: (user) => user.id,
 };

@@ -44,7 +44,10 @@ const Membership = z.object({
   managers: z.array(text(MAX_WORD)),
   /** A manager's: what it signs with, and the key of secrets in the store (trust/identity-files.ts). */
   keys: z
-    .object({ nodes: Authority, next: Authority.optional(), store: Authority, sealKey: text(MAX_WORD) })
+    .object({
+      ...{ nodes: Authority, next: Authority.optional(), store: Authority, nextStore: Authority.optional() },
+      sealKey: text(MAX_WORD),
+    })
     .optional(),
 });
 

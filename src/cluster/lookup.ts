@@ -6,7 +6,7 @@ import { didYouMean } from "../lib/nearest.ts";
 import type { Network, RowOf } from "./schema.ts";
 import { type ClusterSettings, SETTINGS_KEY } from "./settings.ts";
 import type { Rows, State } from "./tables.ts";
-import { TRUST_KEY, type Trust } from "./trust-rows.ts";
+import type { Trust } from "./trust-rows.ts";
 
 /** The tables whose rows a person names. */
 export type NamedKind = "networks" | "services" | "nodes" | "endpoints" | "users";
@@ -53,7 +53,12 @@ export function settingsOf({ settings }: Pick<State, "settings">): ClusterSettin
 
 /** undefined: the state is empty, or of a version without certificates. */
 export function trustOf({ trust }: Pick<State, "trust">): Trust | undefined {
-  return trust.get(TRUST_KEY);
+  return trust.get("nodes");
+}
+
+/** undefined: the store's certificate authority was never changed, and is the one that managers have the key of. */
+export function storeTrustOf({ trust }: Pick<State, "trust">): Trust | undefined {
+  return trust.get("store");
 }
 
 /** The network that has the address. Subnets do not overlap: there is one at most. */

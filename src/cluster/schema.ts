@@ -284,7 +284,7 @@ export const rowSchemas = {
   ports: PortClaim, // [ADDRESS:]PORT/PROTOCOL
   statuses: TaskStatus, // task id
   settings: ClusterSettings, // one: SETTINGS_KEY
-  trust: Trust, // one: TRUST_KEY
+  trust: Trust, // one of each authority, the store's once it was changed
   tokens: JoinToken, // role
   users: User, // id
 } as const;

@@ -21,8 +21,14 @@ export const NodeVersion = z.object({
 });
 export type NodeVersion = z.infer<typeof NodeVersion>;
 
-/** Whose certificates every node takes. While the certificate authority is changed there are two. */
+/** The two certificate authorities: that of nodes and users, and that of the managers' etcd. */
+export const AuthorityPurpose = z.enum(["nodes", "store"]);
+export type AuthorityPurpose = z.infer<typeof AuthorityPurpose>;
+
+/** Whose certificates are taken. While the certificate authority is changed there are two. */
 export const Trust = z.object({
+  /** What the authority is for; left out: for nodes and users. */
+  authority: AuthorityPurpose.optional(),
   /** The certificates of the authorities, PEM. */
   bundle: z.array(text(MAX_PEM)).min(1),
   /** The digest of the public key of the authority that issues certificates, see trust/certificates.ts. */
@@ -31,9 +37,6 @@ export const Trust = z.object({
   bridges: z.array(text(MAX_PEM)).max(MAX_BRIDGES).optional(),
 });
 export type Trust = z.infer<typeof Trust>;
-
-/** The key of the one row of trust. */
-export const TRUST_KEY = "nodes";
 
 /** What a new node shows to get the role. Only the leader reads it. */
 export const JoinToken = z.object({ role: Role, secret: text(MAX_WORD), createdAt: Millis });

@@ -1,39 +1,58 @@
-// `overlayctl ca rotate`: the nodes' CA is changed while everything runs. The state says how far it is, so that the next
-// leader goes on with it:
+// `overlayctl ca rotate`: a CA is changed while everything runs. The state says how far it is, so that the next leader goes
+// on with it:
 //   one CA  --begin-->  two, the first signs  --issue-->  two, the second signs  --end-->  one
-// begin: the leader makes the second CA. Every node trusts both; managers fetch its key with a renewal.
-// issue: every node renews its certificate.
-// end:   once no valid certificate of the first CA is left, no node trusts it.
-import { trustOf } from "../cluster/lookup.ts";
+// begin: the leader makes the second CA. All trust both; managers fetch its key with a renewal.
+// issue: all get certificates of the second.
+// end:   once no valid certificate of the first CA is left, none trusts it.
+// Who "all" are: nodes-authority.ts for the nodes' CA, store-authority.ts for that of the managers' etcd.
+import type { CommandInput } from "../cluster/commands.ts";
 import type { Node } from "../cluster/schema.ts";
 import type { Trust } from "../cluster/trust-rows.ts";
 import { type Clock, delay } from "../lib/clock.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import { CERTIFICATE_LIFE_MS } from "../trust/authority.ts";
-import { publicKeyDigest, validityOf } from "../trust/certificates.ts";
-import { BACKDATED_MS } from "../trust/expiry.ts";
+import type { AuthorityPurpose } from "../trust/authority.ts";
+import { publicKeyDigest } from "../trust/certificates.ts";
 import type { KeyRing } from "../trust/key-ring.ts";
 import type { Leader } from "./leader.ts";
 
 const LOOK_MS = 500;
-/** A node that puts nothing in force for longer does not hold up the others. */
-const IN_FORCE_MS = 60_000;
+/** How long after a step that failed it is tried again. */
+const AGAIN_MS = 2000;
 
-interface AuthorityRotationOptions {
-  readonly leader: Pick<Leader, "state" | "execute" | "waitApplied">;
+/** Those that show certificates of the CA and trust it. */
+export interface AuthorityHolders {
+  /** Throws UserError 409 when a change must not begin now, and says what to do. */
+  requireReady(): Promise<void>;
+  /** Names of those that do not trust both CAs yet. */
+  notTrustingBoth(): Promise<readonly string[]>;
+  /** Names of those whose certificate is not of the CA with this digest. */
+  notRenewed(digest: string): Promise<readonly string[]>;
+  /** Names of those that still trust another CA, after the last step. */
+  trustingAnother(): Promise<readonly string[]>;
+}
+
+export interface AuthorityRotationOptions {
+  /** Whose CA it is. */
+  readonly purpose: AuthorityPurpose;
+  readonly holders: AuthorityHolders;
+  readonly leader: Pick<Leader, "state" | "execute">;
   readonly ring: KeyRing;
   /** The leader's own node has the keys. */
   readonly ownNodeId: string;
+  /** Whether the manager has the key with this digest; false also when it does not answer. */
+  readonly hasKey: (manager: Node, digest: string) => Promise<boolean>;
   readonly clock: Clock;
   readonly log: Log;
 }
+
+type AuthorityStep = Extract<CommandInput, { type: "authority.rotate" }>["step"];
 
 /** How far a change of the CA came. */
 interface RotationResult {
   /** The digest of the public key of the newest CA. */
   readonly signer: string;
-  /** Names of the nodes whose certificates are still of the CA before; none: the change is done. */
+  /** Names of the nodes that the change waits for; none: it is done. */
   readonly waitsFor: readonly string[];
 }
 
@@ -50,12 +69,20 @@ export class AuthorityRotation {
 
   /** Goes on with a change that another leader, or this one before it was restarted, has begun. */
   resume(): void {
-    if (this.#trust().bundle.length === 1) return;
-    this.#start().catch((err) => this.#options.log.warn("the change of the CA waits", { reason: messageOf(err) }));
+    if (this.#bundle().length === 1) return;
+    this.#start().catch((err) =>
+      this.#options.log.warn(`the change of the ${this.#name} waits`, { reason: messageOf(err) }),
+    );
+  }
+
+  /** Throws UserError 409 when a change must not begin now. One that is under way goes on. */
+  async requireReady(): Promise<void> {
+    if (this.#bundle().length === 1) await this.#options.holders.requireReady();
   }
 
   /** Changes the CA, or goes on with the change that is under way. Answers after `timeoutMs` though it is not done: it goes on. */
   async rotate(timeoutMs: number): Promise<RotationResult> {
+    await this.requireReady();
     const over = new AbortController();
     this.#isAsked = true;
     const running = this.#start();
@@ -64,8 +91,7 @@ export class AuthorityRotation {
     } finally {
       over.abort();
     }
-    const signer = newestDigest(this.#trust());
-    return { signer, waitsFor: this.#trust().bundle.length === 1 ? [] : this.#notRenewed(signer) };
+    return { signer: this.#newest(), waitsFor: await this.#waitsFor() };
   }
 
   async stop(): Promise<void> {
@@ -83,13 +109,12 @@ export class AuthorityRotation {
 
   async #run(): Promise<void> {
     try {
-      if (this.#trust().bundle.length > 1) await this.#giveUpWithoutKey();
-      if (this.#trust().bundle.length === 1) {
-        if (!this.#isAsked) return;
+      if (this.#bundle().length > 1) await this.#giveUpWithoutKey();
+      if (this.#bundle().length === 1) {
+        if (!this.#isAsked) return; // it is over
         await this.#begin();
       }
-      await this.#issue();
-      await this.#end();
+      await this.#goOn();
     } finally {
       // Here and not in a finally() of the promise: a call right after this must begin anew.
       this.#running = undefined;
@@ -97,96 +122,130 @@ export class AuthorityRotation {
     }
   }
 
+  /** What fails is tried again: a change that has begun is not left half done. */
+  async #goOn(): Promise<void> {
+    const { clock, log } = this.#options;
+    for (;;) {
+      try {
+        await this.#issue();
+        return await this.#end();
+      } catch (error) {
+        this.#requireRunning();
+        log.warn(`the change of the ${this.#name} waits`, { reason: messageOf(error) });
+        await delay(clock, AGAIN_MS, this.#stopped.signal);
+        this.#requireRunning();
+      }
+    }
+  }
+
+  #requireRunning(): void {
+    if (this.#stopped.signal.aborted) throw new UserError(503, "this manager is stopping; the next leader goes on");
+  }
+
   async #begin(): Promise<void> {
-    const { leader, ring, clock, log } = this.#options;
-    await ring.settle(this.#trust().signer); // a change before this one may have ended under another leader
-    const { next, bridge } = await ring.next(leader.state.cluster!.id, clock.now());
-    const step = { is: "begin", certificate: next.certificate, bridge } as const;
-    const { revision } = await leader.execute({ type: "authority.rotate", step });
-    log.info("a new CA is made; every node is to trust it beside the one before");
-    const behind = await leader.waitApplied(revision, IN_FORCE_MS);
-    if (behind.length > 0)
-      log.warn("the change of the CA goes on without nodes that are behind", { reason: behind.join(" ") });
+    const { purpose, leader, ring, clock, log } = this.#options;
+    // A change before this one may have ended under another leader.
+    await ring.settle(purpose, this.#trust()?.signer ?? publicKeyDigest(ring.keys[purpose].certificate));
+    const { next, bridge } = await ring.next(purpose, { clusterId: leader.state.cluster!.id, now: clock.now() });
+    const before = ring.keys[purpose].certificate;
+    await this.#take({ is: "begin", certificate: next.certificate, before, bridge });
+    log.info(`a new ${this.#name} is made, to be trusted beside the one before`);
   }
 
   async #issue(): Promise<void> {
-    const { leader, log } = this.#options;
-    const digest = newestDigest(this.#trust());
-    if (this.#trust().signer === digest) return;
-    await this.#until(() => this.#lackKey(), "managers do not have the key of the new CA yet");
-    await leader.execute({ type: "authority.rotate", step: { is: "issue", digest } });
-    log.info("the new CA signs certificates; every node renews its own", { reason: digest });
+    const { holders, log } = this.#options;
+    const digest = this.#newest();
+    if (this.#trust()!.signer === digest) return;
+    await this.#until(() => this.#lackKey(), "managers do not have the new key yet");
+    await this.#until(() => holders.notTrustingBoth(), "the new one is not trusted everywhere yet");
+    await this.#take({ is: "issue", digest });
+    log.info(`the new ${this.#name} signs certificates`, { reason: digest });
   }
 
   async #end(): Promise<void> {
-    const { leader, ring, log } = this.#options;
-    const digest = newestDigest(this.#trust());
-    await this.#until(() => this.#notRenewed(digest), "nodes have certificates of the CA before");
-    const certificate = this.#trust().bundle.at(-1)!;
-    await leader.execute({ type: "authority.rotate", step: { is: "end", certificate } });
-    await ring.settle(digest);
-    log.info("the cluster has a new CA, and trusts the one before no more", { reason: digest });
+    const { purpose, holders, ring, log } = this.#options;
+    const digest = this.#newest();
+    if (this.#bundle().length > 1) {
+      await this.#until(() => holders.notRenewed(digest), "there are certificates of the one before");
+      await this.#take({ is: "end", certificate: this.#bundle().at(-1)! });
+    }
+    await ring.settle(purpose, digest);
+    await this.#until(() => holders.trustingAnother(), "the one before is trusted still");
+    log.info(`the one before is trusted no more: the change of the ${this.#name} is done`, { reason: digest });
   }
 
-  /** The leader that began may be gone before another manager had the new key: that CA signed nothing and is dropped. */
+  async #take(step: AuthorityStep): Promise<void> {
+    const { purpose: authority, leader } = this.#options;
+    await leader.execute({ type: "authority.rotate", authority, step });
+  }
+
+  /** The leader that began may be gone before another manager had the new key: that CA signed nothing, and another takes its place. */
   async #giveUpWithoutKey(): Promise<void> {
-    const { leader, ring, log } = this.#options;
-    const trust = this.#trust();
-    if (ring.has(newestDigest(trust))) return;
-    if (trust.signer === newestDigest(trust)) {
-      throw new UserError(
-        503,
-        "this manager does not have the key of the cluster's new CA; another manager is to lead",
-      );
+    const { purpose, ring, log } = this.#options;
+    const { signer, bundle } = this.#trust()!;
+    if (ring.has(this.#newest())) return;
+    if (signer === this.#newest()) {
+      throw new UserError(503, `this manager does not have the key of the new ${this.#name}; another one is to lead`);
     }
-    await leader.execute({ type: "authority.rotate", step: { is: "end", certificate: trust.bundle[0]! } });
-    await ring.settle(trust.signer);
-    log.warn("a change of the CA that another manager began is dropped: its key did not get here");
+    await this.#take({ is: "end", certificate: bundle[0]! });
+    await ring.settle(purpose, signer);
+    this.#isAsked = true;
+    log.warn(
+      `the new ${this.#name} that another manager made is dropped, for its key did not get here: one is made anew`,
+    );
   }
 
   /** Looks again and again until `left` finds no node. It loops over the nodes twice a second, while a CA is changed. */
-  async #until(left: () => readonly string[], what: string): Promise<void> {
+  async #until(left: () => Promise<readonly string[]>, what: string): Promise<void> {
     const { clock, log } = this.#options;
     let before = 0;
-    for (let names = left(); names.length > 0; names = left()) {
+    for (let names = await left(); names.length > 0; names = await left()) {
       if (names.length !== before)
-        log.info(`the change of the CA waits: ${what}`, { count: names.length, reason: names.slice(0, 10).join(" ") });
+        log.info(`the change of the ${this.#name} waits: ${what}`, {
+          count: names.length,
+          reason: names.slice(0, 10).join(" "),
+        });
       before = names.length;
       await delay(clock, LOOK_MS, this.#stopped.signal);
-      if (this.#stopped.signal.aborted) throw new UserError(503, "this manager is stopping; the next leader goes on");
+      this.#requireRunning();
     }
   }
 
-  /** Managers that have not renewed since the newest CA was made: its key comes with the answer. One that is down gets it later. */
-  #lackKey(): string[] {
-    const { leader, ownNodeId } = this.#options;
-    const madeAt = validityOf(this.#trust().bundle.at(-1)!).begins + BACKDATED_MS;
-    const lacks = ({ id, role, state, certificateExpires }: Node) =>
-      role === "manager" &&
-      id !== ownNodeId &&
-      state === "ready" &&
-      (certificateExpires ?? 0) - CERTIFICATE_LIFE_MS < madeAt;
-    return namesOf(leader.state.nodes.values(), lacks);
+  /** Managers without the key of the newest CA: it comes with the answer to a renewal. One that is down gets it later. */
+  async #lackKey(): Promise<string[]> {
+    const { leader, ownNodeId, hasKey } = this.#options;
+    const others = leader.state.nodes
+      .by("role", "manager")
+      .filter((row) => row.id !== ownNodeId && row.state === "ready");
+    const newest = this.#newest();
+    const have = await Promise.all(others.map((row) => hasKey(row, newest)));
+    return others.filter((_, i) => !have[i]).map(({ name }) => name);
   }
 
-  /** Nodes with a valid certificate that another CA signed. */
-  #notRenewed(digest: string): string[] {
-    const { leader, clock } = this.#options;
-    const now = clock.now();
-    const isOld = ({ certificateExpires, certificateSigner }: Node) =>
-      (certificateExpires ?? 0) > now && certificateSigner !== digest;
-    return namesOf(leader.state.nodes.values(), isOld);
+  async #waitsFor(): Promise<readonly string[]> {
+    const { holders } = this.#options;
+    if (this.#bundle().length === 1) return holders.trustingAnother();
+    const lackKey = this.#trust()!.signer === this.#newest() ? [] : await this.#lackKey();
+    return lackKey.length > 0 ? lackKey : holders.notRenewed(this.#newest());
   }
 
-  #trust(): Trust {
-    return trustOf(this.#options.leader.state)!;
+  /** As the log calls the CA. */
+  get #name(): string {
+    return this.#options.purpose === "nodes" ? "CA of nodes and users" : "CA of the managers' store";
   }
-}
 
-function newestDigest({ bundle }: Trust): string {
-  return publicKeyDigest(bundle.at(-1)!);
-}
+  /** undefined: the CA has no row yet, for it was never changed. */
+  #trust(): Trust | undefined {
+    const { leader, purpose } = this.#options;
+    return leader.state.trust.get(purpose);
+  }
 
-function namesOf(nodes: Iterable<Node>, matches: (node: Node) => boolean): string[] {
-  return [...nodes].filter(matches).map(({ name }) => name);
+  #bundle(): readonly string[] {
+    const { ring, purpose } = this.#options;
+    return this.#trust()?.bundle ?? [ring.keys[purpose].certificate];
+  }
+
+  #newest(): string {
+    return publicKeyDigest(this.#bundle().at(-1)!);
+  }
 }

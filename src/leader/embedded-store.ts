@@ -12,11 +12,10 @@ import { damagedPath, setAside } from "../lib/replace-file.ts";
 import { TrustError } from "../trust/trust-error.ts";
 import { lockDirectory, type Unlock } from "./directory-lock.ts";
 import { DiskRoom, freeBytes } from "./disk-room.ts";
-import { bytesInUse, fileLength } from "./lmdb-file.ts";
+import { bytesInUse, fileLength, STORE_FILE } from "./lmdb-file.ts";
 import { RowTexts } from "./row-texts.ts";
 import { CannotLeadError, type Leadership, type Store, soleLeadership } from "./store.ts";
 
-const FILE_NAME = "state.mdb";
 const HEAD_KEY = "head";
 /** A put copies the pages from the root to its leaf; trees of this size are not deeper. */
 const BYTES_PER_PUT = 4 * 4096;
@@ -60,7 +59,7 @@ export async function openEmbeddedStore(directory: string, sealKey?: string): Pr
   const unlock = await lockDirectory(directory);
   try {
     const rowTexts = new RowTexts(sealKey);
-    return new LmdbStore({ directory, unlock, rowTexts, db: await openChecked(join(directory, FILE_NAME), rowTexts) });
+    return new LmdbStore({ directory, unlock, rowTexts, db: await openChecked(join(directory, STORE_FILE), rowTexts) });
   } catch (error) {
     await unlock();
     throw error;
@@ -69,7 +68,7 @@ export async function openEmbeddedStore(directory: string, sealKey?: string): Pr
 
 /** Whether there is a store, or one that was damaged. */
 export async function hasStore(directory: string): Promise<boolean> {
-  const path = join(directory, FILE_NAME);
+  const path = join(directory, STORE_FILE);
   return (await fileLength(path)) !== undefined || (await fileLength(damagedPath(path))) !== undefined;
 }
 

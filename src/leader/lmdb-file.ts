@@ -2,6 +2,9 @@
 // hold a meta record, and the one with the higher transaction id is in force.
 import { open, stat } from "node:fs/promises";
 
+/** The name of the store's file in its directory. */
+export const STORE_FILE = "state.mdb";
+
 const META_OFFSETS = [0, 4096];
 const META_BYTES = 160;
 const MAGIC_AT = 24;

@@ -4,8 +4,18 @@
 //   POST /v1/managers/member/check                      -> EtcdCheck[]
 //   POST /v1/managers/member/begin    MemberStart       -> 204
 //   POST /v1/managers/member/remove                     -> 204
+//   POST /v1/managers/member/trust    MemberTrust       -> 204
 import { z } from "zod";
 import { ClusterIdentity } from "../cluster/schema.ts";
+
+/** CAs by the digests of their public keys. */
+export const MemberTrust = z.object({
+  /** Those whose certificates a member's process takes. */
+  trusts: z.array(z.string()),
+  /** The one that signed the certificate that it shows; null: none of those. */
+  signer: z.string().nullable(),
+});
+export type MemberTrust = z.infer<typeof MemberTrust>;
 
 /** What a manager's own etcd looks like from its node. */
 const MemberReport = z.object({
@@ -19,6 +29,7 @@ const MemberReport = z.object({
   mend: z.string().nullable(),
   version: z.string().nullable(),
   isLearner: z.boolean(),
+  trust: MemberTrust,
   /** Bytes of its database. */
   bytes: z.int().min(0),
 });
@@ -34,6 +45,8 @@ export const ManagerReport = z.object({
   /** Why it does not lead although it should, or does not follow. */
   problem: z.string().nullable(),
   member: MemberReport.nullable(),
+  /** The digests of the CAs whose keys it has. */
+  authorities: z.array(z.string()),
   /** When it took over by hand, and with which revision; null: it never did. */
   tookOver: z.object({ epoch: z.int(), revision: z.int() }).nullable(),
   /** The newest export on its disk. */

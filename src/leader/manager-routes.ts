@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import { check } from "../lib/check.ts";
 import { MemberStart } from "./etcd-command.ts";
 import type { MemberAgent } from "./etcd-members.ts";
-import type { ManagerReport } from "./manager-protocol.ts";
+import { type ManagerReport, MemberTrust } from "./manager-protocol.ts";
 import type { CopyAnswer, CopyRequest } from "./state-copy.ts";
 
 /** This node's manager, as others may ask it. */
@@ -11,6 +11,8 @@ export interface ManagerFace {
   report(): Promise<ManagerReport>;
   /** Throws MisdirectedError when it does not lead. */
   copyFor(request: CopyRequest): Promise<CopyAnswer>;
+  /** Resolves when its etcd has these certificates. */
+  takeTrust(wanted: MemberTrust): Promise<void>;
   readonly member: Omit<MemberAgent, "condition">;
 }
 
@@ -27,6 +29,10 @@ export function addManagerRoutes(
     routes.post("/v1/managers/member/check", () => face.member.check());
     routes.post("/v1/managers/member/begin", async (request, reply) => {
       await face.member.begin(check(MemberStart, request.body));
+      return reply.code(204).send();
+    });
+    routes.post("/v1/managers/member/trust", async (request, reply) => {
+      await face.takeTrust(check(MemberTrust, request.body));
       return reply.code(204).send();
     });
     routes.post("/v1/managers/member/remove", async (_, reply) => {

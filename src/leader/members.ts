@@ -1,11 +1,12 @@
 // Who is of the cluster: what nodes may do, the tokens with which they join, users, and whose certificates are taken.
 import { isDeepStrictEqual } from "node:util";
 import type { Command } from "../cluster/commands.ts";
-import { findByName, requireNewName, settingsOf, trustOf } from "../cluster/lookup.ts";
+import { findByName, requireNewName, settingsOf } from "../cluster/lookup.ts";
 import { SETTINGS_KEY } from "../cluster/settings.ts";
 import type { Draft } from "../cluster/state.ts";
-import { MAX_BRIDGES, type Role, TRUST_KEY } from "../cluster/trust-rows.ts";
+import { MAX_BRIDGES, type Role, type Trust } from "../cluster/trust-rows.ts";
 import { UserError } from "../lib/errors.ts";
+import { publicKeyDigest } from "../trust/certificates.ts";
 import type { LeaderContext } from "./context.ts";
 import { requireOtherManager } from "./nodes.ts";
 
@@ -48,9 +49,11 @@ export function updateSettings(draft: Draft, { type: _, ...changes }: Of<"settin
 }
 
 /** Throws UserError 409 when the step does not follow on the one before. */
-export function rotateAuthority(draft: Draft, { step }: Of<"authority.rotate">): string {
-  const trust = trustOf(draft.state)!;
+export function rotateAuthority(draft: Draft, { authority, step }: Of<"authority.rotate">): string {
   if (step.is === "begin") {
+    // The store's has no row before it is changed for the first time.
+    const first: Trust = { authority, bundle: [step.before], signer: publicKeyDigest(step.before) };
+    const trust = draft.state.trust.get(authority) ?? first;
     if (trust.bundle.length > 1) {
       throw new UserError(
         409,
@@ -62,7 +65,11 @@ export function rotateAuthority(draft: Draft, { step }: Of<"authority.rotate">):
     const earlier = bridges.length === 0 ? bundle : bridges;
     const newest = [step.bridge, ...earlier].slice(0, MAX_BRIDGES);
     draft.put("trust", { ...trust, bundle: [...bundle, step.certificate], bridges: newest });
-  } else if (step.is === "issue") {
+    return authority;
+  }
+  const trust = draft.state.trust.get(authority);
+  if (trust === undefined) throw new UserError(409, "no change of the certificate authority has begun");
+  if (step.is === "issue") {
     if (trust.bundle.length === 1) throw new UserError(409, "no change of the certificate authority has begun");
     draft.put("trust", { ...trust, signer: step.digest });
   } else {
@@ -74,5 +81,5 @@ export function rotateAuthority(draft: Draft, { step }: Of<"authority.rotate">):
     const isKept = step.certificate === trust.bundle.at(-1);
     draft.put("trust", { ...trust, bundle: [step.certificate], bridges: isKept ? (trust.bridges ?? []) : earlier });
   }
-  return TRUST_KEY;
+  return authority;
 }

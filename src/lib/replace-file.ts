@@ -41,7 +41,7 @@ export function damagedPath(path: string): string {
 }
 
 /** Makes the names of a directory's files durable. */
-async function syncDirectory(path: string): Promise<void> {
+export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, "r");
   try {
     await directory.sync();

@@ -12,6 +12,7 @@ import {
   type SessionRequest,
 } from "../cluster/protocol.ts";
 import { systemClock } from "../lib/clock.ts";
+import { UserError } from "../lib/errors.ts";
 import { call, stream, UnreachableError, upload } from "../lib/http.ts";
 import { currentAsker } from "../lib/on-behalf.ts";
 import { serverRefusal } from "../trust/refusals.ts";
@@ -44,6 +45,22 @@ const ANSWER_TIMEOUT_MS = 10_000;
 const LOG_TIMEOUT_MS = 20_000;
 const MAX_LINE_BYTES = 256 * 1024 * 1024;
 const NEWLINE = 0x0a;
+
+/** A transport that reaches no manager: each call throws UserError 503 that says why. */
+export function noTransport(why: string): Transport {
+  const refuse = async (): Promise<never> => {
+    throw new UserError(503, why);
+  };
+  return {
+    ...{ leads: refuse, report: refuse, execute: refuse, waitApplied: refuse },
+    ...{ readLog: refuse, bringLog: refuse, refuseLog: refuse },
+    beats: () => ({ tell: () => false, end() {} }),
+    // biome-ignore lint/correctness/useYield: it ends before the first line
+    async *open() {
+      await refuse();
+    },
+  };
+}
 
 /** Over the connections of `agent`, which is another one after each renewal of the certificate. */
 export function transportOver(connections: { readonly agent: Agent }): Transport {

@@ -12,7 +12,7 @@ export interface Authority {
 }
 
 /** Two CAs, because etcd trusts every certificate of its own. */
-type Purpose = "nodes" | "store";
+export type AuthorityPurpose = "nodes" | "store";
 
 const DAY_MS = 86_400_000;
 /** The life of a node's certificate. A node renews it at two thirds. */
@@ -26,7 +26,7 @@ const P256 = { name: "ECDSA", namedCurve: "P-256" };
 /** A new CA with a new key. */
 export async function createAuthority(options: {
   clusterId: string;
-  purpose: Purpose;
+  purpose: AuthorityPurpose;
   now: number;
 }): Promise<Authority> {
   const { clusterId, purpose, now } = options;
@@ -117,7 +117,7 @@ interface Fields {
   readonly usages?: readonly ("clientAuth" | "serverAuth")[];
 }
 
-function authorityName(clusterId: string, purpose: Purpose, digest: string): Promise<Name> {
+function authorityName(clusterId: string, purpose: AuthorityPurpose, digest: string): Promise<Name> {
   return nameOf({ CN: `overlayd ${purpose} ${digest.slice(0, 10)}`, O: clusterId });
 }
 

@@ -56,6 +56,13 @@ export function parseCertificate(certificate: X509Certificate | string): X509Cer
   }
 }
 
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?/g;
+
+/** The certificates of a PEM file. */
+export function certificatesIn(text: string): string[] {
+  return text.match(CERTIFICATE) ?? [];
+}
+
 /** The time span in which a certificate is valid, in wall-clock milliseconds. */
 export function validityOf(certificate: X509Certificate | string): { begins: number; expires: number } {
   const { validFrom, validTo } = parseCertificate(certificate);

@@ -1,5 +1,7 @@
 // Who this node is, on its disk: DIRECTORY/node.key, node.crt, ca.crt (the bundle) and node.json, which is written last, so
-// that an identity is there whole or not at all. A manager has manager.keys besides: its CAs and more, under a passphrase.
+// that an identity is there whole or not at all. The certificate alone says whose cluster the node is of, under which id and
+// name and in which role: a new role is one rename. A manager has manager.keys besides: its CAs and more, under a passphrase.
+import { createPrivateKey } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
@@ -7,22 +9,18 @@ import { messageOf } from "../lib/errors.ts";
 import { textIfThere } from "../lib/exists.ts";
 import { replaceFile } from "../lib/replace-file.ts";
 import { Turns } from "../lib/turns.ts";
-import { createKey, parseCertificate, publicKeyDigest } from "./certificates.ts";
+import { certificatesIn, createKey, parseCertificate, publicKeyDigest, subjectOf } from "./certificates.ts";
 import { lock, unlock } from "./sealed-text.ts";
 import { TrustError } from "./trust-error.ts";
 
-const Facts = z.strictObject({
-  clusterId: z.string(),
-  nodeId: z.string(),
-  name: z.string(),
-  role: z.enum(["manager", "worker"]),
+const Place = z.object({
   /** Where managers answer, HOST:PORT. */
   managers: z.array(z.string()),
 });
-type Facts = z.infer<typeof Facts>;
 
 /** What a node got when it joined. */
-export interface StoredIdentity extends Facts {
+export interface StoredIdentity {
+  readonly managers: readonly string[];
   /** All in PEM. */
   readonly key: string;
   readonly certificate: string;
@@ -40,15 +38,15 @@ export const ManagerKeys = z.strictObject({
   next: Authority.optional(),
   /** Signs members and clients of the managers' store. */
   store: Authority,
+  /** Follows `store`, while a cluster changes that CA. */
+  nextStore: Authority.optional(),
   /** The key of secrets in the managers' store (`seal`). */
   sealKey: z.string(),
 });
 export type ManagerKeys = z.infer<typeof ManagerKeys>;
 
-const FACTS = "node.json";
+const PLACE = "node.json";
 const MANAGER_KEYS = "manager.keys";
-
-const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?/g;
 
 export class IdentityFiles {
   readonly #directory: string;
@@ -61,32 +59,37 @@ export class IdentityFiles {
 
   /** undefined: this node is in no cluster. Throws TrustError when files are missing or damaged. */
   async read(): Promise<StoredIdentity | undefined> {
-    const json = await this.#text(FACTS);
+    const json = await this.#text(PLACE);
     if (json === undefined) return undefined;
+    const { managers } = this.#placeOf(json);
     const key = await this.#needed("node.key");
     const certificate = await this.#needed("node.crt");
     const bundle = certificatesIn(await this.#needed("ca.crt"));
     const bridges = certificatesIn((await this.#text("bridges.crt")) ?? "");
-    const facts = this.#parsed(FACTS, () => Facts.parse(JSON.parse(json)));
     if (bundle.length === 0) throw this.#damaged("ca.crt", "it has no certificate");
     this.#requireMatch(certificate, key);
-    return { ...facts, key, certificate, bundle, bridges };
+    return { managers, key, certificate, bundle, bridges };
   }
 
-  /** This node's private key. A node that joins again keeps it, and is known by it. */
+  /** What is in the certificate's file, whole or not. */
+  certificate(): Promise<string | undefined> {
+    return this.#text("node.crt");
+  }
+
+  /** This node's private key. A node that joins again keeps it, and is known by it. One that is damaged is of no use, and made anew. */
   async ownKey(): Promise<string> {
     const known = await this.#text("node.key");
-    if (known !== undefined) return known;
+    if (known !== undefined && isKey(known)) return known;
     const key = createKey();
     await this.#write("node.key", key);
     return key;
   }
 
   async write(identity: StoredIdentity): Promise<void> {
-    const { key, certificate, bundle, bridges, clusterId, nodeId, name, role, managers } = identity;
+    const { key, certificate, bundle, bridges, managers } = identity;
     await this.#write("node.key", key);
     await this.writeCertificates({ certificate, bundle, bridges });
-    await this.writeFacts({ clusterId, nodeId, name, role, managers });
+    await this.#write(PLACE, textOf(managers));
   }
 
   async writeCertificates(changed: {
@@ -99,17 +102,11 @@ export class IdentityFiles {
     if (changed.certificate !== undefined) await this.#write("node.crt", changed.certificate);
   }
 
-  async writeFacts(facts: Facts): Promise<void> {
-    await this.#write(FACTS, textOf(facts));
-  }
-
-  /** Changes where managers are, and nothing else: a renewal may be about to write another role. */
+  /** Keeps where managers are, unless the node has left its cluster meanwhile. */
   async writeManagers(managers: readonly string[]): Promise<void> {
     await this.#writes.run(async () => {
-      const json = await this.#text(FACTS);
-      if (json === undefined) return; // it has left the cluster meanwhile
-      const facts = this.#parsed(FACTS, () => Facts.parse(JSON.parse(json)));
-      await replaceFile(join(this.#directory, FACTS), textOf({ ...facts, managers: [...managers] }));
+      if ((await this.#text(PLACE)) === undefined) return;
+      await replaceFile(join(this.#directory, PLACE), textOf(managers));
     });
   }
 
@@ -130,13 +127,13 @@ export class IdentityFiles {
 
   /** For a node that is no manager any more. */
   async removeManagerKeys(): Promise<void> {
-    await rm(join(this.#directory, MANAGER_KEYS), { force: true });
+    await this.#writes.run(() => rm(join(this.#directory, MANAGER_KEYS), { force: true }));
   }
 
   /** For a node that left its cluster. */
   async remove(): Promise<void> {
     // Without node.json there is no identity; the rest may then go in any order.
-    await rm(join(this.#directory, FACTS), { force: true });
+    await rm(join(this.#directory, PLACE), { force: true });
     await rm(this.#directory, { recursive: true, force: true });
   }
 
@@ -155,6 +152,10 @@ export class IdentityFiles {
     await this.#writes.run(() => replaceFile(join(this.#directory, name), text));
   }
 
+  #placeOf(json: string): z.infer<typeof Place> {
+    return this.#parsed(PLACE, () => Place.parse(JSON.parse(json)));
+  }
+
   #parsed<T>(name: string, parse: () => T): T {
     try {
       return parse();
@@ -163,9 +164,13 @@ export class IdentityFiles {
     }
   }
 
+  /** The certificate is a node's, and that of the key. */
   #requireMatch(certificate: string, key: string): void {
     const digest = this.#parsed("node.key", () => publicKeyDigest(key));
     const certified = this.#parsed("node.crt", () => publicKeyDigest(parseCertificate(certificate)));
+    if (this.#parsed("node.crt", () => subjectOf(certificate)).kind !== "node") {
+      throw this.#damaged("node.crt", "it is a user's");
+    }
     if (digest !== certified) throw this.#damaged("node.crt", "it is not the certificate of node.key");
   }
 
@@ -175,10 +180,14 @@ export class IdentityFiles {
   }
 }
 
-function textOf(facts: Facts): string {
-  return `${JSON.stringify(Facts.parse(facts), null, 2)}\n`;
+function isKey(text: string): boolean {
+  try {
+    return createPrivateKey(text).asymmetricKeyType === "ec";
+  } catch {
+    return false;
+  }
 }
 
-function certificatesIn(text: string): string[] {
-  return text.match(CERTIFICATE) ?? [];
+function textOf(managers: readonly string[]): string {
+  return `${JSON.stringify({ managers }, null, 2)}\n`;
 }

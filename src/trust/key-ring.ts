@@ -1,9 +1,12 @@
-// The keys of a manager while it runs. During a change of the nodes' CA it holds two; the state says which of them signs.
+// The keys of a manager while it runs. During a change of a CA it holds two of it; the state says which of them signs.
 import { UserError } from "../lib/errors.ts";
 import { Turns } from "../lib/turns.ts";
-import { type Authority, bridge, createAuthority } from "./authority.ts";
+import { type Authority, type AuthorityPurpose, bridge, createAuthority } from "./authority.ts";
 import { publicKeyDigest } from "./certificates.ts";
 import type { ManagerKeys } from "./identity-files.ts";
+
+/** Where the keys have the CA that follows. */
+const NEXT = { nodes: "next", store: "nextStore" } as const;
 
 interface KeyRingOptions {
   readonly keys: ManagerKeys;
@@ -26,12 +29,17 @@ export class KeyRing {
     return this.#keys;
   }
 
+  /** The digests of all CAs whose keys it has. */
+  get digests(): string[] {
+    return this.#all().map(({ certificate }) => publicKeyDigest(certificate));
+  }
+
   /** Whether it has the key with the digest. */
   has(digest: string): boolean {
     return this.#find(digest) !== undefined;
   }
 
-  /** The nodes' CA that signs now: `digest` is that of its public key. Throws UserError 503 when this manager lacks its key. */
+  /** The CA that signs now: `digest` is that of its public key. Throws UserError 503 when this manager lacks its key. */
   signer(digest: string): Authority {
     const found = this.#find(digest);
     if (found !== undefined) return found;
@@ -47,19 +55,23 @@ export class KeyRing {
   }
 
   /** The CA that is to follow, made at the first call. It is on the disk when this resolves. `bridge` leads from the present one to it. */
-  next(clusterId: string, now: number): Promise<{ next: Authority; bridge: string }> {
+  next(
+    purpose: AuthorityPurpose,
+    { clusterId, now }: { clusterId: string; now: number },
+  ): Promise<{ next: Authority; bridge: string }> {
     return this.#changes.run(async () => {
-      const next = this.#keys.next ?? (await createAuthority({ clusterId, purpose: "nodes", now }));
-      if (this.#keys.next === undefined) await this.#put({ ...this.#keys, next });
-      return { next, bridge: await bridge(this.#keys.nodes, next, now) };
+      const known = this.#keys[NEXT[purpose]];
+      const next = known ?? (await createAuthority({ clusterId, purpose, now }));
+      if (known === undefined) await this.#put({ ...this.#keys, [NEXT[purpose]]: next });
+      return { next, bridge: await bridge(this.#keys[purpose], next, now) };
     });
   }
 
-  /** The cluster trusts one CA, whose public key has the digest: the key of the other is forgotten. */
-  settle(digest: string): Promise<void> {
+  /** The cluster trusts one CA for this, whose public key has the digest: the key of the other is forgotten. */
+  settle(purpose: AuthorityPurpose, digest: string): Promise<void> {
     return this.#changes.run(async () => {
-      const { next, ...rest } = this.#keys;
-      if (next !== undefined && this.has(digest)) await this.#put({ ...rest, nodes: this.signer(digest) });
+      const { [NEXT[purpose]]: next, ...rest } = this.#keys;
+      if (next !== undefined && this.has(digest)) await this.#put({ ...rest, [purpose]: this.signer(digest) });
     });
   }
 
@@ -69,7 +81,11 @@ export class KeyRing {
   }
 
   #find(digest: string): Authority | undefined {
-    const { nodes, next } = this.#keys;
-    return [nodes, next].find((one) => one !== undefined && publicKeyDigest(one.certificate) === digest);
+    return this.#all().find(({ certificate }) => publicKeyDigest(certificate) === digest);
+  }
+
+  #all(): Authority[] {
+    const { nodes, next, store, nextStore } = this.#keys;
+    return [nodes, next, store, nextStore].filter((one) => one !== undefined);
   }
 }

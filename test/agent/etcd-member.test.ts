@@ -1,20 +1,26 @@
 // A manager's etcd as a child of the agent, with Debian's etcd itself: adopted, joined by others, damaged and made anew,
 // and the last one of three.
+import { X509Certificate } from "node:crypto";
+import { once } from "node:events";
 import { mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { getPriority, tmpdir } from "node:os";
 import { join } from "node:path";
+import { connect } from "node:tls";
 import test from "ava";
 import { type EtcdAccess, isGivenTo, ownEtcd, untilReady } from "../../src/agent/etcd-access.ts";
 import { EtcdMember } from "../../src/agent/etcd-member.ts";
+import { takeTrust } from "../../src/agent/store-trust.ts";
+import { EtcdClient } from "../../src/leader/etcd-client.ts";
 import { etcdPaths } from "../../src/leader/etcd-command.ts";
 import { ETCD_COMMIT } from "../../src/leader/etcd-commit.ts";
 import { EtcdMembers, type MemberCondition } from "../../src/leader/etcd-members.ts";
+import { StoreAuthority } from "../../src/leader/store-authority.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import { type Authority, createAuthority } from "../../src/trust/authority.ts";
-import { createKey } from "../../src/trust/certificates.ts";
+import { type Authority, createAuthority, createRequest, issue } from "../../src/trust/authority.ts";
+import { createKey, publicKeyDigest } from "../../src/trust/certificates.ts";
 import { DEADLINE_MS, tryRun, waitFor } from "../system/command.ts";
 
 const CLUSTER = "c".repeat(25);
@@ -33,14 +39,17 @@ async function freePort(): Promise<number> {
 class Managers {
   readonly members: EtcdMember[] = [];
   readonly #directory: string;
-  readonly #authority: Authority;
+  bundle: readonly Authority[];
+  signer: Authority;
+  lacksKey = false;
   readonly #ports: { clientPort: number; peerPort: number }[] = [];
   readonly #alive = setInterval(() => {}, 60_000); // the clock's timers do not keep the process
   readonly #opened: EtcdAccess[] = [];
 
   private constructor(directory: string, authority: Authority) {
     this.#directory = directory;
-    this.#authority = authority;
+    this.bundle = [authority];
+    this.signer = authority;
   }
 
   static async make(count: number): Promise<Managers> {
@@ -61,11 +70,22 @@ class Managers {
       directory: this.directoryOf(i),
       binary: "etcd",
       owner: { clusterId: CLUSTER, nodeId, name: `node${i}`, address: "127.0.0.1" },
-      authority: () => this.#authority,
+      trust: () => ({
+        bundle: this.bundle.map(({ certificate }) => certificate),
+        signer: publicKeyDigest(this.signer.certificate),
+        authority: () => {
+          if (this.lacksKey) throw new UserError(503, "this manager does not have the key");
+          return this.signer;
+        },
+      }),
       ...this.#ports[i]!,
       clock: systemClock,
       log: silentLog,
     });
+  }
+
+  nextAuthority(): Promise<Authority> {
+    return createAuthority({ clusterId: CLUSTER, purpose: "store", now: Date.now() });
   }
 
   directoryOf(i: number): string {
@@ -151,6 +171,28 @@ async function get({ client }: EtcdAccess): Promise<string | undefined> {
 async function processesOf({ directory }: EtcdMember): Promise<string[]> {
   const { stdout } = await tryRun(["pgrep", "-f", `^etcd .*--data-dir=${directory}/`]);
   return stdout.split("\n").filter(Boolean);
+}
+
+function textOf(authorities: readonly Authority[]): string {
+  return authorities.map(({ certificate }) => certificate).join("\n");
+}
+
+async function clientOf(authority: Authority): Promise<{ certificate: string; key: string }> {
+  const key = createKey();
+  const request = await createRequest(key, "client");
+  const subject = { kind: "node", clusterId: CLUSTER, id: "x".repeat(25), name: "client", role: "manager" } as const;
+  return { key, certificate: await issue(authority, { request, subject, now: Date.now() }) };
+}
+
+/** The certificate that it shows now. */
+async function shownBy(member: EtcdMember): Promise<X509Certificate> {
+  const { ca, certificate, key } = await member.credentials();
+  const port = Number(member.endpoint.split(":")[1]);
+  const socket = connect({ host: "127.0.0.1", port, ca, cert: certificate, key });
+  await once(socket, "secureConnect");
+  const shown = socket.getPeerX509Certificate()!;
+  socket.destroy();
+  return shown;
 }
 
 function pidOf({ status }: EtcdMember): number {
@@ -252,6 +294,113 @@ test("a member whose renewal broke off between its key and its certificate gets 
   managers.members[0] = managers.open(0);
   await managers.members[0].resume();
   t.is(await get(await managers.access(0)), "a");
+  await managers.remove();
+});
+
+test("etcd reads its certificate at each connection, and the CAs that it trusts at its start: it is started again for those", async (t) => {
+  const managers = await Managers.make(1);
+  await put(await managers.beginFirst(), "a");
+  const [member] = managers.members;
+  const [first, next] = [managers.signer, await managers.nextAuthority()];
+  const stranger = await clientOf(next);
+  const asks = async (): Promise<string> => {
+    const client = new EtcdClient({ endpoints: [member!.endpoint], tls: { ...stranger, ca: textOf([first, next]) } });
+    try {
+      return (await client.range({ key: KEY })).rows[0]!.value;
+    } catch {
+      return "refused";
+    } finally {
+      client.close();
+    }
+  };
+  const pid = pidOf(member!);
+  t.is(await asks(), "refused");
+  await writeFile(etcdPaths(managers.directoryOf(0)).ca, textOf([first, next]));
+  t.is(await asks(), "refused", "the file alone changes nothing");
+
+  managers.bundle = [first, next];
+  await member!.takeTrust();
+  const access = await managers.access(0);
+  t.not(pidOf(member!), pid);
+  t.is(await asks(), "a");
+  const both = pidOf(member!);
+  managers.signer = next;
+  await member!.takeTrust();
+  t.is(pidOf(member!), both, "another certificate alone needs no start");
+  t.is((await shownBy(member!)).issuer, new X509Certificate(next.certificate).subject);
+  t.is(await get(access), "a");
+
+  managers.bundle = [next];
+  await member!.takeTrust();
+  t.is(await get(await managers.access(0)), "a");
+  t.deepEqual(await member!.trust(), member!.wantedTrust);
+  // The next agent adopts it as it is.
+  const last = pidOf(member!);
+  await member!.leave();
+  managers.members[0] = managers.open(0);
+  await managers.members[0].resume();
+  t.is(pidOf(managers.members[0]), last);
+  t.deepEqual(await managers.members[0].trust(), managers.members[0].wantedTrust);
+  await managers.remove();
+});
+
+test("a manager that lacks the key of the CA that signs goes on with what it has, and takes no others", async (t) => {
+  const managers = await Managers.make(1);
+  await put(await managers.beginFirst(), "a");
+  const [first, next] = [managers.signer, await managers.nextAuthority()];
+  managers.bundle = [first, next];
+  managers.signer = next;
+  managers.lacksKey = true;
+  const [member] = managers.members;
+  const pid = pidOf(member!);
+  await t.throwsAsync(member!.takeTrust(), { instanceOf: UserError, message: /does not have the key/ });
+  await member!.resume();
+  t.is(pidOf(member!), pid);
+  t.is(await get(await managers.access(0)), "a");
+  await managers.remove();
+});
+
+test("the CA of three members is changed one after the other, and etcd takes writes between", async (t) => {
+  const managers = await Managers.make(3);
+  const access = await managers.beginFirst();
+  await managers.untilAllVote(access);
+  const [first, next] = [managers.signer, await managers.nextAuthority()];
+  const clock = systemClock;
+  const authority = new StoreAuthority({
+    own: managers.members[0]!.name,
+    wanted: () => managers.members[0]!.wantedTrust,
+    members: () =>
+      Promise.all(
+        managers.members.map(async (member) => ({
+          ...{ id: member.name, name: member.name, condition: await conditionOf(member) },
+          ...(await member.trust()),
+        })),
+      ),
+    take: (id, wanted) => takeTrust(managers.members.find(({ name }) => name === id)!, wanted),
+    ...{ clock, log: silentLog },
+  });
+  let count = 0;
+  const settle = async (): Promise<void> => {
+    let steps = 0;
+    while (await authority.step()) {
+      steps++;
+      for (const i of [0, 1, 2]) {
+        const through = await managers.access(i);
+        await put(through, `${++count}`);
+        t.is(await get(access), `${count}`);
+      }
+    }
+    t.is(steps, 3);
+    t.is(authority.problem, undefined);
+  };
+  managers.bundle = [first, next];
+  await settle();
+  managers.signer = next;
+  await settle();
+  t.deepEqual(await authority.notRenewed(publicKeyDigest(next.certificate)), []);
+  managers.bundle = [next];
+  await settle();
+  t.deepEqual(await authority.trustingAnother(), []);
   await managers.remove();
 });
 

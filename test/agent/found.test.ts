@@ -1,8 +1,11 @@
 // `init`: what it leaves in an empty data directory, in one where it broke off, and in that of an earlier version.
-import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
+import { open } from "lmdb";
 import { parseConfig } from "../../src/agent/config.ts";
 import { found } from "../../src/agent/found.ts";
 import { readIdentity } from "../../src/agent/identity.ts";
@@ -19,11 +22,22 @@ import { id, networkRow, nodeRow, put, serviceRow, taskRow } from "../api/fake-b
 
 const address = "192.0.2.11";
 
-function place(t: ExecutionContext) {
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  await once(server.close(), "close");
+  return port;
+}
+
+async function place(t: ExecutionContext) {
+  const listen = `127.0.0.1:${await freePort()}`;
   const dataDir = mkdtempSync(join(tmpdir(), "overlayd-found-"));
   t.teardown(() => rmSync(dataDir, { recursive: true }));
-  const config = parseConfig(`node: { name: node1, address: ${address} }\ndataDir: ${dataDir}\n`);
-  return { config, log: silentLog, address };
+  const config = parseConfig(
+    `node: { name: node1, address: ${address} }\ndataDir: ${dataDir}\ncluster: { listen: "${listen}" }\n`,
+  );
+  return { config, log: silentLog, address, port: Number(listen.split(":")[1]) };
 }
 
 async function openStore({ dataDir }: { dataDir: string }) {
@@ -32,7 +46,7 @@ async function openStore({ dataDir }: { dataDir: string }) {
   return openEmbeddedStore(join(dataDir, "store"), keys?.sealKey);
 }
 
-async function stored({ config }: ReturnType<typeof place>): Promise<LiveState> {
+async function stored({ config }: Awaited<ReturnType<typeof place>>): Promise<LiveState> {
   const store = await openStore(config);
   try {
     return await store.load();
@@ -42,7 +56,7 @@ async function stored({ config }: ReturnType<typeof place>): Promise<LiveState> 
 }
 
 test("init makes a cluster: its state, an identity for root alone, and a token for workers", async (t) => {
-  const where = place(t);
+  const where = await place(t);
   const asked = Init.parse({ pool: "10.64.0.0/16", domain: "Corp", livenessMs: 30_000, advertise: "203.0.113.5:2400" });
   const view = await found(where, asked);
   t.like(view, { address: "203.0.113.5:2400", adopted: false });
@@ -53,7 +67,7 @@ test("init makes a cluster: its state, an identity for root alone, and a token f
   t.deepEqual(
     [node.listen, node.advertise],
     [
-      { address, port: 2377 },
+      { address: "127.0.0.1", port: where.port },
       { address: "203.0.113.5", port: 2400 },
     ],
   );
@@ -63,7 +77,7 @@ test("init makes a cluster: its state, an identity for root alone, and a token f
   );
   t.deepEqual([...state.networks.values()].map(({ name }) => name).sort(), ["default", "ingress"]);
 
-  const identity = (await readIdentity(where.config))!;
+  const identity = (await readIdentity(where.config, silentLog))!;
   t.like(identity, { clusterId: view.cluster, nodeId: view.nodeId, role: "manager", managers: ["203.0.113.5:2400"] });
   t.like(identity.settings, { pool: "10.64.0.0/16", domain: "corp" });
   t.like(identity.credentials.subject, { kind: "node", id: view.nodeId, name: "node1", role: "manager" });
@@ -78,17 +92,17 @@ test("init makes a cluster: its state, an identity for root alone, and a token f
 });
 
 test("an init that broke off before its identity was on disk is begun anew, with the same cluster and node", async (t) => {
-  const where = place(t);
+  const where = await place(t);
   const first = await found(where, Init.parse({}));
   rmSync(join(where.config.dataDir, "identity", "node.json"));
-  t.is(await readIdentity(where.config), undefined);
+  t.is(await readIdentity(where.config, silentLog), undefined);
   const second = await found(where, Init.parse({}));
   t.deepEqual([second.cluster, second.nodeId], [first.cluster, first.nodeId]);
   t.is((await stored(where)).nodes.size, 1);
 });
 
 test("init takes over the state of a version without certificates: ids, networks and tasks stay", async (t) => {
-  const where = place(t);
+  const where = await place(t);
   const cluster = { id: id("old"), epoch: 3 };
   const task = taskRow("search", 1, "node1");
   const earlier = { role: "worker", keyDigest: null, certificateExpires: null } as const;
@@ -120,7 +134,7 @@ test("init takes over the state of a version without certificates: ids, networks
 });
 
 test("init does not take over a cluster that others have joined already", async (t) => {
-  const where = place(t);
+  const where = await place(t);
   await found(where, Init.parse({}));
   const store = await openStore(where.config);
   const { revision } = await store.load();
@@ -129,4 +143,29 @@ test("init does not take over a cluster that others have joined already", async 
   rmSync(join(where.config.dataDir, "identity", "node.json"));
   const error = await t.throwsAsync(found(where, Init.parse({})), { instanceOf: UserError });
   t.regex(error!.message, /there is a cluster here already, .*node 'node2' is of it; .* put its data directory back/);
+});
+
+test("registry credentials that an earlier version wrote in the clear are nowhere in the file after init", async (t) => {
+  const where = await place(t);
+  const file = join(where.config.dataDir, "store", "state.mdb");
+  const plain = serviceRow("app");
+  const registryAuth = Buffer.from(JSON.stringify({ username: "robot", password: "correct horse" })).toString(
+    "base64url",
+  );
+  const service = { ...plain, workload: { ...plain.workload, runtime: "docker", image: "app:1", registryAuth } };
+  const store = await openEmbeddedStore(join(where.config.dataDir, "store"));
+  await store.identify({ id: id("old"), epoch: 3 });
+  await store.commit([put.node(nodeRow("node1")), put.network(networkRow("web")), put.service(plain)], 5);
+  await store.close();
+  const db = open<string, string>({ path: file, noSubdir: true, encoding: "string" });
+  db.putSync(`services/${plain.id}`, JSON.stringify(service));
+  await db.close();
+  t.true(readFileSync(file).includes(registryAuth), "as the version before left it");
+
+  const { adopted } = await found(where, Init.parse({}));
+  t.true(adopted);
+  t.false(readFileSync(file).includes(registryAuth));
+  t.is(statSync(file).mode & 0o077, 0);
+  const { workload } = (await stored(where)).services.get(plain.id)!;
+  t.like(workload, { runtime: "docker", registryAuth });
 });

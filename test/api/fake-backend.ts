@@ -17,6 +17,7 @@ import type {
   InitView,
   JoinTokenView,
   JoinView,
+  RotateAuthority,
   UserCertificateView,
   UserView,
 } from "../../src/api/membership-schema.ts";
@@ -299,8 +300,10 @@ export class FakeBackend implements Backend {
     return { ...user, cluster: this.clusterId, certificate, bundle: [ca], managers: ["192.0.2.11:2377"] };
   }
 
-  async rotateAuthority(): Promise<AuthorityView> {
-    return { signer: "digest", waitsFor: this.waitsFor };
+  async rotateAuthority({ authority }: RotateAuthority): Promise<AuthorityView[]> {
+    if (this.refusal !== undefined) throw this.refusal;
+    const asked = authority === undefined ? (["nodes", "store"] as const) : [authority];
+    return asked.map((one) => ({ authority: one, signer: `digest-${one}`, waitsFor: this.waitsFor }));
   }
 
   async peers(): Promise<PeerView[]> {

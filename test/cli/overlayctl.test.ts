@@ -235,7 +235,14 @@ const outputs: [args: string, out: string[]][] = [
   ["node promote node1", ["Node node1 is already a manager."]],
   ["node demote node2", ["Node node2 is already a worker."]],
   ["user rm alice", ["alice"]],
-  ["ca rotate", ["The cluster has a new certificate authority: digest"]],
+  [
+    "ca rotate",
+    [
+      "The cluster has a new certificate authority: digest-nodes",
+      "The managers' store has a new certificate authority: digest-store",
+    ],
+  ],
+  ["ca rotate store", ["The managers' store has a new certificate authority: digest-store"]],
   ["join-token manager -q", ["ovl-1-manager"]],
   [
     "join-token worker",

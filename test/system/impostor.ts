@@ -2,6 +2,7 @@
 // without an agent. And what is on a node's disk of its certificates.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { subjectOf } from "../../src/trust/certificates.ts";
 import { IdentityFiles, type ManagerKeys, type StoredIdentity } from "../../src/trust/identity-files.ts";
 import { unlockManagerKeys } from "../../src/trust/passphrase.ts";
 import { curlBriefly } from "./command.ts";
@@ -39,8 +40,17 @@ export async function ask(
   return { status, message: status === 0 ? stderr : lines.slice(0, -1).join("\n") };
 }
 
-export async function identityOf(node: LabNode): Promise<StoredIdentity> {
-  return (await filesOf(node).read())!;
+export async function identityOf(node: LabNode): Promise<StoredIdentity & NodeFacts> {
+  const stored = (await filesOf(node).read())!;
+  const { clusterId, id: nodeId, name } = subjectOf(stored.certificate);
+  return { ...stored, clusterId, nodeId, name };
+}
+
+/** What a certificate says of its node. */
+interface NodeFacts {
+  clusterId: string;
+  nodeId: string;
+  name: string;
 }
 
 /** Its node's own files; a test may change them while the agent is stopped. */

@@ -14,7 +14,7 @@ async function written(): Promise<{ home: string; files: IdentityFiles; identity
   const files = new IdentityFiles(home);
   const [first, second] = [await nodesAuthority(), await nodesAuthority()];
   const identity = {
-    ...{ clusterId: CLUSTER, nodeId: "idnode1", name: "node1", role: "worker" as const, managers: ["192.0.2.11:2377"] },
+    managers: ["192.0.2.11:2377"],
     ...(await certificateOf(first, node("node1"))),
     ...{ bundle: [first.certificate, second.certificate], bridges: [] },
   };
@@ -52,7 +52,7 @@ const DAMAGES: [what: string, file: string, content: string | undefined, message
     /node\.crt cannot be used: it is not the certificate of node\.key/,
   ],
   ["is no key", "node.key", "x", /node\.key cannot be used: it is not what overlayd writes/],
-  ["is cut", "node.json", '{"clusterId":', /node\.json cannot be used: it is not what overlayd writes/],
+  ["is cut", "node.json", '{"managers":', /node\.json cannot be used: it is not what overlayd writes/],
   ["has no certificate", "ca.crt", "", /ca\.crt cannot be used: it has no certificate/],
 ];
 for (const [what, file, content, message] of DAMAGES) {
@@ -64,6 +64,15 @@ for (const [what, file, content, message] of DAMAGES) {
     t.regex(error!.message, /move \/.*identity away, start the agent again and join anew/);
   });
 }
+
+test("a key that is cut is of no use: the next join makes another one", async (t) => {
+  const { home, files, identity } = await written();
+  t.is(await files.ownKey(), identity.key);
+  writeFileSync(join(home, "node.key"), identity.key.slice(0, 60));
+  const key = await files.ownKey();
+  t.not(key, identity.key);
+  t.is(await files.ownKey(), key);
+});
 
 test("a manager's keys are on its disk under a passphrase", async (t) => {
   const { home, files } = await written();
@@ -88,14 +97,17 @@ test("writes at the same time follow each other", async (t) => {
   t.deepEqual((await files.read())!.bundle, [second]);
 });
 
-test("where managers are changes without the role, also while that is being written", async (t) => {
-  const { files, identity } = await written();
-  const { clusterId, nodeId, name } = identity;
-  await Promise.all([
-    files.writeFacts({ clusterId, nodeId, name, role: "manager", managers: identity.managers }),
-    files.writeManagers(["192.0.2.12:2377"]),
-  ]);
-  t.deepEqual(await files.read(), { ...identity, role: "manager", managers: ["192.0.2.12:2377"] });
+test("the role is in the certificate alone, and where managers are changes beside it", async (t) => {
+  const { home, files, identity } = await written();
+  const { key, certificate } = await certificateOf(
+    await nodesAuthority(),
+    node("node1", "manager"),
+    Date.now(),
+    identity.key,
+  );
+  await Promise.all([files.writeCertificates({ certificate }), files.writeManagers(["192.0.2.12:2377"])]);
+  t.deepEqual(await files.read(), { ...identity, key, certificate, managers: ["192.0.2.12:2377"] });
+  t.notRegex(readFileSync(join(home, "node.json"), "utf8"), /role|node1|idnode/);
   await files.remove();
   await files.writeManagers(["192.0.2.12:2377"]);
   t.is(await files.read(), undefined);

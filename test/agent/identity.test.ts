@@ -1,0 +1,97 @@
+// A node whose identity is damaged: it runs from its snapshot, and says what is wrong and what to type.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type ExecutionContext } from "ava";
+import { parseConfig } from "../../src/agent/config.ts";
+import { readIdentity } from "../../src/agent/identity.ts";
+import { writeNodeSettings } from "../../src/agent/node-settings.ts";
+import { pathsOf } from "../../src/agent/paths.ts";
+import { emptyState } from "../../src/cluster/state.ts";
+import { PlatformError } from "../../src/lib/errors.ts";
+import { silentLog } from "../../src/lib/log.ts";
+import { createKey } from "../../src/trust/certificates.ts";
+import { IdentityFiles } from "../../src/trust/identity-files.ts";
+import { id, nodeRow, put } from "../api/fake-backend.ts";
+import { putSnapshot } from "../fakes/snapshot-on-disk.ts";
+import { certificateOf, nodesAuthority } from "../trust/cluster.ts";
+
+const CLUSTER = id("cluster");
+
+/** A node that has joined, with what it wrote of the state. */
+async function joined(t: ExecutionContext, { snapshotOf = CLUSTER }: { snapshotOf?: string | null } = {}) {
+  const dataDir = mkdtempSync(join(tmpdir(), "overlayd-damaged-"));
+  t.teardown(() => rmSync(dataDir, { recursive: true }));
+  const config = parseConfig(`node: { name: node1, address: 192.0.2.11 }\ndataDir: ${dataDir}\n`);
+  const paths = pathsOf(config);
+  const authority = await nodesAuthority(CLUSTER);
+  const subject = { kind: "node", clusterId: CLUSTER, id: id("node1"), name: "node1", role: "worker" } as const;
+  const certified = await certificateOf(authority, subject);
+  const files = new IdentityFiles(paths.identity);
+  await files.write({ managers: ["192.0.2.12:2377"], ...certified, bundle: [authority.certificate], bridges: [] });
+  await writeNodeSettings(paths.settings, { pool: "10.64.0.0/16", domain: "corp", listen: null, advertise: null });
+  if (snapshotOf !== null) {
+    const state = emptyState();
+    state.cluster = { id: snapshotOf, epoch: 1 };
+    const manager = { role: "manager", manager: true, address: "192.0.2.12" } as const;
+    const settings = { pool: "10.64.0.0/16", domain: "corp", livenessMs: 30_000, workerWrites: false };
+    state.apply(
+      [
+        put.node(nodeRow("node1", { role: "worker" })),
+        put.node(nodeRow("node2", manager)),
+        { kind: "settings", key: "cluster", row: settings },
+      ],
+      7,
+    );
+    await putSnapshot(paths.snapshot, id("node1"), state);
+  }
+  return { config, paths, files, key: certified.key };
+}
+
+const DAMAGES: [what: string, file: string, content: string | undefined, said: RegExp][] = [
+  ["a certificate that is cut", "node.crt", "-----BEGIN CERTIFICATE-----\nMIIB", /node\.crt cannot be used/],
+  ["no certificate", "node.crt", undefined, /node\.crt cannot be used: it is missing/],
+  ["no key", "node.key", undefined, /node\.key cannot be used: it is missing/],
+  ["a key that is cut", "node.key", "-----BEGIN PRIVATE KEY-----\nMIG", /node\.key cannot be used/],
+  ["another key", "node.key", createKey(), /node\.crt cannot be used: it is not the certificate of node\.key/],
+  ["CAs that are cut", "ca.crt", "-----BEGIN CERTIFICATE-----\nMIIB", /ca\.crt cannot be used: it has no certificate/],
+  ["no CAs", "ca.crt", undefined, /ca\.crt cannot be used: it is missing/],
+  ["JSON that is broken", "node.json", '{"managers":', /node\.json cannot be used/],
+  ["settings that are broken", "../settings.json", '{"pool":', /settings\.json, which says .* cannot be used/],
+  ["no settings", "../settings.json", undefined, /settings\.json, which says .* is not there/],
+];
+for (const [what, file, content, said] of DAMAGES) {
+  test(`a node with ${what} runs from its snapshot`, async (t) => {
+    const { config, paths, files, key } = await joined(t);
+    t.is((await readIdentity(config, silentLog))!.damage, undefined);
+    const path = join(paths.identity, file);
+    if (content === undefined) rmSync(path);
+    else writeFileSync(path, content);
+    const identity = (await readIdentity(config, silentLog))!;
+    t.like(identity, { clusterId: CLUSTER, nodeId: id("node1"), name: "node1", role: "worker" });
+    t.like(identity.settings, { pool: "10.64.0.0/16", domain: "corp" });
+    t.regex(identity.damage!, said);
+    t.regex(identity.damage!, /overlayctl join MANAGER:2377 --token T.*overlayctl leave --force/);
+    // What shows that it is the same node, is still there for the next join.
+    if (file !== "node.key") t.is(await files.ownKey(), key);
+  });
+}
+
+test("without a snapshot there is nothing to run from, and the refusal says both", async (t) => {
+  const { config, paths } = await joined(t, { snapshotOf: null });
+  rmSync(join(paths.identity, "node.crt"));
+  const error = await t.throwsAsync(readIdentity(config, silentLog), { instanceOf: PlatformError });
+  t.regex(
+    error!.message,
+    /node\.crt cannot be used: it is missing; .* nor does it run from its snapshot: there is none at/,
+  );
+  t.regex(error!.message, /move .*identity away, start the agent again and join anew/);
+});
+
+test("a snapshot of another cluster than the certificate's is not run from: its addresses may be another's", async (t) => {
+  const { config, paths } = await joined(t, { snapshotOf: id("other") });
+  t.is((await readIdentity(config, silentLog))!.damage, undefined);
+  writeFileSync(join(paths.identity, "node.key"), readFileSync(join(paths.identity, "node.json")));
+  const error = await t.throwsAsync(readIdentity(config, silentLog), { instanceOf: PlatformError });
+  t.regex(error!.message, /that is of node \S+ of cluster \S+, and the certificate of node \S+ of \S+/);
+});
