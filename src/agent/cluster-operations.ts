@@ -52,6 +52,7 @@ export class ClusterOperations {
           if (report.member !== null) trusts.set(row.name, report.member.trust);
           return { ...place, ...viewOf(report, problems.get(row.id)) };
         } catch (error) {
+          if (own.store === "etcd") trusts.set(row.name, { trusts: [], signer: null }); // a change waits for it
           return { ...place, ...UNREACHED, problem: messageOf(error), mend: MEND_UNREACHED };
         }
       }),
