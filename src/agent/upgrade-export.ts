@@ -20,12 +20,13 @@ export async function exportBeforeUpgrade(
   state: State,
   { isOwnFile }: { isOwnFile: boolean },
 ): Promise<void> {
+  if (state.cluster === null) return; // nothing to lead with yet
   const path = pathsOf(config).ledBy;
   try {
     const before = (await textIfThere(path))?.trim();
     if (before === VERSION) return;
     const isUpgrade = before !== undefined || (isOwnFile && storedVersion() !== undefined);
-    if (isUpgrade && state.cluster !== null) {
+    if (isUpgrade) {
       const written = await exports.write("before-upgrade", state);
       log.info("another version of overlayd led from here last: its state is exported first", {
         path: written,

@@ -15,6 +15,8 @@ interface Case {
   isKnown?: boolean;
   isOwnFile?: boolean;
   fails?: boolean;
+  /** Whether the state says which cluster it is of. */
+  isWhole?: boolean;
   exported: boolean;
   /** The file afterwards; left out: this version. */
   after?: string;
@@ -27,10 +29,27 @@ const CASES: Case[] = [
   { what: "a version led that left no file", exported: true },
   { what: "the cluster begins", isKnown: false, exported: false },
   { what: "another manager has led from etcd until now", isOwnFile: false, exported: false },
+  {
+    what: "an older version led, and the move to etcd is not over",
+    ledBy: "0.0.1",
+    isWhole: false,
+    exported: false,
+    after: "0.0.1",
+  },
   { what: "the disk is full", ledBy: "0.0.1", fails: true, exported: true, after: "0.0.1" },
 ];
 
-for (const { what, ledBy, isKnown = true, isOwnFile = true, fails = false, exported, after = VERSION } of CASES) {
+for (const one of CASES) {
+  const {
+    what,
+    ledBy,
+    isKnown = true,
+    isOwnFile = true,
+    fails = false,
+    isWhole = true,
+    exported,
+    after = VERSION,
+  } = one;
   test(`${what}: ${exported ? "an" : "no"} export`, async (t) => {
     const dataDir = await mkdtemp(join(tmpdir(), "overlayd-upgrade-"));
     const path = join(dataDir, "led-by");
@@ -49,7 +68,7 @@ for (const { what, ledBy, isKnown = true, isOwnFile = true, fails = false, expor
         },
       },
     };
-    const state = Object.assign(emptyState(), { cluster });
+    const state = Object.assign(emptyState(), { cluster: isWhole ? cluster : null });
     await exportBeforeUpgrade(options as unknown as Parameters<typeof exportBeforeUpgrade>[0], state, { isOwnFile });
     t.deepEqual(written, exported ? ["before-upgrade"] : []);
     t.is((await readFile(path, "utf8")).trim(), after);
