@@ -212,7 +212,8 @@ function viewOf(report: ManagerReport, problem: string | undefined) {
         };
   return {
     ...{ role, revision, etcd, newestExport },
-    problem: report.problem ?? member?.problem ?? problem ?? null,
+    // Why its etcd does not run says more than that it cannot be reached.
+    problem: member?.problem ?? report.problem ?? problem ?? null,
     mend: member?.mend ?? null,
   };
 }

@@ -28,8 +28,8 @@ import { renewalDue } from "../trust/expiry.ts";
 const PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
 const LOOK_AT_CERTIFICATE_MS = 3_600_000;
 const LOOK_AT_ROOM_MS = 5000;
-/** The next part of its log. */
-const ROOM_BYTES = 64 * 1024 * 1024;
+/** The next part of its log, and the one after that, which it makes ahead. */
+const ROOM_BYTES = 128 * 1024 * 1024;
 const TAIL_BYTES = 64 * 1024;
 const LOOPBACK = "127.0.0.1";
 

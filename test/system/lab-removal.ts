@@ -1,6 +1,6 @@
 // Takes a lab down: its agents, its tasks and their namespaces, and its directory, also those of a run that was killed.
 // Nothing is removed that cannot be told to be the lab's own.
-import { existsSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { removeFlowFile } from "../../src/agent/flow-file.ts";
 import { run, tryRun, waitFor } from "./command.ts";
@@ -28,7 +28,23 @@ export async function removeLab({ prefix, nodeNames, directory }: LabNames): Pro
   // Flow tables are in memory, and told by the agents' data directories.
   for (const name of existsSync(directory) ? readdirSync(directory) : [])
     removeFlowFile({ dataDir: join(directory, name, "data"), datapath: {} });
+  for (const path of mountsBelow(directory)) await run(["umount", path]);
   rmSync(directory, { recursive: true, force: true });
+}
+
+/** Takes a machine out of a lab that goes on: what runs on it, its tasks and its namespace. Its files stay. */
+export async function removeMachine({ name, netns }: { name: string; netns: string }): Promise<void> {
+  await endProcesses(netns);
+  for (const task of await listNamespaces()) if (task.startsWith(`ovl-${name}-`)) await removeNamespace(task);
+  await removeNamespace(netns);
+}
+
+/** The paths on which tests have mounted something, proc(5). */
+function mountsBelow(directory: string): string[] {
+  const paths = readFileSync("/proc/self/mounts", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[1] ?? "");
+  return paths.filter((path) => path.startsWith(`${directory}/`)).reverse();
 }
 
 async function listNamespaces(): Promise<string[]> {

@@ -2,7 +2,7 @@
 // a cluster made of those as a person makes one: the first begins it, the others join.
 // A lab's namespaces all begin with its prefix; those of its tasks with `ovl-` and the node's name.
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ApiClient } from "../../src/api/client.ts";
@@ -11,7 +11,7 @@ import { systemEnv } from "../../src/lib/command.ts";
 import { type Finished, type RunOptions, run, tryRun, waitFor } from "./command.ts";
 import { claimPrefix } from "./lab-claim.ts";
 import { writeCommand, writeConfig } from "./lab-files.ts";
-import { type LabNames, removeLab } from "./lab-removal.ts";
+import { type LabNames, removeLab, removeMachine } from "./lab-removal.ts";
 import { createUnderlay } from "./lab-underlay.ts";
 
 /** The compiled tree that this file is part of. */
@@ -213,6 +213,8 @@ export interface Lab {
   token(role: JoinTokenView["role"]): Promise<string>;
   /** A namespace of its own on the underlay, beside the nodes; `host` is the last byte of its address. */
   addHost(name: string, host: number): Promise<LabHost>;
+  /** The machine is gone, and another one with its name, address and configuration is there, on which nothing runs yet. */
+  replaceMachine(node: LabNode): Promise<void>;
   teardown(): Promise<void>;
 }
 
@@ -248,10 +250,15 @@ export async function createLab(options: LabOptions): Promise<Lab> {
   const client = await addHost("client", 100);
   await run(["ip", "-n", client.netns, "address", "add", `${OUTSIDE_ADDRESS}/32`, "dev", "lo"]);
 
+  const addMachine = async (index: number): Promise<LabHost> => {
+    const host = await addHost(`node${index + 1}`, 11 + index);
+    await run(["ip", "-n", host.netns, "route", "add", "default", "via", CLIENT_ADDRESS]);
+    return host;
+  };
+
   const nodes: LabNode[] = [];
   for (const [index, name] of names.nodeNames.entries()) {
-    const { netns, address } = await addHost(`node${index + 1}`, 11 + index);
-    await run(["ip", "-n", netns, "route", "add", "default", "via", CLIENT_ADDRESS]);
+    const { netns, address } = await addMachine(index);
     const directory = join(names.directory, `node${index + 1}`);
     mkdirSync(directory, { recursive: true });
     const configPath = configFile?.(index) ?? join(directory, "overlayd.yaml");
@@ -281,6 +288,15 @@ export async function createLab(options: LabOptions): Promise<Lab> {
         what: `${members.length} nodes to be ready`,
         everyMs: 10,
       });
+    },
+    async replaceMachine(node) {
+      const index = nodes.indexOf(node);
+      // The kernel takes its time with the links of a namespace that is deleted.
+      await run(["ip", "-n", `${prefix}-switch`, "link", "delete", `p${11 + index}`]);
+      await removeMachine(node);
+      const data = join(node.directory, "data");
+      for (const name of existsSync(data) ? readdirSync(data) : []) rmSync(join(data, name), { recursive: true });
+      await addMachine(index);
     },
     async teardown() {
       await removeLab(names);
