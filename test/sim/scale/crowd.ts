@@ -52,6 +52,10 @@ export class CrowdNode implements SessionSink {
   }
 
   sendSnapshot(rest: Iterator<Buffer>): void {
+    if (this.#crowd.isPassedOver(this)) {
+      rest.return?.();
+      return;
+    }
     this.#snapshot = { rest, later: [] };
     this.#crowd.loading.add(this);
   }
@@ -154,9 +158,14 @@ export class Crowd {
     while (this.loading.size > 0) for (const node of this.loading) if (!node.takeLines()) this.loading.delete(node);
   }
 
+  /** Whether the node reads nothing yet. */
+  isPassedOver(node: CrowdNode): boolean {
+    return this.#isGathering && node !== this.nodes[0];
+  }
+
   /** Only keeps it: the work of reading is not the leader's. */
   received(node: CrowdNode, line: Buffer): void {
-    if (this.#isGathering && node !== this.nodes[0] && !startsWith(line, SESSION)) return;
+    if (this.isPassedOver(node) && !startsWith(line, SESSION)) return;
     this.#inbox.push([node, line]);
   }
 
