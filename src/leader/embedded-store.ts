@@ -12,7 +12,7 @@ import { damagedPath, setAside } from "../lib/replace-file.ts";
 import { TrustError } from "../trust/trust-error.ts";
 import { lockDirectory, type Unlock } from "./directory-lock.ts";
 import { DiskRoom, freeBytes } from "./disk-room.ts";
-import { bytesInUse, fileLength, STORE_FILE } from "./lmdb-file.ts";
+import { bytesInUse, fileLength, makeRoomToOpen, STORE_FILE } from "./lmdb-file.ts";
 import { RowTexts } from "./row-texts.ts";
 import { CannotLeadError, type Leadership, type Store, soleLeadership } from "./store.ts";
 
@@ -210,6 +210,7 @@ async function openChecked(path: string, rowTexts: RowTexts): Promise<RootDataba
   let db: RootDatabase<string, string> | undefined;
   try {
     await restoreLength(path);
+    await makeRoomToOpen(path);
     db = open({ path, noSubdir: true, encoding: "string", overlappingSync: false, eventTurnBatching: false });
     verify(db, rowTexts, (await freeBytes(dirname(path))) >= RESERVE_BYTES);
     return db;
@@ -248,7 +249,7 @@ function damaged(what: string, path: string, aside: string, cause?: unknown): Da
  */
 async function restoreLength(path: string): Promise<void> {
   const length = await fileLength(path);
-  if (length === undefined) return;
+  if (!length) return; // LMDB makes the file, and writes its first pages after that
   const needed = await bytesInUse(path);
   if (length < needed) await truncate(path, needed);
 }

@@ -1,6 +1,11 @@
-// The header of an LMDB file (version 2, as the lmdb package writes it), read without mapping it: pages 0 and 1 each
-// hold a meta record, and the one with the higher transaction id is in force.
-import { open, stat } from "node:fs/promises";
+// LMDB's files, as far as they are looked at before LMDB maps them: a mapped page that is not there ends the process.
+// The header (version 2, as the lmdb package writes it) is pages 0 and 1: each holds a meta record, and the one with the higher
+// transaction id is in force.
+import { constants } from "node:fs";
+import { type FileHandle, open, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { PlatformError } from "../lib/errors.ts";
+import { freeBytes } from "./disk-room.ts";
 
 /** The name of the store's file in its directory. */
 export const STORE_FILE = "state.mdb";
@@ -14,6 +19,10 @@ const VERSION = 2;
 const PAGE_BYTES_AT = 48;
 const LAST_PAGE_AT = 144;
 const TRANSACTION_AT = 152;
+/** The lock file, with places for LMDB's 126 readers. */
+const LOCK_BYTES = 8272;
+/** More than LMDB writes when it makes a store. */
+const NEW_STORE_BYTES = 64 * 1024;
 
 /** undefined when there is no such file. */
 export async function fileLength(path: string): Promise<number | undefined> {
@@ -44,5 +53,32 @@ export async function bytesInUse(path: string): Promise<number> {
     return latest.bytes;
   } finally {
     await file.close();
+  }
+}
+
+/**
+ * Makes room for what LMDB writes when it opens the store at `path`. LMDB writes to its lock file through a mapping, and a
+ * full disk would end the process there (SIGBUS), as it does when a new store cannot be written. Throws PlatformError when
+ * a new store has no room, and the system's error when the lock file has none.
+ */
+export async function makeRoomToOpen(path: string): Promise<void> {
+  const directory = dirname(path);
+  const free = (await fileLength(path)) ? NEW_STORE_BYTES : await freeBytes(directory);
+  if (free < NEW_STORE_BYTES) {
+    const what = `the disk is full: ${free} bytes are free and a new one needs ${NEW_STORE_BYTES}`;
+    throw new PlatformError(`the store ${path} cannot be opened: ${what}`, `df ${directory}`);
+  }
+  const lock = await open(`${path}-lock`, constants.O_RDWR | constants.O_CREAT, 0o600);
+  await allocate(lock).finally(() => lock.close());
+}
+
+/** LMDB writes the lock file anew when no process has it open, so what was in it does not count. */
+async function allocate(lock: FileHandle): Promise<void> {
+  if ((await lock.stat()).blocks > 0) return;
+  try {
+    await lock.writeFile(Buffer.alloc(LOCK_BYTES));
+  } catch (error) {
+    await lock.truncate(0); // a part of it would count as the whole
+    throw error;
   }
 }

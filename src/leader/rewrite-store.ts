@@ -6,7 +6,7 @@ import { open as openLmdb } from "lmdb";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { syncDirectory } from "../lib/replace-file.ts";
 import { lockDirectory } from "./directory-lock.ts";
-import { STORE_FILE } from "./lmdb-file.ts";
+import { makeRoomToOpen, STORE_FILE } from "./lmdb-file.ts";
 
 /** `directory`: that of a store that no process has open. Durable when it resolves. Throws UserError 507 when there is no room; then the store is as before. */
 export async function rewriteStore(directory: string): Promise<void> {
@@ -15,6 +15,7 @@ export async function rewriteStore(directory: string): Promise<void> {
   const unlock = await lockDirectory(directory);
   try {
     await rm(unfinished, { force: true });
+    await makeRoomToOpen(path);
     const db = openLmdb({ path, noSubdir: true, readOnly: true });
     await db.backup(unfinished, true).finally(() => db.close());
     const file = await open(unfinished, "r+", 0o600);

@@ -18,6 +18,8 @@ const run = promisify(execFile);
 const WRITER = fileURLToPath(new URL("./store-writer.js", import.meta.url));
 const OPENER = fileURLToPath(new URL("./store-opener.js", import.meta.url));
 
+const PAGE_BYTES = 4096;
+
 async function temporaryDirectory(): Promise<string> {
   return mkdtemp(join(tmpdir(), "overlayd-store-"));
 }
@@ -114,6 +116,38 @@ const fullDisk = "a full disk is refused clearly, and nothing is lost";
   }
 });
 
+const noRoomToOpen = "a store that a full disk has no room to open ends no process, and is opened when there is room";
+
+(isRoot ? test : test.skip)(isRoot ? noRoomToOpen : `${noRoomToOpen} (skipped: needs root)`, async (t) => {
+  const disk = await temporaryDirectory();
+  await run("mount", ["-t", "tmpfs", "-o", "size=1m", "overlayd-test", disk]);
+  try {
+    const rest = join(disk, "rest");
+    const opened = async (directory: string): Promise<string> =>
+      (await run(process.execPath, [OPENER, directory])).stdout.trim();
+    for (const free of [0, 1, 8]) {
+      const directory = join(disk, `new${free}`);
+      await writeFile(rest, Buffer.alloc(2 ** 20 - free * PAGE_BYTES)).catch(() => undefined);
+      t.is(await opened(directory), "full", `${free} pages are free`);
+      await rm(rest);
+      t.is(await opened(directory), "rows 0 revision 0");
+      await rm(directory, { recursive: true });
+    }
+    const directory = join(disk, "lockless");
+    await opened(directory);
+    await rm(join(directory, "state.mdb-lock"));
+    await writeFile(rest, Buffer.alloc(2 ** 20)).catch(() => undefined);
+    t.is(await opened(directory), "full");
+    await truncate(join(directory, "state.mdb-lock"), 8272);
+    t.is(await opened(directory), "full", "a lock file that is there, without its pages");
+    await rm(rest);
+    t.is(await opened(directory), "rows 0 revision 0");
+  } finally {
+    await run("umount", ["--lazy", disk]);
+    await rm(disk, { recursive: true });
+  }
+});
+
 const takenRoom =
   "a disk that another process fills is refused with the system's reason, and used again when it has room";
 
@@ -178,6 +212,14 @@ test("a file cut short anywhere never ends the process: it is whole or set aside
     await rm(copy, { recursive: true });
   }
   t.true(outcomes.has("damaged"));
+  await rm(directory, { recursive: true });
+});
+
+test("an empty file is a store that LMDB was about to make", async (t) => {
+  const directory = await temporaryDirectory();
+  await writeFile(join(directory, "state.mdb"), "");
+  const state = await loadFrom(directory);
+  t.deepEqual([state.revision, state.networks.size], [0, 0]);
   await rm(directory, { recursive: true });
 });
 
