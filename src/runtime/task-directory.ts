@@ -72,7 +72,12 @@ export class TaskDirectory {
   /** Keeps the log, which the task appends to, from growing without end. */
   async limitLog(): Promise<void> {
     if (!this.isLogFull()) return;
-    await copyFile(this.log, `${this.log}.1`);
+    try {
+      await copyFile(this.log, `${this.log}.1`);
+    } catch (error) {
+      await rm(`${this.log}.1`, { force: true }); // on a full disk it would keep the room
+      throw error;
+    }
     await truncate(this.log, 0);
   }
 

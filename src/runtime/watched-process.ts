@@ -38,6 +38,8 @@ export class WatchedProcess implements Running {
   /** Whether the process was dead at the last poll and its exit status was missing. */
   #wasDead = false;
   #closed = false;
+  /** Why the log could not be cut at the last look. */
+  #logProblem: string | undefined;
 
   constructor({ directory, id, logFrom, ready, clock, log }: WatchedProcessOptions) {
     this.startedAt = id.startedAt;
@@ -105,7 +107,7 @@ export class WatchedProcess implements Running {
     if (this.#closed) return;
     const exitCode = await this.#directory.exitCode();
     if (exitCode === undefined) {
-      if (isPoll) await this.#directory.limitLog();
+      if (isPoll) await this.#limitLog();
       const isDead = isPoll && !isAlive(this.#id);
       // The shim may be about to write the status down: it has until the next poll.
       const isCertain = isDead && this.#wasDead;
@@ -115,6 +117,19 @@ export class WatchedProcess implements Running {
     const exit = await this.#directory.exitOf(exitCode, this.#logFrom);
     this.close();
     this.#resolve(exit);
+  }
+
+  /** A log that cannot be cut, as on a full disk, does not hide the process's end. */
+  async #limitLog(): Promise<void> {
+    const { log: path } = this.#directory;
+    try {
+      await this.#directory.limitLog();
+      this.#logProblem = undefined;
+    } catch (error) {
+      const reason = messageOf(error);
+      if (reason !== this.#logProblem) this.#log.warn("a task's log cannot be cut", { path, reason });
+      this.#logProblem = reason;
+    }
   }
 
   /** Sends the signal to the whole process group. */
