@@ -1,11 +1,15 @@
 // Whether the managers can do without one of them.
 import type { Node } from "../cluster/schema.ts";
+import type { State } from "../cluster/tables.ts";
 import { quorumOf } from "../leader/etcd-members.ts";
 import { requireOtherManager } from "../leader/nodes.ts";
 import { UserError } from "../lib/errors.ts";
 import { type LeadingManager, memberAgent } from "./member-agents.ts";
 
-/** Throws UserError 409 when they cannot, or its node is removed with a member that both of two must remove. */
+/**
+ * Throws UserError 409 when they cannot, or its node is removed with a member that both of two must remove, and 503 when this
+ * manager leads no longer.
+ */
 export async function requireDispensable(leading: LeadingManager, node: Node, isRemoved: boolean): Promise<void> {
   const { id, name } = node;
   const { manager, leader } = leading;
@@ -25,9 +29,10 @@ export async function requireDispensable(leading: LeadingManager, node: Node, is
       const condition = await memberAgent(leading, member.name)
         .condition()
         .catch(() => "ended");
-      return { member: leader.state.nodes.get(member.name)?.name ?? member.name, condition };
+      return { member: nameOf(member.name, leader.state), condition };
     }),
   );
+  leader.requireLeading(); // one that leads no longer hears nothing of them
   const well = conditions.filter(({ condition }) => condition === "well");
   if (isRemoved && others.length < quorumOf(others.length + 1)) {
     throw new UserError(
@@ -41,4 +46,10 @@ export async function requireDispensable(leading: LeadingManager, node: Node, is
     409,
     `without node '${name}' the managers would have no majority: ${well.length} of ${others.length} are well, not so ${bad.join(", ")}; start those first, or remove them first`,
   );
+}
+
+/** As a refusal names the member of etcd of the node with this id. */
+function nameOf(id: string, { nodes }: State): string {
+  const row = nodes.get(id);
+  return row?.role === "manager" ? row.name : `${row?.name ?? id} (its etcd is being removed: try again in a moment)`;
 }

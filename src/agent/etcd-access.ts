@@ -138,7 +138,7 @@ export async function watchAnswers(
       () => false,
     );
     if (!signal.aborted) heard(answers);
-    if (answers) await mendSpace({ client }).catch(() => {}); // 'cluster status' shows the alarm
+    if (answers) await mendSpace({ client }, signal).catch(() => {}); // 'cluster status' shows the alarm
     await delay(systemClock, ANSWER_MS, signal);
   }
 }
@@ -147,14 +147,14 @@ export async function watchAnswers(
  * Makes room in a member that has used up its quota, and has it take writes again: what is older than the newest revision is
  * forgotten, and the database's file is written anew. Returns whether there was need.
  */
-export async function mendSpace({ client }: Pick<EtcdAccess, "client">): Promise<boolean> {
-  const alarms = (await client.alarms()).filter(({ alarm }) => alarm === "NOSPACE");
-  const { memberId } = await client.status();
+export async function mendSpace({ client }: Pick<EtcdAccess, "client">, signal: AbortSignal): Promise<boolean> {
+  const alarms = (await client.alarms({ signal })).filter(({ alarm }) => alarm === "NOSPACE");
+  const { memberId } = await client.status({ signal });
   const own = alarms.find((alarm) => alarm.memberId === memberId);
   if (own === undefined) return false;
-  const { revision } = await client.range({ key: "/overlayd" });
-  await client.compact(revision).catch(() => {}); // another manager has done it, or there is nothing older
-  await client.defragment({ timeoutMs: DEFRAGMENT_MS });
-  await client.disarm(own);
+  const { revision } = await client.range({ key: "/overlayd" }, { signal });
+  await client.compact(revision, { signal }).catch(() => {}); // another manager has done it, or there is nothing older
+  await client.defragment({ timeoutMs: DEFRAGMENT_MS, signal });
+  await client.disarm(own, { signal });
   return true;
 }

@@ -78,8 +78,7 @@ export async function lead({
     watching.abort();
     ended();
     ownLeader.end();
-    await rotations.stop();
-    await leader.stop();
+    await Promise.all([rotations.stop(), leader.stop()]);
     await members.stop();
   }
 }

@@ -28,8 +28,9 @@ export class ManagerCalls {
   }
 
   /** `manager` is HOST:PORT. */
-  async report(manager: string, timeoutMs = ANSWER_TIMEOUT_MS): Promise<ManagerReport> {
-    return ManagerReport.parse(await this.#call(manager, { method: "GET", path: "report", timeoutMs }));
+  async report(manager: string, timeoutMs = ANSWER_TIMEOUT_MS, signal?: AbortSignal): Promise<ManagerReport> {
+    const request = { method: "GET", path: "report", timeoutMs } as const;
+    return ManagerReport.parse(await this.#call(manager, signal === undefined ? request : { ...request, signal }));
   }
 
   copy(manager: string, request: CopyRequest, signal: AbortSignal): Promise<unknown> {
@@ -44,23 +45,27 @@ export class ManagerCalls {
     return report?.authorities.includes(digest) ?? false;
   }
 
-  async takeTrust(manager: string, wanted: MemberTrust): Promise<void> {
-    await this.#call(manager, { method: "POST", path: "member/trust", body: wanted, timeoutMs: CHECK_TIMEOUT_MS });
+  async takeTrust(manager: string, wanted: MemberTrust, signal: AbortSignal): Promise<void> {
+    const request = { method: "POST", path: "member/trust", body: wanted, timeoutMs: CHECK_TIMEOUT_MS } as const;
+    await this.#call(manager, { ...request, signal });
   }
 
-  /** `manager` is undefined while it is not known where it answers. */
-  member(manager: string | undefined): MemberAgent {
-    const ask = <T>(path: string, { body = {}, timeoutMs = ANSWER_TIMEOUT_MS } = {}): Promise<T> => {
+  /**
+   * `manager` is undefined while it is not known where it answers. `signal` ends questions; a member that is being begun or
+   * removed is waited for.
+   */
+  member(manager: string | undefined, signal: AbortSignal): MemberAgent {
+    const ask = <T>(path: string, request: { body?: object; timeoutMs: number; signal?: AbortSignal }): Promise<T> => {
       if (manager === undefined) throw new UserError(503, "it is not known where this manager answers");
-      return this.#call(manager, { method: "POST", path: `member/${path}`, body, timeoutMs });
+      return this.#call(manager, { method: "POST", path: `member/${path}`, body: {}, ...request });
     };
     return {
-      check: async () => ask<EtcdCheck[]>("check", { timeoutMs: CHECK_TIMEOUT_MS }),
+      check: async () => ask<EtcdCheck[]>("check", { timeoutMs: CHECK_TIMEOUT_MS, signal }),
       begin: async (start) => ask("begin", { body: start, timeoutMs: CHECK_TIMEOUT_MS }),
       remove: async () => ask("remove", { timeoutMs: CHECK_TIMEOUT_MS }),
       condition: async () => {
         if (manager === undefined) return "ended";
-        return (await this.report(manager)).member?.condition ?? "damaged"; // it has none
+        return (await this.report(manager, ANSWER_TIMEOUT_MS, signal)).member?.condition ?? "damaged"; // it has none
       },
     };
   }

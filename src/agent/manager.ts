@@ -14,6 +14,7 @@ import type { StateCopy } from "../leader/state-copy.ts";
 import type { Store } from "../leader/store.ts";
 import { delay, systemClock } from "../lib/clock.ts";
 import { MisdirectedError, messageOf, UserError } from "../lib/errors.ts";
+import { RepeatedReasons } from "../lib/repeated-reasons.ts";
 import { standForLeader } from "./candidacy.ts";
 import { type Copying, copyLeader, takeOverCopy } from "./copying.ts";
 import { type EtcdAccess, externalEtcd, identityIn, isGivenTo, ownEtcd } from "./etcd-access.ts";
@@ -36,6 +37,7 @@ export class Manager {
   #leading: Leading | undefined;
   #kind: StoreKind = "copy";
   #whyNot: string | undefined;
+  readonly #reasons = new RepeatedReasons(systemClock);
   #copying: Copying | undefined;
   #candidate: EtcdStore | undefined;
   /** Whether etcd has not answered lately: the leader that it named may be gone. */
@@ -163,7 +165,6 @@ export class Manager {
   }
 
   async #follow(): Promise<void> {
-    const { log } = this.#options;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       await this.#paused;
@@ -173,9 +174,9 @@ export class Manager {
         this.#whyNot = undefined;
       } catch (error) {
         const reason = messageOf(error);
-        if (reason !== this.#whyNot && !this.#turn.signal.aborted) {
-          log.error("this node does not lead, and runs from its snapshot", { reason });
-        }
+        // An etcd that comes and goes has it stand for leader in between.
+        if (!this.#turn.signal.aborted && this.#reasons.isNews(reason))
+          this.#options.log.error("this node does not lead, and runs from its snapshot", { reason });
         this.#whyNot = reason;
         this.#settle();
         await delay(systemClock, RETRY_MS, AbortSignal.any([signal, this.#turn.signal]));

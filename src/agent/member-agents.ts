@@ -37,9 +37,9 @@ export function managerRows({ options, manager, leader }: LeadingManager): Manag
   });
 }
 
-/** The agent of the manager with this node id: this one, or another. */
+/** The agent of the manager with this node id: this one, or another. It is asked nothing more once the leader leads no longer. */
 export function memberAgent({ options, manager, leader }: LeadingManager, id: string): MemberAgent {
   if (id === manager.member.name) return ownMember(options, manager);
   const row = leader.state.nodes.get(id);
-  return options.calls.member(row === undefined ? undefined : managerAddressOf(row));
+  return options.calls.member(row === undefined ? undefined : managerAddressOf(row), leader.over);
 }

@@ -48,7 +48,7 @@ export class StoreMembers {
     const { file } = all;
     this.#all = all;
     this.#move = file && new StoreMove({ ...all, file, signal: this.#stopping.signal });
-    this.authority = storeAuthorityOf(all.options, all.manager, () => all.leader.state);
+    this.authority = storeAuthorityOf(all.options, all.manager, all.leader);
     this.#run = this.#keep();
   }
 
@@ -142,7 +142,8 @@ export class StoreMembers {
     const now = systemClock.monotonic();
     if (now - this.#lookedForAlarmsAt < ALARMS_MS) return;
     this.#lookedForAlarmsAt = now;
-    if (await mendSpace(access)) this.#all.options.log.warn("etcd had used up its quota, and was made smaller");
+    if (await mendSpace(access, this.#stopping.signal))
+      this.#all.options.log.warn("etcd had used up its quota, and was made smaller");
   }
 
   async #moveIfDue(): Promise<boolean> {

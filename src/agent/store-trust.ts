@@ -1,6 +1,6 @@
 // The members of etcd as holders of the store's CA: what the leader sees of them, and how one takes what the state says.
 import { managerAddressOf } from "../cluster/managers.ts";
-import type { State } from "../cluster/tables.ts";
+import type { Leader } from "../leader/leader.ts";
 import type { MemberReport, MemberTrust } from "../leader/manager-protocol.ts";
 import { has, StoreAuthority } from "../leader/store-authority.ts";
 import { systemClock } from "../lib/clock.ts";
@@ -16,15 +16,16 @@ const ASK_MS = 3000;
 const READY_MS = 60_000;
 const UNKNOWN: Pick<MemberReport, "condition" | "trust"> = { condition: "ended", trust: { trusts: [], signer: null } };
 
-/** Has this manager's etcd trust and show `wanted`. Resolves when it takes part in etcd again. Throws UserError. */
-export async function takeTrust(member: EtcdMember, wanted: MemberTrust): Promise<void> {
+/** Has this manager's etcd trust and show `wanted`. Resolves when it takes part in etcd again, or `signal` aborts. Throws UserError. */
+export async function takeTrust(member: EtcdMember, wanted: MemberTrust, signal?: AbortSignal): Promise<void> {
   if (!has(member.wantedTrust, wanted)) {
     throw new UserError(503, "this manager has not heard of the change of the store's CA yet");
   }
   await member.takeTrust();
   const access = await ownEtcd(member);
   try {
-    await untilReady(access, READY_MS, AbortSignal.timeout(READY_MS));
+    const timeout = AbortSignal.timeout(READY_MS);
+    await untilReady(access, READY_MS, signal === undefined ? timeout : AbortSignal.any([timeout, signal]));
     await access.client.range({ key: "/overlayd" }); // a majority has agreed to it
   } finally {
     access.close();
@@ -36,12 +37,16 @@ interface LeadingHost extends MemberHost {
   readonly access: EtcdAccess | undefined;
 }
 
-/** What the leader, whose state is `state()`, does about the store's CA. */
-export function storeAuthorityOf(options: ManagerOptions, manager: LeadingHost, state: () => State): StoreAuthority {
+/** What the leader does about the store's CA. */
+export function storeAuthorityOf(
+  options: ManagerOptions,
+  manager: LeadingHost,
+  leader: Pick<Leader, "state" | "over">,
+): StoreAuthority {
   const { ring, calls, log } = options;
   const { member } = manager;
   const addressOf = (id: string): string | undefined => {
-    const row = state().nodes.get(id);
+    const row = leader.state.nodes.get(id);
     return row && managerAddressOf(row);
   };
   const reportOf = async (id: string): Promise<Pick<MemberReport, "condition" | "trust">> => {
@@ -56,7 +61,7 @@ export function storeAuthorityOf(options: ManagerOptions, manager: LeadingHost, 
     own: member.name,
     wanted() {
       if (manager.kind === "external etcd") return undefined;
-      const { bundle, signer } = storeTrust(state(), ring);
+      const { bundle, signer } = storeTrust(leader.state, ring);
       return { trusts: bundle.map((ca) => publicKeyDigest(ca)), signer };
     },
     async members() {
@@ -66,15 +71,15 @@ export function storeAuthorityOf(options: ManagerOptions, manager: LeadingHost, 
       return Promise.all(
         members.map(async ({ name: id }) => {
           const { condition, trust } = await reportOf(id);
-          return { id, name: state().nodes.get(id)?.name ?? id, condition, ...trust };
+          return { id, name: leader.state.nodes.get(id)?.name ?? id, condition, ...trust };
         }),
       );
     },
     async take(id, wanted) {
-      if (id === member.name) return takeTrust(member, wanted);
+      if (id === member.name) return takeTrust(member, wanted, leader.over);
       const address = addressOf(id);
       if (address === undefined) throw new UserError(503, "it is not known where it answers");
-      await calls.takeTrust(address, wanted);
+      await calls.takeTrust(address, wanted, leader.over);
     },
     ...{ clock: systemClock, log },
   });

@@ -9,8 +9,9 @@ test("what is older is forgotten, the file is written anew, and the alarm is tak
   const etcd = await TestEtcd.start({ flags: [`--quota-backend-bytes=${QUOTA_BYTES}`] });
   t.teardown(() => etcd.remove());
   const client = etcd.client();
+  const { signal } = new AbortController();
   const put = (value: string) => client.txn({ compare: [], writes: [{ put: "/overlayd/a", value }], otherwise: [] });
-  t.false(await mendSpace({ client }));
+  t.false(await mendSpace({ client }, signal));
   await t.throwsAsync(async () => {
     for (let i = 0; i < 100; i++) await put(String(i).repeat(500_000));
   });
@@ -18,7 +19,7 @@ test("what is older is forgotten, the file is written anew, and the alarm is tak
     (await client.alarms()).map(({ alarm }) => alarm),
     ["NOSPACE"],
   );
-  t.true(await mendSpace({ client }));
+  t.true(await mendSpace({ client }, signal));
   t.deepEqual(await client.alarms(), []);
   await put("small");
   t.true((await client.status()).dbBytes < QUOTA_BYTES);
