@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { waitFor } from "./command.ts";
 import type { Lab, LabNode } from "./lab.ts";
-import { hasNetworks, statusOf, untilWhole, untilWritten } from "./managers.ts";
+import { hasNetworks, membersOfEtcd, statusOf, untilWhole, untilWritten } from "./managers.ts";
 import { systemTest, useLab } from "./system-test.ts";
 
 const three = useLab({ prefix: "mgt", nodes: 3, managers: 3 });
@@ -42,15 +42,13 @@ systemTest("an etcd that is killed comes back, and one whose data is damaged is 
   process.kill(etcdPid(member), "SIGKILL");
   await untilWritten(lab.nodes, "killed");
   await untilWhole(lab.nodes);
+  const leader = named(lab, status.leader);
+  const before = new Set((await membersOfEtcd(leader)).map(({ id }) => id));
   const wal = join(member.directory, "data/etcd/data/member/wal");
   process.kill(etcdPid(member), "SIGKILL");
   for (const name of readdirSync(wal)) rmSync(join(wal, name));
-  await waitFor(
-    async () => (await statusOf(lab.nodes[0]!)).managers.some(({ problem }) => problem !== null) || undefined,
-    {
-      what: "the damage to be seen",
-    },
-  ).catch(() => {}); // it may be mended before it was looked at
+  const isAnew = async () => (await membersOfEtcd(leader)).some(({ id }) => !before.has(id));
+  await waitFor(isAnew, { what: "the damaged one to be another member of etcd" });
   await untilWhole(lab.nodes);
   await untilWritten(lab.nodes, "damaged");
   await hasNetworks(t, member, ["killed", "damaged"]);
@@ -79,6 +77,8 @@ systemTest(
     const [first, second] = lab.nodes.filter((node) => node !== leader) as [LabNode, LabNode];
     await leader.ctl("node", "demote", first.name);
     await untilWhole([leader], 2);
+    const areTwo = async () => (await membersOfEtcd(leader)).length === 2;
+    await waitFor(areTwo, { what: "etcd to have two members" });
     const removed = await leader.tryExec(["overlayctl", "node", "rm", "--force", second.name]);
     t.not(removed.status, 0);
     t.regex(removed.stderr, /is one of two managers, and its etcd is needed .*: 'overlayctl node demote/);

@@ -59,6 +59,24 @@ function tailOf(path: string, lines: number): string | undefined {
   return readFileSync(path, "utf8").trimEnd().split("\n").slice(-lines).join("\n");
 }
 
+interface MemberOfEtcd {
+  id: string;
+  /** Empty until it has begun. */
+  name: string;
+  votes: boolean;
+}
+
+/** The members of etcd, as the manager's own one lists them; their names are the ids of their nodes. */
+export async function membersOfEtcd(node: LabNode): Promise<MemberOfEtcd[]> {
+  const file = (name: string) => join(node.directory, "data/etcd", name);
+  const tls = ["--cacert", file("ca.crt"), "--cert", file("member.crt"), "--key", file("member.key")];
+  const url = "https://127.0.0.1:2378/v3/cluster/member/list";
+  const { members } = JSON.parse(await node.exec(["curl", "-sS", ...tls, "-d", "{}", url])) as {
+    members: { ID: string; name?: string; isLearner?: boolean }[];
+  };
+  return members.map(({ ID, name = "", isLearner = false }) => ({ id: ID, name, votes: !isLearner }));
+}
+
 /** Writes on one of the nodes until that succeeds, and returns on which. */
 export async function untilWritten(nodes: readonly LabNode[], network: string): Promise<void> {
   await waitFor(
