@@ -11,6 +11,8 @@ import { UserError } from "../lib/errors.ts";
 import { call } from "../lib/http.ts";
 
 const ANSWER_TIMEOUT_MS = 10_000;
+/** Much less than a command waits that needs to know it ('node rm' of a manager). */
+const CONDITION_TIMEOUT_MS = 3000;
 const KEY_TIMEOUT_MS = 3000;
 /** The checks write to the disk a hundred times. */
 const CHECK_TIMEOUT_MS = 90_000;
@@ -65,7 +67,7 @@ export class ManagerCalls {
       remove: async () => ask("remove", { timeoutMs: CHECK_TIMEOUT_MS }),
       condition: async () => {
         if (manager === undefined) return "ended";
-        return (await this.report(manager, ANSWER_TIMEOUT_MS, signal)).member?.condition ?? "damaged"; // it has none
+        return (await this.report(manager, CONDITION_TIMEOUT_MS, signal)).member?.condition ?? "damaged"; // it has none
       },
     };
   }
