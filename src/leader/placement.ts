@@ -6,38 +6,110 @@ import type { State } from "../cluster/tables.ts";
 import { MAX_REASON } from "../lib/bounds.ts";
 import { shortened } from "../lib/shortened.ts";
 
-/** A node that can take a task of one service, and how many tasks it has of that service and of all. */
-interface Candidate {
-  node: Node;
-  own: number;
-  all: number;
+/** A node that takes tasks, and how many it has. */
+interface Place {
+  readonly node: Node;
+  tasks: number;
 }
 
-/** The nodes that can take a task of the service. Loops over the nodes, for each service with tasks that wait. */
-export function candidatesFor(state: State, service: Service, features: Features): Candidate[] {
-  const candidates: Candidate[] = [];
-  for (const node of state.nodes.by("state", "ready")) {
-    if (reasonAgainst(state, node, service, features) !== undefined) continue;
-    const own = state.tasks.count("wanted", `${service.id}/${node.id}`);
-    candidates.push({ node, own, all: state.tasks.count("wanted", node.id) });
+/** The nodes that take tasks, those with the fewest first, for one turn: `take` counts each task that is placed in it. */
+export class Places {
+  readonly #state: State;
+  readonly #features: Features;
+  // BOUNDED: by the nodes.
+  readonly #places: Place[];
+
+  /** Loops over the nodes: once a turn that has tasks to place, not once a service. */
+  constructor(state: State, features: Features) {
+    this.#state = state;
+    this.#features = features;
+    this.#places = state.nodes
+      .by("state", "ready")
+      .filter((node) => reasonAgainstAll(node) === undefined)
+      .map((node) => ({ node, tasks: state.tasks.count("wanted", node.id) }))
+      .sort(inOrder);
   }
-  return candidates;
-}
 
-/** The one with the fewest tasks; undefined when there is none. Loops over the candidates, for each task that waits. */
-export function bestOf(candidates: readonly Candidate[]): Candidate | undefined {
-  let best: Candidate | undefined;
-  for (const candidate of candidates) {
-    const order =
-      best && (candidate.own - best.own || candidate.all - best.all || compare(candidate.node.name, best.node.name));
-    if (order === undefined || order < 0) best = candidate;
+  /** The search for nodes for tasks of the service. */
+  for(service: Service): PlaceSearch {
+    return new PlaceSearch(this.#state, service, { places: this.#places, features: this.#features });
   }
-  return best;
+
+  /** The node has a task more. */
+  take(place: Place): void {
+    this.#places.splice(this.#indexOf(place), 1);
+    place.tasks++;
+    this.#places.splice(this.#indexOf(place), 0, place);
+  }
+
+  /** Where the place is, or is to be. */
+  #indexOf(place: Place): number {
+    let [low, high] = [0, this.#places.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (inOrder(this.#places[middle]!, place) < 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
 }
 
-/** Whether a node has one task of the service at most: all its tasks there have the same port of the node. */
-export function isOnceANode({ ports }: Service): boolean {
-  return ports.some(({ mode }) => mode === "host");
+/** Finds the nodes for the tasks of one service, one after the other. */
+class PlaceSearch {
+  readonly #state: State;
+  readonly #service: Service;
+  readonly #features: Features;
+  readonly #places: readonly Place[];
+  // BOUNDED: by the service's tasks; keyed by node. How many tasks of the service it has.
+  readonly #own = new Map<string, number>();
+  // BOUNDED: by the nodes. Those that take none of its tasks, as far as they were looked at.
+  readonly #refused = new Set<Node>();
+  /** No node that takes its tasks has fewer. */
+  #fewest = 0;
+
+  constructor(state: State, service: Service, { places, features }: { places: readonly Place[]; features: Features }) {
+    this.#state = state;
+    this.#service = service;
+    this.#places = places;
+    this.#features = features;
+    for (const { nodeId } of state.tasks.by("wanted", service.id)) if (nodeId !== null) this.#count(nodeId);
+  }
+
+  /**
+   * The node with the fewest tasks of the service, then of all; undefined when none takes one. Looks at no more nodes than
+   * the service has tasks, and those that refuse them; at all nodes only when each has as many of its tasks.
+   */
+  best(): Place | undefined {
+    let best: { place: Place; own: number } | undefined;
+    for (const place of this.#places) {
+      const own = this.#own.get(place.node.id) ?? 0;
+      if ((best !== undefined && own >= best.own) || this.#refuses(place.node)) continue;
+      best = { place, own };
+      if (own === this.#fewest) break;
+    }
+    if (best !== undefined) this.#fewest = best.own;
+    return best?.place;
+  }
+
+  /** The node has a task of the service more. */
+  took({ id }: Node): void {
+    this.#count(id);
+  }
+
+  #refuses(node: Node): boolean {
+    if (this.#refused.has(node)) return true;
+    if (reasonAgainst(this.#state, node, this.#service, this.#features) === undefined) return false;
+    this.#refused.add(node);
+    return true;
+  }
+
+  #count(nodeId: string): void {
+    this.#own.set(nodeId, (this.#own.get(nodeId) ?? 0) + 1);
+  }
+}
+
+function inOrder(a: Place, b: Place): number {
+  return a.tasks - b.tasks || compare(a.node.name, b.node.name);
 }
 
 /**
@@ -63,13 +135,20 @@ export function whyNowhere(state: State, service: Service, features: Features): 
 /** The words for one node, and for several. */
 type Reason = readonly [one: string, several: string];
 
+/** Why the node takes no task of any service; undefined when it takes some. */
+function reasonAgainstAll({ state, availability, health }: Node): Reason | undefined {
+  if (state !== "ready") return [`is ${state}`, `are ${state}`];
+  if (availability !== "active") return ["is drained", "are drained"];
+  if (health === "silent") return ["is silent", "are silent"];
+  if (health !== "well") return ["is behind with its state", "are behind with their state"];
+  return undefined;
+}
+
 /** Why the node takes no task of the service; undefined when it does. */
 function reasonAgainst(state: State, node: Node, service: Service, features: Features): Reason | undefined {
   const { id, workload, constraints, ports } = service;
-  if (node.state !== "ready") return [`is ${node.state}`, `are ${node.state}`];
-  if (node.availability !== "active") return ["is drained", "are drained"];
-  if (node.health === "silent") return ["is silent", "are silent"];
-  if (node.health !== "well") return ["is behind with its state", "are behind with their state"];
+  const reason = reasonAgainstAll(node);
+  if (reason !== undefined) return reason;
   const feature = features.missing(node.version.features, "services", service, state);
   if (feature !== undefined) {
     const what = `an agent without the feature '${feature}'`;

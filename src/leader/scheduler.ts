@@ -8,7 +8,7 @@ import type { Draft } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import type { LeaderContext } from "./context.ts";
-import { bestOf, candidatesFor, isOnceANode, whyNowhere } from "./placement.ts";
+import { Places, whyNowhere } from "./placement.ts";
 import { slotsToRemove } from "./scale-down.ts";
 import { removeService } from "./services.ts";
 import { removeTask, retireTask, stopTask } from "./tasks.ts";
@@ -34,7 +34,7 @@ const ALIVE: ReadonlySet<TaskState> = new Set(["pending", "preparing", "starting
 /** Looks at the services that are touched, at tasks that drain, and at tasks without a node that may have one now. */
 export function reconcile(draft: Draft, { services, hasNewPlaces }: Touched, context: SchedulerContext): void {
   for (const id of services) reconcileService(draft, id, context);
-  for (const id of servicesToPlace(draft.state, services, hasNewPlaces)) placeTasks(draft, id, context);
+  placeTasks(draft, servicesToPlace(draft.state, services, hasNewPlaces), context);
   stopDrained(draft, context);
   for (const id of services) removeStopped(draft, id, context);
 }
@@ -140,15 +140,28 @@ function servicesToPlace({ tasks }: State, touched: ReadonlySet<string>, hasNewP
   return hasNewPlaces ? new Set(tasks.by("todo", "place").map(({ serviceId }) => serviceId)) : touched;
 }
 
-/** Gives each of the service's tasks without a node the best one, or says on the task why there is none. */
-function placeTasks(draft: Draft, serviceId: string, context: SchedulerContext): void {
-  const service = draft.state.services.get(serviceId);
-  const waiting = draft.state.tasks.by("wanted", serviceId).filter(({ nodeId }) => nodeId === null);
-  if (service === undefined || waiting.length === 0) return;
-  let candidates = candidatesFor(draft.state, service, context.features);
+/** Gives each of the services' tasks without a node the best one, or says on the task why there is none. */
+function placeTasks(draft: Draft, serviceIds: Iterable<string>, context: SchedulerContext): void {
+  let places: Places | undefined;
+  for (const id of serviceIds) {
+    const service = draft.state.services.get(id);
+    const waiting = draft.state.tasks.by("wanted", id).filter(({ nodeId }) => nodeId === null);
+    if (service === undefined || waiting.length === 0) continue;
+    places ??= new Places(draft.state, context.features);
+    placeTasksOf(draft, service, { waiting, places }, context);
+  }
+}
+
+function placeTasksOf(
+  draft: Draft,
+  service: Service,
+  { waiting, places }: { waiting: readonly Task[]; places: Places },
+  context: SchedulerContext,
+): void {
+  const search = places.for(service);
   let error: string | undefined;
   for (const task of waiting) {
-    const best = bestOf(candidates);
+    const best = error === undefined ? search.best() : undefined;
     // What keeps one of them from a node keeps those after it too.
     error ??=
       best === undefined
@@ -157,9 +170,8 @@ function placeTasks(draft: Draft, serviceId: string, context: SchedulerContext):
     if (error !== undefined) {
       if (task.error !== error) draft.put("tasks", { ...task, error });
     } else if (best !== undefined) {
-      best.own++;
-      best.all++;
-      if (isOnceANode(service)) candidates = candidates.filter((other) => other !== best);
+      search.took(best.node);
+      places.take(best);
     }
   }
 }
