@@ -94,6 +94,12 @@ export type StreamMessage =
   | { type: "log"; requestId: string; taskId: string; query: LogQuery }
   | { type: "alive" };
 
+/**
+ * The least time between two reports that only say which revision is in force, while no client waits for it: a report costs
+ * a node as much as all else that it does with a change. A node that has been silent for longer tells at once by itself.
+ */
+export const UNAWAITED_GAP_MS = 1000;
+
 /** The message as a line of the stream. */
 export function encodeLine(message: StreamMessage): Buffer {
   return Buffer.from(`${JSON.stringify(message)}\n`);

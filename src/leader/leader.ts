@@ -71,7 +71,7 @@ export class Leader {
   readonly #log: Log;
   readonly #addresses = new Addresses();
   readonly #features: Features;
-  readonly #sessions = new Sessions();
+  readonly #sessions: Sessions;
   readonly #writer: StateWriter;
   readonly #reconciler: Reconciler;
   readonly #progress: Progress;
@@ -92,7 +92,8 @@ export class Leader {
     this.#options = options;
     this.#features = options.config.features ?? new Features();
     this.#log = log;
-    const sessions = this.#sessions;
+    const sessions = new Sessions(clock);
+    this.#sessions = sessions;
     const writer = new StateWriter({
       store,
       requireLeading: () => this.requireLeading(),

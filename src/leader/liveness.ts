@@ -1,5 +1,6 @@
 // Which nodes have been silent for too long. Silence counts from when the leader began to listen, so that after a start,
-// or after the leader itself was stopped for a while, no node is judged for one period.
+// or after the leader itself was stopped for a while, no node is judged for one period. A node that the leader expects, and
+// that has not come yet, is judged one period after the last one of those that came: thousands that come at once wait in line.
 import type { Clock } from "../lib/clock.ts";
 
 export interface Verdict {
@@ -15,24 +16,35 @@ export class Liveness {
   readonly #heardAt = new Map<string, number>();
   #listeningSince: number;
   #judgedAt: number;
+  // BOUNDED: by the nodes that were ready when the leader began. Those that it has not heard yet.
+  readonly #expected: Set<string>;
+  /** When one of them was heard. */
+  #arrivedAt: number;
 
-  constructor(clock: Clock, periodMs: () => number) {
+  /** `expected`: the nodes that are to come to a leader that begins. */
+  constructor(clock: Clock, periodMs: () => number, expected: Iterable<string> = []) {
+    this.#expected = new Set(expected);
     this.#clock = clock;
     this.#periodMs = periodMs;
     this.#listeningSince = clock.monotonic();
     this.#judgedAt = this.#listeningSince;
+    this.#arrivedAt = this.#listeningSince;
   }
 
   heard(nodeId: string): void {
-    this.#heardAt.set(nodeId, this.#clock.monotonic());
+    const now = this.#clock.monotonic();
+    if (this.#expected.delete(nodeId)) this.#arrivedAt = now;
+    this.#heardAt.set(nodeId, now);
   }
 
   forget(nodeId: string): void {
     this.#heardAt.delete(nodeId);
+    this.#expected.delete(nodeId);
   }
 
   silent(nodeId: string): boolean {
-    const since = Math.max(this.#heardAt.get(nodeId) ?? 0, this.#listeningSince);
+    const heardAt = this.#expected.has(nodeId) ? this.#arrivedAt : (this.#heardAt.get(nodeId) ?? 0);
+    const since = Math.max(heardAt, this.#listeningSince);
     return this.#clock.monotonic() - since > this.#periodMs();
   }
 

@@ -14,9 +14,9 @@ export class NodeHealth {
   readonly #lag: Lag;
   #suspended = false;
 
-  /** Silence counts from now. */
-  constructor(clock: Clock, livenessMs: () => number) {
-    this.#liveness = new Liveness(clock, livenessMs);
+  /** Silence counts from now. `expected`: the nodes that are to come to a leader that begins. */
+  constructor(clock: Clock, livenessMs: () => number, expected: Iterable<string> = []) {
+    this.#liveness = new Liveness(clock, livenessMs, expected);
     this.#lag = new Lag(clock);
   }
 

@@ -16,6 +16,7 @@ import { type AppliedChange, Draft, schemaDigest } from "../cluster/state.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { AliveLines } from "./alive-lines.ts";
 import type { AppliedBarrier } from "./applied-barrier.ts";
 import { Complaints } from "./complaints.ts";
 import type { LeaderContext } from "./context.ts";
@@ -49,10 +50,12 @@ export class NodeSessions {
   readonly #complaints: Complaints;
   #health: NodeHealth;
   #beat: Timer | undefined;
+  readonly #alive: AliveLines;
 
   constructor(options: NodeSessionsOptions) {
     this.#options = options;
     this.#health = new NodeHealth(options.clock, options.livenessMs);
+    this.#alive = new AliveLines(options.clock, options.sessions, () => this.#beatMs);
     this.#complaints = new Complaints(options.log, () => options.writer.state);
   }
 
@@ -63,15 +66,18 @@ export class NodeSessions {
 
   /** The leader begins: silence counts from now. */
   begin(): void {
-    const { clock, livenessMs, progress } = this.#options;
-    this.#health = new NodeHealth(clock, livenessMs);
+    const { clock, livenessMs, progress, writer } = this.#options;
+    const expected = writer.state.nodes.by("state", "ready").map(({ id }) => id);
+    this.#health = new NodeHealth(clock, livenessMs, expected);
     progress.begin();
     this.#scheduleBeat();
+    this.#alive.begin();
   }
 
   /** Ends all sessions. */
   end(): void {
     this.#beat?.cancel();
+    this.#alive.end();
     for (const { sink } of this.#options.sessions.all()) sink.close();
     this.#options.sessions.clear();
   }
@@ -143,8 +149,14 @@ export class NodeSessions {
   committed(changes: readonly AppliedChange[], lines: ChangeLines): void {
     const { sessions, progress, reconciler, barrier } = this.#options;
     this.#snapshots.changed(changes);
-    if (!lines.isEmpty) for (const session of sessions.all()) session.sink.send(lines.of(session)!);
-    if (this.#beat !== undefined && changes.some(({ kind }) => kind === "settings")) this.#beatNow();
+    if (!lines.isEmpty) {
+      for (const session of sessions.all()) session.sink.send(lines.of(session)!);
+      this.#alive.sent();
+    }
+    if (this.#beat !== undefined && changes.some(({ kind }) => kind === "settings")) {
+      this.#beatNow();
+      this.#alive.begin();
+    }
     for (const { kind, key } of changes) if (kind === "nodes") progress.update(key, sessions.of(key)?.applied ?? 0);
     barrier.check();
     if (reconciler.isDue) this.#takeTurn("what waited for nodes cannot be completed");
@@ -213,13 +225,13 @@ export class NodeSessions {
 
   /** Keeps how far the node is, and takes a turn when something waited for that. */
   async #note(session: NodeSession, applied: number, full: boolean): Promise<void> {
-    const { writer, reconciler, progress, barrier } = this.#options;
+    const { writer, reconciler, progress, barrier, sessions } = this.#options;
     const { nodeId } = session;
     if (full && !session.reported) {
       session.reported = true;
       reconciler.lookAt(nodeId);
     }
-    session.applied = Math.max(session.applied, applied);
+    sessions.told(session, applied);
     progress.set(nodeId, session.applied);
     this.#health.note(nodeId, session.applied, writer.sentRevision);
     barrier.check();
@@ -240,16 +252,17 @@ export class NodeSessions {
     }
   }
 
+  get #beatMs(): number {
+    return this.#options.livenessMs() / BEATS_PER_PERIOD;
+  }
+
   #scheduleBeat(): void {
-    const { clock, livenessMs } = this.#options;
-    this.#beat = clock.after(livenessMs() / BEATS_PER_PERIOD, () => this.#beatNow());
+    this.#beat = this.#options.clock.after(this.#beatMs, () => this.#beatNow());
   }
 
   #beatNow(): void {
     this.#beat?.cancel();
     this.#scheduleBeat();
-    const alive = encodeLine({ type: "alive" });
-    for (const { sink } of this.#options.sessions.all()) sink.send(alive);
     this.#judge();
   }
 

@@ -36,7 +36,7 @@ export class ChangeLines {
   constructor(
     changes: readonly Change[],
     { before, after, sent }: { before: State; after: State; sent: number },
-    lacking: ReadonlySet<Lacking>,
+    lacking: Iterable<Lacking>,
   ) {
     this.#before = before;
     this.#after = after;

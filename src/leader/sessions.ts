@@ -1,6 +1,7 @@
 // The sessions of nodes with the leader: one a node.
 import type { Lacking } from "../cluster/features.ts";
-import { encodeLine } from "../cluster/protocol.ts";
+import { encodeLine, UNAWAITED_GAP_MS } from "../cluster/protocol.ts";
+import type { Clock } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 
 /** The leader's way down to one node. No call throws, and none waits for the node. */
@@ -30,6 +31,10 @@ export interface NodeSession {
   pending: number;
   /** The highest revision in force in the node's data path; 0 until it has said so in this session. */
   applied: number;
+  /** When it said so, by the leader's monotonic clock. */
+  appliedAt: number;
+  /** The highest revision that the node was told that clients wait for. */
+  awaited: number;
   /** Whether it has reported all its statuses. */
   reported: boolean;
   isRefusalLogged: boolean;
@@ -37,9 +42,18 @@ export interface NodeSession {
 }
 
 export class Sessions {
+  readonly #clock: Clock;
   // BOUNDED: by the nodes, one session each.
   readonly #byNode = new Map<string, NodeSession>();
   readonly #byId = new Map<string, NodeSession>();
+  // BOUNDED: by the sets of features that nodes lack. How many sessions are of nodes that lack them.
+  readonly #lacking = new Map<Lacking, number>();
+  /** The highest revision that a client has waited for, and the line that says so. */
+  #awaited: { revision: number; line: Buffer } = { revision: 0, line: Buffer.alloc(0) };
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   /** Begins a session. The one that the node had before is to be ended first. */
   add(begun: Pick<NodeSession, "id" | "nodeId" | "sink" | "lacking">): NodeSession {
@@ -49,12 +63,15 @@ export class Sessions {
       seq: 0,
       pending: 0,
       applied: 0,
+      appliedAt: Number.NEGATIVE_INFINITY,
+      awaited: 0,
       reported: false,
       isRefusalLogged: false,
       isUnreadLogged: false,
     };
     this.#byNode.set(nodeId, session);
     this.#byId.set(id, session);
+    this.#countLacking(session, 1);
     return session;
   }
 
@@ -77,26 +94,54 @@ export class Sessions {
     return this.#byNode.values();
   }
 
-  /** What is withheld from any node. Loops over the sessions, once a revision. */
-  lacking(): ReadonlySet<Lacking> {
-    const all = new Set<Lacking>();
-    for (const { lacking } of this.#byNode.values()) if (lacking !== undefined) all.add(lacking);
-    return all;
+  /** What is withheld from any node. */
+  lacking(): Iterable<Lacking> {
+    return this.#lacking.keys();
   }
 
-  /** A client waits for the revision: the nodes that have not told that they have it tell at once. Loops over the sessions. */
+  /** The node has told that it has the revision in force. */
+  told(session: NodeSession, applied: number): void {
+    if (applied <= session.applied) return;
+    session.applied = applied;
+    session.appliedAt = this.#clock.monotonic();
+    this.#call(session);
+  }
+
+  /**
+   * A client waits for the revision: the nodes that have not told that they have it tell at once. Loops over the sessions;
+   * few get a line while changes are rare, for a node tells by itself when it has told nothing new for a while.
+   */
   await(revision: number): void {
-    const line = encodeLine({ type: "awaited", revision });
-    for (const { applied, sink } of this.#byNode.values()) if (applied < revision) sink.send(line);
+    if (revision > this.#awaited.revision)
+      this.#awaited = { revision, line: encodeLine({ type: "awaited", revision }) };
+    for (const session of this.#byNode.values()) this.#call(session);
   }
 
-  remove({ id, nodeId }: NodeSession): void {
-    this.#byId.delete(id);
-    this.#byNode.delete(nodeId);
+  remove(session: NodeSession): void {
+    if (!this.#byId.delete(session.id)) return;
+    this.#byNode.delete(session.nodeId);
+    this.#countLacking(session, -1);
   }
 
   clear(): void {
     this.#byId.clear();
     this.#byNode.clear();
+    this.#lacking.clear();
+  }
+
+  /** Tells the node that clients wait, when it would wait itself before it tells what they wait for. */
+  #call(session: NodeSession): void {
+    const { revision, line } = this.#awaited;
+    if (session.applied >= revision || session.awaited >= revision) return;
+    if (this.#clock.monotonic() - session.appliedAt >= UNAWAITED_GAP_MS) return;
+    session.awaited = revision;
+    session.sink.send(line);
+  }
+
+  #countLacking({ lacking }: NodeSession, more: 1 | -1): void {
+    if (lacking === undefined) return;
+    const count = (this.#lacking.get(lacking) ?? 0) + more;
+    if (count === 0) this.#lacking.delete(lacking);
+    else this.#lacking.set(lacking, count);
   }
 }

@@ -23,7 +23,7 @@ interface StateWriterOptions {
   /** Adds to a draft what follows from its changes. Called once a turn; a turn that fails is as if it had not been. */
   complete(draft: Draft): void;
   /** What is withheld from nodes: each of these has lines of its own. */
-  lacking(): ReadonlySet<Lacking>;
+  lacking(): Iterable<Lacking>;
   /** The state has changed. `lines` are for the nodes. */
   committed(changes: readonly AppliedChange[], lines: ChangeLines): void;
 }

@@ -1,16 +1,14 @@
 // What a node has to tell the leader, and what of it the leader has: sends the difference until it is acknowledged, and a
 // report without news when there is none, to show that the node lives. No call here looks at statuses that have not changed.
 import { isDeepStrictEqual } from "node:util";
-import type { Report } from "../cluster/protocol.ts";
+import { type Report, UNAWAITED_GAP_MS } from "../cluster/protocol.ts";
 import type { TaskStatus } from "../cluster/schema.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import type { Beats } from "./beat-stream.ts";
 
 const RETRY_MS = 1000;
 /** The least time between two reports that only say which revision is in force: with hundreds of changes a second, one report says it of several. */
-const APPLIED_GAP_MS = 20;
-/** The same when no client waits for the revision: a report costs a node as much as all else that it does with a change. */
-const UNAWAITED_GAP_MS = 1000;
+export const APPLIED_GAP_MS = 20;
 
 /** A session's way up to the leader. */
 interface ReportLink {

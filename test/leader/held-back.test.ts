@@ -3,7 +3,9 @@
 import test from "ava";
 import { PeerCalls } from "../../src/leader/peer-calls.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { openSession } from "../fakes/founding.ts";
 import { Cluster } from "./cluster-fixture.ts";
+import { identityOf } from "./fake-node.ts";
 
 const HELD_MS = 2000;
 
@@ -56,4 +58,52 @@ test("a command whose address a node holds back for longer is refused", async (t
   await cluster.nodes[0]!.obey();
   await cluster.clock.advance(HELD_MS);
   await t.throwsAsync(refused, { message: /is held back until every node knows that it was released/ });
+});
+
+test("nodes that told nothing new for a second are not asked, and those that tell an older revision are asked then", async (t) => {
+  const cluster = await Cluster.start(2);
+  const { leader, clock } = cluster;
+  const make = async (name: string) => (await leader.execute({ type: "network.create", name })).revision;
+  const awaited = () => cluster.nodes.map((node) => node.awaited);
+  const before = awaited();
+  await clock.advance(1000);
+  const first = await make("one");
+  const waiting = leader.waitApplied(first, 10_000);
+  t.deepEqual(awaited(), before, "they tell by themselves");
+  await cluster.settle();
+  t.deepEqual(await waiting, []);
+  const second = await make("two");
+  void leader.waitApplied(second, 10_000);
+  t.deepEqual(awaited(), [second, second], "they told a moment ago");
+
+  await cluster.settle();
+  await clock.advance(1000);
+  await make("three");
+  for (const node of cluster.nodes) node.apply();
+  const fourth = await make("four");
+  void leader.waitApplied(fourth, 10_000);
+  t.deepEqual(awaited(), [second, second]);
+  await cluster.nodes[0]!.report();
+  t.deepEqual(awaited(), [fourth, second], "it told the revision before, and would wait now");
+});
+
+test("while changes come the nodes are sent nothing else to show that the leader lives", async (t) => {
+  const cluster = await Cluster.start(1);
+  const { leader, clock } = cluster;
+  let alive = 0;
+  const sink = {
+    send: (line: Buffer) => {
+      if (line.toString().includes('"alive"')) alive++;
+    },
+    sendSnapshot: () => {},
+    close: () => {},
+  };
+  await openSession(leader, identityOf(2), sink);
+  for (let i = 0; i < 10; i++) {
+    await leader.execute({ type: "network.create", name: `net${i}` });
+    await clock.advance(2000);
+  }
+  t.is(alive, 0);
+  await clock.advance(9000);
+  t.is(alive, 3, "one each three seconds since the last change");
 });

@@ -113,6 +113,21 @@ test("after a start no node is judged for one period", async (t) => {
   t.is(cluster.node("node3").state, "down");
 });
 
+test("nodes that come to a new leader slowly, one after the other, are all waited for", async (t) => {
+  const cluster = await withService(5, 5);
+  await cluster.leader.stop();
+  await cluster.lead();
+  for (const node of cluster.nodes.slice(0, 4)) {
+    await node.join(cluster.leader);
+    await cluster.pass(LIVENESS_MS - 3000);
+  }
+  t.is(cluster.node("node5").state, "ready", "node4 came less than a period ago");
+  cluster.nodes.push(new FakeNode(identityOf(6)));
+  await cluster.nodes[5]!.join(cluster.leader);
+  await cluster.pass(9000);
+  t.is(cluster.node("node5").state, "down", "a node that is new does not count: nothing was to come from it");
+});
+
 test("a new leader has all of it from the store, and gives away no address while it knows of no node's progress", async (t) => {
   const cluster = await withService(3, 3);
   await cluster.leader.execute({ type: "service.remove", name: "s" });
