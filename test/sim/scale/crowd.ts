@@ -1,10 +1,12 @@
 // The ends of many nodes, faked: they know which revision they have and what their own tasks are, and report it. A line
 // that the leader sends to all of them is read once.
-import type { NodeIdentity, StreamMessage } from "../../../src/cluster/protocol.ts";
+import { PROTOCOL } from "../../../src/cluster/features.ts";
+import { type NodeIdentity, type StreamMessage, UNAWAITED_GAP_MS } from "../../../src/cluster/protocol.ts";
 import type { BucketDigests } from "../../../src/cluster/row-buckets.ts";
 import type { Task, TaskStatus } from "../../../src/cluster/schema.ts";
 import type { Leader } from "../../../src/leader/leader.ts";
 import type { SessionSink } from "../../../src/leader/sessions.ts";
+import { APPLIED_GAP_MS } from "../../../src/session/reporter.ts";
 import { openSession } from "../../fakes/founding.ts";
 
 /** Rows are not read: a faked end keeps no state. */
@@ -19,6 +21,10 @@ export class CrowdNode implements SessionSink {
   sessionId: string | undefined;
   /** The revision of the last line. */
   revision = 0;
+  /** A client waits until the node has told this one. */
+  awaited = 0;
+  /** The revision that it told last, and when it told another one than before. */
+  #told = { revision: 0, at: Number.NEGATIVE_INFINITY };
   /** Bytes of changes, and of the snapshot with what comes before it. */
   changesBytes = 0;
   snapshotBytes = 0;
@@ -42,8 +48,14 @@ export class CrowdNode implements SessionSink {
   async join(leader: Leader, has?: BucketDigests): Promise<void> {
     this.#seq = 0;
     this.#isFull = true;
+    this.awaited = 0;
+    this.#told = { revision: 0, at: Number.NEGATIVE_INFINITY };
     this.snapshotBytes = 0;
-    this.sessionId = await openSession(leader, { ...this.identity, has }, this);
+    const request = { ...this.identity, has };
+    this.sessionId =
+      this.nodeId === undefined
+        ? await openSession(leader, request, this)
+        : await leader.openSession({ id: this.nodeId }, { protocol: PROTOCOL, ...request }, this);
   }
 
   send(line: Buffer): void {
@@ -99,6 +111,23 @@ export class CrowdNode implements SessionSink {
     return this.#isFull || this.#news.size > 0;
   }
 
+  /** When it tells its revision, as src/session/reporter.ts has it. */
+  get tellsAt(): number {
+    const { revision, at } = this.#told;
+    const isAwaited = revision < this.awaited || this.#crowd.isDraining;
+    return at + (isAwaited ? APPLIED_GAP_MS : UNAWAITED_GAP_MS);
+  }
+
+  /** It tells its revision now. */
+  tells(now: number): void {
+    if (this.revision !== this.#told.revision) this.#told = { revision: this.revision, at: now };
+  }
+
+  /** Whether the leader has its revision, or will have it soon. */
+  get hasTold(): boolean {
+    return this.revision === this.#told.revision;
+  }
+
   /** The body of a report of what is new, as it goes over the wire. */
   report(): string {
     const ids = this.#isFull ? [...this.tasks.keys()] : [...this.#news];
@@ -135,6 +164,8 @@ export class Crowd {
   // BOUNDED: by the tasks; keyed by task id.
   readonly #nodesByTask = new Map<string, CrowdNode>();
   readonly #read = new WeakMap<Buffer, readonly StreamMessage[]>();
+  // BOUNDED: by the tasks. Those that drain.
+  readonly #draining = new Set<string>();
   /** While it gathers, only the first node reads changes: else each node that comes would be read of by all before it. */
   #isGathering = false;
   // BOUNDED: by the lines of one step.
@@ -153,6 +184,11 @@ export class Crowd {
     return this.#inbox.length;
   }
 
+  /** Whether tasks drain: nodes tell at once then. */
+  get isDraining(): boolean {
+    return this.#draining.size > 0;
+  }
+
   /** Gives all snapshots to the nodes, in turn, as slow links would take them. The leader encodes them meanwhile. */
   takeSnapshots(): void {
     while (this.loading.size > 0) for (const node of this.loading) if (!node.takeLines()) this.loading.delete(node);
@@ -169,15 +205,15 @@ export class Crowd {
     this.#inbox.push([node, line]);
   }
 
-  /** `join` opens a session of every node. All of them are then at the revision of the first. */
-  async gather(join: (node: CrowdNode) => Promise<void>): Promise<void> {
+  /** `join` opens a session of some nodes at once. All nodes are then at the revision of the first. */
+  async gather(atOnce: number, join: (nodes: readonly CrowdNode[]) => Promise<void>): Promise<void> {
     this.#isGathering = true;
-    for (const node of this.nodes) await join(node);
+    for (let i = 0; i < this.nodes.length; i += atOnce) await join(this.nodes.slice(i, i + atOnce));
     this.#isGathering = false;
     for (const node of this.nodes) node.revision = this.nodes[0]!.revision;
   }
 
-  /** Reads what came, and returns the nodes that have another revision than before. */
+  /** Reads what came, and returns the nodes that have something to tell. */
   readAll(): Set<CrowdNode> {
     const changed = new Set<CrowdNode>();
     const inbox = this.#inbox;
@@ -195,6 +231,9 @@ export class Crowd {
           node.revision = message.revision;
           node.changesBytes += line.length;
           changed.add(node);
+        } else if (message.type === "awaited") {
+          node.awaited = Math.max(node.awaited, message.revision);
+          if (!node.hasTold) changed.add(node);
         }
       }
     }
@@ -220,6 +259,8 @@ export class Crowd {
     for (const { kind, key, row } of changes) {
       if (kind !== "tasks") continue;
       const task = row as Task | null;
+      if (task?.desired === "draining") this.#draining.add(key);
+      else this.#draining.delete(key);
       const node = task === null ? this.#nodesByTask.get(key) : this.#nodesById.get(task.nodeId ?? "");
       if (node === undefined) continue;
       if (task === null) this.#nodesByTask.delete(key);

@@ -3,10 +3,8 @@
 import type { CommandInput } from "../../../src/cluster/commands.ts";
 import { settingsOf } from "../../../src/cluster/lookup.ts";
 import { RowBuckets } from "../../../src/cluster/row-buckets.ts";
-import type { ClusterIdentity } from "../../../src/cluster/schema.ts";
 import { emptyState, LiveState } from "../../../src/cluster/state.ts";
 import { Leader } from "../../../src/leader/leader.ts";
-import { type Leadership, type Store, soleLeadership } from "../../../src/leader/store.ts";
 import { silentLog } from "../../../src/lib/log.ts";
 import { found } from "../../fakes/founding.ts";
 import { MemoryStore } from "../../fakes/memory-store.ts";
@@ -14,6 +12,7 @@ import { VirtualClock } from "../../fakes/virtual-clock.ts";
 import { countingIds } from "../../leader/ids.ts";
 import { Crowd, type CrowdNode } from "./crowd.ts";
 import { EventQueue } from "./event-queue.ts";
+import { HandedStore } from "./handed-store.ts";
 import type { HttpCosts } from "./http-costs.ts";
 import { settle, threadMilliseconds } from "./thread-time.ts";
 
@@ -23,36 +22,14 @@ export const LIVENESS_MS = 15_000;
 export const BEAT_MS = LIVENESS_MS / 5;
 /** One way. */
 export const LINK_MS = 0.5;
+/** So long a client waits for a change to be in force everywhere. */
 const WAIT_MS = 60_000;
+/** The same for all that was made before nodes reported: the leader then takes what every node has to say of every task. */
+const FIRST_WAIT_MS = 600_000;
+/** How many nodes join at once. */
+const JOINS_AT_ONCE = 64;
 /** One for the session, one for reports and beats. */
 const CONNECTIONS_A_NODE = 2;
-
-/** Gives the state that it was made with, and keeps nothing: a real store keeps it outside of this process's heap. */
-class HandedStore implements Store {
-  readonly #state: LiveState;
-
-  constructor(state: LiveState) {
-    this.#state = state;
-  }
-
-  async campaign(): Promise<Leadership> {
-    return soleLeadership();
-  }
-
-  async load(): Promise<LiveState> {
-    return this.#state;
-  }
-
-  async commit(): Promise<void> {}
-
-  async identify(cluster: ClusterIdentity): Promise<void> {
-    this.#state.cluster = cluster;
-  }
-
-  async fill(): Promise<void> {}
-
-  async close(): Promise<void> {}
-}
 
 export class Simulation {
   readonly crowd: Crowd;
@@ -75,10 +52,12 @@ export class Simulation {
   isLive = false;
   /** Milliseconds in which nodes wrote their reports while the leader's work was measured. */
   #notLeadersMs = 0;
+  /** The processor's milliseconds at which the work began that is measured. */
+  #workBegan = 0;
   /** When the leader is done with what it has begun. */
   #freeAt = 0;
-  // BOUNDED: by the nodes. Those whose report is on its way.
-  readonly #reporting = new Set<CrowdNode>();
+  // BOUNDED: by the nodes. When the report of each arrives that is to report.
+  readonly #reporting = new Map<CrowdNode, number>();
 
   /** `http` is added for each report, beat and line. */
   constructor(nodes: number, http: HttpCosts, state: LiveState = emptyState()) {
@@ -98,7 +77,7 @@ export class Simulation {
     const { now } = this;
     if (settingsOf(this.#first) === undefined) this.leader = this.#newLeader(await this.#founded());
     await this.#work([() => this.leader.start()]);
-    await this.crowd.gather((node) => this.#work([() => node.join(this.leader)]));
+    await this.crowd.gather(JOINS_AT_ONCE, (nodes) => this.#work(nodes.map((node) => () => node.join(this.leader))));
     this.#freeAt = now;
   }
 
@@ -158,19 +137,19 @@ export class Simulation {
   /** Virtual milliseconds from the command's arrival at the leader until every node has told that it is in force. */
   async change(command: CommandInput): Promise<number> {
     const at = this.now;
-    let isEverywhere = false;
+    let everywhereAt: number | undefined;
     this.#events.add({
       at,
       happen: async () => {
         const { revision } = await this.leader.execute(command);
         this.leader.waitApplied(revision, WAIT_MS).then((behind) => {
           if (behind.length > 0) throw new Error(`${behind.length} nodes are behind`);
-          isEverywhere = true;
+          everywhereAt = this.#amidWork();
         });
       },
     });
-    await this.#run(() => isEverywhere);
-    return this.now - at;
+    await this.#run(() => everywhereAt !== undefined);
+    return everywhereAt! - at;
   }
 
   /** Lets virtual time pass. */
@@ -181,9 +160,9 @@ export class Simulation {
   }
 
   /** Lets time pass until all nodes have told that they have all in force. */
-  async untilApplied(): Promise<void> {
+  async untilApplied(waitMs = FIRST_WAIT_MS): Promise<void> {
     let isEverywhere = false;
-    this.leader.waitApplied(this.leader.state.revision, WAIT_MS).then((behind) => {
+    this.leader.waitApplied(this.leader.state.revision, waitMs).then((behind) => {
       if (behind.length > 0) throw new Error(`${behind.length} nodes are behind`);
       isEverywhere = true;
     });
@@ -223,7 +202,9 @@ export class Simulation {
   async #advance(at: number): Promise<void> {
     this.#freeAt = Math.max(this.#freeAt, at);
     const before = threadMilliseconds();
+    this.#workBegan = before;
     await this.#clock.advance(this.#freeAt - this.#clock.monotonic());
+    await this.#rest();
     this.#spend(threadMilliseconds() - before);
     this.#deliver();
   }
@@ -232,19 +213,24 @@ export class Simulation {
   async #work(requests: readonly (() => Promise<unknown>)[]): Promise<void> {
     if (requests.length === 0) return;
     const before = threadMilliseconds();
+    this.#workBegan = before;
     await Promise.all(requests.map((request) => request()));
-    await settle(); // those that wait are told
+    await this.#rest(); // those that wait are told
     this.crowd.takeSnapshots();
     this.#spend(Math.max(0, threadMilliseconds() - before - this.#notLeadersMs));
     this.#notLeadersMs = 0;
     this.#deliver();
   }
 
-  /** The leader has worked for so long, besides what HTTP takes of the reports that came and the lines that it sent. */
+  /** Until the leader has done what is queued in it. */
+  async #rest(): Promise<void> {
+    for (let revision = -1; revision !== this.leader.state.revision; await settle())
+      revision = this.leader.state.revision;
+  }
+
+  /** The leader has worked for so long, besides what HTTP takes. */
   #spend(ms: number): void {
-    const { reportMs, beatMs, connectMs, lineMs } = this.#http;
-    const allMs =
-      ms + this.#reports * reportMs + this.#beats * beatMs + this.#connections * connectMs + this.crowd.unread * lineMs;
+    const allMs = ms + this.#httpMs;
     this.#reports = 0;
     this.#beats = 0;
     this.#connections = 0;
@@ -252,17 +238,34 @@ export class Simulation {
     this.#freeAt += allMs;
   }
 
+  /** What HTTP takes of the reports that came and the lines that were sent in the work under way. */
+  get #httpMs(): number {
+    const { reportMs, beatMs, connectMs, lineMs } = this.#http;
+    const connectionsMs = this.#connections * connectMs;
+    return this.#reports * reportMs + this.#beats * beatMs + connectionsMs + this.crowd.unread * lineMs;
+  }
+
+  /** Virtual milliseconds at this point of the leader's work: what it answers here does not wait for the rest. */
+  #amidWork(): number {
+    const ms = threadMilliseconds() - this.#workBegan - this.#notLeadersMs;
+    return this.#freeAt + Math.max(0, ms) + this.#httpMs;
+  }
+
   /** What the leader sent is on its way to the nodes, which will answer it. */
   #deliver(): void {
     for (const node of this.crowd.readAll()) if (this.isLive) this.#reportSoon(node);
   }
 
+  /** Once the node has in force what came, and tells it. */
   #reportSoon(node: CrowdNode): void {
-    if (this.#reporting.has(node)) return;
-    this.#reporting.add(node);
+    const inForce = this.now + LINK_MS + this.nodeMs;
+    const at = (node.hasNews ? inForce : Math.max(inForce, node.tellsAt)) + LINK_MS;
+    if ((this.#reporting.get(node) ?? Number.POSITIVE_INFINITY) <= at) return;
+    this.#reporting.set(node, at);
     this.#events.add({
-      at: this.now + LINK_MS + this.nodeMs + LINK_MS,
+      at,
       happen: () => {
+        if (this.#reporting.get(node) !== at) return Promise.resolve();
         this.#reporting.delete(node);
         return this.#report(node);
       },
@@ -281,15 +284,16 @@ export class Simulation {
 
   async #report(node: CrowdNode): Promise<void> {
     if (node.sessionId === undefined) return;
+    node.tells(this.now);
     if (!node.hasNews) {
       this.#beats++;
       this.leader.beat(node.sessionId, node.revision);
       return;
     }
     this.#reports++;
-    const before = performance.now();
+    const before = threadMilliseconds();
     const body = node.report();
-    this.#notLeadersMs += performance.now() - before;
+    this.#notLeadersMs += threadMilliseconds() - before;
     await this.leader.report(node.sessionId, JSON.parse(body));
   }
 }
