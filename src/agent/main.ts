@@ -67,7 +67,7 @@ async function runAgent(config: Config, newEpoch: boolean): Promise<void> {
   let isStarting = true;
   for (const name of ["SIGTERM", "SIGINT"]) {
     process.once(name, () => {
-      if (isStarting) process.exit(EXIT_FAILED); // nothing is half done that the next start would not mend
+      if (isStarting) process.exit(0); // nothing is half done that the next start would not mend
       stopping.abort(name);
     });
   }

@@ -186,6 +186,20 @@ systemTest("a node whose port of managers is taken goes on as a node, and is a m
   await untilConnected(node2);
 });
 
+systemTest("an agent that is stopped while it starts ends well, and the next one starts", async (t) => {
+  const [, node2] = nodes();
+  await node2.stopAgent();
+  const started = node2.logTail(10_000).split("runs from the snapshot").length;
+  node2.launchAgent();
+  await waitFor(() => node2.logTail(10_000).split("runs from the snapshot").length > started, {
+    what: "the agent to be starting",
+    everyMs: 1,
+  });
+  await t.notThrowsAsync(node2.stopAgent());
+  await node2.startAgent();
+  await untilConnected(node2);
+});
+
 systemTest("a host that was renamed keeps its name, its tasks and its place in the cluster", async (t) => {
   const [node1, node2] = nodes();
   const tasks = await untilRunning(node1, "echo", 3);
