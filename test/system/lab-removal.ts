@@ -28,7 +28,7 @@ export async function removeLab({ prefix, nodeNames, directory }: LabNames): Pro
   // Flow tables are in memory, and told by the agents' data directories.
   for (const name of existsSync(directory) ? readdirSync(directory) : [])
     removeFlowFile({ dataDir: join(directory, name, "data"), datapath: {} });
-  for (const path of mountsBelow(directory)) await run(["umount", path]);
+  for (const path of mountsBelow(directory)) if (await isReached(path)) await run(["umount", path]);
   rmSync(directory, { recursive: true, force: true });
 }
 
@@ -45,6 +45,11 @@ function mountsBelow(directory: string): string[] {
     .split("\n")
     .map((line) => line.split(" ")[1] ?? "");
   return paths.filter((path) => path.startsWith(`${directory}/`)).reverse();
+}
+
+/** Whether the mount is what is found at its path: a mount above it may hide it, as in a mount namespace with a /tmp of its own. */
+async function isReached(path: string): Promise<boolean> {
+  return (await tryRun(["mountpoint", "--quiet", path])).status === 0;
 }
 
 async function listNamespaces(): Promise<string[]> {

@@ -1,14 +1,14 @@
 // Three managers and two workers as processes in namespaces, under writers, readers and HTTP clients: a fourth manager comes and
-// goes, a member's disk is full, and all managers are lost. The service's tasks are on the workers.
+// goes, a member's disk is full, a manager's machine is replaced, and all managers are lost. The service's tasks are on the workers.
 import { copyFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
 import { Clients, createWeb, insideWeb } from "./clients.ts";
-import { waitFor } from "./command.ts";
+import { type Finished, waitFor } from "./command.ts";
 import { fillDisk, giveDisk, makeRoom } from "./disk.ts";
 import type { LabNode } from "./lab.ts";
 import { processOf, untilRunning } from "./listings.ts";
-import { loseMachine, statusOf, untilWhole } from "./managers.ts";
+import { loseMachine, membersOfEtcd, statusOf, untilWhole } from "./managers.ts";
 import { systemTest, useLab } from "./system-test.ts";
 
 const lab = useLab({ prefix: "los", nodes: 5, managers: 3 }, createWeb, {
@@ -34,15 +34,22 @@ async function end(t: ExecutionContext, clients: Clients, by?: LabNode): Promise
   t.deepEqual(clients.failedRequests, []);
 }
 
-/** The names of the members of etcd that vote, as the manager's own one lists them. */
-async function votersOf(node: LabNode): Promise<string[]> {
-  const file = (name: string) => join(node.directory, "data/etcd", name);
-  const tls = ["--cacert", file("ca.crt"), "--cert", file("member.crt"), "--key", file("member.key")];
-  const url = "https://127.0.0.1:2378/v3/cluster/member/list";
-  const { members } = JSON.parse(await node.exec(["curl", "-sS", ...tls, "-d", "{}", url])) as {
-    members: { name: string; isLearner?: boolean }[];
-  };
-  return members.filter(({ isLearner }) => isLearner !== true).map(({ name }) => name);
+/** What is asked is never done, and is refused with these words once the managers have settled. */
+async function untilRefused(ask: () => Promise<Finished>, words: RegExp): Promise<void> {
+  const found = await waitFor(
+    async () => {
+      const answer = await ask();
+      if (answer.status !== 0 && !words.test(answer.stderr)) throw new Error(answer.stderr);
+      return answer;
+    },
+    { what: `a refusal with ${words}` },
+  );
+  if (found.status === 0) throw new Error(`it was done, and not refused with ${words}`);
+}
+
+/** How many members of etcd vote. */
+async function votersOf(node: LabNode): Promise<number> {
+  return (await membersOfEtcd(node)).filter(({ votes }) => votes).length;
 }
 
 systemTest("a fourth manager brings a warning; when it is demoted its etcd and its keys are gone", async (t) => {
@@ -54,7 +61,7 @@ systemTest("a fourth manager brings a warning; when it is demoted its etcd and i
   t.regex(promoted.stderr, /4 managers can lose no more than 3 can: 5 or 3 are better/);
   await untilWhole(lab().nodes, 4);
   t.true((await statusOf(node1)).warnings.some((warning) => warning.startsWith("4 managers can lose no more than 3")));
-  t.is((await votersOf(node1)).length, 4);
+  t.is(await votersOf(node1), 4);
   const keys = join(node4.directory, "data/identity/manager.keys");
   const etcd = join(node4.directory, "data/etcd");
   t.true(existsSync(keys) && existsSync(etcd));
@@ -62,7 +69,7 @@ systemTest("a fourth manager brings a warning; when it is demoted its etcd and i
   const demoted = await node1.tryExec(["overlayctl", "node", "demote", node4.name]);
   t.deepEqual([demoted.status, demoted.stderr], [0, ""]);
   await untilWhole(lab().nodes, 3);
-  await waitFor(async () => (await votersOf(node1)).length === 3, { what: "etcd to have three members" });
+  await waitFor(async () => (await votersOf(node1)) === 3, { what: "etcd to have three members" });
   await waitFor(() => !existsSync(keys), { what: "its keys to be deleted" });
   await waitFor(() => !existsSync(etcd), { what: "the data of its etcd to be deleted" });
   await waitFor(async () => (await node4.api.status()).connected, { what: "it to be a worker" });
@@ -70,7 +77,10 @@ systemTest("a fourth manager brings a warning; when it is demoted its etcd and i
   await end(t, clients);
 });
 
-for (const [whose, isLeader] of [["another manager's", false]] as const) {
+for (const [whose, isLeader] of [
+  ["another manager's", false],
+  ["the leader's", true],
+] as const) {
   systemTest(
     `the disk of ${whose} etcd is full: the status says so, and it comes back by itself when there is room`,
     async (t) => {
@@ -100,6 +110,43 @@ for (const [whose, isLeader] of [["another manager's", false]] as const) {
     },
   );
 }
+
+systemTest("a manager's machine is lost and replaced, and a majority is well all the time", async (t) => {
+  const { leader } = await untilWhole(managers());
+  const lost = managers().find(({ name }) => name === leader)!;
+  const [left, other] = managers().filter((node) => node !== lost) as [LabNode, LabNode];
+  const clients = await begin(t, "lost", [left, other]);
+  await loseMachine(lost);
+  await clients.nextWrite();
+  const rm = (...words: string[]) => left.tryExec(["overlayctl", "node", "rm", ...words]);
+  await untilRefused(
+    () => rm("--force", other.name),
+    new RegExp(`without node '${other.name}' the managers would have no majority: 1 of 2 .*${lost.name}`),
+  );
+
+  await lab().replaceMachine(lost);
+  await lost.startAgent();
+  const { token } = await waitFor(() => left.api.joinToken("manager"), { what: "a manager's token" });
+  const join = () => lost.tryExec(["overlayctl", "join", `${left.address}:2377`, "--token", token]);
+  await untilRefused(join, new RegExp(`node with another key.*'overlayctl node rm ${lost.name}'`));
+
+  const isRemoved = async () => {
+    const { status, stderr } = await rm(lost.name);
+    if (status !== 0 && !/there is no node/.test(stderr)) throw new Error(stderr); // the answer may have been lost
+    return true;
+  };
+  await waitFor(isRemoved, { what: "the lost node to be seen as down, and removed", everyMs: 500 });
+  await waitFor(async () => (await votersOf(left)) === 2, { what: "etcd to have two members" });
+  const isJoined = async () => {
+    const { status, stderr } = await join();
+    if (status !== 0) throw new Error(stderr);
+    return true;
+  };
+  await waitFor(isJoined, { what: "the new machine to be a member" });
+  await untilWhole(managers());
+  t.is(await votersOf(lost), 3);
+  await end(t, clients);
+});
 
 systemTest(
   "all managers are lost: an export is imported on a bare machine, and the workers' tasks never notice",
