@@ -108,12 +108,12 @@ export class Sessions {
   }
 
   /**
-   * A client waits for the revision: the nodes that have not told that they have it tell at once. Loops over the sessions;
-   * few get a line while changes are rare, for a node tells by itself when it has told nothing new for a while.
+   * A client waits for the revision: the nodes that have not told that they have it tell at once. Loops over the sessions,
+   * once a revision; few get a line while changes are rare, for a node tells by itself when it has told nothing new for a while.
    */
   await(revision: number): void {
-    if (revision > this.#awaited.revision)
-      this.#awaited = { revision, line: encodeLine({ type: "awaited", revision }) };
+    if (revision <= this.#awaited.revision) return;
+    this.#awaited = { revision, line: encodeLine({ type: "awaited", revision }) };
     for (const session of this.#byNode.values()) this.#call(session);
   }
 
