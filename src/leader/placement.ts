@@ -18,6 +18,8 @@ export class Places {
   readonly #features: Features;
   // BOUNDED: by the nodes.
   readonly #places: Place[];
+  /** The reasons of the nodes that take no tasks; undefined until one is asked for. */
+  #others: ReasonCounts | undefined;
 
   /** Loops over the nodes: once a turn that has tasks to place, not once a service. */
   constructor(state: State, features: Features) {
@@ -33,6 +35,22 @@ export class Places {
   /** The search for nodes for tasks of the service. */
   for(service: Service): PlaceSearch {
     return new PlaceSearch(this.#state, service, { places: this.#places, features: this.#features });
+  }
+
+  /**
+   * Why no node takes a task of the service. It has counts instead of names, since each task that waits carries it to every
+   * node. Loops over the nodes that take tasks, and once a turn over the others.
+   */
+  whyNowhere(service: Service): string {
+    const { nodes } = this.#state;
+    if (nodes.size === 0) return "no node has joined";
+    if (this.#others === undefined) {
+      this.#others = new ReasonCounts();
+      for (const node of nodes.values()) this.#others.add(reasonAgainstAll(node));
+    }
+    const counts = new ReasonCounts(this.#others);
+    for (const { node } of this.#places) counts.add(reasonAgainst(this.#state, node, service, this.#features));
+    return shortened(`no suitable node (${counts.words})`, MAX_REASON);
   }
 
   /** The node has a task more. */
@@ -112,24 +130,29 @@ function inOrder(a: Place, b: Place): number {
   return a.tasks - b.tasks || compare(a.node.name, b.node.name);
 }
 
-/**
- * Why no node takes a task of the service. It has counts instead of names, since each task that waits carries it to every
- * node. Loops over the nodes.
- */
-export function whyNowhere(state: State, service: Service, features: Features): string {
-  if (state.nodes.size === 0) return "no node has joined";
-  const counts = new Map<string, { count: number; reason: Reason }>();
-  for (const node of state.nodes.values()) {
-    const reason = reasonAgainst(state, node, service, features);
-    if (reason === undefined) continue;
-    const known = counts.get(reason[0]);
-    if (known === undefined) counts.set(reason[0], { count: 1, reason });
+/** How many nodes have each reason; keyed by its words for one node. */
+class ReasonCounts {
+  // BOUNDED: by the reasons, and the constraints of a service.
+  readonly #counts: Map<string, { reason: Reason; count: number }>;
+
+  constructor(begun?: ReasonCounts) {
+    this.#counts = new Map(begun && [...begun.#counts].map(([key, counted]) => [key, { ...counted }]));
+  }
+
+  add(reason: Reason | undefined): void {
+    if (reason === undefined) return;
+    const known = this.#counts.get(reason[0]);
+    if (known === undefined) this.#counts.set(reason[0], { reason, count: 1 });
     else known.count++;
   }
-  const words = [...counts.values()]
-    .toSorted((a, b) => b.count - a.count || compare(a.reason[0], b.reason[0]))
-    .map(({ count, reason: [one, several] }) => (count === 1 ? `1 node ${one}` : `${count} nodes ${several}`));
-  return shortened(`no suitable node (${words.join("; ")})`, MAX_REASON);
+
+  /** The most frequent reason first. */
+  get words(): string {
+    return [...this.#counts.values()]
+      .toSorted((a, b) => b.count - a.count || compare(a.reason[0], b.reason[0]))
+      .map(({ count, reason: [one, several] }) => (count === 1 ? `1 node ${one}` : `${count} nodes ${several}`))
+      .join("; ");
+  }
 }
 
 /** The words for one node, and for several. */

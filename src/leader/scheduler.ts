@@ -8,7 +8,7 @@ import type { Draft } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
 import type { LeaderContext } from "./context.ts";
-import { Places, whyNowhere } from "./placement.ts";
+import { Places } from "./placement.ts";
 import { slotsToRemove } from "./scale-down.ts";
 import { removeService } from "./services.ts";
 import { removeTask, retireTask, stopTask } from "./tasks.ts";
@@ -163,10 +163,7 @@ function placeTasksOf(
   for (const task of waiting) {
     const best = error === undefined ? search.best() : undefined;
     // What keeps one of them from a node keeps those after it too.
-    error ??=
-      best === undefined
-        ? whyNowhere(draft.state, service, context.features)
-        : place(draft, task, service, best.node, context);
+    error ??= best === undefined ? places.whyNowhere(service) : place(draft, task, service, best.node, context);
     if (error !== undefined) {
       if (task.error !== error) draft.put("tasks", { ...task, error });
     } else if (best !== undefined) {

@@ -99,3 +99,25 @@ test("a task of a service with few tasks is placed without a look at all nodes",
   }
   t.is(looks, 500, "one node for each task");
 });
+
+test("why services have no place costs no look at each node that takes no tasks at all", (t) => {
+  const draft = draftOf(Array.from({ length: 3 }, () => ({ health: "behind", tasks: [] })));
+  let looks = 0;
+  const { nodes } = draft.state;
+  const counted = {
+    size: nodes.size,
+    by: () => [],
+    values: () => {
+      looks += nodes.size;
+      return nodes.values();
+    },
+  };
+  const state = { ...draft.state, nodes: counted } as unknown as State;
+  const places = new Places(state, FEATURES);
+  for (let i = 0; i < 100; i++) {
+    const service = serviceRow(`s${i}`);
+    t.is(places.for(service).best(), undefined);
+    t.is(places.whyNowhere(service), "no suitable node (3 nodes are behind with their state)");
+  }
+  t.is(looks, 3);
+});
