@@ -207,8 +207,7 @@ systemTest("the end of a task is told by the kernel: no poll has to see it", asy
   const task = spec({ command: ["sleep", "1000"] });
   await runtime.prepare(task);
   const running = await runtime.start(task);
-  const pids = await run(["ip", "netns", "pids", sandboxes.nameOf(task.id)]);
-  const pid = await sleepIn(pids);
+  const pid = await sleepIn(sandboxes.nameOf(task.id));
   process.kill(pid, "SIGKILL");
   t.is((await running.exited).error, "killed by SIGKILL");
 });
@@ -248,8 +247,7 @@ systemTest("what a task left running is gone before it starts again", async (t) 
   const task = spec({ command: sh("setsid sleep 1000 & exit 1") });
   await runtime.prepare(task);
   await (await runtime.start(task)).exited;
-  const before = await run(["ip", "netns", "pids", sandboxes.nameOf(task.id)]);
-  const stray = await sleepIn(before);
+  const stray = await sleepIn(sandboxes.nameOf(task.id));
   await (await runtime.start(task)).exited;
   await waitFor(() => !existsSync(`/proc/${stray}`), { what: "the stray child to be gone" });
   t.pass();
@@ -300,11 +298,16 @@ systemTest("sandboxes of `run` and of other nodes are not taken for tasks'", asy
   t.true(await own.exists(id));
 });
 
-/** Of the processes given, the one that is `sleep 1000`. */
-async function sleepIn(pids: string): Promise<number> {
-  for (const pid of pids.split("\n").filter(Boolean)) {
-    const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => ""); // it may have ended
-    if (command === "sleep\x001000\0") return Number(pid);
-  }
-  throw new Error(`no 'sleep 1000' among ${pids}`);
+/** The process in the namespace that is `sleep 1000`, once a shell has become it. */
+function sleepIn(netns: string): Promise<number> {
+  return waitFor(
+    async () => {
+      for (const pid of (await run(["ip", "netns", "pids", netns])).split("\n").filter(Boolean)) {
+        const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => ""); // it may have ended
+        if (command === "sleep\x001000\0") return Number(pid);
+      }
+      return undefined;
+    },
+    { what: `'sleep 1000' to run in ${netns}` },
+  );
 }
