@@ -3,6 +3,7 @@
 //
 //   sent --succeeded--> done
 //     |--compare failed; head is this commit's--> done (an earlier sending was, and its answer was lost)
+//     |--no space; head is this commit's--> done (etcd's quota was used up by it)
 //     |--compare failed; the leader key is another's--> leads no longer, nothing was changed
 //     '--no answer--> sent again; without leadership: head is read, which may leave the outcome unknown
 
@@ -28,7 +29,7 @@ const SENDING_MS = 15_000;
 const TRY_MS = 20_000;
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 500;
-/** How long a process that leads no longer asks what became of its last commit. */
+/** How long a process asks what became of its commit. */
 const INQUIRE_MS = 1500;
 
 interface EtcdCommitOptions {
@@ -92,12 +93,29 @@ export class EtcdCommit {
       return this.#refused(rows);
     } catch (error) {
       if (!(error instanceof EtcdError)) throw error;
+      if (error.kind === "no-space") return this.#foundNoSpace(error);
       if (!error.hasChangedNothing) this.#isOpen = true;
       else if (error.kind !== "unreachable" && !this.#isOpen) throw refusalOf(error);
       if (this.#failure === undefined) log.warn("a commit is sent to etcd again", { reason: error.message });
       this.#failure = error;
       return undefined;
     }
+  }
+
+  /**
+   * Etcd refuses a transaction for which its quota has no room, but carries out the one with which it finds that the quota is
+   * used up, and answers the same. The head tells which one this was.
+   */
+  async #foundNoSpace(error: EtcdError): Promise<number | undefined> {
+    const { headKey, headRevision, head } = this.#options;
+    const rows = await this.#read().catch(() => undefined);
+    const found = rows?.find(({ key }) => key === headKey);
+    if (found?.value === head) return found.modRevision;
+    const isAsBefore = rows !== undefined && (found?.modRevision ?? 0) === headRevision;
+    if (isAsBefore && !this.#isOpen) throw refusalOf(error);
+    this.#isOpen = true;
+    this.#failure = error;
+    return undefined;
   }
 
   /** One of the compares did not hold. */
@@ -140,14 +158,19 @@ export class EtcdCommit {
   }
 
   async #inquire(): Promise<Outcome> {
-    const { client, leaderKey, headKey } = this.#options;
-    const never = { key: headKey, createRevision: -1 };
-    const inquiry: EtcdTxn = { compare: [never], writes: [], otherwise: [leaderKey, headKey] };
     try {
-      return this.#outcomeIn((await client.txn(inquiry, { timeoutMs: INQUIRE_MS })).rows);
+      return this.#outcomeIn(await this.#read());
     } catch {
       return "not known";
     }
+  }
+
+  /** The head and the leader key at one revision. Etcd answers also when its quota is used up. */
+  async #read(): Promise<readonly EtcdRow[]> {
+    const { client, leaderKey, headKey } = this.#options;
+    const [first, last] = [headKey, leaderKey].toSorted();
+    const { rows } = await client.range({ key: first!, end: `${last}\0` }, { timeoutMs: INQUIRE_MS });
+    return rows;
   }
 }
 

@@ -3,7 +3,7 @@
 /**
  * - `unreachable`: no connection came about, so nothing was sent.
  * - `unanswered`: etcd may have carried the call out, or may do so yet. It has no leader, or its answer is lost.
- * - `no-space`: its database has reached its quota.
+ * - `no-space`: its database has reached its quota. The transaction with which it did may have been carried out.
  * - `too-large`: the request is larger than etcd takes; `answer-too-large`: the answer is larger than this client takes.
  * - `permission`: one side does not accept the other's certificate, or the user may not do this.
  * - `not-found`: no such lease or member. `compacted`: the revision is no longer there.
@@ -33,7 +33,7 @@ export class EtcdError extends Error {
 
   /** Whether the call has certainly changed nothing, and will not. */
   get hasChangedNothing(): boolean {
-    return this.kind !== "unanswered";
+    return this.kind !== "unanswered" && this.kind !== "no-space";
   }
 }
 

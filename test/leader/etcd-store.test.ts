@@ -6,6 +6,7 @@ import test, { type ExecutionContext } from "ava";
 import { type Change, INGRESS_NETWORK } from "../../src/cluster/schema.ts";
 import { emptyState, stateToJson } from "../../src/cluster/state.ts";
 import { EtcdClient } from "../../src/leader/etcd-client.ts";
+import { EtcdError } from "../../src/leader/etcd-error.ts";
 import { EtcdStore } from "../../src/leader/etcd-store.ts";
 import { CannotLeadError, type Leadership } from "../../src/leader/store.ts";
 import { systemClock } from "../../src/lib/clock.ts";
@@ -383,6 +384,30 @@ test("a database at its quota refuses with 507 and changes nothing", async (t) =
   t.is((await store.load()).networks.size, 1);
   await store.close();
   client.close();
+});
+
+test("the commit with which the database reaches its quota is done, though etcd answers that it has no space", async (t) => {
+  const client = etcd.client();
+  let isAtQuota = false;
+  const lying = Object.create(client) as EtcdClient;
+  lying.txn = async (...asked) => {
+    const answer = await client.txn(...asked);
+    if (isAtQuota) throw new EtcdError("no-space", "database space exceeded");
+    return answer;
+  };
+  for (const name of ["range", "grantLease", "keepAlive", "revokeLease", "compact", "close"] as const) {
+    Object.defineProperty(lying, name, { value: client[name].bind(client) });
+  }
+  const prefix = newPrefix();
+  const store = open(prefix, "node1", lying);
+  await store.campaign();
+  await store.load();
+  isAtQuota = true;
+  await store.commit([putNetwork(1)], 1);
+  isAtQuota = false;
+  await store.commit([putNetwork(2)], 2);
+  t.is((await store.load()).revision, 2);
+  await store.close();
 });
 
 test("three members: the state goes on without one, waits for a majority, and is there with the others' disks", async (t) => {
