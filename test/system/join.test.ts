@@ -2,6 +2,7 @@
 // was given, also without a leader; and it leaves.
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import test from "ava";
 import { waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
 import { writeConfig } from "./lab-files.ts";
@@ -24,6 +25,13 @@ const lab = useLab({
       { cluster: { join: { address: "192.0.2.11:2377", tokenFile: TOKEN_FILE } } },
     ][index]!,
 });
+
+// Also what a run that was killed has left.
+const removeFiles = (): void => {
+  for (const path of [PASSPHRASE_FILE, TOKEN_FILE]) rmSync(path, { force: true });
+};
+test.serial.before(removeFiles);
+test.serial.after.always(removeFiles);
 
 function nodes(): [LabNode, LabNode, LabNode] {
   return lab().nodes as [LabNode, LabNode, LabNode];
@@ -277,8 +285,6 @@ systemTest("leave says what is lost; a node that left waits, and does not join a
   await node3.stopAgent();
   await node3.startAgent();
   await untilConnected(node3);
-  rmSync(TOKEN_FILE);
-  rmSync(PASSPHRASE_FILE);
 
   // An agent that was stopped while its node left goes on with that.
   await node3.stopAgent();
