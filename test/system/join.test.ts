@@ -285,6 +285,7 @@ systemTest("leave says what is lost; a node that left waits, and does not join a
   await node3.stopAgent();
   await node3.startAgent();
   await untilConnected(node3);
+  rmSync(TOKEN_FILE);
 
   // An agent that was stopped while its node left goes on with that.
   await node3.stopAgent();
