@@ -8,7 +8,8 @@ import { NODE_KINDS } from "../../../src/cluster/schema.ts";
 import { emptyState, type LiveState } from "../../../src/cluster/state.ts";
 import { measureHttp } from "./http-costs.ts";
 import { type Cost, RealEnd } from "./real-end.ts";
-import { POOL, Simulation } from "./simulation.ts";
+import { Simulation } from "./simulation.ts";
+import { POOL } from "./timing.ts";
 
 export interface Size {
   nodes: number;

@@ -6,30 +6,23 @@ import { RowBuckets } from "../../../src/cluster/row-buckets.ts";
 import { emptyState, LiveState } from "../../../src/cluster/state.ts";
 import { Leader } from "../../../src/leader/leader.ts";
 import { silentLog } from "../../../src/lib/log.ts";
-import { found } from "../../fakes/founding.ts";
-import { MemoryStore } from "../../fakes/memory-store.ts";
 import { VirtualClock } from "../../fakes/virtual-clock.ts";
 import { countingIds } from "../../leader/ids.ts";
 import { Crowd, type CrowdNode } from "./crowd.ts";
 import { EventQueue } from "./event-queue.ts";
+import { foundedState } from "./founded-state.ts";
 import { HandedStore } from "./handed-store.ts";
 import type { HttpCosts } from "./http-costs.ts";
 import { settle, threadMilliseconds } from "./thread-time.ts";
-
-export const POOL = "10.192.0.0/10";
-export const LIVENESS_MS = 15_000;
-/** A node shows that it lives so often. */
-export const BEAT_MS = LIVENESS_MS / 5;
-/** One way. */
-export const LINK_MS = 0.5;
-/** So long a client waits for a change to be in force everywhere. */
-const WAIT_MS = 60_000;
-/** The same for all that was made before nodes reported: the leader then takes what every node has to say of every task. */
-const FIRST_WAIT_MS = 600_000;
-/** How many nodes join at once. */
-const JOINS_AT_ONCE = 64;
-/** One for the session, one for reports and beats. */
-const CONNECTIONS_A_NODE = 2;
+import {
+  BEAT_MS,
+  COMING_AT_ONCE,
+  CONNECTIONS_A_NODE,
+  FIRST_WAIT_MS,
+  JOINS_AT_ONCE,
+  LINK_MS,
+  WAIT_MS,
+} from "./timing.ts";
 
 export class Simulation {
   readonly crowd: Crowd;
@@ -75,7 +68,10 @@ export class Simulation {
   /** Starts the leader, and opens a session of every node. No virtual time passes. */
   async start(): Promise<void> {
     const { now } = this;
-    if (settingsOf(this.#first) === undefined) this.leader = this.#newLeader(await this.#founded());
+    if (settingsOf(this.#first) === undefined) {
+      const { identity } = this.crowd.nodes[0]!;
+      this.leader = this.#newLeader(await foundedState(this.#first, { identity, newId: this.#newId }));
+    }
     await this.#work([() => this.leader.start()]);
     await this.crowd.gather(JOINS_AT_ONCE, (nodes) => this.#work(nodes.map((node) => () => node.join(this.leader))));
     this.#freeAt = now;
@@ -89,20 +85,28 @@ export class Simulation {
     const { state } = this.leader;
     if (!(state instanceof LiveState)) throw new Error("the leader's state cannot be handed over");
     await this.leader.stop();
-    const at = this.now;
+    const began = this.now;
     this.leader = this.#newLeader(state);
     await this.#work([() => this.leader.start()]);
     const before = threadMilliseconds();
     const has = RowBuckets.of(state).digests();
-    const digestsMs = threadMilliseconds() - before;
+    const at = began + threadMilliseconds() - before;
     const join = (node: CrowdNode): Promise<void> => {
       this.#connections += CONNECTIONS_A_NODE;
       return node.join(this.leader, has);
     };
-    for (const node of this.crowd.nodes) this.#events.add({ at: at + digestsMs, happen: () => join(node) });
-    await this.#run(() => this.crowd.nodes.every(({ sessionId }) => sessionId !== undefined));
+    const { nodes } = this.crowd;
+    const joinFrom = (first: number): void => {
+      const some = nodes.slice(first, first + COMING_AT_ONCE);
+      for (const node of some) this.#events.add({ at, happen: () => join(node) });
+      if (some.length > 0) this.#events.add({ at, happen: async () => joinFrom(first + some.length) });
+    };
+    joinFrom(0);
+    await this.#run(() => nodes.every(({ sessionId }) => sessionId !== undefined));
     await this.untilApplied();
-    return this.now - at;
+    const lost = nodes.length - this.leader.state.nodes.count("state", "ready");
+    if (lost > 0) throw new Error(`${lost} nodes count as lost while they come to the new leader`);
+    return this.now - began;
   }
 
   /** The node comes anew, and is sent the whole state. */
@@ -171,16 +175,6 @@ export class Simulation {
 
   async stop(): Promise<void> {
     await this.leader.stop();
-  }
-
-  /** The state of a new cluster, whose first manager is the first node. */
-  async #founded(): Promise<LiveState> {
-    const store = new MemoryStore();
-    if (this.#first.networks.size > 0) await store.fill(this.#first);
-    const { identity } = this.crowd.nodes[0]!;
-    const settings = { pool: POOL, livenessMs: LIVENESS_MS };
-    await found(store, { identity, newId: this.#newId, settings });
-    return store.load();
   }
 
   #newLeader(state: LiveState): Leader {
