@@ -2,7 +2,6 @@
 import type { ClusterIdentity } from "../cluster/schema.ts";
 import type { EtcdStore } from "../leader/etcd-store.ts";
 import { CannotLeadError, type Store } from "../leader/store.ts";
-import { systemClock } from "../lib/clock.ts";
 import { type EtcdAccess, etcdStore, identityIn, openedStore, watchAnswers } from "./etcd-access.ts";
 import type { ManagerOptions } from "./manager-options.ts";
 import { findSuccessor } from "./successor.ts";
@@ -36,17 +35,11 @@ export async function standForLeader({
   ended,
   lead,
 }: CandidacyOptions): Promise<void> {
-  const { identity, ring, self, log } = options;
+  const { identity } = options;
   if ((await findSuccessor(options, cluster)) !== undefined) {
     throw new CannotLeadError("another manager leads in a newer epoch", "overlayctl cluster status");
   }
-  const store = etcdStore(access, {
-    clusterId: identity.clusterId,
-    sealKey: ring.keys.sealKey,
-    self,
-    clock: systemClock,
-    log,
-  });
+  const store = etcdStore(access, options);
   begun(store);
   const close = () => void store.close();
   signal.addEventListener("abort", close);

@@ -6,11 +6,11 @@ import { EtcdClient } from "../leader/etcd-client.ts";
 import type { EtcdTls } from "../leader/etcd-gateway.ts";
 import { EtcdStore } from "../leader/etcd-store.ts";
 import type { Leadership, Store } from "../leader/store.ts";
-import { type Clock, delay, systemClock } from "../lib/clock.ts";
+import { delay, systemClock } from "../lib/clock.ts";
 import { ConfigError, messageOf } from "../lib/errors.ts";
-import type { Log } from "../lib/log.ts";
 import type { Config } from "./config.ts";
 import type { EtcdMember } from "./etcd-member.ts";
+import type { ManagerOptions } from "./manager-options.ts";
 
 const LOOK_MS = 200;
 /** Longer than an election takes. */
@@ -64,9 +64,10 @@ function prefixOf(clusterId: string): string {
 /** `self`: HOST:PORT at which this manager is reached while it leads. */
 export function etcdStore(
   { client }: EtcdAccess,
-  options: { clusterId: string; sealKey: string; self: string; clock: Clock; log: Log },
+  { identity, ring, self, log }: Pick<ManagerOptions, "identity" | "ring" | "self" | "log">,
 ): EtcdStore {
-  return new EtcdStore({ client, prefix: prefixOf(options.clusterId), ...options });
+  const prefix = prefixOf(identity.clusterId);
+  return new EtcdStore({ client, prefix, sealKey: ring.keys.sealKey, self, clock: systemClock, log });
 }
 
 /** Which cluster's state etcd has; undefined: none that a manager may lead from. Throws EtcdError. */

@@ -1,5 +1,4 @@
 // The last living member of etcd becomes the only one, and its state begins a new epoch.
-import { systemClock } from "../lib/clock.ts";
 import { UserError } from "../lib/errors.ts";
 import { etcdStore, ownEtcd, untilReady } from "./etcd-access.ts";
 import type { EtcdMember } from "./etcd-member.ts";
@@ -9,19 +8,13 @@ const READY_MS = 60_000;
 
 /** Resolves when etcd has taken the new epoch. This manager must not stand for leader meanwhile. Throws UserError 409. */
 export async function recoverAlone(
-  { identity, ring, self, log }: ManagerOptions,
+  options: ManagerOptions,
   member: EtcdMember,
   { epoch, signal }: { epoch: number; signal: AbortSignal },
 ): Promise<{ revision: number; epoch: number }> {
   await member.forceNewCluster();
   const access = await ownEtcd(member);
-  const store = etcdStore(access, {
-    clusterId: identity.clusterId,
-    sealKey: ring.keys.sealKey,
-    self,
-    clock: systemClock,
-    log,
-  });
+  const store = etcdStore(access, options);
   try {
     await untilReady(access, READY_MS, signal);
     await store.campaign();

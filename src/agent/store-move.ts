@@ -113,14 +113,7 @@ export class StoreMove {
   }
 
   #open(access: EtcdAccess): { access: EtcdAccess; store: EtcdStore } {
-    const { identity, ring, self, log } = this.#all.options;
-    const store = etcdStore(access, {
-      clusterId: identity.clusterId,
-      sealKey: ring.keys.sealKey,
-      self,
-      clock: systemClock,
-      log,
-    });
+    const store = etcdStore(access, this.#all.options);
     this.#opened = { access, store };
     return this.#opened;
   }
