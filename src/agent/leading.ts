@@ -5,7 +5,7 @@ import type { EmbeddedStore } from "../leader/embedded-store.ts";
 import { Leader } from "../leader/leader.ts";
 import { PeerCalls } from "../leader/peer-calls.ts";
 import type { Store } from "../leader/store.ts";
-import { systemClock } from "../lib/clock.ts";
+import { aborted, systemClock } from "../lib/clock.ts";
 import { newId } from "../lib/random.ts";
 import { leaderConfig, type ManagerOptions } from "./manager-options.ts";
 import type { StoreHost } from "./member-agents.ts";
@@ -81,9 +81,4 @@ export async function lead({
     await Promise.all([rotations.stop(), leader.stop()]);
     await members.stop();
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

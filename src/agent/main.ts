@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // overlayd: the agent of one node.
 import { Command } from "commander";
+import { aborted } from "../lib/clock.ts";
 import { ConfigError, messageOf, PlatformError } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
@@ -103,11 +104,6 @@ async function runAgent(config: Config, newEpoch: boolean): Promise<void> {
     if (stopping.signal.aborted) process.exit(0);
     isStarting = true;
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
 
 function fail(message: string, status: number): never {

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import type { CheckedInit } from "../api/membership-schema.ts";
 import { serveWaiting } from "../api/server.ts";
 import { Backoff } from "../lib/backoff.ts";
-import { delay, systemClock } from "../lib/clock.ts";
+import { aborted, delay, systemClock } from "../lib/clock.ts";
 import { ConfigError, messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { lockDevice } from "../linux/lock.ts";
@@ -145,9 +145,4 @@ async function readToken(path: string): Promise<string> {
   } catch (cause) {
     throw new UserError(503, `cluster.join.tokenFile: cannot read it: ${messageOf(cause)}`, { cause });
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

@@ -24,11 +24,11 @@ const AGAIN_MS = 2000;
 export interface AuthorityHolders {
   /** Throws UserError 409 when a change must not begin now, and says what to do. */
   requireReady(): Promise<void>;
-  /** Names of those that do not trust both CAs yet. */
+  /** The names of the holders that do not trust both CAs yet. */
   notTrustingBoth(): Promise<readonly string[]>;
   /** Names of those whose certificate is not of the CA with this digest. */
   notRenewed(digest: string): Promise<readonly string[]>;
-  /** Names of those that still trust another CA, after the last step. */
+  /** The names of the holders that still trust another CA after the last step. */
   trustingAnother(): Promise<readonly string[]>;
 }
 

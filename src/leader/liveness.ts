@@ -1,6 +1,6 @@
 // Which nodes have been silent for too long. Silence counts from when the leader began to listen, so that after a start,
-// or after the leader itself was stopped for a while, no node is judged for one period. A node that the leader expects, and
-// that has not come yet, is judged one period after the last one of those that came: thousands that come at once wait in line.
+// or after the leader itself was stopped for a while, no node is judged for one period. The leader judges
+// an expected node that has not come one period after it last heard a new one: thousands that come at once wait in line.
 import type { Clock } from "../lib/clock.ts";
 
 export interface Verdict {
