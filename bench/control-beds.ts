@@ -27,7 +27,7 @@ export const FULL: Size = {
   tasksMs: 600_000,
   rounds: 5,
   changes: 20,
-  cpuSeconds: 10,
+  cpuSeconds: 30, // what agents do each 30 s is in every window once
   restarts: 3,
   commands: 25,
 };

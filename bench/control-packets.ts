@@ -45,7 +45,6 @@ function namesExperiment({ many, size, seconds }: Clusters): Experiment {
         { name: "no changes", measure: () => measure(undefined) },
       ],
     ),
-    rounds: size.rounds,
     before: async () => {
       const { gateway } = await networkOf(many.manager, NETWORK);
       const names = ["source", "neighbor", "target"];

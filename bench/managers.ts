@@ -3,6 +3,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { openEmbeddedStore } from "../src/leader/embedded-store.ts";
+import type { EtcdClient } from "../src/leader/etcd-client.ts";
 import { EtcdStore } from "../src/leader/etcd-store.ts";
 import { Leader } from "../src/leader/leader.ts";
 import type { Store } from "../src/leader/store.ts";
@@ -28,11 +29,15 @@ export async function* managerExperiments({ seconds }: BenchOptions, teardown: T
   teardown.push(() => rm(directory, { recursive: true }));
   const etcd = await TestEtcd.start({ members: MEMBERS, on: directory });
   teardown.push(() => etcd.remove());
-  const client = etcd.client(0);
-  const options = { client, prefix: "/bench", sealKey: SEAL_KEY, self: "bench", clock: systemClock, log: silentLog };
+  const { leading, other } = await membersOf(etcd);
+  const through = (client: EtcdClient, prefix: string): Promise<Leader> => {
+    const options = { client, prefix, sealKey: SEAL_KEY, self: "bench", clock: systemClock, log: silentLog };
+    return lead(new EtcdStore(options), teardown);
+  };
   const managers = [
-    { name: "three managers on etcd", leader: await lead(new EtcdStore(options), teardown) },
+    { name: "three managers on etcd, the leader's member leads", leader: await through(leading, "/leading") },
     { name: "one on LMDB", leader: await lead(await openEmbeddedStore(join(directory, "store"), SEAL_KEY), teardown) },
+    { name: "three managers on etcd, another member leads", leader: await through(other, "/other") },
   ];
   yield {
     group: "managers",
@@ -43,6 +48,19 @@ export async function* managerExperiments({ seconds }: BenchOptions, teardown: T
     ],
     contenders: managers.map(({ name, leader }) => ({ name, measure: () => measure(leader, seconds) })),
   };
+}
+
+/** The member that leads etcd, as that of the manager does which moved the cluster there, and one that follows it. */
+async function membersOf(etcd: TestEtcd): Promise<{ leading: EtcdClient; other: EtcdClient }> {
+  let leading: EtcdClient | undefined;
+  let other: EtcdClient | undefined;
+  for (let i = 0; i < MEMBERS; i++) {
+    const client = etcd.client(i);
+    const { memberId, leader } = await client.status();
+    if (memberId === leader) leading = client;
+    else other = client;
+  }
+  return { leading: leading!, other: other! };
 }
 
 async function lead(store: Store, teardown: Teardown): Promise<Leader> {

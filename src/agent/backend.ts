@@ -85,6 +85,10 @@ export function createBackend({
       connected: session.connected,
       problem: session.connected ? null : (whyNotLeading() ?? session.problem ?? "no manager has answered yet"),
     }),
+    get stateSource() {
+      if (session.connected) return "leader";
+      return session.isHeard ? "kept" : "disk";
+    },
     leave: async (force) => {
       const view = await sayThatItLeaves(session, { role: roleOf(session, identity), name: ownName(), force });
       setImmediate(leave); // the answer goes first

@@ -29,6 +29,7 @@ import type {
   SandboxView,
   StatsView,
 } from "./schema.ts";
+import type { StateSource } from "./state-source.ts";
 
 export interface Backend {
   readonly nodeName: string;
@@ -41,6 +42,8 @@ export interface Backend {
   onChanges(listener: (changes: readonly AppliedChange[]) => void): () => void;
   /** The leading node's name if it is known, whether this node has a session with it, and if not, why. */
   leader(): { name: string | null; connected: boolean; problem: string | null };
+  /** Where `state` is from at this moment. */
+  readonly stateSource: StateSource;
   /**
    * Begins to forget the cluster, with all that this node has of it, once the leader has heard. Throws UserError unless it is
    * `force`d.

@@ -1,4 +1,5 @@
 // The API's client, for overlayctl and the plugins. It asks an agent over its unix socket, or the managers of a cluster.
+import type { IncomingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
 import { UserError } from "../lib/errors.ts";
 import type {
@@ -49,6 +50,7 @@ import type {
   Written,
 } from "./schema.ts";
 import { socketTarget } from "./socket-target.ts";
+import { parseStateSource, STATE_HEADER, type StateSource } from "./state-source.ts";
 import type { ApiTarget, Method } from "./target.ts";
 
 export const DEFAULT_SOCKET = "/run/overlayd/overlayd.sock";
@@ -63,10 +65,16 @@ const MOVE_TIMEOUT_MS = 420_000;
 /** Every call throws UserError with what the agent answered, or 503 when no agent answers. */
 export class ApiClient {
   readonly #target: ApiTarget;
+  #stateSource: StateSource = "leader";
 
   /** `target`: the path of an agent's socket, or another one. */
   constructor(target: string | ApiTarget) {
     this.#target = typeof target === "string" ? socketTarget(target) : target;
+  }
+
+  /** Where the newest answer is from. */
+  get stateSource(): StateSource {
+    return this.#stateSource;
   }
 
   status = () => this.#call<StatusView>("GET", "/v1/status");
@@ -149,7 +157,10 @@ export class ApiClient {
   closeSandbox = (id: string) => this.#call<object>("DELETE", `/v1/sandboxes/${encodeURIComponent(id)}`);
 
   #call<T>(method: Method, path: string, body?: object, timeoutMs = CALL_TIMEOUT_MS): Promise<T> {
-    return this.#target.call<T>({ method, path, timeoutMs, ...(body && { body }) });
+    const onHeaders = (headers: IncomingHttpHeaders): void => {
+      this.#stateSource = parseStateSource(headers[STATE_HEADER]);
+    };
+    return this.#target.call<T>({ method, path, timeoutMs, onHeaders, ...(body && { body }) });
   }
 
   #stream(path: string): Promise<Readable> {

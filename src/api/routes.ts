@@ -28,6 +28,7 @@ import {
   WaitApplied,
   type Written,
 } from "./schema.ts";
+import { STATE_HEADER } from "./state-source.ts";
 import { get, networkView, nodeView, serviceViews, tasksOf, taskView } from "./views.ts";
 
 /** What a node's own socket answers: all that may be asked of the cluster, and of the node itself. */
@@ -49,6 +50,10 @@ export function addClusterRoutes(app: FastifyInstance, backend: Backend, log: Lo
   const meant = (kind: NamedKind, request: FastifyRequest): string =>
     find<NamedKind>(backend.state()[kind], named(request))?.name ?? named(request);
 
+  app.addHook("onRequest", (request, reply, done) => {
+    if (request.method === "GET") void reply.header(STATE_HEADER, backend.stateSource); // what is read later is no older
+    done();
+  });
   app.get("/v1/status", (): StatusView => {
     const { name, connected, problem } = backend.leader();
     const state = backend.state();

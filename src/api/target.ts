@@ -1,4 +1,5 @@
 // Where the API's client asks.
+import type { IncomingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
 
 export type Method = "GET" | "POST" | "DELETE";
@@ -9,6 +10,8 @@ export interface ApiRequest {
   /** Sent as JSON. */
   body?: object;
   timeoutMs: number;
+  /** Called with the headers of the answer, before `call` resolves. */
+  onHeaders?(headers: IncomingHttpHeaders): void;
 }
 
 /** What a person does when no answer came, and the request may have changed something. */

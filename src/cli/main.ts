@@ -13,10 +13,10 @@ const INTERRUPTED = 130;
 /** The width of a terminal that does not say how wide it is. */
 const DEFAULT_COLUMNS = 80;
 
-let client: ApiClient;
+let client: ApiClient | undefined;
 
 const context: Context = {
-  api: () => client,
+  api: () => client!,
   out: (text) => void process.stdout.write(text),
   err: (text) => void process.stderr.write(printable(text)),
   columns: () => (process.stdout.isTTY ? process.stdout.columns || DEFAULT_COLUMNS : undefined),
@@ -59,6 +59,17 @@ async function main(): Promise<void> {
     client = new ApiClient(file === undefined ? socket : await targetOf(file));
   });
   await program.parseAsync();
+  if (client?.stateSource !== undefined && client.stateSource !== "leader") await printStateSource(client);
+}
+
+/** Says why what was printed may be old. */
+async function printStateSource(api: ApiClient): Promise<void> {
+  const { stateSource } = api;
+  const { node, revision, problem } = await api.status();
+  const copy = `its copy of revision ${revision}`;
+  const shown = stateSource === "kept" ? copy : `${copy} from its disk, which may lack what it wrote last`;
+  const why = problem ?? "a leader has answered since, ask again";
+  context.err(`overlayctl: ${node} has no leader, and shows ${shown}: ${why}\n`);
 }
 
 main().catch(async (error: unknown) => {

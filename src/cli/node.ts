@@ -18,7 +18,7 @@ export function addNodeCommands(program: Command, context: Context): void {
       listing: () => nodeListing(context),
       filters: FILTERS,
       trunc: false,
-      after: () => printProblems(context),
+      after: () => printExpiries(context),
     },
     inspect: { description: "show nodes, as JSON", get: (api, name) => api.node(name) },
     rm: {
@@ -75,16 +75,14 @@ export function addNodeCommands(program: Command, context: Context): void {
   }
 }
 
-/** Prints whose certificate ends soon, and why the listing may be old: this node has no leader. */
-async function printProblems(context: Context): Promise<void> {
-  const [nodes, { node, problem, revision }] = await Promise.all([context.api().nodes(), context.api().status()]);
+/** Prints whose certificate ends soon. */
+async function printExpiries(context: Context): Promise<void> {
+  const nodes = await context.api().nodes();
   warnOfExpiry(
     context,
     nodes.map(({ name, certificateExpires }) => ({ name, expires: certificateExpires })),
     "node",
   );
-  if (problem === null) return;
-  context.err(`overlayctl: ${node} has no leader, and shows its copy of revision ${revision}: ${problem}\n`);
 }
 
 const FILTERS: Filters<NodeView> = {

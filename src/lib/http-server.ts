@@ -1,6 +1,7 @@
 // What the leader's HTTP face and the agent's have in common: how they answer failures,
 // long listings, and bytes that come as they are made.
 
+import type { OutgoingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { setImmediate } from "node:timers/promises";
@@ -27,7 +28,7 @@ const PIECE_MS = 5;
 /** Answers with the JSON array of the rows' views, in pieces: a long one does not keep the thread from other work. */
 export function answerRows<T>(reply: FastifyReply, log: Log, rows: readonly T[], viewOf: (row: T) => object): void {
   reply.hijack();
-  reply.raw.writeHead(200, { "content-type": "application/json" });
+  reply.raw.writeHead(200, { ...reply.getHeaders(), "content-type": "application/json" } as OutgoingHttpHeaders);
   pipeline(piecesOf(rows, viewOf), reply.raw).catch((err: NodeJS.ErrnoException) => {
     if (err.code !== "ERR_STREAM_PREMATURE_CLOSE") log.error("a listing ended early", { path: reply.request.url, err });
   });

@@ -1,6 +1,12 @@
 // The one HTTP client: the agent's calls to a manager, and the calls of overlayctl and the plugins to the agent. Every
 // call has a deadline. What the server refuses is thrown as the error that its handler threw (failure.ts).
-import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
+import {
+  Agent,
+  type ClientRequest,
+  request as httpRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+} from "node:http";
 import { request as httpsRequest, Agent as SecureAgent } from "node:https";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -20,6 +26,8 @@ interface HttpRequest {
   timeoutMs: number;
   /** Ends the request, and the answer when it has begun. */
   signal?: AbortSignal;
+  /** Called with the headers of an answer that is no refusal, before `call` resolves. */
+  onHeaders?(headers: IncomingHttpHeaders): void;
 }
 
 /** The server cannot have received the request: another one may be asked. `message` is the error's code where it has one. */
@@ -42,7 +50,9 @@ export async function call<T>(server: HttpServer, request: HttpRequest): Promise
   const exchange = new Exchange(server, request, LOCAL_CONNECTIONS);
   try {
     exchange.sendJson(request.body);
-    const text = await exchange.text();
+    const response = await exchange.response();
+    request.onHeaders?.(response.headers);
+    const text = await exchange.read(response);
     return (text === "" ? undefined : JSON.parse(text)) as T;
   } catch (error) {
     if (error instanceof SyntaxError) throw new Error(`what answers there is not overlayd: ${error.message}`);
@@ -142,18 +152,18 @@ class Exchange {
     const response = await this.#answer;
     const status = response.statusCode ?? 0;
     if (status >= 200 && status < 300) return response;
-    throw errorOf(status, await this.#read(response));
+    throw errorOf(status, await this.read(response));
   }
 
   async text(): Promise<string> {
-    return this.#read(await this.response());
+    return this.read(await this.response());
   }
 
   endDeadline(): void {
     clearTimeout(this.#deadline);
   }
 
-  async #read(response: IncomingMessage): Promise<string> {
+  async read(response: IncomingMessage): Promise<string> {
     const parts: Buffer[] = [];
     let bytes = 0;
     try {

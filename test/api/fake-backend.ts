@@ -170,6 +170,8 @@ export class FakeBackend implements Backend {
   /** Why the barrier does not hold yet. */
   behind: string | undefined;
   connected = true;
+  /** Where the state is from while it is not. */
+  keptState: "kept" | "disk" = "kept";
   /** Why it is not connected. */
   problem = "192.0.2.11:2377: ECONNREFUSED";
   /** Why the leader does not hear that the node leaves. */
@@ -214,6 +216,10 @@ export class FakeBackend implements Backend {
 
   leader() {
     return { name: "node1", connected: this.connected, problem: this.connected ? null : this.problem };
+  }
+
+  get stateSource() {
+    return this.connected ? "leader" : this.keptState;
   }
 
   async leave(force: boolean): Promise<LeaveView> {

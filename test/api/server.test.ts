@@ -136,6 +136,23 @@ test("nodes that a service names and that there are not are warned of", async (t
   ]);
 });
 
+test("a read says where its state is from, a long listing too, and a write does not", async (t) => {
+  const backend = search();
+  const api = new ApiClient(await served(t, backend));
+  await api.networks();
+  t.is(api.stateSource, "leader");
+  backend.connected = false;
+  for (const keptState of ["kept", "disk"] as const) {
+    backend.keptState = keptState;
+    for (const read of [api.networks, api.services, () => api.service("search")]) {
+      await read();
+      t.is(api.stateSource, keptState);
+    }
+    await api.scaleService("search", 2);
+    t.is(api.stateSource, "leader");
+  }
+});
+
 test("no leader is named while there is no session with it", async (t) => {
   const backend = search();
   backend.connected = false;

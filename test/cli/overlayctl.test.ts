@@ -283,15 +283,25 @@ for (const args of ["network ls", "service ls", "service ps search", "node ls", 
   }
 }
 
-test("node ls on a node without a leader says why, and shows what it has", async (t) => {
-  const backend = cluster();
-  backend.connected = false;
-  backend.problem = "192.0.2.11:2377: it leads another cluster";
-  const { status, out, err } = await ended(start(await served(t, backend), ["node", "ls"]));
-  t.is(status, 0);
-  t.regex(out, /node1 /);
-  t.regex(err, /^overlayctl: node1 has no leader, and shows its copy of revision \d+: 192\.0\.2\.11:2377: it leads/);
-});
+for (const [words, keptState, shown] of [
+  ["node ls", "kept", "its copy of revision \\d+"],
+  ["network ls --json", "kept", "its copy of revision \\d+"],
+  ["service inspect search", "disk", "its copy of revision \\d+ from its disk, which may lack what it wrote last"],
+] as const) {
+  test(`${words} on a node without a leader says why, and shows what it has (${keptState})`, async (t) => {
+    const backend = cluster();
+    backend.connected = false;
+    backend.keptState = keptState;
+    backend.problem = "192.0.2.11:2377: it leads another cluster";
+    const { status, out, err } = await ended(start(await served(t, backend), words.split(" ")));
+    t.is(status, 0);
+    t.regex(out, /node1 |"name"/);
+    t.regex(
+      err,
+      new RegExp(`^overlayctl: node1 has no leader, and shows ${shown}: 192\\.0\\.2\\.11:2377: it leads.*\n$`),
+    );
+  });
+}
 
 test("node ls shows nodes that are behind, stuck or silent as such", async (t) => {
   const backend = cluster();

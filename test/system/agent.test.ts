@@ -289,9 +289,12 @@ systemTest(
     const write = await node2!.tryExec(["overlayctl", "network", "create", "late"]);
     t.is(write.status, 1);
     t.regex(write.stderr, /192\.0\.2\.11:2377/);
+    const listed = async () => (await node2!.shell("overlayctl network ls")).stderr;
+    t.regex(await listed(), /has no leader, and shows its copy of revision \d+: 192\.0\.2\.11:2377/);
 
     await node2!.stopAgent();
     await node2!.startAgent();
+    t.regex(await listed(), /has no leader, and shows its copy of revision \d+ from its disk, which may lack/);
     await waitFor(async () => (await inTask(...program("ask", "tcp", "echo", 7, 6, TRY_MS))).status === 0, {
       what: "the service to answer from the snapshot",
     });
@@ -300,6 +303,7 @@ systemTest(
     await node1!.startAgent();
     await node1!.ctl("network", "create", "late");
     await waitFor(async () => (await node2!.ctl("network", "ls")).includes("late"), { what: "the leader to be back" });
+    await waitFor(async () => (await listed()) === "", { what: "the listing to be the leader's again" });
     await untilRunning(node1!, "echo", 3);
   },
 );

@@ -2,6 +2,7 @@
 // HTTP clients of a service outside the overlay and in it.
 import { setTimeout as delay } from "node:timers/promises";
 import type { ExecutionContext } from "ava";
+import { ApiClient } from "../../src/api/client.ts";
 import { messageOf, UserError } from "../../src/lib/errors.ts";
 import { History, judge } from "../chaos/history.ts";
 import { tryRun, waitFor } from "./command.ts";
@@ -81,7 +82,7 @@ export class Clients {
     const asked = performance.now();
     try {
       if (value === undefined) {
-        end("ok", { seen: new Set((await node.api.networks()).map(({ name }) => name)) });
+        await this.#read(node, end);
       } else {
         end("ok", { revision: (await node.api.createNetwork({ name: value, internal: false })).revision });
         this.#lastWrite = Math.max(this.#lastWrite, asked);
@@ -91,6 +92,13 @@ export class Clients {
       end(isRefused ? "fail" : "unknown");
       if (isRefused && value !== undefined) this.#refusals.set(value, `${error.code}: ${messageOf(error)}`);
     }
+  }
+
+  /** What an agent that starts has on its disk may be older than what it has acknowledged; it says so, and that is not judged. */
+  async #read(node: LabNode, end: ReturnType<History["invoke"]>): Promise<void> {
+    const api = new ApiClient(node.env.OVERLAYD_SOCKET!);
+    const seen = new Set((await api.networks()).map(({ name }) => name));
+    end(api.stateSource === "disk" ? "unknown" : "ok", { seen });
   }
 
   /** In turn through the mesh of each door, and from each namespace. */
