@@ -15,7 +15,7 @@ export function packetExperiments(clusters: Clusters): Experiment[] {
   return [namesExperiment(clusters), tablesExperiment(clusters), restartExperiment(clusters)];
 }
 
-function namesExperiment({ many, size, seconds }: Clusters): Experiment {
+function namesExperiment({ many, seconds }: Clusters): Experiment {
   const { lab, direct } = many.overlay;
   let load: DnsLoad;
   const measure = async (everyMs: number | undefined): Promise<Sample> => {
