@@ -44,7 +44,7 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
 
   const host = await claimHost(options, parts);
   const membership = openMembership(options, host, parts);
-  const { session, nodeState } = membership;
+  const { session, leaderCalls, nodeState } = membership;
   const [packets] = await Promise.all([
     startPacketPath({ ...options, ...host, ...membership }, parts),
     session.readDisk(),
@@ -58,7 +58,8 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
 
   let manager: ManagerPart | undefined;
   const backend = createBackend({
-    ...{ session, dataPath: packets.dataPath, mesh: packets.mesh, dns: packets.dns, sandboxes, logs, attachments },
+    ...{ session, leaderCalls, sandboxes, logs, attachments },
+    ...{ dataPath: packets.dataPath, mesh: packets.mesh, dns: packets.dns },
     nodeName: config.node.name,
     identity,
     whyNotLeading: () => identity.damage ?? manager?.whyNot,

@@ -15,6 +15,7 @@ import { formatIpv4 } from "../lib/ip.ts";
 import type { DropCounts } from "../mesh/kernel-drops.ts";
 import type { NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DROP_NAMES } from "../packet/drop.ts";
+import type { LeaderCalls } from "../session/leader-calls.ts";
 import type { Session } from "../session/session.ts";
 import type { DataPath } from "../worker/data-path.ts";
 import { flowViews } from "./flow-views.ts";
@@ -34,6 +35,7 @@ interface BackendOptions {
   /** Why this node's manager cannot lead; undefined when it can, or when the node is no manager. */
   whyNotLeading(): string | undefined;
   session: Session;
+  leaderCalls: LeaderCalls;
   members: Members;
   /** Makes the node a member again. Throws UserError 409 while its certificate is good. */
   rejoin(request: CheckedJoin): Promise<JoinView>;
@@ -55,6 +57,7 @@ export function createBackend({
   identity,
   whyNotLeading,
   session,
+  leaderCalls,
   members,
   rejoin,
   dataPath,
@@ -90,12 +93,12 @@ export function createBackend({
       return session.isHeard ? "kept" : "disk";
     },
     leave: async (force) => {
-      const view = await sayThatItLeaves(session, { role: roleOf(session, identity), name: ownName(), force });
+      const view = await sayThatItLeaves({ session, leaderCalls, role: roleOf(session, identity), name: ownName(), force });
       setImmediate(leave); // the answer goes first
       return view;
     },
-    execute: (command) => session.executeAndHear(command),
-    waitApplied: (revision, timeoutMs) => session.waitApplied(revision, timeoutMs),
+    execute: (command) => leaderCalls.executeAndHear(command),
+    waitApplied: (revision, timeoutMs) => leaderCalls.waitApplied(revision, timeoutMs),
     rejoin,
     joinToken: (role, options) => members.joinToken(role, options),
     users: () => members.users(),

@@ -69,7 +69,7 @@ interface ContainersOptions extends Pick<AgentOptions, "config" | "identity" | "
 
 /** From now on the node's tasks are as the state says, and links of all its containers are made. */
 export async function startContainers(options: ContainersOptions, parts: Parts): Promise<Containers> {
-  const { config, identity, log, session, nodeState, engine, watch, dataPath, naming, inForce } = options;
+  const { config, identity, log, session, leaderCalls, nodeState, engine, watch, dataPath, naming, inForce } = options;
   const { name } = config.node;
   const clock = systemClock;
   const taskSandboxes = new Sandboxes({ node: name, kind: "task" });
@@ -87,7 +87,7 @@ export async function startContainers(options: ContainersOptions, parts: Parts):
     state: () => session.state,
     isHeard: () => session.isHeard,
     nodeId: () => session.nodeId,
-    execute: session.execute.bind(session),
+    execute: leaderCalls.execute.bind(leaderCalls),
     relink: () => inForce.again(),
     problemOf: (address: string) => inForce.problemOf(address),
   };
@@ -106,8 +106,8 @@ export async function startContainers(options: ContainersOptions, parts: Parts):
       return new Map([...made, ...attachments.sandboxes()]);
     },
   });
-  const logs = new TaskLogs({ session, tasks, runtime, engine, clock, log });
-  session.serveLogs((task, query) => logs.readOwn(task, query));
+  const logs = new TaskLogs({ session, leaderCalls, tasks, runtime, engine, clock, log });
+  session.ownLogs.serve((task, query) => logs.readOwn(task, query));
   return { attachments, sandboxes, logs };
 }
 

@@ -3,12 +3,15 @@ import type { LeaveView } from "../api/schema.ts";
 import type { State } from "../cluster/tables.ts";
 import type { Role } from "../cluster/trust-rows.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
+import type { LeaderCalls } from "../session/leader-calls.ts";
 import type { Session } from "../session/session.ts";
 
 /** How long the leader may take to answer. */
 const HEAR_MS = 5000;
 
 interface Leaving {
+  session: Session;
+  leaderCalls: Pick<LeaderCalls, "leave">;
   role: Role;
   /** The node's own. */
   name: string;
@@ -20,11 +23,11 @@ interface Leaving {
  * Resolves when the leader takes the node for down, or, with `force`, when it has not heard within 5 s. Throws UserError 409
  * that says what the node would lose, and 503 when no leader hears of it; then the node goes on as before.
  */
-export async function sayThatItLeaves(session: Session, { role, name, force }: Leaving): Promise<LeaveView> {
+export async function sayThatItLeaves({ session, leaderCalls, role, name, force }: Leaving): Promise<LeaveView> {
   if (!force) requireLeavable(session, role, name);
   if (role === "manager" && otherManagers(session).length === 0) return { unheard: null }; // the cluster ends with it
   try {
-    await session.leave(HEAR_MS);
+    await leaderCalls.leave(HEAR_MS);
     return { unheard: null };
   } catch (error) {
     const isGone = error instanceof UserError && (error.code === 401 || error.code === 404);

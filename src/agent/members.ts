@@ -61,7 +61,7 @@ interface MembersOptions {
 /** `manager` is what this node runs as a manager; undefined: it is a worker. */
 export function createMembers(
   { identity, config }: Pick<AgentOptions, "identity" | "config">,
-  { session, connections }: Pick<Membership, "session" | "connections">,
+  { session, leaderCalls, connections }: Pick<Membership, "session" | "leaderCalls" | "connections">,
   manager: () => ManagerPart | undefined,
 ): Members {
   return new Members({
@@ -83,7 +83,7 @@ export function createMembers(
       const at = { address: leader, agent: connections.agent };
       return call(at, { ...request, path: `/operator${path}`, timeoutMs: ANSWER_TIMEOUT_MS + extraMs });
     },
-    execute: (command) => session.execute(command),
+    execute: (command) => leaderCalls.execute(command),
     now: systemClock.now,
   });
 }

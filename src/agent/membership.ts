@@ -3,6 +3,7 @@ import { Names } from "../dns/names.ts";
 import { systemClock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { LeaderCalls } from "../session/leader-calls.ts";
 import { SecretFiles } from "../session/secret-files.ts";
 import { Session } from "../session/session.ts";
 import { noTransport, transportOver } from "../session/transport.ts";
@@ -22,6 +23,8 @@ import { PeerRefusals } from "./peer-refusals.ts";
 
 export interface Membership {
   session: Session;
+  /** What this node asks of the leader. */
+  leaderCalls: LeaderCalls;
   /** How the session reaches this node's own manager. */
   ownLeader: OwnLeader;
   nodeState: NodeState;
@@ -44,7 +47,7 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
   parts.add({ stop: () => connections.close() });
   const network = identity.damage === undefined ? transportOver(connections) : noTransport(identity.damage);
   const ownLeader = new OwnLeader(network, identity.credentials.subject);
-  const session: Session = new Session({
+  const session = new Session({
     keepManagers: (managers) => keep(identity, managers, log),
     identity: nodeIdentityOf(config, address, isManager ? managerAddressOf(config, settings, address) : undefined),
     managers: given,
@@ -52,6 +55,7 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
     secrets: new SecretFiles(prepareSecretsPlace(config.dataDir, log), log),
     ...{ clock, log, transport: ownLeader },
   });
+  const leaderCalls = new LeaderCalls({ session, clock, transport: ownLeader });
   const peers = new PeerRefusals(session.live);
   const nodeState = parts.add(new NodeState(session, clock));
   nodeState.subscribe((changes) => peers.changed(changes));
@@ -61,7 +65,7 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
   }
   nodeState.subscribe((changes) => names.changed(changes));
   const managers = parts.add(new ManagerAddresses({ managers: given, clock }));
-  return { session, ownLeader, nodeState, names, managers, connections };
+  return { session, leaderCalls, ownLeader, nodeState, names, managers, connections };
 }
 
 /** The next start asks these, too. */

@@ -12,11 +12,13 @@ import { type DockerEngine, DockerError } from "../runtime/docker-engine.ts";
 import { followLog } from "../runtime/followed-log.ts";
 import { AwayError, RejectedError } from "../runtime/runtime.ts";
 import type { AnyRuntime } from "../runtime/runtimes.ts";
+import type { LeaderCalls } from "../session/leader-calls.ts";
 import type { Session } from "../session/session.ts";
 import type { Tasks } from "./tasks.ts";
 
 interface TaskLogsOptions {
-  session: Pick<Session, "requireState" | "nodeId" | "readLog">;
+  session: Pick<Session, "requireState" | "nodeId">;
+  leaderCalls: Pick<LeaderCalls, "readLog">;
   tasks: Pick<Tasks, "progressOf">;
   runtime: Pick<AnyRuntime, "logs">;
   engine: DockerEngine;
@@ -33,10 +35,10 @@ export class TaskLogs {
 
   /** The log of a task of any node. Throws UserError. */
   async read(id: string, query: LogQuery): Promise<Readable> {
-    const { session } = this.#options;
+    const { session, leaderCalls } = this.#options;
     const task = this.#task(id);
     if (task.nodeId === null) throw new UserError(404, "the task is on no node yet");
-    return task.nodeId === session.nodeId ? this.readOwn(id, query) : session.readLog(id, query);
+    return task.nodeId === session.nodeId ? this.readOwn(id, query) : leaderCalls.readLog(id, query);
   }
 
   /** The log of a task of this node. Throws UserError. */

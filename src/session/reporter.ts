@@ -11,7 +11,7 @@ const RETRY_MS = 1000;
 export const APPLIED_GAP_MS = 20;
 
 /** A session's way up to the leader. */
-interface ReportLink {
+export interface ReportLink {
   /** Resolves when the leader has it. `signal` aborts with the session. */
   send(report: Report, signal: AbortSignal): Promise<void>;
   /** For what a report without news says; left out: reports say it. */

@@ -11,6 +11,7 @@ import { stateToJson } from "../../src/cluster/state.ts";
 import { PeerCalls } from "../../src/leader/peer-calls.ts";
 import { UnreachableError } from "../../src/lib/http.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { LeaderCalls } from "../../src/session/leader-calls.ts";
 import { Session } from "../../src/session/session.ts";
 import type { Transport } from "../../src/session/transport.ts";
 import type { Subject } from "../../src/trust/certificates.ts";
@@ -53,7 +54,7 @@ function callsOf({ leader, clock }: Cluster): PeerCalls {
 
 async function setUp(t: ExecutionContext) {
   const cluster = await Cluster.start(0);
-  const { network, calls } = deadNetwork();
+  const { network, calls: lost } = deadNetwork();
   const transport = new OwnLeader(network, subjectIn(cluster));
   transport.begin(OWN, callsOf(cluster));
   const snapshotPath = join(tmpdir(), `overlayd-own-leader-${process.pid}-${t.title.length}`);
@@ -64,6 +65,7 @@ async function setUp(t: ExecutionContext) {
     identity: identityOf(1),
     log: silentLog,
   });
+  const calls = new LeaderCalls({ session, transport, clock });
   session.onChanges(() => session.reportApplied(session.live.revision));
   session.statusReports.complete();
   await session.start();
@@ -74,14 +76,14 @@ async function setUp(t: ExecutionContext) {
     await rm(snapshotPath, { force: true });
   });
   for (let i = 0; i < 100 && !session.connected; i++) await clock.advance(1);
-  return { cluster, clock, session, calls };
+  return { cluster, clock, session, calls, lost };
 }
 
 test("a manager's node has the state, the changes and the barrier of its own leader without the network", async (t) => {
-  const { cluster, clock, session, calls } = await setUp(t);
+  const { cluster, clock, session, calls, lost } = await setUp(t);
   t.true(session.connected);
   for (let i = 0; i < 3; i++) {
-    const { revision } = await session.execute({
+    const { revision } = await calls.execute({
       type: "service.create",
       name: `s${i}`,
       workload: WORKLOAD,
@@ -89,38 +91,38 @@ test("a manager's node has the state, the changes and the barrier of its own lea
     });
     t.is(session.live.revision, revision, "it reads what it wrote");
   }
-  const settled = session.waitApplied(session.live.revision, 5000);
+  const settled = calls.waitApplied(session.live.revision, 5000);
   await clock.advance(100);
   await settled;
   const [own, leaders] = [stateToJson(session.live), stateToJson(cluster.leader.state)];
   for (const kind of NODE_KINDS) t.deepEqual(own[kind], leaders[kind]);
-  await t.throwsAsync(session.execute({ type: "service.remove", name: "none" }), { message: /none/ });
+  await t.throwsAsync(calls.execute({ type: "service.remove", name: "none" }), { message: /none/ });
   await clock.advance(60_000);
   t.true(session.connected, "beats and reports go the same way");
-  t.deepEqual(calls, []);
+  t.deepEqual(lost, []);
 });
 
 test("a log of the manager's own node comes through its leader, and a refusal does", async (t) => {
-  const { cluster, clock, session } = await setUp(t);
-  await session.execute({ type: "service.create", name: "s", workload: WORKLOAD, replicas: 2 });
+  const { cluster, clock, session, calls } = await setUp(t);
+  await calls.execute({ type: "service.create", name: "s", workload: WORKLOAD, replicas: 2 });
   await clock.advance(100);
   const [task, other] = [...cluster.leader.state.tasks.values()];
-  session.serveLogs(async (id) => {
+  session.ownLogs.serve(async (id) => {
     if (id !== task!.id) throw new Error("there is no such file");
     return Readable.from([Buffer.from("one\n"), Buffer.from("two\n")]);
   });
   const query = { follow: false, tail: null, since: null };
-  t.is(await text(await session.readLog(task!.id, query)), "one\ntwo\n");
-  await t.throwsAsync(session.readLog(other!.id, query), { message: /there is no such file/ });
+  t.is(await text(await calls.readLog(task!.id, query)), "one\ntwo\n");
+  await t.throwsAsync(calls.readLog(other!.id, query), { message: /there is no such file/ });
 });
 
 test("when its leader leads no longer, the node goes to the other managers", async (t) => {
-  const { cluster, clock, session, calls } = await setUp(t);
+  const { cluster, clock, session, lost } = await setUp(t);
   await cluster.leader.stop();
   await clock.advance(10_000);
   t.false(session.connected);
-  t.true(calls.includes("leads 192.0.2.12:2377"));
-  t.false(calls.includes(`leads ${OWN}`));
+  t.true(lost.includes("leads 192.0.2.12:2377"));
+  t.false(lost.includes(`leads ${OWN}`));
   t.regex(session.problem!, /this manager is stopping/);
 });
 

@@ -5,7 +5,7 @@ import { createSearch, World } from "../sim/world.ts";
 test("a session that begins anew tells only what changed meanwhile, and the leader hears what is in force all the same", async (t) => {
   const world = await World.start();
   const [node] = world.nodes;
-  const { session } = node!;
+  const { session, calls } = node!;
   const told: string[][] = [];
   session.onChanges((changes) => told.push(changes.map(({ kind, row }) => `${row === null ? "-" : "+"}${kind}`)));
   await createSearch(world);
@@ -19,11 +19,11 @@ test("a session that begins anew tells only what changed meanwhile, and the lead
   await world.until("it is connected again", () => session.connected);
   t.deepEqual(told, []);
   t.is(session.live, live);
-  await world.during(session.waitApplied(session.live.revision, 10_000));
+  await world.during(calls.waitApplied(session.live.revision, 10_000));
 
   world.wire.cut("node1");
   await world.until("it is lost", () => !session.connected);
-  const { id } = await world.during(world.nodes[1]!.session.execute({ type: "network.create", name: "web" }));
+  const { id } = await world.during(world.nodes[1]!.calls.execute({ type: "network.create", name: "web" }));
   world.wire.mend("node1");
   await world.until("it is connected again", () => session.live.networks.has(id));
   t.true(told.flat().includes("+networks"));

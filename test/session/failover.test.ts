@@ -8,6 +8,7 @@ import test, { type ExecutionContext } from "ava";
 import { systemClock } from "../../src/lib/clock.ts";
 import { MisdirectedError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { LeaderCalls } from "../../src/session/leader-calls.ts";
 import { Session } from "../../src/session/session.ts";
 import { managerKeys, SecureManager } from "../fakes/secure-manager.ts";
 import { identityOf } from "../leader/fake-node.ts";
@@ -18,15 +19,16 @@ async function startSession(
   t: ExecutionContext,
   { manager }: SecureCluster,
   managers: readonly string[],
-): Promise<Session> {
+): Promise<{ session: Session; calls: LeaderCalls }> {
   const directory = await mkdtemp(join(tmpdir(), "overlayd-failover-"));
+  const transport = manager.transport(await manager.credentialsNamed("node1"));
   const session = new Session({
     identity: identityOf(1),
     managers,
     snapshotPath: join(directory, "snapshot"),
     clock: systemClock,
     log: silentLog,
-    transport: manager.transport(await manager.credentialsNamed("node1")),
+    transport,
   });
   session.statusReports.complete();
   await session.start();
@@ -34,7 +36,7 @@ async function startSession(
     await session.stop();
     await rm(directory, { recursive: true });
   });
-  return session;
+  return { session, calls: new LeaderCalls({ session, transport, clock: systemClock }) };
 }
 
 /** A machine that takes connections and never says anything. */
@@ -60,10 +62,10 @@ test("a node finds its leader behind a machine that says nothing, and behind a s
     },
   });
   t.teardown(() => standby.close());
-  const session = await startSession(t, cluster, [await silentMachine(t), standby.address]);
+  const { session, calls } = await startSession(t, cluster, [await silentMachine(t), standby.address]);
   await waitFor(() => session.connected, { what: "the session" });
   t.is(session.manager, cluster.manager.address);
-  const { id } = await session.execute({ type: "network.create", name: "web" });
+  const { id } = await calls.execute({ type: "network.create", name: "web" });
   t.is(session.live.networks.get(id)!.name, "web");
 });
 
@@ -72,11 +74,11 @@ test("a node goes from a manager that ends to another one, with its commands", a
   t.teardown(() => cluster.close());
   // Two faces of one leader: what matters is whom the node asks.
   const other = await SecureManager.start(cluster.leader, { clock: systemClock, keys: cluster.manager.keys });
-  const session = await startSession(t, cluster, [other.address, cluster.manager.address]);
+  const { session, calls } = await startSession(t, cluster, [other.address, cluster.manager.address]);
   await waitFor(() => session.manager === other.address, { what: "the first session" });
   await other.close();
   await waitFor(() => session.manager === cluster.manager.address, { what: "the session with the other manager" });
-  const { id } = await session.execute({ type: "network.create", name: "web" });
+  const { id } = await calls.execute({ type: "network.create", name: "web" });
   t.truthy(session.live.networks.get(id));
 });
 
@@ -88,7 +90,7 @@ test("a manager that another authority certified is told from one of the cluster
     keys: await managerKeys(cluster.leader.state.cluster!.id),
   });
   t.teardown(() => stranger.close());
-  const session = await startSession(t, cluster, [stranger.address]);
+  const { session } = await startSession(t, cluster, [stranger.address]);
   await waitFor(() => session.problem !== undefined, { what: "the refusal" });
   t.is(session.problem, `${stranger.address}: its certificate is not signed by this cluster's CA`);
 });

@@ -120,8 +120,8 @@ test("nodes that come to a new leader get no rows that they have, and are where 
   await world.lead();
   await world.until("all are connected", () => world.nodes.every(({ session }) => session.connected));
   t.deepEqual([world.wire.rows, told], [0, []]);
-  const { session } = world.nodes[0]!;
+  const { session, calls } = world.nodes[0]!;
   t.is(session.live.revision, world.leader!.state.revision);
-  await world.during(session.waitApplied(session.live.revision, 10_000));
+  await world.during(calls.waitApplied(session.live.revision, 10_000));
   await world.end();
 });

@@ -12,6 +12,7 @@ import { systemClock } from "../../src/lib/clock.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { createLog, silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
+import { LeaderCalls } from "../../src/session/leader-calls.ts";
 import { Session } from "../../src/session/session.ts";
 import type { Credentials } from "../../src/trust/credentials.ts";
 import type { ManagerKeys } from "../../src/trust/identity-files.ts";
@@ -22,6 +23,12 @@ import { DEADLINE_MS, waitFor } from "../system/command.ts";
 
 const until = (what: string, isSo: () => boolean): Promise<true | undefined> =>
   waitFor(() => (isSo() ? true : undefined), { what });
+
+/** A node's end. */
+interface NodeEnd {
+  session: Session;
+  calls: LeaderCalls;
+}
 
 class Manager {
   readonly directory: string;
@@ -85,24 +92,25 @@ class Manager {
     return this.#server.ask(await this.credentials(1), method, path, body);
   }
 
-  async session(i: number, changed: Partial<ConstructorParameters<typeof Session>[0]> = {}): Promise<Session> {
+  async node(i: number, changed: Partial<ConstructorParameters<typeof Session>[0]> = {}): Promise<NodeEnd> {
+    const transport = this.#server.transport(await this.credentials(i));
     const session = new Session({
       identity: identityOf(i),
       managers: [this.address],
       snapshotPath: join(this.directory, `snapshot-${i}`),
       clock: systemClock,
       log: silentLog,
-      transport: this.#server.transport(await this.credentials(i)),
+      transport,
       ...changed,
     });
     session.onChanges(() => session.reportApplied(session.live.revision));
     session.statusReports.complete();
     await session.start();
-    return session;
+    return { session, calls: new LeaderCalls({ session, transport, clock: systemClock }) };
   }
 
-  async remove(sessions: Session[]): Promise<void> {
-    for (const session of sessions) await session.stop();
+  async remove(nodes: NodeEnd[]): Promise<void> {
+    for (const { session } of nodes) await session.stop();
     await this.stop();
     await rm(this.directory, { recursive: true });
   }
@@ -110,108 +118,114 @@ class Manager {
 
 test("nodes join, a command from one arrives at both, and the barrier resolves", async (t) => {
   const manager = await Manager.start();
-  const sessions = [await manager.session(1), await manager.session(2)];
+  const nodes = [await manager.node(1), await manager.node(2)];
+  const sessions = nodes.map(({ session }) => session);
   await until("both are connected", () => sessions.every(({ connected }) => connected));
-  const { id, revision } = await sessions[0]!.execute({ type: "network.create", name: "web" });
+  const { id, revision } = await nodes[0]!.calls.execute({ type: "network.create", name: "web" });
   t.is(sessions[0]!.state!.networks.get(id)!.name, "web");
-  await sessions[1]!.waitApplied(revision, DEADLINE_MS);
+  await nodes[1]!.calls.waitApplied(revision, DEADLINE_MS);
   t.is(sessions[1]!.state!.networks.get(id)!.name, "web");
   t.is(sessions[0]!.manager, manager.address);
-  await manager.remove(sessions);
+  await manager.remove(nodes);
 });
 
 test("a node that leaves is down at once, and begins no session any more", async (t) => {
   const manager = await Manager.start();
-  const sessions = [await manager.session(1), await manager.session(2)];
+  const nodes = [await manager.node(1), await manager.node(2)];
+  const sessions = nodes.map(({ session }) => session);
   await until("both are connected", () => sessions.every(({ connected }) => connected));
-  const nodes = () => manager.leader.state.nodes;
+  const rows = () => manager.leader.state.nodes;
   const left = sessions[1]!.nodeId!;
-  await sessions[1]!.leave(DEADLINE_MS);
-  t.is(nodes().get(left)!.state, "down");
+  await nodes[1]!.calls.leave(DEADLINE_MS);
+  t.is(rows().get(left)!.state, "down");
   await until("its session is over", () => !sessions[1]!.connected);
   await until("the other node hears of it", () => sessions[0]!.state!.nodes.get(left)!.state === "down");
   // Long enough for the pauses between two sessions.
-  const { revision } = await sessions[0]!.execute({ type: "network.create", name: "web" });
-  await sessions[0]!.waitApplied(revision, DEADLINE_MS);
-  t.is(nodes().get(left)!.state, "down");
+  const { revision } = await nodes[0]!.calls.execute({ type: "network.create", name: "web" });
+  await nodes[0]!.calls.waitApplied(revision, DEADLINE_MS);
+  t.is(rows().get(left)!.state, "down");
   t.false(sessions[1]!.connected);
-  await manager.remove(sessions);
+  await manager.remove(nodes);
 });
 
 test("a node whose leave no leader hears of goes on as before", async (t) => {
   const manager = await Manager.start();
-  const session = await manager.session(2);
+  const node = await manager.node(2);
+  const { session, calls } = node;
   await until("it is connected", () => session.connected);
   await manager.stop();
-  await t.throwsAsync(session.leave(DEADLINE_MS), { message: /^no leader answers/ });
+  await t.throwsAsync(calls.leave(DEADLINE_MS), { message: /^no leader answers/ });
   await manager.start();
   await until("it is connected again", () => session.connected);
   t.is(manager.leader.state.nodes.get(session.nodeId!)!.state, "ready");
-  await manager.remove([session]);
+  await manager.remove([node]);
 });
 
 test("the leader's refusals arrive with their code and field", async (t) => {
   const manager = await Manager.start();
-  const session = await manager.session(1);
+  const node = await manager.node(1);
+  const { session, calls } = node;
   await until("it is connected", () => session.connected);
-  const bad = await t.throwsAsync(session.execute({ type: "network.create", name: "a b" }), { instanceOf: UserError });
+  const bad = await t.throwsAsync(calls.execute({ type: "network.create", name: "a b" }), { instanceOf: UserError });
   t.deepEqual([(bad as UserError).code, (bad as UserError).field], [400, "name"]);
-  const missing = await t.throwsAsync(session.execute({ type: "service.remove", name: "x" }), {
+  const missing = await t.throwsAsync(calls.execute({ type: "service.remove", name: "x" }), {
     instanceOf: UserError,
   });
   t.deepEqual([(missing as UserError).code, missing!.message], [404, "there is no service 'x'"]);
-  await manager.remove([session]);
+  await manager.remove([node]);
 });
 
 test("a leader that restarts has its sessions and all that was committed again", async (t) => {
   const manager = await Manager.start();
-  const session = await manager.session(1);
+  const node = await manager.node(1);
+  const { session, calls } = node;
   await until("it is connected", () => session.connected);
-  await session.execute({ type: "network.create", name: "web" });
+  await calls.execute({ type: "network.create", name: "web" });
   const { networks, nodes } = session.state!;
   const before = { networks: Object.fromEntries(networks), nodes: Object.fromEntries(nodes) };
   await manager.stop();
   await until("it is noticed", () => !session.connected);
-  const error = await t.throwsAsync(session.execute({ type: "network.create", name: "x" }), { instanceOf: UserError });
+  const error = await t.throwsAsync(calls.execute({ type: "network.create", name: "x" }), { instanceOf: UserError });
   t.is((error as UserError).code, 503);
   t.true(error!.message.startsWith(`no leader answers (${manager.address}: ECONNREFUSED`), error!.message);
   await manager.start();
   await until("it is connected again", () => session.connected);
   t.deepEqual(Object.fromEntries(session.state!.networks), before.networks);
   t.deepEqual(Object.fromEntries(manager.leader.state.nodes), before.nodes);
-  await session.execute({ type: "network.create", name: "x" });
-  await manager.remove([session]);
+  await calls.execute({ type: "network.create", name: "x" });
+  await manager.remove([node]);
 });
 
 test("a command that finds a leader between two sessions has its change here when it is done", async (t) => {
   const manager = await Manager.start();
-  const session = await manager.session(1);
+  const node = await manager.node(1);
+  const { session, calls } = node;
   await until("it is connected", () => session.connected);
   await manager.stop();
   await until("it is noticed", () => !session.connected);
   await manager.start();
-  const { id } = await session.execute({ type: "network.create", name: "web" });
+  const { id } = await calls.execute({ type: "network.create", name: "web" });
   t.is(session.state!.networks.get(id)?.name, "web");
-  await manager.remove([session]);
+  await manager.remove([node]);
 });
 
 test("a node starts from its snapshot when no leader answers, and not from another node's", async (t) => {
   const manager = await Manager.start();
-  const first = await manager.session(1);
+  const { session: first, calls } = await manager.node(1);
   await until("it is connected", () => first.connected);
-  const { revision } = await first.execute({ type: "network.create", name: "web" });
+  const { revision } = await calls.execute({ type: "network.create", name: "web" });
   await first.stop();
   await manager.stop();
-  const again = await manager.session(1);
+  const { session: again } = await manager.node(1);
   t.is(again.state!.revision, revision);
   t.is(again.nodeId, first.nodeId);
   t.false(again.connected);
   await again.stop();
   const capitals = { ...identityOf(1), name: "NODE1" };
-  const same = await manager.session(1, { identity: capitals });
+  const { session: same } = await manager.node(1, { identity: capitals });
   t.is(same.nodeId, first.nodeId);
   await same.stop();
-  const other = await manager.session(1, { identity: identityOf(2) });
+  const { session: other } = await manager.node(1, { identity: identityOf(2) });
   t.is(other.state, undefined);
   await other.stop();
   await rm(manager.directory, { recursive: true });
@@ -248,24 +262,25 @@ const badRequests: { what: string; path: string; method?: string; body?: string;
 
 test("a log comes from the task's node by way of the leader, until nobody reads it", async (t) => {
   const manager = await Manager.start();
-  const [asking, node2] = [await manager.session(1), await manager.session(2)];
-  await until("both nodes to be known", () => asking.state?.nodes.size === 2);
+  const [asking, node2] = [await manager.node(1), await manager.node(2)];
+  const { calls, session } = asking;
+  await until("both nodes to be known", () => session.state?.nodes.size === 2);
   const workload = { runtime: "process" as const, command: ["true"] };
   const constraints = [`node.name==${identityOf(2).name}`];
-  await asking.execute({ type: "service.create", name: "web", workload, constraints });
-  await until("the task to be placed", () => [...asking.state!.tasks.values()].some(({ nodeId }) => nodeId !== null));
-  const [task] = [...asking.state!.tasks.values()];
+  await calls.execute({ type: "service.create", name: "web", workload, constraints });
+  await until("the task to be placed", () => [...session.state!.tasks.values()].some(({ nodeId }) => nodeId !== null));
+  const [task] = [...session.state!.tasks.values()];
   const query = { follow: true, tail: 3, since: null };
-  await t.throwsAsync(asking.readLog(task!.id, query), { message: /does not show logs yet/ });
+  await t.throwsAsync(calls.readLog(task!.id, query), { message: /does not show logs yet/ });
 
   const asked: unknown[] = [];
   const source = new PassThrough();
-  node2.serveLogs(async (id, query) => {
+  node2.session.ownLogs.serve(async (id, query) => {
     asked.push([id, query]);
     return source;
   });
   source.write("one\n");
-  const log = await asking.readLog(task!.id, query);
+  const log = await calls.readLog(task!.id, query);
   t.deepEqual(asked, [[task!.id, query]]);
   const chunks: string[] = [];
   log.on("data", (chunk: Buffer) => chunks.push(chunk.toString()));
@@ -276,17 +291,17 @@ test("a log comes from the task's node by way of the leader, until nobody reads 
   log.destroy();
   await until("the node to stop reading", () => source.destroyed);
 
-  node2.serveLogs(async (_, { progress }) => Readable.from([progress === true ? "3 of 9 MB" : "a log"]));
-  t.is(await text(await asking.readLog(task!.id, { ...query, progress: true })), "3 of 9 MB");
-  node2.serveLogs(async () => Readable.from(["all of it\n"]));
-  t.is(await text(await asking.readLog(task!.id, query)), "all of it\n");
-  node2.serveLogs(async () => {
+  node2.session.ownLogs.serve(async (_, { progress }) => Readable.from([progress === true ? "3 of 9 MB" : "a log"]));
+  t.is(await text(await calls.readLog(task!.id, { ...query, progress: true })), "3 of 9 MB");
+  node2.session.ownLogs.serve(async () => Readable.from(["all of it\n"]));
+  t.is(await text(await calls.readLog(task!.id, query)), "all of it\n");
+  node2.session.ownLogs.serve(async () => {
     throw new UserError(400, "no times");
   });
-  await t.throwsAsync(asking.readLog(task!.id, query), { message: "no times", code: 400 } as object);
-  await t.throwsAsync(asking.readLog(newId(), query), { message: /there is no task/ });
-  await node2.stop();
-  await t.throwsAsync(asking.readLog(task!.id, query), { message: /node 'node2' (cannot be asked|does not bring)/ });
+  await t.throwsAsync(calls.readLog(task!.id, query), { message: "no times", code: 400 } as object);
+  await t.throwsAsync(calls.readLog(newId(), query), { message: /there is no task/ });
+  await node2.session.stop();
+  await t.throwsAsync(calls.readLog(task!.id, query), { message: /node 'node2' (cannot be asked|does not bring)/ });
   await manager.remove([asking]);
 });
 

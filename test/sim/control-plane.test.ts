@@ -8,14 +8,14 @@ test("create, scale up, scale down, remove: each node runs its share, and reads 
   const world = await World.start();
   await createSearch(world);
   t.deepEqual(world.spread(), [1, 1, 1]);
-  const { session } = world.nodes[2]!;
-  const scaled = await world.during(session.execute({ type: "service.scale", name: "search", replicas: 7 }));
+  const { session, calls } = world.nodes[2]!;
+  const scaled = await world.during(calls.execute({ type: "service.scale", name: "search", replicas: 7 }));
   t.true(session.state!.revision >= scaled.revision);
-  await world.during(session.waitApplied(scaled.revision, 10_000));
+  await world.during(calls.waitApplied(scaled.revision, 10_000));
   t.deepEqual(world.spread(), [3, 2, 2]);
-  await world.during(session.execute({ type: "service.scale", name: "search", replicas: 2 }));
+  await world.during(calls.execute({ type: "service.scale", name: "search", replicas: 2 }));
   await world.until("two are left", () => session.state!.tasks.size === 2);
-  await world.during(session.execute({ type: "service.remove", name: "search" }));
+  await world.during(calls.execute({ type: "service.remove", name: "search" }));
   await world.until("none is left", () => session.state!.tasks.size === 0 && world.spread().every((n) => n === 0));
   await world.end();
 });
@@ -62,7 +62,7 @@ test("without a leader agents go on, refuse writes clearly, and start from their
   await world.clock.advance(120_000);
   t.deepEqual(world.spread(), [1, 1, 1]);
   const [node] = world.nodes.slice(1);
-  const error = await t.throwsAsync(node!.session.execute({ type: "network.create", name: "web" }), {
+  const error = await t.throwsAsync(node!.calls.execute({ type: "network.create", name: "web" }), {
     instanceOf: UserError,
   });
   t.is((error as UserError).code, 503);
@@ -77,16 +77,16 @@ test("without a leader agents go on, refuse writes clearly, and start from their
   await world.clock.advance(60_000);
   const after = [...world.leader!.state.tasks.values()].map(({ id, addresses }) => ({ id, addresses }));
   t.deepEqual(after, before);
-  await world.during(node!.session.execute({ type: "network.create", name: "web" }));
+  await world.during(node!.calls.execute({ type: "network.create", name: "web" }));
   await world.end();
 });
 
 test("the barrier names the node that is behind", async (t) => {
   const world = await World.start();
   world.wire.cut("node3");
-  const { session } = world.nodes[0]!;
-  const { revision } = await world.during(session.execute({ type: "network.create", name: "web" }));
-  const error = await t.throwsAsync(world.during(session.waitApplied(revision, 2000)), { instanceOf: UserError });
+  const { calls } = world.nodes[0]!;
+  const { revision } = await world.during(calls.execute({ type: "network.create", name: "web" }));
+  const error = await t.throwsAsync(world.during(calls.waitApplied(revision, 2000)), { instanceOf: UserError });
   t.is(error!.message, `revision ${revision} is not in force on node3 after 2000 ms`);
   await world.end();
 });

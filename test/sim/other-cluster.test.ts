@@ -48,7 +48,7 @@ test("a manager with an empty disk ends no task, takes no command of the old clu
   await world.lead();
   await goesOnAlone(t, world, /192\.0\.2\.11:2377: it leads another cluster .* 'overlayctl leave'/);
   t.is(world.leader!.state.nodes.size, 1, "its own first manager");
-  const refused = world.during(world.nodes[1]!.session.execute({ type: "network.create", name: "web" }));
+  const refused = world.during(world.nodes[1]!.calls.execute({ type: "network.create", name: "web" }));
   await t.throwsAsync(refused, { message: /^no leader answers \(.*another cluster/ });
   await world.stopLeader();
   world.store = store;
@@ -91,7 +91,7 @@ test("a manager with a backup of the store is refused, and accepted with a new e
   await world.until("all is in force", () => world.nodes.every(({ running }) => running.size === 1));
   const backup = world.store.copy();
   const secondBackup = world.store.copy();
-  await world.during(world.nodes[1]!.session.execute({ type: "service.scale", name: "search", replicas: 6 }));
+  await world.during(world.nodes[1]!.calls.execute({ type: "service.scale", name: "search", replicas: 6 }));
   await world.until("all run", () => world.spread().join() === "2,2,2");
   await world.clock.advance(30_000);
   await world.stopLeader();

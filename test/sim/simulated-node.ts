@@ -8,6 +8,7 @@ import type { State } from "../../src/cluster/tables.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import type { Random } from "../../src/lib/random.ts";
+import { LeaderCalls } from "../../src/session/leader-calls.ts";
 import { Session } from "../../src/session/session.ts";
 import type { MemoryWire } from "../fakes/memory-transport.ts";
 
@@ -23,6 +24,7 @@ export class SimulatedNode {
   readonly snapshotPath: string;
   readonly #world: SimulatedWorld;
   session!: Session;
+  calls!: LeaderCalls;
   /** Ids of the tasks whose processes it runs. */
   running = new Set<string>();
   #reported: string[] = [];
@@ -47,6 +49,7 @@ export class SimulatedNode {
       random,
       transport,
     });
+    this.calls = new LeaderCalls({ session: this.session, transport, clock });
     await this.session.start();
     this.session.onChanges(() => this.#obey(this.session.live));
     if (this.session.state !== undefined) this.#obey(this.session.live);

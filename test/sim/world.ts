@@ -95,7 +95,7 @@ export const search: CommandInput = {
 };
 
 export async function createSearch(world: World): Promise<void> {
-  const { session } = world.nodes[1]!;
-  const { revision } = await world.during(session.execute(search));
-  await world.during(session.waitApplied(revision, 10_000));
+  const { calls } = world.nodes[1]!;
+  const { revision } = await world.during(calls.execute(search));
+  await world.during(calls.waitApplied(revision, 10_000));
 }
