@@ -111,7 +111,7 @@ async function start(
   const joining = new Joining({ leader: () => manager.requireLeader(), ring, clock, log });
   const face: ManagerFace = {
     report: () => reportOf(options, manager),
-    copyFor: async (request) => manager.requireLeader().copyFor(request),
+    copyFor: async (request) => manager.requireLeader().copies.answer(request),
     takeTrust: (wanted) => takeTrust(manager.member, wanted),
     member: ownMember(options, manager),
   };

@@ -1,5 +1,6 @@
 // A manager that leads in a newer epoch: one that took over by hand, recovered or was made of an export. The older leader
 // asks the other managers before it leads and while it does, and gives way.
+import { isNewerEpoch } from "../cluster/identity.ts";
 import { managersOf } from "../cluster/managers.ts";
 import type { ClusterIdentity } from "../cluster/schema.ts";
 import type { EmbeddedStore } from "../leader/embedded-store.ts";
@@ -30,7 +31,7 @@ export async function findSuccessor(
   const reports = await Promise.all(others.map((manager) => calls.report(manager, ASK_MS).catch(() => undefined)));
   return reports.find((report): report is Successor => {
     const cluster = report?.cluster;
-    return report?.role === "leader" && cluster?.id === own.id && cluster.epoch > own.epoch;
+    return report?.role === "leader" && cluster != null && isNewerEpoch(cluster, own);
   });
 }
 
@@ -86,7 +87,7 @@ export async function giveWayTo(
     count: lost,
     ...(path === undefined ? {} : { path, reason: `${lost} commits were not copied to it: the export has them` }),
   });
-  const commits = since === undefined ? undefined : leader?.commitsAfter(since);
+  const commits = since === undefined ? undefined : leader?.copies.commitsAfter(since);
   for (const { revision, changes } of commits?.slice(0, MOST_NAMED) ?? []) {
     const rows = changes.map(({ kind, key, row }) => `${row === null ? "removed " : ""}${kind} ${key}`).join(", ");
     log.warn("a commit that was not copied", { revision, reason: rows });

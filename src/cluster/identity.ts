@@ -22,6 +22,11 @@ export function derivedIdentity({ networks }: Pick<State, "networks">): ClusterI
   return ingress === undefined ? null : { id: ingress.id, epoch: 1 };
 }
 
+/** Whether `said` is a newer epoch of the cluster than `own`. */
+export function isNewerEpoch(said: ClusterIdentity, own: ClusterIdentity): boolean {
+  return said.id === own.id && said.epoch > own.epoch;
+}
+
 /** Why `offered` is not what comes after `own`; undefined when it may be. The offered revision is not in the text: it moves. */
 export function whyNotAfter(own: StateVersion, offered: StateVersion): string | undefined {
   if (offered.id !== own.id) {

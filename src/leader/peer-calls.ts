@@ -56,33 +56,33 @@ export class PeerCalls {
 
   async openSession({ subject, from }: Peer, request: SessionRequest, sink: SessionSink): Promise<string> {
     const { id } = requireNode(this.#leader.state, subject, this.#clock.now());
-    return this.#leader.openSession({ id, from }, request, sink);
+    return this.#leader.sessions.open({ id, from }, request, sink);
   }
 
   closeSession(sessionId: string): void {
-    this.#leader.closeSession(sessionId);
+    this.#leader.sessions.close(sessionId);
   }
 
   async report(peer: Peer, sessionId: string, report: ReportInput): Promise<void> {
     this.#requireOwn(peer, sessionId);
     this.#shown.note(peer);
-    return this.#leader.report(sessionId, report);
+    return this.#leader.sessions.report(sessionId, report);
   }
 
   beat(peer: Peer, sessionId: string, applied: number): void {
     this.#requireOwn(peer, sessionId);
     this.#shown.note(peer);
-    this.#leader.beat(sessionId, applied);
+    this.#leader.sessions.beat(sessionId, applied);
   }
 
   bringLog(peer: Peer, sessionId: string, requestId: string, log: Readable): void {
     this.#requireOwn(peer, sessionId);
-    this.#leader.bringLog(sessionId, requestId, log);
+    this.#leader.logs.bring(sessionId, requestId, log);
   }
 
   refuseLog(peer: Peer, sessionId: string, requestId: string, refusal: LogRefusal): void {
     this.#requireOwn(peer, sessionId);
-    this.#leader.refuseLog(sessionId, requestId, refusal);
+    this.#leader.logs.refuse(sessionId, requestId, refusal);
   }
 
   /** A log may say anything, so a worker reads those of its own tasks, and of others only how far they are prepared. */
@@ -96,7 +96,7 @@ export class PeerCalls {
         `node '${caller.row.name}' is a worker and reads logs of its own tasks: read this one on a manager`,
       );
     }
-    return this.#leader.readLog(taskId, query);
+    return this.#leader.logs.read(taskId, query);
   }
 
   async waitApplied(peer: Peer, revision: number, timeoutMs: number): Promise<string[]> {
@@ -120,7 +120,7 @@ export class PeerCalls {
   /** A session that is over passes: the leader says so. */
   #requireOwn({ subject }: Peer, sessionId: string): void {
     const { id, name } = requireNode(this.#leader.state, subject, this.#clock.now());
-    const owner = this.#leader.nodeOfSession(sessionId);
+    const owner = this.#leader.sessions.nodeOf(sessionId);
     if (owner !== undefined && owner !== id) {
       throw new UserError(403, `node '${name}' cannot speak for another node: the session is not its own`);
     }

@@ -42,7 +42,7 @@ async function watching(t: ExecutionContext, answers: Partial<ManagerReport> = {
   const nodeId = [...leader.state.nodes.values()].find(({ name }) => name === "node3")!.id;
   /** node3 asks for a session, and says what it follows. */
   const says = async (known: { id: string; epoch: number; revision: number } | null) =>
-    leader.openSession({ id: nodeId }, { ...identities[1]!, protocol: 1, known }, deafSink);
+    leader.sessions.open({ id: nodeId }, { ...identities[1]!, protocol: 1, known }, deafSink);
   t.teardown(async () => {
     over.abort();
     await clock.advance(2000);
@@ -86,7 +86,7 @@ test("an older epoch, another cluster and a node without a state are no reason t
 
 test("a standby whose copy is of a newer epoch is a reason to ask", async (t) => {
   const { clock, leader, own, heard } = await watching(t);
-  const copied = leader.copyFor({ cluster: { id: own.id, epoch: own.epoch + 1 }, revision: 5 });
+  const copied = leader.copies.answer({ cluster: { id: own.id, epoch: own.epoch + 1 }, revision: 5 });
   await clock.advance(1);
   t.like(await copied, { cluster: own });
   t.is(heard(), 1);

@@ -78,7 +78,7 @@ test("a node that says too much is cut short, and what else it says counts", asy
   const session = await openSession(cluster.leader, cluster.nodes[0]!.identity, deafSink);
   const long = "x".repeat(1_000_000);
   const status = { taskId: task!.id, nodeId: task!.nodeId!, since: 0, exitCode: null, restarts: 0 };
-  await cluster.leader.report(session, {
+  await cluster.leader.sessions.report(session, {
     statuses: [{ ...status, state: "failed", error: long, message: long }],
     full: true,
     gone: [],
@@ -96,7 +96,7 @@ test("a node holds ports on its own addresses alone, which are no other node's",
   const cluster = await Cluster.start(2);
   const session = await openSession(cluster.leader, cluster.nodes[0]!.identity, deafSink);
   const held = (address: string) => ({ port: 9200, protocol: "tcp" as const, address });
-  await cluster.leader.report(session, {
+  await cluster.leader.sessions.report(session, {
     statuses: [],
     full: true,
     gone: [],
@@ -125,7 +125,7 @@ for (const [title, onNode1, onNode2, isHeld] of HELD_ELSEWHERE) {
     const holders = title.startsWith("the only") ? [onNode1] : [onNode1, onNode2];
     for (const [i, held] of holders.entries()) {
       const session = await openSession(cluster.leader, cluster.nodes[i]!.identity, deafSink);
-      await cluster.leader.report(session, {
+      await cluster.leader.sessions.report(session, {
         ...{ statuses: [], full: true, gone: [], applied: 0, addresses: [MANAGEMENT] },
         heldPorts: held.map((address) => ({ port: 9200, protocol: "tcp", address })),
       });

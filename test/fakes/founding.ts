@@ -51,5 +51,5 @@ export async function found(
 /** Begins the session of a node, which joins before, and returns the session's id. */
 export async function openSession(leader: Leader, request: SessionRequest, sink: SessionSink): Promise<string> {
   const { id } = await leader.admit(joining(NodeIdentity.parse(request)));
-  return leader.openSession({ id }, { protocol: PROTOCOL, ...request }, sink);
+  return leader.sessions.open({ id }, { protocol: PROTOCOL, ...request }, sink);
 }

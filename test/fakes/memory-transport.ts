@@ -46,11 +46,11 @@ export class MemoryWire {
     return {
       leads: async (manager) => reach(manager).requireLeading(),
       open: (manager, request, signal, heard) => this.#stream(reach, manager, node, { request, signal, heard }),
-      report: async (manager, sessionId, report: Report) => reach(manager).report(sessionId, copy(report)),
+      report: async (manager, sessionId, report: Report) => reach(manager).sessions.report(sessionId, copy(report)),
       beats: (manager, sessionId) => ({
         tell: (applied) => {
           try {
-            reach(manager).beat(sessionId, applied);
+            reach(manager).sessions.beat(sessionId, applied);
             return true;
           } catch {
             return false;
@@ -60,10 +60,10 @@ export class MemoryWire {
       }),
       execute: async (manager, cluster, command: CommandInput): Promise<CommandResult> =>
         ofCluster(manager, cluster).execute(copy(command)),
-      readLog: async (manager, cluster, taskId, query) => ofCluster(manager, cluster).readLog(taskId, copy(query)),
-      bringLog: async (manager, sessionId, requestId, log) => reach(manager).bringLog(sessionId, requestId, log),
+      readLog: async (manager, cluster, taskId, query) => ofCluster(manager, cluster).logs.read(taskId, copy(query)),
+      bringLog: async (manager, sessionId, requestId, log) => reach(manager).logs.bring(sessionId, requestId, log),
       refuseLog: async (manager, sessionId, requestId, refusal) =>
-        reach(manager).refuseLog(sessionId, requestId, copy(refusal)),
+        reach(manager).logs.refuse(sessionId, requestId, copy(refusal)),
       waitApplied: async (manager, cluster, revision, timeoutMs) =>
         ofCluster(manager, cluster).waitApplied(revision, timeoutMs),
     };
@@ -92,7 +92,7 @@ export class MemoryWire {
     const { known: _, protocol: __, features: ___, has: ____, ...identity } = request;
     const id = this.#ids.get(node) ?? (await leader.admit(joining(NodeIdentity.parse(identity)))).id;
     this.#ids.set(node, id);
-    const sessionId = await leader.openSession({ id }, copy(request), readingSink(receive, close));
+    const sessionId = await leader.sessions.open({ id }, copy(request), readingSink(receive, close));
     try {
       for (;;) {
         signal.throwIfAborted();
@@ -107,7 +107,7 @@ export class MemoryWire {
           });
       }
     } finally {
-      leader.closeSession(sessionId);
+      leader.sessions.close(sessionId);
     }
   }
 }

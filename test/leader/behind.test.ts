@@ -119,7 +119,7 @@ test("a report that was held up on its way does not undo a later one", async (t)
     restarts: 0,
   };
   const report = (seq: number, state: "starting" | "running") =>
-    cluster.leader.report(session, { seq, statuses: [{ ...status, state }], full: true, gone: [], applied: 0 });
+    cluster.leader.sessions.report(session, { seq, statuses: [{ ...status, state }], full: true, gone: [], applied: 0 });
   await report(1, "starting");
   await report(3, "running");
   await report(2, "starting");
@@ -130,15 +130,15 @@ test("statuses of tasks that are not the node's are counted, and one that is gon
   const cluster = await Cluster.start(2);
   await cluster.leader.execute({ ...create, replicas: 2 });
   await cluster.settle();
-  t.is(cluster.leader.refusedStatuses, 0);
+  t.is(cluster.leader.sessions.refusedStatuses, 0);
   const [own, other] = cluster.tasks("s").toSorted((a) => (a.nodeId === cluster.node("node1").id ? -1 : 1));
   const session = await openSession(cluster.leader, cluster.nodes[0]!.identity, deafSink);
   const status = (taskId: string, nodeId: string) =>
     ({ taskId, nodeId, state: "failed", since: 0, error: null, exitCode: null, message: null, restarts: 0 }) as const;
   const gone = status("g".repeat(25), own!.nodeId!);
   const statuses = [status(other!.id, own!.nodeId!), status(own!.id, "f".repeat(25)), gone];
-  await cluster.leader.report(session, { statuses, full: false, gone: [], applied: 0 });
-  t.is(cluster.leader.refusedStatuses, 2);
+  await cluster.leader.sessions.report(session, { statuses, full: false, gone: [], applied: 0 });
+  t.is(cluster.leader.sessions.refusedStatuses, 2);
   t.is(cluster.leader.state.statuses.get(other!.id)!.state, "running");
 });
 
@@ -148,7 +148,7 @@ test("a node lives whose report is not understood", async (t) => {
   for (let i = 0; i < 20; i++) {
     await cluster.clock.advance(3000);
     const report = { statuses: "of a later version", full: true, gone: [], applied: 0 };
-    await t.throwsAsync(cluster.leader.report(session, report as never), { message: /statuses/ });
+    await t.throwsAsync(cluster.leader.sessions.report(session, report as never), { message: /statuses/ });
   }
   t.is(cluster.node("node1").state, "ready");
   await t.throwsAsync(cluster.leader.execute({ type: "node.remove", name: "node1" }), { message: /is up/ });

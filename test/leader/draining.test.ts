@@ -164,7 +164,7 @@ test("what a new leader remembers of the one that takes a task's place does not 
   await leaving.report(() => "running");
   const session = await openSession(cluster.leader, taking.identity, deafSink);
   const revision = cluster.leader.state.revision;
-  await cluster.leader.report(session, { statuses: [], full: false, gone: [], applied: revision });
+  await cluster.leader.sessions.report(session, { statuses: [], full: false, gone: [], applied: revision });
   t.deepEqual(desired(cluster), ["draining", "running"]);
   await taking.join(cluster.leader);
   await cluster.settle();

@@ -75,7 +75,7 @@ export class FakeNode {
   /** Tells the leader what it applied, and the state of its tasks as `stateOf` says. */
   async report(stateOf: (taskId: string) => TaskState | undefined = () => undefined): Promise<void> {
     if (this.#sessionId === undefined || this.state === undefined) return;
-    await this.#leader!.report(this.#sessionId, {
+    await this.#leader!.sessions.report(this.#sessionId, {
       statuses: this.#statuses(stateOf),
       full: true,
       gone: [],

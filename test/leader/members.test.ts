@@ -169,7 +169,7 @@ test("a removed node's id is never another's, its session is refused, and its re
   await cluster.leader.execute({ type: "node.remove", name: "node2" });
   const request = { ...removed.identity, protocol: PROTOCOL };
   const refusal = { message: /this node was removed from the cluster: 'overlayctl leave --force' on it/ };
-  await t.throwsAsync(cluster.leader.openSession({ id }, request, deafSink), refusal);
+  await t.throwsAsync(cluster.leader.sessions.open({ id }, request, deafSink), refusal);
   await t.throwsAsync(cluster.leader.renewed(id, { certificateExpires: EXPIRES }), refusal);
   await cluster.settle();
   const again = await cluster.leader.admit(joining(removed.identity));
@@ -185,7 +185,7 @@ for (const [protocol, message] of VERSIONS) {
     const cluster = await Cluster.start(1);
     const { id } = cluster.node("node1");
     const request = { ...identityOf(1), protocol };
-    await t.throwsAsync(cluster.leader.openSession({ id }, request, deafSink), { instanceOf: UserError, message });
+    await t.throwsAsync(cluster.leader.sessions.open({ id }, request, deafSink), { instanceOf: UserError, message });
   });
 }
 
@@ -193,7 +193,7 @@ test("a node keeps the name under which it joined", async (t) => {
   const cluster = await Cluster.start(2);
   const { id } = cluster.node("node2");
   const request = { ...identityOf(2), name: "other", protocol: PROTOCOL };
-  await t.throwsAsync(cluster.leader.openSession({ id }, request, deafSink), {
+  await t.throwsAsync(cluster.leader.sessions.open({ id }, request, deafSink), {
     message: /this node joined as 'node2', and its name is 'other' now: set 'node\.name: node2'/,
   });
 });

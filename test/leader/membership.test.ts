@@ -105,7 +105,7 @@ test("a node that is removed loses its session and its connections, and its addr
     await waitFor(() => lines.some(({ type }) => type === "snapshot-end"), { what: "the sessions" });
   }
   const { sessionId } = sessions[1].lines[0] as { sessionId: string };
-  const apply = (applied: number) => leader.report(sessionId, { statuses: [], full: true, gone: [], applied });
+  const apply = (applied: number) => leader.sessions.report(sessionId, { statuses: [], full: true, gone: [], applied });
   await apply(leader.state.revision);
   const transport = manager.transport(node2.credentials);
   await transport.leads(manager.address, new AbortController().signal); // a connection that stays open

@@ -8,7 +8,7 @@ test("registry credentials are known to the nodes that have tasks of the service
   const cluster = await Cluster.start(3);
   for (const node of cluster.nodes) {
     const session = await openSession(cluster.leader, node.identity, deafSink);
-    await cluster.leader.report(session, { statuses: [], full: true, gone: [], applied: 0, docker: true });
+    await cluster.leader.sessions.report(session, { statuses: [], full: true, gone: [], applied: 0, docker: true });
     await node.join(cluster.leader);
   }
   const workload = { runtime: "docker" as const, image: "app:1", registryAuth: "secret" };
@@ -43,7 +43,7 @@ test("registry credentials are known to the nodes that have tasks of the service
 test("a node that attaches a container to a service has no credentials of that service", async (t) => {
   const cluster = await Cluster.start(2);
   const session = await openSession(cluster.leader, cluster.nodes[0]!.identity, deafSink);
-  await cluster.leader.report(session, { statuses: [], full: true, gone: [], applied: 0, docker: true });
+  await cluster.leader.sessions.report(session, { statuses: [], full: true, gone: [], applied: 0, docker: true });
   await cluster.nodes[0]!.join(cluster.leader);
   const workload = { runtime: "docker" as const, image: "app:1", registryAuth: "secret" };
   await cluster.leader.execute({ type: "service.create", name: "app", workload, replicas: 1 });
@@ -63,13 +63,13 @@ test("containers go to nodes whose Docker answers, and stay when it does no more
   const workload = { runtime: "docker" as const, image: "app:1" };
   await cluster.leader.execute({ type: "service.create", name: "app", workload, replicas: 2 });
   t.is(cluster.tasks("app")[0]?.error, "no suitable node (2 nodes have no Docker that answers)");
-  await cluster.leader.report(session, { ...report, docker: true });
+  await cluster.leader.sessions.report(session, { ...report, docker: true });
   const nodes = () => cluster.tasks("app").map(({ nodeId }) => nodeId);
   t.deepEqual(nodes(), [cluster.node("node2").id, cluster.node("node2").id]);
   // Nothing said is no news.
-  await cluster.leader.report(session, report);
+  await cluster.leader.sessions.report(session, report);
   t.true(cluster.node("node2").docker);
-  await cluster.leader.report(session, { ...report, docker: false });
+  await cluster.leader.sessions.report(session, { ...report, docker: false });
   t.false(cluster.node("node2").docker);
   t.deepEqual(nodes(), [cluster.node("node2").id, cluster.node("node2").id]);
 });

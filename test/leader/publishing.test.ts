@@ -142,8 +142,8 @@ test("a node's word about its addresses, and ports that its processes have, is i
   const session = await openSession(cluster.leader, cluster.nodes[1]!.identity, deafSink);
   const report = { statuses: [], full: true, gone: [], applied: 0 };
   const heldPorts = [{ port: 80, protocol: "tcp" as const, address: "0.0.0.0" }];
-  await cluster.leader.report(session, { ...report, heldPorts, addresses: ["192.0.2.12"] });
+  await cluster.leader.sessions.report(session, { ...report, heldPorts, addresses: ["192.0.2.12"] });
   t.like(cluster.node("node2"), { heldPorts, addresses: ["192.0.2.12"] });
-  await cluster.leader.report(session, report);
+  await cluster.leader.sessions.report(session, report);
   t.deepEqual(cluster.node("node2").heldPorts, []);
 });

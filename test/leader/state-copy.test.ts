@@ -22,7 +22,7 @@ async function standby(cluster: Cluster, store = new MemoryStore()): Promise<Sta
   const answers = { whole: 0, commits: 0 };
   const ask = async (request: CopyRequest, signal: AbortSignal) => {
     const ended = once(signal, "abort").then(() => undefined);
-    const answer = await Promise.race([cluster.leader.copyFor(request), ended]);
+    const answer = await Promise.race([cluster.leader.copies.answer(request), ended]);
     if (answer === undefined) throw new Error("the standby stops");
     answers.whole += Number("state" in answer);
     answers.commits += answer.commits?.length ?? 0;

@@ -93,7 +93,7 @@ async function joined(t: ExecutionContext) {
   const { id, credentials } = await cluster.join(identityOf(2));
   const transport = manager.transport(credentials);
   const request = { ...identityOf(2), protocol: 1 };
-  const sessionId = await leader.openSession({ id, from: null }, request, deafSink);
+  const sessionId = await leader.sessions.open({ id, from: null }, request, deafSink);
   let lost = 0;
   const beats = transport.beats(manager.address, sessionId, () => lost++);
   t.teardown(() => beats.end());
@@ -131,7 +131,7 @@ test("beats of a session that is over, or of another node's, are lost once", asy
   stolen.tell(revision);
   await waitFor(() => (othersLost > 0 ? true : undefined), { what: "the other node's beats to be refused" });
   t.false(stolen.tell(revision));
-  leader.closeSession(sessionId);
+  leader.sessions.close(sessionId);
   beats.tell(revision);
   await isLost();
   t.false(beats.tell(revision));

@@ -5,6 +5,7 @@ import { PROTOCOL } from "../../src/cluster/features.ts";
 import type { ReportInput, SessionRequest } from "../../src/cluster/protocol.ts";
 import { stateToJson } from "../../src/cluster/state.ts";
 import type { Leader } from "../../src/leader/leader.ts";
+import type { Joining } from "../../src/leader/nodes.ts";
 import { Cluster } from "../leader/cluster-fixture.ts";
 import { readingSink } from "../leader/fake-node.ts";
 
@@ -14,9 +15,8 @@ let request: SessionRequest | undefined;
 
 /** The leader as the node reaches it, which keeps what goes both ways. */
 function recording(leader: Leader): Leader {
-  const recorder: Pick<Leader, "admit" | "openSession" | "report"> = {
-    admit: (joining) => leader.admit(joining),
-    openSession: (peer, asked, sink) => {
+  const sessions: Pick<Leader["sessions"], "open" | "report"> = {
+    open: (peer, asked, sink) => {
       request = asked;
       const keep = readingSink(
         (line) => {
@@ -25,15 +25,15 @@ function recording(leader: Leader): Leader {
         },
         () => sink.close(),
       );
-      return leader.openSession(peer, asked, keep);
+      return leader.sessions.open(peer, asked, keep);
     },
     report: (id, report) => {
       const numbered = { ...report, seq: reports.length + 1, docker: true, addresses: ["192.0.2.12"] };
       reports.push(numbered);
-      return leader.report(id, numbered);
+      return leader.sessions.report(id, numbered);
     },
   };
-  return recorder as Leader;
+  return { sessions, admit: (joining: Joining) => leader.admit(joining) } as Leader;
 }
 
 const cluster = await Cluster.start(3);

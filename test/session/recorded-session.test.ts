@@ -81,8 +81,8 @@ for (const name of names) {
       config: LEADER_CONFIG,
     });
     await leader.start();
-    const id = await leader.openSession({ id: nodeId }, { ...request, known: null }, deafSink);
-    for (const report of reports) await leader.report(id, report);
+    const id = await leader.sessions.open({ id: nodeId }, { ...request, known: null }, deafSink);
+    for (const report of reports) await leader.sessions.report(id, report);
     t.is(leader.state.nodes.get(nodeId)!.state, "ready");
     const statuses = (of: typeof leader.state) =>
       Object.fromEntries(of.statuses.by("node", nodeId).map((row) => [row.taskId, row]));

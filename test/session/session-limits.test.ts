@@ -137,14 +137,14 @@ test("a log is brought by the session that was asked, and by no other", async (t
   const own = await openSession(cluster.leader, cluster.nodes[0]!.identity, sink);
   const other = await openSession(cluster.leader, cluster.nodes[1]!.identity, deafSink);
   const query = { follow: false, tail: null, since: null };
-  const reading = cluster.leader.readLog(cluster.tasks("s")[0]!.id, query);
+  const reading = cluster.leader.logs.read(cluster.tasks("s")[0]!.id, query);
   const request = asked.find((message) => message.type === "log")!;
   const requestId = request.type === "log" ? request.requestId : "";
-  const forged = () => cluster.leader.bringLog(other, requestId, Readable.from(["forged"]));
+  const forged = () => cluster.leader.logs.bring(other, requestId, Readable.from(["forged"]));
   t.throws(forged, { message: /no client waits/ });
-  t.throws(() => cluster.leader.refuseLog(other, requestId, { code: 404, message: "forged" }), {
+  t.throws(() => cluster.leader.logs.refuse(other, requestId, { code: 404, message: "forged" }), {
     message: /no client/,
   });
-  cluster.leader.bringLog(own, requestId, Readable.from(["true"]));
+  cluster.leader.logs.bring(own, requestId, Readable.from(["true"]));
   t.is(await text(await reading), "true");
 });

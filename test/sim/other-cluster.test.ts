@@ -2,7 +2,7 @@
 import test, { type ExecutionContext } from "ava";
 import { NodeIdentity, type StreamMessage } from "../../src/cluster/protocol.ts";
 import { stateToJson } from "../../src/cluster/state.ts";
-import { Leader } from "../../src/leader/leader.ts";
+import { NodeSessions } from "../../src/leader/node-sessions.ts";
 import { CannotLeadError } from "../../src/leader/store.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { readSnapshot } from "../../src/session/snapshot-file.ts";
@@ -66,13 +66,14 @@ test("nodes do not rely on the leader to refuse them", async (t) => {
   await world.lead();
   // A leader that does not look at what a node follows, and has rows for all nodes.
   const leader = world.leader!;
-  const open: typeof leader.openSession = async (peer, request, sink) => {
+  const { sessions } = leader;
+  const open: typeof sessions.open = async (peer, request, sink) => {
     const { id } = await leader.admit(joining(NodeIdentity.parse(request)));
-    return Leader.prototype.openSession.call(leader, { ...peer, id }, request, sink);
+    return NodeSessions.prototype.open.call(sessions, { ...peer, id }, request, sink);
   };
-  leader.openSession = (peer, { known: _, ...request }, sink) => open(peer, request, sink);
+  sessions.open = (peer, { known: _, ...request }, sink) => open(peer, request, sink);
   await goesOnAlone(t, world, /another cluster/);
-  leader.openSession = (peer, { known: _, ...request }, sink) => {
+  sessions.open = (peer, { known: _, ...request }, sink) => {
     const bare = (line: Buffer) => {
       const message = JSON.parse(line.toString()) as StreamMessage;
       sink.send(

@@ -55,7 +55,7 @@ export class CrowdNode implements SessionSink {
     this.sessionId =
       this.nodeId === undefined
         ? await openSession(leader, request, this)
-        : await leader.openSession({ id: this.nodeId }, { protocol: PROTOCOL, ...request }, this);
+        : await leader.sessions.open({ id: this.nodeId }, { protocol: PROTOCOL, ...request }, this);
   }
 
   send(line: Buffer): void {

@@ -281,13 +281,13 @@ export class Simulation {
     node.tells(this.now);
     if (!node.hasNews) {
       this.#beats++;
-      this.leader.beat(node.sessionId, node.revision);
+      this.leader.sessions.beat(node.sessionId, node.revision);
       return;
     }
     this.#reports++;
     const before = threadMilliseconds();
     const body = node.report();
     this.#notLeadersMs += threadMilliseconds() - before;
-    await this.leader.report(node.sessionId, JSON.parse(body));
+    await this.leader.sessions.report(node.sessionId, JSON.parse(body));
   }
 }
