@@ -26,8 +26,8 @@ export interface EtcdAccess {
 
 /** The client's certificates follow the member's. */
 export async function ownEtcd(member: EtcdMember): Promise<EtcdAccess> {
-  const client = new EtcdClient({ endpoints: [member.endpoint], tls: await member.credentials() });
-  const unfollow = member.onCredentials((credentials) => client.setTls(credentials));
+  const client = new EtcdClient({ endpoints: [member.endpoint], tls: await member.certificate.credentials() });
+  const unfollow = member.certificate.onCredentials((credentials) => client.setTls(credentials));
   return {
     client,
     close: () => {

@@ -1,7 +1,6 @@
-// This manager's member of etcd: a child of the agent, with certificates of the store's CA that the manager makes for itself.
-// What it was begun as is in member.json, so that the next agent adopts it or begins it again in the same way. Etcd reads its
-// own certificate at each connection, and the CAs that it trusts at its start alone.
-import { open, readFile, rm } from "node:fs/promises";
+// This manager's member of etcd: a child of the agent. What it was begun as is in member.json, so that the next agent adopts it
+// or begins it again in the same way.
+import { open, rm } from "node:fs/promises";
 import { freeBytes } from "../leader/disk-room.ts";
 import {
   type EtcdMemberSpec,
@@ -21,9 +20,7 @@ import { newId } from "../lib/random.ts";
 import { replaceFile } from "../lib/replace-file.ts";
 import { Turns } from "../lib/turns.ts";
 import { type ChildStatus, SupervisedChild } from "../runtime/supervised-child.ts";
-import { type Authority, createRequest, issue } from "../trust/authority.ts";
-import { certificatesIn, createKey, publicKeyDigest, signerOf, validityOf } from "../trust/certificates.ts";
-import { renewalDue } from "../trust/expiry.ts";
+import { EtcdCertificate, type EtcdOwner, LOOPBACK, type StoreTrust } from "./etcd-certificate.ts";
 
 const PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
 const LOOK_AT_CERTIFICATE_MS = 3_600_000;
@@ -31,27 +28,6 @@ const LOOK_AT_ROOM_MS = 5000;
 /** The next part of its log, and the one after that, which it makes ahead. */
 const ROOM_BYTES = 128 * 1024 * 1024;
 const TAIL_BYTES = 64 * 1024;
-const LOOPBACK = "127.0.0.1";
-
-/** The manager whose member it is. */
-interface EtcdOwner {
-  clusterId: string;
-  nodeId: string;
-  /** The node's name. */
-  name: string;
-  /** The node's address on the underlay. */
-  address: string;
-}
-
-/** What the state says of the store's CA. */
-export interface StoreTrust {
-  /** The CAs that are trusted, PEM. */
-  bundle: readonly string[];
-  /** The digest of the one that signs. */
-  signer: string;
-  /** That one with its key. Throws UserError 503 when this manager does not have it. */
-  authority(): Authority;
-}
 
 interface EtcdMemberOptions {
   directory: string;
@@ -64,19 +40,12 @@ interface EtcdMemberOptions {
   log: Log;
 }
 
-/** What a client of this member shows and trusts, in PEM. */
-interface EtcdCredentials {
-  ca: string;
-  certificate: string;
-  key: string;
-}
-
 export class EtcdMember {
+  /** What its process shows and trusts. */
+  readonly certificate: EtcdCertificate;
   readonly #options: EtcdMemberOptions;
   readonly #paths: ReturnType<typeof etcdPaths>;
   readonly #child: SupervisedChild;
-  // BOUNDED: by the clients of this process.
-  readonly #listeners = new Set<(credentials: EtcdCredentials) => void>();
   /** The leader begins and removes it, while this manager itself has it run: one after the other, or two processes would. */
   readonly #turns = new Turns();
   #renewal: Timer | undefined;
@@ -87,9 +56,10 @@ export class EtcdMember {
   #trusts: readonly string[] = [];
 
   constructor(options: EtcdMemberOptions) {
-    const { directory, clock, log } = options;
+    const { directory, owner, trust, clock, log } = options;
     this.#options = options;
     this.#paths = etcdPaths(directory);
+    this.certificate = new EtcdCertificate({ paths: this.#paths, owner, trust, clock });
     this.#child = new SupervisedChild({ name: "etcd", directory: this.#paths.process, clock, log });
   }
 
@@ -163,18 +133,9 @@ export class EtcdMember {
     return this.#turns.run(() => this.#resume({ isAnew: true }));
   }
 
-  /** What `takeTrust` would have it trust and show. */
-  get wantedTrust(): MemberTrust {
-    const { bundle, signer } = this.#options.trust();
-    return { trusts: bundle.map((ca) => publicKeyDigest(ca)), signer };
-  }
-
   /** What its process trusts, and who signed the certificate that it shows. */
   async trust(): Promise<MemberTrust> {
-    const { ca, certificate } = this.#paths;
-    const [trusted, own] = [await textIfThere(ca), await textIfThere(certificate)];
-    const isThere = trusted !== undefined && own !== undefined;
-    return { trusts: [...this.#trusts], signer: (isThere && signerOf(own, certificatesIn(trusted))) || null };
+    return { trusts: [...this.#trusts], signer: await this.certificate.signer() };
   }
 
   /** Makes it the only member of its cluster, with all that it has: the others are gone for good. */
@@ -204,20 +165,6 @@ export class EtcdMember {
     });
   }
 
-  async credentials(): Promise<EtcdCredentials> {
-    const { ca, certificate, key } = this.#paths;
-    const [caText, certificateText, keyText] = await Promise.all(
-      [ca, certificate, key].map((path) => readFile(path, "utf8")),
-    );
-    return { ca: caText!, certificate: certificateText!, key: keyText! };
-  }
-
-  /** Calls after each change of its certificate or CAs, until the returned function is called. */
-  onCredentials(listener: (credentials: EtcdCredentials) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
   /** Why its process ended last, in etcd's words; undefined: it runs. */
   async complaint(): Promise<EtcdComplaint | undefined> {
     const { status } = this.#child;
@@ -243,12 +190,12 @@ export class EtcdMember {
   /** `isAnew`: the CAs that it trusts become those that the state says. */
   async #run(begun: Pick<EtcdMemberSpec, "start" | "token" | "forceNewCluster">, isAnew = false): Promise<void> {
     const { directory, binary, owner, clientPort, peerPort } = this.#options;
-    await this.#certify(isAnew);
+    await this.certificate.keepGood(isAnew);
     const { nodeId, address } = owner;
     const spec: EtcdMemberSpec = { ...begun, binary, name: nodeId, address, clientPort, peerPort };
     await replaceFile(this.#paths.spec, `${JSON.stringify(spec, null, 2)}\n`);
     const { command, identity } = etcdCommand(directory, spec);
-    const trusts = certificatesIn(await readFile(this.#paths.ca, "utf8")).map((ca) => publicKeyDigest(ca));
+    const trusts = await this.certificate.trusts();
     await this.#child.run({ command, identity: [...identity, ...trusts], env: { PATH } });
     this.#trusts = trusts;
     this.#watchCertificate();
@@ -259,57 +206,6 @@ export class EtcdMember {
     const text = await textIfThere(this.#paths.spec);
     if (text === undefined) throw new UserError(409, `node '${this.#options.owner.name}' has no member of etcd`);
     return readSpec(text);
-  }
-
-  /**
-   * Makes the member's certificate when there is none, it is of another CA than the one that signs, or two thirds of its life
-   * are over. The CAs that its process trusts stay as they are without `isAnew`, unless the one that signs is not among them.
-   */
-  async #certify(isAnew: boolean): Promise<void> {
-    const { clock, trust } = this.#options;
-    const { bundle, signer, authority: find } = trust();
-    const { ca, certificate, key } = this.#paths;
-    const now = clock.now();
-    const [trusted, before, beforeKey] = [
-      await textIfThere(ca),
-      await textIfThere(certificate),
-      await textIfThere(key),
-    ];
-    // An agent that was killed between the two renames below has a certificate of another key.
-    const isWhole =
-      before !== undefined && beforeKey !== undefined && publicKeyDigest(before) === publicKeyDigest(beforeKey);
-    let authority: Authority;
-    try {
-      authority = find();
-    } catch (error) {
-      // Its key comes with this node's next certificate.
-      if (isAnew || !isWhole || trusted === undefined) throw error;
-      return;
-    }
-    const isTrusted = certificatesIn(trusted ?? "").some((one) => publicKeyDigest(one) === signer);
-    const wanted = bundle.join("\n");
-    const isOther = (isAnew || !isTrusted) && trusted !== wanted;
-    if (isOther) await replaceFile(ca, wanted);
-    const isGood = isWhole && signerOf(before, [authority.certificate]) !== undefined;
-    if (!isGood || now >= renewalDue(validityOf(before))) await this.#issue(authority, now);
-    else if (!isOther) return;
-    const credentials = await this.credentials();
-    for (const listener of this.#listeners) listener(credentials);
-  }
-
-  async #issue(authority: Authority, now: number): Promise<void> {
-    const { owner } = this.#options;
-    const { certificate, key } = this.#paths;
-    const newKey = createKey();
-    const issued = await issue(authority, {
-      request: await createRequest(newKey, owner.name),
-      subject: { kind: "node", clusterId: owner.clusterId, id: owner.nodeId, name: owner.name, role: "manager" },
-      addresses: [LOOPBACK, owner.address],
-      now,
-    });
-    // A connection between the two renames fails, and is tried again.
-    await replaceFile(key, newKey);
-    await replaceFile(certificate, issued);
   }
 
   #stopWatching(): void {
@@ -344,7 +240,7 @@ export class EtcdMember {
     this.#renewal?.cancel();
     this.#renewal = clock.after(LOOK_AT_CERTIFICATE_MS, () => {
       this.#turns
-        .run(() => this.#certify(false))
+        .run(() => this.certificate.keepGood(false))
         .catch((error: unknown) => log.error("the certificate of etcd is not renewed", { reason: messageOf(error) }))
         .finally(() => this.#watchCertificate());
     });

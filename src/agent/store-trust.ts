@@ -18,7 +18,7 @@ const UNKNOWN: Pick<MemberReport, "condition" | "trust"> = { condition: "ended",
 
 /** Has this manager's etcd trust and show `wanted`. Resolves when it takes part in etcd again, or `signal` aborts. Throws UserError. */
 export async function takeTrust(member: EtcdMember, wanted: MemberTrust, signal?: AbortSignal): Promise<void> {
-  if (!has(member.wantedTrust, wanted)) {
+  if (!has(member.certificate.wanted, wanted)) {
     throw new UserError(503, "this manager has not heard of the change of the store's CA yet");
   }
   await member.takeTrust();

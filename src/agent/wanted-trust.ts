@@ -3,7 +3,7 @@ import { storeTrustOf } from "../cluster/lookup.ts";
 import type { State } from "../cluster/tables.ts";
 import { publicKeyDigest } from "../trust/certificates.ts";
 import type { KeyRing } from "../trust/key-ring.ts";
-import type { StoreTrust } from "./etcd-member.ts";
+import type { StoreTrust } from "./etcd-certificate.ts";
 
 /** `state`: as far as this manager has one. */
 export function storeTrust(state: State | undefined, ring: KeyRing): StoreTrust {

@@ -186,7 +186,7 @@ async function clientOf(authority: Authority): Promise<{ certificate: string; ke
 
 /** The certificate that it shows now. */
 async function shownBy(member: EtcdMember): Promise<X509Certificate> {
-  const { ca, certificate, key } = await member.credentials();
+  const { ca, certificate, key } = await member.certificate.credentials();
   const port = Number(member.endpoint.split(":")[1]);
   const socket = connect({ host: "127.0.0.1", port, ca, cert: certificate, key });
   await once(socket, "secureConnect");
@@ -333,14 +333,14 @@ test("etcd reads its certificate at each connection, and the CAs that it trusts 
   managers.bundle = [next];
   await member!.takeTrust();
   t.is(await get(await managers.access(0)), "a");
-  t.deepEqual(await member!.trust(), member!.wantedTrust);
+  t.deepEqual(await member!.trust(), member!.certificate.wanted);
   // The next agent adopts it as it is.
   const last = pidOf(member!);
   await member!.leave();
   managers.members[0] = managers.open(0);
   await managers.members[0].resume();
   t.is(pidOf(managers.members[0]), last);
-  t.deepEqual(await managers.members[0].trust(), managers.members[0].wantedTrust);
+  t.deepEqual(await managers.members[0].trust(), managers.members[0].certificate.wanted);
   await managers.remove();
 });
 
@@ -368,7 +368,7 @@ test("the CA of three members is changed one after the other, and etcd takes wri
   const clock = systemClock;
   const authority = new StoreAuthority({
     own: managers.members[0]!.name,
-    wanted: () => managers.members[0]!.wantedTrust,
+    wanted: () => managers.members[0]!.certificate.wanted,
     members: () =>
       Promise.all(
         managers.members.map(async (member) => ({
