@@ -1,5 +1,5 @@
 // The leader of the cluster: takes commands and nodes that join, and lets the state writer make of them what the cluster is
-// next. What nodes, standbys and readers of logs ask is its parts'.
+// next. Nodes, standbys and those who read logs ask its parts.
 import { isDeepStrictEqual } from "node:util";
 import { Command, type CommandInput, type CommandResult } from "../cluster/commands.ts";
 import { Features } from "../cluster/features.ts";

@@ -429,6 +429,20 @@ test("a leader that stops gives its leadership back once nothing is being writte
   t.true(cluster.leader.over.aborted);
 });
 
+test("a leader that is stopped while it starts never leads", async (t) => {
+  const cluster = await Cluster.start(0);
+  await cluster.leader.stop();
+  const load = cluster.store.load.bind(cluster.store);
+  cluster.store.load = async () => {
+    const state = await load();
+    await cluster.leader.stop();
+    return state;
+  };
+  await cluster.lead();
+  t.true(cluster.leader.over.aborted);
+  t.throws(() => cluster.leader.requireLeading(), { message: "this manager is stopping" });
+});
+
 test("a node that registers again gets its id and address back", async (t) => {
   const cluster = await Cluster.start(2);
   const before = cluster.node("node2");

@@ -72,20 +72,19 @@ export async function measureHttp(reports: number): Promise<HttpCosts> {
   const sinks: SessionSink[] = [];
   let whenOpen = (): void => {};
   let beats = 0;
-  const idle = {
+  const sessions = {
     report: async () => {},
-    openSession: async (_peer: unknown, _request: unknown, sink: SessionSink) => {
+    open: async (_peer: unknown, _request: unknown, sink: SessionSink) => {
       sinks.push(sink);
       sink.send(LINE); // a stream begins with its first line
       if (sinks.length === SESSIONS) whenOpen();
       return "s".repeat(25);
     },
-    closeSession: () => {},
+    close: () => {},
     beat: () => void beats++,
-    nodeOfSession: () => NODE.id,
-    state: stateOf(NODE),
-    requireCluster: () => {},
-  } as unknown as Leader;
+    nodeOf: () => NODE.id,
+  };
+  const idle = { sessions, state: stateOf(NODE), requireCluster: () => {} } as unknown as Leader;
   const server = await SecureManager.start(idle, { clock: systemClock });
   const { certificate: cert, key, bundle } = await server.credentialsOf(NODE);
   const workerData = { port: server.port, reports, sessions: SESSIONS, tls: { cert, key, ca: bundle.join("\n") } };
