@@ -93,7 +93,8 @@ export function createBackend({
       return session.isHeard ? "kept" : "disk";
     },
     leave: async (force) => {
-      const view = await sayThatItLeaves({ session, leaderCalls, role: roleOf(session, identity), name: ownName(), force });
+      const leaving = { role: roleOf(session, identity), name: ownName(), force };
+      const view = await sayThatItLeaves({ session, leaderCalls, ...leaving });
       setImmediate(leave); // the answer goes first
       return view;
     },

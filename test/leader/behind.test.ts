@@ -119,7 +119,13 @@ test("a report that was held up on its way does not undo a later one", async (t)
     restarts: 0,
   };
   const report = (seq: number, state: "starting" | "running") =>
-    cluster.leader.sessions.report(session, { seq, statuses: [{ ...status, state }], full: true, gone: [], applied: 0 });
+    cluster.leader.sessions.report(session, {
+      seq,
+      statuses: [{ ...status, state }],
+      full: true,
+      gone: [],
+      applied: 0,
+    });
   await report(1, "starting");
   await report(3, "running");
   await report(2, "starting");
