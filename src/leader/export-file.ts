@@ -2,12 +2,13 @@
 // see. The first line says which cluster and revision it is of, the last one has the digest of all before: a file that was
 // cut or changed is refused.
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { z } from "zod";
 import { ClusterIdentity, type Kind, type RowOf } from "../cluster/schema.ts";
 import { commonRow } from "../cluster/secret-rows.ts";
 import { changesTo, emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
+import { counted } from "../lib/counted.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { replaceFile } from "../lib/replace-file.ts";
 
@@ -52,7 +53,7 @@ export function secretsPath(path: string): string {
   return `${path}.secrets`;
 }
 
-/** Writes both files; they are durable when it resolves. `keys`: what a manager needs besides the state. */
+/** Writes both files, or neither; they are durable when it resolves. `keys`: what a manager needs besides the state. */
 export async function writeExport(
   path: string,
   { state, keys, lock, now }: { state: State; keys: unknown; lock: ExportLock; now: number },
@@ -78,7 +79,12 @@ export async function writeExport(
   const rows = changes.filter(({ row }, i) => open[i]!.row !== row);
   // The file that says what is whole comes last.
   await replaceFile(secretsPath(path), `${await lock.lock(JSON.stringify({ of: digest, rows, keys }))}\n`);
-  await replaceFile(path, [...lines, `${JSON.stringify({ digest })}\n`]);
+  try {
+    await replaceFile(path, [...lines, `${JSON.stringify({ digest })}\n`]);
+  } catch (error) {
+    await rm(secretsPath(path), { force: true }); // on a full disk it would keep the room
+    throw error;
+  }
 }
 
 /** Reads what `writeExport` wrote, all of it or nothing. Throws UserError 400 that says what is wrong with it. */
@@ -90,6 +96,16 @@ export async function readExport(path: string, lock: ExportLock): Promise<Export
   state.apply([...changes, ...parseRows(secretsPath(path), secrets.rows)], header.revision);
   state.cluster = header.cluster;
   return { state, keys: secrets.keys };
+}
+
+/** What `writeExport` was given as `keys`, from the second file alone. Throws with what is wrong with that. */
+export async function readExportedKeys(path: string, lock: ExportLock): Promise<unknown> {
+  try {
+    const locked = await readFile(secretsPath(path), "utf8");
+    return Secrets.parse(JSON.parse(await lock.unlock(locked.trim()))).keys;
+  } catch (cause) {
+    throw new Error(`${secretsPath(path)} cannot be used: ${messageOf(cause)}`, { cause });
+  }
 }
 
 function parseLines(path: string, text: string) {
@@ -108,7 +124,7 @@ function parseLines(path: string, text: string) {
     throw refused(path, `it has format ${header.data.format}, and this version reads format ${FORMAT}`);
   }
   if (header.data.rows !== lines.length) {
-    throw refused(path, `it should have ${header.data.rows} rows, and has ${lines.length}`);
+    throw refused(path, `it should have ${counted(header.data.rows, "row")}, and has ${lines.length}`);
   }
   return { header: header.data, changes: parseRows(path, lines.map(jsonOf)), digest };
 }
