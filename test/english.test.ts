@@ -19,6 +19,16 @@ const OBSCURE: [what: string, pattern: RegExp][] = [
   ["a comment that begins with 'Of'", /(\/\*\*|\/\/) Of\b/],
 ];
 
+test("a count and its word agree: lib/counted.ts joins them", (t) => {
+  const found = FILES.filter((path) => path.endsWith(".ts")).flatMap((path) => {
+    const lines = readFileSync(path, "utf8").split("\n");
+    return lines.flatMap((line, i) =>
+      /(?<!of )\$\{[^{}]*\.(length|size)\} [a-z]+s\b/.test(line) ? [`${path}:${i + 1}: ${line.trim()}`] : [],
+    );
+  });
+  t.deepEqual(found, []);
+});
+
 for (const [what, pattern] of OBSCURE) {
   test(`no file has ${what}`, (t) => {
     const found = [...FILES, "README.md", "CONTRIBUTING.md"].flatMap((path) =>

@@ -3,6 +3,7 @@ import { storeTrustOf, trustOf } from "../cluster/lookup.ts";
 import type { State } from "../cluster/tables.ts";
 import type { Trust } from "../cluster/trust-rows.ts";
 import type { MemberTrust } from "../leader/manager-protocol.ts";
+import { counted } from "../lib/counted.ts";
 import { publicKeyDigest } from "../trust/certificates.ts";
 
 /** `members`: what the etcd of each manager takes and shows, by the name of its node. `now`: wall-clock milliseconds. */
@@ -24,8 +25,9 @@ function nodesProgress(trust: Trust, { nodes }: State, now: number): string[] {
   );
   return [
     `${what}: ${waiting(
-      "have no certificate of the new one",
       isOld.map(({ name }) => name),
+      "node has no certificate of the new one",
+      "nodes have no certificate of the new one",
     )}`,
   ];
 }
@@ -38,16 +40,21 @@ function storeProgress(trust: Trust, members: ReadonlyMap<string, MemberTrust>):
   const what = "the CA of the managers' store is being changed";
   if (newest === undefined) {
     const behind = namesWhere(({ trusts }) => trusts.some((digest) => !digests.includes(digest)));
-    return behind.length === 0 ? [] : [`${what}: ${waiting("trust the one before still", behind)}`];
+    return behind.length === 0
+      ? []
+      : [`${what}: ${waiting(behind, "manager still trusts the one before", "managers still trust the one before")}`];
   }
   if (trust.signer !== newest) {
     const behind = namesWhere(({ trusts }) => !trusts.includes(newest));
-    return [`${what}: ${waiting("do not trust the new one beside it yet", behind)}`];
+    return [
+      `${what}: ${waiting(behind, "manager does not trust the new one beside it yet", "managers do not trust the new one beside it yet")}`,
+    ];
   }
   return [
     `${what}: ${waiting(
-      "show no certificate of the new one yet",
       namesWhere(({ signer }) => signer !== newest),
+      "manager shows no certificate of the new one yet",
+      "managers show no certificate of the new one yet",
     )}`,
   ];
 }
@@ -56,6 +63,7 @@ function digestsOf({ bundle }: Trust): string[] {
   return bundle.map((ca) => publicKeyDigest(ca));
 }
 
-function waiting(what: string, names: readonly string[]): string {
-  return names.length === 0 ? "its next step is about to begin" : `${names.length} ${what}: ${names.join(", ")}`;
+function waiting(names: readonly string[], one: string, several: string): string {
+  if (names.length === 0) return "its next step is about to begin";
+  return `${counted(names.length, one, several)}: ${names.join(", ")}`;
 }

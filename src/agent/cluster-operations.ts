@@ -13,6 +13,7 @@ import { quorumOf } from "../leader/etcd-members.ts";
 import type { ManagerReport, MemberTrust } from "../leader/manager-protocol.ts";
 import { type CopyRequest, stateOfCopy } from "../leader/state-copy.ts";
 import { delay, systemClock } from "../lib/clock.ts";
+import { counted } from "../lib/counted.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { currentAsker } from "../lib/on-behalf.ts";
 import { authorityProgress } from "./authority-progress.ts";
@@ -225,7 +226,7 @@ function warningsOf(managers: readonly ManagerStatusView[], store: ManagerReport
   const well = managers.filter(({ role, problem }) => role !== "unreachable" && problem === null).length;
   if (store === "etcd" && well < quorumOf(count)) {
     warnings.push(
-      `only ${well} of ${count} managers are well, fewer than the majority of ${quorumOf(count)}: writes are refused; nodes, names and containers go on`,
+      `only ${counted(well, `of ${count} managers is`, `of ${count} managers are`)} well, fewer than the majority of ${quorumOf(count)}: writes are refused; nodes, names and containers go on`,
     );
   }
   return warnings;

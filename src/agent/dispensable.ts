@@ -3,6 +3,7 @@ import type { Node } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
 import { quorumOf } from "../leader/etcd-members.ts";
 import { requireOtherManager } from "../leader/nodes.ts";
+import { counted } from "../lib/counted.ts";
 import { UserError } from "../lib/errors.ts";
 import { type LeadingManager, memberAgent } from "./member-agents.ts";
 
@@ -44,7 +45,7 @@ export async function requireDispensable(leading: LeadingManager, node: Node, is
   const bad = conditions.filter(({ condition }) => condition !== "well").map(({ member }) => member);
   throw new UserError(
     409,
-    `without node '${name}' the managers would have no majority: ${well.length} of ${others.length} are well, not so ${bad.join(", ")}; start those first, or remove them first`,
+    `without node '${name}' the managers would have no majority: ${counted(well.length, `of ${others.length} is`, `of ${others.length} are`)} well, not so ${bad.join(", ")}; start those first, or remove them first`,
   );
 }
 

@@ -2,6 +2,7 @@
 import type { LeaveView } from "../api/schema.ts";
 import type { State } from "../cluster/tables.ts";
 import type { Role } from "../cluster/trust-rows.ts";
+import { counted } from "../lib/counted.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { LeaderCalls } from "../session/leader-calls.ts";
 import type { Session } from "../session/session.ts";
@@ -47,7 +48,7 @@ function requireLeavable({ state, nodeId, connected }: Session, role: Role, name
   if (tasks + endpoints === 0 && isLost === "") return;
   throw new UserError(
     409,
-    `leaving ends what this node has: ${tasks} tasks and ${endpoints} other containers lose their network${isLost}; '--force' does it`,
+    `leaving ends what this node has: ${counted(tasks, "task")} and ${counted(endpoints, "other container")} lose their network${isLost}; '--force' does it`,
   );
 }
 
@@ -57,8 +58,8 @@ function whyNoManagerLeaves(state: State | undefined, nodeId: string | undefined
   }
   const [services, nodes] = [state?.services.size ?? 0, state?.nodes.size ?? 0];
   return (
-    `this node is the only manager, and the cluster ends with it: ${services} services and the certificate authority are lost, and ` +
-    `${Math.max(0, nodes - 1)} other nodes have no leader any more; 'overlayctl node promote' makes another manager first, '--force' ends the cluster`
+    `this node is the only manager, and the cluster ends with it: ${counted(services, "service")} and the certificate authority are lost, and ` +
+    `${counted(Math.max(0, nodes - 1), "other node has", "other nodes have")} no leader any more; 'overlayctl node promote' makes another manager first, '--force' ends the cluster`
   );
 }
 

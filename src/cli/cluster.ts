@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import type { ClusterStatusView, ManagerStatusView, MoveView } from "../api/cluster-schema.ts";
+import { counted } from "../lib/counted.ts";
 import type { Context } from "./context.ts";
 import { capital, formatBytes } from "./format.ts";
 import { type Column, formatTable } from "./table.ts";
@@ -49,7 +50,8 @@ export function addClusterCommands(program: Command, context: Context): void {
       });
       context.out(
         `This node leads cluster ${id} from revision ${revision}, in epoch ${epoch}. Nodes follow it by themselves if this machine ` +
-          "has the address of an earlier manager; others find it with 'overlayctl join ADDRESS --token T'.\n",
+          "has the address of an earlier manager. If not, 'overlayctl join ADDRESS --token T' on a node has it follow, with its tasks; on an earlier " +
+          "leader that still runs, it has that one give way.\n",
       );
     });
 
@@ -76,7 +78,9 @@ export function addClusterCommands(program: Command, context: Context): void {
       const { revision, epoch, notCopied } = await context.api().takeOver({ force });
       context.out(`This node leads from revision ${revision}, in epoch ${epoch}.\n`);
       if (notCopied !== null && notCopied > 0)
-        context.err(`overlayctl: ${notCopied} commits of the leader before are not in it\n`);
+        context.err(
+          `overlayctl: ${counted(notCopied, "commit of the leader before is", "commits of the leader before are")} not in it\n`,
+        );
       if (notCopied === null) {
         context.err(
           "overlayctl: the leader before did not answer: what it had written last may be missing, and it lists that in its log when it comes back\n",

@@ -1,5 +1,6 @@
 // Docker's progress of a service, until it converges: drawn in place on a terminal, plain lines elsewhere.
 import type { ProgressView, TaskView } from "../api/schema.ts";
+import { counted } from "../lib/counted.ts";
 import { UserError } from "../lib/errors.ts";
 import type { Context } from "./context.ts";
 import { printable } from "./printable.ts";
@@ -80,7 +81,9 @@ function unconverged({ replicas, tasks }: ProgressView): string | undefined {
   const late = wanted.find((task) => !isUp(task));
   if (late?.state === "running") return `${late.name} is running on a node that is down`;
   if (late !== undefined) return `${late.name} is ${late.state}${late.error === null ? "" : `: ${late.error}`}`;
-  return wanted.length === replicas ? undefined : `${wanted.length} out of ${replicas} tasks are made`;
+  return wanted.length === replicas
+    ? undefined
+    : `${wanted.length} out of ${counted(replicas, "task is", "tasks are")} made`;
 }
 
 /** The lines to show: the overall one, then one a task. */

@@ -1,5 +1,6 @@
 // The room on a store's disk. The file system is asked again only when what was written since may have used it up.
 import { statfs } from "node:fs/promises";
+import { counted } from "../lib/counted.ts";
 import { UserError } from "../lib/errors.ts";
 
 /** With less room than this the file system is asked before each commit. */
@@ -23,7 +24,7 @@ export class DiskRoom {
     if (this.#freeBytes < bytes) {
       throw new UserError(
         507,
-        `the disk of ${this.#directory} is full: ${this.#freeBytes} bytes are free and the change needs ${bytes}; nothing was changed`,
+        `the disk of ${this.#directory} is full: ${counted(this.#freeBytes, "byte is", "bytes are")} free and the change needs ${bytes}; nothing was changed`,
       );
     }
     this.#freeBytes -= bytes;

@@ -7,6 +7,7 @@ import { derivedIdentity } from "../cluster/identity.ts";
 import { type Change, type ClusterIdentity, KINDS } from "../cluster/schema.ts";
 import { changesTo, emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
+import { counted } from "../lib/counted.ts";
 import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
 import { damagedPath, setAside } from "../lib/replace-file.ts";
 import { TrustError } from "../trust/trust-error.ts";
@@ -287,7 +288,8 @@ function readState(db: RootDatabase<string, string>, rowTexts: RowTexts): LiveSt
     if (!(KINDS as readonly string[]).includes(kind)) throw ofLaterVersion(kind);
     lines.push({ kind, key: rowKey, row: rowTexts.decode(kind, rowKey, value) });
   }
-  if (lines.length !== head.rows) throw new Error(`it should have ${head.rows} rows and has ${lines.length}`);
+  if (lines.length !== head.rows)
+    throw new Error(`it should have ${counted(head.rows, "row")} and has ${lines.length}`);
   const state = emptyState();
   state.apply(parseChanges(lines), head.revision);
   state.cluster = head.cluster ?? derivedIdentity(state);

@@ -9,6 +9,7 @@
 
 import { Backoff } from "../lib/backoff.ts";
 import { type Clock, delay } from "../lib/clock.ts";
+import { counted } from "../lib/counted.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { EtcdClient, EtcdRow, EtcdTxn, EtcdWrite } from "./etcd-client.ts";
@@ -187,7 +188,7 @@ function requireSize(writes: readonly EtcdWrite[]): void {
   if (writes.length <= mostRows && bytes <= mostBytes) return;
   throw new UserError(
     413,
-    `the change is too large for etcd: ${writes.length} rows with ${bytes} bytes, and one change has at most ${mostRows} rows and ${mostBytes} bytes; nothing was changed (ask for it in several steps)`,
+    `the change is too large for etcd: ${counted(writes.length, "row")} with ${counted(bytes, "byte")}, and one change has at most ${mostRows} rows and ${mostBytes} bytes; nothing was changed (ask for it in several steps)`,
   );
 }
 

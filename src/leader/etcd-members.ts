@@ -5,6 +5,7 @@
 //   a learner that does not begin in time, or is damaged -> it is removed
 //   a manager that is ready and no member               -> it is checked, and added as a learner
 import type { Clock } from "../lib/clock.ts";
+import { counted } from "../lib/counted.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { type EtcdCheck, whyNoEtcd } from "./etcd-checks.ts";
@@ -140,7 +141,7 @@ export class EtcdMembers {
     const others = conditions.filter(({ member }) => member !== damaged.member);
     const well = others.filter(({ condition, member }) => condition === "well" && !member.isLearner).length;
     if (well < quorumOf(members.length) || others.length === 0) {
-      const why = `its etcd's data is damaged, and only ${well} of ${members.length} members are well: too few to do without it`;
+      const why = `its etcd's data is damaged, and only ${counted(well, `of ${members.length} members is`, `of ${members.length} members are`)} well: too few to do without it`;
       this.#problems.set(damaged.row.id, why);
       return undefined;
     }

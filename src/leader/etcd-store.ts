@@ -6,6 +6,7 @@ import { type Change, ClusterIdentity } from "../cluster/schema.ts";
 import { changesTo, emptyState, type LiveState, parseChanges } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import type { Clock } from "../lib/clock.ts";
+import { counted } from "../lib/counted.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { type EtcdClient, type EtcdRow, type EtcdWrite, endOf } from "./etcd-client.ts";
@@ -100,7 +101,7 @@ export class EtcdStore implements Store {
       state.apply(this.#changesOf(page), head.revision);
     }
     if (digests.rows !== head.rows || digests.digest !== head.digest) {
-      const found = `${digests.rows} rows of digest ${digests.digest}`;
+      const found = `${counted(digests.rows, "row")} of digest ${digests.digest}`;
       throw damaged(prefix, `there are ${found}, and should be ${head.rows} of ${head.digest}`);
     }
     state.revision = head.revision;

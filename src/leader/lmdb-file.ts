@@ -4,6 +4,7 @@
 import { constants } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { dirname } from "node:path";
+import { counted } from "../lib/counted.ts";
 import { PlatformError } from "../lib/errors.ts";
 import { freeBytes } from "./disk-room.ts";
 
@@ -65,7 +66,7 @@ export async function makeRoomToOpen(path: string): Promise<void> {
   const directory = dirname(path);
   const free = (await fileLength(path)) ? NEW_STORE_BYTES : await freeBytes(directory);
   if (free < NEW_STORE_BYTES) {
-    const what = `the disk is full: ${free} bytes are free and a new one needs ${NEW_STORE_BYTES}`;
+    const what = `the disk is full: ${counted(free, "byte is", "bytes are")} free and a new one needs ${NEW_STORE_BYTES}`;
     throw new PlatformError(`the store ${path} cannot be opened: ${what}`, `df ${directory}`);
   }
   const lock = await open(`${path}-lock`, constants.O_RDWR | constants.O_CREAT, 0o600);

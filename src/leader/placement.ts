@@ -4,6 +4,7 @@ import { sameName } from "../cluster/lookup.ts";
 import type { Node, Service } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
 import { MAX_REASON } from "../lib/bounds.ts";
+import { counted } from "../lib/counted.ts";
 import { shortened } from "../lib/shortened.ts";
 
 /** A node that takes tasks, and how many it has. */
@@ -150,7 +151,7 @@ class ReasonCounts {
   get words(): string {
     return [...this.#counts.values()]
       .toSorted((a, b) => b.count - a.count || compare(a.reason[0], b.reason[0]))
-      .map(({ count, reason: [one, several] }) => (count === 1 ? `1 node ${one}` : `${count} nodes ${several}`))
+      .map(({ count, reason: [one, several] }) => counted(count, `node ${one}`, `nodes ${several}`))
       .join("; ");
   }
 }

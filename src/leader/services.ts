@@ -6,6 +6,7 @@ import { DEFAULT_NETWORK, INGRESS_NETWORK, type Network, type Service } from "..
 import { ServiceSettings } from "../cluster/service-settings.ts";
 import type { Draft } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
+import { counted } from "../lib/counted.ts";
 import { UserError } from "../lib/errors.ts";
 import type { LeaderContext } from "./context.ts";
 import { requireFreeNames } from "./free-names.ts";
@@ -76,7 +77,7 @@ export function removeService(draft: Draft, name: string): string {
     const nodes = new Set(attached.map(({ nodeId }) => draft.state.nodes.get(nodeId ?? "")?.name));
     throw new UserError(
       409,
-      `service '${service.name}' has ${attached.length} attached containers, on ${[...nodes].join(", ")}: remove or detach them first`,
+      `service '${service.name}' has ${counted(attached.length, "attached container")}, on ${[...nodes].join(", ")}: detach or remove what is attached first`,
     );
   }
   for (const vip of Object.values(service.vips)) releaseAddress(draft, vip);

@@ -1,4 +1,5 @@
 // Docker's words for published ports: "9200:9200/tcp", ranges, one address, and the long form.
+import { counted } from "./counted.ts";
 import { parseIpv4 } from "./ip.ts";
 import { didYouMean } from "./nearest.ts";
 
@@ -44,7 +45,9 @@ function shortForm(text: string): PortWords[] {
   const targets = portRange(target);
   const published = isChosen(first) ? targets.map(() => null) : portRange(first);
   if (published.length !== targets.length && targets.length > 1) {
-    throw new RangeError(`'${first}' is ${published.length} ports and '${target}' ${targets.length}: write as many`);
+    throw new RangeError(
+      `'${first}' is ${counted(published.length, "port")} and '${target}' ${targets.length}: write as many`,
+    );
   }
   const rest = { protocol: protocolOf(protocol), mode: "ingress", address: addressOf(address) } as const;
   return published.map((port, i) => ({ published: port, target: targets[i] ?? targets[0]!, ...rest }));

@@ -16,6 +16,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { type Clock, systemClock } from "../lib/clock.ts";
+import { counted } from "../lib/counted.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import { type Log, silentLog } from "../lib/log.ts";
 import * as libc from "./libc.ts";
@@ -90,7 +91,7 @@ function openExisting(path: string, bytes: number, log: Log, clock: Clock): numb
   renameSync(path, aside);
   log.warn("a shared file has the wrong size; it is set aside and made anew", {
     path: aside,
-    reason: `${size} bytes instead of ${bytes}`,
+    reason: `${counted(size, "byte")} instead of ${bytes}`,
   });
   return undefined;
 }

@@ -7,6 +7,7 @@
 import { createHash } from "node:crypto";
 import { Backoff } from "../lib/backoff.ts";
 import { type Clock, delay } from "../lib/clock.ts";
+import { counted } from "../lib/counted.ts";
 import { messageOf } from "../lib/errors.ts";
 import { textIfThere } from "../lib/exists.ts";
 import type { Log } from "../lib/log.ts";
@@ -134,7 +135,7 @@ export class SupervisedChild {
       if (crashes.length === 1) this.#pause.succeeded();
       this.#crashes = crashes;
       if (crashes.length >= MAX_CRASHES) {
-        const reason = `it ended ${crashes.length} times in ten minutes and is not started again: ${error}`;
+        const reason = `it ended ${counted(crashes.length, "time")} in ten minutes and is not started again: ${error}`;
         this.#status = { state: "failed", error: reason };
         log.error(`${name} is left alone`, this.#fields(reason));
         return false;

@@ -14,6 +14,7 @@ import { type Change, Id, type Kind, NODE_KINDS, type RowOf } from "../cluster/s
 import { commonRow } from "../cluster/secret-rows.ts";
 import { checkedRow, type LiveState, schemaDigest, stateFromJson, uncheckedRow } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
+import { counted } from "../lib/counted.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { setAside } from "../lib/replace-file.ts";
@@ -248,7 +249,7 @@ function decodeEarlier(bytes: Buffer): StoredSnapshot {
   const end = bytes.indexOf(NEWLINE);
   const [, length, digest] = bytes.subarray(0, Math.max(0, end)).toString().split(" ");
   const body = bytes.subarray(end + 1);
-  if (body.length !== Number(length)) throw new Error(`it has ${body.length} bytes of ${length}`);
+  if (body.length !== Number(length)) throw new Error(`it has ${counted(body.length, "byte")} of ${length}`);
   if (createHash("sha256").update(body).digest("hex") !== digest) throw new Error("its checksum is wrong");
   const { nodeId, state } = EarlierContent.parse(JSON.parse(body.toString()));
   return { nodeId, state: stateFromJson(state), end: undefined };

@@ -7,6 +7,7 @@ import { type Change, type ClusterIdentity, type Kind, NODE_KINDS } from "../clu
 import { commonRow } from "../cluster/secret-rows.ts";
 import { checkedRow, emptyState, type LiveState, parseChanges, parseRows } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
+import { counted } from "../lib/counted.ts";
 
 interface SnapshotHead {
   revision: number;
@@ -60,7 +61,7 @@ export class IncomingSnapshot {
     const { revision, rows } = this.#head;
     const state = this.#state;
     const count = countRows(state) + this.#passedOver;
-    if (count !== rows) throw new Error(`the snapshot has ${count} rows of ${rows}`);
+    if (count !== rows) throw new Error(`the snapshot has ${counted(count, "row")} of ${rows}`);
     state.revision = revision;
     state.cluster ??= derivedIdentity(state);
     return state;

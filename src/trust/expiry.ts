@@ -1,4 +1,5 @@
 // When certificates are renewed, and when a person is warned that they were not; and clocks that are too far apart.
+import { counted } from "../lib/counted.ts";
 import { UserError } from "../lib/errors.ts";
 
 const HOUR_MS = 3_600_000;
@@ -18,7 +19,7 @@ export function expiryWarning(what: string, expires: number, now: number): strin
   if (leftMs > WARN_BEFORE_MS) return undefined;
   if (leftMs <= 0) return `${what} expired on ${dayText(expires)}`;
   const days = Math.floor(leftMs / DAY_MS);
-  const left = days === 0 ? "in less than a day" : `in ${days} ${days === 1 ? "day" : "days"}`;
+  const left = days === 0 ? "in less than a day" : `in ${counted(days, "day")}`;
   return `${what} expires ${left}, on ${dayText(expires)}`;
 }
 

@@ -1,5 +1,6 @@
 // Join tokens: `ovl-1-DIGEST-SECRET`. The digest is that of the CA's public key: with it a node knows the cluster's managers
 // before it has a certificate. The secret says to the managers that the node may join, and as what.
+import { counted } from "../lib/counted.ts";
 import { UserError } from "../lib/errors.ts";
 import { newId } from "../lib/random.ts";
 import { DIGEST_LENGTH } from "./certificates.ts";
@@ -37,7 +38,7 @@ export function parseToken(text: string): JoinToken {
   if (trimmed.length !== TOKEN_LENGTH) {
     const isCut = trimmed.length < TOKEN_LENGTH;
     throw fail(
-      `the join token is ${isCut ? "cut" : "too long"}: it has ${trimmed.length} characters of ${TOKEN_LENGTH}`,
+      `the join token is ${isCut ? "cut" : "too long"}: it has ${counted(trimmed.length, "character")} of ${TOKEN_LENGTH}`,
     );
   }
   throw fail("the join token has characters that no token has");

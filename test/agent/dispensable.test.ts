@@ -39,7 +39,7 @@ test("the refusal names those without which there would be no majority", async (
   const members = { a: "well", b: "well", c: "ended" } as const;
   t.is(
     await refusal(t, "b", false, { members }),
-    "without node 'b' the managers would have no majority: 1 of 2 are well, not so c; start those first, or remove them first",
+    "without node 'b' the managers would have no majority: 1 of 2 is well, not so c; start those first, or remove them first",
   );
 });
 
@@ -47,7 +47,7 @@ test("it says of one that is no manager any more that its etcd is being removed"
   const members = { a: "well", b: "well", c: "damaged" } as const;
   t.regex(
     await refusal(t, "b", true, { members, workers: ["c"] }),
-    /1 of 2 are well, not so c \(its etcd is being removed: try again in a moment\)/,
+    /1 of 2 is well, not so c \(its etcd is being removed: try again in a moment\)/,
   );
 });
 

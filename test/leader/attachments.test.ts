@@ -226,7 +226,7 @@ test("a service with attached containers is neither removed nor scaled", async (
   await attach({ service: "search" });
   const { leader } = cluster;
   await t.throwsAsync(leader.execute({ type: "service.remove", name: "search" }), {
-    message: /1 attached containers, on node1/,
+    message: /has 1 attached container, on node1: detach or remove what is attached first/,
   });
   await t.throwsAsync(leader.execute({ type: "service.scale", name: "search", replicas: 3 }), {
     message: /attached to it/,

@@ -166,7 +166,7 @@ test("a member with damaged data stays while too few others are well, and the re
   const world = new World(["a", "b", "c"]);
   world.conditions.set("c", "damaged").set("b", "ended");
   t.deepEqual(await world.settle(), []);
-  t.regex(world.members.problems.get("c")!, /data is damaged, and only 1 of 3 members are well/);
+  t.regex(world.members.problems.get("c")!, /data is damaged, and only 1 of 3 members is well/);
 });
 
 test("a majority is more than half", (t) => {

@@ -292,7 +292,7 @@ test("a change that etcd would not take whole is refused before it is sent, and 
     t,
     store.commit([putLarge(1, 9 * 1024 * 1024)], 1),
     413,
-    /too large for etcd: 1 rows with \d+ bytes, and one change has at most \d+ rows and \d+ bytes; nothing was changed/,
+    /too large for etcd: 1 row with \d+ bytes, and one change has at most \d+ rows and \d+ bytes; nothing was changed/,
   );
   const many = Array.from({ length: 70_000 }, (_, i) => ({ kind: "tasks" as const, key: String(i), row: null }));
   await refused(t, store.commit(many, 1), 413, /70000 rows/);

@@ -1,6 +1,5 @@
 // What a node makes of a leader's stream: what does not fit is not used, the node asks anew, and nothing is lost.
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import type { Change } from "../../src/cluster/schema.ts";
@@ -12,6 +11,7 @@ import { networkRow, putNetwork } from "../cluster/rows.ts";
 import { CLUSTER, changes, opening, ScriptedLeader, type ScriptStep, snapshotOf } from "../fakes/scripted-leader.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { identityOf } from "../leader/fake-node.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const remove = (i: number): Change => ({ kind: "networks", key: networkRow(i).id, row: null });
 
@@ -26,7 +26,7 @@ async function withSession(
   leader: ScriptedLeader,
   work: (session: Session, clock: VirtualClock, snapshotPath: string) => Promise<void>,
 ): Promise<void> {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-stream-"));
+  const directory = temporaryDirectory("stream");
   const snapshotPath = join(directory, "snapshot");
   const clock = new VirtualClock();
   const session = new Session({
@@ -94,7 +94,7 @@ for (const { what, steps, reason } of bad) {
 const badSnapshots: { what: string; steps: ScriptStep[]; reason: RegExp }[] = [
   { what: "is cut off", steps: [HEAD!, ROWS[0]!, "end"], reason: /ended before its snapshot did/ },
   { what: "is cut off after its last row", steps: [HEAD!, ...ROWS.slice(0, -1), "end"], reason: /ended before/ },
-  { what: "lacks a row", steps: [HEAD!, ROWS[0]!, { type: "snapshot-end" }], reason: /has 1 rows of 2/ },
+  { what: "lacks a row", steps: [HEAD!, ROWS[0]!, { type: "snapshot-end" }], reason: /has 1 row of 2/ },
   {
     what: "has a row twice",
     steps: [HEAD!, ROWS[0]!, ROWS[0]!, ROWS[1]!],

@@ -140,7 +140,10 @@ engineTest("a removed container is forgotten, and a service goes with its last o
   const [node1] = lab().nodes;
   const refused = await node1!.tryExec(["overlayctl", "service", "rm", "search"]);
   t.is(refused.status, 1);
-  t.regex(refused.stderr, /service 'search' has 2 attached containers, on attn1, attn2: remove or detach them first/);
+  t.regex(
+    refused.stderr,
+    /service 'search' has 2 attached containers, on attn1, attn2: detach or remove what is attached first/,
+  );
   await docker("rm", "-f", `${PREFIX}-s1`);
   await untilRunning(node1!, "search", 1);
   await docker("rm", "-f", `${PREFIX}-s2`);

@@ -167,7 +167,9 @@ systemTest(
     await waitFor(async () => (await isNew(others[0]!)) && (await isNew(others[1]!)), { what: "the others to renew" });
     t.is((await identityOf(others[0]!)).bundle.length, 2);
     const isSaid = async () =>
-      (await statusOf(others[0]!)).warnings.some((warning) => /2 have no certificate of the new one: /.test(warning));
+      (await statusOf(others[0]!)).warnings.some((warning) =>
+        /2 nodes have no certificate of the new one: /.test(warning),
+      );
     await waitFor(isSaid, { what: "the status to say for which nodes the change waits" });
     await leader.startAgent();
     await worker.startAgent();

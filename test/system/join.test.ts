@@ -257,7 +257,7 @@ systemTest("leave says what is lost; a node that left waits, and does not join a
   t.is(manager.status, 1);
   t.regex(
     manager.stderr,
-    /this node is the only manager, and the cluster ends with it: 1 services .* 2 other nodes have no leader/,
+    /this node is the only manager, and the cluster ends with it: 1 service and .* 2 other nodes have no leader/,
   );
   const worker = await node3.shell("overlayctl leave");
   t.is(worker.status, 1);
