@@ -66,7 +66,9 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
     cluster: () => manager?.cluster,
     members: createMembers(options, membership, () => manager),
     rejoin: async (request) => {
-      const view = await rejoin({ config, log, identity, address: host.address }, request);
+      const isLed = session.connected && manager?.leads === undefined;
+      const lacksKeys = manager?.lacksKeys ?? false;
+      const view = await rejoin({ config, log, identity, lacksKeys, isLed, address: host.address }, request);
       setImmediate(options.onStartAgain, "this node joined its cluster again"); // the answer goes first
       return view;
     },

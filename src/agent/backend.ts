@@ -86,7 +86,7 @@ export function createBackend({
     leader: () => ({
       name: leaderName(session),
       connected: session.connected,
-      problem: session.connected ? null : (whyNotLeading() ?? session.problem ?? "no manager has answered yet"),
+      problem: whyNotLeading() ?? (session.connected ? null : (session.problem ?? "no manager has answered yet")),
     }),
     get stateSource() {
       if (session.connected) return "leader";

@@ -88,8 +88,8 @@ async function identityOfSnapshot(config: Config, files: IdentityFiles, cause: E
   );
   const damage =
     `this node cannot show who it is: ${what}. It runs from its snapshot: containers, names and addresses go on, and nothing changes. ` +
-    "'overlayctl join MANAGER:2377 --token T' mends it and keeps the node's tasks, unless node.key is lost: then 'overlayctl node rm' on a " +
-    "manager comes first; 'overlayctl leave --force' makes this node forget its cluster";
+    "The file from a backup and a restart mend it; so does 'overlayctl join MANAGER:2377 --token T', which keeps the node's tasks, unless node.key is " +
+    "lost: then 'overlayctl node rm' on a manager comes first. 'overlayctl leave --force' makes this node forget its cluster";
   log.error(damage);
   return {
     ...{ clusterId: cluster.id, nodeId, name, role, managers: managersOf(state), files, credentials, damage },

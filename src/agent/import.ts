@@ -18,7 +18,7 @@ import { newId } from "../lib/random.ts";
 import { createRequest, issue } from "../trust/authority.ts";
 import { publicKeyDigest, validityOf } from "../trust/certificates.ts";
 import { IdentityFiles } from "../trust/identity-files.ts";
-import { unlockManagerKeys } from "../trust/passphrase.ts";
+import { lockManagerKeys, ownPassphrase } from "../trust/passphrase.ts";
 import { createSecret } from "../trust/token.ts";
 import type { Config } from "./config.ts";
 import { exportLock } from "./exports.ts";
@@ -50,7 +50,7 @@ export async function importCluster(
 ): Promise<ImportView> {
   const paths = pathsOf(config);
   const files = new IdentityFiles(paths.identity);
-  const { passphrase } = await unlockManagerKeys(files, paths.identity, config.cluster.passphrase);
+  const passphrase = await ownPassphrase(paths.identity, config.cluster.passphrase);
   const written = passphraseFile === undefined ? passphrase : await givenPassphrase(passphraseFile);
   const { state, keys: json } = await readExport(path, exportLock(written));
   const keys = Keys.parse(json);
@@ -99,7 +99,7 @@ export async function importCluster(
     await store.close();
   }
   const { bundle } = trustOf(state)!;
-  await files.writeManagerKeys(passphrase, keys);
+  await lockManagerKeys(files, paths.identity, config.cluster.passphrase, keys);
   await writeNodeSettings(paths.settings, { pool: settings.pool, domain: settings.domain, ...given });
   const managers = [reachedAt(manager, address)];
   await files.write({ managers, key, certificate, bundle, bridges: [] });

@@ -9,7 +9,7 @@ import { call, UnreachableError } from "../lib/http.ts";
 import type { Log } from "../lib/log.ts";
 import { createRequest } from "../trust/authority.ts";
 import { IdentityFiles } from "../trust/identity-files.ts";
-import { unlockManagerKeys } from "../trust/passphrase.ts";
+import { lockManagerKeys } from "../trust/passphrase.ts";
 import { pinnedTls } from "../trust/pinned.ts";
 import { serverRefusal } from "../trust/refusals.ts";
 import { parseToken } from "../trust/token.ts";
@@ -33,16 +33,27 @@ const CONNECT_TIMEOUT_MS = 5000;
 /** A standby names the leader, which may be another by then. */
 const MAX_TRIES = 4;
 
+interface RejoinOptions extends JoinOptions {
+  identity: Identity;
+  /** Whether it is a manager that cannot use its keys. */
+  lacksKeys: boolean;
+  /** Whether another node leads it. */
+  isLed: boolean;
+}
+
 /**
- * As `join`, for a member whose certificate has ended while its agent was off, or whose identity is damaged: it keeps its key,
- * and so its id and tasks. Its agent is to start again then. Throws UserError 409 while the certificate is good.
+ * As `join`, for a member whose certificate has ended while its agent was off, whose identity is damaged, which is a manager without
+ * its keys, or which finds no leader: its cluster may be led from an address that it has not heard of, in a newer epoch, and the
+ * leader before gives way then. It keeps its own key, and so its id and tasks. Its agent is to start again then. Throws UserError
+ * 409 when nothing is wrong with it.
  */
 export async function rejoin(
-  { identity, ...options }: JoinOptions & { identity: Identity },
+  { identity, lacksKeys, isLed, ...options }: RejoinOptions,
   request: CheckedJoin,
 ): Promise<JoinView> {
   const { clusterId, credentials, damage } = identity;
-  if (damage === undefined && credentials.validity.expires > systemClock.now()) {
+  const isWell = damage === undefined && !lacksKeys && isLed;
+  if (isWell && credentials.validity.expires > systemClock.now()) {
     throw new UserError(
       409,
       `this node is a member of cluster ${clusterId} already: 'overlayctl leave' makes it forget that one first`,
@@ -71,22 +82,16 @@ export async function join(
   const own = managerAddressOf(config, given, address);
   // A worker never answers there; an operator who names an address means a manager's.
   if (member === undefined && (listen ?? config.cluster.listen) !== undefined) await requireAskedListen(own.listen);
-  const answer = await ask(manager, token, {
+  const body = {
     token: text.trim(),
     request: await createRequest(key, name),
     identity: nodeIdentityOf(config, address, own),
     now: systemClock.now(),
-  });
+  };
+  const answer = await ask(manager, token.digest, { body, clusterId: member?.clusterId });
   const { cluster, nodeId, role, settings, certificate, bundle, bridges, managers, keys } = answer;
-  if (member !== undefined && member.clusterId !== cluster.id) {
-    throw new UserError(
-      409,
-      `${manager} is of cluster ${cluster.id}, and this node is of ${member.clusterId}: 'overlayctl leave --force' makes it forget that one`,
-    );
-  }
   if (keys !== undefined) {
-    const { passphrase } = await unlockManagerKeys(files, paths.identity, config.cluster.passphrase);
-    await files.writeManagerKeys(passphrase, keys);
+    await lockManagerKeys(files, paths.identity, config.cluster.passphrase, keys);
   }
   await writeNodeSettings(paths.settings, { pool: settings.pool, domain: settings.domain, ...given });
   await files.write({ managers, key, certificate, bundle, bridges });
@@ -94,12 +99,18 @@ export async function join(
   return { cluster: cluster.id, nodeId, role };
 }
 
-async function ask(first: string, token: ReturnType<typeof parseToken>, body: object): Promise<JoinAnswer> {
+/** `digest`: of the token's CA. `clusterId`: that of a member. */
+async function ask(
+  first: string,
+  digest: string,
+  { body, clusterId }: { body: object; clusterId: string | undefined },
+): Promise<JoinAnswer> {
   let manager = first;
   for (let tries = 1; ; tries++) {
     try {
       const request = { method: "POST", path: "/v1/join", body, timeoutMs: ANSWER_TIMEOUT_MS } as const;
-      const agent = new Agent(await pinnedTls(placeOf(manager), token.digest, CONNECT_TIMEOUT_MS));
+      const timeoutMs = CONNECT_TIMEOUT_MS;
+      const agent = new Agent(await pinnedTls(placeOf(manager), digest, { timeoutMs, clusterId }));
       return JoinAnswer.parse(await call({ address: manager, agent }, request));
     } catch (error) {
       if (error instanceof MisdirectedError && error.managers[0] !== undefined && tries < MAX_TRIES) {

@@ -2,6 +2,7 @@
 import type { Agent } from "node:https";
 import type { MoveView } from "../api/cluster-schema.ts";
 import { managerAddressOf } from "../cluster/managers.ts";
+import { CALLER_HEADER } from "../cluster/protocol.ts";
 import type { Node } from "../cluster/schema.ts";
 import type { EtcdCheck } from "../leader/etcd-checks.ts";
 import type { MemberAgent } from "../leader/etcd-members.ts";
@@ -9,6 +10,7 @@ import { ManagerReport, type MemberTrust } from "../leader/manager-protocol.ts";
 import type { CopyRequest } from "../leader/state-copy.ts";
 import { UserError } from "../lib/errors.ts";
 import { call } from "../lib/http.ts";
+import { currentAsker } from "../lib/on-behalf.ts";
 
 const ANSWER_TIMEOUT_MS = 10_000;
 /** Much less than a command waits that needs to know it ('node rm' of a manager). */
@@ -72,10 +74,13 @@ export class ManagerCalls {
     };
   }
 
-  /** Has the leader move the state to etcd. */
+  /** Has the leader move the state to etcd, on behalf of who asked this manager for it. */
   move(leader: string, body: { force: boolean }): Promise<MoveView> {
     const at = { address: leader, agent: this.#connections.agent };
-    return call(at, { method: "POST", path: "/operator/v1/cluster/move", body, timeoutMs: MOVE_TIMEOUT_MS });
+    const asker = currentAsker();
+    const headers: Record<string, string> = asker === undefined ? {} : { [CALLER_HEADER]: asker };
+    const request = { method: "POST", path: "/operator/v1/cluster/move", headers, body } as const;
+    return call(at, { ...request, timeoutMs: MOVE_TIMEOUT_MS });
   }
 
   #call<T>(

@@ -11,8 +11,7 @@ import { CannotLeadError } from "../leader/store.ts";
 import { systemClock } from "../lib/clock.ts";
 import { ConfigError } from "../lib/errors.ts";
 import type { Session } from "../session/session.ts";
-import { KeyRing } from "../trust/key-ring.ts";
-import { unlockManagerKeys } from "../trust/passphrase.ts";
+import type { KeyRing } from "../trust/key-ring.ts";
 import type { ClientConnections } from "../trust/tls.ts";
 import { TrustError } from "../trust/trust-error.ts";
 import { ClusterOperations } from "./cluster-operations.ts";
@@ -20,6 +19,7 @@ import { Exports } from "./exports.ts";
 import { CannotListenError, onceFree, requireListen } from "./listening.ts";
 import { Manager } from "./manager.ts";
 import { ManagerCalls } from "./manager-calls.ts";
+import { NoKeysError, openManagerKeys } from "./manager-keys.ts";
 import type { ManagerOptions } from "./manager-options.ts";
 import { reportOf } from "./manager-report.ts";
 import { managerAddressOf, reachedAt } from "./node-identity.ts";
@@ -54,8 +54,10 @@ export interface ManagerPart {
   readonly leads: Leads | undefined;
   /** Why it does not; undefined: it does, or stands by. */
   readonly whyNot: string | undefined;
-  /** undefined: it has no keys. */
+  /** undefined: it does not run. */
   readonly ring: KeyRing | undefined;
+  /** Whether that is because its keys cannot be used. */
+  readonly lacksKeys: boolean;
   readonly cluster: ClusterOperations | undefined;
 }
 
@@ -74,7 +76,8 @@ export async function startManager(options: StartOptions, parts: Parts): Promise
     if (error instanceof CannotListenError) {
       parts.add(onceFree(error.listen, () => options.onStartAgain("this manager can answer now")));
     }
-    return { leads: undefined, whyNot: message, ring: undefined, cluster: undefined };
+    const lacksKeys = error instanceof NoKeysError;
+    return { leads: undefined, whyNot: message, ring: undefined, lacksKeys, cluster: undefined };
   }
 }
 
@@ -83,16 +86,9 @@ async function start(
   parts: Parts,
 ): Promise<ManagerPart> {
   const paths = pathsOf(config);
-  const { files, credentials } = identity;
-  const { passphrase, keys } = await unlockManagerKeys(files, paths.identity, config.cluster.passphrase);
-  if (keys === undefined) {
-    throw new CannotLeadError(
-      "this manager has no keys of the certificate authorities",
-      "put the identity directory back from a backup, or run 'overlayctl leave --force' and join with a manager's token",
-    );
-  }
+  const { credentials } = identity;
+  const { ring, passphrase } = await openManagerKeys({ config, identity, state: session.state, log });
   const clock = systemClock;
-  const ring = new KeyRing({ keys, write: (changed) => files.writeManagerKeys(passphrase, changed) });
   const at = managerAddressOf(config, identity.settings, address);
   await requireListen(at.listen);
   const options: ManagerOptions = {
@@ -135,6 +131,7 @@ async function start(
       return manager.whyNot;
     },
     ring,
+    lacksKeys: false,
     cluster,
   };
 }

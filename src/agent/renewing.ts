@@ -8,7 +8,7 @@ import { messageOf, UserError } from "../lib/errors.ts";
 import { call } from "../lib/http.ts";
 import { systemRandom } from "../lib/random.ts";
 import { publicKeyDigest } from "../trust/certificates.ts";
-import { unlockManagerKeys } from "../trust/passphrase.ts";
+import { lockManagerKeys } from "../trust/passphrase.ts";
 import { Renewal } from "../trust/renewal.ts";
 import type { ManagerPart } from "./manager-part.ts";
 import type { Membership } from "./membership.ts";
@@ -85,8 +85,8 @@ async function renew(options: RenewingOptions, request: string): Promise<RenewAn
   if (keys !== undefined && ring !== undefined) await ring.replace(keys);
   else if (keys !== undefined) {
     const { config } = options;
-    const { passphrase } = await unlockManagerKeys(files, pathsOf(config).identity, config.cluster.passphrase);
-    await files.writeManagerKeys(passphrase, keys);
+    await lockManagerKeys(files, pathsOf(config).identity, config.cluster.passphrase, keys);
+    if (options.manager()?.lacksKeys) setImmediate(options.onStartAgain, "this manager has its keys again");
   }
   await files.writeManagers(managers);
   return answer;

@@ -1,5 +1,5 @@
 // A manager that leads in a newer epoch: one that took over by hand, recovered or was made of an export. The older leader
-// asks the other managers before it leads and while it does, and gives way.
+// asks the other managers before it leads and while it does, those that a person had it join by among them, and gives way.
 import { isNewerEpoch } from "../cluster/identity.ts";
 import { managersOf } from "../cluster/managers.ts";
 import type { ClusterIdentity } from "../cluster/schema.ts";
@@ -7,6 +7,7 @@ import type { EmbeddedStore } from "../leader/embedded-store.ts";
 import type { Leader } from "../leader/leader.ts";
 import type { ManagerReport } from "../leader/manager-protocol.ts";
 import { type Clock, delay } from "../lib/clock.ts";
+import { counted } from "../lib/counted.ts";
 import type { ManagerOptions } from "./manager-options.ts";
 
 const ASK_MS = 2000;
@@ -18,17 +19,18 @@ const MOST_NAMED = 100;
 
 export type Successor = ManagerReport & { cluster: ClusterIdentity };
 
-type Asking = Pick<ManagerOptions, "calls" | "state" | "self">;
+type Asking = Pick<ManagerOptions, "calls" | "state" | "self" | "identity">;
 
 /** The manager that leads the same cluster in a newer epoch than `own`; undefined: none that answers does. */
 export async function findSuccessor(
-  { calls, state, self }: Asking,
+  { calls, state, self, identity }: Asking,
   own: ClusterIdentity,
 ): Promise<Successor | undefined> {
   const current = state();
   if (current === undefined) return undefined;
-  const others = managersOf(current).filter((manager) => manager !== self);
-  const reports = await Promise.all(others.map((manager) => calls.report(manager, ASK_MS).catch(() => undefined)));
+  const others = new Set([...managersOf(current), ...identity.managers]);
+  others.delete(self);
+  const reports = await Promise.all([...others].map((manager) => calls.report(manager, ASK_MS).catch(() => undefined)));
   return reports.find((report): report is Successor => {
     const cluster = report?.cluster;
     return report?.role === "leader" && cluster != null && isNewerEpoch(cluster, own);
@@ -70,7 +72,8 @@ export class SuccessorWatch {
 
 /**
  * Gives the state away to the manager that took over. What that one had not copied is in an export on this manager's disk,
- * and each commit of it in the log. `leader` is the one that has just stopped; undefined: it ran in an earlier agent.
+ * and each commit of it in the log; all of the state is in one when that is not known, for a cluster that was imported.
+ * `leader` is the one that has just stopped; undefined: it ran in an earlier agent.
  */
 export async function giveWayTo(
   { exports, log }: Pick<ManagerOptions, "exports" | "log">,
@@ -80,12 +83,12 @@ export async function giveWayTo(
 ): Promise<void> {
   const state = await file.load();
   const since = tookOver?.revision;
-  const lost = since === undefined || state.revision <= since ? 0 : state.revision - since;
+  const lost = since === undefined ? undefined : Math.max(0, state.revision - since);
   const path = lost === 0 ? undefined : await exports.write("given-way", state);
   log.warn("another manager leads in a newer epoch, and this one gives way", {
     node,
-    count: lost,
-    ...(path === undefined ? {} : { path, reason: `${lost} commits were not copied to it: the export has them` }),
+    ...(lost === undefined ? {} : { count: lost }),
+    ...(path === undefined ? {} : { path, reason: `${notCopied(lost)}: the export has all of this one's state` }),
   });
   const commits = since === undefined ? undefined : leader?.copies.commitsAfter(since);
   for (const { revision, changes } of commits?.slice(0, MOST_NAMED) ?? []) {
@@ -93,4 +96,9 @@ export async function giveWayTo(
     log.warn("a commit that was not copied", { revision, reason: rows });
   }
   await file.giveAway({ store: "manager", id: node, cluster });
+}
+
+function notCopied(commits: number | undefined): string {
+  if (commits === undefined) return "it is not known what that one has of this one's last changes";
+  return `${counted(commits, "commit was", "commits were")} not copied to it`;
 }

@@ -9,6 +9,7 @@ import { ConfigError, messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { lockDevice } from "../linux/lock.ts";
 import { checkNftables } from "../mesh/nftables-mesh.ts";
+import { TrustError } from "../trust/trust-error.ts";
 import type { SessionAddress } from "./compile-denied.ts";
 import type { Config } from "./config.ts";
 import { ownDataDirectory } from "./data-directory.ts";
@@ -17,6 +18,7 @@ import { importCluster } from "./import.ts";
 import { join } from "./join.ts";
 import { requireAskedListen } from "./listening.ts";
 import { asSession, managerAddressOf } from "./node-identity.ts";
+import { pathsOf } from "./paths.ts";
 import { findUnderlayLink } from "./underlay-link.ts";
 
 const FIRST_RETRY_MS = 500;
@@ -106,6 +108,10 @@ class Waiting {
       return await work({ config, log, address });
     } catch (error) {
       if (error instanceof ConfigError) throw new UserError(400, error.message, { cause: error });
+      if (error instanceof TrustError && error.reason === "damaged") {
+        const mend = `bring it back from a backup, or move ${pathsOf(config).identity} away`;
+        throw new UserError(409, `${error.message}; ${mend}`, { cause: error });
+      }
       throw error;
     } finally {
       this.#isBusy = false;

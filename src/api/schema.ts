@@ -117,7 +117,7 @@ export interface StatusView {
   leader: string | null;
   /** Whether this node has a session with it now. */
   connected: boolean;
-  /** Why it has no session; null when it has one. */
+  /** Why it has no session, or what keeps it from being the manager that it is; null: nothing. */
   problem: string | null;
   /** The id of this node's cluster; null for a state without one. */
   cluster: string | null;

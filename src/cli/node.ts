@@ -18,7 +18,7 @@ export function addNodeCommands(program: Command, context: Context): void {
       listing: () => nodeListing(context),
       filters: FILTERS,
       trunc: false,
-      after: () => printExpiries(context),
+      after: () => printWarnings(context),
     },
     inspect: { description: "show nodes, as JSON", get: (api, name) => api.node(name) },
     rm: {
@@ -75,9 +75,10 @@ export function addNodeCommands(program: Command, context: Context): void {
   }
 }
 
-/** Prints whose certificate ends soon. */
-async function printExpiries(context: Context): Promise<void> {
-  const nodes = await context.api().nodes();
+/** Prints what keeps the node that was asked from its part, and whose certificate ends soon. */
+async function printWarnings(context: Context): Promise<void> {
+  const [nodes, { node, connected, problem }] = await Promise.all([context.api().nodes(), context.api().status()]);
+  if (connected && problem !== null) context.err(`overlayctl: ${node}: ${problem}\n`); // without a leader it is said anyway
   warnOfExpiry(
     context,
     nodes.map(({ name, certificateExpires }) => ({ name, expires: certificateExpires })),

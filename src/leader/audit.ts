@@ -5,7 +5,8 @@ import type { Log } from "../lib/log.ts";
 import { shortened } from "../lib/shortened.ts";
 import type { Peer } from "./authority.ts";
 
-const MAX_BY = 200;
+/** Characters of what a peer says of who asked it. */
+export const MAX_BY = 200;
 
 interface Write {
   peer: Peer;

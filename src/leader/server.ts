@@ -38,8 +38,10 @@ import { UserError } from "../lib/errors.ts";
 import { answerBytes, answerFailures } from "../lib/http-server.ts";
 import type { Log } from "../lib/log.ts";
 import { onBehalfOf } from "../lib/on-behalf.ts";
+import { shortened } from "../lib/shortened.ts";
 import type { Credentials } from "../trust/credentials.ts";
 import { followCredentials, serverTls } from "../trust/tls.ts";
+import { MAX_BY } from "./audit.ts";
 import { type Peer, requireManager, requireOperator } from "./authority.ts";
 import { takeBeats } from "./beats.ts";
 import { addressOf, identify } from "./identify.ts";
@@ -154,8 +156,10 @@ async function addOperatorRoutes(
     requireOperator(state(), request.peer.subject, clock.now());
   });
   // Once the body is there: its events are none of the request's.
-  server.addHook("preHandler", ({ peer: { subject, from } }, _reply, done) => {
-    onBehalfOf(`${subject.kind} ${subject.name} at ${from}`, done);
+  server.addHook("preHandler", ({ peer: { subject, from }, headers }, _reply, done) => {
+    const by = headers[CALLER_HEADER];
+    const peer = `${subject.kind} ${subject.name} at ${from}`;
+    onBehalfOf(by === undefined ? peer : `${shortened(String(by), MAX_BY)} on ${peer}`, done);
   });
   add(server);
 }

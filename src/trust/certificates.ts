@@ -86,6 +86,12 @@ export function publicKeyDigest(pem: string | KeyObject | X509Certificate): stri
   return BigInt(`0x${digest}`).toString(36).padStart(DIGEST_LENGTH, "0");
 }
 
+/** Whether the certificate is a CA's, signed by itself, and as it was signed. Throws TrustError when the text is no certificate. */
+export function isAuthority(certificate: string): boolean {
+  const parsed = parseCertificate(certificate);
+  return parsed.ca && parsed.verify(parsed.publicKey);
+}
+
 /** The digest of the public key of the CA that signed the certificate; undefined when it is none of `authorities`. */
 export function signerOf(certificate: X509Certificate | string, authorities: readonly string[]): string | undefined {
   const parsed = parseCertificate(certificate);

@@ -1,15 +1,23 @@
 // Who this node is, on its disk: DIRECTORY/node.key, node.crt, ca.crt (the bundle) and node.json, which is written last, so
 // that an identity is there whole or not at all. The certificate alone says whose cluster the node is of, under which id and
 // name and in which role: a new role is one rename. A manager has manager.keys besides: its CAs and more, under a passphrase.
-import { createPrivateKey } from "node:crypto";
+import { createPrivateKey, createPublicKey, sign, verify } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { messageOf } from "../lib/errors.ts";
-import { textIfThere } from "../lib/exists.ts";
+import { exists, textIfThere } from "../lib/exists.ts";
 import { replaceFile } from "../lib/replace-file.ts";
 import { Turns } from "../lib/turns.ts";
-import { certificatesIn, createKey, parseCertificate, publicKeyDigest, subjectOf } from "./certificates.ts";
+import {
+  certificatesIn,
+  createKey,
+  isAuthority,
+  parseCertificate,
+  publicKeyDigest,
+  signerOf,
+  subjectOf,
+} from "./certificates.ts";
 import { lock, unlock } from "./sealed-text.ts";
 import { TrustError } from "./trust-error.ts";
 
@@ -64,10 +72,12 @@ export class IdentityFiles {
     const { managers } = this.#placeOf(json);
     const key = await this.#needed("node.key");
     const certificate = await this.#needed("node.crt");
-    const bundle = certificatesIn(await this.#needed("ca.crt"));
-    const bridges = certificatesIn((await this.#text("bridges.crt")) ?? "");
+    const bundle = this.#certificates("ca.crt", await this.#needed("ca.crt"));
+    const bridges = this.#certificates("bridges.crt", (await this.#text("bridges.crt")) ?? "");
     if (bundle.length === 0) throw this.#damaged("ca.crt", "it has no certificate");
+    if (!bundle.every(isAuthority)) throw this.#damaged("ca.crt", "a CA in it was changed");
     this.#requireMatch(certificate, key);
+    if (signerOf(certificate, bundle) === undefined) throw this.#damaged("node.crt", "no CA of ca.crt has signed it");
     return { managers, key, certificate, bundle, bridges };
   }
 
@@ -108,6 +118,11 @@ export class IdentityFiles {
       if ((await this.#text(PLACE)) === undefined) return;
       await replaceFile(join(this.#directory, PLACE), textOf(managers));
     });
+  }
+
+  /** Whether there are keys of a manager, that can be used or not. */
+  hasManagerKeys(): Promise<boolean> {
+    return exists(join(this.#directory, MANAGER_KEYS));
   }
 
   /** undefined: this node has no keys of a manager. Throws TrustError when the passphrase is wrong. */
@@ -164,8 +179,17 @@ export class IdentityFiles {
     }
   }
 
+  /** The certificates of the file, each of them whole. */
+  #certificates(name: string, text: string): string[] {
+    const found = certificatesIn(text);
+    if (found.length !== text.split("-----BEGIN").length - 1) throw this.#damaged(name, "it is cut");
+    this.#parsed(name, () => found.map(parseCertificate));
+    return found;
+  }
+
   /** The certificate is a node's, and that of the key. */
   #requireMatch(certificate: string, key: string): void {
+    if (!isKey(key)) throw this.#damaged("node.key", "it is not what overlayd writes");
     const digest = this.#parsed("node.key", () => publicKeyDigest(key));
     const certified = this.#parsed("node.crt", () => publicKeyDigest(parseCertificate(certificate)));
     if (this.#parsed("node.crt", () => subjectOf(certificate)).kind !== "node") {
@@ -175,14 +199,18 @@ export class IdentityFiles {
   }
 
   #damaged(name: string, reason: string, cause?: unknown): TrustError {
-    const mend = `bring it back from a backup, or move ${this.#directory} away, start the agent again and join anew`;
-    return new TrustError("damaged", `${join(this.#directory, name)} cannot be used: ${reason}; ${mend}`, { cause });
+    return new TrustError("damaged", `${join(this.#directory, name)} cannot be used: ${reason}`, { cause });
   }
 }
 
+/** Whether it is a key of the kind that nodes have. A damaged one may be read all the same, and sign what its public half does not match. */
 function isKey(text: string): boolean {
   try {
-    return createPrivateKey(text).asymmetricKeyType === "ec";
+    const key = createPrivateKey(text);
+    const message = Buffer.from("overlayd");
+    return (
+      key.asymmetricKeyType === "ec" && verify("sha256", message, createPublicKey(key), sign("sha256", message, key))
+    );
   } catch {
     return false;
   }

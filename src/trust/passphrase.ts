@@ -7,6 +7,7 @@ import { textIfThere } from "../lib/exists.ts";
 import { replaceFile } from "../lib/replace-file.ts";
 import type { IdentityFiles, ManagerKeys } from "./identity-files.ts";
 import { createSealKey } from "./sealed-text.ts";
+import { TrustError } from "./trust-error.ts";
 
 /** `cluster.passphrase` of the configuration. */
 type PassphraseSource = { readonly file: string } | { readonly env: string };
@@ -22,18 +23,19 @@ interface Unlocked {
 /**
  * The passphrase, and what it unlocks. `directory` is that of the identity. Keys that are still locked with the passphrase
  * beside them are locked anew with the one that the configuration names. Throws ConfigError when there is none where the
- * configuration says, and TrustError when it is wrong.
+ * configuration says, and TrustError when it is wrong, or there is none beside the keys.
  */
 export async function unlockManagerKeys(
   files: IdentityFiles,
   directory: string,
   source: PassphraseSource | undefined,
 ): Promise<Unlocked> {
-  const beside = join(directory, "passphrase");
-  const earlier = (await textIfThere(beside))?.trim();
+  const earlier = await besideKeys(directory);
   if (source === undefined) {
-    const passphrase = earlier ?? createSealKey();
-    if (earlier === undefined) await replaceFile(beside, `${passphrase}\n`);
+    if (earlier === undefined && (await files.hasManagerKeys())) {
+      throw new TrustError("damaged", `${pathBeside(directory)} is missing, the passphrase that unlocks manager.keys`);
+    }
+    const passphrase = earlier ?? (await ownPassphrase(directory, source));
     return { passphrase, keys: await files.readManagerKeys(passphrase) };
   }
   const passphrase = await readPassphrase(source);
@@ -42,8 +44,41 @@ export async function unlockManagerKeys(
   }
   const keys = await keysUnderEither(files, passphrase, earlier);
   if (keys !== undefined) await files.writeManagerKeys(passphrase, keys);
-  await rm(beside);
+  await rm(pathBeside(directory));
   return { passphrase, keys };
+}
+
+/** Locks the keys, whatever there was of them on the disk before. Throws ConfigError. */
+export async function lockManagerKeys(
+  files: IdentityFiles,
+  directory: string,
+  source: PassphraseSource | undefined,
+  keys: ManagerKeys,
+): Promise<void> {
+  await files.writeManagerKeys(await ownPassphrase(directory, source), keys);
+  if (source !== undefined) await rm(pathBeside(directory), { force: true });
+}
+
+/** The passphrase under which this node locks; made by chance, if there is none. Throws ConfigError. */
+export async function ownPassphrase(directory: string, source: PassphraseSource | undefined): Promise<string> {
+  const known = await knownPassphrase(directory, source);
+  if (known !== undefined) return known;
+  const made = createSealKey();
+  await replaceFile(pathBeside(directory), `${made}\n`);
+  return made;
+}
+
+/** undefined: none was made yet, or it is lost. Throws ConfigError. */
+export function knownPassphrase(directory: string, source: PassphraseSource | undefined): Promise<string | undefined> {
+  return source === undefined ? besideKeys(directory) : readPassphrase(source);
+}
+
+function pathBeside(directory: string): string {
+  return join(directory, "passphrase");
+}
+
+async function besideKeys(directory: string): Promise<string | undefined> {
+  return (await textIfThere(pathBeside(directory)))?.trim() || undefined;
 }
 
 async function keysUnderEither(files: IdentityFiles, passphrase: string, earlier: string) {

@@ -3,7 +3,7 @@
 import { X509Certificate } from "node:crypto";
 import { type ConnectionOptions, connect, type DetailedPeerCertificate } from "node:tls";
 import { DeadlineError } from "../lib/deadline.ts";
-import { publicKeyDigest } from "./certificates.ts";
+import { publicKeyDigest, type Subject, subjectOf } from "./certificates.ts";
 import { managerOfAnyCluster } from "./tls.ts";
 import { TrustError } from "./trust-error.ts";
 
@@ -13,10 +13,15 @@ interface Manager {
 }
 
 /**
- * Options of a connection to a manager whose CA the digest names. A connection before it, on which nothing is sent, asks the
+ * Options of a connection to a manager whose CA the digest names; `clusterId` is that of a node which has a cluster already, and
+ * joins again. A connection before it, on which nothing is sent, asks the
  * server for its certificates. Throws TrustError when none of them has that key, and the connection's error when nothing answers.
  */
-export async function pinnedTls(manager: Manager, digest: string, timeoutMs: number): Promise<ConnectionOptions> {
+export async function pinnedTls(
+  manager: Manager,
+  digest: string,
+  { timeoutMs, clusterId }: { timeoutMs: number; clusterId?: string | undefined },
+): Promise<ConnectionOptions> {
   const shown = await certificatesOf(manager, timeoutMs);
   const anchor = shown.find((certificate) => certificate.ca && publicKeyDigest(certificate) === digest);
   if (anchor === undefined) {
@@ -30,8 +35,19 @@ export async function pinnedTls(manager: Manager, digest: string, timeoutMs: num
     allowPartialTrustChain: true, // the anchor need not have signed itself
     minVersion: "TLSv1.3",
     rejectUnauthorized: true,
-    checkServerIdentity: (_host, { raw }) => managerOfAnyCluster(new X509Certificate(raw)),
+    checkServerIdentity: (_host, { raw }) => {
+      const certificate = new X509Certificate(raw);
+      return managerOfAnyCluster(certificate) ?? whyOther(subjectOf(certificate), clusterId);
+    },
   };
+}
+
+function whyOther(manager: Subject, clusterId: string | undefined): Error | undefined {
+  if (clusterId === undefined || manager.clusterId === clusterId) return undefined;
+  return new TrustError(
+    "foreign",
+    `it is of cluster ${manager.clusterId}, and this node is of ${clusterId}: 'overlayctl leave' makes it forget that one first`,
+  );
 }
 
 /** The certificates that a server shows, its own first. None of them is trusted yet. */

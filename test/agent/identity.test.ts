@@ -1,6 +1,5 @@
 // A node whose identity is damaged: it runs from its snapshot, and says what is wrong and what to type.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { parseConfig } from "../../src/agent/config.ts";
@@ -14,13 +13,14 @@ import { createKey } from "../../src/trust/certificates.ts";
 import { IdentityFiles } from "../../src/trust/identity-files.ts";
 import { id, nodeRow, put } from "../api/fake-backend.ts";
 import { putSnapshot } from "../fakes/snapshot-on-disk.ts";
-import { certificateOf, nodesAuthority } from "../trust/cluster.ts";
+import { temporaryDirectory } from "../temporary.ts";
+import { certificateOf, flipped, nodesAuthority } from "../trust/cluster.ts";
 
 const CLUSTER = id("cluster");
 
 /** A node that has joined, with what it wrote of the state. */
 async function joined(t: ExecutionContext, { snapshotOf = CLUSTER }: { snapshotOf?: string | null } = {}) {
-  const dataDir = mkdtempSync(join(tmpdir(), "overlayd-damaged-"));
+  const dataDir = temporaryDirectory("damaged");
   t.teardown(() => rmSync(dataDir, { recursive: true }));
   const config = parseConfig(`node: { name: node1, address: 192.0.2.11 }\ndataDir: ${dataDir}\n`);
   const paths = pathsOf(config);
@@ -48,13 +48,17 @@ async function joined(t: ExecutionContext, { snapshotOf = CLUSTER }: { snapshotO
   return { config, paths, files, key: certified.key };
 }
 
-const DAMAGES: [what: string, file: string, content: string | undefined, said: RegExp][] = [
+type Damage = string | undefined | ((text: string) => string);
+const DAMAGES: [what: string, file: string, content: Damage, said: RegExp][] = [
   ["a certificate that is cut", "node.crt", "-----BEGIN CERTIFICATE-----\nMIIB", /node\.crt cannot be used/],
   ["no certificate", "node.crt", undefined, /node\.crt cannot be used: it is missing/],
   ["no key", "node.key", undefined, /node\.key cannot be used: it is missing/],
   ["a key that is cut", "node.key", "-----BEGIN PRIVATE KEY-----\nMIG", /node\.key cannot be used/],
   ["another key", "node.key", createKey(), /node\.crt cannot be used: it is not the certificate of node\.key/],
-  ["CAs that are cut", "ca.crt", "-----BEGIN CERTIFICATE-----\nMIIB", /ca\.crt cannot be used: it has no certificate/],
+  ["CAs that are cut", "ca.crt", "-----BEGIN CERTIFICATE-----\nMIIB", /ca\.crt cannot be used: it is cut/],
+  ["a key with another byte", "node.key", (text) => flipped(text, 40), /node\.key cannot be used: it is not what/],
+  ["a certificate with another byte", "node.crt", (text) => flipped(text, -1), /node\.crt cannot be used: no CA of/],
+  ["a CA with another byte", "ca.crt", (text) => flipped(text, -1), /ca\.crt cannot be used: a CA in it was changed/],
   ["no CAs", "ca.crt", undefined, /ca\.crt cannot be used: it is missing/],
   ["JSON that is broken", "node.json", '{"managers":', /node\.json cannot be used/],
   ["settings that are broken", "../settings.json", '{"pool":', /settings\.json, which says .* cannot be used/],
@@ -66,7 +70,7 @@ for (const [what, file, content, said] of DAMAGES) {
     t.is((await readIdentity(config, silentLog))!.damage, undefined);
     const path = join(paths.identity, file);
     if (content === undefined) rmSync(path);
-    else writeFileSync(path, content);
+    else writeFileSync(path, typeof content === "string" ? content : content(readFileSync(path, "utf8")));
     const identity = (await readIdentity(config, silentLog))!;
     t.like(identity, { clusterId: CLUSTER, nodeId: id("node1"), name: "node1", role: "worker" });
     t.like(identity.settings, { pool: "10.64.0.0/16", domain: "corp" });
@@ -83,7 +87,7 @@ test("without a snapshot there is nothing to run from, and the refusal says both
   const error = await t.throwsAsync(readIdentity(config, silentLog), { instanceOf: PlatformError });
   t.regex(
     error!.message,
-    /node\.crt cannot be used: it is missing; .* nor does it run from its snapshot: there is none at/,
+    /node\.crt cannot be used: it is missing; nor does it run from its snapshot: there is none at/,
   );
   t.regex(error!.message, /move .*identity away, start the agent again and join anew/);
 });

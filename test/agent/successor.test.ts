@@ -1,6 +1,7 @@
 // A leader gives way to a manager of a newer epoch: it asks soon after a node has said that there is one, and believes the manager
 // alone.
 import test, { type ExecutionContext } from "ava";
+import type { Identity } from "../../src/agent/identity.ts";
 import { SuccessorWatch } from "../../src/agent/successor.ts";
 import { managersOf } from "../../src/cluster/managers.ts";
 import type { ManagerReport } from "../../src/leader/manager-protocol.ts";
@@ -11,7 +12,7 @@ import { deafSink, identityOf } from "../leader/fake-node.ts";
 const NEWER = 1_000_000;
 
 /** The leader at node1, which looks for a successor; `answers` is what the managers at node2 and node3 say of themselves. */
-async function watching(t: ExecutionContext, answers: Partial<ManagerReport> = {}) {
+async function watching(t: ExecutionContext, answers: Partial<ManagerReport> = {}, given: string[] = []) {
   let heard = 0;
   const cluster = await Cluster.start(1, {
     heardOfNewerEpoch: () => {
@@ -33,12 +34,14 @@ async function watching(t: ExecutionContext, answers: Partial<ManagerReport> = {
     asked.push(manager);
     return { node: "node2", role: "standby", cluster: own, ...answers } as ManagerReport;
   };
-  const watch = new SuccessorWatch({ calls: { report } as never, state: () => leader.state, self: self! }, clock);
+  const identity = { managers: [self!, ...given] } as unknown as Identity;
+  const asking = { calls: { report } as never, state: () => leader.state, self: self!, identity };
+  const watch = new SuccessorWatch(asking, clock);
   const over = new AbortController();
   const found: ManagerReport[] = [];
   void watch.find(() => own, over.signal).then((successor) => found.push(successor));
   await clock.advance(2000);
-  t.is(asked.length, 2, "it asks both by itself");
+  t.is(asked.length, 2 + given.length, "it asks all of them by itself");
   const nodeId = [...leader.state.nodes.values()].find(({ name }) => name === "node3")!.id;
   /** node3 asks for a session, and says what it follows. */
   const says = async (known: { id: string; epoch: number; revision: number } | null) =>
@@ -60,6 +63,18 @@ test("a node that follows a newer epoch makes the leader ask the other managers 
   await clock.advance(250);
   t.is(asked.length, 4);
   t.like(found[0], { node: "node2", cluster });
+});
+
+test("a manager that a join has named, and that is not in the state, is asked too", async (t) => {
+  const answers: Partial<ManagerReport> = {};
+  const { clock, own, asked, found } = await watching(t, answers, ["192.0.2.99:2377"]);
+  t.true(asked.includes("192.0.2.99:2377"));
+  Object.assign(answers, { role: "leader" });
+  await clock.advance(2000);
+  t.deepEqual(found, [], "it leads in the same epoch");
+  Object.assign(answers, { cluster: { id: own.id, epoch: own.epoch + 1 } });
+  await clock.advance(2000);
+  t.is(found.length, 1);
 });
 
 test("a node that makes up an epoch deposes nobody, and has the managers asked four times a second at most", async (t) => {

@@ -305,7 +305,7 @@ test("while the CA changes, old and new certificates and tokens work, and a node
   const absent = new Credentials({ ...(await certificateOf(first, node("node3"))), bundle });
   const at = { host: "127.0.0.1", port: server.port };
   const connects = (by: Credentials) => get(server.port, clientTls(by, { role: "manager" }));
-  const joins = async (digest: string) => get(server.port, await pinnedTls(at, digest, 10_000));
+  const joins = async (digest: string) => get(server.port, await pinnedTls(at, digest, { timeoutMs: 10_000 }));
   /** As a renewal does. */
   const follow = async (credentials: Credentials) => {
     const { signer, bridges = [], ...trust } = fixture.trust;
@@ -357,7 +357,7 @@ test("tokens of earlier CAs work after several changes", async (t) => {
   const server = await serve(new Credentials({ ...shown, bundle, bridges: bridges! }));
   t.teardown(() => server.close());
   for (const digest of digests) {
-    const pinned = await pinnedTls({ host: "127.0.0.1", port: server.port }, digest, 10_000);
+    const pinned = await pinnedTls({ host: "127.0.0.1", port: server.port }, digest, { timeoutMs: 10_000 });
     t.is(await get(server.port, pinned), "no name");
   }
 });

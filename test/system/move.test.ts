@@ -62,15 +62,30 @@ systemTest(
       symlinkSync("/usr/bin/etcd", ETCD);
       const taken = new Background(standby!.inside([process.execPath, "-e", LISTEN]));
       await taken.says("listening");
-      const words = await refusal();
-      t.regex(words, /: mvon2: etcd cannot listen on 127\.0\.0\.1:2378: another process listens there \(ss -ltnp/);
-      t.false(words.includes("--force"), "it would not help");
+      const isTaken = await refusal();
+      t.regex(isTaken, /: mvon2: etcd cannot listen on 127\.0\.0\.1:2378: another process listens there \(ss -ltnp/);
+      t.false(isTaken.includes("--force"), "it would not help");
       await taken.end("SIGKILL");
       t.is((await statusOf(leader!)).store, "file");
-      const moved = await standby!.ctl("cluster", "move");
-      t.regex(moved, /^The cluster's state, revision \d+, is in etcd now, which mvon1, mvon2 run\.\nTwo managers: /);
+      // A user has it moved from a machine that is in no cluster.
+      const context = join(lab.directory, "alice.yaml");
+      writeFileSync(context, await leader!.ctl("user", "add", "alice"));
+      const asAlice = () => third!.shell(`overlayctl --context ${context} cluster move`);
+      const moved = await asAlice();
+      t.is(moved.status, 0, moved.stderr);
+      const words = /^The cluster's state, revision \d+, is in etcd now, which mvon1, mvon2 run\.\nTwo managers: /;
+      t.regex(moved.stdout, words);
+      t.regex(
+        leader!.logTail(200),
+        /"reason":"user alice at 192\.0\.2\.13[^"]*"[^\n]*an operator has the state move to etcd/,
+      );
       await untilWhole([leader!, standby!]);
-      t.regex(await refusal(), /the cluster's state is in an etcd that the managers run already/);
+      for (const again of [await refusal(), (await asAlice()).stderr]) {
+        t.regex(
+          again,
+          /the cluster's state is in an etcd that the managers run already: 'overlayctl cluster status' shows it/,
+        );
+      }
       await third!.joinCluster("192.0.2.11:2377", await lab.token("manager"));
       await untilWhole(lab.nodes);
     } finally {

@@ -77,6 +77,11 @@ systemTest("a worker writes nothing, and speaks for no other node", async (t) =>
   const typed = await node2.shell("overlayctl network create stolen");
   t.is(typed.status, 1);
   t.regex(typed.stderr, /worker/);
+  for (const words of ["status", "move", "move --force", "takeover", "recover", "export /tmp/stolen"]) {
+    const { status, stdout, stderr } = await node2.shell(`overlayctl cluster ${words}`);
+    t.deepEqual([status, stdout], [1, ""], words);
+    t.regex(stderr, /^overlayctl: this node is a worker: run this on a manager \(refn1\)\n$/, words);
+  }
   const shown = await identityOf(node2);
   const other = (await identityOf(node3)).nodeId;
   const attempts: [what: string, path: string, body: object][] = [
@@ -84,6 +89,7 @@ systemTest("a worker writes nothing, and speaks for no other node", async (t) =>
     ["removes a node", "/v1/commands", { type: "node.remove", name: node3.name }],
     ["makes itself a manager", "/v1/commands", { type: "node.promote", name: node2.name }],
     ["rotates a token", "/v1/commands", { type: "token.rotate", role: "manager" }],
+    ["moves the state", "/operator/v1/cluster/move", { force: true }],
     [
       "asks an address for another",
       "/v1/commands",

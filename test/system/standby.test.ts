@@ -41,6 +41,11 @@ systemTest(
     // An export is imported on the machine that is in no cluster.
     const file = join(standby.directory, "export.jsonl");
     await standby.ctl("cluster", "export", file);
+    const again = await standby.tryExec(["overlayctl", "cluster", "export", file]);
+    t.regex(
+      again.stderr,
+      /export\.jsonl' exists, and no export is written over .*'overlayctl cluster export \/.*\.jsonl'/,
+    );
     await leader.stopAgent();
     await standby.stopAgent();
     const passphrase = join(standby.directory, "data/identity/passphrase");
@@ -48,5 +53,16 @@ systemTest(
     t.regex(imported, /This node leads cluster/);
     await untilWritten([worker], "imported");
     await hasNetworks(t, worker, ["copied", "after", "imported"]);
+
+    // The managers before, which know nothing of that machine, go on without it until one of them hears of it.
+    await Promise.all([leader.startAgent(), standby.startAgent()]);
+    await untilWritten([standby], "meanwhile");
+    const { token } = await worker.api.joinToken("worker");
+    const joined = await standby.shell(`overlayctl join ${worker.address}:2377 --token ${token}`);
+    t.is(joined.status, 0, joined.stderr);
+    t.is(joined.stdout, "This node joined the cluster as a manager.\n");
+    t.regex(standby.logTail(200), /given-way-.*it is not known what that one has of .*this one gives way/);
+    for (const node of [standby, leader]) await hasNetworks(t, node, ["copied", "after", "imported"]);
+    t.notRegex(await standby.ctl("network", "ls"), /meanwhile/);
   },
 );

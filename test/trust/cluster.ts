@@ -29,6 +29,19 @@ export async function credentialsOf(authority: Authority, subject: Subject, at =
   return new Credentials({ ...(await certificateOf(authority, subject, at)), bundle: [authority.certificate] });
 }
 
+/** The first block of the text in PEM with one bit changed; `at`: the byte of its content, from the end if negative. */
+export function flipped(pem: string, at: number): string {
+  const [block, begin, body, end] = /(-----BEGIN [A-Z ]+-----)([^-]+)(-----END [A-Z ]+-----)/.exec(pem)!;
+  const bytes = Buffer.from(body!, "base64");
+  const index = at < 0 ? bytes.length + at : at;
+  bytes[index] = bytes[index]! ^ 1;
+  const lines = bytes
+    .toString("base64")
+    .match(/.{1,64}/g)!
+    .join("\n");
+  return pem.replace(block, `${begin}\n${lines}\n${end}`);
+}
+
 export function nodesAuthority(clusterId = CLUSTER, at = now): Promise<Authority> {
   return createAuthority({ clusterId, purpose: "nodes", now: at });
 }

@@ -1,12 +1,12 @@
 // Where the passphrase of a manager's keys comes from, without a person.
-import { existsSync, mkdtempSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { createAuthority } from "../../src/trust/authority.ts";
 import { IdentityFiles, type ManagerKeys } from "../../src/trust/identity-files.ts";
-import { readPassphrase, unlockManagerKeys } from "../../src/trust/passphrase.ts";
+import { lockManagerKeys, readPassphrase, unlockManagerKeys } from "../../src/trust/passphrase.ts";
 import { createSealKey } from "../../src/trust/sealed-text.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { CLUSTER, nodesAuthority } from "./cluster.ts";
 
 const nodes = await nodesAuthority();
@@ -14,7 +14,7 @@ const store = await createAuthority({ clusterId: CLUSTER, purpose: "store", now:
 const KEYS: ManagerKeys = { nodes, store, sealKey: createSealKey() };
 
 function place(): { directory: string; files: IdentityFiles; file: string; beside: string } {
-  const home = mkdtempSync(join(tmpdir(), "overlayd-passphrase-"));
+  const home = temporaryDirectory("passphrase");
   const directory = join(home, "identity");
   const file = join(home, "given");
   writeFileSync(file, "correct horse\n");
@@ -47,6 +47,26 @@ test("an agent that was killed between locking anew and removing the earlier pas
   t.false(existsSync(beside));
 });
 
+test("keys whose passphrase is lost do not open, and no other one is made; keys that come again are locked under a new one", async (t) => {
+  const { directory, files, beside } = place();
+  await lockManagerKeys(files, directory, undefined, KEYS);
+  rmSync(beside);
+  await t.throwsAsync(unlockManagerKeys(files, directory, undefined), {
+    message: /identity\/passphrase is missing, the passphrase that unlocks manager\.keys/,
+  });
+  t.false(existsSync(beside));
+  await lockManagerKeys(files, directory, undefined, KEYS);
+  t.deepEqual((await unlockManagerKeys(files, directory, undefined)).keys, KEYS);
+});
+
+test("keys that are locked with the passphrase of the configuration leave none beside them", async (t) => {
+  const { directory, files, file, beside } = place();
+  await lockManagerKeys(files, directory, undefined, KEYS);
+  await lockManagerKeys(files, directory, { file }, KEYS);
+  t.false(existsSync(beside));
+  t.deepEqual((await unlockManagerKeys(files, directory, { file })).keys, KEYS);
+});
+
 test("a wrong passphrase is said to be wrong", async (t) => {
   const { directory, files, file } = place();
   await files.writeManagerKeys("another", KEYS);
@@ -59,7 +79,7 @@ test("a passphrase comes from a file or from the environment", async (t) => {
   t.is(await readPassphrase({ env: "OVERLAYD_TEST_PASSPHRASE" }), "battery");
 });
 
-const empty = join(mkdtempSync(join(tmpdir(), "overlayd-passphrase-")), "empty");
+const empty = join(temporaryDirectory("passphrase"), "empty");
 writeFileSync(empty, "\n");
 for (const [what, source, message] of [
   [

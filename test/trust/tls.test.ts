@@ -1,7 +1,6 @@
 // Who is trusted at the other end of TLS, and in what words others are refused: real connections over loopback.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect } from "node:tls";
 import test, { type ExecutionContext } from "ava";
@@ -11,6 +10,7 @@ import { Credentials } from "../../src/trust/credentials.ts";
 import { pinnedTls } from "../../src/trust/pinned.ts";
 import { serverRefusal } from "../../src/trust/refusals.ts";
 import { ClientConnections, clientTls } from "../../src/trust/tls.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { CLUSTER, certificateOf, credentialsOf, DAY_MS, HOUR_MS, node, nodesAuthority, user } from "./cluster.ts";
 import { get, serve, type TestServer } from "./tls-server.ts";
 
@@ -43,7 +43,7 @@ async function client(t: ExecutionContext, shown: { certificate: string; key: st
 }
 
 function selfSigned(): { certificate: string; key: string } {
-  const home = mkdtempSync(join(tmpdir(), "overlayd-self-"));
+  const home = temporaryDirectory("self");
   const [keyFile, file] = [join(home, "key"), join(home, "crt")];
   const names = ["-subj", "/CN=node2/OU=worker", "-addext", `subjectAltName=URI:overlayd://${CLUSTER}/node/idnode2`];
   const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
@@ -196,13 +196,15 @@ test("a refusal is found in the causes of an error, and other errors are none", 
 test("a token's digest pins the cluster's CA, and no other server gets a request", async (t) => {
   const { port } = await server(t, await credentialsOf(authority, node("node1", "manager")));
   const at = { host: "127.0.0.1", port };
-  const pinned = await pinnedTls(at, publicKeyDigest(authority.certificate), 10_000);
+  const pinned = await pinnedTls(at, publicKeyDigest(authority.certificate), { timeoutMs: 10_000 });
   t.is(await get(port, pinned), "no name");
-  await t.throwsAsync(pinnedTls(at, publicKeyDigest(otherAuthority.certificate), 10_000), {
+  await t.throwsAsync(pinnedTls(at, publicKeyDigest(otherAuthority.certificate), { timeoutMs: 10_000 }), {
     message: /its CA is not the one that the token names/,
   });
   const { port: workers } = await server(t, worker);
-  const ofWorker = await pinnedTls({ ...at, port: workers }, publicKeyDigest(authority.certificate), 10_000);
+  const ofWorker = await pinnedTls({ ...at, port: workers }, publicKeyDigest(authority.certificate), {
+    timeoutMs: 10_000,
+  });
   await t.throwsAsync(get(workers, ofWorker), { message: /'node2', a worker, and no manager/ });
 });
 
@@ -210,6 +212,7 @@ test("a server that shows the cluster's CA without its key is refused by a joini
   const fake = await certificateOf(otherAuthority, node("node1", "manager"));
   const { port } = await server(t, new Credentials({ ...fake, bundle: [authority.certificate] }));
   const at = { host: "127.0.0.1", port };
-  const joining = async () => get(port, await pinnedTls(at, publicKeyDigest(authority.certificate), 10_000));
+  const joining = async () =>
+    get(port, await pinnedTls(at, publicKeyDigest(authority.certificate), { timeoutMs: 10_000 }));
   await t.throwsAsync(joining(), { message: /its CA is not the one that the token names/ });
 });
