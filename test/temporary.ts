@@ -1,35 +1,44 @@
-// What tests that were killed left of their etcds. A directory is named after the process whose it is, so another one can tell
-// that its owner is gone, ends the etcds that have their data in it, and deletes it.
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+// Directories of tests. Each is named after the process whose it is, which removes it at its end; what a process that was killed
+// left is removed by the next one that makes a directory beside it, and etcds that have their data there are ended.
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
-import { isAlive, processIdOf } from "../../src/runtime/process-id.ts";
+import { isAlive, parseStat } from "../src/runtime/process-id.ts";
 
-const PREFIX = "overlayd-etcd-";
-const NAME = new RegExp(`^${PREFIX}(\\d+)\\.(\\d+)-`);
+const NAME = /^overlayd-[a-z-]+-(\d+)\.(\d+)-/;
+const PAUSE_MS = 10;
 
-/** Makes a directory of this process below `on`, and removes those of processes that are gone. */
-export async function ownDirectory(on: string): Promise<string> {
-  await removeLeftovers(on);
-  const { pid, startTime } = (await processIdOf(process.pid))!;
-  return mkdtemp(join(on, `${PREFIX}${pid}.${startTime}-`));
+const self = parseStat(readFileSync("/proc/self/stat", "latin1"))!;
+const own: string[] = [];
+process.once("exit", () => {
+  for (const directory of own) rmSync(directory, { recursive: true, force: true });
+});
+
+/** Makes a directory below `on`; `word` says what it is for, in a-z and '-'. */
+export function temporaryDirectory(word: string, on = tmpdir()): string {
+  removeLeftovers(on);
+  const directory = mkdtempSync(join(on, `overlayd-${word}-${self.pid}.${self.startTime}-`));
+  own.push(directory);
+  return directory;
 }
 
-async function removeLeftovers(on: string): Promise<void> {
-  for (const name of await readdir(on)) {
+function removeLeftovers(on: string): void {
+  for (const name of readdirSync(on)) {
     const [, pid, startTime] = NAME.exec(name) ?? [];
     if (pid === undefined || isAlive({ pid: Number(pid), startTime: startTime! })) continue;
     const directory = join(on, name);
-    await endProcesses(`${directory}/`);
-    await rm(directory, { recursive: true, force: true });
+    endEtcds(`${directory}/`);
+    try {
+      rmSync(directory, { recursive: true, force: true });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOTEMPTY") throw error; // another process removes it too
+    }
   }
 }
 
 /** Kills those that have a path below the directory in their command line, and waits until they are gone. */
-async function endProcesses(below: string): Promise<void> {
-  for (;;) {
-    const found = await processesOf(below);
-    if (found.length === 0) return;
+function endEtcds(below: string): void {
+  for (let found = etcdsIn(below); found.length > 0; found = etcdsIn(below)) {
     for (const pid of found) {
       try {
         process.kill(pid, "SIGKILL");
@@ -37,18 +46,24 @@ async function endProcesses(below: string): Promise<void> {
         if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
       }
     }
-    await delay(10);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
   }
 }
 
-async function processesOf(below: string): Promise<number[]> {
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
-  const found = await Promise.all(
-    pids.map(async (pid) => {
-      const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => ""); // it has ended
-      const [program = "", ...words] = command.split("\0");
-      return program.endsWith("etcd") && words.some((word) => word.startsWith(below)) ? [Number(pid)] : [];
-    }),
-  );
-  return found.flat();
+function etcdsIn(below: string): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      const [program = "", ...words] = commandOf(pid);
+      return program.endsWith("etcd") && words.some((word) => word.startsWith(below));
+    });
+}
+
+function commandOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+  } catch {
+    return []; // it has ended
+  }
 }

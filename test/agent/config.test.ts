@@ -1,10 +1,10 @@
 // The configuration file: what it becomes, and what a person reads when it is wrong.
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { describeConfigError, loadConfig, parseConfig } from "../../src/agent/config.ts";
 import { ConfigError } from "../../src/lib/errors.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const MINIMAL = "node: {name: node1}\nmesh: on\n";
 
@@ -252,7 +252,7 @@ for (const [name, yaml, line, says] of mistakes) {
 }
 
 test("the message begins with file and line", (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "overlayd-config-"));
+  const directory = temporaryDirectory("config");
   t.teardown(() => rmSync(directory, { recursive: true }));
   const path = join(directory, "node.yaml");
   writeFileSync(path, `${MINIMAL}vxlan: { port: 0 }\n`);

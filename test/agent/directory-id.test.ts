@@ -1,12 +1,12 @@
 // The id of a data directory.
-import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import { directoryId, readDirectoryId } from "../../src/agent/directory-id.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 test("it is made once, for its owner alone, and is there for ever", async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-id-"));
+  const directory = temporaryDirectory("id");
   const path = join(directory, "data", "id");
   t.is(await readDirectoryId(path), undefined);
   const id = await directoryId(path);

@@ -2,9 +2,9 @@
 // and the last one of three.
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
+import { open, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { getPriority, tmpdir } from "node:os";
+import { getPriority } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
 import test from "ava";
@@ -22,6 +22,7 @@ import { silentLog } from "../../src/lib/log.ts";
 import { type Authority, createAuthority, createRequest, issue } from "../../src/trust/authority.ts";
 import { createKey, publicKeyDigest } from "../../src/trust/certificates.ts";
 import { DEADLINE_MS, tryRun, waitFor } from "../system/command.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const CLUSTER = "c".repeat(25);
 const KEY = "/test";
@@ -53,7 +54,7 @@ class Managers {
   }
 
   static async make(count: number): Promise<Managers> {
-    const directory = await mkdtemp(join(tmpdir(), "overlayd-member-"));
+    const directory = temporaryDirectory("member");
     const authority = await createAuthority({ clusterId: CLUSTER, purpose: "store", now: Date.now() });
     const managers = new Managers(directory, authority);
     for (let i = 0; i < count; i++) {

@@ -1,8 +1,7 @@
 // `init`: what it leaves in an empty data directory, in one where it broke off, and in that of an earlier version.
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, statSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { open } from "lmdb";
@@ -19,6 +18,7 @@ import { IdentityFiles } from "../../src/trust/identity-files.ts";
 import { unlockManagerKeys } from "../../src/trust/passphrase.ts";
 import { parseToken } from "../../src/trust/token.ts";
 import { id, networkRow, nodeRow, put, serviceRow, taskRow } from "../api/fake-backend.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const address = "192.0.2.11";
 
@@ -32,7 +32,7 @@ async function freePort(): Promise<number> {
 
 async function place(t: ExecutionContext) {
   const listen = `127.0.0.1:${await freePort()}`;
-  const dataDir = mkdtempSync(join(tmpdir(), "overlayd-found-"));
+  const dataDir = temporaryDirectory("found");
   t.teardown(() => rmSync(dataDir, { recursive: true }));
   const config = parseConfig(
     `node: { name: node1, address: ${address} }\ndataDir: ${dataDir}\ncluster: { listen: "${listen}" }\n`,

@@ -1,6 +1,5 @@
 // A manager's own node and its leader in one process: a session as over the network, without it.
 import { rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
@@ -17,6 +16,7 @@ import type { Transport } from "../../src/session/transport.ts";
 import type { Subject } from "../../src/trust/certificates.ts";
 import { Cluster } from "../leader/cluster-fixture.ts";
 import { identityOf } from "../leader/fake-node.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const OWN = "192.0.2.11:2377";
 const WORKLOAD = { runtime: "process" as const, command: ["true"] };
@@ -57,7 +57,7 @@ async function setUp(t: ExecutionContext) {
   const { network, calls: lost } = deadNetwork();
   const transport = new OwnLeader(network, subjectIn(cluster));
   transport.begin(OWN, callsOf(cluster));
-  const snapshotPath = join(tmpdir(), `overlayd-own-leader-${process.pid}-${t.title.length}`);
+  const snapshotPath = join(temporaryDirectory("own-leader"), "snapshot.json");
   const { clock } = cluster;
   const managers = [OWN, "192.0.2.12:2377"];
   const session = new Session({

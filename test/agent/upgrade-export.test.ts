@@ -1,12 +1,12 @@
 // Before another version of overlayd leads, the state is exported.
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import { exportBeforeUpgrade } from "../../src/agent/upgrade-export.ts";
 import { emptyState } from "../../src/cluster/state.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { VERSION } from "../../src/lib/version.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 interface Case {
   what: string;
@@ -51,7 +51,7 @@ for (const one of CASES) {
     after = VERSION,
   } = one;
   test(`${what}: ${exported ? "an" : "no"} export`, async (t) => {
-    const dataDir = await mkdtemp(join(tmpdir(), "overlayd-upgrade-"));
+    const dataDir = temporaryDirectory("upgrade");
     const path = join(dataDir, "led-by");
     if (ledBy !== undefined) await writeFile(path, `${ledBy}\n`);
     const written: string[] = [];

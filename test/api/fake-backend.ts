@@ -1,8 +1,6 @@
 // A backend over a state that the test writes: commands are checked as the leader checks their form, kept, and
 // carried out as far as the API can see it.
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import type { ExecutionContext } from "ava";
@@ -46,6 +44,7 @@ import { check } from "../../src/lib/check.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { applyChanges } from "../fakes/apply-changes.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 /** An id that begins with a word. */
 export function id(word: string): string {
@@ -438,13 +437,6 @@ export async function servedWaiting(
   return close;
 }
 
-/** A directory that goes with the test. */
-export function temporaryDirectory(t: ExecutionContext): string {
-  const directory = mkdtempSync(join(tmpdir(), "overlayd-api-"));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  return directory;
-}
-
 /** Serves the backend on a socket of its own until the test ends. Returns the socket's path. */
 export async function served(t: ExecutionContext, backend: Backend): Promise<string> {
   return (await servedUntilClosed(t, backend)).path;
@@ -455,7 +447,7 @@ export async function servedUntilClosed(
   t: ExecutionContext,
   backend: Backend,
 ): Promise<{ path: string; close: () => Promise<void> }> {
-  const path = join(temporaryDirectory(t), "overlayd.sock");
+  const path = join(temporaryDirectory("api"), "overlayd.sock");
   const server = await serveApi(backend, { socketPath: path, log: silentLog });
   let closing: Promise<void> | undefined;
   const close = () => (closing ??= server.close());

@@ -12,18 +12,8 @@ import { serveApi } from "../../src/api/server.ts";
 import { ownerOfSocket } from "../../src/api/socket-owner.ts";
 import { PlatformError, UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import {
-  FakeBackend,
-  id,
-  networkRow,
-  nodeRow,
-  put,
-  served,
-  serviceRow,
-  statusRow,
-  taskRow,
-  temporaryDirectory,
-} from "./fake-backend.ts";
+import { temporaryDirectory } from "../temporary.ts";
+import { FakeBackend, id, networkRow, nodeRow, put, served, serviceRow, statusRow, taskRow } from "./fake-backend.ts";
 
 function search(): FakeBackend {
   const tasks = [taskRow("search", 1, "node1"), taskRow("search", 2, "node2"), taskRow("search", 3, null)];
@@ -285,7 +275,7 @@ test("sandboxes, peers, stats and flows come from the backend", async (t) => {
 });
 
 test("only the owner may open the socket where there is no group overlayd, and it goes with the server", async (t) => {
-  const socketPath = join(temporaryDirectory(t), "run", "overlayd.sock");
+  const socketPath = join(temporaryDirectory("api"), "run", "overlayd.sock");
   const server = await serveApi(search(), { socketPath, log: silentLog, owner: ownerOfSocket("root:x:0:\n", true) });
   t.is(statSync(socketPath).mode & 0o777, 0o600);
   await server.close();
@@ -297,7 +287,7 @@ test("members of the group overlayd may open the socket too, where root runs the
   t.deepEqual(ownerOfSocket(groups, true), { group: 982, mode: 0o660 });
   t.deepEqual(ownerOfSocket(groups, false), { group: undefined, mode: 0o600 });
   if (process.geteuid?.() !== 0) return; // only root may give a file to a group that it is not in
-  const socketPath = join(temporaryDirectory(t), "overlayd.sock");
+  const socketPath = join(temporaryDirectory("api"), "overlayd.sock");
   const server = await serveApi(search(), { socketPath, log: silentLog, owner: ownerOfSocket(groups, true) });
   const { mode, uid, gid } = statSync(socketPath);
   t.deepEqual([mode & 0o777, uid, gid], [0o660, 0, 982]);
@@ -314,7 +304,7 @@ test("a live agent's socket is not taken", async (t) => {
 });
 
 test("a dead agent's socket is replaced", async (t) => {
-  const socketPath = join(temporaryDirectory(t), "overlayd.sock");
+  const socketPath = join(temporaryDirectory("api"), "overlayd.sock");
   const listen = `require("net").createServer().listen(${JSON.stringify(socketPath)}, () => process.kill(process.pid, "SIGKILL"))`;
   await once(spawn(process.execPath, ["-e", listen]), "exit");
   t.true(existsSync(socketPath));
@@ -327,20 +317,20 @@ test("a dead agent's socket is replaced", async (t) => {
 });
 
 test("a file in the socket's place is left alone", async (t) => {
-  const socketPath = join(temporaryDirectory(t), "overlayd.sock");
+  const socketPath = join(temporaryDirectory("api"), "overlayd.sock");
   writeFileSync(socketPath, "mine");
   await t.throwsAsync(serveApi(search(), { socketPath, log: silentLog }), { message: /is not a socket/ });
 });
 
 test("without an agent the client says what to do", async (t) => {
-  const socketPath = join(temporaryDirectory(t), "overlayd.sock");
+  const socketPath = join(temporaryDirectory("api"), "overlayd.sock");
   const error = await t.throwsAsync(new ApiClient(socketPath).status(), { instanceOf: UserError });
   t.is(error?.code, 503);
   t.true(error?.message.startsWith(`no agent listens on ${socketPath}: start it with 'overlayd --config FILE'`));
 });
 
 test("an agent that stops before it answers is said to have", async (t) => {
-  const socketPath = join(temporaryDirectory(t), "overlayd.sock");
+  const socketPath = join(temporaryDirectory("api"), "overlayd.sock");
   const server = createServer((socket) => void socket.once("data", () => socket.destroy())).listen(socketPath);
   await once(server, "listening");
   t.teardown(() => server.close());
@@ -353,7 +343,7 @@ test("an agent that stops before it answers is said to have", async (t) => {
 });
 
 test("something else on the socket is told apart", async (t) => {
-  const socketPath = join(temporaryDirectory(t), "overlayd.sock");
+  const socketPath = join(temporaryDirectory("api"), "overlayd.sock");
   const server = createServer((socket) => void socket.once("data", () => socket.end("HTTP/1.1 200 OK\r\n\r\nhello")));
   await once(server.listen(socketPath), "listening");
   t.teardown(() => server.close());

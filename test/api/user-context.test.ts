@@ -1,16 +1,5 @@
 // A user's file finds the cluster after its managers are others than on the day when it was made.
-import {
-  chmodSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { ApiClient } from "../../src/api/client.ts";
@@ -23,6 +12,7 @@ import { createRequest, issue } from "../../src/trust/authority.ts";
 import { createKey } from "../../src/trust/certificates.ts";
 import { managerKeys, SecureManager } from "../fakes/secure-manager.ts";
 import { Cluster } from "../leader/cluster-fixture.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { FakeBackend, nodeRow, put } from "./fake-backend.ts";
 
 const DAY_MS = 86_400_000;
@@ -40,7 +30,7 @@ async function started(t: ExecutionContext, count: number) {
     const advertise = { address: "127.0.0.1", port: manager.port };
     backend.change(put.node(nodeRow(`node${i}`, { role: "manager", manager: true, advertise })));
   }
-  const directory = mkdtempSync(join(tmpdir(), "overlayd-user-"));
+  const directory = temporaryDirectory("user");
   t.teardown(async () => {
     for (const manager of managers) await manager.close();
     rmSync(directory, { recursive: true });

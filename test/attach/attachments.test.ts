@@ -1,6 +1,5 @@
 // What the agent attaches, keeps and gives back: a real leader, an engine and namespaces that the test writes.
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { Attachments } from "../../src/attach/attachments.ts";
@@ -16,6 +15,7 @@ import { type Container, DockerError } from "../../src/runtime/docker-engine.ts"
 import type { DockerListener } from "../../src/runtime/docker-watch.ts";
 import { Cluster } from "../leader/cluster-fixture.ts";
 import { FakeNode, identityOf } from "../leader/fake-node.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const NOTHING: AttachmentSpec = { network: null, service: null, ports: [], name: null, aliases: [], address: null };
 
@@ -67,7 +67,7 @@ async function world(t: ExecutionContext) {
   const containers = new Map<string, Container>();
   const listeners = new Set<DockerListener>();
   const statuses = new Map<string, TaskStatus>();
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-test-"));
+  const directory = temporaryDirectory("test");
   t.teardown(() => rm(directory, { recursive: true }));
   const namespaces = new FakeNamespaces();
   const faults = { problem: undefined as string | undefined, away: false, unreadable: undefined as string | undefined };

@@ -1,11 +1,11 @@
 // The words of options that describe a container, by rows.
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { InvalidArgumentError } from "commander";
 import { bytes, commandLine, cpus, label, mount, variablesFile } from "../../src/cli/container-arguments.ts";
 import { timeOf } from "../../src/cli/service-logs.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const right: [what: string, read: (text: string) => unknown, text: string, value: unknown][] = [
   ["a size", bytes, "64m", 64 << 20],
@@ -60,7 +60,7 @@ for (const [what, read, text, says] of wrong) {
 }
 
 test("a file of variables has comments, values of its own and of here", (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "overlayd-test-"));
+  const directory = temporaryDirectory("test");
   t.teardown(() => rmSync(directory, { recursive: true }));
   writeFileSync(join(directory, "env"), "# a comment\nA=1\n\n  B= x \nHERE\nNOT_HERE\n");
   t.deepEqual(variablesFile(join(directory, "env"), { HERE: "yes" }), [

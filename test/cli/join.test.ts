@@ -10,16 +10,8 @@ import { parse } from "yaml";
 import { serveApi } from "../../src/api/server.ts";
 import { UserError } from "../../src/lib/errors.ts";
 import { silentLog } from "../../src/lib/log.ts";
-import {
-  FakeBackend,
-  FakeWaiting,
-  id,
-  nodeRow,
-  put,
-  served,
-  servedWaiting,
-  temporaryDirectory,
-} from "../api/fake-backend.ts";
+import { FakeBackend, FakeWaiting, id, nodeRow, put, served, servedWaiting } from "../api/fake-backend.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 // One after another: each starts a process, and all at once would starve them.
 const test = ava.serial;
@@ -49,7 +41,7 @@ async function overlayctl(args: readonly string[], env: NodeJS.ProcessEnv, input
 
 /** An agent that waits to join, and runs its parts when it has answered. */
 async function waiting(t: ExecutionContext): Promise<{ agent: FakeWaiting; socket: string }> {
-  const socket = join(temporaryDirectory(t), "overlayd.sock");
+  const socket = join(temporaryDirectory("cli"), "overlayd.sock");
   const agent = new FakeWaiting();
   const close = await servedWaiting(t, agent, socket);
   agent.whenAnswered = async () => {
@@ -125,7 +117,7 @@ test("join takes its token from a file or from standard input, and says what is 
   const { agent, socket } = await waiting(t);
   const env = { OVERLAYD_SOCKET: socket };
   agent.refusal = new UserError(403, "192.0.2.11:2377 refuses: the join token is not one of this cluster's");
-  const file = join(temporaryDirectory(t), "token");
+  const file = join(temporaryDirectory("cli"), "token");
   const missing = await overlayctl(["join", "192.0.2.11", "--token-file", file], env);
   t.regex(missing.err, /^overlayctl: --token-file: cannot read it: ENOENT/);
   writeFileSync(file, "from-a-file\n");
@@ -193,7 +185,7 @@ const wrongContexts: [text: string | undefined, error: RegExp][] = [
 ];
 for (const [text, error] of wrongContexts) {
   test(`a context file with ${JSON.stringify(text)} is refused by its name`, async (t) => {
-    const path = join(temporaryDirectory(t), "alice.yaml");
+    const path = join(temporaryDirectory("cli"), "alice.yaml");
     if (text !== undefined) writeFileSync(path, text);
     const { status, err } = await overlayctl(["--context", path, "node", "ls"], {});
     t.is(status, 1);

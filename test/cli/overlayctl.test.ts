@@ -19,8 +19,8 @@ import {
   serviceRow,
   statusRow,
   taskRow,
-  temporaryDirectory,
 } from "../api/fake-backend.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 // One after another: each starts a process, and all at once would starve them.
 const test = ava.serial;
@@ -572,8 +572,8 @@ test("the version is printed", async (t) => {
 });
 
 /** A PATH on which `ip netns exec NETNS COMMAND` is COMMAND. */
-function withFakeIp(t: ExecutionContext): NodeJS.ProcessEnv {
-  const directory = temporaryDirectory(t);
+function withFakeIp(): NodeJS.ProcessEnv {
+  const directory = temporaryDirectory("cli");
   const path = join(directory, "ip");
   writeFileSync(path, '#!/bin/sh\n[ "$1 $2 $3" = "netns exec ovl-node1-sandbox" ] || exit 99\nshift 3\nexec "$@"\n');
   chmodSync(path, 0o755);
@@ -590,7 +590,7 @@ const runs: [name: string, command: string[], status: number, out: string, err: 
 for (const [name, command, status, out, err] of runs) {
   test(`run: ${name}`, async (t) => {
     const backend = cluster();
-    const child = start(await served(t, backend), ["run", "--network", "web", "--", ...command], withFakeIp(t));
+    const child = start(await served(t, backend), ["run", "--network", "web", "--", ...command], withFakeIp());
     const end = await ended(child);
     t.deepEqual([end.status, end.out], [status, out]);
     t.regex(end.err, err);
@@ -606,7 +606,7 @@ for (const [signal, status] of [
   test(`run: ${signal} reaches the command, whose status counts`, async (t) => {
     const backend = cluster();
     const script = "trap 'exit 3' TERM; trap 'exit 4' INT; echo ready; while :; do sleep 0.05; done";
-    const child = start(await served(t, backend), ["run", "--name", "probe", "sh", "-c", script], withFakeIp(t));
+    const child = start(await served(t, backend), ["run", "--name", "probe", "sh", "-c", script], withFakeIp());
     const end = ended(child);
     await says(child, "ready");
     child.kill(signal);

@@ -1,20 +1,20 @@
 // Two threads on one flow table in mapped memory: no flow is lost, doubled, or read half.
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import test from "ava";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import { openSharedFile } from "../../src/linux/shared-file.ts";
 import { findOriginal, findReply, flowKeys, isWhole, liveEntries } from "../fakes/flows.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import type { HammerOptions, HammerReport } from "./flow-table-worker.ts";
 
 const CAPACITY = 64;
 const NUMBERS = 160;
 
 test("two workers on one table lose no flow, double none, and read none that is half another's", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "overlayd-flows-"));
+  const directory = temporaryDirectory("flows");
   t.teardown(() => rmSync(directory, { recursive: true }));
   const path = join(directory, "flows");
   const file = openSharedFile(path, FlowTable.bytesFor(CAPACITY));

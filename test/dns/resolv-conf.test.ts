@@ -1,13 +1,13 @@
 // The node's resolv.conf: read at the start, and again whenever it has changed.
-import { mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { ResolvConf } from "../../src/dns/resolv-conf.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 test("resolvers follow the file, however it is changed", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "overlayd-resolv-"));
+  const directory = temporaryDirectory("resolv");
   t.teardown(() => rmSync(directory, { recursive: true }));
   const path = join(directory, "resolv.conf");
   const other = join(directory, "other");

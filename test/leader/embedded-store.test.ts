@@ -1,8 +1,7 @@
 // The embedded store where it hurts: killed under load, without room, cut short, opened twice.
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFile, mkdtemp, readdir, rm, stat, truncate, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, readdir, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -12,6 +11,7 @@ import type { State } from "../../src/cluster/tables.ts";
 import { openEmbeddedStore } from "../../src/leader/embedded-store.ts";
 import { PlatformError, UserError } from "../../src/lib/errors.ts";
 import { networkRow, PUT_OLDER_SERVICE, putNetwork, SERVICE } from "../cluster/rows.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { storeSuite } from "./store-suite.ts";
 
 const run = promisify(execFile);
@@ -20,12 +20,8 @@ const OPENER = fileURLToPath(new URL("./store-opener.js", import.meta.url));
 
 const PAGE_BYTES = 4096;
 
-async function temporaryDirectory(): Promise<string> {
-  return mkdtemp(join(tmpdir(), "overlayd-store-"));
-}
-
 storeSuite("embedded", async () => {
-  const directory = await temporaryDirectory();
+  const directory = temporaryDirectory("store");
   return { open: () => openEmbeddedStore(directory), remove: () => rm(directory, { recursive: true }) };
 });
 
@@ -37,7 +33,7 @@ async function loadFrom(directory: string): Promise<State> {
 }
 
 test("a service that was made with the PROXY protocol is loaded without it", async (t) => {
-  const directory = await temporaryDirectory();
+  const directory = temporaryDirectory("store");
   const store = await openEmbeddedStore(directory);
   await store.campaign();
   await store.commit([PUT_OLDER_SERVICE], 1);
@@ -61,7 +57,7 @@ async function writeUntilKilled(directory: string, count: number): Promise<numbe
 }
 
 test("every acknowledged commit is there after kill -9 under load, time after time", async (t) => {
-  const directory = await temporaryDirectory();
+  const directory = temporaryDirectory("store");
   for (const count of [1, 20, 150, 400, 77]) {
     const acknowledged = await writeUntilKilled(directory, count);
     const state = await loadFrom(directory);
@@ -78,7 +74,7 @@ const isRoot = process.getuid?.() === 0;
 const fullDisk = "a full disk is refused clearly, and nothing is lost";
 
 (isRoot ? test : test.skip)(isRoot ? fullDisk : `${fullDisk} (skipped: needs root)`, async (t) => {
-  const directory = await temporaryDirectory();
+  const directory = temporaryDirectory("store");
   await run("mount", ["-t", "tmpfs", "-o", "size=1m", "overlayd-test", directory]);
   try {
     const store = await openEmbeddedStore(directory);
@@ -119,7 +115,7 @@ const fullDisk = "a full disk is refused clearly, and nothing is lost";
 const noRoomToOpen = "a store that a full disk has no room to open ends no process, and is opened when there is room";
 
 (isRoot ? test : test.skip)(isRoot ? noRoomToOpen : `${noRoomToOpen} (skipped: needs root)`, async (t) => {
-  const disk = await temporaryDirectory();
+  const disk = temporaryDirectory("store");
   await run("mount", ["-t", "tmpfs", "-o", "size=1m", "overlayd-test", disk]);
   try {
     const rest = join(disk, "rest");
@@ -152,7 +148,7 @@ const takenRoom =
   "a disk that another process fills is refused with the system's reason, and used again when it has room";
 
 (isRoot ? test : test.skip)(isRoot ? takenRoom : `${takenRoom} (skipped: needs root)`, async (t) => {
-  const directory = await temporaryDirectory();
+  const directory = temporaryDirectory("store");
   await run("mount", ["-t", "tmpfs", "-o", "size=80m", "overlayd-test", directory]);
   try {
     const store = await openEmbeddedStore(directory);
@@ -176,7 +172,7 @@ const takenRoom =
 });
 
 test("a second process is refused while the first has the store, and not after it was killed", async (t) => {
-  const directory = await temporaryDirectory();
+  const directory = temporaryDirectory("store");
   const store = await openEmbeddedStore(directory);
   const error = await t.throwsAsync(openEmbeddedStore(directory), { instanceOf: PlatformError });
   t.regex(error!.message, /another overlayd uses/);
@@ -187,7 +183,7 @@ test("a second process is refused while the first has the store, and not after i
 });
 
 test("a file cut short anywhere never ends the process: it is whole or set aside", async (t) => {
-  const directory = await temporaryDirectory();
+  const directory = temporaryDirectory("store");
   const store = await openEmbeddedStore(directory);
   for (let revision = 1; revision <= 40; revision++) {
     await store.commit(
@@ -201,7 +197,7 @@ test("a file cut short anywhere never ends the process: it is whole or set aside
   const { size } = await stat(whole);
   const outcomes = new Set<string>();
   for (let pages = 0; pages < size / 4096; pages += Math.max(1, Math.floor(size / 4096 / 16))) {
-    const copy = await temporaryDirectory();
+    const copy = temporaryDirectory("store");
     await copyFile(whole, join(copy, "state.mdb"));
     await truncate(join(copy, "state.mdb"), pages * 4096 + 100);
     const { stdout } = await run(process.execPath, [OPENER, copy]);
@@ -216,7 +212,7 @@ test("a file cut short anywhere never ends the process: it is whole or set aside
 });
 
 test("an empty file is a store that LMDB was about to make", async (t) => {
-  const directory = await temporaryDirectory();
+  const directory = temporaryDirectory("store");
   await writeFile(join(directory, "state.mdb"), "");
   const state = await loadFrom(directory);
   t.deepEqual([state.revision, state.networks.size], [0, 0]);
@@ -224,7 +220,7 @@ test("an empty file is a store that LMDB was about to make", async (t) => {
 });
 
 test("a file that is no store is set aside, and the message says where and what to do", async (t) => {
-  const directory = await temporaryDirectory();
+  const directory = temporaryDirectory("store");
   await writeFile(join(directory, "state.mdb"), "x".repeat(20_000));
   const error = await t.throwsAsync(openEmbeddedStore(directory), { instanceOf: PlatformError });
   t.regex(error!.message, /state\.mdb is damaged and was set aside as .*state\.mdb\.damaged: its header is not/);
@@ -236,7 +232,7 @@ test("a file that is no store is set aside, and the message says where and what 
 });
 
 test("a store that was given away keeps its rows and never leads again, but for an import", async (t) => {
-  const directory = await temporaryDirectory();
+  const directory = temporaryDirectory("store");
   const store = await openEmbeddedStore(directory);
   await store.campaign();
   await store.commit([putNetwork(1)], 1);

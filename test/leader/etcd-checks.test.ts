@@ -1,15 +1,15 @@
 // What a machine is asked before an etcd runs on it, and how it refuses.
-import { chmod, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { chmod, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
 import { checkForEtcd, checkRoom, type EtcdCheck, syncVerdict, whyNoEtcd } from "../../src/leader/etcd-checks.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const GiB = 1024 ** 3;
 
 async function withDirectory(use: (directory: string) => Promise<void>): Promise<void> {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-checks-"));
+  const directory = temporaryDirectory("checks");
   try {
     await use(directory);
   } finally {

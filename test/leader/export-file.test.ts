@@ -1,11 +1,11 @@
 // An export: what is written is read back whole, and a file that was cut or changed is refused in words.
-import { appendFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { appendFile, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import { stateToJson } from "../../src/cluster/state.ts";
 import { type ExportLock, readExport, secretsPath, writeExport } from "../../src/leader/export-file.ts";
 import { UserError } from "../../src/lib/errors.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { Cluster } from "./cluster-fixture.ts";
 
 const KEYS = { ca: "a private key" };
@@ -22,7 +22,7 @@ const lock: ExportLock = {
 };
 
 async function withExport(use: (path: string, cluster: Cluster) => Promise<void>): Promise<void> {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-export-"));
+  const directory = temporaryDirectory("export");
   const cluster = await Cluster.start(2);
   await cluster.leader.execute({
     type: "service.create",

@@ -1,7 +1,6 @@
 // Commands and reports that come together: they share a revision, and none of them spoils the others.
 import { execFile } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setImmediate as nextEvents } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -19,6 +18,7 @@ import { networkRow } from "../cluster/rows.ts";
 import { found, SEAL_KEY } from "../fakes/founding.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { Cluster } from "./cluster-fixture.ts";
 import { identityOf } from "./fake-node.ts";
 import { countingIds } from "./ids.ts";
@@ -157,7 +157,7 @@ const isRoot = process.getuid?.() === 0;
 for (const megabytes of [4, 160]) {
   const full = `a disk of ${megabytes} MB that is full in the middle of a turn refuses all commands of it, and takes the next ones`;
   (isRoot ? test : test.skip)(isRoot ? full : `${full} (skipped: needs root)`, async (t) => {
-    const directory = await mkdtemp(join(tmpdir(), "overlayd-group-"));
+    const directory = temporaryDirectory("group");
     const run = promisify(execFile);
     await run("mount", ["-t", "tmpfs", "-o", `size=${megabytes}m`, "overlayd-test", directory]);
     const file = join(directory, "rest");

@@ -1,8 +1,7 @@
 // The move of the state to another store, broken off everywhere: there is one truth, and it has all that was acknowledged.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -15,13 +14,14 @@ import { silentLog } from "../../src/lib/log.ts";
 import { SEAL_KEY } from "../fakes/founding.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { Cluster } from "./cluster-fixture.ts";
 
 const MOVER = fileURLToPath(new URL("./store-mover.js", import.meta.url));
 const BEFORE: readonly MoveStep[] = ["check", "begin", "join", "copy", "give away"];
 
 async function withDirectory(use: (directory: string) => Promise<void>): Promise<void> {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-move-"));
+  const directory = temporaryDirectory("move");
   try {
     await use(directory);
   } finally {

@@ -1,6 +1,5 @@
 // Secrets in the managers' store: its files show none, and without the managers' key it gives none away.
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import type { Change, Service } from "../../src/cluster/schema.ts";
@@ -9,6 +8,7 @@ import { RowTexts } from "../../src/leader/row-texts.ts";
 import { CannotLeadError } from "../../src/leader/store.ts";
 import { createSealKey } from "../../src/trust/sealed-text.ts";
 import { put, serviceRow } from "../api/fake-backend.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const SECRET = "dXNlcjpwYXNzd29yZA";
 const workload = {
@@ -22,7 +22,7 @@ const TOKEN = { role: "worker" as const, secret: "s3cr3t".padEnd(25, "x"), creat
 const ROWS: Change[] = [put.service(SERVICE), { kind: "tokens", key: "worker", row: TOKEN }];
 
 async function directoryFor(t: ExecutionContext): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-sealed-"));
+  const directory = temporaryDirectory("sealed");
   t.teardown(() => rm(directory, { recursive: true }));
   return directory;
 }

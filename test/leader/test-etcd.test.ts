@@ -2,18 +2,16 @@
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import test from "ava";
 import { isAlive, processIdOf } from "../../src/runtime/process-id.ts";
-import { ownDirectory } from "./etcd-leftovers.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const OPENER = fileURLToPath(new URL("./etcd-opener.js", import.meta.url));
 
 test("what a test that was killed left of its etcd is removed by the next start, and that of one that runs is not", async (t) => {
-  const on = await mkdtemp(join(tmpdir(), "overlayd-etcds-"));
+  const on = temporaryDirectory("etcds");
   t.teardown(() => rm(on, { recursive: true, force: true }));
   const open = async () => {
     const opener = fork(OPENER, [on]);
@@ -26,13 +24,13 @@ test("what a test that was killed left of its etcd is removed by the next start,
   await once(killed.opener, "exit");
   t.true(isAlive(killed.id), "etcd outlives the test that started it");
 
-  const next = await ownDirectory(on);
+  const next = temporaryDirectory("etcd", on);
   t.false(isAlive(killed.id));
   t.deepEqual([killed.directory, running.directory, next].map(existsSync), [false, true, true]);
   t.true(isAlive(running.id));
 
   running.opener.kill("SIGKILL");
   await once(running.opener, "exit");
-  await ownDirectory(on);
+  temporaryDirectory("etcd", on);
   t.false(isAlive(running.id));
 });

@@ -11,7 +11,7 @@ import { EtcdClient } from "../../src/leader/etcd-client.ts";
 import { ETCD_LIMITS } from "../../src/leader/etcd-commit.ts";
 import type { EtcdTls } from "../../src/leader/etcd-gateway.ts";
 import { messageOf } from "../../src/lib/errors.ts";
-import { ownDirectory } from "./etcd-leftovers.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { issueStoreCertificate } from "./store-certificates.ts";
 
 const START_MS = 60_000;
@@ -56,7 +56,7 @@ export class TestEtcd {
   /** Resolves when the members have a leader, and in another namespace when they have begun. */
   static async start(options: TestEtcdOptions = {}): Promise<TestEtcd> {
     const { members = 1, on = tmpdir(), place } = options;
-    const directory = await ownDirectory(on);
+    const directory = temporaryDirectory("etcd", on);
     const tls = await issueStoreCertificate(directory, "member", place?.address);
     const free = await freePorts(2 * members); // also in a namespace in which nothing listens yet
     const ports = Array.from({ length: members }, (_, i) => ({ client: free[2 * i]!, peer: free[2 * i + 1]! }));

@@ -1,10 +1,10 @@
 // Programs of the system: what they say, how they fail, and which of two of a name is meant.
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import { CommandError, run } from "../../src/lib/command.ts";
 import { PlatformError } from "../../src/lib/errors.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 test("what it prints is returned, what is given is read", async (t) => {
   t.is(await run(["cat"], "a\nb\n"), "a\nb\n");
@@ -29,7 +29,7 @@ test("a program that is missing is named, with the package that brings it", asyn
 });
 
 test("a program of the same name elsewhere on PATH is not taken for the system's", async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), "overlayd-test-"));
+  const folder = temporaryDirectory("test");
   const path = process.env.PATH;
   await writeFile(join(folder, "cat"), "#!/bin/sh\necho other\n", { mode: 0o755 });
   process.env.PATH = `${folder}:${path}`;

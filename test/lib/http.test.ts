@@ -1,10 +1,9 @@
 // The HTTP client against servers that answer, refuse, fall silent or go away, and what it makes of each.
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { Agent, createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
 import { type AddressInfo, createServer as createTcpServer, type Server } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { text } from "node:stream/consumers";
@@ -18,6 +17,7 @@ import { errorOf, failureOf } from "../../src/lib/failure.ts";
 import { AnswerLostError, call, stream, UnreachableError, upload } from "../../src/lib/http.ts";
 import { answerBytes, answerFailures } from "../../src/lib/http-server.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const execute = promisify(execFile);
 
@@ -67,7 +67,7 @@ test("a call sends JSON and returns the JSON of the answer", async (t) => {
 });
 
 test("calls one after the other to the agent take one connection, which does not keep the process", async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-http-"));
+  const directory = temporaryDirectory("http");
   t.teardown(() => rm(directory, { recursive: true }));
   const socketPath = join(directory, "s");
   let connections = 0;

@@ -1,10 +1,10 @@
 // Credentials from Docker's client configuration, by rows.
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { UserError } from "../../src/lib/errors.ts";
 import { registryAuthFor, registryOf } from "../../src/lib/registry-auth.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const registries: [image: string, registry: string][] = [
   ["elasticsearch:2", "docker.io"],
@@ -58,7 +58,7 @@ const refused: [title: string, config: string, says: RegExp][] = [
 ];
 
 function written(config: string): { environment: NodeJS.ProcessEnv; remove: () => void } {
-  const directory = mkdtempSync(join(tmpdir(), "overlayd-test-"));
+  const directory = temporaryDirectory("test");
   writeFileSync(join(directory, "config.json"), config);
   return { environment: { DOCKER_CONFIG: directory }, remove: () => rmSync(directory, { recursive: true }) };
 }

@@ -1,12 +1,12 @@
 // Files that are replaced as a whole.
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { damagedPath, replaceFile, setAside } from "../../src/lib/replace-file.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 function directory(): string {
-  return mkdtempSync(join(tmpdir(), "overlayd-replace-"));
+  return temporaryDirectory("replace");
 }
 
 test("a file is made with its directory, replaced, and only its owner reads it", async (t) => {

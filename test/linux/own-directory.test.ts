@@ -1,20 +1,10 @@
 // A directory in a place where all users may make files: none of them can have it first.
-import {
-  chmodSync,
-  chownSync,
-  lstatSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { silentLog } from "../../src/lib/log.ts";
 import { makeOwnDirectory } from "../../src/linux/own-directory.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const NOBODY = 65534;
 
@@ -44,7 +34,7 @@ if (process.geteuid!() === 0)
 
 for (const [title, put] of rows) {
   test(`where there is ${title} a directory is made or taken to which no other user writes`, (t) => {
-    const base = mkdtempSync(join(tmpdir(), "overlayd-own-directory-"));
+    const base = temporaryDirectory("own-directory");
     t.teardown(() => rmSync(base, { recursive: true }));
     const elsewhere = join(base, "elsewhere");
     mkdirSync(elsewhere);

@@ -6,7 +6,6 @@ import {
   linkSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -15,17 +14,17 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
 import { createLog, type Log, silentLog } from "../../src/lib/log.ts";
 import { bringOver, openSharedFile } from "../../src/linux/shared-file.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const BYTES = 8192;
 
 function temporary(t: { teardown(call: () => void): void }): string {
-  const directory = mkdtempSync(join(tmpdir(), "overlayd-shared-"));
+  const directory = temporaryDirectory("shared");
   t.teardown(() => rmSync(directory, { recursive: true }));
   return directory;
 }

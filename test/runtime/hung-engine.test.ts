@@ -1,9 +1,8 @@
 // An engine that hangs: it takes every connection and answers none. Nothing waits for it for ever.
 import { spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { createServer as createHttpServer, type ServerResponse } from "node:http";
 import { createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import type { ContainerWorkload } from "../../src/cluster/workload.ts";
@@ -21,6 +20,7 @@ import { AwayError, type TaskSpec } from "../../src/runtime/runtime.ts";
 import type { Sandboxes } from "../../src/runtime/sandbox.ts";
 import { WatchedContainer } from "../../src/runtime/watched-container.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const ID = "c".repeat(64);
 const CONTAINER = { id: ID, startedAt: 0, health: "none", hasTerminal: false, pid: 1 } as unknown as Container;
@@ -28,7 +28,7 @@ const WORKLOAD = { runtime: "docker", image: "app:1", registryAuth: "e30=" } as 
 const PREPARATION = { progress: () => {}, signal: new AbortController().signal };
 
 async function hungEngine(t: ExecutionContext): Promise<{ engine: DockerEngine; open: ReadonlySet<Socket> }> {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-test-"));
+  const directory = temporaryDirectory("test");
   const path = join(directory, "docker.sock");
   const open = new Set<Socket>();
   const server = createServer((socket) => {
@@ -124,7 +124,7 @@ interface SlowEngine {
 
 /** An engine that makes its first container only when it is asked for a second one, and answers the first call then or never. */
 async function slowEngine(t: ExecutionContext, answersLate: boolean): Promise<SlowEngine> {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-test-"));
+  const directory = temporaryDirectory("test");
   const path = join(directory, "docker.sock");
   const containers: SlowEngine["containers"] = new Map();
   let creations = 0;

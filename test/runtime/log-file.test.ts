@@ -1,14 +1,14 @@
 // The end of a file that grows, and is cut.
-import { appendFileSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { appendFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import test, { type ExecutionContext } from "ava";
 import { systemClock } from "../../src/lib/clock.ts";
 import { readTail } from "../../src/runtime/log-file.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 function fileOf(t: ExecutionContext, content: string): string {
-  const directory = mkdtempSync(join(tmpdir(), "overlayd-test-"));
+  const directory = temporaryDirectory("test");
   t.teardown(() => rmSync(directory, { recursive: true }));
   const path = join(directory, "log");
   writeFileSync(path, content);

@@ -1,12 +1,12 @@
 // A process of the agent: adopted by the next agent, started again when it ends, and left alone when it ends too often.
-import { mkdir, mkdtemp, readFile, rm, rmdir } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import { type Clock, systemClock } from "../../src/lib/clock.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { type ChildStatus, SupervisedChild } from "../../src/runtime/supervised-child.ts";
 import { waitFor } from "../system/command.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 /** Time in which pauses take a hundredth. */
 const hastyClock: Clock = { ...systemClock, after: (ms, call) => systemClock.after(ms / 100, call) };
@@ -14,7 +14,7 @@ const ENV = { PATH: "/usr/bin:/bin" };
 const SLEEP = ["sleep", "1000"];
 
 async function withDirectory(use: (open: (clock?: Clock) => SupervisedChild, path: string) => Promise<void>) {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-child-"));
+  const directory = temporaryDirectory("child");
   const opened: SupervisedChild[] = [];
   const alive = setInterval(() => {}, 60_000); // the clock's timers do not keep the process
   try {

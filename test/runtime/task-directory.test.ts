@@ -1,14 +1,14 @@
 // A task's files: whose process it is, how it ended, and what it said last.
-import { appendFile, mkdtemp, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { appendFile, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import { findExecutable } from "../../src/runtime/process.ts";
 import { isAlive, parseStat } from "../../src/runtime/process-id.ts";
 import { TaskDirectory } from "../../src/runtime/task-directory.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 async function withDirectory(use: (directory: TaskDirectory) => Promise<void>): Promise<void> {
-  const path = await mkdtemp(join(tmpdir(), "overlayd-test-"));
+  const path = temporaryDirectory("test");
   try {
     await use(new TaskDirectory(path));
   } finally {

@@ -1,9 +1,7 @@
 // A process that is watched: what is wrong with its files does not hide its end.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { mkdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import test from "ava";
 import { silentLog } from "../../src/lib/log.ts";
 import { parseStat } from "../../src/runtime/process-id.ts";
@@ -11,12 +9,13 @@ import { TaskDirectory } from "../../src/runtime/task-directory.ts";
 import { WatchedProcess } from "../../src/runtime/watched-process.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { waitFor } from "../system/command.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const FULL_LOG_BYTES = 17 << 20;
 const POLL_MS = 1000;
 
 test("a process that was killed is seen to have ended though its log cannot be cut", async (t) => {
-  const path = await mkdtemp(join(tmpdir(), "overlayd-watched-"));
+  const path = temporaryDirectory("watched");
   t.teardown(() => rm(path, { recursive: true }));
   const directory = new TaskDirectory(path);
   const child = spawn("sleep", ["1000"]);

@@ -1,19 +1,19 @@
 // What is shipped: one file a program, which runs with or without the code that V8 compiled of it, and says in its stack
 // traces which source it was.
 import { execFile } from "node:child_process";
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import test from "ava";
 import { VERSION } from "../../src/lib/version.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const BIN = fileURLToPath(new URL("../../bin/", import.meta.url));
 const run = promisify(execFile);
 
 function copyOfBin(filter: (name: string) => boolean): string {
-  const directory = mkdtempSync(join(tmpdir(), "overlayd-bin-"));
+  const directory = temporaryDirectory("bin");
   for (const name of readdirSync(BIN)) if (filter(name)) copyFileSync(join(BIN, name), join(directory, name));
   return directory;
 }

@@ -1,8 +1,7 @@
 // Nodes that lose their leader, over TLS: managers that are dead, stand by or fall silent.
-import { mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { systemClock } from "../../src/lib/clock.ts";
@@ -14,13 +13,14 @@ import { managerKeys, SecureManager } from "../fakes/secure-manager.ts";
 import { identityOf } from "../leader/fake-node.ts";
 import { SecureCluster } from "../leader/secure-cluster.ts";
 import { waitFor } from "../system/command.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 async function startSession(
   t: ExecutionContext,
   { manager }: SecureCluster,
   managers: readonly string[],
 ): Promise<{ session: Session; calls: LeaderCalls }> {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-failover-"));
+  const directory = temporaryDirectory("failover");
   const transport = manager.transport(await manager.credentialsNamed("node1"));
   const session = new Session({
     identity: identityOf(1),

@@ -1,6 +1,5 @@
 // A leader of a later version: what this version does not know of its stream is passed over, and the session goes on.
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import { FEATURES, PROTOCOL } from "../../src/cluster/features.ts";
@@ -11,6 +10,7 @@ import { networkRow, putNetwork, SERVICE } from "../cluster/rows.ts";
 import { CLUSTER, changes, opening, SCRIPTED_NODE, ScriptedLeader, type ScriptStep } from "../fakes/scripted-leader.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { identityOf } from "../leader/fake-node.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const workload = { ...SERVICE.workload, later: 1, naming: { hosts: [], later: [] } };
 const SCRIPT: ScriptStep[] = [
@@ -30,7 +30,7 @@ const SCRIPT: ScriptStep[] = [
 ];
 
 test("unknown lines, kinds and fields are passed over, with one line in the log, and all else is taken", async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-later-"));
+  const directory = temporaryDirectory("later");
   t.teardown(() => rm(directory, { recursive: true }));
   const leader = new ScriptedLeader(SCRIPT);
   const logged: string[] = [];

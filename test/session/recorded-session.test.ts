@@ -1,6 +1,5 @@
 // Sessions that earlier versions had, as they were recorded (record-session.ts): this version reads both sides of each.
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import { PROTOCOL } from "../../src/cluster/features.ts";
@@ -16,6 +15,7 @@ import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { LEADER_CONFIG } from "../leader/cluster-fixture.ts";
 import { deafSink } from "../leader/fake-node.ts";
 import { countingIds } from "../leader/ids.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 interface Recorded {
   protocol: number;
@@ -43,7 +43,7 @@ test("each protocol that this version speaks has a recorded session", async (t) 
 for (const name of names) {
   test(`a node of this version follows the stream of ${name}`, async (t) => {
     const { request, lines, seen, nodeId } = await read(name);
-    const directory = await mkdtemp(join(tmpdir(), "overlayd-recorded-"));
+    const directory = temporaryDirectory("recorded");
     t.teardown(() => rm(directory, { recursive: true }));
     const clock = new VirtualClock();
     const session = new Session({

@@ -1,6 +1,5 @@
 // Registry credentials on a node: in memory, for the services that it has tasks of, and in no file of its data directory.
-import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import type { Change, Service } from "../../src/cluster/schema.ts";
@@ -13,6 +12,7 @@ import { CLUSTER, changes, opening, SCRIPTED_NODE, ScriptedLeader, snapshotOf } 
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { identityOf } from "../leader/fake-node.ts";
 import { waitFor } from "../system/command.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const SECRET = "dXNlcjpwYXNzd29yZA";
 const docker = { ...serviceRow("app").workload, runtime: "docker", image: "app:1" };
@@ -28,8 +28,8 @@ function authOf(session: Session): unknown {
 
 /** A machine whose agent may start again: `memory` is lost when the machine does. */
 async function machine(t: ExecutionContext) {
-  const disk = await mkdtemp(join(tmpdir(), "overlayd-node-"));
-  const memory = await mkdtemp("/dev/shm/overlayd-test-");
+  const disk = temporaryDirectory("node");
+  const memory = temporaryDirectory("test", "/dev/shm");
   t.teardown(() => Promise.all([disk, memory].map((path) => rm(path, { recursive: true, force: true }))));
   const secrets = join(memory, "secrets");
   const clock = new VirtualClock();
@@ -103,7 +103,7 @@ test("credentials go when the node may have them no more: by a change, and when 
 });
 
 test("where there is no memory for them they are kept in the process alone, and the log says so", async (t) => {
-  const directory = await mkdtemp(join(process.cwd(), "node_modules", ".overlayd-disk-"));
+  const directory = temporaryDirectory("disk", join(process.cwd(), "node_modules"));
   t.teardown(() => rm(directory, { recursive: true }));
   const logged: string[] = [];
   const secrets = new SecretFiles(

@@ -1,6 +1,5 @@
 // Sessions over HTTP on loopback, with the embedded store beneath.
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { text } from "node:stream/consumers";
@@ -20,6 +19,7 @@ import { found, joining, SEAL_KEY } from "../fakes/founding.ts";
 import { type Answer, managerKeys, SecureManager } from "../fakes/secure-manager.ts";
 import { identityOf } from "../leader/fake-node.ts";
 import { DEADLINE_MS, waitFor } from "../system/command.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const until = (what: string, isSo: () => boolean): Promise<true | undefined> =>
   waitFor(() => (isSo() ? true : undefined), { what });
@@ -45,7 +45,7 @@ class Manager {
   }
 
   static async start(): Promise<Manager> {
-    const manager = new Manager(await mkdtemp(join(tmpdir(), "overlayd-session-")));
+    const manager = new Manager(temporaryDirectory("session"));
     await manager.start();
     return manager;
   }

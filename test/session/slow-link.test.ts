@@ -1,7 +1,6 @@
 // A snapshot that takes several times as long as the leader may be silent. OVERLAYD_SNAPSHOT_MB=200 makes it as large as that,
 // with the silence that is usual.
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import { systemClock } from "../../src/lib/clock.ts";
@@ -12,6 +11,7 @@ import { SlowLink } from "../fakes/slow-link.ts";
 import { identityOf } from "../leader/fake-node.ts";
 import { SecureCluster } from "../leader/secure-cluster.ts";
 import { DEADLINE_MS, waitFor } from "../system/command.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const megabytes = Number(process.env.OVERLAYD_SNAPSHOT_MB ?? 4);
 const livenessMs = megabytes > 50 ? 15_000 : 5000;
@@ -30,7 +30,7 @@ test("a large snapshot arrives over a slow link in one session, with the changes
   }
   const link = await SlowLink.to(manager.port, bytesPerSecond);
   t.teardown(() => link.close());
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-slow-"));
+  const directory = temporaryDirectory("slow");
   const logged: string[] = [];
   const snapshotPath = join(directory, "snapshot");
   const session = new Session({

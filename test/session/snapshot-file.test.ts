@@ -1,6 +1,5 @@
 // The copy of the state on disk: whole up to a line that is damaged, or set aside.
-import { appendFile, mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { appendFile, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import type { Change } from "../../src/cluster/schema.ts";
@@ -9,6 +8,7 @@ import { createLog, silentLog } from "../../src/lib/log.ts";
 import { encodeChanges, LineEncoder, readSnapshot } from "../../src/session/snapshot-file.ts";
 import { networkRow, PUT_OLDER_SERVICE, putNetwork, SERVICE } from "../cluster/rows.ts";
 import { putEarlierSnapshot, putSnapshot } from "../fakes/snapshot-on-disk.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const nodeId = "n".repeat(25);
 const stateOf = (changes: Change[], revision: number): LiveState => {
@@ -19,7 +19,7 @@ const stateOf = (changes: Change[], revision: number): LiveState => {
 };
 
 async function withFile(work: (path: string, directory: string) => Promise<void>): Promise<void> {
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-snapshot-"));
+  const directory = temporaryDirectory("snapshot");
   await work(join(directory, "snapshot"), directory);
   await rm(directory, { recursive: true });
 }

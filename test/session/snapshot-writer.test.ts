@@ -1,6 +1,5 @@
 // When the copy of the state on disk is written, and how much of it: what changed, and not the state.
-import { appendFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { appendFile, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
 import type { Change } from "../../src/cluster/schema.ts";
@@ -12,6 +11,7 @@ import { networkRow, putNetwork } from "../cluster/rows.ts";
 import { putEarlierSnapshot } from "../fakes/snapshot-on-disk.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 import { waitFor } from "../system/command.ts";
+import { temporaryDirectory } from "../temporary.ts";
 
 const nodeId = "n".repeat(25);
 
@@ -32,7 +32,7 @@ class Disk {
   }
 
   static async with(work: (disk: Disk) => Promise<void>): Promise<void> {
-    const directory = await mkdtemp(join(tmpdir(), "overlayd-snapshot-"));
+    const directory = temporaryDirectory("snapshot");
     await mkdir(join(directory, "data"));
     await work(new Disk(directory));
     await rm(directory, { recursive: true });

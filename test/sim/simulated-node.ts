@@ -1,6 +1,5 @@
 // An agent reduced to its control plane: a session, and a runtime that does at once what the state says.
 import { rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { NodeIdentity } from "../../src/cluster/protocol.ts";
 import type { TaskStatus } from "../../src/cluster/schema.ts";
@@ -11,6 +10,15 @@ import type { Random } from "../../src/lib/random.ts";
 import { LeaderCalls } from "../../src/session/leader-calls.ts";
 import { Session } from "../../src/session/session.ts";
 import type { MemoryWire } from "../fakes/memory-transport.ts";
+import { temporaryDirectory } from "../temporary.ts";
+
+let directory: string | undefined;
+
+/** Where this process keeps the snapshots of all nodes. */
+function snapshots(): string {
+  directory ??= temporaryDirectory("sim");
+  return directory;
+}
 
 export interface SimulatedWorld {
   wire: MemoryWire;
@@ -32,7 +40,7 @@ export class SimulatedNode {
   constructor(identity: NodeIdentity, world: SimulatedWorld, run: string) {
     this.identity = identity;
     this.#world = world;
-    this.snapshotPath = join(tmpdir(), `overlayd-sim-${process.pid}-${run}-${identity.name}`);
+    this.snapshotPath = join(snapshots(), `${run}-${identity.name}`);
   }
 
   /** The agent starts; processes of an earlier one go on. */

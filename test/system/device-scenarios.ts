@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, rmdirSync, statSync, truncateSync, writeFileSync, writevSync } from "node:fs";
-import { constants, release, tmpdir } from "node:os";
+import { readdirSync, rmdirSync, statSync, truncateSync, writeFileSync, writevSync } from "node:fs";
+import { constants, release } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -34,6 +34,7 @@ import { ACK, onesSum, tcpPacket, udpPacket } from "../fakes/ip-packets.ts";
 import { laneOf } from "../fakes/lanes.ts";
 import { rowsFor } from "../fakes/nodes.ts";
 import { rowsOf } from "../fakes/rows-of.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { DEADLINE_MS } from "./command.ts";
 
 const self = fileURLToPath(import.meta.url);
@@ -690,7 +691,7 @@ export const scenarios: Record<string, () => void | Promise<void>> = {
   },
 
   "a shared file for which there is no room is refused, and nothing is left of it"() {
-    const directory = mkdtempSync(join(tmpdir(), "overlayd-full-"));
+    const directory = temporaryDirectory("full");
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=256k", "tmpfs", directory]);
     const path = join(directory, "flows");
     try {

@@ -1,6 +1,5 @@
 // Images from a registry that asks for a password: whose credentials are used, and what is told without.
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
 import { ContainerWorkload } from "../../src/cluster/workload.ts";
@@ -10,6 +9,7 @@ import { DockerEngine } from "../../src/runtime/docker-engine.ts";
 import { ensureImage } from "../../src/runtime/pull-image.ts";
 import { RejectedError } from "../../src/runtime/runtime.ts";
 import { REGISTRY_PASSWORD, REGISTRY_USER, type Registry, startRegistry } from "../fakes/registry.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { run } from "./command.ts";
 import { engineTest, useEngine } from "./engine-test.ts";
 
@@ -17,7 +17,7 @@ useEngine();
 
 async function setUp(t: ExecutionContext) {
   const registry = await startRegistry();
-  const home = await mkdtemp(join(tmpdir(), "overlayd-test-"));
+  const home = temporaryDirectory("test");
   t.teardown(async () => {
     await registry.close();
     await rm(home, { recursive: true });

@@ -1,7 +1,6 @@
 // runtime/ with real containers: started, watched, adopted by a second agent, stopped, and nothing left.
 import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import type { ExecutionContext } from "ava";
@@ -14,6 +13,7 @@ import { DockerEngine } from "../../src/runtime/docker-engine.ts";
 import { DockerWatch } from "../../src/runtime/docker-watch.ts";
 import { AwayError, type Preparation, RejectedError, type TaskSpec } from "../../src/runtime/runtime.ts";
 import { Sandboxes } from "../../src/runtime/sandbox.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { run, waitFor } from "./command.ts";
 import { BASE_IMAGE, EngineDoor, makeImage } from "./engine.ts";
 import { engineTest, useEngine } from "./engine-test.ts";
@@ -40,7 +40,7 @@ let worlds = 0;
 
 async function setUp(t: ExecutionContext): Promise<World> {
   const node = `d${process.pid}x${worlds++}`;
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-test-"));
+  const directory = temporaryDirectory("test");
   const door = new EngineDoor(join(directory, "docker.sock"));
   await door.open();
   const sandboxes = new Sandboxes({ node, kind: "task" });
@@ -248,7 +248,7 @@ engineTest("a task with a health check is ready when it is healthy, and ends whe
   t.teardown(() => run(["docker", "rmi", image]));
   const { agent, spec, preparation, containers } = await setUp(t);
   const runtime = agent();
-  const out = await mkdtemp(join(tmpdir(), "overlayd-test-"));
+  const out = temporaryDirectory("test");
   t.teardown(() => rm(out, { recursive: true }));
   const script = "trap 'touch /out/asked; exit' TERM; sleep 0.5; touch /tmp/healthy; while :; do sleep 0.1; done";
   const mounts = [{ type: "bind" as const, source: out, target: "/out", readOnly: false, sizeBytes: null }];

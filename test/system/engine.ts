@@ -2,11 +2,12 @@
 // this machine's own programs.
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, rmSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DOCKER_SOCKET, DockerEngine } from "../../src/runtime/docker-engine.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { run, tryRun, waitFor } from "./command.ts";
 
 /** With sh, a few of the core utilities, curl, dig and node. */
@@ -74,7 +75,7 @@ export async function makeBaseImage(): Promise<void> {
 nobody:x:65534:65534:nobody:/:/bin/sh' > etc/passwd
     tar -c --dereference --hard-dereference -f image.tar -C / $(printf '%s\\n' $files $libraries | sed 's|^/||' | sort -u) -C "$1" etc tmp root bin
     docker import --change 'ENV PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin' image.tar ${BASE_IMAGE} >/dev/null`;
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-image-"));
+  const directory = temporaryDirectory("image");
   try {
     const path = `${process.env.PATH}:/usr/sbin:/sbin`;
     await run(["bash", "-o", "pipefail", "-c", script, "make-image", directory], { env: { PATH: path } });

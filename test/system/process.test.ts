@@ -1,7 +1,6 @@
 // runtime/ with real processes: started, watched, adopted by a second agent, stopped, and nothing left.
 import { existsSync, rmSync, statSync } from "node:fs";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
 import type { ContainerNaming } from "../../src/cluster/container-naming.ts";
@@ -12,6 +11,7 @@ import { newId } from "../../src/lib/random.ts";
 import { ProcessRuntime } from "../../src/runtime/process.ts";
 import { RejectedError, type TaskSpec } from "../../src/runtime/runtime.ts";
 import { Sandboxes } from "../../src/runtime/sandbox.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { run, waitFor } from "./command.ts";
 import { systemTest } from "./system-test.ts";
 
@@ -34,7 +34,7 @@ const clockWithoutPolls: Clock = {
 
 async function setUp(t: ExecutionContext): Promise<World> {
   const node = `t${process.pid}x${worlds++}`;
-  const directory = await mkdtemp(join(tmpdir(), "overlayd-test-"));
+  const directory = temporaryDirectory("test");
   const sandboxes = new Sandboxes({ node, kind: "task" });
   const agents: ProcessRuntime[] = [];
   const agent = (clock = systemClock) => {

@@ -1,11 +1,11 @@
 // What CAs sign, and what is read of it.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { bridge, CERTIFICATE_LIFE_MS, createAuthority, createRequest, issue } from "../../src/trust/authority.ts";
 import { createKey, parseCertificate, publicKeyDigest, subjectOf, validityOf } from "../../src/trust/certificates.ts";
+import { temporaryDirectory } from "../temporary.ts";
 import { CLUSTER, certificateOf, HOUR_MS, node, nodesAuthority, user } from "./cluster.ts";
 
 const NOW = Date.UTC(2026, 10, 30, 12);
@@ -47,7 +47,7 @@ test("a request that is none, is cut, or is signed with another key is refused",
   await refused("hello", /no certificate request/);
   await refused(request.slice(0, 200), /no certificate request/);
   await refused(withOtherSignature(request), /is not signed with the key that it names/);
-  const home = mkdtempSync(join(tmpdir(), "overlayd-request-"));
+  const home = temporaryDirectory("request");
   const arguments_ = ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", join(home, "key"), "-subj", "/CN=x"];
   await refused(execFileSync("openssl", arguments_, { encoding: "utf8", stdio: "pipe" }), /ECDSA P-256/);
 });
@@ -63,7 +63,7 @@ test("openssl finds a CA, its certificate and a bridge in order", async (t) => {
   const older = await nodesAuthority();
   const younger = await nodesAuthority();
   const { certificate } = await certificateOf(younger, node("node1", "manager"));
-  const home = mkdtempSync(join(tmpdir(), "overlayd-openssl-"));
+  const home = temporaryDirectory("openssl");
   const file = (name: string, text: string) => {
     writeFileSync(join(home, name), text);
     return join(home, name);

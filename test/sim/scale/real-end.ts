@@ -1,7 +1,6 @@
 // One node's end as an agent has it: the session, the node's state over it, and the data path's rows derived from that. It
 // is fed the lines that the leader sent to a node, and says what they cost.
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Viewpoint } from "../../../src/agent/compile-tables.ts";
 import { Derived } from "../../../src/agent/derived.ts";
@@ -14,6 +13,7 @@ import { Session } from "../../../src/session/session.ts";
 import type { Transport } from "../../../src/session/transport.ts";
 import { seededRandom } from "../../fakes/seeded-random.ts";
 import { VirtualClock } from "../../fakes/virtual-clock.ts";
+import { temporaryDirectory } from "../../temporary.ts";
 import { settle, threadMilliseconds } from "./thread-time.ts";
 
 const MANAGER = "192.0.2.11:2377";
@@ -28,7 +28,7 @@ export interface Cost {
 
 export class RealEnd {
   readonly #clock = new VirtualClock();
-  readonly #directory = mkdtempSync(join(tmpdir(), "overlayd-sim-end-"));
+  readonly #directory = temporaryDirectory("sim-end");
   readonly #session: Session;
   readonly #nodeState: NodeState;
   readonly #derived = new Derived();
