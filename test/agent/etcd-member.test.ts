@@ -26,7 +26,6 @@ import { temporaryDirectory } from "../temporary.ts";
 
 const CLUSTER = "c".repeat(25);
 const KEY = "/test";
-const NEVER = new AbortController().signal;
 
 async function freePort(): Promise<number> {
   const server = createServer();
@@ -96,7 +95,7 @@ class Managers {
   async access(i: number): Promise<EtcdAccess> {
     const access = await ownEtcd(this.members[i]!);
     this.#opened.push(access);
-    await untilReady(access, DEADLINE_MS, NEVER);
+    await untilReady(access, DEADLINE_MS, new AbortController().signal);
     return access;
   }
 
@@ -460,13 +459,13 @@ test("the last of three members has all that was written, and leads alone", asyn
   await managers.members[2]!.remove();
   await t.throwsAsync(put(access, "b"));
   await managers.members[0]!.forceNewCluster();
-  await untilReady(access, DEADLINE_MS, NEVER);
+  await untilReady(access, DEADLINE_MS, new AbortController().signal);
   t.is(await get(access), "a");
   t.is((await access.client.members()).length, 1);
   const pid = pidOf(managers.members[0]!);
   await managers.members[0]!.resume();
   t.not(pidOf(managers.members[0]!), pid, "it runs without the option from then on");
-  await untilReady(access, DEADLINE_MS, NEVER);
+  await untilReady(access, DEADLINE_MS, new AbortController().signal);
   await put(access, "c");
   await managers.remove();
 });

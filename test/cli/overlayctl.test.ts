@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import ava, { type ExecutionContext } from "ava";
+import ava from "ava";
 import { UserError } from "../../src/lib/errors.ts";
 import {
   FakeBackend,

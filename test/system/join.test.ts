@@ -261,7 +261,7 @@ systemTest("leave says what is lost; a node that left waits, and does not join a
   );
   const worker = await node3.shell("overlayctl leave");
   t.is(worker.status, 1);
-  t.regex(worker.stderr, /leaving ends what this node has: 1 tasks and 0 other containers/);
+  t.regex(worker.stderr, /leaving ends what this node has: 1 task and 0 other containers/);
   writeFileSync(TOKEN_FILE, await lab().token("worker"), { mode: 0o600 });
   const left = await node3.shell("overlayctl leave --force");
   t.deepEqual(
