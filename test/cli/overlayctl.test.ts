@@ -322,7 +322,7 @@ test("node ls shows nodes that are behind, stuck or silent as such", async (t) =
 
 test("leave says what would be lost and does nothing, and with --force waits until the agent waits to join", async (t) => {
   const backend = cluster();
-  backend.refusal = new UserError(409, "leaving ends what this node has: 1 tasks; '--force' does it");
+  backend.refusal = new UserError(409, "leaving ends what this node has: 1 task; '--force' does it");
   const { path, close } = await servedUntilClosed(t, backend);
   const refused = await ended(start(path, ["leave"]));
   t.is(refused.status, 1);

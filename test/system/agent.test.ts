@@ -366,7 +366,7 @@ systemTest(
 
     const asked = await node2!.shell("overlayctl leave");
     t.is(asked.status, 1);
-    t.regex(asked.stderr, /1 tasks .*'--force' does it/);
+    t.regex(asked.stderr, /1 task and .*'--force' does it/);
     t.is((await node2!.shell("overlayctl leave --force")).status, 0);
     t.notRegex((await node2!.shell("ls /run/netns")).stdout, new RegExp(namespaceOf(own)));
     await node2!.joinCluster(node1!.address, await lab().token("worker"));
