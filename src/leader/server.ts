@@ -100,7 +100,8 @@ const AppliedQuery = z.object({
 /** Resolves when the manager answers on the address. Throws when the address cannot be had. */
 export async function serveManager(options: ManagerServerOptions): Promise<ManagerServer> {
   const { host, port, log, credentials, timeoutMs = REQUEST_TIMEOUT_MS } = options;
-  const secure = createServer({ ...serverTls(credentials), handshakeTimeout: timeoutMs });
+  const limits = { handshakeTimeout: timeoutMs, connectionsCheckingInterval: timeoutMs };
+  const secure = createServer({ ...serverTls(credentials), ...limits });
   const handshakes = new Handshakes(secure);
   limitConnections(secure, handshakes, timeoutMs);
   refusePlainHttp(secure, handshakes);
