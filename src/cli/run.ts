@@ -12,6 +12,9 @@ const FORWARDED: readonly NodeJS.Signals[] = ["SIGHUP", "SIGINT", "SIGQUIT", "SI
 /** A terminal sends these to the command itself. */
 const FROM_TERMINAL: readonly NodeJS.Signals[] = ["SIGINT", "SIGQUIT"];
 
+/** With this ip(8) ends when it cannot enter the namespace. */
+const IP_FAILED = 255;
+
 interface RunOptions {
   network: string;
   name?: string;
@@ -38,6 +41,11 @@ export function addRunCommand(program: Command, context: Context): void {
         .api()
         .closeSandbox(sandbox.id)
         .catch((error: unknown) => context.err(`overlayctl: the sandbox stays behind: ${messageOf(error)}\n`));
+    }
+    if (status === IP_FAILED && process.geteuid?.() !== 0) {
+      context.err(
+        "overlayctl: 'overlayctl run' enters a network namespace, which root alone may: sudo overlayctl run ...\n",
+      );
     }
     if (status !== 0) throw new ExitStatus(status);
   });

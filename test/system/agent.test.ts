@@ -70,6 +70,38 @@ socket: ${lab().directory}/second.sock
 });
 
 systemTest(
+  "a member of the group overlayd commands the cluster as root does, and another user is told what to do",
+  async (t) => {
+    const [node1] = lab().nodes;
+    const bin = join(lab().directory, "readable");
+    await node1!.exec(["cp", "-r", "dist/bin", bin]); // the tree may be below a home that other users do not enter
+    const group = /^overlayd:[^:]*:(\d+):/m.exec(readFileSync("/etc/group", "utf8"))?.[1];
+    t.not(group, undefined, "scripts/setup.sh makes the group");
+    const as = (groups: string, ...words: string[]) => {
+      const user = ["setpriv", "--reuid", "65534", "--regid", "65534", groups];
+      return node1!.tryExec([...user, process.execPath, join(bin, "overlayctl.js"), ...words]);
+    };
+    const made = await as(`--groups=${group}`, "network", "create", "members");
+    t.deepEqual([made.status, made.stderr], [0, ""]);
+    t.regex(node1!.logTail(50), /"caller":"the local socket on node agtn1",[^\n]*"object":"members"/);
+    const run = await as(`--groups=${group}`, "run", "--network", "members", "true");
+    t.regex(run.stderr, /'overlayctl run' enters a network namespace, which root alone may: sudo overlayctl run/);
+    t.not(run.status, 0);
+
+    for (const words of [
+      ["network", "create", "strangers"],
+      ["node", "ls"],
+    ]) {
+      const { status, stdout, stderr } = await as("--clear-groups", ...words);
+      t.deepEqual([status, stdout], [1, ""]);
+      t.regex(stderr, /may not open .*overlayd\.sock: run as root or as a member of the group overlayd \(sudo/);
+    }
+    t.notRegex(await node1!.ctl("network", "ls"), /strangers/);
+    await node1!.ctl("network", "rm", "members");
+  },
+);
+
+systemTest(
   "a user of the node gets no queue of the TUN, and keeps none that an older version let it have",
   async (t) => {
     const [, node2] = lab().nodes;
