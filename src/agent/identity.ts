@@ -8,7 +8,7 @@ import type { Log } from "../lib/log.ts";
 import { readSnapshot } from "../session/snapshot-file.ts";
 import { type NodeRole, subjectOf } from "../trust/certificates.ts";
 import { Credentials } from "../trust/credentials.ts";
-import { IdentityFiles } from "../trust/identity-files.ts";
+import { IdentityFiles, type StoredIdentity } from "../trust/identity-files.ts";
 import { standInCredentials } from "../trust/stand-in.ts";
 import { TrustError } from "../trust/trust-error.ts";
 import type { Config } from "./config.ts";
@@ -35,7 +35,7 @@ export async function readIdentity(config: Config, log: Log): Promise<Identity |
   const paths = pathsOf(config);
   const files = new IdentityFiles(paths.identity);
   try {
-    const stored = await files.read();
+    const stored = (await files.read()) ?? (await readWithPlace(config, files, log));
     if (stored === undefined) return undefined;
     const settings = await readNodeSettings(paths.settings);
     const credentials = new Credentials(stored);
@@ -57,6 +57,21 @@ export async function readIdentity(config: Config, log: Log): Promise<Identity |
     if (!(error instanceof TrustError) && !(error instanceof PlatformError)) throw error;
     return identityOfSnapshot(config, files, error, log);
   }
+}
+
+/**
+ * The identity when node.json alone is missing, which says where managers are: the snapshot knows, too. undefined: the node is in
+ * no cluster, or its join broke off before it had a state.
+ */
+async function readWithPlace(config: Config, files: IdentityFiles, log: Log): Promise<StoredIdentity | undefined> {
+  const owner = await ownerOf(files);
+  const snapshot = owner === undefined ? undefined : await readSnapshot(pathsOf(config).snapshot, log);
+  if (snapshot === undefined) return undefined;
+  const { nodeId, state } = snapshot;
+  if (owner?.id !== nodeId || owner.clusterId !== state.cluster?.id) return undefined;
+  await files.writePlace(managersOf(state));
+  log.warn("where managers are is taken from the snapshot: identity/node.json was missing", { node: owner.name });
+  return files.read();
 }
 
 /** Throws PlatformError when the snapshot is not there, or is another cluster's than the certificate's. */

@@ -17,6 +17,10 @@ import { exportLock, newestExport } from "./exports.ts";
 import type { Identity } from "./identity.ts";
 import { pathsOf } from "./paths.ts";
 
+const BACKUP = "bring the file, or the passphrase, back from a backup";
+const ANOTHER =
+  "'overlayctl join MANAGER:2377 --token T' with another manager gets the keys from that one, and keeps this node's tasks";
+
 interface ManagerKeysOptions {
   config: Config;
   identity: Identity;
@@ -47,9 +51,11 @@ export async function openManagerKeys(options: ManagerKeysOptions): Promise<{ ri
     log.warn("the keys of the certificate authorities are brought back from the newest export", { path, reason: why });
     return ringOf(identity, passphrase, keys);
   } catch (cause) {
+    const managers = options.state?.nodes.by("role", "manager") ?? [];
+    const isOnly = managers.every(({ id }) => id === identity.nodeId);
     throw new NoKeysError(
       `this manager has no keys of the certificate authorities: ${why}; nor does the newest export have them: ${messageOf(cause)}`,
-      "bring the file, or the passphrase, back from a backup; or 'overlayctl join MANAGER:2377 --token T' with another manager gets the keys from that one, and keeps this node's tasks",
+      isOnly ? `${BACKUP}: no other manager has these keys` : `${BACKUP}; or ${ANOTHER}`,
       { cause },
     );
   }

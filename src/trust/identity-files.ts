@@ -99,6 +99,11 @@ export class IdentityFiles {
     const { key, certificate, bundle, bridges, managers } = identity;
     await this.#write("node.key", key);
     await this.writeCertificates({ certificate, bundle, bridges });
+    await this.writePlace(managers);
+  }
+
+  /** With it the identity counts. */
+  async writePlace(managers: readonly string[]): Promise<void> {
     await this.#write(PLACE, textOf(managers));
   }
 

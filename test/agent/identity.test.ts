@@ -1,5 +1,5 @@
 // A node whose identity is damaged: it runs from its snapshot, and says what is wrong and what to type.
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { parseConfig } from "../../src/agent/config.ts";
@@ -33,7 +33,8 @@ async function joined(t: ExecutionContext, { snapshotOf = CLUSTER }: { snapshotO
   if (snapshotOf !== null) {
     const state = emptyState();
     state.cluster = { id: snapshotOf, epoch: 1 };
-    const manager = { role: "manager", manager: true, address: "192.0.2.12" } as const;
+    const listen = { address: "0.0.0.0", port: 2377 };
+    const manager = { role: "manager", manager: true, address: "192.0.2.12", listen } as const;
     const settings = { pool: "10.64.0.0/16", domain: "corp", livenessMs: 30_000, workerWrites: false };
     state.apply(
       [
@@ -78,6 +79,26 @@ for (const [what, file, content, said] of DAMAGES) {
     t.regex(identity.damage!, /overlayctl join MANAGER:2377 --token T.*overlayctl leave --force/);
     // What shows that it is the same node, is still there for the next join.
     if (file !== "node.key") t.is(await files.ownKey(), key);
+  });
+}
+
+test("where managers are comes from the snapshot when that file alone is missing, and nothing is damaged", async (t) => {
+  const { config, paths, files } = await joined(t);
+  rmSync(join(paths.identity, "node.json"));
+  const identity = (await readIdentity(config, silentLog))!;
+  t.like(identity, { nodeId: id("node1"), role: "worker", managers: ["192.0.2.12:2377"], damage: undefined });
+  t.deepEqual((await files.read())!.managers, ["192.0.2.12:2377"]);
+});
+
+for (const [what, snapshotOf] of [
+  ["no snapshot", null],
+  ["another cluster's snapshot", id("other")],
+] as const) {
+  test(`a join that broke off before its end counts as none, with ${what}`, async (t) => {
+    const { config, paths } = await joined(t, { snapshotOf });
+    rmSync(join(paths.identity, "node.json"));
+    t.is(await readIdentity(config, silentLog), undefined);
+    t.false(existsSync(join(paths.identity, "node.json")));
   });
 }
 

@@ -14,7 +14,7 @@ import { type Authority, createAuthority } from "../../src/trust/authority.ts";
 import { IdentityFiles, type ManagerKeys } from "../../src/trust/identity-files.ts";
 import { lockManagerKeys, ownPassphrase } from "../../src/trust/passphrase.ts";
 import { createSealKey } from "../../src/trust/sealed-text.ts";
-import { id } from "../api/fake-backend.ts";
+import { id, nodeRow, put } from "../api/fake-backend.ts";
 import { temporaryDirectory } from "../temporary.ts";
 import { certificateOf, nodesAuthority } from "../trust/cluster.ts";
 
@@ -45,7 +45,12 @@ async function manager(
   const writer = new Exports({ directory: exports, passphrase, keys: () => keys, log: silentLog });
   return {
     ...{ keys, path: join(directory, "manager.keys"), beside: join(directory, "passphrase") },
-    open: () => openManagerKeys({ config, identity, state: emptyState(), log: silentLog }),
+    open: (others: string[] = ["node2"]) => {
+      const state = emptyState();
+      const managers = ["node1", ...others].map((name) => put.node(nodeRow(name, { role: "manager" })));
+      state.apply(managers, 1);
+      return openManagerKeys({ config, identity, state, log: silentLog });
+    },
     export: () => writer.write("daily", Object.assign(emptyState(), { cluster: { id: CLUSTER, epoch: 1 } })),
   };
 }
@@ -88,6 +93,13 @@ for (const [what, harm] of [
     t.regex(error!.message, /there is none in .*exports \(bring the file, .* 'overlayctl join MANAGER:2377 --token T'/);
   });
 }
+
+test("the only manager is told of no other one to join", async (t) => {
+  const { path, open } = await manager(t);
+  rmSync(path);
+  const words = /\(bring the file, or the passphrase, back from a backup: no other manager has these keys\)$/;
+  await t.throwsAsync(open([]), { instanceOf: NoKeysError, message: words });
+});
 
 test("a passphrase that is lost is named, and none is made in its place", async (t) => {
   const { beside, open, ...rest } = await manager(t);
