@@ -70,7 +70,7 @@ export function openTun(name: string, memory: PacketMemory, options: TunOptions 
   try {
     fds.push(openQueue(name));
     const taken = setOffload(fds[0]!, options.offloadSteps ?? OFFLOAD_STEPS);
-    const unsorted = options.chooseFor === undefined ? null : tryChoose(memory, fds[0]!, options.chooseFor);
+    const unsorted = options.chooseFor === undefined ? null : tryChoose(fds[0]!, options.chooseFor);
     const lanes = unsorted === null ? (options.lanes ?? 1) : 1;
     while (fds.length < lanes) fds.push(openQueue(name));
     return new LinuxDevice(name, memory, fds, taken, unsorted, lock, options.links);
@@ -82,9 +82,9 @@ export function openTun(name: string, memory: PacketMemory, options: TunOptions 
 }
 
 /** Why the kernel takes no program that chooses lanes; null when it has taken it. */
-function tryChoose(memory: PacketMemory, fd: number, workers: number): string | null {
+function tryChoose(fd: number, workers: number): string | null {
   try {
-    chooseLanes(memory, fd, workers);
+    chooseLanes(fd, workers);
     return null;
   } catch (error) {
     return messageOf(error);
