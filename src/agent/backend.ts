@@ -7,7 +7,7 @@ import type { Attachments } from "../attach/attachments.ts";
 import type { RejectedContainer } from "../attach/rejected.ts";
 import type { State } from "../cluster/tables.ts";
 import type { Role } from "../cluster/trust-rows.ts";
-import type { EngineReport } from "../datapath/engine.ts";
+import type { EngineReport } from "../datapath/engine-report.ts";
 import type { ProbeView } from "../datapath/peer-session.ts";
 import type { DnsServer } from "../dns/server.ts";
 import { UserError } from "../lib/errors.ts";

@@ -14,8 +14,9 @@
 // live flow's.
 // BOUNDED: by `capacity` flows; keyed by zone, protocol, addresses and ports.
 import type { Ipv4 } from "../lib/ip.ts";
+import { ExpressMarks, Ride } from "./express-marks.ts";
 import * as word from "./flow-entries.ts";
-import { ENTRY_WORDS, FlowEntries, FlowState } from "./flow-entries.ts";
+import { ENTRY_WORDS, FlowState } from "./flow-entries.ts";
 import { FlowHolders } from "./flow-holders.ts";
 
 const MAGIC = 0x4f564c46;
@@ -44,8 +45,10 @@ const MAPPED = 0xffff;
 /** The epoch of no tables: whatever is in force, the flow is checked against it. */
 const NEVER = 0;
 
-export class FlowTable extends FlowEntries {
+export class FlowTable extends ExpressMarks {
   readonly capacity: number;
+  /** Called under the lock with the original entry of a flow that is removed while the express lane may have entries of it. */
+  onRiderRemoved: (original: number) => void = () => {};
   readonly #header: Int32Array;
   readonly #index: Int32Array;
   readonly #holders: FlowHolders;
@@ -156,7 +159,7 @@ export class FlowTable extends FlowEntries {
   setKey(entry: number, zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): void {
     const words = this.words;
     const at = entry * ENTRY_WORDS;
-    words.fill(0, at, at + word.VERSION); // the version goes on counting
+    words.fill(0, at, at + word.VERSION + (entry & 1)); // the version, which is the original's, goes on counting
     this.setLate(entry, 0, 0);
     words[at + word.HASH] = this.hash(zone, protocol, source, destination, ports);
     words[at + word.SOURCE + 2] = MAPPED;
@@ -190,6 +193,7 @@ export class FlowTable extends FlowEntries {
     const original = entry & ~1;
     if (this.stateOf(original) === FlowState.Free) return;
     const at = original * ENTRY_WORDS;
+    if ((this.rideOf(original) & Ride.Both) !== 0) this.onRiderRemoved(original);
     Atomics.add(this.words, at + word.VERSION, 1);
     this.#unlink(original);
     this.#unlink(original + 1);
@@ -218,12 +222,16 @@ export class FlowTable extends FlowEntries {
   /** Moves the flow on, if it is still the one with this version. `fins`: as finsOf(). */
   changeState(entry: number, version: number, state: FlowState, timeoutSeconds: number, fins = 0): void {
     this.lock();
-    if (this.isCurrent(entry, version) && this.stateOf(entry) !== FlowState.Free) {
-      this.#holders.move(entry >>> 1, this.#holderHash(entry), this.stateOf(entry), state);
-      this.setState(entry, state, fins);
-      this.setTimeout(entry, timeoutSeconds);
-    }
+    if (this.isCurrent(entry, version)) this.changeStateLocked(entry, state, timeoutSeconds, fins);
     this.unlock();
+  }
+
+  /** As changeState(), under the lock. */
+  changeStateLocked(entry: number, state: FlowState, timeoutSeconds: number, fins = 0): void {
+    if (this.stateOf(entry) === FlowState.Free) return;
+    this.#holders.move(entry >>> 1, this.#holderHash(entry), this.stateOf(entry), state);
+    this.setState(entry, state, fins);
+    this.setTimeout(entry, timeoutSeconds);
   }
 
   /** Notes that the tables of this epoch bear the flow out, if it is still the one with this version. */

@@ -55,6 +55,8 @@ export interface PeerRow {
   ingress: Ipv4;
   /** Whether it runs this agent: it answers probes, and its outer checksums cover the inner packets. */
   agent: boolean;
+  /** Whether its agent takes what an express lane sends, at any moment: partial checksums, super-packets in one frame. */
+  lane?: boolean;
   /** Whether it answers published ports. */
   mesh: boolean;
 }

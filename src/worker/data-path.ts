@@ -1,7 +1,7 @@
 // The main thread's handle on the data path: it sends its workers each change of the tables, and asks them for reports.
 
 import { type CachedAnswer, fits } from "../datapath/answer-cache.ts";
-import type { EngineReport } from "../datapath/engine.ts";
+import type { EngineReport } from "../datapath/engine-report.ts";
 import { countLiveFlows, type FlowRow, listFlows } from "../datapath/flow-report.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
@@ -153,6 +153,7 @@ function merge(first: EngineReport, other: EngineReport): EngineReport {
     checkedFlows: first.checkedFlows + other.checkedFlows,
     displacedFragments: first.displacedFragments + other.displacedFragments,
     namesAnswered: first.namesAnswered + other.namesAnswered,
+    express: sumOf(first.express, other.express),
   };
 }
 

@@ -1,7 +1,7 @@
 // The messages between the agent's main thread and a data-path worker.
 
 import type { CachedAnswer } from "../datapath/answer-cache.ts";
-import type { EngineReport } from "../datapath/engine.ts";
+import type { EngineReport } from "../datapath/engine-report.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import type { TableDiff } from "../datapath/rows.ts";
 import type { Cidr } from "../lib/ip.ts";
