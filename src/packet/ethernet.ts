@@ -4,7 +4,7 @@ import type { Ipv4 } from "../lib/ip.ts";
 
 export const ETHERNET_BYTES = 14;
 const SOURCE_AT = 6;
-const TYPE_AT = 12;
+export const TYPE_AT = 12;
 
 export const EtherType = { Ipv4: 0x0800, Arp: 0x0806, Vlan: 0x8100, Ipv6: 0x86dd } as const;
 

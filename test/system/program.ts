@@ -15,6 +15,7 @@ export function program(
     | "ask-many"
     | "resolver"
     | "attach-queue"
+    | "bulk"
     | "flood"
     | "unname-state",
   ...argv: (string | number)[]

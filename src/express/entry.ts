@@ -1,0 +1,154 @@
+// One direction of a flow as the lane has it: key and value of the map `flows`, encoded from plain fields.
+import type { Mac } from "../datapath/rows.ts";
+import type { Ipv4 } from "../lib/ip.ts";
+import { fold, sum32 } from "../packet/checksum.ts";
+import { EtherType } from "../packet/ethernet.ts";
+import { DONT_FRAGMENT, Protocol } from "../packet/ipv4.ts";
+import { addressDelta, portDelta } from "../packet/packet.ts";
+import { FLAG_VNI } from "../packet/vxlan.ts";
+import { EVERYTHING, groundOf } from "./grounds.ts";
+import { Flag, INBOUND, Key, VALUE_BYTES, Value } from "./layout.ts";
+
+/** The first word of an IPv4 header without options, and the word of its TTL and protocol, as the agent's sockets have them. */
+export const VERSION_WORD = 0x4500;
+export const UDP_WORD = (64 << 8) | Protocol.Udp;
+
+export interface LaneEntry {
+  /** The VTEP that its packets come from; DEVICE, which is 0: a container of this node. */
+  from: Ipv4;
+  /** The VTEP that they go to; DEVICE: a container of this node. One of the two is DEVICE. */
+  to: Ipv4;
+  /** Where they come in: the index of the container's link on the host, or the VNI of the peer's frames. */
+  origin: number;
+  protocol: number;
+  /** The packet as it comes in. `ports` are those of Packet.ports. */
+  source: Ipv4;
+  destination: Ipv4;
+  ports: number;
+  /** The packet as it goes out. */
+  newSource: Ipv4;
+  newDestination: Ipv4;
+  newPorts: number;
+  /** The VIP that the flow was balanced from; 0: none. */
+  vip: Ipv4;
+  /** The index of the link on which it goes out: the underlay's, or the container's on the host. */
+  link: number;
+  /** The largest IP packet that passes. */
+  mtu: number;
+  /** The MACs of the frame that the container gets, or of the inner frame to a peer. */
+  destinationMac: Mac;
+  sourceMac: Mac;
+  /** This node's VTEP; with a peer at one end. */
+  vtep: Ipv4;
+  // To a peer only:
+  vni: number;
+  /** The outer UDP ports. */
+  sourcePort: number;
+  port: number;
+  /** Whether frames get an outer UDP checksum. A receiver with UDP GRO joins frames that have one, and its lane then passes them on. */
+  hasOuterChecksum: boolean;
+  // To a container only: as Flag.ByLink.
+  byLink: boolean;
+  // TCP only: as Value.Sequence and Value.Acknowledgment.
+  sequence: number;
+  acknowledgment: number;
+}
+
+/** Writes the entry's key to `at`. Hot path: must not allocate. */
+export function writeKey(view: DataView, at: number, entry: LaneEntry): void {
+  const isInbound = entry.from !== 0;
+  if (isInbound) view.setInt32(at + Key.Origin, entry.origin << 8);
+  else view.setInt32(at + Key.Origin, entry.origin, true);
+  view.setInt32(at + Key.Source, entry.source);
+  view.setInt32(at + Key.Destination, entry.destination);
+  view.setInt32(at + Key.Ports, entry.ports);
+  view.setInt32(at + Key.Protocol, entry.protocol | (isInbound ? INBOUND : 0), true);
+}
+
+/**
+ * Writes the entry's value to `at`. `grounds` is the mapped value of the map `grounds`: the entry is true as long as nothing that
+ * it stands on is lost after this, so it is written by the thread whose tables the flow was decided with. Hot path: must not allocate.
+ */
+export function writeValue(view: DataView, at: number, entry: LaneEntry, grounds: Int32Array): void {
+  for (let i = 0; i < VALUE_BYTES; i += 4) view.setInt32(at + i, 0);
+  view.setInt32(at + Value.Sequence, entry.sequence, true);
+  view.setInt32(at + Value.Acknowledgment, entry.acknowledgment, true);
+  writeRewriting(view, at, entry);
+  view.setUint16(at + Value.Mtu, entry.mtu, true);
+  view.setInt32(at + Value.Link, entry.link, true);
+  writeMac(view, at + Value.Macs, entry.destinationMac);
+  writeMac(view, at + Value.Macs + 6, entry.sourceMac);
+  if (entry.to !== 0) writeWayToPeer(view, at, entry);
+  else if (entry.from !== 0) writeWayFromPeer(view, at, entry);
+  writeGrounds(view, at, entry, grounds);
+}
+
+function writeRewriting(view: DataView, at: number, entry: LaneEntry): void {
+  const { source, destination, ports, newSource, newDestination, newPorts } = entry;
+  const rewritesPorts = ports !== newPorts;
+  const rewrites = rewritesPorts || source !== newSource || destination !== newDestination;
+  const flags =
+    (rewrites ? Flag.Rewrites : 0) |
+    (rewritesPorts ? Flag.RewritesPorts : 0) |
+    (entry.to !== 0 ? Flag.ToPeer : 0) |
+    (entry.byLink ? Flag.ByLink : 0) |
+    (entry.hasOuterChecksum ? Flag.OuterChecksum : 0);
+  view.setUint16(at + Value.Flags, flags, true);
+  view.setInt32(at + Value.Source, newSource);
+  view.setInt32(at + Value.Destination, newDestination);
+  view.setInt32(at + Value.Ports, newPorts);
+  if (!rewrites) return;
+  view.setUint16(at + Value.AddressDelta, addressDelta(source, destination, newSource, newDestination));
+  if (rewritesPorts) view.setUint16(at + Value.PortDelta, portDelta(entry.protocol, ports, newPorts));
+}
+
+/**
+ * The checksums of each frame follow from these sums and the packet's length. An inner header with its right checksum adds
+ * nothing to the outer UDP checksum, and the rest of the inner packet, its checksum right, adds the complement of its pseudo-header.
+ */
+function writeWayToPeer(view: DataView, at: number, entry: LaneEntry): void {
+  const outerPorts = (entry.sourcePort << 16) | entry.port;
+  const vniWord = entry.vni << 8;
+  view.setInt32(at + Value.OuterSource, entry.vtep);
+  view.setInt32(at + Value.OuterDestination, entry.to);
+  view.setInt32(at + Value.OuterPorts, outerPorts);
+  view.setInt32(at + Value.VniWord, vniWord);
+  const outerAddresses = sum32(entry.vtep) + sum32(entry.to);
+  view.setUint16(at + Value.HeaderSum, fold(VERSION_WORD + DONT_FRAGMENT + UDP_WORD + outerAddresses));
+  const innerPseudo = fold(sum32(entry.newSource) + sum32(entry.newDestination) + entry.protocol);
+  const headers = sum32(outerPorts) + (FLAG_VNI << 8) + sum32(vniWord) + EtherType.Ipv4;
+  const macs = sumOfMac(entry.destinationMac) + sumOfMac(entry.sourceMac);
+  view.setUint16(at + Value.UdpSum, fold(outerAddresses + Protocol.Udp + headers + macs + (~innerPseudo & 0xffff)));
+}
+
+function writeWayFromPeer(view: DataView, at: number, entry: LaneEntry): void {
+  view.setInt32(at + Value.OuterSource, entry.from);
+  view.setInt32(at + Value.OuterDestination, entry.vtep);
+  view.setUint16(at + Value.UdpSum, fold(sum32(entry.from) + sum32(entry.vtep) + Protocol.Udp));
+}
+
+/** The server's address is what the client's packets become, and the client's what the server's become. */
+function writeGrounds(view: DataView, at: number, entry: LaneEntry, grounds: Int32Array): void {
+  let sum = Atomics.load(grounds, EVERYTHING);
+  sum = (sum + writeGround(view, at + Value.Grounds, entry.source, grounds)) | 0;
+  sum = (sum + writeGround(view, at + Value.Grounds + 2, entry.newDestination, grounds)) | 0;
+  sum = (sum + writeGround(view, at + Value.Grounds + 4, entry.vip, grounds)) | 0;
+  sum = (sum + writeGround(view, at + Value.Grounds + 6, entry.from, grounds)) | 0;
+  sum = (sum + writeGround(view, at + Value.Grounds + 8, entry.to, grounds)) | 0;
+  view.setInt32(at + Value.GroundSum, sum, true);
+}
+
+function writeGround(view: DataView, at: number, address: Ipv4, grounds: Int32Array): number {
+  const index = groundOf(address);
+  view.setUint16(at, index, true);
+  return Atomics.load(grounds, index);
+}
+
+function writeMac(view: DataView, at: number, { high, low }: Mac): void {
+  view.setUint16(at, high);
+  view.setInt32(at + 2, low);
+}
+
+function sumOfMac({ high, low }: Mac): number {
+  return high + sum32(low);
+}

@@ -1,0 +1,15 @@
+// The short fuzz of the lane's programs; `npm run fuzz` is the long one.
+import { bpfTest } from "../express/bpf-test.ts";
+import { fuzzLane } from "./express-lane.ts";
+
+const FRAMES = 20_000;
+
+bpfTest(`${FRAMES} frames that are nearly right get from the lane's programs what the rules say, byte by byte`, (t) => {
+  const seed = Date.now() & 0x7fffffff;
+  t.log(`seed ${seed}`);
+  const outcome = fuzzLane(FRAMES, seed);
+  t.log(JSON.stringify(outcome));
+  for (const what of ["encapsulated", "delivered", "Length", "HeaderChecksum", "NoEntry", "TooBig", "LostGround"]) {
+    t.true((outcome[what] ?? 0) > 10, `${what}: the fuzz reaches it`);
+  }
+});
