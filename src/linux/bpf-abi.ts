@@ -28,6 +28,7 @@ export const Skb = {
   PktType: 4,
   Mark: 8,
   Protocol: 16,
+  VlanPresent: 20,
   Priority: 32,
   IngressIfindex: 36,
   Ifindex: 40,
