@@ -2,16 +2,14 @@
 import type { Backend } from "../api/backend.ts";
 import type { ClusterBackend } from "../api/cluster-routes.ts";
 import type { CheckedJoin, JoinView } from "../api/membership-schema.ts";
-import type { EndpointView, PeerView, StatsView } from "../api/schema.ts";
+import type { EndpointView, StatsView } from "../api/schema.ts";
 import type { Attachments } from "../attach/attachments.ts";
 import type { RejectedContainer } from "../attach/rejected.ts";
 import type { State } from "../cluster/tables.ts";
 import type { Role } from "../cluster/trust-rows.ts";
 import type { EngineReport } from "../datapath/engine-report.ts";
-import type { ProbeView } from "../datapath/peer-session.ts";
 import type { DnsServer } from "../dns/server.ts";
 import { UserError } from "../lib/errors.ts";
-import { formatIpv4 } from "../lib/ip.ts";
 import type { DropCounts } from "../mesh/kernel-drops.ts";
 import type { NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DROP_NAMES } from "../packet/drop.ts";
@@ -21,6 +19,7 @@ import { flowViews } from "./flow-views.ts";
 import type { Identity } from "./identity.ts";
 import { sayThatItLeaves } from "./leave.ts";
 import type { Members } from "./members.ts";
+import { type LaneStatus, peerViews } from "./peer-views.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
 import type { TaskLogs } from "./task-log.ts";
 import type { TaskProgress } from "./task-progress.ts";
@@ -38,6 +37,7 @@ interface BackendOptions {
   /** Makes the node a member again. Throws UserError 409 while its certificate is good. */
   rejoin(request: CheckedJoin): Promise<JoinView>;
   dataPath: DataPath;
+  lane: LaneStatus;
   mesh: Pick<NftablesMesh, "drops">;
   dns: DnsServer;
   sandboxes: RunSandboxes;
@@ -58,6 +58,7 @@ export function createBackend({
   members,
   rejoin,
   dataPath,
+  lane,
   mesh,
   dns,
   sandboxes,
@@ -103,7 +104,7 @@ export function createBackend({
       if (identity.role === "manager") throw new UserError(503, whyNotLeading() ?? "this manager is starting");
       throw new UserError(403, whyNoManager(state()));
     },
-    peers: async () => peerViews(state(), ownName(), await dataPath.report()),
+    peers: async () => peerViews(state(), ownName(), await dataPath.report(), lane),
     stats: async () => statsView(await dataPath.fullReport(), await mesh.drops(), dns),
     flows: async (filter) => {
       const isAll = filter.service === undefined && filter.endpoint === undefined;
@@ -139,41 +140,6 @@ function leaderName({ state, manager }: Session): string | null {
   const host = manager?.slice(0, manager.lastIndexOf(":")).toLowerCase() ?? "";
   const [leader] = [...state.nodes.by("address", host), ...state.nodes.by("name", host)];
   return (leader ?? [...state.nodes.values()].find((node) => node.manager))?.name ?? null;
-}
-
-function peerViews(state: State, nodeName: string, report: EngineReport): PeerView[] {
-  const probes = new Map(report.probes.map((probe) => [formatIpv4(probe.vtep), probe]));
-  const trafficByVtep = new Map(report.traffic.map((traffic) => [formatIpv4(traffic.vtep), traffic]));
-  return [...state.nodes.values()]
-    .filter(({ name }) => name !== nodeName)
-    .sort((a, b) => a.name.localeCompare(b.name))
-    .map((node) => {
-      const probe = probes.get(node.address);
-      const { rxPackets = 0, txPackets = 0, rxBytes = 0, txBytes = 0 } = trafficByVtep.get(node.address) ?? {};
-      return {
-        name: node.name,
-        address: node.address,
-        state: probe?.state ?? "init",
-        reason: probe === undefined ? null : reasonOf(probe, node.vxlanPort, node.state === "ready"),
-        rttMs: probe?.rttMs ?? null,
-        mtu: probe?.mtu ?? null,
-        rxPackets,
-        txPackets,
-        rxBytes,
-        txBytes,
-        tasks: state.tasks.by("node", node.id).filter(({ id }) => state.statuses.get(id)?.state === "running").length,
-        certificateExpires: node.certificateExpires,
-      };
-    });
-}
-
-/** The reason why a peer is not up, from its probes and from its state at the leader. */
-function reasonOf(peer: ProbeView, port: number, isReady: boolean): string | null {
-  if (peer.state === "up") return null;
-  if (peer.remoteState !== null) return `its probes arrive, ours do not: UDP ${port} to it is blocked`;
-  const since = peer.silentMs === null ? "ever" : `for ${Math.round(peer.silentMs / 1000)} s`;
-  if (isReady) return `no probe from it ${since}, but its agent has a session: UDP ${port} is blocked on the way`;
-  return `no probe from it ${since}, and no session: its agent or the machine is down`;
 }
 
 function statsView(report: EngineReport, kernelDrops: DropCounts, dns: DnsServer): StatsView {

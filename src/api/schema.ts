@@ -209,6 +209,10 @@ export interface PeerView {
   rttMs: number | null;
   /** The largest IP packet of the overlay, in bytes, that reaches the peer whole, as measured; null: not known. */
   mtu: number | null;
+  /** Whether flows toward it go in the express lane. */
+  lane: "on" | "off";
+  /** Why the lane is off, in a word, such as "older-agent"; null: it is on. */
+  laneReason: string | null;
   rxPackets: number;
   txPackets: number;
   rxBytes: number;

@@ -12,7 +12,7 @@ import { Decision } from "./decision.ts";
 import { Egress } from "./egress.ts";
 import type { EngineReport, ExpressReport } from "./engine-report.ts";
 import { ExpressFlows } from "./express-flows.ts";
-import { ExternalFrames } from "./external-frames.ts";
+import { ExternalArp } from "./external-arp.ts";
 import { FlowCheck } from "./flow-check.ts";
 import { FlowScan } from "./flow-scan.ts";
 import type { FlowTable } from "./flow-table.ts";
@@ -29,6 +29,7 @@ import { Probes } from "./probes.ts";
 import { Resets } from "./resets.ts";
 import type { TableDiff } from "./rows.ts";
 import { Tables } from "./tables.ts";
+import { UnfinishedFrames } from "./unfinished-frames.ts";
 
 const DEVICE_PACKETS = 32;
 const UNDERLAY_MESSAGES = 16;
@@ -138,8 +139,9 @@ export class Engine {
       fragments: this.#fragments,
       relate: new IcmpRelate({ sum, tables, flows, decision, check }),
       fit: new PathFit(flows, tables, health),
-      external: new ExternalFrames(memory.u8, tables, health),
-      run: new GroRun(memory),
+      arp: new ExternalArp(memory.u8, tables),
+      unfinished: new UnfinishedFrames(memory.u8, tables, health),
+      run: new GroRun(memory, sum),
       errors: this.#errors,
       answers: this.answers,
     });

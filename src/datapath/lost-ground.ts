@@ -94,7 +94,8 @@ export class LostGround {
   }
 
   #losePeer(old: PeerRow, next: PeerRow | undefined): void {
-    if (next !== undefined && next.agent === old.agent && next.ingress === old.ingress) return;
+    const keepsLane = !old.lane || next?.lane === true;
+    if (next !== undefined && next.agent === old.agent && next.ingress === old.ingress && keepsLane) return;
     // Flows of endpoints behind a VTEP without an agent may come through any node: nothing in them names the VTEP. This is rare.
     if (!old.agent) this.loseAll();
     else this.#lost.push(old.vtep); // which each flow to or from its ingress address names

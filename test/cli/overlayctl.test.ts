@@ -104,6 +104,8 @@ function cluster(): FakeBackend {
       reason: null,
       rttMs: 0.2149,
       mtu: 1450,
+      lane: "on",
+      laneReason: null,
       rxPackets: 10,
       txPackets: 12,
       rxBytes: 1500,
@@ -118,6 +120,8 @@ function cluster(): FakeBackend {
       reason: "no answer on UDP port 4789",
       rttMs: null,
       mtu: null,
+      lane: "off",
+      laneReason: "older-agent",
       rxPackets: 0,
       txPackets: 3,
       rxBytes: 0,
@@ -151,6 +155,7 @@ const outputs: [args: string, out: string[]][] = [
   ["service ps -q search -f desired-state=shutdown", [ID("old")]],
   ["node ls -q --filter role=manager", [id("node1")]],
   ["peers -q --filter state=down", ["node3"]],
+  ["peers -q --filter lane=on", ["node2"]],
   ["peers -q --filter name=node", ["node2", "node3"]],
   [
     "service ls",
@@ -190,9 +195,9 @@ const outputs: [args: string, out: string[]][] = [
   [
     "peers",
     [
-      "NAME      ADDRESS      STATE     RTT       MTU       RX BYTES   RX PACKETS   TX BYTES   TX PACKETS   TASKS     CERTIFICATE    REASON",
-      "node2     192.0.2.12   up        0.21 ms   1450      1.5kB      10           999B       12           1         5 weeks left",
-      "node3     192.0.2.13   down      -         -         0B         0            198B       3            0         -              no answer on UDP port 4789",
+      "NAME      ADDRESS      STATE     RTT       MTU       LANE                RX BYTES   RX PACKETS   TX BYTES   TX PACKETS   TASKS     CERTIFICATE    REASON",
+      "node2     192.0.2.12   up        0.21 ms   1450      on                  1.5kB      10           999B       12           1         5 weeks left",
+      "node3     192.0.2.13   down      -         -         off (older-agent)   0B         0            198B       3            0         -              no answer on UDP port 4789",
     ],
   ],
   [
