@@ -100,12 +100,12 @@ export class BpfMap {
     libc.putPointer(this.#i32, this.#batch + OUT_BATCH_AT, this.#base, this.#cursor);
   }
 
-  /** Writes `value` under `key`. False: the map is full, or the key is not as `mode` wants it. */
+  /** Writes `value` under `key`. False: the map is full, a lazy one gets no memory, or the key is not as `mode` wants it. */
   update(mode: UpdateMode = UpdateMode.Any): boolean {
     this.#i32[(this.#one + FLAGS_AT) >> 2] = mode;
     if (libc.bpfAt(COMMANDS.BPF_MAP_UPDATE_ELEM, this.#onePointer, ONE_BYTES) === 0) return true;
     const errno = libc.errno();
-    if (errno === libc.Errno.TooBig || errno === libc.Errno.Exists || errno === libc.Errno.NoEntry) return false;
+    if (isFull(errno) || errno === libc.Errno.Exists || errno === libc.Errno.NoEntry) return false;
     throw this.#error("BPF_MAP_UPDATE_ELEM", errno);
   }
 
@@ -132,14 +132,14 @@ export class BpfMap {
 
   /**
    * Writes `values` under `keys`, `count` of them from index `first` on. Returns how many were written: fewer where the map is
-   * full, and then the rest was not tried.
+   * full or gets no memory, and then the rest was not tried.
    */
   updateBatch(count: number, first = 0): number {
     this.#aim(count, first);
     if (libc.bpfAt(COMMANDS.BPF_MAP_UPDATE_BATCH, this.#batchPointer, BATCH_BYTES) === 0) return this.#done();
     const errno = libc.errno();
-    if (errno === libc.Errno.TooBig) return this.#done();
-    throw this.#error("BPF_MAP_UPDATE_BATCH", errno);
+    if (!isFull(errno)) throw this.#error("BPF_MAP_UPDATE_BATCH", errno);
+    return this.#done() < count ? this.#done() : 0; // a kernel without memory for the call itself leaves the count as it is
   }
 
   /** Removes what is under `keys`, `count` of them. Returns how many were there. The kernel is called again for each that was not. */
@@ -173,6 +173,7 @@ export class BpfMap {
   }
 
   #nextBatch(command: Command): number {
+    if (this.capacity === 0) throw new RangeError(`the batches of ${this.shape.name} have no entries`);
     if (this.#place === "end") return 0;
     this.#aim(this.capacity, 0);
     if (this.#place === "start") libc.putSize(this.#i32, this.#batch + IN_BATCH_AT, 0);
@@ -202,4 +203,8 @@ export class BpfMap {
   #error(command: Command, errno: number): libc.SyscallError {
     return bpfError(command, `the map ${this.shape.name}`, errno);
   }
+}
+
+function isFull(errno: number): boolean {
+  return errno === libc.Errno.TooBig || errno === libc.Errno.NoMemory;
 }

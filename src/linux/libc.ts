@@ -165,6 +165,7 @@ export const Errno = {
   Io: 5,
   TooBig: 7,
   Again: 11,
+  NoMemory: 12,
   Exists: 17,
   NoDevice: 19,
   NoSpace: 28,

@@ -159,6 +159,10 @@ systemTest("more entries than a batch has are refused before the kernel sees the
   t.throws(() => map.updateBatch(17), { name: "RangeError", message });
   t.throws(() => map.updateBatch(8, 9), { name: "RangeError", message });
   t.throws(() => map.deleteBatch(17), { name: "RangeError", message });
+  t.throws(() => open(t, {}, 0).map.lookupBatch(), {
+    name: "RangeError",
+    message: "the batches of tried have no entries",
+  });
 });
 
 systemTest("a failing call says which one it is and on which map", async (t) => {
