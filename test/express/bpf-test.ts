@@ -6,7 +6,7 @@ import { LaneRig } from "./lane-rig.ts";
 const isRoot = process.getuid?.() === 0;
 
 /** Without root it is skipped, and says so. */
-export function bpfTest(title: string, run: (t: ExecutionContext) => void): void {
+export function bpfTest(title: string, run: (t: ExecutionContext) => void | Promise<void>): void {
   if (isRoot) test(title, run);
   else test.skip(`${title} (skipped: needs root)`, run);
 }
