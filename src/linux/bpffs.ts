@@ -46,7 +46,11 @@ export function removeBpffs(directory: string): void {
   rmSync(join(directory, PINS), { recursive: true, force: true });
   if (!isOwnMount(directory)) return;
   libc.checked(`umount2 of ${directory}`, libc.unmount(directory, MNT_DETACH));
-  rmdirSync(directory);
+  try {
+    rmdirSync(directory);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOTEMPTY") throw error; // files that lay under the mount stay
+  }
 }
 
 function mountAt(directory: string): void {

@@ -3,7 +3,17 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { chmodSync, chownSync, mkdtempSync, readdirSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -246,6 +256,12 @@ export const scenarios: Record<string, () => unknown> = {
     assert.deepEqual(readdirSync(pins), ["map"]);
     removeBpffs(directory);
     assert.deepEqual(readdirSync(parent), []);
+    removeBpffs(directory);
+    mkdirSync(directory);
+    writeFileSync(join(directory, "under"), "");
+    openBpffs(directory);
+    removeBpffs(directory);
+    assert.deepEqual(readdirSync(directory), ["under"], "files under the mount stay");
     removeBpffs(directory);
     rmSync(parent, { recursive: true });
   },
