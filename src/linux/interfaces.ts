@@ -25,10 +25,3 @@ function numberOf(name: string, operation: number): number | undefined {
     libc.close(fd);
   }
 }
-
-/** The index of the interface with this name, asked by way of any socket; 0: there is none. */
-export function linkIndex(fd: number, name: string): number {
-  const request = interfaceRequest(name);
-  if (request === undefined || libc.ioctl(fd, SIOCGIFINDEX, request) < 0) return 0;
-  return request.readInt32LE(IFREQ_VALUE_AT);
-}

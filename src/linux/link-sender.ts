@@ -7,7 +7,7 @@ import type { Ipv4 } from "../lib/ip.ts";
 import { DESTINATION_AT } from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import * as virtio from "../packet/virtio-net.ts";
-import { linkIndex } from "./interfaces.ts";
+import { ifindexOf } from "./interfaces.ts";
 import * as libc from "./libc.ts";
 import { MessageList } from "./message-list.ts";
 import { Family, Option, openSocket, SocketType, setOption, trySetOption } from "./sockets.ts";
@@ -159,7 +159,7 @@ export class LinkSender {
     if (this.#links.size === MAX_LINKS) this.#links.clear();
     const { name, mac, now } = this.#naming;
     const link = {
-      index: linkIndex(this.#fd, name(address)),
+      index: ifindexOf(name(address)) ?? 0,
       until: now() + NO_LINK_SECONDS,
       mac: macBytes(mac(address)),
     };
