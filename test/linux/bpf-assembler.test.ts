@@ -19,7 +19,7 @@ import {
 } from "../../src/linux/bpf-assembler.ts";
 import { loadProgram, ProgramType, runProgram } from "../../src/linux/bpf-program.ts";
 import * as libc from "../../src/linux/libc.ts";
-import { systemTest } from "../system/system-test.ts";
+import { bpfTest } from "../fakes/bpf-test.ts";
 
 type Build = (program: BpfAssembler) => BpfAssembler;
 const hex = (build: Build): string => Buffer.from(build(new BpfAssembler()).assemble()).toString("hex");
@@ -254,7 +254,7 @@ function resultsOf(steps: readonly ((program: BpfAssembler) => void)[]): bigint[
 }
 
 for (const operation of ALU) {
-  systemTest(`the kernel computes ${operation} as RFC 9669 says`, async (t) => {
+  bpfTest(`the kernel computes ${operation} as RFC 9669 says`, (t) => {
     const pairs = VALUES.flatMap((left) => VALUES.map((right) => [left, right] as const));
     const steps = pairs.map(([left, right]) => [
       (p: BpfAssembler) => p.constant(r1, left).constant(r2, right).alu(operation, r1, r2),
@@ -269,7 +269,7 @@ for (const operation of ALU) {
 }
 
 for (const comparison of JUMPS) {
-  systemTest(`the kernel jumps when ${comparison} as RFC 9669 says`, async (t) => {
+  bpfTest(`the kernel jumps when ${comparison} as RFC 9669 says`, (t) => {
     const pairs = VALUES.flatMap((left) => VALUES.map((right) => [left, right] as const));
     const jump = (left: bigint, right: bigint, bits: 32 | 64, i: number) => (p: BpfAssembler) => {
       const label = `${i} ${bits}`;
@@ -290,7 +290,7 @@ for (const comparison of JUMPS) {
   });
 }
 
-systemTest("the kernel negates, swaps and adds as RFC 9669 says", async (t) => {
+bpfTest("the kernel negates, swaps and adds as RFC 9669 says", (t) => {
   const value = 0x1122334455667788n;
   const results = resultsOf([
     (p) => p.constant(r1, value).neg(r1),

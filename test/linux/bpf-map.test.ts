@@ -11,7 +11,7 @@ import { BpfMap, createMap, type MapShape, UpdateMode } from "../../src/linux/bp
 import { loadProgram, ProgramType, runProgram } from "../../src/linux/bpf-program.ts";
 import * as libc from "../../src/linux/libc.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
-import { systemTest } from "../system/system-test.ts";
+import { bpfTest } from "../fakes/bpf-test.ts";
 
 const HASH: MapShape = { type: "hash", keyBytes: 20, valueBytes: 120, entries: 100, name: "tried" };
 const COUNTERS: MapShape = {
@@ -67,7 +67,7 @@ function found(t: ExecutionContext, { map, memory }: Opened, next = () => map.lo
 
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
 
-systemTest("an entry is written, read, replaced and removed", async (t) => {
+bpfTest("an entry is written, read, replaced and removed", (t) => {
   const opened = open(t);
   const { map, memory } = opened;
   put(opened, 7);
@@ -92,7 +92,7 @@ systemTest("an entry is written, read, replaced and removed", async (t) => {
 });
 
 for (const lazy of [false, true]) {
-  systemTest(`a full ${lazy ? "lazy " : ""}map takes no new entry, and keeps those that it has`, async (t) => {
+  bpfTest(`a full ${lazy ? "lazy " : ""}map takes no new entry, and keeps those that it has`, (t) => {
     const opened = open(t, { entries: 10, lazy });
     for (const i of range(0, 10)) {
       put(opened, i);
@@ -109,7 +109,7 @@ for (const lazy of [false, true]) {
   });
 }
 
-systemTest("a batch writes what the map has room for, and says how much", async (t) => {
+bpfTest("a batch writes what the map has room for, and says how much", (t) => {
   const opened = open(t);
   const { map } = opened;
   putBatch(opened, 60);
@@ -123,7 +123,7 @@ systemTest("a batch writes what the map has room for, and says how much", async 
   t.is(map.updateBatch(2, 2), 2, "a batch goes on from the middle");
 });
 
-systemTest("a batch removes what is there, also behind what is not", async (t) => {
+bpfTest("a batch removes what is there, also behind what is not", (t) => {
   const opened = open(t);
   const { map } = opened;
   for (const i of [1, 2, 5, 6, 7, 9, 50]) {
@@ -136,7 +136,7 @@ systemTest("a batch removes what is there, also behind what is not", async (t) =
   t.is(map.deleteBatch(0), 0);
 });
 
-systemTest("all entries are read batch by batch, once each, and again after rewind()", async (t) => {
+bpfTest("all entries are read batch by batch, once each, and again after rewind()", (t) => {
   const opened = open(t, { entries: 10_000 }, 64);
   const { map } = opened;
   for (let i = 0; i < 10_000; i += 50) {
@@ -153,7 +153,7 @@ systemTest("all entries are read batch by batch, once each, and again after rewi
   t.deepEqual(found(t, opened), []);
 });
 
-systemTest("more entries than a batch has are refused before the kernel sees them", async (t) => {
+bpfTest("more entries than a batch has are refused before the kernel sees them", (t) => {
   const { map } = open(t, {}, 16);
   const message = "17 entries, where the batches of tried have 16";
   t.throws(() => map.updateBatch(17), { name: "RangeError", message });
@@ -165,7 +165,7 @@ systemTest("more entries than a batch has are refused before the kernel sees the
   });
 });
 
-systemTest("a failing call says which one it is and on which map", async (t) => {
+bpfTest("a failing call says which one it is and on which map", (t) => {
   const { map } = open(t);
   const bad = new BpfMap(new PacketMemory(1 << 16), 1_000_000, HASH, 4);
   const calls: [string, (map: BpfMap) => unknown][] = [
@@ -197,7 +197,7 @@ function countingProgram(fd: number, i: number): number {
   return loadProgram({ type: ProgramType.SchedCls, name: "count", code: program.assemble() });
 }
 
-systemTest("an array that is mapped is what programs read and write", async (t) => {
+bpfTest("an array that is mapped is what programs read and write", (t) => {
   const fd = createMap(COUNTERS);
   const mapped = mapArray(fd, COUNTERS);
   const again = mapArray(fd, COUNTERS);
@@ -215,7 +215,7 @@ systemTest("an array that is mapped is what programs read and write", async (t) 
   for (const one of [fd, program]) libc.close(one);
 });
 
-systemTest("a program reads a byte range of the only value of an array without a look-up", async (t) => {
+bpfTest("a program reads a byte range of the only value of an array without a look-up", (t) => {
   const shape: MapShape = { type: "array", keyBytes: 4, valueBytes: 64, entries: 1, name: "control", mmapable: true };
   const fd = createMap(shape);
   const mapped = mapArray(fd, shape);
@@ -227,14 +227,14 @@ systemTest("a program reads a byte range of the only value of an array without a
   for (const one of [fd, loaded]) libc.close(one);
 });
 
-systemTest("an array that is not mmapable is not mapped, and the message says which it was", async (t) => {
+bpfTest("an array that is not mmapable is not mapped, and the message says which it was", (t) => {
   const shape = { ...COUNTERS, mmapable: false };
   const fd = createMap(shape);
   t.throws(() => mapArray(fd, shape), { message: /^mmap of the map counters: / });
   libc.close(fd);
 });
 
-systemTest("worker threads use a map and a mapped array by their descriptors", async (t) => {
+bpfTest("worker threads use a map and a mapped array by their descriptors", async (t) => {
   const opened = open(t, { entries: 2000 });
   const counters = createMap(COUNTERS);
   t.teardown(() => libc.close(counters));
@@ -250,7 +250,7 @@ systemTest("worker threads use a map and a mapped array by their descriptors", a
   mapped.close();
 });
 
-systemTest("calls on a map make no garbage", async (t) => {
+bpfTest("calls on a map make no garbage", (t) => {
   const script = fileURLToPath(new URL("bpf-garbage.js", import.meta.url));
   const flags = ["--expose-gc", "--min-semi-space-size=64", "--max-semi-space-size=64"];
   const bytes = Number(execFileSync(process.execPath, [...flags, script], { encoding: "utf8" }));

@@ -11,7 +11,7 @@ import {
   type SkbContext,
 } from "../../src/linux/bpf-program.ts";
 import * as libc from "../../src/linux/libc.ts";
-import { systemTest } from "../system/system-test.ts";
+import { bpfTest } from "../fakes/bpf-test.ts";
 
 const load = (program: BpfAssembler): number =>
   loadProgram({ type: ProgramType.SchedCls, name: "tried", code: program.assemble() });
@@ -31,7 +31,7 @@ const frame = Uint8Array.from({ length: 64 }, (_, i) => i);
 /** With the EtherType of IPv4: adjust_room takes no other. */
 const ipv4Frame = Uint8Array.from({ length: 100 }, (_, i) => [0x08, 0x00][i - 12] ?? i);
 
-systemTest("a program returns its verdict, and the packet as it left it", async (t) => {
+bpfTest("a program returns its verdict, and the packet as it left it", (t) => {
   const program = new BpfAssembler();
   program.mov(r6, r1).load(4, r7, r6, Skb.Data).load(4, r8, r6, Skb.DataEnd);
   program.mov(r2, r7).alu("add", r2, 20).when(r2, "gt", r8, "next");
@@ -47,7 +47,7 @@ systemTest("a program returns its verdict, and the packet as it left it", async 
   t.is(ran(program, frame.subarray(0, 19)).verdict, Tcx.Next);
 });
 
-systemTest("a program sees the context that it is given, and what it leaves there is returned", async (t) => {
+bpfTest("a program sees the context that it is given, and what it leaves there is returned", (t) => {
   const program = new BpfAssembler();
   program.mov(r6, r1).load(4, r7, r6, Skb.Mark).alu32("add", r7, 1).store(4, r6, Skb.Mark, r7);
   program.load(4, r7, r6, Skb.GsoSize).load(4, r8, r6, Skb.GsoSegs).alu("mul", r7, r8).mov(r0, r7).exit();
@@ -57,7 +57,7 @@ systemTest("a program sees the context that it is given, and what it leaves ther
   t.deepEqual({ ...after, ifindex: 0 }, { ...context, mark: 42, ifindex: 0 });
 });
 
-systemTest("a program makes a packet longer and shorter", async (t) => {
+bpfTest("a program makes a packet longer and shorter", (t) => {
   for (const bytes of [50, -20]) {
     const program = new BpfAssembler();
     program.mov(r2, bytes).mov(r3, ROOM_AFTER_MAC).mov(r4, 0).call(Helper.SkbAdjustRoom).exit();
@@ -69,7 +69,7 @@ systemTest("a program makes a packet longer and shorter", async (t) => {
   }
 });
 
-systemTest("a program that reads what is not set is refused, with what the verifier says", async (t) => {
+bpfTest("a program that reads what is not set is refused, with what the verifier says", (t) => {
   const error = t.throws(() => load(new BpfAssembler().mov(r0, 0).load(4, r3, r9, 0).exit()), {
     instanceOf: libc.SyscallError,
   });
@@ -78,7 +78,7 @@ systemTest("a program that reads what is not set is refused, with what the verif
   t.regex(error.message, /\n1: .*r3 = .*\nR9 !read_ok$/);
 });
 
-systemTest("a long verifier's log is cut to its end", async (t) => {
+bpfTest("a long verifier's log is cut to its end", (t) => {
   const program = new BpfAssembler().mov(r6, r1);
   for (let i = 0; i < 2000; i++) program.load(4, r7, r6, Skb.Len);
   const { message } = t.throws(() => load(program.load(8, r0, r7, 0).exit()));
@@ -87,20 +87,20 @@ systemTest("a long verifier's log is cut to its end", async (t) => {
   t.regex(message, /\nR7 invalid mem access 'scalar'$/);
 });
 
-systemTest("a helper that the kernel has not is named by the verifier", async (t) => {
+bpfTest("a helper that the kernel has not is named by the verifier", (t) => {
   t.throws(() => load(new BpfAssembler().call(99_999).exit()), { message: /EINVAL.*\n?.*invalid func unknown#99999/s });
 });
 
-systemTest("a program without instructions is refused by the kernel, without a log", async (t) => {
+bpfTest("a program without instructions is refused by the kernel, without a log", (t) => {
   t.throws(() => load(new BpfAssembler()), { message: /^bpf: BPF_PROG_LOAD of tried: .*\(E2BIG\)$/ });
 });
 
-systemTest("a packet that is shorter than its Ethernet header is refused", async (t) => {
+bpfTest("a packet that is shorter than its Ethernet header is refused", (t) => {
   const program = new BpfAssembler().exit(Tcx.Pass);
   t.throws(() => ran(program, frame.subarray(0, 13)), { message: /^bpf: BPF_PROG_TEST_RUN of program \d+: .*EINVAL/ });
 });
 
-systemTest("an interface that is not there is no context", async (t) => {
+bpfTest("an interface that is not there is no context", (t) => {
   const program = new BpfAssembler().exit(Tcx.Pass);
   t.throws(() => ran(program, frame, { ifindex: 2 ** 31 - 1 }), { message: /BPF_PROG_TEST_RUN/ });
 });
