@@ -68,17 +68,17 @@ function permissionLack({ status, uidMap }: Circumstances): string {
   if (!has(CAP_BPF) && !has(CAP_SYS_ADMIN)) lacks.push("CAP_BPF");
   if (!has(CAP_NET_ADMIN)) lacks.push("CAP_NET_ADMIN");
   if (lacks.length > 0) {
-    return `the process lacks ${lacks.join(" and ")} (in a container: --cap-add ${lacks.map(withoutPrefix).join(" --cap-add ")})`;
+    const options = lacks.map((capability) => `--cap-add ${capability.slice("CAP_".length)}`).join(" ");
+    const older = lacks.includes("CAP_BPF") ? "; a Docker that does not know BPF has SYS_ADMIN for it" : "";
+    return `the process lacks ${lacks.join(" and ")} (in a container: ${options}${older})`;
   }
   if (!WHOLE_MACHINE.test(uidMap))
     return "the process runs in a user namespace, where its capabilities are not the machine's";
   const isFiltered = /^Seccomp:\s*2$/m.test(status);
   return isFiltered
-    ? "a seccomp filter of the process may refuse bpf(2) (Docker's own lets it pass with --cap-add BPF)"
+    ? "a seccomp filter of the process may refuse bpf(2) (Docker's own lets it pass with --cap-add BPF or SYS_ADMIN)"
     : "the kernel's lockdown or a security module refuses bpf(2)";
 }
-
-const withoutPrefix = (capability: string): string => capability.slice("CAP_".length);
 
 function tcxLack(kernel: string): string {
   const [major, minor] = kernel.split(".").map(Number) as [number, number];
