@@ -22,7 +22,7 @@ import {
   vxlan,
 } from "../express/lane-rig.ts";
 import { canonical, isHeaderRight, isUdpRight } from "../express/sums.ts";
-import { ACK, type Fields, ipPacket, onesSum, PSH } from "../fakes/ip-packets.ts";
+import { ACK, FIN, type Fields, ipPacket, onesSum, PSH } from "../fakes/ip-packets.ts";
 import { type Mutation, mutated, mutation } from "./mutation.ts";
 
 const OUT = { source: LOCAL, destination: REMOTE, sourcePort: 40_000, destinationPort: 8080 };
@@ -53,6 +53,19 @@ const SHAPES: Partial<Fields>[] = [
   { protocol: "udp" },
   { flags: ACK, payload: new Uint8Array(2900).fill(9) },
   { protocol: "udp", payload: new Uint8Array(1422).fill(3) },
+  { protocol: "udp", noChecksum: true, payload: new Uint8Array(9) },
+  { flags: ACK | FIN },
+  { flags: ACK, ttl: 1 },
+  { flags: ACK, tos: 2, fragment: 0 },
+];
+/** What is around a peer's packet. */
+const OUTER: Partial<Fields>[] = [
+  {},
+  { noChecksum: false, tos: 2 },
+  { noChecksum: false, partial: true },
+  { tos: 1 },
+  { tos: 3 },
+  { source: "192.0.2.13" },
 ];
 const TUPLES = {
   out: [OUT, { ...OUT, ...BY_VIP, sourcePort: 40_001 }, { ...OUT, destination: "10.192.32.11" }],
@@ -62,10 +75,7 @@ const packets = (tuples: readonly (typeof OUT)[]): Uint8Array[] =>
   tuples.flatMap((tuple) => SHAPES.map((shape) => ipPacket({ ...tuple, ...shape })));
 const FRAMES = {
   [Origin.Container]: packets(TUPLES.out).map((packet) => ethernet(packet)),
-  [Origin.Underlay]: packets(TUPLES.in).flatMap((packet) => [
-    vxlan(packet),
-    vxlan(packet, { noChecksum: false, tos: 2 }),
-  ]),
+  [Origin.Underlay]: packets(TUPLES.in).flatMap((packet) => OUTER.map((outer) => vxlan(packet, outer))),
 } as const;
 const IP_AT = { [Origin.Container]: 14, [Origin.Underlay]: 64 } as const;
 /** Ethernet and IPv4 header: the kernel runs a program on no shorter frame. */
