@@ -6,7 +6,7 @@ import { EtherType } from "../packet/ethernet.ts";
 import { DONT_FRAGMENT, Protocol } from "../packet/ipv4.ts";
 import { addressDelta, portDelta } from "../packet/packet.ts";
 import { FLAG_VNI } from "../packet/vxlan.ts";
-import { EVERYTHING, groundOf } from "./grounds.ts";
+import { groundOf } from "./grounds.ts";
 import { Flag, INBOUND, Key, VALUE_BYTES, Value } from "./layout.ts";
 
 /** The first word of an IPv4 header without options, and the word of its TTL and protocol, as the agent's sockets have them. */
@@ -52,7 +52,17 @@ export interface LaneEntry {
   // TCP only: as Value.Sequence and Value.Acknowledgment.
   sequence: number;
   acknowledgment: number;
+  /** What the lane has counted of this direction before, and counts on from: below 2^32 packets, and bytes of IP packets. */
+  packets: number;
+  bytes: number;
+  /**
+   * sumOfGrounds() for the flow, from the thread that decided it: taken after its tables changed last, and before it looked the flow up in
+   * them. The entry is true as long as the sum is.
+   */
+  groundSum: number;
 }
+
+const WORD = 2 ** 32;
 
 /** Writes the entry's key to `at`. Hot path: must not allocate. */
 export function writeKey(view: DataView, at: number, entry: LaneEntry): void {
@@ -65,12 +75,12 @@ export function writeKey(view: DataView, at: number, entry: LaneEntry): void {
   view.setInt32(at + Key.Protocol, entry.protocol | (isInbound ? INBOUND : 0), true);
 }
 
-/**
- * Writes the entry's value to `at`. `grounds` is the mapped value of the map `grounds`: the entry is true as long as nothing that
- * it stands on is lost after this, so it is written by the thread whose tables the flow was decided with. Hot path: must not allocate.
- */
-export function writeValue(view: DataView, at: number, entry: LaneEntry, grounds: Int32Array): void {
+/** Writes the entry's value to `at`. Hot path: must not allocate. */
+export function writeValue(view: DataView, at: number, entry: LaneEntry): void {
   for (let i = 0; i < VALUE_BYTES; i += 4) view.setInt32(at + i, 0);
+  view.setUint32(at + Value.Packets, entry.packets, true);
+  view.setUint32(at + Value.Bytes, entry.bytes % WORD, true);
+  view.setUint32(at + Value.Bytes + 4, Math.floor(entry.bytes / WORD), true);
   view.setInt32(at + Value.Sequence, entry.sequence, true);
   view.setInt32(at + Value.Acknowledgment, entry.acknowledgment, true);
   writeRewriting(view, at, entry);
@@ -80,7 +90,8 @@ export function writeValue(view: DataView, at: number, entry: LaneEntry, grounds
   writeMac(view, at + Value.Macs + 6, entry.sourceMac);
   if (entry.to !== 0) writeWayToPeer(view, at, entry);
   else if (entry.from !== 0) writeWayFromPeer(view, at, entry);
-  writeGrounds(view, at, entry, grounds);
+  writeGrounds(view, at + Value.Grounds, entry);
+  view.setInt32(at + Value.GroundSum, entry.groundSum, true);
 }
 
 function writeRewriting(view: DataView, at: number, entry: LaneEntry): void {
@@ -128,20 +139,12 @@ function writeWayFromPeer(view: DataView, at: number, entry: LaneEntry): void {
 }
 
 /** The server's address is what the client's packets become, and the client's what the server's become. */
-function writeGrounds(view: DataView, at: number, entry: LaneEntry, grounds: Int32Array): void {
-  let sum = Atomics.load(grounds, EVERYTHING);
-  sum = (sum + writeGround(view, at + Value.Grounds, entry.source, grounds)) | 0;
-  sum = (sum + writeGround(view, at + Value.Grounds + 2, entry.newDestination, grounds)) | 0;
-  sum = (sum + writeGround(view, at + Value.Grounds + 4, entry.vip, grounds)) | 0;
-  sum = (sum + writeGround(view, at + Value.Grounds + 6, entry.from, grounds)) | 0;
-  sum = (sum + writeGround(view, at + Value.Grounds + 8, entry.to, grounds)) | 0;
-  view.setInt32(at + Value.GroundSum, sum, true);
-}
-
-function writeGround(view: DataView, at: number, address: Ipv4, grounds: Int32Array): number {
-  const index = groundOf(address);
-  view.setUint16(at, index, true);
-  return Atomics.load(grounds, index);
+function writeGrounds(view: DataView, at: number, entry: LaneEntry): void {
+  view.setUint16(at, groundOf(entry.source), true);
+  view.setUint16(at + 2, groundOf(entry.newDestination), true);
+  view.setUint16(at + 4, groundOf(entry.vip), true);
+  view.setUint16(at + 6, groundOf(entry.from), true);
+  view.setUint16(at + 8, groundOf(entry.to), true);
 }
 
 function writeMac(view: DataView, at: number, { high, low }: Mac): void {

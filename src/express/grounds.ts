@@ -19,6 +19,23 @@ export function groundOf(address: Ipv4): number {
   return FIRST + (hash % (GROUNDS - FIRST));
 }
 
+/** What the counters of a flow's grounds, and that of everything, add up to. An address of 0 is none. Hot path: must not allocate. */
+export function sumOfGrounds(
+  counters: Int32Array,
+  client: Ipv4,
+  server: Ipv4,
+  vip: Ipv4,
+  from: Ipv4,
+  to: Ipv4,
+): number {
+  let sum = Atomics.load(counters, EVERYTHING);
+  sum = (sum + Atomics.load(counters, groundOf(client))) | 0;
+  sum = (sum + Atomics.load(counters, groundOf(server))) | 0;
+  sum = (sum + Atomics.load(counters, groundOf(vip))) | 0;
+  sum = (sum + Atomics.load(counters, groundOf(from))) | 0;
+  return (sum + Atomics.load(counters, groundOf(to))) | 0;
+}
+
 /** The address is lost: no entry that stands on it is used any more, from now on, until it is written anew. */
 export function loseGround(counters: Int32Array, address: Ipv4): void {
   if (address !== 0) Atomics.add(counters, groundOf(address), 1);

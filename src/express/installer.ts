@@ -12,7 +12,7 @@ import { Protocol } from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { swapPorts } from "../packet/packet.ts";
 import { type LaneEntry, writeKey, writeValue } from "./entry.ts";
-import { EVERYTHING, groundOf, loseEverything, loseGround } from "./grounds.ts";
+import { loseEverything, loseGround, sumOfGrounds } from "./grounds.ts";
 import {
   CONTROL_SHAPE,
   Control,
@@ -95,13 +95,7 @@ export class ExpressInstaller implements ExpressLane {
   }
 
   groundSum(client: Ipv4, server: Ipv4, vip: Ipv4, from: Ipv4, to: Ipv4): number {
-    const grounds = this.#grounds;
-    let sum = Atomics.load(grounds, EVERYTHING);
-    sum = (sum + Atomics.load(grounds, groundOf(client))) | 0;
-    sum = (sum + Atomics.load(grounds, groundOf(server))) | 0;
-    sum = (sum + Atomics.load(grounds, groundOf(vip))) | 0;
-    sum = (sum + Atomics.load(grounds, groundOf(from))) | 0;
-    return (sum + Atomics.load(grounds, groundOf(to))) | 0;
+    return sumOfGrounds(this.#grounds, client, server, vip, from, to);
   }
 
   lose(address: Ipv4): void {
@@ -138,21 +132,18 @@ export class ExpressInstaller implements ExpressLane {
     const isTcp = entry.protocol === Protocol.Tcp;
     entry.sequence = isTcp ? flows.nextSequenceOf(flowEntry) : 0;
     entry.acknowledgment = isTcp ? flows.acknowledgedOf(flowEntry ^ 1) : 0;
-    this.#queue(flowEntry, version, groundSum);
+    entry.packets = flows.carriedPacketsOf(flowEntry);
+    entry.bytes = flows.carriedBytesOf(flowEntry);
+    entry.groundSum = groundSum;
+    this.#queue(flowEntry, version);
   }
 
-  #queue(flowEntry: number, version: number, groundSum: number): void {
+  #queue(flowEntry: number, version: number): void {
     if (this.#count === BATCH) this.flush();
     const view = this.#view;
     const i = this.#count++;
-    const value = this.#map.values + i * VALUE_BYTES;
     writeKey(view, this.#map.keys + i * KEY_BYTES, this.#entry);
-    writeValue(view, value, this.#entry, this.#grounds);
-    view.setInt32(value + Value.GroundSum, groundSum, true);
-    view.setUint32(value + Value.Packets, this.#flows.carriedPacketsOf(flowEntry), true);
-    const bytes = this.#flows.carriedBytesOf(flowEntry);
-    view.setUint32(value + Value.Bytes, bytes % WORD, true);
-    view.setUint32(value + Value.Bytes + 4, Math.floor(bytes / WORD), true);
+    writeValue(view, this.#map.values + i * VALUE_BYTES, this.#entry);
     this.#queued[i] = flowEntry;
     this.#versions[i] = version;
   }
@@ -231,6 +222,6 @@ function blankEntry(vtep: Ipv4, mac: Mac): LaneEntry {
     ...{ from: 0, to: 0, origin: 0, protocol: 0, source: 0, destination: 0, ports: 0 },
     ...{ newSource: 0, newDestination: 0, newPorts: 0, vip: 0, link: 0, mtu: 0 },
     ...{ destinationMac: mac, sourceMac: mac, vtep, vni: 0, sourcePort: 0, port: 0 },
-    ...{ hasOuterChecksum: false, byLink: false, sequence: 0, acknowledgment: 0 },
+    ...{ hasOuterChecksum: false, byLink: false, sequence: 0, acknowledgment: 0, packets: 0, bytes: 0, groundSum: 0 },
   };
 }

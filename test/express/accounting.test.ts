@@ -81,10 +81,10 @@ bpfTest(
   },
 );
 
-bpfTest("an entry begins with the numbers that the agent gives it", (t) => {
-  const entry = toPeer({ sequence: 0xf000_0000 | 0, acknowledgment: 77 });
+bpfTest("an entry begins with what the agent gives it, and counts on from there", (t) => {
+  const entry = toPeer({ sequence: 0xf000_0000 | 0, acknowledgment: 77, packets: 5, bytes: 2 ** 33 + 1 });
   const rig = useRig(t, entry);
-  t.like(rig.counted(entry), { sequence: 0xf000_0000, acknowledgment: 77, packets: 0, bytes: 0, seen: 0n });
+  t.like(rig.counted(entry), { sequence: 0xf000_0000, acknowledgment: 77, packets: 5, bytes: 2 ** 33 + 1, seen: 0n });
   rig.run(Origin.Container, ethernet(ipPacket({ ...OUT, sequence: 0xefff_ff00, acknowledgment: 10 })));
-  t.like(rig.counted(entry), { sequence: 0xf000_0000, acknowledgment: 77, packets: 1 });
+  t.like(rig.counted(entry), { sequence: 0xf000_0000, acknowledgment: 77, packets: 6, bytes: 2 ** 33 + 41 });
 });

@@ -4,6 +4,7 @@ import { ControlPage } from "../../src/express/control.ts";
 import { type LaneEntry, writeKey, writeValue } from "../../src/express/entry.ts";
 import { fromContainer } from "../../src/express/from-container.ts";
 import { fromUnderlay } from "../../src/express/from-underlay.ts";
+import { sumOfGrounds } from "../../src/express/grounds.ts";
 import {
   CONTROL_SHAPE,
   flowsShape,
@@ -87,7 +88,7 @@ function completed(fields: Partial<LaneEntry>): LaneEntry {
     ...{ newSource: source, newDestination: destination, newPorts: ports, vip: 0, link: LOOPBACK, mtu: MTU },
     ...{ destinationMac: { high: 0, low: 0 }, sourceMac: { high: 0, low: 0 } },
     ...{ vtep: 0, vni: 0, sourcePort: 0, port: 0, hasOuterChecksum: false, byLink: false },
-    ...{ sequence: 0, acknowledgment: 0 },
+    ...{ sequence: 0, acknowledgment: 0, packets: 0, bytes: 0, groundSum: 0 },
     ...fields,
   };
 }
@@ -125,6 +126,11 @@ export function expectedFrame(
     }),
     ether,
   );
+}
+
+/** The sum of the counters of what the entry's flow stands on. */
+export function groundSumOf(grounds: Int32Array, { source, newDestination, vip, from, to }: LaneEntry): number {
+  return sumOfGrounds(grounds, source, newDestination, vip, from, to);
 }
 
 /** What an entry has counted. */
@@ -173,7 +179,7 @@ export class LaneRig {
 
   enter(entry: LaneEntry): void {
     writeKey(this.#view, this.#flows.key, entry);
-    writeValue(this.#view, this.#flows.value, entry, this.grounds);
+    writeValue(this.#view, this.#flows.value, { ...entry, groundSum: groundSumOf(this.grounds, entry) });
     if (!this.#flows.update()) throw new Error("the map is full");
   }
 

@@ -12,6 +12,7 @@ import { BpfMap, createMap } from "../../../src/linux/bpf-map.ts";
 import { loadProgram, ProgramType } from "../../../src/linux/bpf-program.ts";
 import { makeTcxLink } from "../../../src/linux/tcx-link.ts";
 import { PacketMemory } from "../../../src/packet/memory.ts";
+import { groundSumOf } from "../../express/lane-rig.ts";
 
 const ENTRIES = 1024;
 const FOREVER = 2n ** 62n;
@@ -40,7 +41,7 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   underlay: (link: number, port: number) => attach(load("from_underlay", fromUnderlay(maps, port)), link),
   enter: (entry: LaneEntry) => {
     writeKey(view, flows.key, entry);
-    writeValue(view, flows.value, entry, grounds);
+    writeValue(view, flows.value, { ...entry, groundSum: groundSumOf(grounds, entry) });
     return flows.update();
   },
   leave: (entry: LaneEntry) => {
