@@ -144,7 +144,8 @@ function leaderName({ state, manager }: Session): string | null {
 
 function statsView(report: EngineReport, kernelDrops: DropCounts, dns: DnsServer): StatsView {
   const { answersByRcode, ...counters } = dns.stats();
-  const { drops, flows, flowCapacity, evictedFlows, displacedFragments, ownPackets, traffic, namesAnswered } = report;
+  const { drops, flows, flowCapacity, evictedFlows, displacedFragments, ownPackets, traffic, namesAnswered, express } =
+    report;
   const total = (key: "rxPackets" | "txPackets" | "rxBytes" | "txBytes"): number =>
     traffic.reduce((sum, peer) => sum + peer[key], 0);
   return {
@@ -159,6 +160,10 @@ function statsView(report: EngineReport, kernelDrops: DropCounts, dns: DnsServer
       displacedFragments,
       namesAnswered,
       ...ownPackets,
+      lanePackets: express.packets,
+      laneBytes: express.bytes,
+      laneEntries: express.entries,
+      laneEntered: express.entered,
     },
     drops: {
       ...Object.fromEntries(DROP_NAMES.slice(1).map((reason) => [reason, drops[reason] ?? 0])),

@@ -234,6 +234,8 @@ export interface FlowView {
   task: string | null;
   node: string | null;
   state: string;
+  /** The ends whose packets go in the express lane on this node; null: neither. */
+  lane: "both" | "client" | "server" | null;
   ageMs: number;
   packets: number;
   bytes: number;

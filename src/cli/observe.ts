@@ -99,6 +99,7 @@ const FLOWS: Listing<FlowView> = {
   filters: {
     protocol: (row, value) => row.protocol === value,
     state: (row, value) => row.state === value,
+    lane: oneOf(["both", "client", "server", "none"], (row) => row.lane ?? "none"),
     task: (row, value) => row.task === value,
     node: (row, value) => row.node === value,
   },
@@ -110,6 +111,7 @@ const FLOWS: Listing<FlowView> = {
     { header: "TASK", value: (row) => row.task ?? "" },
     { header: "NODE", value: (row) => row.node ?? "" },
     { header: "STATE", value: (row) => row.state },
+    { header: "LANE", value: (row) => row.lane ?? "-" },
     { header: "AGE", value: (row) => formatDuration(row.ageMs) },
     { header: "PACKETS", value: (row) => `${row.packets}` },
     { header: "BYTES", value: (row) => formatBytes(row.bytes) },

@@ -96,7 +96,7 @@ export class ExpressFlows {
       this.#judge(entry, version, groundSum);
       ride = flows.rideOf(entry);
     }
-    if ((ride & Ride.Barred) !== 0) return;
+    if ((ride & Ride.Barred) !== 0 || (flows.finsOf(entry) & rideBit(entry)) !== 0) return; // or has sent its FIN
     if (isAnswer) {
       this.takeOut(entry, version); // what an earlier connection of the same ports has left
       this.#enterBoth(entry, version, groundSum);
@@ -175,7 +175,7 @@ export class ExpressFlows {
     this.#enter(entry ^ 1, version, groundSum);
   }
 
-  /** A direction that has sent its FIN stays out. */
+  /** Puts a direction in the lane, unless it is there or has sent its FIN. */
   #enter(entry: number, version: number, groundSum: number, more: number = Ride.None): void {
     const flows = this.#flows;
     const bit = rideBit(entry);

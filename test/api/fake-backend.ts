@@ -326,6 +326,7 @@ export class FakeBackend implements Backend {
         task: "search.1",
         node: "node2",
         state: "established",
+        lane: "both",
         ageMs: 61_000,
         packets: 12,
         bytes: 3400,

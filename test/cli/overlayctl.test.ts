@@ -220,13 +220,13 @@ const outputs: [args: string, out: string[]][] = [
   ],
   [
     "flows --filter protocol=udp",
-    ["PROTOCOL   CLIENT    DESTINATION   TARGET    TASK      NODE      STATE     AGE       PACKETS   BYTES"],
+    ["PROTOCOL   CLIENT    DESTINATION   TARGET    TASK      NODE      STATE     LANE      AGE       PACKETS   BYTES"],
   ],
   [
     "flows --service search",
     [
-      "PROTOCOL   CLIENT              DESTINATION        TARGET              TASK       NODE      STATE         AGE              PACKETS   BYTES",
-      "tcp        10.192.32.9:40000   10.192.32.2:9200   10.192.32.11:9200   search.1   node2     established   About a minute   12        3.4kB",
+      "PROTOCOL   CLIENT              DESTINATION        TARGET              TASK       NODE      STATE         LANE      AGE              PACKETS   BYTES",
+      "tcp        10.192.32.9:40000   10.192.32.2:9200   10.192.32.11:9200   search.1   node2     established   both      About a minute   12        3.4kB",
     ],
   ],
   ["network rm web", ["web"]],

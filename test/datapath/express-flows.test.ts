@@ -36,8 +36,10 @@ for (const [title, vip] of [
     const { by, out } = tcp.client(ACK | PSH, 500);
     t.deepEqual([by, out], [LANES, [`${LOCAL}:40000 > ${REMOTE}:80`]]);
     t.deepEqual(tcp.server(ACK | PSH, 900).out, [`${vip ?? REMOTE}:80 > ${LOCAL}:40000`]);
+    t.is(lanes.nodes[0]!.flows()[0]!.lane, "both");
     t.is(tcp.client(FIN | ACK).by, AGENTS);
     t.deepEqual(sizes(lanes), [1, 1], "that direction is out");
+    t.is(lanes.nodes[0]!.flows()[0]!.lane, "server");
     t.is(tcp.server(ACK | PSH, 900).by, LANES, "the other one may go on for long");
     t.is(tcp.client(ACK).by, AGENTS);
     t.is(tcp.server(FIN | ACK).by, AGENTS);
