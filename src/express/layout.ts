@@ -42,7 +42,9 @@ export const Value = {
   VniWord: 68, // only toward a peer
   Macs: 72, // of the frame that goes out, or of the inner one toward a peer: destination, source
   HeaderSum: 84, // toward a peer: the sum of the outer IP header without its length and ECN
-  UdpSum: 86, // toward a peer: what of the outer UDP checksum's sum is the same for each packet; from a peer: the sum of the outer pseudo-header without its length
+  // Toward a peer: what of the sum under the outer UDP checksum is the same for each packet. From a peer: the sum of the outer
+  // pseudo-header without its length.
+  UdpSum: 86,
   Grounds: 88, // five u16: indices into `grounds`
   GroundSum: 100, // u32, what these five and EVERYTHING add up to while the entry is true
 } as const;

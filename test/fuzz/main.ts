@@ -1,5 +1,6 @@
 // `npm run fuzz`: the data path under fuzz for long, then the express lane's programs. `-- PACKETS SEED` says how long, and how to have a
 // run again; the lane gets a tenth as many.
+import { whatBpfLacks } from "../../src/linux/bpf-probe.ts";
 import { fuzzDataPath } from "./data-path.ts";
 import { fuzzLane } from "./express-lane.ts";
 
@@ -24,5 +25,6 @@ function fuzz(what: string, packets: number, round: (packets: number, seed: numb
 }
 
 fuzz("data path", Number(packets), (packets, seed) => fuzzDataPath({ packets, seed }));
-if (process.getuid?.() === 0) fuzz("express lane", Math.ceil(Number(packets) / LANE_SHARE), fuzzLane);
-else console.log("express lane: skipped, for it needs root");
+const lack = whatBpfLacks();
+if (lack === undefined) fuzz("express lane", Math.ceil(Number(packets) / LANE_SHARE), fuzzLane);
+else console.log(`express lane: skipped: ${lack}`);

@@ -259,50 +259,89 @@ systemTest(
   },
 );
 
+/** Sends a frame through a packet socket; `virtio` is the header in which packet(7) takes what is left to a card. */
+async function sendFrame(
+  { kernel }: Rig,
+  place: string,
+  link: string,
+  frame: Uint8Array,
+  virtio: number[] = [],
+): Promise<void> {
+  const bytes = Buffer.concat([Buffer.from(Uint16Array.from(virtio).buffer), frame]).toString("hex");
+  const lines = [
+    "import socket",
+    "s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
+    ...(virtio.length > 0 ? ["s.setsockopt(263, 15, 1)"] : []), // SOL_PACKET, PACKET_VNET_HDR
+    `s.bind(("${link}", 0))`,
+    `s.send(bytes.fromhex("${bytes}"))`,
+  ];
+  await kernel.exec(place, "python3", "-c", lines.join("\n"));
+}
+
+const macOfLink = async ({ kernel }: Rig, link: string): Promise<string> => {
+  const [{ address }] = JSON.parse(await kernel.sh("node", `ip -j link show ${link}`)) as [{ address: string }];
+  return address;
+};
+
+/** The frame to another MAC, with a tag of VLAN 100 behind the MACs if `isTagged`. */
+function addressed(frame: Uint8Array, destinationMac: string, isTagged = false): Uint8Array {
+  const destination = Buffer.from(destinationMac.replaceAll(":", ""), "hex");
+  const tag = isTagged ? [0x81, 0, 0, 100] : [];
+  return Buffer.concat([destination, frame.subarray(6, 12), Buffer.from(tag), frame.subarray(12)]);
+}
+
+const packetsOf = async ({ lane }: Rig, entry: LaneEntry): Promise<number> =>
+  ((await lane.call("counted", entry)) as { packets: number }).packets;
+
+const OUT = { source: LOCAL, destination: REMOTE, sourcePort: 44_000, destinationPort: SERVER_PORT, flags: ACK };
+const BACK = { source: REMOTE, destination: LOCAL, sourcePort: SERVER_PORT, destinationPort: 44_000, flags: ACK };
+
 systemTest("a container's tagged frame is passed on, and so is one for another link of the underlay", async (t) => {
   const rig = await build(t);
-  for (const entry of flowsTo("peer", rig, 44_000, false)) await rig.lane.call("enter", entry);
-  const { kernel } = rig;
-  const send = (place: string, link: string, frame: string): Promise<unknown> =>
-    kernel.exec(
-      place,
-      "/usr/bin/python3",
-      "-c",
-      `import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("${link}", 0)); s.send(bytes.fromhex("${frame}"))`,
-    );
-  const out = ipPacket({
-    source: LOCAL,
-    destination: REMOTE,
-    sourcePort: 44_000,
-    destinationPort: SERVER_PORT,
-    flags: ACK,
+  const entries = flowsTo("peer", rig, 44_000, false);
+  for (const entry of entries) await rig.lane.call("enter", entry);
+  await sendFrame(rig, "one", "eth0", addressed(ethernet(ipPacket(OUT)), await macOfLink(rig, "c1"), true));
+  await sendFrame(rig, "peer", "u0", addressed(vxlan(ipPacket(BACK)), await macOfLink(rig, "u0"), true));
+  await waitFor(async () => (await passedOnBy(rig)).every(({ Vlan }) => Vlan === 1), {
+    what: "both programs to count a tagged frame",
   });
-  const back = ipPacket({
-    source: REMOTE,
-    destination: LOCAL,
-    sourcePort: SERVER_PORT,
-    destinationPort: 44_000,
-    flags: ACK,
-  });
-  const tagged = (bytes: Uint8Array, to: string): string =>
-    `${to}${"020000000009"}81000064${Buffer.from(bytes).toString("hex", 12)}`;
-  const macOfLink = async (link: string): Promise<string> =>
-    (JSON.parse(await kernel.sh("node", `ip -j link show ${link}`)) as [{ address: string }])[0].address.replaceAll(
-      ":",
-      "",
-    );
-  await send("one", "eth0", tagged(ethernet(out), await macOfLink("c1")));
-  await send("peer", "u0", tagged(vxlan(back), await macOfLink("u0")));
-  const [container, underlay] = await waitFor(
-    async () => {
-      const both = await passedOnBy(rig);
-      return both.every(({ Vlan }) => Vlan === 1) && both;
-    },
-    { what: "both programs to count a tagged frame" },
-  );
-  t.is(container!.Vlan, 1);
-  t.is(underlay!.Vlan, 1);
-  for (const entry of flowsTo("peer", rig, 44_000, false)) {
-    t.is(((await rig.lane.call("counted", entry)) as { packets: number }).packets, 0);
-  }
+  for (const entry of entries) t.is(await packetsOf(rig, entry), 0);
 });
+
+systemTest("a peer's frame whose headers do not lie in one piece is carried", async (t) => {
+  const rig = await build(t);
+  for (const place of ["node", "peer"]) await rig.kernel.sh(place, "ip link set u0 mtu 9000");
+  const entries = flowsTo("peer", rig, 44_000, false).map((entry) => ({ ...entry, mtu: 8950 }));
+  for (const entry of entries) await rig.lane.call("enter", entry);
+  const datagram = ipPacket({ ...BACK, protocol: "udp", payload: new Uint8Array(6000) });
+  const frame = addressed(vxlan(datagram), await macOfLink(rig, "u0"));
+  await sendFrame(rig, "peer", "u0", frame, [0, 42, 0, 0, 0]); // the outer headers only are in the first piece
+  const back = entries.find(({ from, protocol }) => from !== 0 && protocol === 17)!;
+  await waitFor(async () => (await packetsOf(rig, back)) === 1, { what: "the lane to carry the frame" });
+  t.deepEqual((await passedOnBy(rig))[1], {});
+});
+
+systemTest(
+  "a checksum that a container has a card write into the IP header makes the packet void for its receiver",
+  async (t) => {
+    const rig = await build(t);
+    const entries = flowsTo("peer", rig, 44_000, false);
+    for (const entry of entries) await rig.lane.call("enter", entry);
+    await rig.kernel.sh("node", "ethtool -K u0 tx off"); // no card is there, so the kernel writes it
+    const errors = async (): Promise<number> => {
+      const said = await rig.kernel.sh("peer", "nstat -asz IpExtInCsumErrors");
+      return Number(/InCsumErrors\s+(\d+)/.exec(said)?.[1] ?? 0);
+    };
+    const before = await errors();
+    const frame = addressed(
+      ethernet(ipPacket({ ...OUT, payload: new Uint8Array(50).fill(9) })),
+      await macOfLink(rig, "c1"),
+    );
+    const needsChecksum = 1;
+    await sendFrame(rig, "one", "eth0", frame, [needsChecksum, 54, 0, 20, 12]); // over the header, into the destination
+    await waitFor(async () => (await errors()) > before, {
+      what: "the peer to refuse the packet by its header checksum",
+    });
+    t.is(await packetsOf(rig, entries[0]!), 1);
+  },
+);
