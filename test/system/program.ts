@@ -17,7 +17,8 @@ export function program(
     | "attach-queue"
     | "bulk"
     | "flood"
-    | "unname-state",
+    | "unname-state"
+    | "one-sided-lane",
   ...argv: (string | number)[]
 ): string[] {
   const path = fileURLToPath(new URL(`./programs/${name}.js`, import.meta.url));
