@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import type { FlowView, StatsView } from "../../src/api/schema.ts";
 import { vethName } from "../../src/links/desired.ts";
+import { bpfTest } from "../fakes/bpf-test.ts";
 import { Background, run, waitFor } from "./command.ts";
 import { addressOf, namespaceOf, networkOf, runningTasks } from "./listings.ts";
 import { program } from "./program.ts";
@@ -67,7 +68,7 @@ const WAYS: [name: string, features: Record<string, string>, outerChecksum: 0 | 
   ["segments that are finished, without an outer checksum", { tx: "off", tso: "off", gso: "off" }, 0],
 ];
 
-systemTest("an express lane at the sender's end alone: the flow goes on, into the lane and out of it", async (t) => {
+bpfTest("an express lane at the sender's end alone: the flow goes on, into the lane and out of it", async (t) => {
   const [node1, node2] = lab().nodes;
   const { vni } = await networkOf(node1!, "web");
   const tasks = await runningTasks(node1!, "echo");
