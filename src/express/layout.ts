@@ -20,7 +20,7 @@ export const INBOUND = 0x100;
 
 /** The value of `flows`. */
 export const Value = {
-  // The programs write these. Two cores that count at once may lose a count.
+  // The agent writes what these go on from, then the programs count. Two cores that count at once may lose a count.
   Seen: 0, // u64, nanoseconds of CLOCK_MONOTONIC, at the resolution of a tick
   Packets: 8, // u64
   Bytes: 16, // u64, of IP packets

@@ -209,6 +209,16 @@ systemTest(
   },
 );
 
+systemTest("frames that come singly from a peer go by the container's link, which may join them", async (t) => {
+  const rig = await build(t);
+  await rig.kernel.sh("one", "ethtool -K eth0 gro on");
+  for (const [i, offloads] of OFFLOADS.entries()) {
+    await setOffloads(rig, offloads);
+    await transfer(t, rig, { server: "peer", clientPort: 46_000 + i, byLink: true, offloads });
+  }
+  for (const reasons of await passedOnBy(rig)) t.is(reasons.Failed, undefined);
+});
+
 systemTest(
   "frames whose outer checksum was left to a card that is not there are passed on, and nothing breaks",
   async (t) => {
