@@ -102,15 +102,30 @@ export interface ProgramRun {
 /** Bytes that a packet may grow by, and that a run on it returns. */
 const GROWTH_BYTES = 512;
 
+/** Flags of runProgram(). */
+export const RunFlag = {
+  /**
+   * The packet comes with the sum of its bytes, as a network card gives it (CHECKSUM_COMPLETE). The run is EBADMSG when the program has left
+   * a sum that is not the packet's. Linux 6.11.
+   */
+  ChecksumComplete: 1 << 2,
+} as const;
+
 /**
  * Runs a program of type SchedCls `repeat` times on a packet that begins with its Ethernet header, without any network. Each
  * run takes the packet as the one before has left it. Throws SyscallError: EINVAL also for a packet of more than about 3,500 bytes.
  */
-export function runProgram(program: number, frame: Uint8Array, context: SkbContext = {}, repeat = 1): ProgramRun {
+export function runProgram(
+  program: number,
+  frame: Uint8Array,
+  context: SkbContext = {},
+  repeat = 1,
+  flags = 0,
+): ProgramRun {
   const outBytes = frame.length + GROWTH_BYTES;
   const request = new BpfRequest(roomFor(frame) + roomFor(new Uint8Array(outBytes)) + 2 * SKB_BYTES);
   request.u32(0, program).u32(8, frame.length).u32(12, outBytes).u32(32, repeat);
-  request.u32(40, SKB_BYTES).u32(44, SKB_BYTES);
+  request.u32(40, SKB_BYTES).u32(44, SKB_BYTES).u32(64, flags);
   request.pointTo(16, frame);
   const out = request.pointToRoom(24, outBytes);
   const contextIn = request.pointToRoom(48, SKB_BYTES);

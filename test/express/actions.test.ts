@@ -1,9 +1,11 @@
 // What the lane's programs make of packets that they carry: every byte that leaves is compared with a packet that was built anew.
+import { release } from "node:os";
 import type { ExecutionContext } from "ava";
 import type { LaneEntry } from "../../src/express/entry.ts";
 import { Origin } from "../../src/express/layout.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { Tcx } from "../../src/linux/bpf-abi.ts";
+import { RunFlag, runProgram } from "../../src/linux/bpf-program.ts";
 import { ACK, type Fields, ipPacket, PSH } from "../fakes/ip-packets.ts";
 import { bpfTest, useRig } from "./bpf-test.ts";
 import {
@@ -82,6 +84,11 @@ function* lengthsOf([before, after]: [Fields, Fields]): Generator<[Uint8Array, U
   for (const length of LENGTHS) {
     yield [ipPacket({ ...before, payload: payload(length) }), ipPacket({ ...after, payload: payload(length) })];
   }
+}
+
+function takesCardsSum(): boolean {
+  const [major, minor] = release().split(".").map(Number);
+  return major! > 6 || (major === 6 && minor! >= 11);
 }
 
 function sameBytes(t: ExecutionContext, actual: Uint8Array, expected: Uint8Array): void {
@@ -201,4 +208,24 @@ bpfTest("frames of two networks and of two links do not mix", (t) => {
   t.deepEqual(rig.run(Origin.Underlay, vxlan(answer, {}, { vni: VNI + 1 })).reasons, ["NoEntry"]);
   t.deepEqual(rig.run(Origin.Container, ethernet(answer)).reasons, ["NoEntry"]); // a container that forges a peer's
   t.deepEqual(rig.run(Origin.Underlay, vxlan(ipPacket(toward(REMOTE, CASES[0]!)[0]))).reasons, ["NoEntry"]);
+});
+
+bpfTest("the sum that a network card has made of a frame stays right for what the container gets", (t) => {
+  if (!takesCardsSum()) {
+    t.log("before Linux 6.11 no program runs on a frame with such a sum");
+    t.pass();
+    return;
+  }
+  for (const what of CASES) {
+    const answer = back(REMOTE, what);
+    const way = toward(LOCAL_TOO, what);
+    const rig = useRig(t, fromPeer(rewriting(answer)), toContainer(rewriting(way)));
+    for (const [origin, frame] of [
+      [Origin.Underlay, vxlan(ipPacket({ ...answer[0], payload: payload(101) }))],
+      [Origin.Underlay, vxlan(ipPacket({ ...answer[0], payload: payload(101) }), { noChecksum: false })],
+      [Origin.Container, ethernet(ipPacket({ ...way[0], payload: payload(101) }))],
+    ] as const) {
+      t.is(runProgram(rig.program(origin), frame, {}, 1, RunFlag.ChecksumComplete).verdict, Tcx.Redirect);
+    }
+  }
 });
