@@ -19,7 +19,7 @@ const entry = toPeer({
 });
 const rig = new LaneRig();
 rig.enter(entry);
-makeTcxLink(rig.program(Origin.Container), ifindexOf(link)!);
+makeTcxLink(rig.program(Origin.Container), ifindexOf(link)!, { first: true });
 const alive = setInterval(() => {}, 1000);
 process.on("SIGTERM", () => {
   const { packets, bytes } = rig.counted(entry);
