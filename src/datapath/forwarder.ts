@@ -139,12 +139,16 @@ export class Forwarder {
     this.#egress.flush();
   }
 
-  /** Carries the datagrams that continue the one carried last, and returns how many they are. */
+  /**
+   * Carries the datagrams that continue the one carried last, and returns how many they are. The kernel joins datagrams that have an
+   * outer checksum, which it has found right or which never was on a wire: that says enough of those of an agent which verifies what
+   * its containers send. What others send is verified here.
+   */
   #follow(at: number, end: number, step: number, vtep: Ipv4): number {
     const packet = this.#packet;
     if (!this.#egress.isOpenAt(packet.at)) return 0;
     const run = this.#run;
-    run.follow(packet, this.#egress, at, end, step);
+    run.follow(packet, this.#egress, at, end, step, this.#tables.peers.get(vtep)?.lane !== true);
     if (run.packets === 0) return 0;
     this.taken += run.packets;
     this.#egress.countReceived(vtep, run.packets, run.bytes);

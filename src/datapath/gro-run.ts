@@ -43,10 +43,10 @@ export class GroRun {
 
   /**
    * Queues the datagrams from `at` on that continue `packet`, which was remembered, carried, and queued last by `egress`. The fields say
-   * how many they are. Each datagram has `step` bytes, the last one up to `end` may have fewer. The first one whose checksum is not
-   * right ends the run, to be judged alone. Hot path: must not allocate.
+   * how many they are. Each datagram has `step` bytes, the last one up to `end` may have fewer. With `verifies` the first one whose
+   * checksum is not right ends the run, to be judged alone. Hot path: must not allocate.
    */
-  follow(packet: Packet, egress: Egress, at: number, end: number, step: number): void {
+  follow(packet: Packet, egress: Egress, at: number, end: number, step: number, verifies: boolean): void {
     const headers = INNER + packet.headerBytes;
     const isTcp = packet.protocol === ip.Protocol.Tcp;
     this.packets = this.bytes = 0;
@@ -57,14 +57,18 @@ export class GroRun {
       const bytes = Math.min(step, end - next);
       const payload = bytes - headers;
       if (payload <= 0 || !egress.canExtend(payload) || !this.#matches(next, bytes, isTcp, packet.headerBytes)) return;
-      const transportBytes = bytes - INNER - ip.IPV4_BYTES;
-      if (this.#sum(next + INNER + ip.IPV4_BYTES, transportBytes, fold(pseudo + transportBytes)) !== 0xffff) return;
+      if (verifies && !this.#isRight(next + INNER + ip.IPV4_BYTES, bytes - INNER - ip.IPV4_BYTES, pseudo)) return;
       const flags = isTcp ? this.#view.getUint8(next + INNER + ip.IPV4_BYTES + tcp.FLAGS_AT) : 0;
       egress.extend(next + headers, payload, flags);
       this.packets++;
       this.bytes += bytes - INNER;
       this.nextSequence = (this.nextSequence + payload) | 0;
     }
+  }
+
+  /** `pseudo` is the sum of the pseudo-header without the length. */
+  #isRight(transport: number, bytes: number, pseudo: number): boolean {
+    return this.#sum(transport, bytes, fold(pseudo + bytes)) === 0xffff;
   }
 
   /** The sum of the first datagram's pseudo-header without the length, before it was rewritten. */

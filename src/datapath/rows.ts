@@ -55,7 +55,10 @@ export interface PeerRow {
   ingress: Ipv4;
   /** Whether it runs this agent, and answers probes. */
   agent: boolean;
-  /** Whether its agent takes what an express lane sends, at any moment: partial checksums, super-packets in one frame. */
+  /**
+   * Whether its agent takes what an express lane sends, at any moment: partial checksums, super-packets in one frame. Such an agent
+   * verifies the checksums of what its containers send.
+   */
   lane: boolean;
   /** Whether it answers published ports. */
   mesh: boolean;

@@ -1,13 +1,13 @@
 // What a peer's kernel leaves to a network card, where there is none on the way: checksums that are partial, super-packets in one frame. So
-// a peer's express lane sends, and its packets may come to the agent at any moment. What is wrong is dropped, in trains too.
+// a peer's express lane sends, and its packets may come to the agent at any moment. What is wrong is dropped, in trains too, unless the kernel has verified it by the outer checksum.
 import test from "ava";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { Gso } from "../../src/packet/virtio-net.ts";
 import { frame } from "../fakes/frames.ts";
 import { ACK, completed, describe, type Fields, ipPacket, PSH, SYN } from "../fakes/ip-packets.ts";
-import { type FakeNodes, INGRESS_VNI } from "../fakes/nodes.ts";
+import { type FakeNodes, INGRESS_VNI, rowsFor } from "../fakes/nodes.ts";
 import { taken, train } from "../fakes/trains.ts";
-import { A, B, brief, cluster, type Exchange, exchange, send, WEB } from "../fakes/two-nodes.ts";
+import { A, B, brief, CLUSTER, cluster, type Exchange, exchange, send, WEB } from "../fakes/two-nodes.ts";
 
 const TASK_A = "10.192.32.10";
 const TASK_B = "10.192.32.20";
@@ -207,14 +207,23 @@ for (const protocol of ["tcp", "udp"] as const) {
   });
 
   for (const wrong of packets.keys()) {
-    test(`${protocol}: datagram ${wrong} of a train with a wrong checksum is dropped alone`, async (t) => {
+    test(`${protocol}: datagram ${wrong} of an older agent's train is dropped alone when its checksum is wrong`, async (t) => {
       const fake = await cluster();
+      fake.nodes[0]!.apply(rowsFor(CLUSTER, A).map((row) => (row.kind === "peer" ? { ...row, lane: false } : row)));
       const changed = packets.map((packet, i) => (i === wrong ? set16(packet, packet.length - 2, 0xbad) : packet));
       const { written, drops } = receive(fake, joined(changed.map(web)), size);
       t.deepEqual(drops[0], { "bad-transport-checksum": 1 });
       t.deepEqual(payloadOf(taken(written[0]!)), payloadOf(packets.filter((_, i) => i !== wrong)));
     });
   }
+
+  test(`${protocol}: a train that begins with a wrong checksum loses that datagram, whatever agent sent it`, async (t) => {
+    const fake = await cluster();
+    const changed = packets.with(0, set16(packets[0]!, packets[0]!.length - 2, 0xbad));
+    const { written, drops } = receive(fake, joined(changed.map(web)), size);
+    t.deepEqual(drops[0], { "bad-transport-checksum": 1 });
+    t.deepEqual(payloadOf(taken(written[0]!)), payloadOf(packets.slice(1)));
+  });
 
   test(`${protocol}: a train of partial datagrams arrives whole, and one among right ones too`, async (t) => {
     for (const partial of [[0, 1, 2, 3, 4], [0], [2], [4]]) {
