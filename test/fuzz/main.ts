@@ -3,20 +3,23 @@
 import { whatBpfLacks } from "../../src/linux/bpf-probe.ts";
 import { fuzzDataPath } from "./data-path.ts";
 import { fuzzLane } from "./express-lane.ts";
+import { fuzzBesideAgent } from "./lane-and-agent.ts";
 
 const ROUND = 100_000;
 const LANE_SHARE = 10;
 
 const [packets = "5000000", seed = `${Date.now() & 0x7fffffff}`] = process.argv.slice(2);
 
-function fuzz(what: string, packets: number, round: (packets: number, seed: number) => Record<string, number>): void {
+type Round = (packets: number, seed: number) => Record<string, number> | Promise<Record<string, number>>;
+
+async function fuzz(what: string, packets: number, round: Round): Promise<void> {
   const began = performance.now();
   const totals = new Map<string, number>();
   for (let done = 0, number = 0; done < packets; done += ROUND, number++) {
     const roundSeed = (Number(seed) + number) | 0;
     const next = Math.min(ROUND, packets - done);
     console.log(`${what}: ${done} packets; the next ${next} from seed ${roundSeed}`);
-    for (const [outcome, count] of Object.entries(round(next, roundSeed))) {
+    for (const [outcome, count] of Object.entries(await round(next, roundSeed))) {
       totals.set(outcome, (totals.get(outcome) ?? 0) + count);
     }
   }
@@ -24,7 +27,11 @@ function fuzz(what: string, packets: number, round: (packets: number, seed: numb
   console.log(`${what}: ${packets} packets in ${Math.round((performance.now() - began) / 1000)} s: nothing broke`);
 }
 
-fuzz("data path", Number(packets), (packets, seed) => fuzzDataPath({ packets, seed }));
+await fuzz("data path", Number(packets), (packets, seed) => fuzzDataPath({ packets, seed }));
 const lack = whatBpfLacks();
-if (lack === undefined) fuzz("express lane", Math.ceil(Number(packets) / LANE_SHARE), fuzzLane);
-else console.log(`express lane: skipped: ${lack}`);
+const lanePackets = Math.ceil(Number(packets) / LANE_SHARE);
+if (lack !== undefined) console.log(`express lane: skipped: ${lack}`);
+else {
+  await fuzz("express lane", lanePackets, fuzzLane);
+  await fuzz("express lane beside the agent", lanePackets, fuzzBesideAgent);
+}
