@@ -14,7 +14,6 @@ import { type Membership, openMembership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
 import { type PacketPath, startPacketPath } from "./packet-path.ts";
 import { Parts } from "./parts.ts";
-import { NO_LANE } from "./peer-views.ts";
 import { startRenewing } from "./renewing.ts";
 import { TaskProgress } from "./task-progress.ts";
 
@@ -62,7 +61,7 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
     ...{ session, dataPath: packets.dataPath, mesh: packets.mesh, dns: packets.dns, sandboxes, logs, attachments },
     nodeName: config.node.name,
     identity,
-    lane: NO_LANE,
+    lane: packets.lane,
     whyNotLeading: () => identity.damage ?? manager?.whyNot,
     cluster: () => manager?.cluster,
     members: createMembers(options, membership, () => manager),

@@ -15,11 +15,12 @@ import type { NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DROP_NAMES } from "../packet/drop.ts";
 import type { Session } from "../session/session.ts";
 import type { DataPath } from "../worker/data-path.ts";
+import type { NodeLane } from "./express-lane.ts";
 import { flowViews } from "./flow-views.ts";
 import type { Identity } from "./identity.ts";
 import { sayThatItLeaves } from "./leave.ts";
 import type { Members } from "./members.ts";
-import { type LaneStatus, peerViews } from "./peer-views.ts";
+import { peerViews } from "./peer-views.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
 import type { TaskLogs } from "./task-log.ts";
 import type { TaskProgress } from "./task-progress.ts";
@@ -37,7 +38,7 @@ interface BackendOptions {
   /** Makes the node a member again. Throws UserError 409 while its certificate is good. */
   rejoin(request: CheckedJoin): Promise<JoinView>;
   dataPath: DataPath;
-  lane: LaneStatus;
+  lane: NodeLane;
   mesh: Pick<NftablesMesh, "drops">;
   dns: DnsServer;
   sandboxes: RunSandboxes;
@@ -105,7 +106,8 @@ export function createBackend({
       throw new UserError(403, whyNoManager(state()));
     },
     peers: async () => peerViews(state(), ownName(), await dataPath.report(), lane),
-    stats: async () => statsView(await dataPath.fullReport(), await mesh.drops(), dns),
+    stats: async () => statsView(await dataPath.fullReport(), lane.counters(), await mesh.drops(), dns),
+    turnLane: (isOn) => lane.turn(isOn),
     flows: async (filter) => {
       const isAll = filter.service === undefined && filter.endpoint === undefined;
       return flowViews(state(), ownName(), dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);
@@ -142,7 +144,12 @@ function leaderName({ state, manager }: Session): string | null {
   return (leader ?? [...state.nodes.values()].find((node) => node.manager))?.name ?? null;
 }
 
-function statsView(report: EngineReport, kernelDrops: DropCounts, dns: DnsServer): StatsView {
+function statsView(
+  report: EngineReport,
+  laneCounters: Record<string, number>,
+  kernelDrops: DropCounts,
+  dns: DnsServer,
+): StatsView {
   const { answersByRcode, ...counters } = dns.stats();
   const { drops, flows, flowCapacity, evictedFlows, displacedFragments, ownPackets, traffic, namesAnswered, express } =
     report;
@@ -164,6 +171,7 @@ function statsView(report: EngineReport, kernelDrops: DropCounts, dns: DnsServer
       laneBytes: express.bytes,
       laneEntries: express.entries,
       laneEntered: express.entered,
+      ...laneCounters,
     },
     drops: {
       ...Object.fromEntries(DROP_NAMES.slice(1).map((reason) => [reason, drops[reason] ?? 0])),

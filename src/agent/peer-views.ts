@@ -13,9 +13,6 @@ export interface LaneStatus {
   whyOff(address: string): string | null;
 }
 
-/** A data path whose workers carry every packet. */
-export const NO_LANE: LaneStatus = { whyOff: () => "unavailable" };
-
 /** Loops over all nodes, when a person asks. `nodeName` is the node that answers. */
 export function peerViews(
   state: State,

@@ -29,6 +29,10 @@ const AskedPort = z.strictObject({
 });
 
 /** `force` makes the node leave even when it has tasks, or when no leader could give its state back. */
+/** Whether flows may go in this node's express lane. */
+export const Express = z.strictObject({ on: z.boolean("true or false is needed") });
+export type Express = z.output<typeof Express>;
+
 export const Leave = z.strictObject({ force: z.boolean().default(false) });
 export type Leave = z.input<typeof Leave>;
 export interface LeaveView {

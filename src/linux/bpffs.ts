@@ -22,6 +22,11 @@ interface Bpffs {
   readonly isOwn: boolean;
 }
 
+/** Where openBpffs() has pins. */
+export function pinsIn(directory: string): string {
+  return join(directory, PINS);
+}
+
 /** Finds a bpf file system at `directory`, or mounts one, and makes a directory for pins in it. Throws PlatformError. */
 export function openBpffs(directory: string): Bpffs {
   try {
@@ -31,7 +36,7 @@ export function openBpffs(directory: string): Bpffs {
     if (uid !== process.geteuid!()) throw new Error(`it belongs to user ${uid}`);
     if ((mode & WRITABLE_BY_OTHERS) !== 0)
       throw new Error(`its mode is ${(mode & 0o7777).toString(8)}, so that others may write`);
-    const pins = join(directory, PINS);
+    const pins = pinsIn(directory);
     mkdirSync(pins, { recursive: true, mode: OWNER_ONLY });
     return { pins, isOwn: isOwnMount(directory) };
   } catch (error) {
@@ -43,7 +48,7 @@ export function openBpffs(directory: string): Bpffs {
 /** Removes the agent's pins, and the file system where an agent mounted it. Nothing happens where there is none. */
 export function removeBpffs(directory: string): void {
   if (statSync(directory, { throwIfNoEntry: false }) === undefined || !isOnBpffs(directory)) return;
-  rmSync(join(directory, PINS), { recursive: true, force: true });
+  rmSync(pinsIn(directory), { recursive: true, force: true });
   if (!isOwnMount(directory)) return;
   libc.checked(`umount2 of ${directory}`, libc.unmount(directory, MNT_DETACH));
   try {

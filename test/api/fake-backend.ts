@@ -176,6 +176,8 @@ export class FakeBackend implements Backend {
   unheard: string | null = null;
   /** Each call of leave: whether it was forced. */
   readonly left: boolean[] = [];
+  /** Each call of turnLane. */
+  readonly turned: boolean[] = [];
   /** The agent begins to leave. */
   whenLeft = () => {};
   peerViews: PeerView[] = [];
@@ -214,6 +216,11 @@ export class FakeBackend implements Backend {
 
   leader() {
     return { name: "node1", connected: this.connected, problem: this.connected ? null : this.problem };
+  }
+
+  turnLane(isOn: boolean): void {
+    if (isOn && this.refusal !== undefined) throw this.refusal;
+    this.turned.push(isOn);
   }
 
   async leave(force: boolean): Promise<LeaveView> {

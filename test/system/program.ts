@@ -18,7 +18,8 @@ export function program(
     | "bulk"
     | "flood"
     | "unname-state"
-    | "one-sided-lane",
+    | "one-sided-lane"
+    | "tcx-programs",
   ...argv: (string | number)[]
 ): string[] {
   const path = fileURLToPath(new URL(`./programs/${name}.js`, import.meta.url));

@@ -1,0 +1,216 @@
+// The express lane between two agents: which flows go in it and leave it, and that nothing that happens to an agent or to its lane
+// ends a connection. A client on node 1 talks to a server on node 2, and to one on its own node.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import test, { type ExecutionContext } from "ava";
+import type { FlowView, PeerView } from "../../src/api/schema.ts";
+import { whatBpfLacks } from "../../src/linux/bpf-probe.ts";
+import { Background, waitFor } from "./command.ts";
+import type { Lab, LabNode } from "./lab.ts";
+import { addressOf, namespaceOf, untilRunning, vipOf } from "./listings.ts";
+import { program } from "./program.ts";
+import { systemTest, useLab } from "./system-test.ts";
+
+const LACK = process.getuid?.() === 0 ? whatBpfLacks() : undefined;
+/** Bytes that each line of a talk has more. */
+const BYTES = 1000;
+/** Packets that may come to an agent while a flow of many is in the lane: handshakes, ends, and what the lane passes on. */
+const MOST_BESIDE = 200;
+
+/** A client of a server that sends back datagrams; its arguments are HOST and PORT. */
+const SEND_DATAGRAMS = `
+const [host, port] = process.argv.slice(1);
+const socket = require("node:dgram").createSocket("udp4");
+let answers = 0;
+socket.on("message", () => console.log("answers: " + ++answers));
+setInterval(() => socket.send("a datagram", port, host), 20);
+`;
+
+const lab = useLab(
+  { prefix: "xpr", nodes: 2, settings: { datapath: { express: "auto", expressFlows: 16_384 } } },
+  async ({ nodes: [node1, node2] }: Lab) => {
+    await node1!.ctl("network", "create", "web");
+    await createServer(node1!, "far", node2!);
+    await createServer(node1!, "near", node1!);
+  },
+);
+
+async function createServer(node1: LabNode, name: string, on: LabNode): Promise<void> {
+  const where = ["--network", "web", "--constraint", `node.name==${on.name}`];
+  await node1.ctl("service", "create", "--name", name, ...where, "--", ...program("echo-server", 7));
+}
+
+function laneTest(title: string, run: (t: ExecutionContext) => Promise<void>): void {
+  if (LACK === undefined) systemTest(title, run);
+  else test.serial.skip(`${title} (skipped: ${LACK})`, run);
+}
+
+/** A connection from node 1 that is kept busy. */
+async function talkTo(t: ExecutionContext, address: string): Promise<Background> {
+  const [node1] = lab().nodes;
+  const argv = ["overlayctl", "run", "--network", "web", "--", ...program("talk", address, 7, BYTES)];
+  const talk = new Background(node1!.inside(argv), node1!.env);
+  t.teardown(() => void talk.end("SIGTERM"));
+  return talk.says("talking");
+}
+
+function answersOf(talk: Background): number {
+  return Number([...talk.output.matchAll(/^answers: (\d+)$/gm)].at(-1)?.[1] ?? 0);
+}
+
+async function untilGoesOn(talk: Background, more = 20): Promise<void> {
+  const before = answersOf(talk);
+  await waitFor(() => answersOf(talk) >= before + more, { what: "the connection to go on" });
+}
+
+/** Waits until a live flow to the server goes in this node's lane, with both ends. */
+function untilInLane(node: LabNode, service: string, by = "tcp"): Promise<FlowView> {
+  return waitFor(
+    async () => {
+      const flows = await node.ctlJson<FlowView[]>("flows", "--service", service);
+      return flows.find(({ lane, protocol }) => lane === "both" && protocol === by);
+    },
+    { what: `the flow to ${service} to be in ${node.name}'s lane` },
+  );
+}
+
+async function passedToAgent({ api }: LabNode): Promise<number> {
+  const { datapath } = await api.stats();
+  const counts = Object.entries(datapath).filter(([name]) => name.startsWith("laneFromContainer"));
+  return counts.reduce((sum, [, count]) => sum + count, 0);
+}
+
+for (const [way, service, addressFor] of [
+  ["through a VIP to another node", "far", (node: LabNode) => vipOf(node, "far")],
+  ["to a task of another node", "far", async (node: LabNode) => addressOf((await untilRunning(node, "far", 1))[0]!)],
+  ["through a VIP on one node", "near", (node: LabNode) => vipOf(node, "near")],
+] as const) {
+  laneTest(`a connection ${way} goes in the lane, and leaves it at its end`, async (t) => {
+    const [node1, node2] = lab().nodes;
+    const talk = await talkTo(t, (await addressFor(node1!))!);
+    const ends = service === "far" ? [node1!, node2!] : [node1!];
+    for (const node of ends) await untilInLane(node, service);
+    const [carried, passed] = [(await node1!.api.stats()).datapath.lanePackets!, await passedToAgent(node1!)];
+    await untilGoesOn(talk, 100);
+    const { datapath } = await node1!.api.stats();
+    t.true(datapath.lanePackets! >= carried + 100, `${datapath.lanePackets} after ${carried}`);
+    t.true((await passedToAgent(node1!)) - passed < MOST_BESIDE);
+    t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+    for (const node of ends) {
+      await waitFor(async () => (await node.api.flows({ service, limit: 1000 })).every(({ lane }) => lane === null), {
+        what: `the flow to leave ${node.name}'s lane`,
+      });
+    }
+  });
+}
+
+laneTest("datagrams through a VIP go in the lane, and those of every length come back as they were", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const where = ["--network", "web", "--constraint", `node.name==${node2!.name}`];
+  await node1!.ctl("service", "create", "--name", "bulk", ...where, "--", ...program("bulk", "serve", 8));
+  const vip = (await vipOf(node1!, "bulk"))!;
+  const { status, stderr } = await node1!.container("web", program("bulk", "ask", vip, 8, 4000, 3_000_000));
+  t.is(status, 0, stderr);
+  const argv = ["overlayctl", "run", "--network", "web", "--", process.execPath, "-e", SEND_DATAGRAMS, vip, "8"];
+  const talk = new Background(node1!.inside(argv), node1!.env);
+  t.teardown(() => void talk.end("SIGTERM"));
+  for (const node of [node1!, node2!]) await untilInLane(node, "bulk", "udp");
+  await untilGoesOn(talk);
+  await talk.end("SIGTERM");
+  await node1!.ctl("service", "rm", "bulk");
+});
+
+laneTest("a peer's line says that flows to it go in the lane", async (t) => {
+  const [node1] = lab().nodes;
+  const [peer] = await node1!.ctlJson<PeerView[]>("peers");
+  t.is(peer!.lane, "on");
+});
+
+laneTest("the lane is turned off and on under a connection, which goes on", async (t) => {
+  const [node1] = lab().nodes;
+  const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+  await untilInLane(node1!, "far");
+  t.regex(await node1!.ctl("express", "off"), /^Flows have left the express lane/);
+  await untilGoesOn(talk);
+  const flows = await node1!.ctlJson<FlowView[]>("flows", "--service", "far");
+  t.true(flows.every(({ lane }) => lane === null));
+  t.regex(await node1!.ctl("peers"), /off \(switched-off\)/);
+  await node1!.ctl("express", "on");
+  await untilInLane(node1!, "far");
+  await untilGoesOn(talk);
+  t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+});
+
+for (const how of ["killAgent", "stopAgent"] as const) {
+  laneTest(
+    `${how}: while both agents are away a connection goes on, and the next agents have it in their lanes`,
+    async (t) => {
+      const [node1, node2] = lab().nodes;
+      const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+      for (const node of [node1!, node2!]) await untilInLane(node, "far");
+      await Promise.all([node1!, node2!].map((node) => node[how]()));
+      await untilGoesOn(talk, 40);
+      await Promise.all([node1!, node2!].map((node) => node.startAgent()));
+      t.regex(readFileSync(node2!.logPath, "utf8"), /with the flows of the agent before/);
+      for (const node of [node1!, node2!]) await untilInLane(node, "far");
+      await untilGoesOn(talk);
+      t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+    },
+  );
+}
+
+laneTest("a task that dies resets its connection in the lane", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+  await untilInLane(node1!, "far");
+  const [task] = await untilRunning(node1!, "far", 1);
+  await node2!.shell(`kill -9 $(ip netns pids ${namespaceOf(task!)})`);
+  t.is(await talk.ended(), 1);
+  await untilRunning(node1!, "far", 1);
+});
+
+laneTest("no packet of a connection passes once its service is removed", async (t) => {
+  const [node1, node2] = lab().nodes;
+  await createServer(node1!, "gone", node2!);
+  const talk = await talkTo(t, (await vipOf(node1!, "gone"))!);
+  await untilInLane(node1!, "gone");
+  await node1!.ctl("service", "rm", "gone");
+  t.is(await talk.ended(), 1);
+  t.true(answersOf(talk) > 0, talk.output.slice(-500));
+  const flows = await node2!.ctlJson<FlowView[]>("flows");
+  t.true(
+    flows.every(({ lane }) => lane === null),
+    JSON.stringify(flows),
+  );
+});
+
+laneTest("'down' leaves no program, pin or mount of the lane", async (t) => {
+  const [, node2] = lab().nodes;
+  const bpf = join(node2!.directory, "data/bpf");
+  const underlay = await underlayOf(node2!);
+  t.true(existsSync(join(bpf, "overlayd/flows")));
+  t.is((await tcxOf(node2!, underlay)).length, 1);
+  await node2!.stopAgent();
+  t.is((await tcxOf(node2!, underlay)).length, 1, "what is pinned stays while no agent runs");
+  await node2!.exec(["overlayd", "down", "--config", node2!.configPath]);
+  t.deepEqual(await tcxOf(node2!, underlay), []);
+  t.deepEqual(existsSync(bpf) ? readdirSync(bpf) : [], []);
+  t.false(readFileSync("/proc/self/mounts", "utf8").includes(bpf));
+  await node2!.startAgent();
+});
+
+/** The underlay's link, as NAME=INDEX. */
+async function underlayOf(node: LabNode): Promise<string> {
+  const links = JSON.parse(await node.exec(["ip", "-json", "-4", "address", "show"])) as {
+    ifname: string;
+    ifindex: number;
+    addr_info: { local: string }[];
+  }[];
+  const { ifname, ifindex } = links.find(({ addr_info }) => addr_info.some(({ local }) => local === node.address))!;
+  return `${ifname}=${ifindex}`;
+}
+
+async function tcxOf(node: LabNode, link: string): Promise<string[]> {
+  const names = JSON.parse(await node.exec(program("tcx-programs", link))) as Record<string, string[]>;
+  return Object.values(names)[0]!;
+}
