@@ -333,6 +333,24 @@ test("leave says what would be lost and does nothing, and with --force waits unt
   t.deepEqual(backend.left, [true]);
 });
 
+test("express on and off switch the node's lane, and say why there is none to turn on", async (t) => {
+  const backend = cluster();
+  const path = await served(t, backend);
+  const off = await ended(start(path, ["express", "off"]));
+  t.deepEqual([off.status, off.out], [0, "Flows have left the express lane, and go on by the agent.\n"]);
+  const on = await ended(start(path, ["express", "on"]));
+  t.deepEqual([on.status, on.out], [0, "Flows enter the express lane.\n"]);
+  t.deepEqual(backend.turned, [false, true]);
+  backend.refusal = new UserError(409, "this node has no express lane: this kernel (6.1) has no tcx");
+  const refused = await ended(start(path, ["express", "on"]));
+  t.deepEqual(
+    [refused.status, refused.err],
+    [1, "overlayctl: this node has no express lane: this kernel (6.1) has no tcx\n"],
+  );
+  const neither = await ended(start(path, ["express"]));
+  t.regex(neither.err, /on.*\n.*off/);
+});
+
 test("leave says that no leader has heard of it, and how long the node is shown as up", async (t) => {
   const backend = cluster();
   backend.unheard = "no leader answers (192.0.2.11:2377: ECONNREFUSED)";

@@ -1,6 +1,6 @@
 // The express lane between two agents: which flows go in it and leave it, and that nothing that happens to an agent or to its lane
 // ends a connection. A client on node 1 talks to a server on node 2, and to one on its own node.
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import type { FlowView, PeerView } from "../../src/api/schema.ts";
@@ -184,6 +184,65 @@ laneTest("no packet of a connection passes once its service is removed", async (
   );
 });
 
+laneTest("a container's link that is removed under a connection is made anew, and the lane is on it", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const [task] = await untilRunning(node1!, "far", 1);
+  const link = `ovl${addressOf(task!).split(".").map(hexOf).join("")}`;
+  const before = await linkOf(node2!, link);
+  await node2!.exec(["ip", "link", "delete", link]);
+  const after = await waitFor(
+    async () => {
+      const found = await linkOf(node2!, link);
+      return found !== before && found;
+    },
+    { what: "the link to be made anew" },
+  );
+  await waitFor(async () => (await tcxOf(node2!, after)).length === 1, { what: "the program to be on the new link" });
+  const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+  await untilInLane(node2!, "far");
+  await untilGoesOn(talk);
+  t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+  const pins = readdirSync(join(node2!.directory, "data/bpf/overlayd"));
+  t.false(pins.includes(`container-${before.split("=")[1]}`), "nothing is left of the old link");
+});
+
+laneTest("with another size of the map, connections go on by the agent until they are in the new one", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+  await untilInLane(node2!, "far");
+  await node2!.killAgent();
+  rewriteConfig(node2!, "expressFlows: 16384", "expressFlows: 8192");
+  await node2!.startAgent();
+  t.regex(node2!.logTail(40), /"count":8192,"msg":"the express lane is open"/);
+  t.is((await tcxOf(node2!, await underlayOf(node2!))).length, 1);
+  await untilInLane(node2!, "far");
+  t.is((await node2!.api.stats()).datapath.laneCapacity, 8192);
+  await untilGoesOn(talk);
+  t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+});
+
+laneTest("an agent whose configuration turns the lane off takes away what the one before left", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+  await untilInLane(node2!, "far");
+  await node2!.killAgent();
+  rewriteConfig(node2!, "express: auto", "express: off");
+  await node2!.startAgent();
+  t.deepEqual(await tcxOf(node2!, await underlayOf(node2!)), []);
+  await untilGoesOn(talk);
+  const { stderr, status } = await node2!.tryExec(["overlayctl", "express", "on"]);
+  t.is(status, 1);
+  t.regex(
+    stderr,
+    /this node has no express lane: 'datapath.express' is off in the node's configuration; set it to auto/,
+  );
+  rewriteConfig(node2!, "express: off", "express: auto");
+  await node2!.stopAgent();
+  await node2!.startAgent();
+  await untilInLane(node2!, "far");
+  t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+});
+
 laneTest("'down' leaves no program, pin or mount of the lane", async (t) => {
   const [, node2] = lab().nodes;
   const bpf = join(node2!.directory, "data/bpf");
@@ -208,6 +267,20 @@ async function underlayOf(node: LabNode): Promise<string> {
   }[];
   const { ifname, ifindex } = links.find(({ addr_info }) => addr_info.some(({ local }) => local === node.address))!;
   return `${ifname}=${ifindex}`;
+}
+
+/** A link as NAME=INDEX. */
+async function linkOf(node: LabNode, name: string): Promise<string> {
+  const [link] = JSON.parse(await node.exec(["ip", "-json", "link", "show", "dev", name])) as { ifindex: number }[];
+  return `${name}=${link!.ifindex}`;
+}
+
+function hexOf(byte: string): string {
+  return Number(byte).toString(16).padStart(2, "0");
+}
+
+function rewriteConfig({ configPath }: LabNode, from: string, to: string): void {
+  writeFileSync(configPath, readFileSync(configPath, "utf8").replace(from, to));
 }
 
 async function tcxOf(node: LabNode, link: string): Promise<string[]> {
