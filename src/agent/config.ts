@@ -120,7 +120,7 @@ const ConfigFile = z.strictObject({
         .default(262_144),
       /** Whether established flows of containers are carried by the kernel, where it can. */
       express: z.enum(["auto", "off"]).default("off"),
-      /** How many directions of flows the kernel carries, about 190 bytes each. Left out: two for each of `flows`. */
+      /** How many directions of flows the kernel carries, 184 bytes each. Left out: two for each of `flows`. */
       expressFlows: z
         .int()
         .min(1024, "at least 1024 entries are needed")

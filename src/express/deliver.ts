@@ -2,7 +2,7 @@
 // past routing and netfilter, its TTL as it is.
 import { Helper, Skb } from "../linux/bpf-abi.ts";
 import { r1, r2, r3 } from "../linux/bpf-assembler.ts";
-import { flow, frame, type LaneAssembler, skb } from "./lane-assembler.ts";
+import { flow, type LaneAssembler, skb } from "./lane-assembler.ts";
 import { Flag, Value } from "./layout.ts";
 
 const MAC_BYTES = 6;
@@ -14,10 +14,7 @@ const MAC_BYTES = 6;
 export function deliver(a: LaneAssembler): void {
   a.findFrame();
   a.need(2 * MAC_BYTES, "failed");
-  a.load(8, r1, flow, Value.Macs);
-  a.store(8, frame, 0, r1);
-  a.load(4, r1, flow, Value.Macs + 8);
-  a.store(4, frame, 8, r1);
+  a.writeMacs(0);
   a.load(4, r1, flow, Value.Link);
   a.mov(r2, 0); // flags
   a.load(4, r3, skb, Skb.GsoSize);

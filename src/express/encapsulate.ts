@@ -97,9 +97,6 @@ function writeVxlan(a: LaneAssembler): void {
   a.store(4, frame, outer.VXLAN_AT, raw32(FLAG_VNI << 24));
   a.load(4, r1, flow, Value.VniWord);
   a.store(4, frame, outer.VXLAN_AT + VNI_AT, r1);
-  a.load(8, r1, flow, Value.Macs);
-  a.store(8, frame, outer.INNER_FRAME_AT, r1);
-  a.load(4, r1, flow, Value.Macs + 8);
-  a.store(4, frame, outer.INNER_FRAME_AT + 8, r1);
+  a.writeMacs(outer.INNER_FRAME_AT);
   a.store(2, frame, outer.INNER_FRAME_AT + TYPE_AT, raw16(EtherType.Ipv4));
 }

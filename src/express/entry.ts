@@ -1,8 +1,7 @@
 // One direction of a flow as the lane has it: key and value of the map `flows`, encoded from plain fields.
-import type { Mac } from "../datapath/rows.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { fold, sum32 } from "../packet/checksum.ts";
-import { EtherType } from "../packet/ethernet.ts";
+import { EtherType, OVERLAY_PREFIX } from "../packet/ethernet.ts";
 import { DONT_FRAGMENT, Protocol } from "../packet/ipv4.ts";
 import { addressDelta, portDelta } from "../packet/packet.ts";
 import { FLAG_VNI } from "../packet/vxlan.ts";
@@ -35,9 +34,6 @@ export interface LaneEntry {
   link: number;
   /** The largest IP packet that passes. */
   mtu: number;
-  /** The MACs of the frame that the container gets, or of the inner frame to a peer. */
-  destinationMac: Mac;
-  sourceMac: Mac;
   /** This node's VTEP; with a peer at one end. */
   vtep: Ipv4;
   // To a peer only:
@@ -47,7 +43,10 @@ export interface LaneEntry {
   port: number;
   /** Whether frames get an outer UDP checksum. A receiver with UDP GRO joins frames that have one, and its lane then passes them on. */
   hasOuterChecksum: boolean;
-  // To a container only: as Flag.ByLink.
+  // To a container only:
+  /** The address whose MAC its frames come from: the containers' next hop. */
+  nextHop: Ipv4;
+  /** As Flag.ByLink. */
   byLink: boolean;
   // TCP only: as Value.Sequence and Value.Acknowledgment.
   sequence: number;
@@ -86,8 +85,7 @@ export function writeValue(view: DataView, at: number, entry: LaneEntry): void {
   writeRewriting(view, at, entry);
   view.setUint16(at + Value.Mtu, entry.mtu, true);
   view.setInt32(at + Value.Link, entry.link, true);
-  writeMac(view, at + Value.Macs, entry.destinationMac);
-  writeMac(view, at + Value.Macs + 6, entry.sourceMac);
+  view.setInt32(at + Value.Sender, entry.to !== 0 ? entry.newSource : entry.nextHop);
   if (entry.to !== 0) writeWayToPeer(view, at, entry);
   else if (entry.from !== 0) writeWayFromPeer(view, at, entry);
   writeGrounds(view, at + Value.Grounds, entry);
@@ -128,7 +126,7 @@ function writeWayToPeer(view: DataView, at: number, entry: LaneEntry): void {
   view.setUint16(at + Value.HeaderSum, fold(VERSION_WORD + DONT_FRAGMENT + UDP_WORD + outerAddresses));
   const innerPseudo = fold(sum32(entry.newSource) + sum32(entry.newDestination) + entry.protocol);
   const headers = sum32(outerPorts) + (FLAG_VNI << 8) + sum32(vniWord) + EtherType.Ipv4;
-  const macs = sumOfMac(entry.destinationMac) + sumOfMac(entry.sourceMac);
+  const macs = 2 * OVERLAY_PREFIX + sum32(entry.newDestination) + sum32(entry.newSource);
   view.setUint16(at + Value.UdpSum, fold(outerAddresses + Protocol.Udp + headers + macs + (~innerPseudo & 0xffff)));
 }
 
@@ -145,13 +143,4 @@ function writeGrounds(view: DataView, at: number, entry: LaneEntry): void {
   view.setUint16(at + 4, groundOf(entry.vip), true);
   view.setUint16(at + 6, groundOf(entry.from), true);
   view.setUint16(at + 8, groundOf(entry.to), true);
-}
-
-function writeMac(view: DataView, at: number, { high, low }: Mac): void {
-  view.setUint16(at, high);
-  view.setInt32(at + 2, low);
-}
-
-function sumOfMac({ high, low }: Mac): number {
-  return high + sum32(low);
 }

@@ -2,12 +2,10 @@
 // one, and the counters of grounds, which are mapped memory. Each worker has an installer of its own over the same maps.
 import type { FlowTable } from "../datapath/flow-table.ts";
 import type { ExpressLane, LaneReading } from "../datapath/ports.ts";
-import type { Mac } from "../datapath/rows.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { mapArray } from "../linux/bpf-array.ts";
 import { BpfMap } from "../linux/bpf-map.ts";
 import { SyscallError } from "../linux/libc.ts";
-import { overlayMac } from "../packet/ethernet.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { swapPorts } from "../packet/packet.ts";
@@ -41,8 +39,8 @@ interface InstallerOptions {
   vtep: Ipv4;
   /** The UDP ports that frames to peers come from; the flow's hash chooses, as it does for the agent's own frames. A power of two of them. */
   sourcePorts: readonly number[];
-  /** The MAC that packets to containers come from. */
-  hostMac: Mac;
+  /** The address whose MAC packets to containers come from. */
+  nextHop: Ipv4;
 }
 
 export class ExpressInstaller implements ExpressLane {
@@ -56,24 +54,20 @@ export class ExpressInstaller implements ExpressLane {
   readonly #grounds: Int32Array;
   readonly #control: Int32Array;
   readonly #unmap: () => void;
-  readonly #hostMac: Mac;
   /** The entry in hand, which is filled anew for each. */
   readonly #entry: LaneEntry;
-  readonly #destinationMac = overlayMac(0);
-  readonly #sourceMac = overlayMac(0);
   // The queue: whose entry each is.
   #count = 0;
   readonly #queued = new Int32Array(BATCH);
   readonly #versions = new Int32Array(BATCH);
 
   /** Throws SyscallError when the maps cannot be mapped. */
-  constructor({ memory, flows, maps, capacity, ways, vtep, sourcePorts, hostMac }: InstallerOptions) {
+  constructor({ memory, flows, maps, capacity, ways, vtep, sourcePorts, nextHop }: InstallerOptions) {
     this.#view = memory.view;
     this.#flows = flows;
     this.#map = new BpfMap(memory, maps.flows, flowsShape(capacity), BATCH);
     this.#ways = ways;
     this.#sourcePorts = sourcePorts;
-    this.#hostMac = hostMac;
     const grounds = mapArray(maps.grounds, GROUNDS_SHAPE);
     const control = mapArray(maps.control, CONTROL_SHAPE);
     this.#grounds = new Int32Array(grounds.buffer);
@@ -82,7 +76,7 @@ export class ExpressInstaller implements ExpressLane {
       grounds.close();
       control.close();
     };
-    this.#entry = blankEntry(vtep, hostMac);
+    this.#entry = blankEntry(vtep, nextHop);
   }
 
   get isOn(): boolean {
@@ -125,10 +119,6 @@ export class ExpressInstaller implements ExpressLane {
     entry.vni = flows.vniOf(flowEntry);
     entry.port = port;
     entry.sourcePort = this.#sourcePorts[flows.hashOf(flowEntry) & (this.#sourcePorts.length - 1)]!;
-    this.#destinationMac.low = newDestination;
-    this.#sourceMac.low = newSource;
-    entry.destinationMac = this.#destinationMac;
-    entry.sourceMac = to === 0 ? this.#hostMac : this.#sourceMac;
     const isTcp = entry.protocol === Protocol.Tcp;
     entry.sequence = isTcp ? flows.nextSequenceOf(flowEntry) : 0;
     entry.acknowledgment = isTcp ? flows.acknowledgedOf(flowEntry ^ 1) : 0;
@@ -217,11 +207,11 @@ export function readValue(view: DataView, at: number, reading: LaneReading): voi
   reading.acknowledgment = view.getInt32(at + Value.Acknowledgment, true);
 }
 
-function blankEntry(vtep: Ipv4, mac: Mac): LaneEntry {
+function blankEntry(vtep: Ipv4, nextHop: Ipv4): LaneEntry {
   return {
     ...{ from: 0, to: 0, origin: 0, protocol: 0, source: 0, destination: 0, ports: 0 },
     ...{ newSource: 0, newDestination: 0, newPorts: 0, vip: 0, link: 0, mtu: 0 },
-    ...{ destinationMac: mac, sourceMac: mac, vtep, vni: 0, sourcePort: 0, port: 0 },
+    ...{ nextHop, vtep, vni: 0, sourcePort: 0, port: 0 },
     ...{ hasOuterChecksum: false, byLink: false, sequence: 0, acknowledgment: 0, packets: 0, bytes: 0, groundSum: 0 },
   };
 }

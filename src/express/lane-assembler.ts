@@ -1,8 +1,9 @@
 // What the lane's programs have in common: which register holds what, and the idioms of a few instructions that recur.
 import { Helper, Skb, Tcx } from "../linux/bpf-abi.ts";
 import { BpfAssembler, type Register, r0, r1, r2, r6, r7, r8, r9, r10 } from "../linux/bpf-assembler.ts";
+import { OVERLAY_PREFIX, SOURCE_AT } from "../packet/ethernet.ts";
 import { IPV4_BYTES } from "../packet/ipv4.ts";
-import { counterAt, type LaneMaps, type Origin, type PassedOn } from "./layout.ts";
+import { counterAt, type LaneMaps, type Origin, type PassedOn, Value } from "./layout.ts";
 
 // r0 to r5 hold what is in hand. These keep theirs:
 /** The context of the packet. */
@@ -96,6 +97,16 @@ export class LaneAssembler extends BpfAssembler {
       this.alu("add", sum, scratch);
     }
     return this;
+  }
+
+  /** Writes the MACs of the flow's addresses, as overlayMac() has them, into the Ethernet header at `at`, which can be read. */
+  writeMacs(at: number): this {
+    this.store(2, frame, at, raw16(OVERLAY_PREFIX));
+    this.load(4, r1, flow, Value.Destination);
+    this.store(4, frame, at + 2, r1);
+    this.store(2, frame, at + SOURCE_AT, raw16(OVERLAY_PREFIX));
+    this.load(4, r1, flow, Value.Sender);
+    return this.store(4, frame, at + SOURCE_AT + 2, r1);
   }
 
   /** Passes the packet on when the checksum of the IPv4 header at `at`, which has no options, is wrong. */

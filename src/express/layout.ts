@@ -40,15 +40,17 @@ export const Value = {
   OuterDestination: 60,
   OuterPorts: 64, // only toward a peer
   VniWord: 68, // only toward a peer
-  Macs: 72, // of the frame that goes out, or of the inner one toward a peer: destination, source
-  HeaderSum: 84, // toward a peer: the sum of the outer IP header without its length and ECN
+  // The address whose MAC (packet/ethernet.ts, overlayMac) the frame comes from that goes out, or the inner one toward a peer. It goes
+  // to the MAC of Destination.
+  Sender: 72,
+  HeaderSum: 76, // toward a peer: the sum of the outer IP header without its length and ECN
   // Toward a peer: what of the sum under the outer UDP checksum is the same for each packet. From a peer: the sum of the outer
   // pseudo-header without its length.
-  UdpSum: 86,
-  Grounds: 88, // five u16: indices into `grounds`
-  GroundSum: 100, // u32, what these five and EVERYTHING add up to while the entry is true
+  UdpSum: 78,
+  Grounds: 80, // five u16: indices into `grounds`
+  GroundSum: 92, // u32, what these five and EVERYTHING add up to while the entry is true
 } as const;
-export const VALUE_BYTES = 104;
+export const VALUE_BYTES = 96;
 export const GROUNDS_OF_ENTRY = 5;
 
 /** Bits of Value.Flags. */

@@ -20,7 +20,6 @@ import { mappedBuffer } from "../linux/shared-file.ts";
 import { nameThread, raiseThread, shortenSlices } from "../linux/thread-priority.ts";
 import { openTun } from "../linux/tun.ts";
 import { openUdpUnderlay } from "../linux/udp-underlay.ts";
-import { overlayMac } from "../packet/ethernet.ts";
 import { PacketMemory } from "../packet/memory.ts";
 import type {
   LaneSetup,
@@ -148,7 +147,7 @@ function openLane(
   const lane = new ExpressInstaller({
     ...{ memory, flows, maps, capacity, sourcePorts, vtep: ipv4(address) },
     ways: new Ways(memory, (container) => vethName(formatIpv4(container))),
-    hostMac: overlayMac(ipv4(NEXT_HOP)),
+    nextHop: ipv4(NEXT_HOP),
   });
   lane.goesByLink = goesByLink;
   return lane;

@@ -13,6 +13,7 @@ import {
   ethernet,
   expectedFrame,
   fromPeer,
+  HOST_MAC,
   LOCAL,
   LOCAL_TOO,
   MACS,
@@ -120,7 +121,7 @@ for (const what of CASES) {
           const run = rig.run(Origin.Underlay, vxlan(before, outer));
           t.is(run.verdict, Tcx.Redirect, run.reasons.join());
           t.deepEqual(run.reasons, []);
-          const macs = { destinationMac: MACS.sourceMac, sourceMac: "02:42:00:00:00:01" };
+          const macs = { destinationMac: MACS.sourceMac, sourceMac: HOST_MAC };
           sameBytes(t, run.frame, ethernet(after, macs));
         }
       }
@@ -132,7 +133,7 @@ for (const what of CASES) {
       for (const [before, after] of lengthsOf(way)) {
         const run = rig.run(Origin.Container, ethernet(before));
         t.is(run.verdict, Tcx.Redirect);
-        const macs = { destinationMac: "02:42:0a:c0:20:0b", sourceMac: "02:42:00:00:00:01" };
+        const macs = { destinationMac: "02:42:0a:c0:20:0b", sourceMac: HOST_MAC };
         sameBytes(t, run.frame, ethernet(after, macs));
       }
     });

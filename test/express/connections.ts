@@ -1,12 +1,12 @@
 // Connections through two in-process agents, and their entries in the lane of the first one's node.
 import type { LaneEntry } from "../../src/express/entry.ts";
-import { ipv4, macOf } from "../../src/lib/ip.ts";
+import { ipv4 } from "../../src/lib/ip.ts";
 import { Gso } from "../../src/packet/virtio-net.ts";
 import type { Datagram } from "../fakes/in-process.ts";
 import { ACK, completed, type Fields, ipPacket, SYN } from "../fakes/ip-packets.ts";
 import type { FakeNodes } from "../fakes/nodes.ts";
 import { cluster, exchange, WEB } from "../fakes/two-nodes.ts";
-import { fromPeer, LOCAL, mac, ports, REMOTE, toPeer } from "./lane-rig.ts";
+import { fromPeer, LOCAL, ports, REMOTE, toPeer } from "./lane-rig.ts";
 
 const PORT = 9200;
 
@@ -66,10 +66,9 @@ export function entriesOf({ protocol, target, clientPort }: Connection, sourcePo
     vip: target === REMOTE ? 0 : ipv4(target),
     hasOuterChecksum: true,
   };
-  const macs = { destinationMac: mac(macOf(ipv4(REMOTE))), sourceMac: mac(macOf(ipv4(LOCAL))) };
   return [
     toPeer({
-      ...{ ...fields, ...macs, vni: WEB, sourcePort, destination: ipv4(target), ports: ports(clientPort, PORT) },
+      ...{ ...fields, vni: WEB, sourcePort, destination: ipv4(target), ports: ports(clientPort, PORT) },
       ...{ newDestination: ipv4(REMOTE), newPorts: ports(clientPort, PORT) },
     }),
     fromPeer({

@@ -15,11 +15,12 @@ import { RouteQuery } from "../../src/linux/route-query.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { ACK, type Fields, ipPacket, PSH } from "../fakes/ip-packets.ts";
 import { bpfTest, useRig } from "./bpf-test.ts";
-import { HOST_MAC, LaneFlows } from "./lane-flows.ts";
+import { LaneFlows } from "./lane-flows.ts";
 import {
   CLIENT_PORT,
   ethernet,
   expectedFrame,
+  HOST_MAC,
   LaneRig,
   LOCAL,
   LOCAL_TOO,

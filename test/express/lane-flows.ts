@@ -15,7 +15,7 @@ import {
   LOCAL,
   LOOPBACK,
   MTU,
-  mac,
+  NEXT_HOP,
   PEER,
   ports,
   REMOTE,
@@ -28,7 +28,6 @@ import {
 } from "./lane-rig.ts";
 
 const CAPACITY = 1024;
-export const HOST_MAC = "02:42:a9:fe:01:01";
 
 export interface FlowFields {
   /** TCP's number, or UDP's. */
@@ -50,7 +49,7 @@ export class LaneFlows {
     this.installer = new ExpressInstaller({
       ...{ memory: new PacketMemory(1 << 20), flows: this.table, maps: rig.maps, capacity: entries },
       ways: { toContainer: () => LOOPBACK, toPeer: () => LOOPBACK, forget() {}, forgetAll() {}, close() {} },
-      ...{ vtep: ipv4(SELF), sourcePorts: [SOURCE_PORT], hostMac: mac(HOST_MAC) },
+      ...{ vtep: ipv4(SELF), sourcePorts: [SOURCE_PORT], nextHop: ipv4(NEXT_HOP) },
     });
   }
 

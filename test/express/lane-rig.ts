@@ -33,6 +33,9 @@ export const LOCAL = "10.192.32.10";
 export const LOCAL_TOO = "10.192.32.11";
 export const REMOTE = "10.192.32.20";
 export const VIP = "10.192.32.2";
+/** What containers have as next hop, and its MAC, which packets to containers come from. */
+export const NEXT_HOP = "169.254.1.1";
+export const HOST_MAC = "02:42:a9:fe:01:01";
 export const MTU = 1450;
 export const SOURCE_PORT = 50_001;
 export const CLIENT_PORT = 40_000;
@@ -44,10 +47,7 @@ const MEMORY_BYTES = 1 << 20;
 const FOREVER = 2n ** 62n;
 
 export const ports = (source: number, destination: number): number => (source << 16) | destination;
-export const mac = (text: string): { high: number; low: number } => {
-  const bytes = Buffer.from(text.replaceAll(":", ""), "hex");
-  return { high: bytes.readUInt16BE(0), low: bytes.readInt32BE(2) };
-};
+/** The MACs of LOCAL's packets to REMOTE in the inner frame. */
 export const MACS = { destinationMac: "02:42:0a:c0:20:14", sourceMac: "02:42:0a:c0:20:0a" };
 
 /** An entry for packets of a TCP flow from LOCAL to REMOTE; nothing is rewritten. */
@@ -55,7 +55,6 @@ export function toPeer(fields: Partial<LaneEntry> = {}): LaneEntry {
   const tuple = { source: ipv4(LOCAL), destination: ipv4(REMOTE), ports: ports(CLIENT_PORT, SERVER_PORT) };
   return completed({
     ...{ from: 0, to: ipv4(PEER), origin: LOOPBACK, protocol: 6, ...tuple },
-    ...{ destinationMac: mac(MACS.destinationMac), sourceMac: mac(MACS.sourceMac) },
     ...{ vtep: ipv4(SELF), vni: VNI, sourcePort: SOURCE_PORT, port: VXLAN_PORT },
     ...fields,
   });
@@ -66,7 +65,7 @@ export function fromPeer(fields: Partial<LaneEntry> = {}): LaneEntry {
   const tuple = { source: ipv4(REMOTE), destination: ipv4(LOCAL), ports: ports(SERVER_PORT, CLIENT_PORT) };
   return completed({
     ...{ from: ipv4(PEER), to: 0, origin: VNI, protocol: 6, ...tuple },
-    ...{ destinationMac: mac(MACS.sourceMac), sourceMac: mac("02:42:00:00:00:01"), vtep: ipv4(SELF) },
+    vtep: ipv4(SELF),
     ...fields,
   });
 }
@@ -76,7 +75,6 @@ export function toContainer(fields: Partial<LaneEntry> = {}): LaneEntry {
   const tuple = { source: ipv4(LOCAL), destination: ipv4(LOCAL_TOO), ports: ports(CLIENT_PORT, SERVER_PORT) };
   return completed({
     ...{ from: 0, to: 0, origin: LOOPBACK, protocol: 6, ...tuple },
-    ...{ destinationMac: mac("02:42:0a:c0:20:0b"), sourceMac: mac("02:42:00:00:00:01") },
     ...fields,
   });
 }
@@ -86,7 +84,7 @@ function completed(fields: Partial<LaneEntry>): LaneEntry {
   return {
     ...{ from: 0, to: 0, origin: 0, protocol: 6, source, destination, ports },
     ...{ newSource: source, newDestination: destination, newPorts: ports, vip: 0, link: LOOPBACK, mtu: MTU },
-    ...{ destinationMac: { high: 0, low: 0 }, sourceMac: { high: 0, low: 0 } },
+    nextHop: ipv4(NEXT_HOP),
     ...{ vtep: 0, vni: 0, sourcePort: 0, port: 0, hasOuterChecksum: false, byLink: false },
     ...{ sequence: 0, acknowledgment: 0, packets: 0, bytes: 0, groundSum: 0 },
     ...fields,

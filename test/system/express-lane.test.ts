@@ -8,7 +8,6 @@ import {
   fromPeer,
   LOCAL,
   LOCAL_TOO,
-  mac,
   PEER,
   ports,
   REMOTE,
@@ -108,7 +107,7 @@ function flowsTo(
   const back = {
     ...{ source: serverAddress, destination: ipv4(LOCAL), ports: ports(SERVER_PORT, clientPort) },
     ...{ newSource: visible.address, newDestination: ipv4(LOCAL), newPorts: ports(visible.port, clientPort) },
-    ...{ link: links.get("c1")!, destinationMac: mac(macOf(ipv4(LOCAL))), byLink },
+    ...{ link: links.get("c1")!, byLink },
   };
   return [6, 17].flatMap((protocol) =>
     server === "peer"
