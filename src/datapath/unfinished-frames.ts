@@ -1,6 +1,6 @@
 // What virtual links leave unfinished. A packet whose way from its sender to this node had no network card on it may lack its transport
 // checksum, or be one super-packet in one frame: senders leave both to a card. Such packets are recognized, as the kernel's own receiver
-// would; all others are verified, because an outer checksum may be 0, which says nothing, or be made from the inner one, right or not.
+// would. All others are verified, because an outer checksum may be 0, which says nothing; gro-run.ts does so for the rest of a train.
 import { Drop } from "../packet/drop.ts";
 import { EtherType, etherType } from "../packet/ethernet.ts";
 import * as ip from "../packet/ipv4.ts";
