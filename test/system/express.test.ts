@@ -5,12 +5,13 @@ import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import type { FlowView, PeerView } from "../../src/api/schema.ts";
 import { whatBpfLacks } from "../../src/linux/bpf-probe.ts";
-import { Background, waitFor } from "./command.ts";
-import type { Lab, LabNode } from "./lab.ts";
+import { Background, run, waitFor } from "./command.ts";
+import { CLIENT_ADDRESS, type Lab, type LabNode } from "./lab.ts";
 import { addressOf, namespaceOf, untilRunning, vipOf } from "./listings.ts";
 import { program } from "./program.ts";
 import { systemTest, useLab } from "./system-test.ts";
 
+const PREFIX = "xpr";
 const LACK = process.getuid?.() === 0 ? whatBpfLacks() : undefined;
 /** Bytes that each line of a talk has more. */
 const BYTES = 1000;
@@ -27,7 +28,7 @@ setInterval(() => socket.send("a datagram", port, host), 20);
 `;
 
 const lab = useLab(
-  { prefix: "xpr", nodes: 2, settings: { datapath: { express: "auto", expressFlows: 16_384 } } },
+  { prefix: PREFIX, nodes: 2, settings: { datapath: { express: "auto", expressFlows: 16_384 } } },
   async ({ nodes: [node1, node2] }: Lab) => {
     await node1!.ctl("network", "create", "web");
     await createServer(node1!, "far", node2!);
@@ -40,9 +41,9 @@ async function createServer(node1: LabNode, name: string, on: LabNode): Promise<
   await node1.ctl("service", "create", "--name", name, ...where, "--", ...program("echo-server", 7));
 }
 
-function laneTest(title: string, run: (t: ExecutionContext) => Promise<void>): void {
-  if (LACK === undefined) systemTest(title, run);
-  else test.serial.skip(`${title} (skipped: ${LACK})`, run);
+function laneTest(title: string, body: (t: ExecutionContext) => Promise<void>): void {
+  if (LACK === undefined) systemTest(title, body);
+  else test.serial.skip(`${title} (skipped: ${LACK})`, body);
 }
 
 /** A connection from node 1 that is kept busy. */
@@ -206,6 +207,22 @@ laneTest("a container's link that is removed under a connection is made anew, an
   t.false(pins.includes(`container-${before.split("=")[1]}`), "nothing is left of the old link");
 });
 
+laneTest("the underlay's link is made anew under a connection, and the lane follows it", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+  for (const node of [node1!, node2!]) await untilInLane(node, "far");
+  const before = await underlayOf(node2!);
+  await replaceUnderlay(node2!);
+  const after = await underlayOf(node2!);
+  t.not(after, before);
+  await waitFor(async () => (await tcxOf(node2!, after)).length === 1, { what: "the program to be on the new link" });
+  await untilGoesOn(talk);
+  const lanePackets = async (): Promise<number> => (await node2!.api.stats()).datapath.lanePackets!;
+  const carried = await lanePackets();
+  await waitFor(async () => (await lanePackets()) >= carried + 40, { what: "the lane to carry both directions again" });
+  t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+});
+
 laneTest("with another size of the map, connections go on by the agent until they are in the new one", async (t) => {
   const [node1, node2] = lab().nodes;
   const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
@@ -273,6 +290,22 @@ async function underlayOf(node: LabNode): Promise<string> {
 async function linkOf(node: LabNode, name: string): Promise<string> {
   const [link] = JSON.parse(await node.exec(["ip", "-json", "link", "show", "dev", name])) as { ifindex: number }[];
   return `${name}=${link!.ifindex}`;
+}
+
+/** The machine's card is taken out, and another one has its place and address. */
+async function replaceUnderlay({ netns, address }: LabNode): Promise<void> {
+  const port = `p${address.split(".").at(-1)}`;
+  const outside = `
+    link delete ${port}
+    link add ${port} type veth peer name eth0 netns ${netns}
+    link set ${port} master br0
+    link set ${port} up`;
+  await run(["ip", "-n", `${PREFIX}-switch`, "-batch", "-"], { input: outside });
+  const inside = `
+    link set eth0 up
+    address add ${address}/24 dev eth0
+    route add default via ${CLIENT_ADDRESS}`;
+  await run(["ip", "-n", netns, "-batch", "-"], { input: inside });
 }
 
 function hexOf(byte: string): string {
