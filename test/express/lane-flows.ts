@@ -41,11 +41,13 @@ export interface FlowFields {
 }
 
 export class LaneFlows {
-  readonly table = FlowTable.open(new ArrayBuffer(FlowTable.bytesFor(CAPACITY)), CAPACITY, 7);
+  readonly table: FlowTable;
   readonly installer: ExpressInstaller;
   readonly reading: LaneReading = { packets: 0, bytes: 0, seenSeconds: 0, nextSequence: 0, acknowledgment: 0 };
 
-  constructor(rig: LaneRig, entries = 64) {
+  /** `entries` is what the rig's map takes, `capacity` the flows that the table takes. */
+  constructor(rig: LaneRig, entries = 64, capacity = CAPACITY) {
+    this.table = FlowTable.open(new ArrayBuffer(FlowTable.bytesFor(capacity)), capacity, 7);
     this.installer = new ExpressInstaller({
       ...{ memory: new PacketMemory(1 << 20), flows: this.table, maps: rig.maps, capacity: entries },
       ways: { toContainer: () => LOOPBACK, toPeer: () => LOOPBACK, forget() {}, forgetAll() {}, close() {} },
