@@ -13,7 +13,7 @@ import { systemTest, useLab } from "./system-test.ts";
 
 const PREFIX = "xpr";
 const LACK = process.getuid?.() === 0 ? whatBpfLacks() : undefined;
-/** Bytes that each line of a talk has more. */
+/** Bytes that each line of a talk has more, if nothing else is said. */
 const BYTES = 1000;
 /** Packets that may come to an agent while a flow of many is in the lane: handshakes, ends, and what the lane passes on. */
 const MOST_BESIDE = 200;
@@ -46,10 +46,10 @@ function laneTest(title: string, body: (t: ExecutionContext) => Promise<void>): 
   else test.serial.skip(`${title} (skipped: ${LACK})`, body);
 }
 
-/** A connection from node 1 that is kept busy. */
-async function talkTo(t: ExecutionContext, address: string): Promise<Background> {
+/** A connection from node 1 that is kept busy; each line has so many bytes more. */
+async function talkTo(t: ExecutionContext, address: string, bytes = BYTES): Promise<Background> {
   const [node1] = lab().nodes;
-  const argv = ["overlayctl", "run", "--network", "web", "--", ...program("talk", address, 7, BYTES)];
+  const argv = ["overlayctl", "run", "--network", "web", "--", ...program("talk", address, 7, bytes)];
   const talk = new Background(node1!.inside(argv), node1!.env);
   t.teardown(() => void talk.end("SIGTERM"));
   return talk.says("talking");
@@ -138,6 +138,24 @@ laneTest("the lane is turned off and on under a connection, which goes on", asyn
   t.regex(await node1!.ctl("peers"), /off \(switched-off\)/);
   await node1!.ctl("express", "on");
   await untilInLane(node1!, "far");
+  await untilGoesOn(talk);
+  t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+});
+
+laneTest("a node whose lane is off takes what the other's lane sends it, super-packets too", async (t) => {
+  const [node1, node2] = lab().nodes;
+  await node2!.ctl("express", "off");
+  const talk = await talkTo(t, (await vipOf(node1!, "far"))!, 300_000);
+  await untilInLane(node1!, "far");
+  const carried = (await node1!.api.stats()).datapath.laneBytes!;
+  await untilGoesOn(talk);
+  const bytes = (await node1!.api.stats()).datapath.laneBytes! - carried;
+  t.true(bytes > 20 * 300_000, `${bytes} bytes by the first node's lane`);
+  t.true((await node2!.ctlJson<FlowView[]>("flows", "--service", "far")).every(({ lane }) => lane === null));
+  const { drops } = await node2!.api.stats();
+  t.deepEqual([drops["bad-transport-checksum"], drops["too-big"], drops["bad-super-packet"]], [0, 0, 0]);
+  await node2!.ctl("express", "on");
+  await untilInLane(node2!, "far");
   await untilGoesOn(talk);
   t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
 });

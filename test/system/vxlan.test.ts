@@ -8,13 +8,16 @@ import { addressOf, namespaceOf, networkOf, runningTasks } from "./listings.ts";
 import { program } from "./program.ts";
 import { systemTest, useLab } from "./system-test.ts";
 
-const lab = useLab({ prefix: "vxl", nodes: 2 }, async ({ nodes: [node1] }) => {
-  await node1!.ctl("network", "create", "web");
-  await node1!.ctl(
-    ...["service", "create", "--name", "echo", "--replicas", "2", "--network", "web"],
-    ...["--", ...program("echo-server", 7)],
-  );
-});
+const lab = useLab(
+  { prefix: "vxl", nodes: 2, settings: { datapath: { express: "off" } } },
+  async ({ nodes: [node1] }) => {
+    await node1!.ctl("network", "create", "web");
+    await node1!.ctl(
+      ...["service", "create", "--name", "echo", "--replicas", "2", "--network", "web"],
+      ...["--", ...program("echo-server", 7)],
+    );
+  },
+);
 
 /** What tcpdump says of a frame with a right checksum, and of how many at least. */
 const EXPECTED: [pattern: RegExp, count: number][] = [
