@@ -1,7 +1,7 @@
 // The ways between two nodes beside busy loops, against the kernel's VXLAN beside the same loops.
 import { BusyLoops } from "./busy-loops.ts";
 import type { Experiment, Sample } from "./experiment.ts";
-import { limited, type WayLimits } from "./limits.ts";
+import { limited } from "./limits.ts";
 import type { Path } from "./path.ts";
 import type { PriorityBed } from "./priority.ts";
 
@@ -9,11 +9,7 @@ const LOOPS = 2;
 const REQUESTS = 8000;
 const QUICK_REQUESTS = 1500;
 
-interface BesideLoopsBed extends PriorityBed {
-  limits: WayLimits;
-}
-
-export function besideLoopsExperiment({ overlay, kernel, probes, options, limits }: BesideLoopsBed): Experiment {
+export function besideLoopsExperiment({ overlay, kernel, probes, options, limits }: PriorityBed): Experiment {
   const loops = new BusyLoops();
   const measure = async (path: Path): Promise<Sample> => {
     const { throughput } = await probes.tcp(path, { streams: 1, seconds: options.seconds, back: false });

@@ -205,8 +205,8 @@ async function transferGoesOn({ vip }: Overlay, killed: readonly LabNode[]): Pro
   const options = ["-t", `${TRANSFER_SECONDS}`, "-i", `${INTERVAL_SECONDS}`, "-J"];
   const transfer = vip.from.exec(["iperf3", "-c", vip.address, "-p", `${TCP_PORT}`, ...options]);
   await delay(KILLED_AFTER_MS);
-  for (const node of killed) await node.killAgent();
-  for (const node of killed) await node.startAgent();
+  await Promise.all(killed.map((node) => node.killAgent()));
+  await Promise.all(killed.map((node) => node.startAgent()));
   const { intervals } = JSON.parse(await transfer) as { intervals: { sum: { bytes: number; seconds: number } }[] };
   let stalled = 0;
   let longest = 0;

@@ -39,7 +39,6 @@ export const LIMITS = {
   leaderStopped: seconds(2, 1),
   requestsFailed: { of: "value", atMost: true, bar: 0, aim: 0 },
   join: seconds(5, 2),
-  besideLoops: atMost(0.75, 0.3),
   laneScan: { of: "value", atMost: true, bar: 40, aim: 20 },
   laneMegabytes: { of: "value", atMost: true, bar: 100, aim: 100 },
 } as const satisfies Record<string, Limit>;
@@ -63,6 +62,8 @@ export interface WayLimits {
   ingressEach: Limit;
   transferStalls: Limit;
   transferStallsBoth?: Limit;
+  /** Of the agents' priority, beside busy loops against none: what the kernel carries does not wait for them. */
+  priority?: Limit;
   tcpBesideLoops?: Limit;
   p50BesideLoops?: Limit;
 }
@@ -80,6 +81,7 @@ const BY_AGENTS: WayLimits = {
   ingressKept: atLeast(1, 1.5),
   ingressEach: atLeast(1, 1.5),
   transferStalls: seconds(3, 1),
+  priority: atMost(0.75, 0.3),
 };
 
 const BY_LANE: WayLimits = {

@@ -120,7 +120,7 @@ async function pairOfNodes(setting: {
     ...changeExperiments(overlay, limits),
     ...greedyExperiments(overlay),
   );
-  experiments.push(...priorityExperiments({ overlay, kernel, probes, options }));
-  experiments.push(besideLoopsExperiment({ overlay, kernel, probes, options, limits }));
+  const besideLoops = { overlay, kernel, probes, options, limits };
+  experiments.push(...priorityExperiments(besideLoops), besideLoopsExperiment(besideLoops));
   return { experiments, servers };
 }

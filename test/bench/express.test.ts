@@ -48,10 +48,12 @@ test("the lane is off by the agents' settings, or by what the machine lacks", (t
 test("with the lane on no bar is lower than without, and figures have one that were only told", (t) => {
   const [off, on] = [wayLimits(false), wayLimits(true)];
   for (const [figure, limit] of Object.entries(off)) {
+    if (figure === "priority") continue; // of the agents' own way alone
     const lane = on[figure as keyof typeof on]!;
     t.is(`${lane.of} ${lane.atMost}`, `${limit.of} ${limit.atMost}`);
     t.true(limit.atMost ? lane.bar <= limit.bar : lane.bar >= limit.bar, figure);
   }
   t.deepEqual([off.oneNode, off.lossless, off.agentsCpu], [undefined, undefined, undefined]);
+  t.is(on.priority, undefined);
   t.deepEqual([on.oneNode?.bar, on.lossless?.bar, on.agentsCpu?.bar, on.p50.bar], [1, 0.9, 0.2, 0.95]);
 });
