@@ -52,7 +52,10 @@ interface ExpressLaneOptions {
 /** Opens the lane; returns why there is none, as a sentence without its full stop, where the machine has not what it takes. */
 export function openExpressLane(options: ExpressLaneOptions): ExpressLane | string {
   const lack = whatBpfLacks();
-  if (lack !== undefined) return lack;
+  if (lack !== undefined) {
+    endPinnedHooks(pinsIn(options.directory)); // of an agent that lacked nothing: this one could not govern them
+    return lack;
+  }
   const pins = openPins(options);
   try {
     return new ExpressLane(options, pins);

@@ -86,12 +86,16 @@ export class Hooks {
   }
 }
 
-/** Takes the programs off all interfaces that an agent has left pinned here, at once. */
+/** Takes the programs off all interfaces that an agent has left pinned here: at once, or a little later where bpf(2) is refused. */
 export function endPinnedHooks(pins: string): void {
   for (const name of pinnedHooks(pins)) {
     const path = join(pins, name);
-    const link = openPin(path, "link");
-    if (link !== undefined) endLink(link);
+    try {
+      const link = openPin(path, "link");
+      if (link !== undefined) endLink(link);
+    } catch (error) {
+      if (!(error instanceof libc.SyscallError)) throw error; // without its pin it ends as well
+    }
     rmSync(path, { force: true });
   }
 }

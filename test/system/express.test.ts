@@ -278,6 +278,28 @@ laneTest("an agent whose configuration turns the lane off takes away what the on
   t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
 });
 
+laneTest(
+  "without the capabilities the agent says once what it lacks, and nothing of the lane is left in force",
+  async (t) => {
+    const [node1, node2] = lab().nodes;
+    const underlay = await underlayOf(node2!);
+    t.is((await tcxOf(node2!, underlay)).length, 1);
+    await node2!.stopAgent();
+    await node2!.startAgent(["setpriv", "--bounding-set", "-bpf,-sys_admin"]);
+    const log = node2!.logTail(40).split("\n");
+    const said = log.filter((line) => line.includes("no flow goes in the express lane"));
+    t.is(said.length, 1);
+    t.regex(said[0]!, /the process lacks CAP_BPF \(in a container: --cap-add BPF/);
+    await waitFor(async () => (await tcxOf(node2!, underlay)).length === 0, { what: "the program to go" });
+    const { stderr } = await node2!.tryExec(["overlayctl", "express", "on"]);
+    t.regex(stderr, /this node has no express lane: the process lacks CAP_BPF/);
+    await node2!.killAgent(); // without CAP_SYS_ADMIN it does not come by its tasks, and does not end
+    await node2!.startAgent();
+    t.is((await tcxOf(node2!, underlay)).length, 1);
+    await untilRunning(node1!, "far", 1);
+  },
+);
+
 laneTest("'down' leaves no program, pin or mount of the lane", async (t) => {
   const [, node2] = lab().nodes;
   const bpf = join(node2!.directory, "data/bpf");
