@@ -34,6 +34,11 @@ export class ControlPage {
     this.#wide[Control.LeaseUntil >> 3] = until;
   }
 
+  /** Whether the lane carries nothing because no agent has renewed its lease; `now` as in lease(). */
+  isLeaseOver(now: bigint): boolean {
+    return this.#wide[Control.LeaseUntil >> 3]! < now;
+  }
+
   /** How many packets the program passed on for this reason. */
   passedOn(origin: Origin, reason: PassedOn): number {
     return Number(this.#wide[counterAt(origin, reason) >> 3]);

@@ -8,6 +8,7 @@ import { hasShape } from "../linux/bpf-objects.ts";
 import { openPin, pin } from "../linux/bpf-pin.ts";
 import * as libc from "../linux/libc.ts";
 import { ControlPage } from "./control.ts";
+import { loseEverything } from "./grounds.ts";
 import { CONTROL_SHAPE, flowsShape, GROUNDS_SHAPE, type LaneMaps } from "./layout.ts";
 
 const NAMES = ["flows", "grounds", "control"] as const;
@@ -53,12 +54,22 @@ function adopt(shapes: Record<(typeof NAMES)[number], MapShape>, pins: string): 
   }
   if (fds.length === NAMES.length && hasShape(fds.at(-1)!, shapes.control)) {
     const opened = withControl(fds, true);
-    if (opened.control.isOurs) return opened;
+    if (opened.control.isOurs) {
+      if (opened.control.isLeaseOver(process.hrtime.bigint())) voidEntries(opened.maps.grounds);
+      return opened;
+    }
     opened.close();
     return undefined;
   }
   for (const fd of fds) libc.close(fd);
   return undefined;
+}
+
+/** A new lease does not bring back what an old one has ended: each flow passes the agent once, which has tables of now. */
+function voidEntries(grounds: number): void {
+  const counters = mapArray(grounds, GROUNDS_SHAPE);
+  loseEverything(new Int32Array(counters.buffer));
+  counters.close();
 }
 
 /** undefined: nothing is pinned there, or no map. */

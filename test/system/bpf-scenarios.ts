@@ -18,6 +18,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { EVERYTHING } from "../../src/express/grounds.ts";
+import { CONTROL_SHAPE, Control, GROUNDS_SHAPE, LAYOUT } from "../../src/express/layout.ts";
+import { openLaneMaps } from "../../src/express/open-maps.ts";
 import { Helper, Tcx } from "../../src/linux/bpf-abi.ts";
 import { type MappedArray, mapArray } from "../../src/linux/bpf-array.ts";
 import { BpfAssembler, r0, r1, r2, r3, r10 } from "../../src/linux/bpf-assembler.ts";
@@ -264,6 +267,28 @@ export const scenarios: Record<string, () => unknown> = {
     assert.deepEqual(readdirSync(directory), ["under"], "files under the mount stay");
     removeBpffs(directory);
     rmSync(parent, { recursive: true });
+  },
+
+  "maps of an agent are taken over; if they have its layout; once its lease is over, no entry in them is used again"() {
+    const directory = mkdtempSync(join(tmpdir(), "overlayd bpf-"));
+    const { pins } = openBpffs(directory);
+    const first = openLaneMaps(16, pins);
+    assert.ok(!first.areAdopted);
+    const counters = new Int32Array(mapArray(first.maps.grounds, GROUNDS_SHAPE).buffer);
+    const before = counters[EVERYTHING]!;
+    first.control.lease(process.hrtime.bigint() + 60_000_000_000n);
+    assert.ok(openLaneMaps(16, pins).areAdopted);
+    assert.equal(counters[EVERYTHING], before, "flows go on");
+    first.control.lease(process.hrtime.bigint() - 1n);
+    assert.ok(openLaneMaps(16, pins).areAdopted);
+    assert.equal(counters[EVERYTHING], before + 1);
+    new Uint32Array(mapArray(first.maps.control, CONTROL_SHAPE).buffer)[Control.Layout >> 2] = LAYOUT + 1;
+    const anew = openLaneMaps(16, pins);
+    assert.ok(!anew.areAdopted, "entries of another layout");
+    assert.notEqual(describeMap(anew.maps.flows).id, describeMap(first.maps.flows).id);
+    assert.ok(openLaneMaps(16, pins).areAdopted, "its pins have taken the place of those");
+    removeBpffs(directory);
+    rmSync(directory, { recursive: true, force: true });
   },
 
   "a bpf file system of an operator keeps what is not the agent's"() {
