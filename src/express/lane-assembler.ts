@@ -99,7 +99,7 @@ export class LaneAssembler extends BpfAssembler {
     return this;
   }
 
-  /** Writes the MACs of the flow's addresses, as overlayMac() has them, into the Ethernet header at `at`, which can be read. */
+  /** Writes the MACs of the flow's addresses, which begin with OVERLAY_PREFIX, into the Ethernet header at `at`, which can be read. */
   writeMacs(at: number): this {
     this.store(2, frame, at, raw16(OVERLAY_PREFIX));
     this.load(4, r1, flow, Value.Destination);

@@ -40,7 +40,7 @@ export const Value = {
   OuterDestination: 60,
   OuterPorts: 64, // only toward a peer
   VniWord: 68, // only toward a peer
-  // The address whose MAC (packet/ethernet.ts, overlayMac) the frame comes from that goes out, or the inner one toward a peer. It goes
+  // The address whose MAC (packet/ethernet.ts, OVERLAY_PREFIX) the frame comes from that goes out, or the inner one toward a peer. It goes
   // to the MAC of Destination.
   Sender: 72,
   HeaderSum: 76, // toward a peer: the sum of the outer IP header without its length and ECN

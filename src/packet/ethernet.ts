@@ -11,11 +11,6 @@ export const EtherType = { Ipv4: 0x0800, Arp: 0x0806, Vlan: 0x8100, Ipv6: 0x86dd
 /** The deterministic MAC of an overlay address is this and the four address bytes. */
 export const OVERLAY_PREFIX = 0x0242;
 
-/** Its first 16 bits and its last 32. */
-export function overlayMac(address: Ipv4): { high: number; low: number } {
-  return { high: OVERLAY_PREFIX, low: address };
-}
-
 export function etherType(bytes: Uint8Array, at: number): number {
   return get16(bytes, at + TYPE_AT);
 }
