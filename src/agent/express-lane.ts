@@ -100,7 +100,7 @@ export class ExpressLane implements NodeLane {
 
   /** What the data path's workers need of it. */
   get setup(): LaneSetup {
-    return { maps: this.#opened.maps, capacity: this.#options.entries, goesByLink: false };
+    return { maps: this.#opened.maps, capacity: this.#options.entries, isAdopted: this.isAdopted, goesByLink: false };
   }
 
   /** Whether flows of the agent before are in it. */

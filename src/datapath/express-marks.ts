@@ -66,6 +66,14 @@ export class ExpressMarks extends FlowEntries {
     this.words[at + GROUND_SUM] = groundSum;
   }
 
+  /**
+   * Forgets what is in the lane of the flows below this number, and how they were judged: for a lane that begins anew, whose counters of
+   * grounds do too, and for an agent without one. What was carried stays counted.
+   */
+  clearRides(flows: number): void {
+    for (let original = 0; original < 2 * flows; original += 2) this.removeRide(original, ~Ride.None);
+  }
+
   /** Packets that the lane has carried in this direction, as far as it was asked. An entry that enters again counts on from here. */
   carriedPacketsOf(entry: number): number {
     return this.words[(entry | 1) * ENTRY_WORDS + PACKETS + (entry & 1)]! >>> 0;

@@ -13,6 +13,8 @@ export interface LaneSetup {
   maps: LaneMaps;
   /** Entries that the map of flows takes. */
   capacity: number;
+  /** Whether the maps are those of the agent before, with what it had in them. */
+  isAdopted: boolean;
   /** Whether packets to containers go by their links, where small ones may be joined, and not into the containers' ends at once. */
   goesByLink: boolean;
 }

@@ -67,6 +67,7 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
   const flows = isFirst
     ? FlowTable.open(flowMemory, flowCapacity, Math.floor(systemRandom() * 2 ** 32), bootNumber())
     : FlowTable.join(flowMemory, flowCapacity);
+  if (isFirst && setup.express?.isAdopted !== true) flows.clearRides(flows.highWater);
   const lane = setup.express && openLane(setup, setup.express, { memory, flows, sourcePorts: underlay.sourcePorts });
   const engine = new Engine({
     memory,

@@ -199,6 +199,24 @@ test("marks of the express lane outlive the agent, and the flow's end takes them
   t.deepEqual([table.rideOf(entry), table.carriedPacketsOf(entry + 1), table.carriedBytesOf(entry + 1)], [0, 0, 0]);
 });
 
+test("a lane that begins anew has none of the flows that were in the one before; what was carried stays counted", (t) => {
+  const table = tableOf(2);
+  const entries = [
+    insert(table, flowKeys(1), FlowState.Established),
+    insert(table, flowKeys(2), FlowState.Established),
+  ];
+  for (const entry of entries) {
+    table.setJudged(entry, true, 77);
+    table.addRide(entry, Ride.Both | Ride.Heard);
+    table.takeCarried(entry + 1, 5, 2 ** 40);
+  }
+  table.clearRides(table.highWater);
+  for (const entry of entries) {
+    t.is(table.rideOf(entry), Ride.None);
+    t.deepEqual([table.carriedPacketsOf(entry + 1), table.carriedBytesOf(entry + 1)], [5, 2 ** 40]);
+  }
+});
+
 test("a table that is joined is the same table", (t) => {
   const buffer = new ArrayBuffer(FlowTable.bytesFor(4));
   const first = FlowTable.open(buffer, 4, SEED);

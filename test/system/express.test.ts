@@ -265,6 +265,10 @@ laneTest("an agent whose configuration turns the lane off takes away what the on
   await node2!.startAgent();
   t.deepEqual(await tcxOf(node2!, await underlayOf(node2!)), []);
   await untilGoesOn(talk);
+  t.deepEqual(
+    (await node2!.api.flows({ service: "far", limit: 1000 })).filter(({ lane }) => lane !== null),
+    [],
+  );
   const { stderr, status } = await node2!.tryExec(["overlayctl", "express", "on"]);
   t.is(status, 1);
   t.regex(
