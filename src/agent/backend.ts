@@ -171,6 +171,7 @@ function statsView(
       laneBytes: express.bytes,
       laneEntries: express.entries,
       laneEntered: express.entered,
+      laneRefused: express.refused,
       ...laneCounters,
     },
     drops: {

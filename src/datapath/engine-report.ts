@@ -49,6 +49,8 @@ export interface ExpressReport {
   /** Entries that were given to the lane, and taken out of it. */
   entered: number;
   taken: number;
+  /** Entries that the lane had no room for. */
+  refused: number;
   /** Entries that are in the lane; 0 in a worker's own report. */
   entries: number;
 }

@@ -229,9 +229,10 @@ export class Engine {
 
   #expressReport(): ExpressReport {
     const express = this.#express;
-    if (express === undefined) return { packets: 0, bytes: 0, entered: 0, taken: 0, entries: 0 };
+    const refused = this.#lane?.refused ?? 0;
+    if (express === undefined) return { packets: 0, bytes: 0, entered: 0, taken: 0, refused, entries: 0 };
     const { packets, bytes } = express.counts;
-    return { packets, bytes, entered: express.entered, taken: express.taken, entries: 0 };
+    return { packets, bytes, entered: express.entered, taken: express.taken, refused, entries: 0 };
   }
 
   /** Packets dropped, by the name of the reason: the forwarder's drops, and packets that were lost before or after it. */

@@ -92,6 +92,8 @@ export interface LaneReading {
 export interface ExpressLane extends Grounds {
   /** Whether flows may enter. While they may not, the lane carries nothing either. */
   readonly isOn: boolean;
+  /** Entries of this worker that the lane had no room for. */
+  readonly refused: number;
   /** The sum of the counters of the five grounds that FlowCheck.hasLostGround() names; VIP 0 and DEVICE never count. Hot path. */
   groundSum(client: Ipv4, server: Ipv4, vip: Ipv4, from: Ipv4, to: Ipv4): number;
   /**

@@ -353,6 +353,8 @@ test("a full lane takes no more: the flow stays with the agent, and asks again f
   const { calls } = lanes.nodes[0]!.lane!;
   for (let i = 0; i < 64; i++) second.client(ACK | PSH, 10);
   t.true(lanes.nodes[0]!.lane!.calls - calls <= 8);
+  const { refused } = lanes.nodes[0]!.engine.report().express;
+  t.true(refused >= 2, "both directions, and each time that it asks again");
   first.close();
   for (let i = 0; i < 64; i++) second.exchange();
   t.deepEqual(second.exchange(), [LANES, LANES, LANES]);

@@ -71,6 +71,7 @@ export class StillDevice implements Device {
 /** A lane that takes every entry and carries nothing: each packet comes to the agent. */
 export class StillLane implements ExpressLane {
   readonly isOn = true;
+  readonly refused = 0;
   entered = 0;
   groundSum(client: number, server: number, vip: number, from: number, to: number): number {
     return (client + server + vip + from + to) | 0;

@@ -101,6 +101,7 @@ export class FakeKernelLane {
 }
 
 export class FakeLane implements ExpressLane {
+  refused = 0;
   readonly #kernel: FakeKernelLane;
   readonly #flows: FlowTable;
   readonly #queue: { key: string; entry: Entry; flowEntry: number; version: number }[] = []; // BOUNDED: by a batch of packets
@@ -163,6 +164,7 @@ export class FakeLane implements ExpressLane {
     for (const { key, entry, flowEntry, version } of this.#queue) {
       if (!this.#flows.isRiding(flowEntry, version)) continue;
       if (entries.has(key) || entries.size < room) entries.set(key, entry);
+      else this.refused++;
     }
     this.#queue.length = 0;
   }
