@@ -66,7 +66,17 @@ export function openExpressLane(options: ExpressLaneOptions): ExpressLane | stri
   }
 }
 
-/** Takes away what agents have left in the kernel. */
+/** As removeExpressLane(), for an agent without a lane, which may lack the capability to unmount: what is left then carries nothing. */
+export function clearExpressLane(directory: string, log: Log): void {
+  try {
+    removeExpressLane(directory);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    log.warn("the express lane's file system stays mounted, without pins", { reason: messageOf(error) });
+  }
+}
+
+/** Takes away what agents have left in the kernel. Throws SyscallError when the file system cannot be unmounted, after all else. */
 export function removeExpressLane(directory: string): void {
   endPinnedHooks(pinsIn(directory));
   removeBpffs(directory);

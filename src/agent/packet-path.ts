@@ -16,7 +16,7 @@ import { checkNftables, NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DataPath } from "../worker/data-path.ts";
 import type { LaneSetup } from "../worker/protocol.ts";
 import type { Config } from "./config.ts";
-import { absentLane, type ExpressLane, type NodeLane, openExpressLane, removeExpressLane } from "./express-lane.ts";
+import { absentLane, clearExpressLane, type ExpressLane, type NodeLane, openExpressLane } from "./express-lane.ts";
 import { prepareFlowFile } from "./flow-file.ts";
 import type { Host } from "./host.ts";
 import { LaneWays } from "./lane-ways.ts";
@@ -92,7 +92,7 @@ function startExpressLane(config: Config, log: Log, parts: Parts): { lane: Expre
   const { datapath, vxlan } = config;
   const directory = pathsOf(config).bpf;
   if (datapath.express === "off") {
-    removeExpressLane(directory);
+    clearExpressLane(directory, log);
     const why = "'datapath.express' is off in the node's configuration; set it to auto, and start the agent again";
     return { lane: undefined, view: absentLane("disabled", why) };
   }

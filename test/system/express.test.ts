@@ -298,6 +298,11 @@ laneTest(
     const { stderr } = await node2!.tryExec(["overlayctl", "express", "on"]);
     t.regex(stderr, /this node has no express lane: the process lacks CAP_BPF/);
     await node2!.killAgent(); // without CAP_SYS_ADMIN it does not come by its tasks, and does not end
+    rewriteConfig(node2!, "express: auto", "express: off");
+    await node2!.startAgent(["setpriv", "--bounding-set", "-bpf,-sys_admin"]);
+    t.regex(node2!.logTail(40), /the express lane's file system stays mounted, without pins/);
+    await node2!.killAgent();
+    rewriteConfig(node2!, "express: off", "express: auto");
     await node2!.startAgent();
     t.is((await tcxOf(node2!, underlay)).length, 1);
     await untilRunning(node1!, "far", 1);
