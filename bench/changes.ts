@@ -8,7 +8,7 @@ import type { LabNode } from "../test/system/lab.ts";
 import { addressOf, networkOf, processOf, untilRunning } from "../test/system/listings.ts";
 import { Background } from "./background.ts";
 import type { Experiment, Sample } from "./experiment.ts";
-import { LIMITS } from "./limits.ts";
+import { LIMITS, limited, type WayLimits } from "./limits.ts";
 import { NETWORK, type Overlay, startService } from "./overlay.ts";
 import { TCP_PORT } from "./probes.ts";
 
@@ -21,7 +21,7 @@ const TRANSFER_SECONDS = 8;
 const KILLED_AFTER_MS = 2000;
 const INTERVAL_SECONDS = 0.1;
 
-export function changeExperiments(overlay: Overlay): Experiment[] {
+export function changeExperiments(overlay: Overlay, limits: WayLimits): Experiment[] {
   const [node1, node2] = overlay.lab.nodes as [LabNode, LabNode];
   return [
     {
@@ -63,8 +63,13 @@ export function changeExperiments(overlay: Overlay): Experiment[] {
     linkExperiment(node1),
     alone(
       "a transfer while the agent of its node is killed and started again",
-      [{ id: "nothing arrives for", unit: "s", digits: 1, limit: LIMITS.transferStalls }],
-      () => transferGoesOn(overlay),
+      [{ id: "nothing arrives for", unit: "s", digits: 1, limit: limits.transferStalls }],
+      () => transferGoesOn(overlay, [node1]),
+    ),
+    alone(
+      "a transfer while both agents are killed and started again",
+      [limited({ id: "nothing arrives for", unit: "s", digits: 1 }, limits.transferStallsBoth)],
+      () => transferGoesOn(overlay, [node1, node2]),
     ),
   ];
 }
@@ -196,13 +201,12 @@ async function containerHasLink(node: LabNode): Promise<Sample> {
   }
 }
 
-async function transferGoesOn({ lab, vip }: Overlay): Promise<Sample> {
-  const node = lab.nodes[0] as LabNode;
+async function transferGoesOn({ vip }: Overlay, killed: readonly LabNode[]): Promise<Sample> {
   const options = ["-t", `${TRANSFER_SECONDS}`, "-i", `${INTERVAL_SECONDS}`, "-J"];
   const transfer = vip.from.exec(["iperf3", "-c", vip.address, "-p", `${TCP_PORT}`, ...options]);
   await delay(KILLED_AFTER_MS);
-  await node.killAgent();
-  await node.startAgent();
+  await Promise.all(killed.map((node) => node.killAgent()));
+  await Promise.all(killed.map((node) => node.startAgent()));
   const { intervals } = JSON.parse(await transfer) as { intervals: { sum: { bytes: number; seconds: number } }[] };
   let stalled = 0;
   let longest = 0;

@@ -99,10 +99,12 @@ export function rowsOf(experiment: Experiment, samples: readonly (readonly Sampl
   return metrics.flatMap(({ id, unit, digits, alone, limit }) => {
     const valuesOf = (i: number): number[] => samples[i]!.map((sample) => valueIn(sample, id, title));
     const reference = contenders.length > 1 && alone === undefined ? valuesOf(1) : undefined;
+    // Agents whose flows all go in the express lane may take no time that the kernel's ticks show.
+    const hasNone = limit?.of !== "ratio" && reference?.includes(0);
     return contenders.map((contender, i): Row => {
       const values = valuesOf(i);
       const value = summarize(values);
-      const ratios = reference === undefined || i === 1 ? null : pairRatios(values, reference);
+      const ratios = reference === undefined || i === 1 || hasNone ? null : pairRatios(values, reference);
       const ratio = ratios === null ? null : summarize(ratios);
       const judged = i === 0 ? (limit ?? null) : null;
       return {

@@ -8,7 +8,7 @@ import { Background } from "./background.ts";
 import { cpuMetrics } from "./cpu.ts";
 import type { Experiment, Metric } from "./experiment.ts";
 import type { KernelVxlan } from "./kernel-vxlan.ts";
-import { LIMITS } from "./limits.ts";
+import type { WayLimits } from "./limits.ts";
 import type { BenchOptions } from "./options.ts";
 import { type Overlay, startService } from "./overlay.ts";
 import { type HttpLoad, wrk } from "./wrk.ts";
@@ -55,9 +55,12 @@ export class Ingress {
   }
 }
 
-export function ingressExperiments({ mesh, haproxy }: Ingress, { seconds }: BenchOptions): Experiment[] {
+export function ingressExperiments(
+  { mesh, haproxy }: Ingress,
+  { seconds }: BenchOptions,
+  { ingressKept, ingressEach }: WayLimits,
+): Experiment[] {
   const metrics: Metric[] = [
-    { id: "requests", unit: "1/s", digits: 0, limit: LIMITS.ingress },
     { id: "p50", unit: "ms", digits: 3 },
     { id: "p99", unit: "ms", digits: 3 },
     { id: "failed", unit: "requests", digits: 0, alone: true },
@@ -66,7 +69,7 @@ export function ingressExperiments({ mesh, haproxy }: Ingress, { seconds }: Benc
   return [true, false].map((keepAlive) => ({
     group: "ingress" as const,
     title: `HTTP from outside, ${keepAlive ? "connections kept" : "a connection a request"}`,
-    metrics,
+    metrics: [{ id: "requests", unit: "1/s", digits: 0, limit: keepAlive ? ingressKept : ingressEach }, ...metrics],
     contenders: [
       { name: "routing mesh", measure: () => wrk(mesh, seconds, keepAlive) },
       { name: "HAProxy over kernel VXLAN", measure: () => wrk(haproxy, seconds, keepAlive) },

@@ -2,6 +2,7 @@
 import { messageOf, PlatformError, UserError } from "../src/lib/errors.ts";
 import { documentResults } from "./document.ts";
 import { type Row, runExperiment } from "./experiment.ts";
+import { whyLaneIsOff } from "./lane.ts";
 import { describeMachine } from "./machine.ts";
 import { type BenchOptions, parseOptions, USAGE } from "./options.ts";
 import { installPackages } from "./packages.ts";
@@ -35,6 +36,7 @@ async function main(options: BenchOptions): Promise<number> {
     secondsEach: seconds,
     machine: await inTemporaryDirectory(describeMachine),
     datapath,
+    laneIsOff: whyLaneIsOff(options) ?? null,
   };
   console.log(describeRun(head));
   const rows: Row[] = [];

@@ -15,6 +15,7 @@ export const GROUPS = [
   "changes",
   "priority",
   "greedy",
+  "express",
   "control",
   "managers",
 ] as const;
@@ -37,7 +38,7 @@ export interface BenchOptions {
   /** Show where the agents' time goes in one of PROFILES, instead of measuring. */
   profile: Profile | undefined;
   /** Settings that replace those of the agents' `datapath` section. */
-  datapath: Readonly<Record<string, number>>;
+  datapath: Readonly<Record<string, number | string>>;
 }
 
 export const PROFILES = ["tcp", "mesh", "udp", "rr", "cps", "dns", "ingress"] as const;
@@ -58,7 +59,7 @@ export const AGAINST_GROUPS = [
 ] as const satisfies readonly Group[];
 const DEFAULT_AGAINST: readonly Group[] = ["tcp", "udp", "rr", "cps", "dns", "ingress"];
 
-export const USAGE = `usage: npm run bench -- [--only ${GROUPS.join(",")}] [--peers] [--rounds N] [--pairs N] [--quick] [--datapath workers=1,spinMicros=0]
+export const USAGE = `usage: npm run bench -- [--only ${GROUPS.join(",")}] [--peers] [--rounds N] [--pairs N] [--quick] [--datapath workers=1,express=auto]
        npm run bench -- --against COMMIT [--only ${AGAINST_GROUPS.join(",")}] [--rounds N] [--pairs N] [--quick]
        npm run bench -- --profile ${PROFILES.join("|")}
        npm run bench -- --document`;
@@ -125,10 +126,10 @@ function oneOf<T extends string>(words: readonly T[], flag: string, word: string
   return found;
 }
 
-function settingOf(text: string): [name: string, value: number] {
-  const match = /^([a-z]+)=(\d{1,9})$/i.exec(text);
-  if (match === null) throw new UserError(400, `--datapath: '${text}' is not NAME=NUMBER`);
-  return [match[1]!, Number(match[2])];
+function settingOf(text: string): [name: string, value: number | string] {
+  const match = /^([a-z]+)=(?:(\d{1,9})|([a-z]+))$/i.exec(text);
+  if (match === null) throw new UserError(400, `--datapath: '${text}' is not NAME=NUMBER or NAME=WORD`);
+  return [match[1]!, match[2] === undefined ? match[3]! : Number(match[2])];
 }
 
 function countOf(flag: string, text: string): number {

@@ -138,6 +138,8 @@ function compared({ id, unit, digits, alone, limit }: Metric): Metric {
     unit,
     digits,
     ...(counts ? { alone: true } : {}),
-    ...(limit === undefined || counts ? {} : { limit: limit.atMost ? LIMITS.againstAtMost : LIMITS.againstAtLeast }),
+    ...(limit === undefined || alone !== undefined
+      ? {}
+      : { limit: limit.atMost ? LIMITS.againstAtMost : LIMITS.againstAtLeast }),
   };
 }

@@ -13,7 +13,7 @@ export interface OverlayOptions {
   /** At least 2; left out: 2. */
   nodes?: number;
   /** Settings that replace those of the agents' `datapath` section. */
-  datapath: Readonly<Record<string, number>>;
+  datapath: Readonly<Record<string, number | string>>;
   /** Called before the agents are started: it may change the commands that start them. */
   beforeAgents?: (lab: Lab) => void;
   /** The compiled tree that agents and overlayctl are of; left out: this one. */

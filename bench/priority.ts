@@ -6,9 +6,9 @@ import { run } from "../test/system/command.ts";
 import { BusyLoops } from "./busy-loops.ts";
 import { cpuSeconds } from "./cpu.ts";
 import { CpuGroup } from "./cpu-group.ts";
-import type { Contender, Experiment, Limit, Metric, Sample } from "./experiment.ts";
+import type { Contender, Experiment, Sample } from "./experiment.ts";
 import type { KernelVxlan } from "./kernel-vxlan.ts";
-import { LIMITS } from "./limits.ts";
+import { limited, type WayLimits } from "./limits.ts";
 import type { BenchOptions } from "./options.ts";
 import type { Overlay } from "./overlay.ts";
 import type { Path } from "./path.ts";
@@ -27,6 +27,7 @@ export interface PriorityBed {
   kernel: KernelVxlan;
   probes: Probes;
   options: BenchOptions;
+  limits: WayLimits;
 }
 
 /** The agents' priority; where a field is left out, they are as ordinary programs. */
@@ -46,7 +47,7 @@ interface Place {
   loopsGroup?: string;
   agentsGroup?: string;
   givens: readonly (readonly [name: string, given: Given])[];
-  limit?: Limit;
+  isJudged?: true;
 }
 
 /** The priority that agents have by their configuration's default. */
@@ -63,13 +64,13 @@ const PLACES: readonly Place[] = [
   {
     title: "loops in sessions of their own",
     givens: [OWN, ORDINARY, NICE_VALUES, THREADS_ALONE, SHORT_SLICES, ROUND_ROBIN],
-    limit: LIMITS.besideLoops,
+    isJudged: true,
   },
   {
     title: "loops in a cgroup",
     loopsGroup: "bench-loops",
     givens: [OWN, ORDINARY, NICE_VALUES, SHORT_SLICES, ROUND_ROBIN],
-    limit: LIMITS.besideLoops,
+    isJudged: true,
   },
   {
     title: "loops in a cgroup, the agents in another as in containers",
@@ -85,7 +86,7 @@ export function priorityExperiments(bed: PriorityBed): Experiment[] {
 }
 
 function priorityExperiment(bed: PriorityBed, place: Place): Experiment {
-  const { overlay, kernel, probes, options } = bed;
+  const { overlay, kernel, probes, options, limits } = bed;
   const count = options.quick ? QUICK_REQUESTS : REQUESTS;
   const loops = new BusyLoops();
   let loopsGroup: CpuGroup | undefined;
@@ -105,13 +106,12 @@ function priorityExperiment(bed: PriorityBed, place: Place): Experiment {
       return measure(overlay.direct);
     },
   }));
-  const p99: Metric = { id: "p99", unit: "us", digits: 0 };
   return {
     group: "priority",
     title: `request and response beside ${LOOPS} busy ${place.title}`,
     metrics: [
       { id: "p50", unit: "us", digits: 0 },
-      place.limit === undefined ? p99 : { ...p99, limit: place.limit },
+      limited({ id: "p99", unit: "us", digits: 0 }, place.isJudged && limits.priority),
       { id: "left to the loops", unit: "processors", digits: 2, alone: true },
     ],
     contenders: [...contenders, { name: "kernel VXLAN", measure: () => measure(kernel.direct) }],

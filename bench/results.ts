@@ -21,14 +21,18 @@ export interface Results {
   secondsEach: number;
   machine: Machine;
   /** What the agents' `datapath` section had besides its defaults. */
-  datapath: Readonly<Record<string, number>>;
+  datapath: Readonly<Record<string, number | string>>;
+  /** Why no flow of the agents went in the express lane; null: flows went in it. */
+  laneIsOff: string | null;
   rows: readonly Row[];
   failures: readonly Failure[];
 }
 
 /** The head line of a run: when and where it was made. */
-export function describeRun({ at, rounds, secondsEach, machine }: Omit<Results, "rows" | "failures">): string {
-  return `Measured ${at.slice(0, 10)} on ${machineText(machine)}; ${rounds} rounds of ${secondsEach} s.`;
+export function describeRun(run: Omit<Results, "rows" | "failures">): string {
+  const { at, rounds, secondsEach, machine, laneIsOff } = run;
+  const lane = laneIsOff === null ? "on" : `off (${laneIsOff})`;
+  return `Measured ${at.slice(0, 10)} on ${machineText(machine)}; ${rounds} rounds of ${secondsEach} s; express lane ${lane}.`;
 }
 
 export function resultsPath({ against }: Pick<BenchOptions, "against">): string {

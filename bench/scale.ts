@@ -1,7 +1,7 @@
 // The cost of large tables: a pair of nodes whose tables are filled beside one with a few services and flows, and the memory
 // of the former's agents.
 import type { Experiment, Sample } from "./experiment.ts";
-import { LIMITS } from "./limits.ts";
+import { LIMITS, type WayLimits } from "./limits.ts";
 import type { Loaded } from "./loaded.ts";
 import type { BenchOptions } from "./options.ts";
 import type { Overlay } from "./overlay.ts";
@@ -21,6 +21,7 @@ export interface ScaleBed {
   loaded: Loaded;
   probes: Probes;
   options: BenchOptions;
+  limits: WayLimits;
 }
 
 /** The experiments in an order that only adds services: they are not removed in between. */
@@ -36,7 +37,7 @@ export function scaleExperiments(bed: ScaleBed): Experiment[] {
 }
 
 function scaleExperiment(bed: ScaleBed, title: string, fill = async (): Promise<void> => {}): Experiment {
-  const { overlay, loaded, probes, options } = bed;
+  const { overlay, loaded, probes, options, limits } = bed;
   const measure = (path: Path): Promise<Sample> => throughputAndPackets(probes, path, options.seconds);
   const measureFilled = async (): Promise<Sample> => {
     await fill();
@@ -46,8 +47,8 @@ function scaleExperiment(bed: ScaleBed, title: string, fill = async (): Promise<
     group: "scale",
     title: `${title} in the tables, against one`,
     metrics: [
-      { id: "throughput", unit: "Gbit/s", digits: 2, limit: LIMITS.scale },
-      { id: "delivered", unit: "kpps", digits: 1, limit: LIMITS.scale },
+      { id: "throughput", unit: "Gbit/s", digits: 2, limit: limits.scale },
+      { id: "delivered", unit: "kpps", digits: 1, limit: limits.scale },
     ],
     contenders: [
       { name: title, measure: measureFilled },

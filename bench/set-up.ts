@@ -1,14 +1,18 @@
 // Builds the nodes that the groups asked for need, and gives their experiments.
 import { messageOf, PlatformError } from "../src/lib/errors.ts";
+import { besideLoopsExperiment } from "./beside-loops.ts";
 import { changeExperiments } from "./changes.ts";
 import { controlExperiments } from "./control.ts";
 import { DnsServers, dnsExperiments } from "./dns.ts";
 import type { Experiment } from "./experiment.ts";
 import { experimentsOf } from "./experiments.ts";
+import { expressExperiments } from "./express.ts";
 import { failoverExperiments } from "./failover.ts";
 import { greedyExperiments } from "./greedy.ts";
 import { Ingress, ingressExperiments } from "./ingress.ts";
 import { KernelVxlan } from "./kernel-vxlan.ts";
+import { whyLaneIsOff } from "./lane.ts";
+import { wayLimits } from "./limits.ts";
 import { Loaded } from "./loaded.ts";
 import { managerExperiments } from "./managers.ts";
 import { startNebula } from "./nebula.ts";
@@ -26,7 +30,7 @@ const PREFIX = "bench";
 const LOADED_PREFIX = "benchload";
 const OTHER_PREFIX = "benchother";
 /** Groups that need no pair of nodes. */
-const WITHOUT_PAIR: readonly Group[] = ["control", "managers"];
+const WITHOUT_PAIR: readonly Group[] = ["express", "control", "managers"];
 const SCALE_GROUPS: readonly Group[] = ["scale", "memory"];
 
 /** Steps that take everything down, the last first. */
@@ -41,6 +45,7 @@ export async function* setUp(options: BenchOptions, teardown: Teardown): AsyncGe
         : await comparison(options.against, options, teardown);
     yield* experiments.filter(({ group }) => options.groups.includes(group));
   }
+  if (options.groups.includes("express")) yield* expressExperiments(options);
   if (options.groups.includes("control")) yield* controlExperiments(options, teardown);
   if (options.groups.includes("managers")) {
     yield* managerExperiments(options, teardown);
@@ -91,7 +96,8 @@ async function pairOfNodes(setting: {
       ] as const)
     : [];
   const offload = new UnderlayOffload(lab, prefix);
-  const experiments = experimentsOf({ overlay, kernel, peers, offload, probes, options });
+  const limits = wayLimits(whyLaneIsOff(options) === undefined);
+  const experiments = experimentsOf({ overlay, kernel, peers, offload, probes, options, limits });
   let servers: DnsServers | undefined;
   if (groups.includes("dns")) {
     servers = await DnsServers.start({ overlay, kernel, options });
@@ -101,15 +107,20 @@ async function pairOfNodes(setting: {
   if (groups.includes("ingress")) {
     const ingress = await Ingress.start(overlay, kernel);
     teardown.push(() => ingress.close());
-    experiments.push(...ingressExperiments(ingress, options));
+    experiments.push(...ingressExperiments(ingress, options, limits));
   }
   if (groups.some((group) => SCALE_GROUPS.includes(group))) {
     const second = await Overlay.start({ prefix: LOADED_PREFIX, datapath });
     teardown.push(() => second.lab.teardown());
     await probes.warmUp(second.direct, second.vip);
-    experiments.push(...scaleExperiments({ overlay, loaded: new Loaded(second, probes), probes, options }));
+    experiments.push(...scaleExperiments({ overlay, loaded: new Loaded(second, probes), probes, options, limits }));
   }
-  experiments.push(...restartExperiments(overlay), ...changeExperiments(overlay), ...greedyExperiments(overlay));
-  experiments.push(...priorityExperiments({ overlay, kernel, probes, options }));
+  experiments.push(
+    ...restartExperiments(overlay),
+    ...changeExperiments(overlay, limits),
+    ...greedyExperiments(overlay),
+  );
+  const besideLoops = { overlay, kernel, probes, options, limits };
+  experiments.push(...priorityExperiments(besideLoops), besideLoopsExperiment(besideLoops));
   return { experiments, servers };
 }

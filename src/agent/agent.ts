@@ -62,6 +62,7 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
     ...{ dataPath: packets.dataPath, mesh: packets.mesh, dns: packets.dns },
     nodeName: config.node.name,
     identity,
+    lane: packets.lane,
     whyNotLeading: () => identity.damage ?? manager?.whyNot,
     cluster: () => manager?.cluster,
     members: createMembers(options, membership, () => manager),

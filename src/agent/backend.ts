@@ -2,26 +2,26 @@
 import type { Backend } from "../api/backend.ts";
 import type { ClusterBackend } from "../api/cluster-routes.ts";
 import type { CheckedJoin, JoinView } from "../api/membership-schema.ts";
-import type { EndpointView, PeerView, StatsView } from "../api/schema.ts";
+import type { EndpointView, StatsView } from "../api/schema.ts";
 import type { Attachments } from "../attach/attachments.ts";
 import type { RejectedContainer } from "../attach/rejected.ts";
 import type { State } from "../cluster/tables.ts";
 import type { Role } from "../cluster/trust-rows.ts";
-import type { EngineReport } from "../datapath/engine.ts";
-import type { ProbeView } from "../datapath/peer-session.ts";
+import type { EngineReport } from "../datapath/engine-report.ts";
 import type { DnsServer } from "../dns/server.ts";
 import { UserError } from "../lib/errors.ts";
-import { formatIpv4 } from "../lib/ip.ts";
 import type { DropCounts } from "../mesh/kernel-drops.ts";
 import type { NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DROP_NAMES } from "../packet/drop.ts";
 import type { LeaderCalls } from "../session/leader-calls.ts";
 import type { Session } from "../session/session.ts";
 import type { DataPath } from "../worker/data-path.ts";
+import type { NodeLane } from "./express-lane.ts";
 import { flowViews } from "./flow-views.ts";
 import type { Identity } from "./identity.ts";
 import { sayThatItLeaves } from "./leave.ts";
 import type { Members } from "./members.ts";
+import { peerViews } from "./peer-views.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
 import type { TaskLogs } from "./task-log.ts";
 import type { TaskProgress } from "./task-progress.ts";
@@ -40,6 +40,7 @@ interface BackendOptions {
   /** Makes the node a member again. Throws UserError 409 while its certificate is good. */
   rejoin(request: CheckedJoin): Promise<JoinView>;
   dataPath: DataPath;
+  lane: NodeLane;
   mesh: Pick<NftablesMesh, "drops">;
   dns: DnsServer;
   sandboxes: RunSandboxes;
@@ -61,6 +62,7 @@ export function createBackend({
   members,
   rejoin,
   dataPath,
+  lane,
   mesh,
   dns,
   sandboxes,
@@ -111,8 +113,9 @@ export function createBackend({
       if (identity.role === "manager") throw new UserError(503, whyNotLeading() ?? "this manager is starting");
       throw new UserError(403, whyNoManager(state()));
     },
-    peers: async () => peerViews(state(), ownName(), await dataPath.report()),
-    stats: async () => statsView(await dataPath.fullReport(), await mesh.drops(), dns),
+    peers: async () => peerViews(state(), ownName(), await dataPath.report(), lane),
+    stats: async () => statsView(await dataPath.fullReport(), lane.counters(), await mesh.drops(), dns),
+    turnLane: (isOn) => lane.turn(isOn),
     flows: async (filter) => {
       const isAll = filter.service === undefined && filter.endpoint === undefined;
       return flowViews(state(), ownName(), dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);
@@ -149,44 +152,15 @@ function leaderName({ state, manager }: Session): string | null {
   return (leader ?? [...state.nodes.values()].find((node) => node.manager))?.name ?? null;
 }
 
-function peerViews(state: State, nodeName: string, report: EngineReport): PeerView[] {
-  const probes = new Map(report.probes.map((probe) => [formatIpv4(probe.vtep), probe]));
-  const trafficByVtep = new Map(report.traffic.map((traffic) => [formatIpv4(traffic.vtep), traffic]));
-  return [...state.nodes.values()]
-    .filter(({ name }) => name !== nodeName)
-    .sort((a, b) => a.name.localeCompare(b.name))
-    .map((node) => {
-      const probe = probes.get(node.address);
-      const { rxPackets = 0, txPackets = 0, rxBytes = 0, txBytes = 0 } = trafficByVtep.get(node.address) ?? {};
-      return {
-        name: node.name,
-        address: node.address,
-        state: probe?.state ?? "init",
-        reason: probe === undefined ? null : reasonOf(probe, node.vxlanPort, node.state === "ready"),
-        rttMs: probe?.rttMs ?? null,
-        mtu: probe?.mtu ?? null,
-        rxPackets,
-        txPackets,
-        rxBytes,
-        txBytes,
-        tasks: state.tasks.by("node", node.id).filter(({ id }) => state.statuses.get(id)?.state === "running").length,
-        certificateExpires: node.certificateExpires,
-      };
-    });
-}
-
-/** The reason why a peer is not up, from its probes and from its state at the leader. */
-function reasonOf(peer: ProbeView, port: number, isReady: boolean): string | null {
-  if (peer.state === "up") return null;
-  if (peer.remoteState !== null) return `its probes arrive, ours do not: UDP ${port} to it is blocked`;
-  const since = peer.silentMs === null ? "ever" : `for ${Math.round(peer.silentMs / 1000)} s`;
-  if (isReady) return `no probe from it ${since}, but its agent has a session: UDP ${port} is blocked on the way`;
-  return `no probe from it ${since}, and no session: its agent or the machine is down`;
-}
-
-function statsView(report: EngineReport, kernelDrops: DropCounts, dns: DnsServer): StatsView {
+function statsView(
+  report: EngineReport,
+  laneCounters: Record<string, number>,
+  kernelDrops: DropCounts,
+  dns: DnsServer,
+): StatsView {
   const { answersByRcode, ...counters } = dns.stats();
-  const { drops, flows, flowCapacity, evictedFlows, displacedFragments, ownPackets, traffic, namesAnswered } = report;
+  const { drops, flows, flowCapacity, evictedFlows, displacedFragments, ownPackets, traffic, namesAnswered, express } =
+    report;
   const total = (key: "rxPackets" | "txPackets" | "rxBytes" | "txBytes"): number =>
     traffic.reduce((sum, peer) => sum + peer[key], 0);
   return {
@@ -201,6 +175,12 @@ function statsView(report: EngineReport, kernelDrops: DropCounts, dns: DnsServer
       displacedFragments,
       namesAnswered,
       ...ownPackets,
+      lanePackets: express.packets,
+      laneBytes: express.bytes,
+      laneEntries: express.entries,
+      laneEntered: express.entered,
+      laneRefused: express.refused,
+      ...laneCounters,
     },
     drops: {
       ...Object.fromEntries(DROP_NAMES.slice(1).map((reason) => [reason, drops[reason] ?? 0])),

@@ -1,5 +1,6 @@
 // The cluster's state as one node's data path needs it: pure functions, a unit each, so that what is in force never
 // depends on how the cluster came to where it is.
+import { takesLane } from "../cluster/features.ts";
 import { type HeldPort, INGRESS_NETWORK, type Network, type Node, type Service } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
 import {
@@ -137,7 +138,7 @@ function nodeParts(node: Node, state: State, basis: Basis): Part[] {
   const own = { vtep: ipv4(address), port: vxlanPort, ingress: ipv4(ingressAddress) };
   const held = heldPortsOf(node, state, basis);
   return [
-    { kind: "peer", ...own, agent: true, mesh },
+    { kind: "peer", ...own, agent: true, lane: takesLane(node), mesh },
     ...(held.length === 0 ? [] : [{ kind: "held", ports: held } as const]),
     ...denied,
   ];
@@ -207,7 +208,7 @@ function endpointRows(id: string, state: State, ownId: string): TableRow[] {
   const vtep = ipv4(external.vtep);
   return [
     { kind: "endpoint", ip: ipv4(address), vni: network.vni, vtep, mac: macOf(external.mac) },
-    { kind: "peer", vtep, port: external.port, ingress: 0, agent: false, mesh: false },
+    { kind: "peer", vtep, port: external.port, ingress: 0, agent: false, lane: false, mesh: false },
     ...denied,
   ];
 }

@@ -118,6 +118,14 @@ const ConfigFile = z.strictObject({
         .min(1024, "at least 1024 flows are needed")
         .max(4_194_304, "at most 4194304 flows are held")
         .default(262_144),
+      /** Whether established flows of containers are carried by the kernel, where it can. */
+      express: z.enum(["auto", "off"]).default("off"),
+      /** How many directions of flows the kernel carries, 184 bytes each. Left out: two for each of `flows`. */
+      expressFlows: z
+        .int()
+        .min(1024, "at least 1024 entries are needed")
+        .max(8_388_608, "at most 8388608 entries are held")
+        .optional(),
       /** How many connections one container may begin. */
       newFlowsPerSecond: z
         .int()

@@ -19,6 +19,7 @@ import { SupervisedChild } from "../runtime/supervised-child.ts";
 import { readSnapshot } from "../session/snapshot-file.ts";
 import type { Config } from "./config.ts";
 import { readDirectoryId } from "./directory-id.ts";
+import { removeExpressLane } from "./express-lane.ts";
 import { removeFlowFile, secretsOf } from "./flow-file.ts";
 import { readIdentity, withOwnName } from "./identity.ts";
 import { pathsOf } from "./paths.ts";
@@ -49,6 +50,7 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
       () => new ForwardPolicy({ log, device }).close(),
       () => new NftablesMesh({ log, clock: systemClock }).remove(),
       () => new Links({ log, clock: systemClock, device }).removeAll(),
+      async () => removeExpressLane(where.bpf),
       async () => removeFlowFile(config),
     ]);
   } finally {

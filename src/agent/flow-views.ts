@@ -37,6 +37,7 @@ export function flowViews(state: State, nodeName: string, flows: readonly FlowRo
       task: task === undefined ? null : `${ofTask}.${task.slot}`,
       node: flow.serverVtep === null ? nodeName : (nodesByAddress.get(flow.serverVtep) ?? flow.serverVtep),
       state: flow.state,
+      lane: flow.lane,
       ageMs: flow.ageSeconds * 1000,
       packets: flow.packets,
       bytes: flow.bytes,

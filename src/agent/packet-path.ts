@@ -6,18 +6,24 @@ import { ResolvConf } from "../dns/resolv-conf.ts";
 import { MOST_UNDER_WAY } from "../dns/resolver.ts";
 import { DnsServer } from "../dns/server.ts";
 import { systemClock } from "../lib/clock.ts";
-import { cidr } from "../lib/ip.ts";
+import { messageOf } from "../lib/errors.ts";
+import { cidr, type Ipv4, ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { Links } from "../links/links.ts";
 import { raiseDescriptorLimit } from "../linux/descriptor-limit.ts";
 import { openBoundUdp } from "../linux/udp-socket.ts";
 import { checkNftables, NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DataPath } from "../worker/data-path.ts";
+import type { LaneSetup } from "../worker/protocol.ts";
+import type { Config } from "./config.ts";
+import { absentLane, clearExpressLane, type ExpressLane, type NodeLane, openExpressLane } from "./express-lane.ts";
 import { prepareFlowFile } from "./flow-file.ts";
 import type { Host } from "./host.ts";
+import { LaneWays } from "./lane-ways.ts";
 import type { Membership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
 import type { Parts } from "./parts.ts";
+import { pathsOf } from "./paths.ts";
 
 const DEFAULT_SPIN_MICROS = 50;
 const MOST_DEFAULT_WORKERS = 4;
@@ -30,6 +36,7 @@ export interface PacketPath {
   /** Checks the machine for what can wait until packets go on. Throws PlatformError when the machine lacks something. */
   check(): Promise<void>;
   dataPath: DataPath;
+  lane: NodeLane;
   mesh: NftablesMesh;
   dns: DnsServer;
   /** The node's naming now: its own resolv.conf may change. */
@@ -38,7 +45,7 @@ export interface PacketPath {
 
 type PacketPathOptions = Pick<AgentOptions, "config" | "identity" | "log" | "onFailure"> &
   Pick<Host, "address" | "mtu"> &
-  Pick<Membership, "names">;
+  Pick<Membership, "names" | "nodeState">;
 
 /**
  * Where an earlier agent left the TUN, this waits for no process but the one that looks at the TUN: what the machine must
@@ -46,7 +53,9 @@ type PacketPathOptions = Pick<AgentOptions, "config" | "identity" | "log" | "onF
  */
 export async function startPacketPath(options: PacketPathOptions, parts: Parts): Promise<PacketPath> {
   const { config, identity, log, names, mtu } = options;
-  const links = new Links({ log, clock: systemClock, device: config.device });
+  const express = startExpressLane(config, log, parts);
+  const onHostEnds = express.lane && ((indices: ReadonlyMap<string, number>) => express.lane?.setContainers(indices));
+  const links = new Links({ log, clock: systemClock, device: config.device, onHostEnds });
   parts.add({ stop: () => links.close() });
   const prepare = async (): Promise<void> => {
     await checkNftables();
@@ -54,21 +63,77 @@ export async function startPacketPath(options: PacketPathOptions, parts: Parts):
   };
   const adoptsLinks = await links.isAdoptable();
   if (!adoptsLinks) await prepare();
-  const dataPath = await startDataPath(options).catch(async (error: unknown) => {
+  const dataPath = await startDataPath(options, express.lane?.setup).catch(async (error: unknown) => {
     if (adoptsLinks) await prepare(); // it says better what is wrong with the device
     throw error;
   });
   parts.add(dataPath);
+  if (express.lane !== undefined) followWays(options, express.lane, dataPath, parts);
   dataPath.onHealth = ({ unreachable }) => names.setUnreachable(unreachable);
   const mesh = new NftablesMesh({ log, clock: systemClock });
   parts.add({ stop: () => mesh.close() });
   const resolvConf = parts.add(new ResolvConf(systemClock));
   const dns = parts.add(startDns(options, resolvConf, dataPath));
   const naming = (): NodeNaming => ({ domain: identity.settings.domain, resolver: resolvConf.content });
-  return { links, adoptsLinks, check: adoptsLinks ? prepare : async () => {}, dataPath, mesh, dns, naming };
+  return {
+    links,
+    adoptsLinks,
+    check: adoptsLinks ? prepare : async () => {},
+    dataPath,
+    lane: express.view,
+    mesh,
+    dns,
+    naming,
+  };
 }
 
-function startDataPath({ config, identity, log, address, onFailure }: PacketPathOptions): Promise<DataPath> {
+/** `lane`: undefined where the agent carries every packet itself. */
+function startExpressLane(config: Config, log: Log, parts: Parts): { lane: ExpressLane | undefined; view: NodeLane } {
+  const { datapath, vxlan } = config;
+  const directory = pathsOf(config).bpf;
+  if (datapath.express === "off") {
+    clearExpressLane(directory, log);
+    const why = "'datapath.express' is off in the node's configuration; set it to auto, and start the agent again";
+    return { lane: undefined, view: absentLane("disabled", why) };
+  }
+  const entries = datapath.expressFlows ?? 2 * datapath.flows;
+  const lane = openExpressLane({ directory, entries, port: vxlan.port, clock: systemClock, log });
+  if (typeof lane === "string") {
+    log.info("no flow goes in the express lane, the agent carries all", { reason: lane });
+    return { lane: undefined, view: absentLane("unavailable", lane) };
+  }
+  log.info(`the express lane is open${lane.isAdopted ? ", with the flows of the agent before" : ""}`, {
+    count: entries,
+  });
+  return { lane: parts.add(lane), view: lane };
+}
+
+/** Keeps the lane to the links that there are. Its flows pass the agent once when theirs is another. */
+function followWays(
+  { config, log, address, nodeState }: PacketPathOptions,
+  lane: ExpressLane,
+  dataPath: DataPath,
+  parts: Parts,
+): void {
+  const onMoved = (addresses: readonly Ipv4[]): void => {
+    dataPath.loseWays(addresses).catch((error: unknown) => {
+      log.error("flows in the express lane may go out by a link that is gone", { reason: messageOf(error) });
+    });
+  };
+  lane.onMoved = onMoved;
+  parts.add(
+    new LaneWays({
+      ...{ log, clock: systemClock, address, device: config.device, onMoved },
+      peers: () => [...nodeState.state.nodes.values()].map((node) => ipv4(node.address)),
+      onUnderlay: (index) => lane.setUnderlay(index),
+    }),
+  );
+}
+
+function startDataPath(
+  { config, identity, log, address, onFailure }: PacketPathOptions,
+  express: LaneSetup | undefined,
+): Promise<DataPath> {
   const { device, datapath } = config;
   return DataPath.start({
     device,
@@ -82,6 +147,7 @@ function startDataPath({ config, identity, log, address, onFailure }: PacketPath
     priority: datapath.priority,
     workers: datapath.workers ?? defaultWorkers(),
     newFlowsPerSecond: datapath.newFlowsPerSecond,
+    express,
     log,
     onFailure,
   });

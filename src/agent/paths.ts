@@ -4,6 +4,8 @@ import type { Config } from "./config.ts";
 
 export interface Paths {
   snapshot: string;
+  /** The bpf file system with the express lane's pins. */
+  bpf: string;
   tasks: string;
   run: string;
   /** Containers that were detached by hand. */
@@ -33,6 +35,7 @@ export function pathsOf(config: Config): Paths {
   const { dataDir } = config;
   return {
     snapshot: join(dataDir, "snapshot.json"),
+    bpf: join(dataDir, "bpf"),
     tasks: join(dataDir, "tasks"),
     run: join(dataDir, "run"),
     detached: join(dataDir, "detached.json"),

@@ -69,6 +69,8 @@ export interface Backend {
   cluster(): ClusterBackend;
   peers(): Promise<PeerView[]>;
   stats(): Promise<StatsView>;
+  /** Turns this node's express lane on or off until the agent's next start. Throws UserError 409 where there is none to turn on. */
+  turnLane(isOn: boolean): void;
   flows(filter: FlowFilter): Promise<FlowView[]>;
   /** How far tasks are that are being prepared, by task id. The call asks their nodes, and answers what is known by now. */
   progress(taskIds: readonly string[]): ReadonlyMap<string, string>;

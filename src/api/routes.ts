@@ -18,6 +18,7 @@ import { nextProgress } from "./progress.ts";
 import {
   Attach,
   Detach,
+  Express,
   FlowFilter,
   Leave,
   LogFilter,
@@ -163,6 +164,11 @@ export function addClusterRoutes(app: FastifyInstance, backend: Backend, log: Lo
 /** What is asked of this node, by a process on it. */
 function addNodeRoutes(app: FastifyInstance, backend: Backend): void {
   app.post("/v1/leave", (request) => backend.leave(check(Leave, request.body ?? {}).force));
+  app.post("/v1/express", (request) => {
+    const body = check(Express, request.body ?? {});
+    backend.turnLane(body.on);
+    return body;
+  });
   app.post("/v1/attach", (request) => backend.attach(check(Attach, request.body ?? {})));
   app.post("/v1/detach", async (request) => {
     await backend.detach(check(Detach, request.body ?? {}));

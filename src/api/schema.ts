@@ -29,6 +29,10 @@ const AskedPort = z.strictObject({
 });
 
 /** `force` makes the node leave even when it has tasks, or when no leader could give its state back. */
+/** Whether flows may go in this node's express lane. */
+export const Express = z.strictObject({ on: z.boolean("true or false is needed") });
+export type Express = z.output<typeof Express>;
+
 export const Leave = z.strictObject({ force: z.boolean().default(false) });
 export type Leave = z.input<typeof Leave>;
 export interface LeaveView {
@@ -209,6 +213,10 @@ export interface PeerView {
   rttMs: number | null;
   /** The largest IP packet of the overlay, in bytes, that reaches the peer whole, as measured; null: not known. */
   mtu: number | null;
+  /** Whether flows toward it go in the express lane. */
+  lane: "on" | "off";
+  /** Why the lane is off, in a word, such as "older-agent"; null: it is on. */
+  laneReason: string | null;
   rxPackets: number;
   txPackets: number;
   rxBytes: number;
@@ -230,6 +238,8 @@ export interface FlowView {
   task: string | null;
   node: string | null;
   state: string;
+  /** The ends whose packets go in the express lane on this node; null: neither. */
+  lane: "both" | "client" | "server" | null;
   ageMs: number;
   packets: number;
   bytes: number;

@@ -66,7 +66,11 @@ interface FlowsOptions extends ListingOptions {
   watch?: true;
 }
 
-const PEER_FILTERS: Filters<PeerView> = { name: hasName, state: oneOf(["up", "down", "init"], (row) => row.state) };
+const PEER_FILTERS: Filters<PeerView> = {
+  name: hasName,
+  state: oneOf(["up", "down", "init"], (row) => row.state),
+  lane: oneOf(["on", "off"], (row) => row.lane),
+};
 
 function peerListing(context: Context): Listing<PeerView> {
   return {
@@ -78,6 +82,7 @@ function peerListing(context: Context): Listing<PeerView> {
       { header: "STATE", value: (row) => row.state },
       { header: "RTT", value: (row) => (row.rttMs === null ? "-" : `${row.rttMs.toFixed(2)} ms`) },
       { header: "MTU", value: (row) => (row.mtu === null ? "-" : `${row.mtu}`) },
+      { header: "LANE", value: ({ lane, laneReason }) => (laneReason === null ? lane : `${lane} (${laneReason})`) },
       { header: "RX BYTES", value: (row) => formatBytes(row.rxBytes) },
       { header: "RX PACKETS", value: (row) => `${row.rxPackets}` },
       { header: "TX BYTES", value: (row) => formatBytes(row.txBytes) },
@@ -94,6 +99,7 @@ const FLOWS: Listing<FlowView> = {
   filters: {
     protocol: (row, value) => row.protocol === value,
     state: (row, value) => row.state === value,
+    lane: oneOf(["both", "client", "server", "none"], (row) => row.lane ?? "none"),
     task: (row, value) => row.task === value,
     node: (row, value) => row.node === value,
   },
@@ -105,6 +111,7 @@ const FLOWS: Listing<FlowView> = {
     { header: "TASK", value: (row) => row.task ?? "" },
     { header: "NODE", value: (row) => row.node ?? "" },
     { header: "STATE", value: (row) => row.state },
+    { header: "LANE", value: (row) => row.lane ?? "-" },
     { header: "AGE", value: (row) => formatDuration(row.ageMs) },
     { header: "PACKETS", value: (row) => `${row.packets}` },
     { header: "BYTES", value: (row) => formatBytes(row.bytes) },

@@ -19,6 +19,7 @@ const GROUPS: readonly { words: readonly string[]; load(): Promise<AddCommands> 
   { words: ["cluster"], load: async () => (await import("./cluster.ts")).addClusterCommands },
   { words: ["user"], load: async () => (await import("./user.ts")).addUserCommands },
   { words: ["peers", "flows"], load: async () => (await import("./observe.ts")).addObserveCommands },
+  { words: ["express"], load: async () => (await import("./express.ts")).addExpressCommands },
   { words: ["stats"], load: async () => (await import("./stats.ts")).addStatsCommand },
 ];
 

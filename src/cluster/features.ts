@@ -1,6 +1,6 @@
 // What an agent speaks: the protocol's version, and features that came after it. A row that needs a feature is withheld from
 // nodes without it, and no task of it is placed there. docs/compatibility.md says what may change in which way.
-import type { Kind, RowOf } from "./schema.ts";
+import type { Kind, Node, RowOf } from "./schema.ts";
 import type { State } from "./tables.ts";
 
 /** Grows when a session of before cannot go on as it is; what is only more is a feature. */
@@ -23,11 +23,22 @@ export function whyNotSpoken(protocol: number): string | undefined {
  */
 type FeatureRule = { readonly feature: string } & { readonly [K in Kind]?: (row: RowOf<K>) => boolean };
 
-/** The features of this version. */
+/** The features of this version that rows need. */
 const RULES: readonly FeatureRule[] = [];
 
+/**
+ * The agent takes what a peer's express lane sends, whether its own lane has the flow or not: partial checksums, super-packets in one
+ * frame. No row needs it: a node without it is sent no such frames.
+ */
+const LANE = "lane";
+
 /** What this version can do besides the protocol. */
-export const FEATURES: readonly string[] = RULES.map(({ feature }) => feature);
+export const FEATURES: readonly string[] = [...RULES.map(({ feature }) => feature), LANE];
+
+/** Whether a node may be sent what an express lane sends. */
+export function takesLane({ version }: Pick<Node, "version">): boolean {
+  return version.features.includes(LANE);
+}
 
 /** What nodes of one kind of version are not to see. */
 export interface Lacking {

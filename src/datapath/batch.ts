@@ -31,12 +31,15 @@ export class DeviceBatch extends Batch {
   readonly gsoBytes: Uint16Array;
   /** 1: the transport checksum field holds only the pseudo-header's sum, not complemented. */
   readonly needsChecksum: Uint8Array;
+  /** 1: the kernel says that the transport checksum is right. */
+  readonly hasRightChecksum: Uint8Array;
 
   constructor(memory: PacketMemory, capacity: number) {
     super(memory, capacity);
     this.gso = new Uint8Array(capacity);
     this.gsoBytes = new Uint16Array(capacity);
     this.needsChecksum = new Uint8Array(capacity);
+    this.hasRightChecksum = new Uint8Array(capacity);
   }
 }
 

@@ -84,6 +84,8 @@ class DgramUnderlay implements Underlay {
   readonly fd = -1;
   /** Where we receive. */
   readonly port: number;
+  /** Where we send from. */
+  readonly sourcePorts: readonly number[];
   readonly offloads: UnderlayOffloads = { maxSegments: 1 };
   /** Called when there is something to receive. */
   onReadable: (() => void) | undefined;
@@ -107,6 +109,7 @@ class DgramUnderlay implements Underlay {
 
   constructor(memory: PacketMemory, receiver: Socket, senders: readonly Socket[]) {
     this.port = receiver.address().port;
+    this.sourcePorts = senders.map((sender) => sender.address().port);
     this.#memory = memory;
     this.#receiver = receiver;
     this.#senders = senders;

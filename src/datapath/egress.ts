@@ -11,7 +11,7 @@ import { Gso } from "../packet/virtio-net.ts";
 import { DeviceQueue, UnderlayQueue } from "./batch.ts";
 import { Coalescer } from "./coalesce.ts";
 import { Encapsulator } from "./encapsulate.ts";
-import type { Device, Underlay } from "./ports.ts";
+import type { Device, ExpressLane, Underlay } from "./ports.ts";
 import { DEVICE, type PeerRow } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 
@@ -32,6 +32,8 @@ interface EgressOptions {
   tables: Tables;
   device: Device;
   underlay: Underlay;
+  /** Takes the entries of packets that are queued here before those are written out. */
+  lane?: Pick<ExpressLane, "flush"> | undefined;
   /** Called with the number of messages that the device or the underlay refused. */
   refused: (drop: Drop, count: number) => void;
 }
@@ -40,6 +42,7 @@ export class Egress {
   readonly #tables: Tables;
   readonly #device: Device;
   readonly #underlay: Underlay;
+  readonly #lane: Pick<ExpressLane, "flush"> | undefined;
   readonly #refused: (drop: Drop, count: number) => void;
   readonly #toDevice = new DeviceQueue(QUEUE_MESSAGES, QUEUE_SLICES);
   readonly #toUnderlay = new UnderlayQueue(QUEUE_MESSAGES, QUEUE_SLICES);
@@ -52,10 +55,11 @@ export class Egress {
   #lastVtep: Ipv4 = DEVICE;
   #lastTraffic = noTraffic();
 
-  constructor({ memory, sum, tables, device, underlay, refused }: EgressOptions) {
+  constructor({ memory, sum, tables, device, underlay, lane, refused }: EgressOptions) {
     this.#tables = tables;
     this.#device = device;
     this.#underlay = underlay;
+    this.#lane = lane;
     this.#refused = refused;
     const { maxSegments } = underlay.offloads;
     const toUnderlay = this.#toUnderlay;
@@ -68,6 +72,15 @@ export class Egress {
     const traffic = this.traffic(vtep);
     traffic.rxPackets += packets;
     traffic.rxBytes += bytes;
+  }
+
+  /** Counts packets that the express lane has carried. */
+  countCarried(from: Ipv4, to: Ipv4, packets: number, bytes: number): void {
+    if (this.#tables.peers.has(from)) this.countReceived(from, packets, bytes);
+    if (!this.#tables.peers.has(to)) return;
+    const traffic = this.traffic(to);
+    traffic.txPackets += packets;
+    traffic.txBytes += bytes;
   }
 
   traffic(vtep: Ipv4): Traffic {
@@ -164,16 +177,19 @@ export class Egress {
 
   /** Writes out what is queued. Then the buffers of the packets may be filled again. */
   flush(): void {
+    this.#lane?.flush();
     this.#coalescer.end();
     if (this.#toDevice.messages > 0) this.#flushDevice();
     if (this.#toUnderlay.messages > 0) this.#flushUnderlay();
   }
 
   #flushDevice(): void {
+    this.#lane?.flush();
     this.#refused(Drop.DeviceRefused, this.#device.write(this.#toDevice));
   }
 
   #flushUnderlay(): void {
+    this.#lane?.flush();
     this.#refused(Drop.UnderlayRefused, this.#underlay.send(this.#toUnderlay));
     this.#encapsulator.flushed();
   }

@@ -9,8 +9,10 @@ import { AnswerCache } from "./answer-cache.ts";
 import { Balancer } from "./balancer.ts";
 import { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import { Decision } from "./decision.ts";
-import { Egress, type Traffic } from "./egress.ts";
-import { ExternalFrames } from "./external-frames.ts";
+import { Egress } from "./egress.ts";
+import type { EngineReport, ExpressReport } from "./engine-report.ts";
+import { ExpressFlows } from "./express-flows.ts";
+import { ExternalArp } from "./external-arp.ts";
 import { FlowCheck } from "./flow-check.ts";
 import { FlowScan } from "./flow-scan.ts";
 import type { FlowTable } from "./flow-table.ts";
@@ -22,12 +24,12 @@ import { IcmpErrors } from "./icmp-errors.ts";
 import { IcmpRelate } from "./icmp-relate.ts";
 import { PathFit } from "./path-fit.ts";
 import { type HealthReport, ReportedHealth } from "./peer-health.ts";
-import type { ProbeView } from "./peer-session.ts";
-import { type Device, MAX_LANES, type Underlay } from "./ports.ts";
+import { type Device, type ExpressLane, MAX_LANES, type Underlay } from "./ports.ts";
 import { Probes } from "./probes.ts";
 import { Resets } from "./resets.ts";
 import type { TableDiff } from "./rows.ts";
 import { Tables } from "./tables.ts";
+import { UnfinishedFrames } from "./unfinished-frames.ts";
 
 const DEVICE_PACKETS = 32;
 const UNDERLAY_MESSAGES = 16;
@@ -46,6 +48,8 @@ interface EngineOptions {
   device: Device;
   underlay: Underlay;
   flows: FlowTable;
+  /** undefined: every packet takes the agent's own path. */
+  lane?: ExpressLane | undefined;
   /** Whether it is the first of the workers that share the flows: it probes the peers and ends flows. */
   isFirst: boolean;
   /** Milliseconds, monotonic since the machine started, so that flows keep their age over a restart. */
@@ -60,46 +64,8 @@ interface EngineOptions {
 /** More flows a second than a busy reverse proxy makes. */
 export const DEFAULT_NEW_FLOWS_PER_SECOND = 20_000;
 
-/** Packets and datagrams that came in; those that are missing were dropped. */
-interface PacketCounts {
-  taken: number;
-  /** Packets that were sent on. */
-  forwarded: number;
-  /** Packets that the agent answered itself: ARP requests, questions for names, probes. */
-  answered: number;
-}
-
-/** Packets that the agent sent of its own, and those that a rate limit held back. */
-interface OwnPacketCounts {
-  icmpErrorsSent: number;
-  resetsSent: number;
-  /** ICMP errors and resets that a limit held back, except those about packets that are too big. */
-  refusalsLimited: number;
-  tooBigLimited: number;
-}
-
-/** What a person may want to know of the data path. */
-export interface EngineReport {
-  drops: Record<string, number>;
-  packets: PacketCounts;
-  ownPackets: OwnPacketCounts;
-  /** Flows that made room for others. */
-  evictedFlows: number;
-  /** Flows that were held against the tables, because a row that they stand on went. */
-  checkedFlows: number;
-  /** Datagrams whose fragments had not all come when others took their place. */
-  displacedFragments: number;
-  traffic: (Traffic & { vtep: Ipv4 })[];
-  /** The first worker's sessions with the peers. */
-  probes: ProbeView[];
-  flows: number;
-  flowCapacity: number;
-  /** Questions for names that were answered here. */
-  namesAnswered: number;
-}
-
 export class Engine {
-  readonly tables = new Tables();
+  readonly tables: Tables;
   /** Packets and messages that the last step() took. */
   carried = 0;
   /** Called when the health of a peer has changed, by the first worker's engine. */
@@ -111,7 +77,9 @@ export class Engine {
   readonly #fromUnderlay: UnderlayBatch;
   readonly #flows: FlowTable;
   readonly #probes: Probes | undefined;
-  readonly #reportedHealth = new ReportedHealth(this.tables);
+  readonly #lane: ExpressLane | undefined;
+  readonly #express: ExpressFlows | undefined;
+  readonly #reportedHealth: ReportedHealth;
   readonly #balancer: Balancer;
   readonly #egress: Egress;
   readonly #resets: Resets;
@@ -126,32 +94,38 @@ export class Engine {
   #probesDueMs = 0;
 
   constructor(options: EngineOptions) {
-    const { memory, device, underlay, flows, isFirst, now, random, workers = 1 } = options;
+    const { memory, device, underlay, flows, lane, isFirst, now, random, workers = 1 } = options;
     const { newFlowsPerSecond = DEFAULT_NEW_FLOWS_PER_SECOND } = options;
-    const { tables } = this;
+    const tables = new Tables(undefined, lane);
     const sum = createSum(memory);
     const drops = new Float64Array(DROP_NAMES.length);
     const refused = (drop: Drop, count: number): void => {
       drops[drop]! += count;
     };
+    this.tables = tables;
+    this.#lane = lane;
     this.#device = device;
     this.#underlay = underlay;
     this.#now = now;
     this.#fromDevice = new DeviceBatch(memory, DEVICE_PACKETS);
     this.#fromUnderlay = new UnderlayBatch(memory, UNDERLAY_MESSAGES);
     this.#flows = flows;
-    const egress = new Egress({ memory, sum, tables, device, underlay, refused });
-    this.#probes = isFirst ? new Probes({ memory, sum, tables, egress, now, random }) : undefined;
+    const egress = new Egress({ memory, sum, tables, device, underlay, lane, refused });
+    this.#reportedHealth = new ReportedHealth(tables, lane);
+    this.#probes = isFirst ? new Probes({ memory, sum, tables, egress, lane, now, random }) : undefined;
     const health = this.#probes ?? this.#reportedHealth;
     const resets = new Resets({ memory, sum, tables, flows, egress });
-    const check = new FlowCheck({ flows, tables, health, resets });
+    const express =
+      lane && new ExpressFlows({ flows, tables, health, lane, countCarried: egress.countCarried.bind(egress) });
+    const check = new FlowCheck({ flows, tables, health, resets, express });
+    this.#express = express;
     this.#egress = egress;
     this.#resets = resets;
     this.#check = check;
     this.#errors = new IcmpErrors({ memory, sum, tables, egress, resets, seed: seedOf(random), workers });
     this.#fragments = new FragmentTable(seedOf(random));
     this.#tracker = new FlowTracker({
-      ...{ flows, tables, health, check, random },
+      ...{ flows, tables, health, check, express, random },
       newFlowsPerSecond: Math.ceil(newFlowsPerSecond / workers),
     });
     this.#scan = new FlowScan(flows, isFirst ? check : undefined);
@@ -163,10 +137,11 @@ export class Engine {
       packet: new Packet(memory, sum),
       tracker: this.#tracker,
       fragments: this.#fragments,
-      relate: new IcmpRelate({ sum, tables, flows, decision }),
+      relate: new IcmpRelate({ sum, tables, flows, decision, check }),
       fit: new PathFit(flows, tables, health),
-      external: new ExternalFrames(memory.u8, tables, health),
-      run: new GroRun(memory),
+      arp: new ExternalArp(memory.u8, tables),
+      unfinished: new UnfinishedFrames(memory.u8, tables, health),
+      run: new GroRun(memory, sum),
       errors: this.#errors,
       answers: this.answers,
     });
@@ -175,12 +150,15 @@ export class Engine {
   /** Puts the tables that the difference leads to in force. The work is that of the difference, but for flows that lost ground. */
   apply(diff: TableDiff): void {
     const { tables } = this;
+    const { mtu, vtep: own } = tables.node;
     const { hasLostGround, peers } = tables.apply(diff);
+    if (tables.node.mtu !== mtu || tables.node.vtep !== own) this.#lane?.loseAll();
     for (const row of diff.put) {
       if (row.kind === "vip") this.#balancer.prepare(row);
       else if (row.kind === "node") this.#probes?.setMaxMtu(row.mtu);
     }
     for (const vtep of peers) {
+      this.#lane?.lose(vtep); // its port may be another, or what it takes
       this.#probes?.update(vtep);
       if (!tables.peers.has(vtep)) this.#egress.forgetTraffic(vtep);
     }
@@ -245,7 +223,16 @@ export class Engine {
       flows: this.#flows.size,
       flowCapacity: this.#flows.capacity,
       namesAnswered,
+      express: this.#expressReport(),
     };
+  }
+
+  #expressReport(): ExpressReport {
+    const express = this.#express;
+    const refused = this.#lane?.refused ?? 0;
+    if (express === undefined) return { packets: 0, bytes: 0, entered: 0, taken: 0, refused, entries: 0 };
+    const { packets, bytes } = express.counts;
+    return { packets, bytes, entered: express.entered, taken: express.taken, refused, entries: 0 };
   }
 
   /** Packets dropped, by the name of the reason: the forwarder's drops, and packets that were lost before or after it. */
@@ -257,6 +244,11 @@ export class Engine {
     const drops: Record<string, number> = {};
     for (let i = 1; i < counts.length; i++) if (counts[i]! > 0) drops[DROP_NAMES[i]!] = counts[i]!;
     return drops;
+  }
+
+  /** Links or routes of these containers and peers are others: what the express lane has of them is void. */
+  loseWays(addresses: readonly Ipv4[]): void {
+    for (const address of addresses) this.#lane?.lose(address);
   }
 
   /** Takes over what the first worker found out about the peers. */

@@ -1,6 +1,7 @@
 // Whether a flow that was decided under earlier tables may go on, and the end of those that may not.
 import type { Ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
+import type { ExpressFlows } from "./express-flows.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import type { Resets } from "./resets.ts";
@@ -12,6 +13,8 @@ interface FlowCheckOptions {
   tables: Tables;
   health: PeerHealth;
   resets: Resets;
+  /** undefined: there is no express lane. */
+  express?: ExpressFlows | undefined;
 }
 
 export class FlowCheck {
@@ -21,16 +24,37 @@ export class FlowCheck {
   readonly #tables: Tables;
   readonly #health: PeerHealth;
   readonly #resets: Resets;
+  readonly #express: ExpressFlows | undefined;
 
-  constructor({ flows, tables, health, resets }: FlowCheckOptions) {
+  constructor({ flows, tables, health, resets, express }: FlowCheckOptions) {
     this.#flows = flows;
     this.#tables = tables;
     this.#health = health;
     this.#resets = resets;
+    this.#express = express;
+  }
+
+  /** Whether the flow has been idle for too long, in the express lane too: it leaves the lane for that question. */
+  isIdle(entry: number, version: number, seconds: number): boolean {
+    if (!this.#looksIdle(entry, seconds)) return false;
+    this.#express?.takeOut(entry, version);
+    return this.#looksIdle(entry, seconds);
+  }
+
+  /** As isIdle(), under the lock of the table. */
+  isIdleLocked(entry: number, seconds: number): boolean {
+    if (!this.#looksIdle(entry, seconds)) return false;
+    this.#express?.takeOutLocked(entry);
+    return this.#looksIdle(entry, seconds);
+  }
+
+  #looksIdle(entry: number, seconds: number): boolean {
+    return seconds - this.#flows.lastSeenOf(entry) > this.#flows.timeoutOf(entry);
   }
 
   /** Ends the flow if it is still the one with this version: takes it out of the table and, of TCP, resets its ends. */
   end(entry: number, version: number): void {
+    this.#express?.takeOut(entry, version); // resets have the numbers that it has come to in the lane
     if (this.#flows.protocolOf(entry) === Protocol.Tcp && this.#flows.isCurrent(entry, version)) {
       this.#resets.flow(entry);
     }

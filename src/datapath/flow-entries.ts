@@ -30,7 +30,7 @@ const CREATED = 26;
 export const NEWER = 27; // the next newer flow + 1 of a holder's list, or the next free one
 export const OLDER = 28;
 export const VERSION = 29;
-// This word of the reply entry is of both directions too.
+// This word of the reply entry is of both directions too, as are those of express-marks.ts.
 const HOLDER = 24;
 // Both entries have these words.
 const LATE_END = 30;

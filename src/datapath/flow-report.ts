@@ -2,9 +2,12 @@
 // looks through the whole table, in the agent's main thread: only for a person's request, or while a task drains.
 import { formatIpv4, type Ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
+import { Ride } from "./express-marks.ts";
 import { FlowState } from "./flow-entries.ts";
 import { isClosing } from "./flow-state.ts";
 import type { FlowTable } from "./flow-table.ts";
+
+type Lane = "both" | "client" | "server" | null;
 
 export interface FlowRow {
   protocol: "tcp" | "udp" | "icmp" | number;
@@ -20,6 +23,8 @@ export interface FlowRow {
   clientVtep: string | null;
   serverVtep: string | null;
   state: string;
+  /** The ends whose packets go in the express lane; null: neither. */
+  lane: Lane;
   ageSeconds: number;
   idleSeconds: number;
   /** Both ways. */
@@ -33,6 +38,9 @@ const MOST_FLOWS = 2 ** 22;
 const STATE_NAMES = Object.entries(FlowState)
   .sort(([, a], [, b]) => a - b)
   .map(([name]) => name.replace(/(?!^)[A-Z]/g, (letter) => `-${letter}`).toLowerCase());
+
+/** Indexed by the bits of Ride.Both. */
+const LANES: readonly Lane[] = [null, "client", "server", "both"];
 
 /** A flow without an end of its own, such as one of UDP, counts as live until it is silent for this time. */
 const SILENT_SECONDS = 3;
@@ -78,6 +86,7 @@ function rowOf(flows: FlowTable, entry: number, seconds: number): FlowRow {
     clientVtep: vtepOf(flows.fromOf(entry)),
     serverVtep: vtepOf(flows.toOf(entry)),
     state: STATE_NAMES[flows.stateOf(entry)]!,
+    lane: LANES[flows.rideOf(entry) & Ride.Both]!,
     ageSeconds: Math.max(0, Math.floor(seconds - flows.createdOf(entry))),
     idleSeconds: Math.max(0, Math.floor(seconds - flows.lastSeenOf(entry))),
     packets: flows.packetsOf(entry) + flows.packetsOf(entry + 1),

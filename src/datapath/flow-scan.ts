@@ -95,8 +95,7 @@ export class FlowScan implements Load {
     const state = flows.stateOf(entry);
     if (state === FlowState.Free) return false;
     if (check !== undefined) {
-      const isIdle = seconds - flows.lastSeenOf(entry) > flows.timeoutOf(entry);
-      if (isIdle || (this.#unchecked > 0 && !check.mayStay(entry, version))) {
+      if (check.isIdle(entry, version, seconds) || (this.#unchecked > 0 && !check.mayStay(entry, version))) {
         check.end(entry, version);
         return true;
       }

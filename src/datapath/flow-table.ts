@@ -14,13 +14,16 @@
 // live flow's.
 // BOUNDED: by `capacity` flows; keyed by zone, protocol, addresses and ports.
 import type { Ipv4 } from "../lib/ip.ts";
+import { ExpressMarks, Ride } from "./express-marks.ts";
 import * as word from "./flow-entries.ts";
-import { ENTRY_WORDS, FlowEntries, FlowState } from "./flow-entries.ts";
+import { ENTRY_WORDS, FlowState } from "./flow-entries.ts";
 import { FlowHolders } from "./flow-holders.ts";
 
 const MAGIC = 0x4f564c46;
 const LAYOUT = 2;
 const HEADER_WORDS = 32;
+/** A cache line, 64 bytes. */
+const LINE_WORDS = 16;
 
 // Header words.
 const H_MAGIC = 0;
@@ -44,8 +47,10 @@ const MAPPED = 0xffff;
 /** The epoch of no tables: whatever is in force, the flow is checked against it. */
 const NEVER = 0;
 
-export class FlowTable extends FlowEntries {
+export class FlowTable extends ExpressMarks {
   readonly capacity: number;
+  /** Called under the lock with the original entry of a flow that is removed while the express lane may have entries of it. */
+  onRiderRemoved: (original: number) => void = () => {};
   readonly #header: Int32Array;
   readonly #index: Int32Array;
   readonly #holders: FlowHolders;
@@ -53,6 +58,8 @@ export class FlowTable extends FlowEntries {
   readonly #seed: number;
   /** The version of the flow that the last find() found. */
   foundVersion = 0;
+  /** What touch() has read: without it the compiler would leave the reads out. */
+  touched = 0;
 
   /** Bytes of memory that a table of `capacity` flows takes. */
   static bytesFor(capacity: number): number {
@@ -122,6 +129,17 @@ export class FlowTable extends FlowEntries {
     }
   }
 
+  /**
+   * Reads a word of each cache line that find() and the flow's fields will be read from. With many keys to find, a caller does this for all
+   * of them first: then the processor waits for the memory of many flows at once, and not for each in turn.
+   */
+  touch(zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): void {
+    const found = this.#index[this.hash(zone, protocol, source, destination, ports) & this.#mask]!;
+    if (found === 0) return;
+    const at = ((found - 1) & ~1) * ENTRY_WORDS;
+    for (let word = 0; word < 2 * ENTRY_WORDS; word += LINE_WORDS) this.touched ^= this.words[at + word]!;
+  }
+
   hash(zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): number {
     let h = this.#seed ^ Math.imul(source, 0x9e3779b1);
     h = Math.imul(h ^ (h >>> 15) ^ destination, 0x85ebca6b);
@@ -156,7 +174,7 @@ export class FlowTable extends FlowEntries {
   setKey(entry: number, zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): void {
     const words = this.words;
     const at = entry * ENTRY_WORDS;
-    words.fill(0, at, at + word.VERSION); // the version goes on counting
+    words.fill(0, at, at + word.VERSION + (entry & 1)); // the version, which is the original's, goes on counting
     this.setLate(entry, 0, 0);
     words[at + word.HASH] = this.hash(zone, protocol, source, destination, ports);
     words[at + word.SOURCE + 2] = MAPPED;
@@ -190,6 +208,7 @@ export class FlowTable extends FlowEntries {
     const original = entry & ~1;
     if (this.stateOf(original) === FlowState.Free) return;
     const at = original * ENTRY_WORDS;
+    if ((this.rideOf(original) & Ride.Both) !== 0) this.onRiderRemoved(original);
     Atomics.add(this.words, at + word.VERSION, 1);
     this.#unlink(original);
     this.#unlink(original + 1);
@@ -218,12 +237,16 @@ export class FlowTable extends FlowEntries {
   /** Moves the flow on, if it is still the one with this version. `fins`: as finsOf(). */
   changeState(entry: number, version: number, state: FlowState, timeoutSeconds: number, fins = 0): void {
     this.lock();
-    if (this.isCurrent(entry, version) && this.stateOf(entry) !== FlowState.Free) {
-      this.#holders.move(entry >>> 1, this.#holderHash(entry), this.stateOf(entry), state);
-      this.setState(entry, state, fins);
-      this.setTimeout(entry, timeoutSeconds);
-    }
+    if (this.isCurrent(entry, version)) this.changeStateLocked(entry, state, timeoutSeconds, fins);
     this.unlock();
+  }
+
+  /** As changeState(), under the lock. */
+  changeStateLocked(entry: number, state: FlowState, timeoutSeconds: number, fins = 0): void {
+    if (this.stateOf(entry) === FlowState.Free) return;
+    this.#holders.move(entry >>> 1, this.#holderHash(entry), this.stateOf(entry), state);
+    this.setState(entry, state, fins);
+    this.setTimeout(entry, timeoutSeconds);
   }
 
   /** Notes that the tables of this epoch bear the flow out, if it is still the one with this version. */

@@ -7,6 +7,7 @@ import * as ip from "../packet/ipv4.ts";
 import { addressDelta, type Packet, portDelta, swapPorts } from "../packet/packet.ts";
 import { Flag } from "../packet/tcp.ts";
 import type { Decision } from "./decision.ts";
+import type { ExpressFlows } from "./express-flows.ts";
 import type { FlowCheck } from "./flow-check.ts";
 import { FlowState } from "./flow-entries.ts";
 import { firstState, isOver, nextState, nextTcpState, timeoutSeconds } from "./flow-state.ts";
@@ -20,6 +21,9 @@ import { Effect, TcpSequences } from "./tcp-sequences.ts";
 const PORT_TRIES = 128;
 const FIRST_PORT = 1024;
 
+/** Flows that may turn out to be answered in the express lane, for one new flow. */
+const RIDERS = 8;
+
 /** The holder of the node's own flows. */
 const NODE = 0;
 
@@ -28,6 +32,8 @@ interface FlowTrackerOptions {
   tables: Tables;
   health: PeerHealth;
   check: FlowCheck;
+  /** undefined: there is no express lane. */
+  express?: ExpressFlows | undefined;
   /** Flows that each holder may begin each second in this worker. */
   newFlowsPerSecond: number;
   random: () => number;
@@ -43,6 +49,7 @@ export class FlowTracker {
   readonly #tables: Tables;
   readonly #health: PeerHealth;
   readonly #check: FlowCheck;
+  readonly #express: ExpressFlows | undefined;
   readonly #random: () => number;
   readonly #sequences: TcpSequences;
   readonly #newFlows: SourceRateLimit;
@@ -55,11 +62,12 @@ export class FlowTracker {
   /** Flows that made room for others. */
   evictedFlows = 0;
 
-  constructor({ flows, tables, health, check, newFlowsPerSecond, random }: FlowTrackerOptions) {
+  constructor({ flows, tables, health, check, express, newFlowsPerSecond, random }: FlowTrackerOptions) {
     this.#flows = flows;
     this.#tables = tables;
     this.#health = health;
     this.#check = check;
+    this.#express = express;
     this.#random = random;
     this.#sequences = new TcpSequences(flows);
     this.#newFlows = new SourceRateLimit(newFlowsPerSecond, seedOf(random));
@@ -88,10 +96,10 @@ export class FlowTracker {
     const { entry } = this;
     const isSyn = (packet.tcpFlags & (Flag.Syn | Flag.Ack)) === Flag.Syn;
     if (isSyn && this.#givesWay(entry)) return this.#discard();
-    const idle = seconds - flows.lastSeenOf(entry);
+    const isIdle = this.#check.isIdle(entry, this.#version, seconds);
     const isDue = this.#check.isDue(entry);
     const hasLostGround = isDue && this.#check.hasLostGround(entry);
-    if (idle > flows.timeoutOf(entry) || (hasLostGround && !this.#check.isBorneOut(entry))) {
+    if (isIdle || (hasLostGround && !this.#check.isBorneOut(entry))) {
       this.#check.end(entry, this.#version);
       this.entry = -1;
       return packet.protocol === ip.Protocol.Tcp && !isSyn ? Drop.FlowReset : Drop.None;
@@ -194,22 +202,38 @@ export class FlowTracker {
     const flows = this.#flows;
     const isFull = flows.size === flows.capacity;
     if (!isFull && !flows.hasItsShare(holder)) return Drop.None;
-    let first = flows.firstToGo(holder);
-    if (first < 0 && isFull) first = flows.firstOfLargest();
+    let first = this.#firstToGo(holder, isFull);
+    const express = this.#express;
+    for (let i = 0; i < RIDERS && first >= 0 && express?.isAnswered(first) === true; i++) {
+      first = this.#firstToGo(holder, isFull);
+    }
     if (first < 0) return isFull ? Drop.FlowTableFull : Drop.FlowShareTaken;
     flows.removeLocked(first);
     this.evictedFlows++;
     return Drop.None;
   }
 
+  #firstToGo(holder: number, isFull: boolean): number {
+    const first = this.#flows.firstToGo(holder);
+    return first < 0 && isFull ? this.#flows.firstOfLargest() : first;
+  }
+
   /** Counts the packet and moves the flow's state. Hot path: must not allocate. */
   track(packet: Packet, seconds: number): void {
+    const { entry } = this;
+    const express = this.#express;
+    if (express !== undefined) express.beforePacket(entry, this.#version, packet.tcpFlags);
+    const before = this.#flows.stateOf(entry);
+    this.#flows.count(entry, 1, packet.length, seconds);
+    this.#moveState(packet, before);
+    if (express !== undefined) express.afterPacket(entry, this.#version, packet, before);
+  }
+
+  #moveState(packet: Packet, before: FlowState): void {
     const flows = this.#flows;
     const { entry } = this;
-    flows.count(entry, 1, packet.length, seconds);
     const { protocol, tcpFlags } = packet;
     const isReply = (entry & 1) === 1;
-    const before = flows.stateOf(entry);
     if (protocol !== ip.Protocol.Tcp) {
       const after = nextState(before, isReply);
       if (after !== before) flows.changeState(entry, this.#version, after, timeoutSeconds(after, protocol));
@@ -281,8 +305,7 @@ export class FlowTracker {
   #isFree(zone: number, protocol: number, from: Ipv4, to: Ipv4, ports: number, seconds: number): boolean {
     const entry = this.#flows.find(zone, protocol, from, to, ports);
     if (entry < 0) return true;
-    const hasIdledOut = seconds - this.#flows.lastSeenOf(entry) > this.#flows.timeoutOf(entry);
-    if (!hasIdledOut && !isOver(this.#flows.stateOf(entry))) return false;
+    if (!isOver(this.#flows.stateOf(entry)) && !this.#check.isIdleLocked(entry, seconds)) return false;
     this.#flows.removeLocked(entry);
     return true;
   }

@@ -16,7 +16,7 @@ import type { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import type { Decision } from "./decision.ts";
 import type { Egress } from "./egress.ts";
 import { ENCAPSULATION_BYTES } from "./encapsulate.ts";
-import type { ExternalFrames } from "./external-frames.ts";
+import type { ExternalArp } from "./external-arp.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { FlowTracker } from "./flow-tracker.ts";
 import type { FragmentTable } from "./fragments.ts";
@@ -28,6 +28,7 @@ import type { PeerHealth } from "./peer-health.ts";
 import { DEVICE, type PeerRow } from "./rows.ts";
 import { isSuperPacket } from "./segmenter.ts";
 import type { Tables } from "./tables.ts";
+import type { UnfinishedFrames } from "./unfinished-frames.ts";
 
 interface ForwarderOptions {
   memory: PacketMemory;
@@ -44,7 +45,8 @@ interface ForwarderOptions {
   fragments: FragmentTable;
   relate: IcmpRelate;
   fit: PathFit;
-  external: ExternalFrames;
+  arp: ExternalArp;
+  unfinished: UnfinishedFrames;
   run: GroRun;
   errors: IcmpErrors;
   /** Answers of the node's DNS server. */
@@ -69,7 +71,8 @@ export class Forwarder {
   readonly #fragments: FragmentTable;
   readonly #relate: IcmpRelate;
   readonly #fit: PathFit;
-  readonly #external: ExternalFrames;
+  readonly #arp: ExternalArp;
+  readonly #unfinished: UnfinishedFrames;
   readonly #run: GroRun;
   readonly #errors: IcmpErrors;
   readonly #answers: AnswerCache;
@@ -88,7 +91,8 @@ export class Forwarder {
     this.#fragments = options.fragments;
     this.#relate = options.relate;
     this.#fit = options.fit;
-    this.#external = options.external;
+    this.#arp = options.arp;
+    this.#unfinished = options.unfinished;
     this.#run = options.run;
     this.#errors = options.errors;
     this.#answers = options.answers;
@@ -112,7 +116,7 @@ export class Forwarder {
       const offset = batch.offset[i]!;
       const length = batch.length[i]!;
       const cut = batch.segmentBytes[i]!;
-      const step = cut < length && this.#external.isOneFrame(offset, length, batch.source[i]!) ? length : cut;
+      const step = cut < length && this.#unfinished.isOneFrame(offset, length) ? length : cut;
       if (length === 0) {
         this.taken++;
         this.drops[Drop.TooShort]!++;
@@ -135,12 +139,16 @@ export class Forwarder {
     this.#egress.flush();
   }
 
-  /** Carries the datagrams that continue the one carried last, and returns how many they are. */
+  /**
+   * Carries the datagrams that continue the one carried last, and returns how many they are. The kernel joins datagrams that have an
+   * outer checksum, which it has found right or which never was on a wire: that says enough of those of an agent which verifies what
+   * its containers send. What others send is verified here.
+   */
   #follow(at: number, end: number, step: number, vtep: Ipv4): number {
     const packet = this.#packet;
-    if (!this.#egress.isOpenAt(packet.at) || this.#tables.peers.get(vtep)?.agent !== true) return 0;
+    if (!this.#egress.isOpenAt(packet.at)) return 0;
     const run = this.#run;
-    run.follow(packet, this.#egress, at, end, step);
+    run.follow(packet, this.#egress, at, end, step, this.#tables.peers.get(vtep)?.lane !== true);
     if (run.packets === 0) return 0;
     this.taken += run.packets;
     this.#egress.countReceived(vtep, run.packets, run.bytes);
@@ -156,6 +164,8 @@ export class Forwarder {
     packet.gso = batch.gso[i]! as Gso;
     packet.gsoBytes = batch.gsoBytes[i]!;
     if (packet.gso !== Gso.None && !isSuperPacket(packet)) return Drop.BadSuperPacket;
+    const isSure = packet.partialChecksum || packet.fragment || batch.hasRightChecksum[i] === 1;
+    if (!isSure && !packet.transportChecksumIsRight()) return Drop.BadTransportChecksum;
     return this.#isAnswered() ? Drop.None : this.#carry(0, DEVICE);
   }
 
@@ -194,11 +204,8 @@ export class Forwarder {
     const malformed = packet.parse(inner, innerBytes);
     if (malformed !== Drop.None) return malformed;
     if (!packet.headerChecksumIsRight()) return Drop.BadHeaderChecksum;
-    // A peer that runs this agent sends an outer checksum, which the kernel has verified; another may not.
-    if (!peer.agent) {
-      const bad = this.#external.take(packet, cut < length ? cut : 0);
-      if (bad !== Drop.None) return bad;
-    }
+    const bad = this.#unfinished.take(packet, cut < length ? cut : 0);
+    if (bad !== Drop.None) return bad;
     const congested = combineEcn(packet, outerTos);
     if (congested !== Drop.None) return congested;
     this.#egress.countReceived(vtep, 1, packet.length);
@@ -212,7 +219,7 @@ export class Forwarder {
   }
 
   #answerArp(at: number, length: number, network: number, peer: PeerRow): Drop {
-    const drop = this.#external.answerArp(at, length, network, peer);
+    const drop = this.#arp.answer(at, length, network, peer);
     if (drop !== Drop.None) return drop;
     this.answered++;
     this.#egress.datagram(at, length, 0, 0, peer);

@@ -1,6 +1,7 @@
 // The rest of a train of datagrams: the kernel's GRO joins datagrams of one outer flow, and mostly they carry one inner flow. A datagram
 // that differs from the first only as segments of a super-packet do needs no look-up of its own: it is compared with the first as
 // that came, and follows it into its super-packet.
+import { fold, type Sum } from "../packet/checksum.ts";
 import { ETHERNET_BYTES } from "../packet/ethernet.ts";
 import * as ip from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
@@ -18,6 +19,7 @@ const PUSH = tcp.Flag.Psh << 16;
 
 export class GroRun {
   readonly #view: DataView;
+  readonly #sum: Sum;
   /** The first datagram's headers as they came. */
   readonly #first: number;
   // What the last follow() has queued.
@@ -26,8 +28,9 @@ export class GroRun {
   /** The sequence number after it, if it was TCP. */
   nextSequence = 0;
 
-  constructor(memory: PacketMemory) {
+  constructor(memory: PacketMemory, sum: Sum) {
     this.#view = memory.view;
+    this.#sum = sum;
     this.#first = memory.alloc(HEADER_BYTES);
   }
 
@@ -40,25 +43,45 @@ export class GroRun {
 
   /**
    * Queues the datagrams from `at` on that continue `packet`, which was remembered, carried, and queued last by `egress`. The fields say
-   * how many they are. Each datagram has `step` bytes, the last one up to `end` may have fewer. The sender's outer checksum covers all
-   * of them. Hot path: must not allocate.
+   * how many they are. Each datagram has `step` bytes, the last one up to `end` may have fewer. With `verifies` the first one whose
+   * checksum is not right ends the run, to be judged alone. Hot path: must not allocate.
    */
-  follow(packet: Packet, egress: Egress, at: number, end: number, step: number): void {
+  follow(packet: Packet, egress: Egress, at: number, end: number, step: number, verifies: boolean): void {
     const headers = INNER + packet.headerBytes;
     const isTcp = packet.protocol === ip.Protocol.Tcp;
     this.packets = this.bytes = 0;
     if (packet.transport - packet.at !== ip.IPV4_BYTES) return;
     if (isTcp) this.nextSequence = (tcp.sequence(packet.u8, packet.transport) + packet.payloadBytes) | 0;
+    const pseudo = this.#pseudoSumOfFirst();
     for (let next = at; next < end; next += step) {
       const bytes = Math.min(step, end - next);
       const payload = bytes - headers;
       if (payload <= 0 || !egress.canExtend(payload) || !this.#matches(next, bytes, isTcp, packet.headerBytes)) return;
+      if (verifies && !this.#isRight(next + INNER + ip.IPV4_BYTES, bytes - INNER - ip.IPV4_BYTES, pseudo)) return;
       const flags = isTcp ? this.#view.getUint8(next + INNER + ip.IPV4_BYTES + tcp.FLAGS_AT) : 0;
       egress.extend(next + headers, payload, flags);
       this.packets++;
       this.bytes += bytes - INNER;
       this.nextSequence = (this.nextSequence + payload) | 0;
     }
+  }
+
+  /** `pseudo` is the sum of the pseudo-header without the length. */
+  #isRight(transport: number, bytes: number, pseudo: number): boolean {
+    return this.#sum(transport, bytes, fold(pseudo + bytes)) === 0xffff;
+  }
+
+  /** The sum of the first datagram's pseudo-header without the length, before it was rewritten. */
+  #pseudoSumOfFirst(): number {
+    const view = this.#view;
+    const inner = this.#first + INNER;
+    const protocol = view.getUint8(inner + ip.PROTOCOL_AT);
+    return ip.pseudoHeaderSum(
+      view.getInt32(inner + ip.SOURCE_AT),
+      view.getInt32(inner + ip.DESTINATION_AT),
+      protocol,
+      0,
+    );
   }
 
   /** Whether the datagram is the first's next segment: all but length, id, checksums, sequence and PSH is the same. */

@@ -11,6 +11,7 @@ import { addressDelta, type Packet, portDelta, swapPorts } from "../packet/packe
 import * as tcp from "../packet/tcp.ts";
 import * as udp from "../packet/udp.ts";
 import type { Decision } from "./decision.ts";
+import type { FlowCheck } from "./flow-check.ts";
 import type { FlowTable } from "./flow-table.ts";
 import { DEVICE } from "./rows.ts";
 import type { Tables } from "./tables.ts";
@@ -23,6 +24,7 @@ interface IcmpRelateOptions {
   tables: Tables;
   flows: FlowTable;
   decision: Decision;
+  check: FlowCheck;
 }
 
 export class IcmpRelate {
@@ -34,6 +36,7 @@ export class IcmpRelate {
   readonly #tables: Tables;
   readonly #flows: FlowTable;
   readonly #decision: Decision;
+  readonly #check: FlowCheck;
   // The quoted packet.
   #at = 0;
   #transport = 0;
@@ -43,11 +46,12 @@ export class IcmpRelate {
   #destination: Ipv4 = 0;
   #ports = 0;
 
-  constructor({ sum, tables, flows, decision }: IcmpRelateOptions) {
+  constructor({ sum, tables, flows, decision, check }: IcmpRelateOptions) {
     this.#sum = sum;
     this.#tables = tables;
     this.#flows = flows;
     this.#decision = decision;
+    this.#check = check;
   }
 
   /** Rewrites an error that came from `from` in `zone`. `seconds` is the time on the flows' clock. */
@@ -61,7 +65,7 @@ export class IcmpRelate {
     const entry = flows.find(zone, this.#protocol, this.#destination, this.#source, swapPorts(this.#ports));
     if (entry < 0) return this.#betweenEndpoints(packet, zone, from, seconds);
     const version = flows.foundVersion;
-    if (seconds - flows.lastSeenOf(entry) > flows.timeoutOf(entry)) return Drop.IcmpUnrelated;
+    if (this.#check.isIdle(entry, version, seconds)) return Drop.IcmpUnrelated;
     const other = entry ^ 1;
     const isFromEnd = packet.source === flows.sourceOf(entry);
     if (flows.fromOf(entry) !== from || !(isFromEnd || this.#maySend(packet.source, zone, from))) {

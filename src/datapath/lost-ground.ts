@@ -1,6 +1,7 @@
 // What flows stand on: addresses and VTEPs whose rows were deleted, or replaced so that a flow may have to end. A row that is
 // added ends no flow, except one that denies a port.
 import type { Ipv4 } from "../lib/ip.ts";
+import type { Grounds } from "./ports.ts";
 import type { DeniedRow, EndpointRow, NodeRow, PeerRow, Port, TableRow, VipRow } from "./rows.ts";
 
 /** With more losses than this, each older flow is checked whatever it stands on. */
@@ -19,10 +20,13 @@ export class LostGround {
   // What the diff at hand has lost so far.
   #isAllLost = false;
   readonly #lost: Ipv4[] = []; // BOUNDED: by the diff; empty between two diffs
+  readonly #lane: Grounds | undefined;
 
-  constructor(epoch: number) {
+  /** `lane` is told what is lost, before flows are decided by the new rows. */
+  constructor(epoch: number, lane?: Grounds) {
     this.epoch = epoch;
     this.#allLostAt = epoch;
+    this.#lane = lane;
   }
 
   /** Whether the flow with these ends may have lost ground since `epoch`. DEVICE never counts. Hot for flows of earlier epochs. */
@@ -50,8 +54,9 @@ export class LostGround {
         if (!isSameNode(old as NodeRow | undefined, next as NodeRow | undefined)) this.loseAll();
         return;
       case "network":
-        if (old?.kind === "network" && (next?.kind !== "network" || next.gateway !== old.gateway))
-          this.#lost.push(old.gateway);
+        if (old?.kind !== "network") return;
+        if (next?.kind !== "network" || next.gateway !== old.gateway) this.#lost.push(old.gateway);
+        if (next === undefined) this.#lane?.loseAll(); // no frame of it is taken from a peer, whatever flow it is of
         return;
       case "endpoint":
         if (old?.kind === "endpoint" && !keepsEndpoint(old, next as EndpointRow | undefined)) this.#lost.push(old.ip);
@@ -77,6 +82,8 @@ export class LostGround {
   settle(): boolean {
     if (!this.#isAllLost && this.#lost.length === 0) return false;
     this.epoch = (this.epoch + 1) | 0;
+    if (this.#isAllLost) this.#lane?.loseAll();
+    else for (const address of this.#lost) this.#lane?.lose(address);
     if (this.#isAllLost || this.#lostAt.size + this.#lost.length > MOST_LOST) {
       this.#allLostAt = this.epoch;
       this.#lostAt.clear();
@@ -87,7 +94,8 @@ export class LostGround {
   }
 
   #losePeer(old: PeerRow, next: PeerRow | undefined): void {
-    if (next !== undefined && next.agent === old.agent && next.ingress === old.ingress) return;
+    const keepsLane = !old.lane || next?.lane === true;
+    if (next !== undefined && next.agent === old.agent && next.ingress === old.ingress && keepsLane) return;
     // Flows of endpoints behind a VTEP without an agent may come through any node: nothing in them names the VTEP. This is rare.
     if (!old.agent) this.loseAll();
     else this.#lost.push(old.vtep); // which each flow to or from its ingress address names

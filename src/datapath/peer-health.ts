@@ -1,6 +1,7 @@
 // What a worker knows of the peers' health. The first worker probes them (probes.ts); the others get its reports.
 import type { Ipv4 } from "../lib/ip.ts";
 import { Drop } from "../packet/drop.ts";
+import type { Grounds } from "./ports.ts";
 import type { PeerRow } from "./rows.ts";
 import type { Tables } from "./tables.ts";
 
@@ -25,17 +26,27 @@ export interface HealthReport {
 /** For every worker but the first. */
 export class ReportedHealth implements PeerHealth {
   readonly #tables: Tables;
+  readonly #lane: Grounds | undefined;
   #unreachable = new Set<Ipv4>(); // BOUNDED: by the peers
   #mtus = new Map<Ipv4, number>(); // BOUNDED: by the peers; keyed by VTEP
   #smallest = Number.POSITIVE_INFINITY;
 
-  constructor(tables: Tables) {
+  /** `lane` hears of each peer whose health changed. */
+  constructor(tables: Tables, lane?: Grounds) {
     this.#tables = tables;
+    this.#lane = lane;
   }
 
   set({ unreachable, mtus }: HealthReport): void {
+    const before = { unreachable: this.#unreachable, mtus: this.#mtus };
     this.#unreachable = new Set(unreachable);
     this.#mtus = new Map(mtus);
+    for (const vtep of new Set([...before.unreachable, ...unreachable])) {
+      if (before.unreachable.has(vtep) !== this.#unreachable.has(vtep)) this.#lane?.lose(vtep);
+    }
+    for (const vtep of new Set([...before.mtus.keys(), ...this.#mtus.keys()])) {
+      if (before.mtus.get(vtep) !== this.#mtus.get(vtep)) this.#lane?.lose(vtep);
+    }
     this.#smallest = Math.min(...this.#mtus.values());
   }
 

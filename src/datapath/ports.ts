@@ -1,5 +1,6 @@
-// The two sides of the data path, as it sees them. linux/ implements both over libc, dgram-underlay.ts is the portable underlay, and
-// test/fakes/in-process.ts has both without a kernel.
+// The two sides of the data path, as it sees them, and the express lane between them. linux/ implements the sides over libc,
+// dgram-underlay.ts is the portable underlay, express/ has the lane, and test/fakes/ has all of them without a kernel.
+import type { Ipv4 } from "../lib/ip.ts";
 import type { DeviceBatch, DeviceQueue, UnderlayBatch, UnderlayQueue } from "./batch.ts";
 
 /**
@@ -61,4 +62,54 @@ export interface Underlay {
   /** Datagrams that send() has taken, and that failed later. */
   readonly failedLater: number;
   close(): void;
+}
+
+/** What flows stand on, as the lane counts it. Each loss makes void what entered before, in every worker. */
+export interface Grounds {
+  /** Flows with an end, a VIP or a VTEP of this address are not in the lane any more. */
+  lose(address: Ipv4): void;
+  /** No flow is. */
+  loseAll(): void;
+}
+
+/** What the lane has counted of an entry. Packets and bytes only grow while the flow lives. */
+export interface LaneReading {
+  packets: number;
+  /** Bytes of IP packets. */
+  bytes: number;
+  /** The second of the flows' clock in which it last carried a packet; 0: never. */
+  seenSeconds: number;
+  // The numbers of the last TCP segment that it carried: the one after it, and what it acknowledges.
+  nextSequence: number;
+  acknowledgment: number;
+}
+
+/**
+ * The kernel's way for flows that this agent has decided. An entry of the flow table may have an entry there, and then its plain packets
+ * come to the agent no more. Several workers share one lane as they share the flow table: any of them may write, read and take out
+ * any entry. What an entry stands on is counted: it carries nothing once one of its five grounds was lost after its sum was taken.
+ */
+export interface ExpressLane extends Grounds {
+  /** Whether flows may enter. While they may not, the lane carries nothing either. */
+  readonly isOn: boolean;
+  /** Entries of this worker that the lane had no room for. */
+  readonly refused: number;
+  /** The sum of the counters of the five grounds that FlowCheck.hasLostGround() names; VIP 0 and DEVICE never count. Hot path. */
+  groundSum(client: Ipv4, server: Ipv4, vip: Ipv4, from: Ipv4, to: Ipv4): number;
+  /**
+   * Queues the writing of an entry of the flow with this version, which counts on from what the flow table has of the lane's counters.
+   * `groundSum` was taken by this worker since it last changed its tables. What the entry says is read before the call returns.
+   * `mtu` is the largest packet that passes there, `port` the UDP port of the peer that it goes to; 0: to none. When the lane has no
+   * room or no way there, nothing is written.
+   */
+  enter(entry: number, version: number, groundSum: number, mtu: number, port: number): void;
+  /**
+   * Writes what is queued. When it returns, each entry that was queued, but whose flow went meanwhile or lost its Ride bit to another
+   * worker, is out of the lane again. Cheap when nothing is queued.
+   */
+  flush(): void;
+  /** Reads what the lane has counted of an entry, if its flow is the one with this version; false: it is not in the lane. */
+  read(entry: number, version: number, reading: LaneReading): boolean;
+  /** Takes the entry out at once, and reads what it has counted until then. */
+  take(entry: number, version: number, reading: LaneReading): boolean;
 }

@@ -25,6 +25,7 @@ import {
   SLOW_INTERVAL_MS,
   viewOf,
 } from "./peer-session.ts";
+import type { Grounds } from "./ports.ts";
 import { FRAME_BYTES, isProbe, PACKET_BYTES, writeProbe } from "./probe-frame.ts";
 import type { PeerRow } from "./rows.ts";
 import type { Tables } from "./tables.ts";
@@ -37,6 +38,8 @@ interface ProbesOptions {
   sum: Sum;
   tables: Tables;
   egress: Pick<Egress, "datagram" | "flush">;
+  /** Hears of each peer whose health changed. */
+  lane?: Grounds | undefined;
   /** Milliseconds, monotonic. */
   now: () => number;
   random: () => number;
@@ -47,6 +50,7 @@ export class Probes implements PeerHealth {
   readonly #sum: Sum;
   readonly #tables: Tables;
   readonly #egress: Pick<Egress, "datagram" | "flush">;
+  readonly #lane: Grounds | undefined;
   readonly #now: () => number;
   readonly #random: () => number;
   readonly #sessionsByVtep = new Map<Ipv4, PeerSession>(); // BOUNDED: by the peers; keyed by VTEP
@@ -57,11 +61,12 @@ export class Probes implements PeerHealth {
   /** Whether healthReport() says something else than when it was called last. */
   hasNews = true;
 
-  constructor({ memory, sum, tables, egress, now, random }: ProbesOptions) {
+  constructor({ memory, sum, tables, egress, lane, now, random }: ProbesOptions) {
     this.#u8 = memory.u8;
     this.#sum = sum;
     this.#tables = tables;
     this.#egress = egress;
+    this.#lane = lane;
     this.#now = now;
     this.#random = random;
     this.#slots = new OwnPackets(memory, FRAME_BYTES, () => egress.flush());
@@ -136,7 +141,10 @@ export class Probes implements PeerHealth {
       }
       if (now >= session.nextSendMs) this.#sendPeriodic(session, now);
       next = Math.min(next, session.nextSendMs - now);
-      if (hasNews(session, now)) this.hasNews = true;
+      if (hasNews(session, now)) {
+        this.hasNews = true;
+        this.#lane?.lose(session.vtep);
+      }
       if (session.state !== BfdState.Up) continue;
       const bytes = session.path.next(now, session.rttMs);
       if (bytes > 0) this.#transmit(session, BfdFlag.Poll, bytes);

@@ -53,8 +53,13 @@ export interface PeerRow {
   port: number;
   /** The node's address on the ingress network; 0: it has none. */
   ingress: Ipv4;
-  /** Whether it runs this agent: it answers probes, and its outer checksums cover the inner packets. */
+  /** Whether it runs this agent, and answers probes. */
   agent: boolean;
+  /**
+   * Whether its agent takes what an express lane sends, at any moment: partial checksums, super-packets in one frame. Such an agent
+   * verifies the checksums of what its containers send.
+   */
+  lane: boolean;
   /** Whether it answers published ports. */
   mesh: boolean;
 }

@@ -2,6 +2,7 @@
 import type { Ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import { LostGround } from "./lost-ground.ts";
+import type { Grounds } from "./ports.ts";
 import { PublishedPorts } from "./published-ports.ts";
 import {
   type DeniedRow,
@@ -55,9 +56,9 @@ export class Tables {
   readonly published = new PublishedPorts();
   readonly hostAddresses = new Set<Ipv4>(); // BOUNDED: the node's own links
 
-  /** `epoch` is that of the first rows. */
-  constructor(epoch = 1) {
-    this.ground = new LostGround(epoch);
+  /** `epoch` is that of the first rows; `lane` hears what flows lose. */
+  constructor(epoch = 1, lane?: Grounds) {
+    this.ground = new LostGround(epoch, lane);
   }
 
   get epoch(): number {

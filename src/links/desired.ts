@@ -1,5 +1,5 @@
 // What the kernel of a node must hold so that every packet of a container passes the agent: as a value.
-import { type Cidr, ipv4, macOf } from "../lib/ip.ts";
+import { type Cidr, type Ipv4, ipv4, macOf } from "../lib/ip.ts";
 
 /** One container's attachment to one network. */
 export interface DesiredEndpoint {
@@ -57,6 +57,11 @@ const VETH = new RegExp(`^${VETH_PREFIX}[0-9a-f]{8}$`);
 /** The host end's name: the endpoint's address in hex, so that it is found again. */
 export function vethName(address: string): string {
   return VETH_PREFIX + (ipv4(address) >>> 0).toString(16).padStart(8, "0");
+}
+
+/** The address of the endpoint behind a host end of this name. */
+export function addressOfVeth(name: string): Ipv4 {
+  return Number.parseInt(name.slice(VETH_PREFIX.length), 16) | 0;
 }
 
 export function isVethName(name: string): boolean {

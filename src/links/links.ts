@@ -23,6 +23,8 @@ interface LinksOptions {
   clock: Clock;
   /** The TUN's name. */
   device: string;
+  /** Called with the indices of all host ends, by name, whenever they were looked at and are as desired. */
+  onHostEnds?: ((indices: ReadonlyMap<string, number>) => void) | undefined;
 }
 
 /** Endpoints that could not be linked: address to the reason. */
@@ -32,6 +34,7 @@ export class Links {
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #device: string;
+  readonly #onHostEnds: NonNullable<LinksOptions["onHostEnds"]>;
   #desired: DesiredLinks | undefined;
   /** What was wanted when all of it was last seen to be there, or made. */
   #made: DesiredLinks | undefined;
@@ -40,10 +43,11 @@ export class Links {
   // BOUNDED: by the desired endpoints. Host end's name to the index under which its container was seen to be right.
   readonly #verified = new Map<string, number>();
 
-  constructor({ log, clock, device }: LinksOptions) {
+  constructor({ log, clock, device, onHostEnds = () => {} }: LinksOptions) {
     this.#log = log;
     this.#clock = clock;
     this.#device = device;
+    this.#onHostEnds = onHostEnds;
   }
 
   /** Whether an earlier agent left a TUN that no user has been able to open. It starts one process, which saves later ones. */
@@ -137,6 +141,7 @@ export class Links {
       const veth = veths.get(vethName(address));
       if (veth !== undefined) this.#verified.set(vethName(address), veth.ifindex);
     }
+    this.#onHostEnds(new Map([...veths].map(([name, { ifindex }]) => [name, ifindex])));
   }
 
   /** Returns the endpoints that failed. Throws PlatformError when it is the node's own part that failed. */

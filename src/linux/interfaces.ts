@@ -3,14 +3,24 @@ import * as libc from "./libc.ts";
 import { Family, IFREQ_VALUE_AT, interfaceRequest, openSocket, SocketType } from "./sockets.ts";
 
 const SIOCGIFMTU = 0x8921;
+const SIOCGIFINDEX = 0x8933;
 
 /** The interface's MTU; undefined when there is no such interface. */
 export function mtuOf(name: string): number | undefined {
+  return numberOf(name, SIOCGIFMTU);
+}
+
+/** The interface's index; undefined when there is no such interface. */
+export function ifindexOf(name: string): number | undefined {
+  return numberOf(name, SIOCGIFINDEX);
+}
+
+function numberOf(name: string, operation: number): number | undefined {
   const request = interfaceRequest(name);
   if (request === undefined) return undefined;
   const fd = openSocket(Family.Inet, SocketType.Datagram);
   try {
-    return libc.ioctl(fd, SIOCGIFMTU, request) < 0 ? undefined : request.readInt32LE(IFREQ_VALUE_AT);
+    return libc.ioctl(fd, operation, request) < 0 ? undefined : request.readInt32LE(IFREQ_VALUE_AT);
   } finally {
     libc.close(fd);
   }

@@ -1,8 +1,9 @@
 // Which queue of a TUN takes a packet: the queues are lanes, LANES of each worker, one after the other. The worker follows
 // from the flow, in either direction, so that a container's flows are spread over all workers. The lane follows from the
 // source address alone, so that a container that sends more than is read fills only its own lane.
-// An extended BPF program chooses: bpf(2), and the kernel's include/uapi/linux/bpf.h, filter.h and if_tun.h.
-import type { PacketMemory } from "../packet/memory.ts";
+// An extended BPF program chooses: the kernel's Documentation/networking/filter.rst and include/uapi/linux/if_tun.h.
+import { BpfAssembler, r0, r1, r6, r7, r8, r9 } from "./bpf-assembler.ts";
+import { loadProgram, ProgramType } from "./bpf-program.ts";
 import * as libc from "./libc.ts";
 
 export const LANE_BITS = 3;
@@ -14,31 +15,6 @@ const FLOW_MULTIPLIER = 0x85ebca6b;
 
 const TUNSETSTEERINGEBPF = 0x800454e0;
 const NO_PROGRAM = -1;
-const BPF_PROG_LOAD = 5;
-const SOCKET_FILTER = 1;
-// union bpf_attr for BPF_PROG_LOAD
-const ATTR_BYTES = 128;
-const COUNT_AT = 4;
-const INSTRUCTIONS_AT = 8;
-const LICENSE_AT = 16;
-const LICENSE = "Apache-2.0";
-const INSTRUCTION_BYTES = 8; // code u8, destination and source register u4 each, offset i16, immediate i32
-
-const LOAD_WORD = 0x20;
-const LOAD_HALF = 0x28;
-const LOAD_BYTE = 0x30;
-const LOAD_WORD_INDEXED = 0x40;
-const MOVE_64 = 0xbf;
-const MOVE_32 = 0xbc;
-const XOR_32 = 0xac;
-const ADD_32 = 0x0c;
-const AND_CONSTANT = 0x54;
-const MULTIPLY_CONSTANT = 0x24;
-const SHIFT_LEFT_CONSTANT = 0x64;
-const SHIFT_RIGHT_CONSTANT = 0x74;
-const JUMP_EQUAL = 0x15;
-const JUMP_NOT_EQUAL = 0x55;
-const EXIT = 0x95;
 
 const VERSION_AND_LENGTH = 0;
 const FRAGMENT = 6;
@@ -49,60 +25,46 @@ const DESTINATION = 16;
 const TCP = 6;
 const UDP = 17;
 
-// Registers. Loads from the packet go to RESULT, take the packet from CONTEXT and leave 6 to 9 as they are.
-const RESULT = 0;
-const ARGUMENT = 1;
-const CONTEXT = 6;
-const LANE = 7;
-const FLOW = 8;
-const PORTS = 9;
+/** A packet that is too short goes to the first queue. */
+function programOf(workers: number): Uint8Array {
+  const lane = r7;
+  const flow = r8;
+  const ports = r9;
+  const program = new BpfAssembler();
+  program.mov(r6, r1); // where loadPacket() expects the context
+  program.loadPacket(4, SOURCE).mov32(lane, r0);
+  program.loadPacket(4, DESTINATION).mov32(flow, r0);
+  program.alu32("xor", flow, lane);
+  program.loadPacket(2, FRAGMENT).alu32("and", r0, FRAGMENT_BITS);
+  program.when(r0, "ne", 0, "hash"); // no ports in fragments
+  program.loadPacket(1, PROTOCOL);
+  program.when(r0, "eq", TCP, "ports");
+  program.when(r0, "ne", UDP, "hash");
 
-type Instruction = readonly [code: number, to: number, from: number, offset: number, immediate: number];
+  program.label("ports");
+  program.loadPacket(1, VERSION_AND_LENGTH);
+  program.alu32("and", r0, 0xf).alu32("lsh", r0, 2); // the header's length
+  program.loadPacketAt(4, r0, 0).mov32(ports, r0); // both ports
+  program.alu32("rsh", ports, 16).alu32("xor", ports, r0).alu32("and", ports, 0xffff);
+  program.alu32("xor", flow, ports);
 
-/** A load that would go past the packet's end ends the program with 0. */
-function programOf(workers: number): readonly Instruction[] {
-  return [
-    [MOVE_64, CONTEXT, ARGUMENT, 0, 0],
-    [LOAD_WORD, 0, 0, 0, SOURCE],
-    [MOVE_32, LANE, RESULT, 0, 0],
-    [LOAD_WORD, 0, 0, 0, DESTINATION],
-    [MOVE_32, FLOW, RESULT, 0, 0],
-    [XOR_32, FLOW, LANE, 0, 0],
-    [LOAD_HALF, 0, 0, 0, FRAGMENT],
-    [AND_CONSTANT, RESULT, 0, 0, FRAGMENT_BITS],
-    [JUMP_NOT_EQUAL, RESULT, 0, 12, 0], // no ports in fragments
-    [LOAD_BYTE, 0, 0, 0, PROTOCOL],
-    [JUMP_EQUAL, RESULT, 0, 1, TCP],
-    [JUMP_NOT_EQUAL, RESULT, 0, 9, UDP],
-    [LOAD_BYTE, 0, 0, 0, VERSION_AND_LENGTH],
-    [AND_CONSTANT, RESULT, 0, 0, 0xf],
-    [SHIFT_LEFT_CONSTANT, RESULT, 0, 0, 2],
-    [LOAD_WORD_INDEXED, 0, RESULT, 0, 0], // both ports
-    [MOVE_32, PORTS, RESULT, 0, 0],
-    [SHIFT_RIGHT_CONSTANT, PORTS, 0, 0, 16],
-    [XOR_32, PORTS, RESULT, 0, 0],
-    [AND_CONSTANT, PORTS, 0, 0, 0xffff],
-    [XOR_32, FLOW, PORTS, 0, 0],
-    [MULTIPLY_CONSTANT, FLOW, 0, 0, FLOW_MULTIPLIER],
-    [SHIFT_RIGHT_CONSTANT, FLOW, 0, 0, 16],
-    [MULTIPLY_CONSTANT, FLOW, 0, 0, workers],
-    [SHIFT_RIGHT_CONSTANT, FLOW, 0, 0, 16],
-    [SHIFT_LEFT_CONSTANT, FLOW, 0, 0, LANE_BITS],
-    [MULTIPLY_CONSTANT, LANE, 0, 0, LANE_MULTIPLIER],
-    [SHIFT_RIGHT_CONSTANT, LANE, 0, 0, 32 - LANE_BITS],
-    [MOVE_32, RESULT, FLOW, 0, 0],
-    [ADD_32, RESULT, LANE, 0, 0],
-    [EXIT, 0, 0, 0, 0],
-  ];
+  program.label("hash");
+  program.alu32("mul", flow, FLOW_MULTIPLIER).alu32("rsh", flow, 16);
+  program.alu32("mul", flow, workers).alu32("rsh", flow, 16); // the worker
+  program.alu32("lsh", flow, LANE_BITS); // its first lane
+  program.alu32("mul", lane, LANE_MULTIPLIER).alu32("rsh", lane, 32 - LANE_BITS);
+  program.mov32(r0, flow).alu32("add", r0, lane);
+  return program.exit().assemble();
 }
 
 /**
  * Lets the program choose among the queues of the device to which the queue `fd` belongs, in the place of a program that an
  * earlier agent left there. Throws SyscallError when the kernel refuses; then the device spreads flows over its queues by itself.
  */
-export function chooseLanes(memory: PacketMemory, fd: number, workers: number): void {
+export function chooseLanes(fd: number, workers: number): void {
   try {
-    const program = load(memory, programOf(workers));
+    const code = programOf(workers);
+    const program = loadProgram({ type: ProgramType.SocketFilter, name: "choose_lane", code });
     try {
       libc.checked("TUNSETSTEERINGEBPF", setProgram(fd, program)); // the device holds it now
     } finally {
@@ -116,23 +78,4 @@ export function chooseLanes(memory: PacketMemory, fd: number, workers: number): 
 
 function setProgram(fd: number, program: number): number {
   return libc.ioctl(fd, TUNSETSTEERINGEBPF, Buffer.from(Int32Array.of(program).buffer));
-}
-
-function load(memory: PacketMemory, program: readonly Instruction[]): number {
-  const code = memory.alloc(program.length * INSTRUCTION_BYTES);
-  for (const [i, [operation, to, from, offset, immediate]] of program.entries()) {
-    const at = code + i * INSTRUCTION_BYTES;
-    memory.u8[at] = operation;
-    memory.u8[at + 1] = (from << 4) | to;
-    memory.u16[(at + 2) >> 1] = offset;
-    memory.i32[(at + 4) >> 2] = immediate | 0;
-  }
-  const license = memory.alloc(LICENSE.length + 1);
-  memory.u8.set(Buffer.from(LICENSE), license);
-  const attributes = Buffer.alloc(ATTR_BYTES);
-  attributes.writeUInt32LE(SOCKET_FILTER, 0);
-  attributes.writeUInt32LE(program.length, COUNT_AT);
-  attributes.writeBigUInt64LE(libc.pointerTo(memory, code), INSTRUCTIONS_AT);
-  attributes.writeBigUInt64LE(libc.pointerTo(memory, license), LICENSE_AT);
-  return libc.checked("bpf", libc.bpf(BPF_PROG_LOAD, attributes));
 }

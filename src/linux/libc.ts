@@ -115,10 +115,29 @@ export const schedSetattr = (tid: number, attributes: Uint8Array): number | unde
 };
 
 const BPF: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
+const BPF_NUMBER = BPF[process.arch] ?? NO_SYSCALL;
 const bpfFunction = libc.func("syscall", "int", ["long", "int", "void*", "uint"]);
-/** bpf(2). Fails on architectures whose number is not here, as a kernel without it does. */
-export const bpf = (command: number, attributes: Uint8Array): number =>
-  bpfFunction(BPF[process.arch] ?? NO_SYSCALL, command, attributes, attributes.length);
+const bpfAtFunction = libc.func("syscall", "int", ["long", "int", "uintptr_t", "uint"]);
+/**
+ * bpf(2). `bytes` of `attributes` are its argument; what lies behind them is the caller's. Fails on architectures whose number
+ * is not here, as a kernel without it does.
+ */
+export const bpf = (command: number, attributes: Uint8Array, bytes: number): number =>
+  bpfFunction(BPF_NUMBER, command, attributes, bytes);
+/** As bpf(), with the address of the argument. Hot path: must not allocate. */
+export const bpfAt = (command: number, attributes: bigint, bytes: number): number =>
+  bpfAtFunction(BPF_NUMBER, command, attributes, bytes);
+
+/** mount(2); `options` are those of the file system. */
+export const mount = libc.func("int mount(const char*, const char*, const char*, ulong, const char*)") as (
+  source: string,
+  directory: string,
+  type: string,
+  flags: number,
+  options: string,
+) => number;
+/** umount2(2). */
+export const unmount = libc.func("umount2", "int", ["const char*", "int"]) as (path: string, flags: number) => number;
 
 /** Returns the error number itself; errno() is not set. */
 export const posixFallocate = libc.func("int posix_fallocate(int, int64_t, int64_t)") as (
@@ -140,9 +159,15 @@ export const munmap = libc.func("int munmap(uintptr_t, size_t)") as (address: nu
 export const errno = (): number => koffi.errno();
 
 export const Errno = {
+  NotPermitted: 1,
+  NoEntry: 2,
   Intr: 4,
   Io: 5,
+  TooBig: 7,
   Again: 11,
+  NoMemory: 12,
+  Exists: 17,
+  NoDevice: 19,
   NoSpace: 28,
   BadFileDescriptorState: 77,
   MessageTooLong: 90,
@@ -153,6 +178,13 @@ export const Errno = {
 /** Error numbers are below this, so that an array can count by them. */
 export const ERRNO_LIMIT = 134;
 
+/** Errors that Node has no words for. */
+const MORE_ERRORS: ReadonlyMap<number, readonly [code: string, text: string]> = new Map([
+  [67, ["ENOLINK", "the link has been severed"]],
+  [77, ["EBADFD", "file descriptor in bad state"]],
+  [524, ["ENOTSUPP", "the kernel does not support it"]],
+]);
+
 export class SyscallError extends Error {
   override name = "SyscallError";
   readonly syscall: string;
@@ -160,9 +192,10 @@ export class SyscallError extends Error {
   /** As node:errors have it: "EADDRINUSE". */
   readonly code: string;
 
-  constructor(syscall: string, number: number) {
-    const [code, text] = getSystemErrorMap().get(-number) ?? [`E${number}`, "unknown error"];
-    super(`${syscall}: ${text} (${code})`);
+  /** `detail`: what else a person wants to read. */
+  constructor(syscall: string, number: number, detail = "") {
+    const [code, text] = getSystemErrorMap().get(-number) ?? MORE_ERRORS.get(number) ?? [`E${number}`, "unknown error"];
+    super(`${syscall}: ${text} (${code})${detail === "" ? "" : `: ${detail}`}`);
     this.syscall = syscall;
     this.errno = number;
     this.code = code;
@@ -170,8 +203,8 @@ export class SyscallError extends Error {
 }
 
 /** The error of a system call that failed. */
-export function syscallError(syscall: string, number = errno()): SyscallError {
-  return new SyscallError(syscall, number);
+export function syscallError(syscall: string, number = errno(), detail?: string): SyscallError {
+  return new SyscallError(syscall, number, detail);
 }
 
 /** The result of a system call that must not fail. */
@@ -202,6 +235,11 @@ export function baseOf(memory: PacketMemory): Base {
 /** The address of `offset`, for a system call. Not for the hot path: keep it. */
 export function pointerTo(memory: PacketMemory, offset: number): bigint {
   return addressOf(memory) + BigInt(offset);
+}
+
+/** The address of a buffer, which does not move. The caller keeps it alive. */
+export function addressOfBuffer(buffer: ArrayBufferLike): bigint {
+  return koffi.address(buffer);
 }
 
 /** The bytes at `address` as an ArrayBuffer, which must not be used after they are unmapped. */

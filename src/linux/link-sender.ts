@@ -7,23 +7,14 @@ import type { Ipv4 } from "../lib/ip.ts";
 import { DESTINATION_AT } from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import * as virtio from "../packet/virtio-net.ts";
+import { ifindexOf } from "./interfaces.ts";
 import * as libc from "./libc.ts";
 import { MessageList } from "./message-list.ts";
-import {
-  Family,
-  IFREQ_VALUE_AT,
-  interfaceRequest,
-  Option,
-  openSocket,
-  SocketType,
-  setOption,
-  trySetOption,
-} from "./sockets.ts";
+import { Family, Option, openSocket, SocketType, setOption, trySetOption } from "./sockets.ts";
 
 const ETHERTYPE_IPV4 = 0x0800;
 const ETHERNET_BYTES = 14;
 const MAC_BYTES = 6;
-const SIOCGIFINDEX = 0x8933;
 
 // struct sockaddr_ll: family u16, protocol u16 of the network's order, index i32, hardware type u16, packet type u8,
 // length u8, address 8 bytes
@@ -167,16 +158,13 @@ export class LinkSender {
     if (known !== undefined && (known.index !== 0 || known.until > this.#naming.now())) return known;
     if (this.#links.size === MAX_LINKS) this.#links.clear();
     const { name, mac, now } = this.#naming;
-    const link = { index: this.#indexOf(name(address)), until: now() + NO_LINK_SECONDS, mac: macBytes(mac(address)) };
+    const link = {
+      index: ifindexOf(name(address)) ?? 0,
+      until: now() + NO_LINK_SECONDS,
+      mac: macBytes(mac(address)),
+    };
     this.#links.set(address, link);
     return link;
-  }
-
-  /** 0: no such link. */
-  #indexOf(name: string): number {
-    const request = interfaceRequest(name);
-    if (request === undefined || libc.ioctl(this.#fd, SIOCGIFINDEX, request) < 0) return 0;
-    return request.readInt32LE(IFREQ_VALUE_AT);
   }
 }
 

@@ -3,7 +3,7 @@
 import * as libc from "./libc.ts";
 
 /** Address families. */
-export const Family = { Unix: 1, Inet: 2, Packet: 17 } as const;
+export const Family = { Unix: 1, Inet: 2, Netlink: 16, Packet: 17 } as const;
 
 export const SocketType = { Stream: 1, Datagram: 2, Raw: 3 } as const;
 

@@ -70,7 +70,7 @@ export function openTun(name: string, memory: PacketMemory, options: TunOptions 
   try {
     fds.push(openQueue(name));
     const taken = setOffload(fds[0]!, options.offloadSteps ?? OFFLOAD_STEPS);
-    const unsorted = options.chooseFor === undefined ? null : tryChoose(memory, fds[0]!, options.chooseFor);
+    const unsorted = options.chooseFor === undefined ? null : tryChoose(fds[0]!, options.chooseFor);
     const lanes = unsorted === null ? (options.lanes ?? 1) : 1;
     while (fds.length < lanes) fds.push(openQueue(name));
     return new LinuxDevice(name, memory, fds, taken, unsorted, lock, options.links);
@@ -82,9 +82,9 @@ export function openTun(name: string, memory: PacketMemory, options: TunOptions 
 }
 
 /** Why the kernel takes no program that chooses lanes; null when it has taken it. */
-function tryChoose(memory: PacketMemory, fd: number, workers: number): string | null {
+function tryChoose(fd: number, workers: number): string | null {
   try {
-    chooseLanes(memory, fd, workers);
+    chooseLanes(fd, workers);
     return null;
   } catch (error) {
     return messageOf(error);
@@ -273,8 +273,10 @@ export class LinuxDevice implements Device {
     if (gso !== virtio.Gso.None && gso !== virtio.Gso.Tcp4 && gso !== virtio.Gso.Udp4) return false;
     batch.gso[i] = gso;
     batch.gsoBytes[i] = u16[(at + virtio.GSO_SIZE_AT) >> 1]!;
-    const partial = (u8[at + virtio.FLAGS_AT]! & virtio.NEEDS_CHECKSUM) !== 0;
+    const flags = u8[at + virtio.FLAGS_AT]!;
+    const partial = (flags & virtio.NEEDS_CHECKSUM) !== 0;
     batch.needsChecksum[i] = partial ? 1 : 0;
+    batch.hasRightChecksum[i] = (flags & virtio.CHECKSUM_IS_RIGHT) !== 0 ? 1 : 0;
     if (!partial || gso !== virtio.Gso.None) return true;
     const start = u16[(at + virtio.CHECKSUM_START_AT) >> 1]!;
     if (start !== headerLength(u8, batch.offset[i]!)) {
@@ -289,6 +291,7 @@ export class LinuxDevice implements Device {
     const sum = this.#sum(at, batch.length[i]! - start, 0);
     set16(this.#memory.u8, at + offset, sum === 0xffff ? 0xffff : ~sum & 0xffff); // 0 would mean that UDP has none
     batch.needsChecksum[i] = 0;
+    batch.hasRightChecksum[i] = 1;
   }
 
   #writeMessage(queue: DeviceQueue, message: number): boolean {

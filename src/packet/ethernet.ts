@@ -3,13 +3,13 @@ import { get16, set16, set32 } from "../lib/bytes.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 
 export const ETHERNET_BYTES = 14;
-const SOURCE_AT = 6;
-const TYPE_AT = 12;
+export const SOURCE_AT = 6;
+export const TYPE_AT = 12;
 
 export const EtherType = { Ipv4: 0x0800, Arp: 0x0806, Vlan: 0x8100, Ipv6: 0x86dd } as const;
 
 /** The deterministic MAC of an overlay address is this and the four address bytes. */
-const OVERLAY_PREFIX = 0x0242;
+export const OVERLAY_PREFIX = 0x0242;
 
 export function etherType(bytes: Uint8Array, at: number): number {
   return get16(bytes, at + TYPE_AT);

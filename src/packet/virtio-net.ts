@@ -15,6 +15,8 @@ export const CHECKSUM_START_AT = 6;
 export const CHECKSUM_OFFSET_AT = 8;
 
 export const NEEDS_CHECKSUM = 1;
+/** VIRTIO_NET_HDR_F_DATA_VALID: the checksum was found right. */
+export const CHECKSUM_IS_RIGHT = 2;
 /** A modifier of Gso: some segment carries CWR. */
 export const GSO_ECN = 0x80;
 

@@ -2,9 +2,9 @@
 import { get24, set32 } from "../lib/bytes.ts";
 
 export const VXLAN_BYTES = 8;
-const VNI_AT = 4;
+export const VNI_AT = 4;
 /** The I flag: the VNI is valid. The other flags are reserved and ignored on receipt. */
-const FLAG_VNI = 0x08;
+export const FLAG_VNI = 0x08;
 
 /** RFC 8971 section 4: a VNI for the nodes' own messages, which carries no tenant. */
 export const MANAGEMENT_VNI = 1;

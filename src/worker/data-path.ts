@@ -1,7 +1,7 @@
 // The main thread's handle on the data path: it sends its workers each change of the tables, and asks them for reports.
 
 import { type CachedAnswer, fits } from "../datapath/answer-cache.ts";
-import type { EngineReport } from "../datapath/engine.ts";
+import type { EngineReport } from "../datapath/engine-report.ts";
 import { countLiveFlows, type FlowRow, listFlows } from "../datapath/flow-report.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
@@ -15,9 +15,13 @@ import { LANES } from "../linux/lanes.ts";
 import { openSharedFile, type SharedFile } from "../linux/shared-file.ts";
 import { raiseSession } from "../linux/thread-priority.ts";
 import { DROP_NAMES, Drop } from "../packet/drop.ts";
+import { LaneScan } from "./lane-scan.ts";
 import type { WorkerOptions } from "./protocol.ts";
 import { TablesInForce } from "./tables-in-force.ts";
 import { DataPathThread } from "./thread.ts";
+
+/** What the express lane has counted may be so old when live flows are counted, again and again while a task drains. */
+const LIVE_MS = 1000;
 
 interface DataPathOptions extends Omit<WorkerOptions, "posted" | "index" | "lanes" | "flowAddress"> {
   /** The file that the flow table is mapped from. */
@@ -33,6 +37,8 @@ export class DataPath {
   readonly #flowFile: SharedFile;
   /** Looked through by this thread: a worker carries no packet while it looks. undefined: not mapped. */
   #flows: FlowTable | undefined;
+  /** undefined: there is no express lane. */
+  #laneScan: LaneScan | undefined;
   readonly #tables = new TablesInForce(this.#threads);
   /** Called when the health of a peer has changed. */
   onHealth: (report: HealthReport) => void = () => {};
@@ -56,6 +62,8 @@ export class DataPath {
     try {
       const first = await start(0, LANES); // it makes or takes up the flow table that the others join
       dataPath.#flows = FlowTable.join(flows.buffer, setup.flowCapacity);
+      const { express } = setup;
+      if (express !== undefined) dataPath.#laneScan = new LaneScan({ setup: express, flows: dataPath.#flows, log });
       // One socket of the portable underlay takes everything.
       const workers = first.underlay === "dgram" ? 1 : setup.workers;
       for (let index = 1; index < workers; index++) await start(index, first.lanes);
@@ -89,8 +97,20 @@ export class DataPath {
   }
 
   async report(): Promise<EngineReport> {
+    this.#laneScan?.look();
     const reports = await Promise.all(this.#threads.map((thread) => thread.ask({ type: "report" })));
-    return reports.reduce(merge);
+    const report = reports.reduce(merge);
+    return this.#laneScan?.addTo(report) ?? report;
+  }
+
+  /** Links of these containers, or routes to these VTEPs, are others than before: flows by them pass the agent once. */
+  async loseWays(addresses: readonly Ipv4[]): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.ask({ type: "loseWays", addresses })));
+  }
+
+  /** Whether the express lane brings packets to containers by their links, as WorkerOptions.express says at the start. */
+  async goByLink(goesByLink: boolean): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.ask({ type: "goByLink", goesByLink })));
   }
 
   /** The same as report(), and what the kernel dropped before the workers saw it. */
@@ -101,16 +121,19 @@ export class DataPath {
 
   /** Does what listFlows() does, at this moment. */
   flows(limit: number): FlowRow[] {
+    this.#laneScan?.look();
     return this.#flows === undefined ? [] : listFlows(this.#flows, machineMonotonic() / 1000, limit);
   }
 
   /** How many flows go to one of these addresses, and are neither ending nor silent. */
   liveFlows(servers: readonly Ipv4[]): number {
+    this.#laneScan?.look(LIVE_MS);
     return this.#flows === undefined ? 0 : countLiveFlows(this.#flows, servers, machineMonotonic() / 1000);
   }
 
   /** The device and the flows stay, for the next start. */
   async stop(): Promise<void> {
+    this.#laneScan?.close();
     await Promise.all(this.#threads.map((thread) => thread.stop()));
     this.#flows = undefined;
     this.#flowFile.close();
@@ -153,6 +176,7 @@ function merge(first: EngineReport, other: EngineReport): EngineReport {
     checkedFlows: first.checkedFlows + other.checkedFlows,
     displacedFragments: first.displacedFragments + other.displacedFragments,
     namesAnswered: first.namesAnswered + other.namesAnswered,
+    express: sumOf(first.express, other.express),
   };
 }
 

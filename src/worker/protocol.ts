@@ -1,10 +1,23 @@
 // The messages between the agent's main thread and a data-path worker.
 
 import type { CachedAnswer } from "../datapath/answer-cache.ts";
-import type { EngineReport } from "../datapath/engine.ts";
+import type { EngineReport } from "../datapath/engine-report.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import type { TableDiff } from "../datapath/rows.ts";
-import type { Cidr } from "../lib/ip.ts";
+import type { LaneMaps } from "../express/layout.ts";
+import type { Cidr, Ipv4 } from "../lib/ip.ts";
+
+/** The express lane that all workers share. */
+export interface LaneSetup {
+  /** Descriptors of this process. */
+  maps: LaneMaps;
+  /** Entries that the map of flows takes. */
+  capacity: number;
+  /** Whether the maps are those of the agent before, with what it had in them. */
+  isAdopted: boolean;
+  /** Whether packets to containers go by their links, where small ones may be joined, and not into the containers' ends at once. */
+  goesByLink: boolean;
+}
 
 /** How a worker is to be started. */
 export interface WorkerOptions {
@@ -28,6 +41,8 @@ export interface WorkerOptions {
   workers: number;
   /** Lanes of the TUN that each worker reads. Where the kernel takes no program that chooses lanes, the first worker has one lane, and so have the others. */
   lanes: number;
+  /** undefined: every packet takes the agent's own path. */
+  express?: LaneSetup | undefined;
   /** One int32, the number of commands that were posted: a worker that is not blocked looks here. */
   posted: SharedArrayBuffer;
 }
@@ -37,6 +52,9 @@ export type WorkerCommand =
   | { type: "health"; report: HealthReport }
   | { type: "addAnswer"; answer: CachedAnswer }
   | { type: "forgetAnswers" }
+  /** Links of containers, or routes to peers, are others than before. */
+  | { type: "loseWays"; addresses: readonly Ipv4[] }
+  | { type: "goByLink"; goesByLink: boolean }
   | { type: "report" }
   | { type: "stop" };
 
@@ -51,6 +69,8 @@ export interface WorkerResults {
   health: undefined;
   addAnswer: undefined;
   forgetAnswers: undefined;
+  loseWays: undefined;
+  goByLink: undefined;
   report: EngineReport;
   stop: undefined;
 }

@@ -6,11 +6,13 @@ import { ENGINE_MEMORY_BYTES, Engine } from "../datapath/engine.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
 import { runLoop, runYieldingLoop } from "../datapath/loop.ts";
 import type { Underlay } from "../datapath/ports.ts";
+import { ExpressInstaller } from "../express/installer.ts";
+import { Ways } from "../express/ways.ts";
 import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import { contains, formatIpv4, ipv4, macOf } from "../lib/ip.ts";
 import { systemRandom } from "../lib/random.ts";
-import { HOST_MAC, vethName } from "../links/desired.ts";
+import { HOST_MAC, NEXT_HOP, vethName } from "../links/desired.ts";
 import { bootNumber } from "../linux/boot.ts";
 import { type LinkSender, openLinkSender } from "../linux/link-sender.ts";
 import { Poller, wakePoller } from "../linux/poll.ts";
@@ -19,7 +21,14 @@ import { nameThread, raiseThread, shortenSlices } from "../linux/thread-priority
 import { openTun } from "../linux/tun.ts";
 import { openUdpUnderlay } from "../linux/udp-underlay.ts";
 import { PacketMemory } from "../packet/memory.ts";
-import type { WorkerCommand, WorkerMessage, WorkerOptions, WorkerRequest, WorkerResults } from "./protocol.ts";
+import type {
+  LaneSetup,
+  WorkerCommand,
+  WorkerMessage,
+  WorkerOptions,
+  WorkerRequest,
+  WorkerResults,
+} from "./protocol.ts";
 
 /** The shortest slice that the kernel gives: no step of the loop takes longer unless packets wait. */
 const SLICE_MICROS = 100;
@@ -58,11 +67,14 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
   const flows = isFirst
     ? FlowTable.open(flowMemory, flowCapacity, Math.floor(systemRandom() * 2 ** 32), bootNumber())
     : FlowTable.join(flowMemory, flowCapacity);
+  if (isFirst && setup.express?.isAdopted !== true) flows.clearRides(flows.highWater);
+  const lane = setup.express && openLane(setup, setup.express, { memory, flows, sourcePorts: underlay.sourcePorts });
   const engine = new Engine({
     memory,
     device,
     underlay,
     flows,
+    lane,
     isFirst,
     now: machineMonotonic,
     random: systemRandom,
@@ -81,7 +93,7 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
       if (received === undefined) return true;
       taken++;
       const { id, command } = received.message;
-      say(answer(engine, id, command));
+      say(answer(engine, lane, id, command));
       if (command.type === "stop") return false;
     }
   };
@@ -95,6 +107,7 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
     await runYieldingLoop({ ...loop, wait: (timeoutMs) => poller.waitAsync(timeoutMs) });
   }
   engine.close();
+  lane?.close();
   poller.close();
   port.close();
 }
@@ -126,7 +139,25 @@ function openLinks({ pool }: WorkerOptions, memory: PacketMemory, notes: string[
   }
 }
 
-type OpenedUnderlay = { underlay: Underlay & { onReadable?: (() => void) | undefined }; kind: "batched" | "dgram" };
+/** Throws where the maps are not to be had: a worker without them would not take back what the others put in the lane. */
+function openLane(
+  { address }: WorkerOptions,
+  { maps, capacity, goesByLink }: LaneSetup,
+  { memory, flows, sourcePorts }: { memory: PacketMemory; flows: FlowTable; sourcePorts: readonly number[] },
+): ExpressInstaller {
+  const lane = new ExpressInstaller({
+    ...{ memory, flows, maps, capacity, sourcePorts, vtep: ipv4(address) },
+    ways: new Ways(memory, (container) => vethName(formatIpv4(container))),
+    nextHop: ipv4(NEXT_HOP),
+  });
+  lane.goesByLink = goesByLink;
+  return lane;
+}
+
+interface OpenedUnderlay {
+  underlay: Underlay & { onReadable?: (() => void) | undefined; readonly sourcePorts: readonly number[] };
+  kind: "batched" | "dgram";
+}
 
 async function openUnderlay(setup: WorkerOptions, memory: PacketMemory, notes: string[]): Promise<OpenedUnderlay> {
   const options = { address: ipv4(setup.address), port: setup.port, workers: setup.index === 0 ? setup.workers : 1 };
@@ -145,15 +176,19 @@ async function openUnderlay(setup: WorkerOptions, memory: PacketMemory, notes: s
 }
 
 /** The message that answers a command. A command that fails is refused, and the packets go on. */
-function answer(engine: Engine, id: number, command: WorkerCommand): WorkerMessage {
+function answer(engine: Engine, lane: ExpressInstaller | undefined, id: number, command: WorkerCommand): WorkerMessage {
   try {
-    return { type: "result", id, value: carryOut(engine, command) };
+    return { type: "result", id, value: carryOut(engine, lane, command) };
   } catch (error) {
     return { type: "refused", id, message: messageOf(error) };
   }
 }
 
-function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof WorkerResults] {
+function carryOut(
+  engine: Engine,
+  lane: ExpressInstaller | undefined,
+  command: WorkerCommand,
+): WorkerResults[keyof WorkerResults] {
   switch (command.type) {
     case "apply":
       engine.apply(command.diff);
@@ -166,6 +201,12 @@ function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof W
       return undefined;
     case "forgetAnswers":
       engine.answers.forget();
+      return undefined;
+    case "loseWays":
+      engine.loseWays(command.addresses);
+      return undefined;
+    case "goByLink":
+      if (lane !== undefined) lane.goesByLink = command.goesByLink;
       return undefined;
     case "report":
       return engine.report();

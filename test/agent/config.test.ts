@@ -19,7 +19,7 @@ test("a minimal file gets every default", (t) => {
     socket: "/run/overlayd/overlayd.sock",
     device: "overlay0",
     log: { level: "info" },
-    datapath: { underlay: "auto", priority: 10, flows: 262_144, newFlowsPerSecond: 20_000 },
+    datapath: { underlay: "auto", priority: 10, flows: 262_144, express: "off", newFlowsPerSecond: 20_000 },
     docker: { socket: "/var/run/docker.sock" },
     dns: { forward: {} },
   });
@@ -41,7 +41,7 @@ dataDir: /data
 socket: /tmp/o.sock
 device: ov0
 log: { level: debug }
-datapath: { workers: 2, underlay: dgram, spinMicros: 30, priority: 0, flows: 4096, newFlowsPerSecond: 500, flowFile: /dev/shm/flows }
+datapath: { workers: 2, underlay: dgram, spinMicros: 30, priority: 0, flows: 4096, express: auto, expressFlows: 2048, newFlowsPerSecond: 500, flowFile: /dev/shm/flows }
 docker: { socket: /tmp/docker.sock }
 dns:
   resolvers: [10.0.0.53, "10.0.0.54:5353", "2001:db8::53", "[::1]:5353", "fe80::1%eth0", "fe8::1"]
@@ -71,7 +71,15 @@ dns:
     device: "ov0",
     log: { level: "debug" },
     datapath: {
-      ...{ workers: 2, underlay: "dgram", spinMicros: 30, priority: 0, flows: 4096 },
+      ...{
+        workers: 2,
+        underlay: "dgram",
+        spinMicros: 30,
+        priority: 0,
+        flows: 4096,
+        express: "auto",
+        expressFlows: 2048,
+      },
       ...{ newFlowsPerSecond: 500, flowFile: "/dev/shm/flows" },
     },
     docker: { socket: "/tmp/docker.sock" },

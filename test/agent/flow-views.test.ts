@@ -29,6 +29,7 @@ const row = (over: Partial<FlowRow>): FlowRow => ({
   clientVtep: null,
   serverVtep: null,
   state: "established",
+  lane: "both",
   ageSeconds: 2,
   idleSeconds: 0,
   packets: 3,

@@ -177,6 +177,8 @@ export class FakeBackend implements Backend {
   unheard: string | null = null;
   /** Each call of leave: whether it was forced. */
   readonly left: boolean[] = [];
+  /** Each call of turnLane. */
+  readonly turned: boolean[] = [];
   /** The agent begins to leave. */
   whenLeft = () => {};
   peerViews: PeerView[] = [];
@@ -219,6 +221,11 @@ export class FakeBackend implements Backend {
 
   get stateSource() {
     return this.connected ? "leader" : this.keptState;
+  }
+
+  turnLane(isOn: boolean): void {
+    if (isOn && this.refusal !== undefined) throw this.refusal;
+    this.turned.push(isOn);
   }
 
   async leave(force: boolean): Promise<LeaveView> {
@@ -331,6 +338,7 @@ export class FakeBackend implements Backend {
         task: "search.1",
         node: "node2",
         state: "established",
+        lane: "both",
         ageMs: 61_000,
         packets: 12,
         bytes: 3400,

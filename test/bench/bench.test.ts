@@ -20,12 +20,12 @@ test("arguments choose groups, rounds and settings", (t) => {
     "3",
     "--peers",
     "--datapath",
-    "workers=1,spinMicros=0",
+    "workers=1,spinMicros=0,express=auto",
   ]);
   t.deepEqual(options.groups, ["tcp", "rr"]);
   t.is(options.rounds, 3);
   t.true(options.peers);
-  t.deepEqual(options.datapath, { workers: 1, spinMicros: 0 });
+  t.deepEqual(options.datapath, { workers: 1, spinMicros: 0, express: "auto" });
 });
 
 test("a quick run is short, and --rounds still counts", (t) => {
@@ -56,7 +56,9 @@ const REFUSED: [argv: string[], message: RegExp][] = [
   [["--rounds", "0"], /'0' is not a number/],
   [["--rounds", "five"], /'five' is not a number/],
   [["--profile", "memory"], /'memory' is not one of/],
-  [["--datapath", "workers"], /'workers' is not NAME=NUMBER/],
+  [["--datapath", "workers"], /'workers' is not NAME=NUMBER or NAME=WORD/],
+  [["--datapath", "express=auto!"], /'express=auto!' is not NAME=NUMBER or NAME=WORD/],
+  [["--against", "main", "--only", "express"], /--only, with --against: 'express' is not one of tcp,/],
   [["--fast"], /--fast/],
   [["--against", "main", "--only", "memory"], /--only, with --against: 'memory' is not one of tcp,/],
   [["--against", "main", "--peers"], /cannot be combined with --peers/],
@@ -139,6 +141,7 @@ const RESULTS: Results = {
     wakeUpMicroseconds: 21.04,
   },
   datapath: {},
+  laneIsOff: "'datapath.express' is off",
   rows: [ROW],
   failures: [],
 };
@@ -153,10 +156,11 @@ test("the figures of a group are replaced, and the head line says when and where
   t.true(written.endsWith(`| met |\n\n${END}\nafter\n`), written);
   t.true(
     written.includes(
-      "a system call takes 120 ns (from JavaScript 200 ns), the wake-up of a thread 21.0 us; 5 rounds of 4 s.",
+      "a system call takes 120 ns (from JavaScript 200 ns), the wake-up of a thread 21.0 us; 5 rounds of 4 s; express lane off ('datapath.express' is off).",
     ),
   );
   t.false(written.includes("old"));
+  t.true(withFigures(pageOf(), { ...RESULTS, laneIsOff: null }).includes("5 rounds of 4 s; express lane on."));
   t.is(withFigures(written, RESULTS), written);
 });
 

@@ -96,6 +96,15 @@ test("a metric that stands alone has no ratio", async (t) => {
   t.is(row?.ratio, null);
 });
 
+test("a figure whose reference was zero in a round has no ratio, unless a bar is of the ratio", async (t) => {
+  const metrics: Experiment["metrics"] = [{ id: "throughput", unit: "", digits: 0 }];
+  const samples = () => ({ ours: of(1, 0), reference: of(2, 0) });
+  const [row] = await runExperiment(experimentOf(samples(), [], { metrics }), { rounds: 2, nearBar: 2 });
+  t.is(row?.ratio, null);
+  const [judged] = await runExperiment(experimentOf(samples(), []), ONCE);
+  t.is(judged?.verdict, "met");
+});
+
 test("what an experiment changed is changed back also when it fails", async (t) => {
   const calls: string[] = [];
   const experiment = experimentOf({ ours: of(1), reference: [{}] }, calls, {

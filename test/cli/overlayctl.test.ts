@@ -104,6 +104,8 @@ function cluster(): FakeBackend {
       reason: null,
       rttMs: 0.2149,
       mtu: 1450,
+      lane: "on",
+      laneReason: null,
       rxPackets: 10,
       txPackets: 12,
       rxBytes: 1500,
@@ -118,6 +120,8 @@ function cluster(): FakeBackend {
       reason: "no answer on UDP port 4789",
       rttMs: null,
       mtu: null,
+      lane: "off",
+      laneReason: "older-agent",
       rxPackets: 0,
       txPackets: 3,
       rxBytes: 0,
@@ -151,6 +155,7 @@ const outputs: [args: string, out: string[]][] = [
   ["service ps -q search -f desired-state=shutdown", [ID("old")]],
   ["node ls -q --filter role=manager", [id("node1")]],
   ["peers -q --filter state=down", ["node3"]],
+  ["peers -q --filter lane=on", ["node2"]],
   ["peers -q --filter name=node", ["node2", "node3"]],
   [
     "service ls",
@@ -190,9 +195,9 @@ const outputs: [args: string, out: string[]][] = [
   [
     "peers",
     [
-      "NAME      ADDRESS      STATE     RTT       MTU       RX BYTES   RX PACKETS   TX BYTES   TX PACKETS   TASKS     CERTIFICATE    REASON",
-      "node2     192.0.2.12   up        0.21 ms   1450      1.5kB      10           999B       12           1         5 weeks left",
-      "node3     192.0.2.13   down      -         -         0B         0            198B       3            0         -              no answer on UDP port 4789",
+      "NAME      ADDRESS      STATE     RTT       MTU       LANE                RX BYTES   RX PACKETS   TX BYTES   TX PACKETS   TASKS     CERTIFICATE    REASON",
+      "node2     192.0.2.12   up        0.21 ms   1450      on                  1.5kB      10           999B       12           1         5 weeks left",
+      "node3     192.0.2.13   down      -         -         off (older-agent)   0B         0            198B       3            0         -              no answer on UDP port 4789",
     ],
   ],
   [
@@ -215,13 +220,13 @@ const outputs: [args: string, out: string[]][] = [
   ],
   [
     "flows --filter protocol=udp",
-    ["PROTOCOL   CLIENT    DESTINATION   TARGET    TASK      NODE      STATE     AGE       PACKETS   BYTES"],
+    ["PROTOCOL   CLIENT    DESTINATION   TARGET    TASK      NODE      STATE     LANE      AGE       PACKETS   BYTES"],
   ],
   [
     "flows --service search",
     [
-      "PROTOCOL   CLIENT              DESTINATION        TARGET              TASK       NODE      STATE         AGE              PACKETS   BYTES",
-      "tcp        10.192.32.9:40000   10.192.32.2:9200   10.192.32.11:9200   search.1   node2     established   About a minute   12        3.4kB",
+      "PROTOCOL   CLIENT              DESTINATION        TARGET              TASK       NODE      STATE         LANE      AGE              PACKETS   BYTES",
+      "tcp        10.192.32.9:40000   10.192.32.2:9200   10.192.32.11:9200   search.1   node2     established   both      About a minute   12        3.4kB",
     ],
   ],
   ["network rm web", ["web"]],
@@ -336,6 +341,24 @@ test("leave says what would be lost and does nothing, and with --force waits unt
   t.deepEqual([status, err], [0, ""]);
   t.is(out, "Node left the cluster.\n");
   t.deepEqual(backend.left, [true]);
+});
+
+test("express on and off switch the node's lane, and say why there is none to turn on", async (t) => {
+  const backend = cluster();
+  const path = await served(t, backend);
+  const off = await ended(start(path, ["express", "off"]));
+  t.deepEqual([off.status, off.out], [0, "Flows have left the express lane, and go on by the agent.\n"]);
+  const on = await ended(start(path, ["express", "on"]));
+  t.deepEqual([on.status, on.out], [0, "Flows enter the express lane.\n"]);
+  t.deepEqual(backend.turned, [false, true]);
+  backend.refusal = new UserError(409, "this node has no express lane: this kernel (6.1) has no tcx");
+  const refused = await ended(start(path, ["express", "on"]));
+  t.deepEqual(
+    [refused.status, refused.err],
+    [1, "overlayctl: this node has no express lane: this kernel (6.1) has no tcx\n"],
+  );
+  const neither = await ended(start(path, ["express"]));
+  t.regex(neither.err, /on.*\n.*off/);
 });
 
 test("leave says that no leader has heard of it, and how long the node is shown as up", async (t) => {

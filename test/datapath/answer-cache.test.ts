@@ -107,12 +107,13 @@ test("another container has not asked yet", async (t) => {
   t.deepEqual(out[0]!.map(brief), [`${NEIGHBOR}:40000 > ${GATEWAY}:53`]);
 });
 
-test("a question with a wrong checksum is the host's to drop", async (t) => {
+test("a question with a wrong checksum is dropped and counted", async (t) => {
   const fake = await knowing();
   const packet = ipPacket(ASKED);
   packet[26]! ^= 1;
-  const { out } = exchange(fake, () => fake.nodes[0]!.device.inject(packet));
-  t.deepEqual(out[0]!.map(brief), PASSED);
+  const { out, drops } = exchange(fake, () => fake.nodes[0]!.device.inject(packet));
+  t.deepEqual(out[0], []);
+  t.deepEqual(drops[0], { "bad-transport-checksum": 1 });
 });
 
 test("a question in fragments is the host's to put together", async (t) => {

@@ -15,7 +15,15 @@ import { Gso } from "../../src/packet/virtio-net.ts";
 import { ACK, describe, FIN, type Fields, ipPacket, onesSum, PSH } from "../fakes/ip-packets.ts";
 import { segmentsOf, withIpOptions } from "../fakes/segments.ts";
 
-const PEER: PeerRow = { kind: "peer", vtep: ipv4("192.0.2.12"), port: 4790, ingress: 0, agent: true, mesh: true };
+const PEER: PeerRow = {
+  kind: "peer",
+  vtep: ipv4("192.0.2.12"),
+  port: 4790,
+  ingress: 0,
+  agent: true,
+  lane: true,
+  mesh: true,
+};
 const VNI = 0xabcdef;
 const HASH = 0x7ffffff5;
 const FROM = { source: "10.192.32.10", destination: "10.192.32.20" };

@@ -30,8 +30,8 @@ const EXTERNAL_ROWS: TableRow[] = [
   external(EXTERNAL, VTEP),
   external(BESIDE, VTEP),
   external(SECOND, SECOND_VTEP),
-  { kind: "peer", vtep: ipv4(VTEP), port: 8472, ingress: 0, agent: false, mesh: false },
-  { kind: "peer", vtep: ipv4(SECOND_VTEP), port: 4789, ingress: 0, agent: false, mesh: false },
+  { kind: "peer", vtep: ipv4(VTEP), port: 8472, ingress: 0, agent: false, lane: false, mesh: false },
+  { kind: "peer", vtep: ipv4(SECOND_VTEP), port: 4789, ingress: 0, agent: false, lane: false, mesh: false },
 ];
 const FROM_B: Fields = { source: TASK_B, destination: TASK_A };
 const web = (packet: Uint8Array, fields: Partial<FrameFields> = {}) => frame(packet, { vni: WEB, ...fields });
@@ -190,6 +190,14 @@ test("its ARP is answered for every address of its network, and for none of its 
   t.is(sent.length, 0);
 });
 
+test("ARP requests that come as one train are so many requests, whatever their bytes would say as a packet's length", async (t) => {
+  const { fake, sent } = await withExternal();
+  // Where a packet has its length a request has its protocol's number, 2048: as much as these three have behind their first header.
+  const padded = web(arpRequest(EXTERNAL, TASK_A), { etherType: 0x0806, padding: 690 - 22 - 28 });
+  receive(fake, Uint8Array.from(Buffer.concat([padded, padded, padded])), { segmentBytes: 690 });
+  t.is(sent.length, 3);
+});
+
 // Through the one node that the VTEP knows.
 
 /** The external endpoint sends to a task by way of the first node, and the task answers. */
@@ -256,6 +264,26 @@ test("a port that is published for all is answered at its gateway, by a task of 
   const reply = { source: "10.192.48.20", destination: EXTERNAL, sourcePort: 80, destinationPort: 5000 };
   send(fake, 1, { ...reply, flags: SYN | ACK, sequence: 9000, acknowledgment: 1001 });
   t.is(carried, 1);
+});
+
+test("a super-packet that a node's kernel sends in one frame goes on to an external endpoint in segments that fit", async (t) => {
+  const { fake, sent } = await withExternal();
+  const vips = {
+    ...CLUSTER.vips,
+    "10.192.0.103": { vni: 2, tasks: ["10.192.48.20"], ports: [[9203, 80]] as [number, number][] },
+  };
+  for (const node of fake.nodes) node.apply([...rowsFor({ ...CLUSTER, vips }, node.vtep), ...EXTERNAL_ROWS]);
+  talk(fake, sent).out({ destination: GATEWAY, destinationPort: 9203, sequence: 1000 });
+  const payload = Uint8Array.from({ length: 60_000 }, (_, i) => i * 7);
+  const reply = { source: "10.192.48.20", destination: EXTERNAL, sourcePort: 80, destinationPort: 5000, flags: ACK };
+  const packet = ipPacket({ ...reply, sequence: 9000, acknowledgment: 1001, payload, partial: true });
+  const { drops } = receive(fake, frame(packet, { vni: INGRESS_VNI }), { from: B });
+  t.deepEqual(drops, [{}, {}]);
+  const pieces = taken(sent);
+  t.deepEqual(new Set(pieces.map(brief)), new Set([`${GATEWAY}:9203 > ${EXTERNAL}:5000`]));
+  t.deepEqual(new Set(pieces.map(({ transportChecksum }) => transportChecksum)), new Set(["right"]));
+  t.true(pieces.every(({ payload }) => payload.length <= 1410));
+  t.deepEqual(Uint8Array.from(Buffer.concat(pieces.map((piece) => piece.payload))), payload);
 });
 
 for (const [name, fields, drop] of [

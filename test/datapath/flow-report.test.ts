@@ -41,6 +41,7 @@ test("a flow through a VIP says who asked, for what, and who answers", (t) => {
       clientVtep: null,
       serverVtep: "192.0.2.12",
       state: "time-wait",
+      lane: null,
       ageSeconds: 50,
       idleSeconds: 10,
       packets: 3,

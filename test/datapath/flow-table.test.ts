@@ -1,6 +1,7 @@
 // The flow table by rows: versions, states, eviction, counters, and what is refused.
 import { readFileSync } from "node:fs";
 import test from "ava";
+import { Ride } from "../../src/datapath/express-marks.ts";
 import { FlowState } from "../../src/datapath/flow-entries.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import { findOriginal, findReply, flowKeys, insert, isWhole, liveEntries, reserve } from "../fakes/flows.ts";
@@ -159,6 +160,61 @@ test("a new flow has nothing of the one that was in its place", (t) => {
   table.publish(entry, FlowState.Unreplied);
   const words = [table.packetsOf(entry), table.bytesOf(entry), table.epochOf(entry), table.nextSequenceOf(entry)];
   t.deepEqual([...words, table.createdOf(entry), table.vipOf(entry), table.lastSeenOf(entry)], [0, 0, 0, 0, 0, 0, 0]);
+});
+
+test("what the express lane has carried is counted with the rest, beyond 32 bits, and an older reading changes nothing", (t) => {
+  const table = tableOf(1);
+  const entry = insert(table, flowKeys(1));
+  table.count(entry + 1, 1, 100, 5);
+  let carried = 0;
+  for (const bytes of [1000, 2 ** 31, 2 ** 33 + 7, 2 ** 40]) {
+    table.takeCarried(entry + 1, ++carried, bytes);
+    t.deepEqual([table.packetsOf(entry + 1), table.bytesOf(entry + 1)], [1 + carried, 100 + bytes]);
+  }
+  table.takeCarried(entry + 1, 2, 2 ** 31);
+  t.deepEqual([table.newPackets, table.newBytes, table.bytesOf(entry + 1)], [0, 0, 100 + 2 ** 40]);
+  t.deepEqual([table.packetsOf(entry), table.bytesOf(entry)], [0, 0], "each direction has its own");
+  table.takeCarried(entry, 3, 2 ** 34);
+  t.deepEqual([table.bytesOf(entry), table.bytesOf(entry + 1)], [2 ** 34, 100 + 2 ** 40]);
+  table.takeCarried(entry, 4, 2 ** 48 + 5);
+  t.is(table.newBytes, 2 ** 48 + 5 - 2 ** 34);
+});
+
+test("marks of the express lane outlive the agent, and the flow's end takes them along", (t) => {
+  const buffer = new ArrayBuffer(FlowTable.bytesFor(1));
+  const before = FlowTable.open(buffer, 1, SEED);
+  const entry = insert(before, flowKeys(1), FlowState.Established);
+  t.is(before.rideOf(entry), Ride.None, "nothing in a flow that a version without the lane has written");
+  before.setJudged(entry, false, 77);
+  before.addRide(entry, Ride.Reply);
+  before.takeCarried(entry + 1, 5, 2 ** 40);
+  const table = FlowTable.open(buffer, 1, SEED);
+  t.deepEqual([table.rideOf(entry + 1), table.groundSumOf(entry)], [Ride.Reply | Ride.Judged, 77]);
+  t.true(table.isRiding(entry + 1, table.versionOf(entry)));
+  const removed: number[] = [];
+  table.onRiderRemoved = (original) => removed.push(original);
+  table.removeLocked(entry + 1);
+  t.deepEqual(removed, [entry]);
+  t.is(insert(table, flowKeys(2)), entry);
+  t.deepEqual([table.rideOf(entry), table.carriedPacketsOf(entry + 1), table.carriedBytesOf(entry + 1)], [0, 0, 0]);
+});
+
+test("a lane that begins anew has none of the flows that were in the one before; what was carried stays counted", (t) => {
+  const table = tableOf(2);
+  const entries = [
+    insert(table, flowKeys(1), FlowState.Established),
+    insert(table, flowKeys(2), FlowState.Established),
+  ];
+  for (const entry of entries) {
+    table.setJudged(entry, true, 77);
+    table.addRide(entry, Ride.Both | Ride.Heard);
+    table.takeCarried(entry + 1, 5, 2 ** 40);
+  }
+  table.clearRides(table.highWater);
+  for (const entry of entries) {
+    t.is(table.rideOf(entry), Ride.None);
+    t.deepEqual([table.carriedPacketsOf(entry + 1), table.carriedBytesOf(entry + 1)], [5, 2 ** 40]);
+  }
 });
 
 test("a table that is joined is the same table", (t) => {

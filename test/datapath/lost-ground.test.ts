@@ -61,7 +61,7 @@ const newVip: VipRow = {
   ...{ kind: "vip", ip: ipv4("10.192.32.9"), vni: WEB, service: "new", tasks: [ipv4(NEW)], draining: [] },
   ...{ balancing, ports: null, hostMode: false },
 };
-const newPeer: PeerRow = { kind: "peer", vtep: ipv4(C), port: 4789, ingress: 0, agent: true, mesh: true };
+const newPeer: PeerRow = { kind: "peer", vtep: ipv4(C), port: 4789, ingress: 0, agent: true, lane: true, mesh: true };
 const tasks = [LOCAL, REMOTE].map(ipv4);
 
 /** Changes on node A, where flows go from CLIENT by the VIP to LOCAL and REMOTE: whether the epoch moves, and how many are looked at. */
@@ -91,6 +91,7 @@ const CHANGES: [title: string, change: Change, moves: boolean, checked: number][
   ["the remote task that moves", alter("endpoint", REMOTE, { vtep: ipv4(C) }), true, 1],
   ["the remote task's node that goes", remove("peer", B), true, 1],
   ["the remote task's node with another ingress address", alter("peer", B, { ingress: ipv4("10.192.0.77") }), true, 1],
+  ["the remote task's node that takes no lane frames any more", alter("peer", B, { lane: false }), true, 1],
   ["a network that goes", remove("network", "10.192.48.1"), true, 0],
   [
     "the remote task's port that is denied",
@@ -268,7 +269,9 @@ function rowsOfWorld(world: World): TableRow[] {
     ...peers.flatMap((is, i): TableRow[] => {
       const agent = agents[i]!;
       const own = ingress[i] === 0 || !agent ? 0 : ipv4(`10.192.0.${ingress[i]}`);
-      return is ? [{ kind: "peer", vtep: VTEPS[i + 1]!, port: 4789, ingress: own, agent, mesh: true }] : [];
+      return is
+        ? [{ kind: "peer", vtep: VTEPS[i + 1]!, port: 4789, ingress: own, agent, lane: agent, mesh: true }]
+        : [];
     }),
     ...endpoints.map((ip): TableRow => {
       const vtep = vteps[ENDPOINTS.indexOf(ip)]!;

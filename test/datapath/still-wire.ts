@@ -1,7 +1,7 @@
 // A device and an underlay that allocate nothing, between two engines on one packet memory: what a run of packets
 // allocates is the data path's own.
 import type { DeviceBatch, DeviceQueue, UnderlayBatch, UnderlayQueue } from "../../src/datapath/batch.ts";
-import type { Device, Underlay } from "../../src/datapath/ports.ts";
+import type { Device, ExpressLane, Underlay } from "../../src/datapath/ports.ts";
 import type { PacketMemory } from "../../src/packet/memory.ts";
 import { Gso } from "../../src/packet/virtio-net.ts";
 
@@ -66,6 +66,28 @@ export class StillDevice implements Device {
   }
 
   close(): void {}
+}
+
+/** A lane that takes every entry and carries nothing: each packet comes to the agent. */
+export class StillLane implements ExpressLane {
+  readonly isOn = true;
+  readonly refused = 0;
+  entered = 0;
+  groundSum(client: number, server: number, vip: number, from: number, to: number): number {
+    return (client + server + vip + from + to) | 0;
+  }
+  enter(): void {
+    this.entered++;
+  }
+  flush(): void {}
+  read(): boolean {
+    return false;
+  }
+  take(): boolean {
+    return false;
+  }
+  lose(): void {}
+  loseAll(): void {}
 }
 
 /** Holds what its peer sent until it is received, each message as UDP_GRO gives it. */

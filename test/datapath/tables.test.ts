@@ -56,6 +56,7 @@ const peer = (last: number, ingress: number): PeerRow => ({
   port: 4789,
   ingress: ingress === 0 ? 0 : ipv4(`10.192.0.${ingress}`),
   agent: true,
+  lane: true,
   mesh: true,
 });
 const endpoint = (last: number, vtep: number): EndpointRow => ({

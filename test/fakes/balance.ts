@@ -1,5 +1,5 @@
 // The law of the data path's counters: every packet that it took was sent on, answered, or dropped with a reason.
-import type { EngineReport } from "../../src/datapath/engine.ts";
+import type { EngineReport } from "../../src/datapath/engine-report.ts";
 
 /** Drops of packets that were sent on and then refused, and of packets that were never taken. */
 const NOT_OF_TAKEN = new Set(["device-refused", "underlay-refused", "underlay-overrun", "device-overrun"]);

@@ -22,6 +22,8 @@ export interface DevicePacket {
   readonly gso: Gso;
   readonly gsoBytes: number;
   readonly needsChecksum: boolean;
+  /** The kernel says that the checksum is right; left out: it says nothing. */
+  readonly hasRightChecksum?: boolean;
 }
 
 export class InProcessDevice implements Device {
@@ -52,8 +54,8 @@ export class InProcessDevice implements Device {
       this.drops++;
       return;
     }
-    const { gso = Gso.None, gsoBytes = 0, needsChecksum = gso !== Gso.None } = carried;
-    this.#injected.push({ bytes: bytes.slice(), gso, gsoBytes, needsChecksum });
+    const { gso = Gso.None, gsoBytes = 0, needsChecksum = gso !== Gso.None, hasRightChecksum = false } = carried;
+    this.#injected.push({ bytes: bytes.slice(), gso, gsoBytes, needsChecksum, hasRightChecksum });
     this.onReadable?.();
   }
 
@@ -66,12 +68,13 @@ export class InProcessDevice implements Device {
 
   read(batch: DeviceBatch): number {
     const packets = this.#injected.splice(0, batch.capacity);
-    packets.forEach(({ bytes, gso, gsoBytes, needsChecksum }, i) => {
+    packets.forEach(({ bytes, gso, gsoBytes, needsChecksum, hasRightChecksum }, i) => {
       this.#memory.u8.set(bytes, batch.offset[i]!);
       batch.length[i] = bytes.length;
       batch.gso[i] = gso;
       batch.gsoBytes[i] = gsoBytes;
       batch.needsChecksum[i] = needsChecksum ? 1 : 0;
+      batch.hasRightChecksum[i] = hasRightChecksum ? 1 : 0;
     });
     batch.count = packets.length;
     this.unread = this.#injected.length > 0 ? 1 : 0;

@@ -7,6 +7,7 @@ import { cidr, ipv4, maskOf } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { unaccounted } from "./balance.ts";
 import { diffTables } from "./diff-tables.ts";
+import { FakeKernelLane, FakeLane } from "./express-lane.ts";
 import { type DevicePacket, InProcessDevice, InProcessNetwork, type InProcessUnderlay } from "./in-process.ts";
 import { rowsOf } from "./rows-of.ts";
 import { seededRandom } from "./seeded-random.ts";
@@ -20,6 +21,8 @@ export interface FakeNode {
   readonly engine: Engine;
   readonly device: InProcessDevice;
   readonly underlay: InProcessUnderlay;
+  readonly flowTable: FlowTable;
+  readonly lane: FakeKernelLane | undefined;
   /** Puts exactly these rows in force. */
   apply(rows: readonly TableRow[]): void;
   /** Everything written to the device since the last call. */
@@ -48,6 +51,8 @@ export interface FakeNodesOptions {
   newFlowsPerSecond?: number;
   /** Each node is one of so many workers. */
   workers?: number;
+  /** Each node has an express lane; lane-nodes.ts leads packets by it. */
+  lanes?: boolean;
 }
 
 /** Nodes with the VTEPs 192.0.2.11, .12 and so on. */
@@ -56,9 +61,13 @@ export function fakeNodes(count: number, options: FakeNodesOptions = {}): FakeNo
   const wire = new InProcessNetwork({ mtu: 65535 });
   const { flowCapacity = FLOW_CAPACITY } = options;
   const flowMemories = Array.from({ length: count }, () => new ArrayBuffer(FlowTable.bytesFor(flowCapacity)));
+  const seconds = (): number => Math.floor(clock.monotonic() / 1000);
+  const lanes = flowMemories.map(() => (options.lanes === true ? new FakeKernelLane(seconds) : undefined));
   let starts = 0;
-  const start = (i: number): FakeNode =>
-    fakeNode(wire, clock, `192.0.2.${11 + i}`, starts++, FlowTable.open(flowMemories[i]!, flowCapacity, i), options);
+  const start = (i: number): FakeNode => {
+    const flows = FlowTable.open(flowMemories[i]!, flowCapacity, i);
+    return fakeNode(wire, clock, `192.0.2.${11 + i}`, starts++, flows, lanes[i], options);
+  };
   const nodes = flowMemories.map((_, i) => start(i));
   const settle = (): void => {
     for (let carried = 1; carried > 0; ) {
@@ -94,6 +103,7 @@ function fakeNode(
   vtep: string,
   seed: number,
   flows: FlowTable,
+  lane: FakeKernelLane | undefined,
   { join = false, maxSegments = 128, newFlowsPerSecond = 1_000_000, workers = 1 }: FakeNodesOptions,
 ): FakeNode {
   const memory = new PacketMemory(ENGINE_MEMORY_BYTES);
@@ -104,6 +114,7 @@ function fakeNode(
     device,
     underlay,
     flows,
+    lane: lane && new FakeLane(lane, flows),
     isFirst: true,
     now: () => clock.monotonic(),
     random: seededRandom(seed + 1),
@@ -116,6 +127,8 @@ function fakeNode(
     engine,
     device,
     underlay,
+    flowTable: flows,
+    lane,
     apply(next) {
       const after = rowsOf(next);
       engine.apply(diffTables(rows, after));
@@ -172,7 +185,8 @@ export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
   ];
   for (const [peer, ingress] of Object.entries(cluster.nodes)) {
     if (peer === vtep) continue;
-    rows.push({ kind: "peer", vtep: ipv4(peer), port: 4789, ingress: ipv4(ingress), agent: true, mesh: true });
+    const own = { vtep: ipv4(peer), port: 4789, ingress: ipv4(ingress) };
+    rows.push({ kind: "peer", ...own, agent: true, lane: true, mesh: true });
   }
   for (const [vni, { subnet, internal = false }] of Object.entries(cluster.networks)) {
     const { base, bits } = cidr(subnet);

@@ -23,7 +23,7 @@ const LOCAL = "10.192.32.10";
 const REMOTE = "10.192.32.20";
 const KERNEL_ROWS: TableRow[] = [
   { kind: "endpoint", ip: ipv4("10.192.32.50"), vni: WEB, vtep: KERNEL, mac: { high: 2, low: 3 } },
-  { kind: "peer", vtep: KERNEL, port: 4789, ingress: 0, agent: false, mesh: false },
+  { kind: "peer", vtep: KERNEL, port: 4789, ingress: 0, agent: false, lane: false, mesh: false },
 ];
 
 const SHAPES: Partial<Fields>[] = [
@@ -36,6 +36,15 @@ const SHAPES: Partial<Fields>[] = [
   { protocol: "udp", noChecksum: true, payload: new Uint8Array(9) },
   { protocol: "icmp", payload: new Uint8Array(56) },
   { protocol: "udp", payload: new Uint8Array(1300), fragment: 0 },
+];
+
+/** What a peer's kernel leaves to a network card. */
+const UNFINISHED: Partial<Fields>[] = [
+  { flags: ACK, partial: true, payload: new Uint8Array(1000).fill(7) },
+  { flags: ACK, partial: true, payload: new Uint8Array(20_000).fill(7) },
+  { flags: ACK | PSH, partial: true, payload: new Uint8Array(61_000).fill(7) },
+  { protocol: "udp", partial: true, payload: new Uint8Array(300).fill(7) },
+  { protocol: "udp", partial: true, payload: new Uint8Array(20_000).fill(7) },
 ];
 
 const shaped = (source: string, destinations: readonly string[]): Uint8Array[] =>
@@ -65,6 +74,11 @@ const INBOUND: readonly Uint8Array[] = [
   ...KERNEL_FRAMES.map(([, payload]) => payload),
   ...[...shaped(REMOTE, [LOCAL]), ...errorsTo(REMOTE, LOCAL)].map((packet) => frame(packet, { vni: WEB })),
   ...shaped("198.51.100.9", [LOCAL]).map((packet) => frame(packet, { vni: 2 })),
+  ...UNFINISHED.map((shape) => frame(ipPacket({ source: REMOTE, destination: LOCAL, ...shape }), { vni: WEB })),
+  ...SHAPES.slice(1, 6).map((shape) => {
+    const datagram = frame(ipPacket({ source: REMOTE, destination: LOCAL, ...shape }), { vni: WEB });
+    return Uint8Array.from(Buffer.concat(new Array<Uint8Array>(5).fill(datagram)));
+  }),
   frame(arpRequest(REMOTE, LOCAL), { vni: WEB, etherType: 0x0806 }),
   frame(ipPacket({ source: "192.0.2.12", destination: "127.0.0.1", protocol: "udp", ttl: 255 }), { vni: 1 }),
 ];
@@ -78,6 +92,8 @@ export interface Input {
   readonly gso: Gso;
   readonly gsoBytes: number;
   readonly needsChecksum: boolean;
+  /** The size of the datagrams that the kernel says it has joined; 0: it says nothing. */
+  readonly cut: number;
 }
 
 const input: fc.Arbitrary<Input> = fc.record({
@@ -89,6 +105,7 @@ const input: fc.Arbitrary<Input> = fc.record({
   gso: fc.constantFrom(Gso.None, Gso.None, Gso.Tcp4, Gso.Udp4),
   gsoBytes: fc.oneof(fc.constantFrom(0, 1, 8, 100, 1400, 65_535), fc.nat(0xffff)),
   needsChecksum: fc.boolean(),
+  cut: fc.constantFrom(0, 0, 0, 50, 62, 75, 100, 550, 1062, 1200),
 });
 
 export interface FuzzOptions {
@@ -133,7 +150,11 @@ class Rig {
       isProbe = payload[4] === 0 && payload[5] === 0 && payload[6] === MANAGEMENT_VNI;
       node!.underlay.deliver({
         ...{ from: packet.from, fromPort: 50_000, to: ipv4(A), toPort: 4789 },
-        ...{ tos: packet.tos, payload },
+        ...{
+          tos: packet.tos,
+          payload,
+          ...(packet.cut > 0 && packet.cut < payload.length && { segmentBytes: packet.cut }),
+        },
       });
     } else {
       const { gso, gsoBytes, needsChecksum } = packet;

@@ -1,7 +1,8 @@
-// Records a session of this version: what the leader sends a node, and what the node reports. Run it once for a protocol
-// version, and never again for that: `node dist/test/session/record-session.js > test/golden/session-protocol-1.json`.
+// Records a session of this version: what the leader sends a node, and what the node reports. Run it once for a protocol version and
+// each feature that comes to it, and never again for that:
+// `node dist/test/session/record-session.js > test/golden/session-protocol-1-lane.json`.
 import type { CommandInput } from "../../src/cluster/commands.ts";
-import { PROTOCOL } from "../../src/cluster/features.ts";
+import { FEATURES, PROTOCOL } from "../../src/cluster/features.ts";
 import type { ReportInput, SessionRequest } from "../../src/cluster/protocol.ts";
 import { stateToJson } from "../../src/cluster/state.ts";
 import type { Leader } from "../../src/leader/leader.ts";
@@ -37,8 +38,10 @@ function recording(leader: Leader): Leader {
 }
 
 const cluster = await Cluster.start(3);
-const [, node, third] = cluster.nodes;
+const [first, node, third] = cluster.nodes;
 const { leader } = cluster;
+first!.features = node!.features = [...FEATURES]; // the third has an agent that came before all of them
+await first!.join(leader);
 await node!.join(recording(leader));
 await cluster.settle();
 const process = { runtime: "process" as const, command: ["node", "server.js"], env: { PORT: "80" } };

@@ -2,7 +2,7 @@
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
-import { PROTOCOL } from "../../src/cluster/features.ts";
+import { FEATURES, PROTOCOL } from "../../src/cluster/features.ts";
 import { NodeIdentity, type ReportInput, type SessionRequest } from "../../src/cluster/protocol.ts";
 import { NODE_KINDS } from "../../src/cluster/schema.ts";
 import { stateFromJson, stateToJson } from "../../src/cluster/state.ts";
@@ -30,14 +30,18 @@ interface Recorded {
 }
 
 const DIRECTORY = "test/golden";
-const names = (await readdir(DIRECTORY)).filter((name) => /^session-protocol-\d+\.json$/.test(name));
+const names = (await readdir(DIRECTORY)).filter((name) => /^session-protocol-\d+(-\w+)?\.json$/.test(name));
 
 async function read(name: string): Promise<Recorded> {
   return JSON.parse(await readFile(join(DIRECTORY, name), "utf8")) as Recorded;
 }
 
-test("each protocol that this version speaks has a recorded session", async (t) => {
+test("each protocol that this version speaks has a recorded session, and each feature", async (t) => {
   t.true(names.includes(`session-protocol-${PROTOCOL}.json`));
+  for (const feature of FEATURES) {
+    const { request } = await read(`session-protocol-${PROTOCOL}-${feature}.json`);
+    t.true(request.features!.includes(feature));
+  }
 });
 
 for (const name of names) {

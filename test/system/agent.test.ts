@@ -6,6 +6,7 @@ import { flowFilesOf } from "../../src/agent/flow-file.ts";
 import type { FlowView, PeerView } from "../../src/api/schema.ts";
 import { Background, dig, TRY_MS, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
+import { unmountBelow } from "./lab-removal.ts";
 import { addressOf, namespaceOf, runningTasks, untilRunning } from "./listings.ts";
 import { program } from "./program.ts";
 import { systemTest, useLab } from "./system-test.ts";
@@ -406,6 +407,7 @@ systemTest(
     t.deepEqual(await names(), [node1!.name, node2!.name]);
 
     await node1!.stopAgent();
+    await unmountBelow(data);
     rmSync(data, { recursive: true });
     renameSync(`${data}.aside`, data);
     await node1!.startAgent();

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
-import { DeviceBatch, DeviceQueue, UnderlayQueue } from "../../src/datapath/batch.ts";
+import { DeviceBatch, DeviceQueue, UnderlayBatch, UnderlayQueue } from "../../src/datapath/batch.ts";
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
@@ -35,7 +35,7 @@ import { laneOf } from "../fakes/lanes.ts";
 import { rowsFor } from "../fakes/nodes.ts";
 import { rowsOf } from "../fakes/rows-of.ts";
 import { temporaryDirectory } from "../temporary.ts";
-import { DEADLINE_MS } from "./command.ts";
+import { DEADLINE_MS, IN_VAIN_MS } from "./command.ts";
 
 const self = fileURLToPath(import.meta.url);
 const memory = new PacketMemory(4 << 20);
@@ -747,6 +747,42 @@ export const scenarios: Record<string, () => void | Promise<void>> = {
     device.read(batch);
     for (let i = 0; i < batch.count; i++) sizes.push(batch.length[i]!);
     assert.deepEqual(sizes, [128, 1000, 1000]);
+  },
+
+  "the kernel joins datagrams that have a checksum, and none without one: what it joined is verified"() {
+    makeLink();
+    ip("link", "set", "lo", "up");
+    execFileSync("ethtool", ["-K", "veth0", "tso", "off"]); // with it on, its other end does without GRO
+    execFileSync("ethtool", ["-K", "veth1", "gro", "on"]);
+    // Packets that come one by one wait for each other so long, in nanoseconds.
+    execFileSync("mount", ["-t", "sysfs", "sysfs", "/sys"]);
+    writeFileSync("/sys/class/net/veth1/gro_flush_timeout", "50000000");
+    const { device } = openLinked();
+    const underlay = openUdpUnderlay(memory, { address: ipv4(HOST), port: 0 });
+    const received = new UnderlayBatch(memory, 16);
+    const wait = new Poller(memory, [underlay.fd]);
+    const whole = udpPacket({ destination: HOST, destinationPort: underlay.port, payload: Buffer.alloc(100, "x") });
+    const at = memory.alloc(whole.length);
+    /** Sends a datagram eight times at once; returns how many there were in each message that came. */
+    const joined = (packet: Uint8Array, patienceMs = DEADLINE_MS): number[] => {
+      memory.u8.set(packet, at);
+      for (let i = 0; i < 8; i++) {
+        queue.slice(at, packet.length);
+        queue.finish();
+      }
+      assert.equal(device.write(queue), 0);
+      const counts: number[] = [];
+      while (counts.reduce((sum, count) => sum + count, 0) < 8 && wait.wait(patienceMs) !== 0) {
+        underlay.receive(received);
+        for (let i = 0; i < received.count; i++) counts.push(received.length[i]! / received.segmentBytes[i]!);
+      }
+      return counts;
+    };
+    const end = performance.now() + DEADLINE_MS;
+    while (joined(whole).length === 8) assert.ok(performance.now() < end, "none of those with a checksum are joined");
+    const without = whole.with(26, 0).with(27, 0);
+    for (let i = 0; i < 10; i++) assert.deepEqual(joined(without), new Array<number>(8).fill(1));
+    assert.deepEqual(joined(whole.with(whole.length - 1, 0), IN_VAIN_MS), []);
   },
 };
 

@@ -43,8 +43,9 @@ export class Kernel {
     return this.exec(name, ...command.split(" "));
   }
 
-  driver(name: string): Driver {
-    const program = fileURLToPath(new URL("./programs/kernel-driver.js", import.meta.url));
+  /** Runs one of the drivers in programs/ in there. */
+  driver(name: string, which: "kernel-driver" | "lane-driver" = "kernel-driver"): Driver {
+    const program = fileURLToPath(new URL(`./programs/${which}.js`, import.meta.url));
     const driver = new Driver(this.in(name, process.execPath, program));
     this.#drivers.push(driver);
     return driver;

@@ -28,8 +28,13 @@ export async function removeLab({ prefix, nodeNames, directory }: LabNames): Pro
   // Flow tables are in memory, and told by the agents' data directories.
   for (const name of existsSync(directory) ? readdirSync(directory) : [])
     removeFlowFile({ dataDir: join(directory, name, "data"), datapath: {} });
-  for (const path of mountsBelow(directory)) if (await isReached(path)) await run(["umount", path]);
+  await unmountBelow(directory);
   rmSync(directory, { recursive: true, force: true });
+}
+
+/** Takes away what tests and agents have mounted below the directory. */
+export async function unmountBelow(directory: string): Promise<void> {
+  for (const path of mountsBelow(directory)) if (await isReached(path)) await run(["umount", path]);
 }
 
 /** Takes a machine out of a lab that goes on: what runs on it, its tasks and its namespace. Its files stay. */
@@ -39,7 +44,7 @@ export async function removeMachine({ name, netns }: { name: string; netns: stri
   await removeNamespace(netns);
 }
 
-/** The paths on which tests have mounted something, proc(5). */
+/** The paths on which something is mounted, proc(5). */
 function mountsBelow(directory: string): string[] {
   const paths = readFileSync("/proc/self/mounts", "utf8")
     .split("\n")

@@ -11,7 +11,7 @@ import { systemEnv } from "../../src/lib/command.ts";
 import { type Finished, type RunOptions, run, tryRun, waitFor } from "./command.ts";
 import { claimPrefix } from "./lab-claim.ts";
 import { writeCommand, writeConfig } from "./lab-files.ts";
-import { type LabNames, removeLab, removeMachine } from "./lab-removal.ts";
+import { type LabNames, removeLab, removeMachine, unmountBelow } from "./lab-removal.ts";
 import { createUnderlay } from "./lab-underlay.ts";
 
 /** The compiled tree that this file is part of. */
@@ -295,6 +295,7 @@ export async function createLab(options: LabOptions): Promise<Lab> {
       await run(["ip", "-n", `${prefix}-switch`, "link", "delete", `p${11 + index}`]);
       await removeMachine(node);
       const data = join(node.directory, "data");
+      await unmountBelow(data);
       for (const name of existsSync(data) ? readdirSync(data) : []) rmSync(join(data, name), { recursive: true });
       await addMachine(index);
     },

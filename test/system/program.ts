@@ -15,8 +15,11 @@ export function program(
     | "ask-many"
     | "resolver"
     | "attach-queue"
+    | "bulk"
     | "flood"
-    | "unname-state",
+    | "unname-state"
+    | "one-sided-lane"
+    | "tcx-programs",
   ...argv: (string | number)[]
 ): string[] {
   const path = fileURLToPath(new URL(`./programs/${name}.js`, import.meta.url));

@@ -1,0 +1,217 @@
+// The express lane as one worker has it: entries of the flow table written into the kernel's map in batches, read and taken out one by
+// one, and the counters of grounds, which are mapped memory. Each worker has an installer of its own over the same maps.
+import type { FlowTable } from "../datapath/flow-table.ts";
+import type { ExpressLane, LaneReading } from "../datapath/ports.ts";
+import type { Ipv4 } from "../lib/ip.ts";
+import { mapArray } from "../linux/bpf-array.ts";
+import { BpfMap } from "../linux/bpf-map.ts";
+import { SyscallError } from "../linux/libc.ts";
+import { Protocol } from "../packet/ipv4.ts";
+import type { PacketMemory } from "../packet/memory.ts";
+import { swapPorts } from "../packet/packet.ts";
+import { type LaneEntry, writeKey, writeValue } from "./entry.ts";
+import { loseEverything, loseGround, sumOfGrounds } from "./grounds.ts";
+import {
+  CONTROL_SHAPE,
+  Control,
+  flowsShape,
+  GROUNDS_SHAPE,
+  KEY_BYTES,
+  type LaneMaps,
+  VALUE_BYTES,
+  Value,
+} from "./layout.ts";
+import type { Ways } from "./ways.ts";
+
+/** Entries that are written with one call, at most: those of a batch of packets. */
+const BATCH = 64;
+const WORD = 2 ** 32;
+const NANOSECONDS = 1e9;
+
+interface InstallerOptions {
+  memory: PacketMemory;
+  flows: FlowTable;
+  maps: LaneMaps;
+  /** Entries that the map of flows takes. */
+  capacity: number;
+  ways: Pick<Ways, "toContainer" | "toPeer" | "forget" | "forgetAll" | "close">;
+  /** This node's VTEP. */
+  vtep: Ipv4;
+  /** The UDP ports that frames to peers come from; the flow's hash chooses, as it does for the agent's own frames. A power of two of them. */
+  sourcePorts: readonly number[];
+  /** The address whose MAC packets to containers come from. */
+  nextHop: Ipv4;
+}
+
+export class ExpressInstaller implements ExpressLane {
+  /** Entries that the map had no room for, or that the kernel refused. */
+  refused = 0;
+  readonly #view: DataView;
+  readonly #flows: FlowTable;
+  readonly #map: BpfMap;
+  readonly #ways: InstallerOptions["ways"];
+  readonly #sourcePorts: readonly number[];
+  readonly #grounds: Int32Array;
+  readonly #control: Int32Array;
+  readonly #unmap: () => void;
+  /** The entry in hand, which is filled anew for each. */
+  readonly #entry: LaneEntry;
+  // The queue: whose entry each is.
+  #count = 0;
+  readonly #queued = new Int32Array(BATCH);
+  readonly #versions = new Int32Array(BATCH);
+
+  /** Throws SyscallError when the maps cannot be mapped. */
+  constructor({ memory, flows, maps, capacity, ways, vtep, sourcePorts, nextHop }: InstallerOptions) {
+    this.#view = memory.view;
+    this.#flows = flows;
+    this.#map = new BpfMap(memory, maps.flows, flowsShape(capacity), BATCH);
+    this.#ways = ways;
+    this.#sourcePorts = sourcePorts;
+    const grounds = mapArray(maps.grounds, GROUNDS_SHAPE);
+    const control = mapArray(maps.control, CONTROL_SHAPE);
+    this.#grounds = new Int32Array(grounds.buffer);
+    this.#control = new Int32Array(control.buffer);
+    this.#unmap = () => {
+      grounds.close();
+      control.close();
+    };
+    this.#entry = blankEntry(vtep, nextHop);
+  }
+
+  get isOn(): boolean {
+    return this.#control[Control.IsOn >> 2] !== 0;
+  }
+
+  /** Whether packets to containers go by their links, where small ones may be joined, and not into the containers' ends at once. */
+  set goesByLink(byLink: boolean) {
+    this.#entry.byLink = byLink;
+  }
+
+  groundSum(client: Ipv4, server: Ipv4, vip: Ipv4, from: Ipv4, to: Ipv4): number {
+    return sumOfGrounds(this.#grounds, client, server, vip, from, to);
+  }
+
+  lose(address: Ipv4): void {
+    loseGround(this.#grounds, address);
+    this.#ways.forget(address);
+  }
+
+  loseAll(): void {
+    loseEverything(this.#grounds);
+    this.#ways.forgetAll();
+  }
+
+  enter(flowEntry: number, version: number, groundSum: number, mtu: number, port: number): void {
+    if (!this.#aim(flowEntry)) return;
+    const entry = this.#entry;
+    const flows = this.#flows;
+    const { to } = entry;
+    const newSource = flows.destinationOf(flowEntry ^ 1);
+    const newDestination = flows.sourceOf(flowEntry ^ 1);
+    entry.link = to === 0 ? this.#ways.toContainer(newDestination) : this.#ways.toPeer(to);
+    if (entry.link === 0) return;
+    entry.newSource = newSource;
+    entry.newDestination = newDestination;
+    entry.newPorts = swapPorts(flows.portsOf(flowEntry ^ 1));
+    entry.vip = flows.vipOf(flowEntry);
+    entry.mtu = mtu;
+    entry.vni = flows.vniOf(flowEntry);
+    entry.port = port;
+    entry.sourcePort = this.#sourcePorts[flows.hashOf(flowEntry) & (this.#sourcePorts.length - 1)]!;
+    const isTcp = entry.protocol === Protocol.Tcp;
+    entry.sequence = isTcp ? flows.nextSequenceOf(flowEntry) : 0;
+    entry.acknowledgment = isTcp ? flows.acknowledgedOf(flowEntry ^ 1) : 0;
+    entry.packets = flows.carriedPacketsOf(flowEntry);
+    entry.bytes = flows.carriedBytesOf(flowEntry);
+    entry.groundSum = groundSum;
+    this.#queue(flowEntry, version);
+  }
+
+  #queue(flowEntry: number, version: number): void {
+    if (this.#count === BATCH) this.flush();
+    const view = this.#view;
+    const i = this.#count++;
+    writeKey(view, this.#map.keys + i * KEY_BYTES, this.#entry);
+    writeValue(view, this.#map.values + i * VALUE_BYTES, this.#entry);
+    this.#queued[i] = flowEntry;
+    this.#versions[i] = version;
+  }
+
+  flush(): void {
+    const count = this.#count;
+    if (count === 0) return;
+    this.#count = 0;
+    this.refused += count - this.#write(count);
+    for (let i = 0; i < count; i++) {
+      if (this.#flows.isRiding(this.#queued[i]!, this.#versions[i]!)) continue;
+      const from = this.#map.keys + i * KEY_BYTES;
+      for (let at = 0; at < KEY_BYTES; at += 4) this.#view.setInt32(this.#map.key + at, this.#view.getInt32(from + at));
+      this.#map.delete();
+    }
+  }
+
+  /** Returns how many were written. What the kernel refuses stays on the agent's path. */
+  #write(count: number): number {
+    try {
+      return this.#map.updateBatch(count);
+    } catch (error) {
+      if (error instanceof SyscallError) return 0;
+      throw error;
+    }
+  }
+
+  read(flowEntry: number, version: number, reading: LaneReading): boolean {
+    if (!this.#aim(flowEntry)) return false;
+    writeKey(this.#view, this.#map.key, this.#entry);
+    if (!this.#flows.isCurrent(flowEntry, version) || !this.#map.lookup()) return false;
+    readValue(this.#view, this.#map.value, reading);
+    return true;
+  }
+
+  take(flowEntry: number, version: number, reading: LaneReading): boolean {
+    if (!this.#aim(flowEntry)) return false;
+    writeKey(this.#view, this.#map.key, this.#entry);
+    if (!this.#flows.isCurrent(flowEntry, version) || !this.#map.lookupAndDelete()) return false;
+    readValue(this.#view, this.#map.value, reading);
+    return true;
+  }
+
+  /** Fills in what the key says. False: its packets come from a container that has no link. */
+  #aim(flowEntry: number): boolean {
+    const entry = this.#entry;
+    const flows = this.#flows;
+    entry.from = flows.fromOf(flowEntry);
+    entry.to = flows.toOf(flowEntry);
+    entry.protocol = flows.protocolOf(flowEntry);
+    entry.source = flows.sourceOf(flowEntry);
+    entry.destination = flows.destinationOf(flowEntry);
+    entry.ports = flows.portsOf(flowEntry);
+    entry.origin = entry.from === 0 ? this.#ways.toContainer(entry.source) : flows.zoneOf(flowEntry);
+    return entry.origin !== 0;
+  }
+
+  close(): void {
+    this.#unmap();
+    this.#ways.close();
+  }
+}
+
+/** Reads what the programs have counted of the entry whose value is at `at`. */
+export function readValue(view: DataView, at: number, reading: LaneReading): void {
+  reading.packets = view.getUint32(at + Value.Packets, true);
+  reading.bytes = view.getUint32(at + Value.Bytes + 4, true) * WORD + view.getUint32(at + Value.Bytes, true);
+  const seen = view.getUint32(at + Value.Seen + 4, true) * WORD + view.getUint32(at + Value.Seen, true);
+  reading.seenSeconds = Math.floor(seen / NANOSECONDS);
+  reading.nextSequence = view.getInt32(at + Value.Sequence, true);
+  reading.acknowledgment = view.getInt32(at + Value.Acknowledgment, true);
+}
+
+function blankEntry(vtep: Ipv4, nextHop: Ipv4): LaneEntry {
+  return {
+    ...{ from: 0, to: 0, origin: 0, protocol: 0, source: 0, destination: 0, ports: 0 },
+    ...{ newSource: 0, newDestination: 0, newPorts: 0, vip: 0, link: 0, mtu: 0 },
+    ...{ nextHop, vtep, vni: 0, sourcePort: 0, port: 0 },
+    ...{ hasOuterChecksum: false, byLink: false, sequence: 0, acknowledgment: 0, packets: 0, bytes: 0, groundSum: 0 },
+  };
+}

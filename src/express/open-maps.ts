@@ -1,0 +1,93 @@
+// The lane's maps at the start of an agent: those that the agent before has left pinned, if they are as this agent makes them, else new
+// ones. Flows whose entries are in the maps go on while there is no agent, and this agent counts on from there.
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { mapArray } from "../linux/bpf-array.ts";
+import { createMap, type MapShape } from "../linux/bpf-map.ts";
+import { hasShape } from "../linux/bpf-objects.ts";
+import { openPin, pin } from "../linux/bpf-pin.ts";
+import * as libc from "../linux/libc.ts";
+import { ControlPage } from "./control.ts";
+import { loseEverything } from "./grounds.ts";
+import { CONTROL_SHAPE, flowsShape, GROUNDS_SHAPE, type LaneMaps } from "./layout.ts";
+
+const NAMES = ["flows", "grounds", "control"] as const;
+
+export interface OpenedMaps {
+  readonly maps: LaneMaps;
+  /** They are those of the agent before. */
+  readonly areAdopted: boolean;
+  readonly control: ControlPage;
+  close(): void;
+}
+
+/** `entries` is what the map of flows takes. Without `pins` the maps end with this process. Throws SyscallError. */
+export function openLaneMaps(entries: number, pins: string | undefined): OpenedMaps {
+  const shapes = { flows: flowsShape(entries), grounds: GROUNDS_SHAPE, control: CONTROL_SHAPE };
+  const adopted = pins === undefined ? undefined : adopt(shapes, pins);
+  if (adopted !== undefined) return adopted;
+  const fds: number[] = [];
+  try {
+    for (const name of NAMES) fds.push(createMap(shapes[name]));
+    const opened = withControl(fds, false);
+    opened.control.claim();
+    for (const [i, name] of NAMES.entries()) {
+      if (pins === undefined) break;
+      rmSync(join(pins, name), { force: true });
+      pin(fds[i]!, join(pins, name));
+    }
+    return opened;
+  } catch (error) {
+    for (const fd of fds) libc.close(fd);
+    throw error;
+  }
+}
+
+/** undefined: maps are missing, or of another shape or layout. */
+function adopt(shapes: Record<(typeof NAMES)[number], MapShape>, pins: string): OpenedMaps | undefined {
+  const fds: number[] = [];
+  for (const name of NAMES) {
+    const fd = openMapPin(join(pins, name));
+    if (fd === undefined) break;
+    fds.push(fd);
+    if (!hasShape(fd, shapes[name])) break;
+  }
+  if (fds.length === NAMES.length && hasShape(fds.at(-1)!, shapes.control)) {
+    const opened = withControl(fds, true);
+    if (opened.control.isOurs) {
+      if (opened.control.isLeaseOver(process.hrtime.bigint())) voidEntries(opened.maps.grounds);
+      return opened;
+    }
+    opened.close();
+    return undefined;
+  }
+  for (const fd of fds) libc.close(fd);
+  return undefined;
+}
+
+/** A new lease does not bring back what an old one has ended: each flow passes the agent once, which has tables of now. */
+function voidEntries(grounds: number): void {
+  const counters = mapArray(grounds, GROUNDS_SHAPE);
+  loseEverything(new Int32Array(counters.buffer));
+  counters.close();
+}
+
+/** undefined: nothing is pinned there, or no map. */
+function openMapPin(path: string): number | undefined {
+  try {
+    return openPin(path, "map");
+  } catch (error) {
+    if (error instanceof TypeError) return undefined;
+    throw error;
+  }
+}
+
+function withControl([flows, grounds, control]: readonly number[], areAdopted: boolean): OpenedMaps {
+  const maps = { flows: flows!, grounds: grounds!, control: control! };
+  const page = mapArray(maps.control, CONTROL_SHAPE);
+  const close = (): void => {
+    page.close();
+    for (const name of NAMES) libc.close(maps[name]);
+  };
+  return { maps, areAdopted, control: new ControlPage(page.buffer), close };
+}

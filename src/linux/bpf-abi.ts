@@ -1,0 +1,55 @@
+// What programs for tc and tcx know of the kernel, by the names of include/uapi/linux/bpf.h: helper functions, the fields of
+// their context, their verdicts.
+
+/** Helper functions that a program calls. None wants a license that is compatible with the GPL. */
+export const Helper = {
+  MapLookup: 1,
+  MapUpdate: 2,
+  MapDelete: 3,
+  L3CsumReplace: 10,
+  L4CsumReplace: 11,
+  Redirect: 23,
+  SkbLoadBytes: 26,
+  CsumDiff: 28,
+  SkbChangeType: 32,
+  GetHashRecalc: 34,
+  SkbPullData: 39,
+  CsumUpdate: 40,
+  SkbAdjustRoom: 50,
+  CsumLevel: 135,
+  RedirectNeigh: 152,
+  RedirectPeer: 155,
+  KtimeGetCoarseNs: 160,
+} as const;
+
+/** Offsets of the fields of the context, struct __sk_buff: of 4 bytes, but for `tstamp`. */
+export const Skb = {
+  Len: 0,
+  PktType: 4,
+  Mark: 8,
+  Protocol: 16,
+  VlanPresent: 20,
+  Priority: 32,
+  IngressIfindex: 36,
+  Ifindex: 40,
+  Cb: 48, // five
+  Hash: 68,
+  Data: 76,
+  DataEnd: 80,
+  Tstamp: 152,
+  WireLen: 160,
+  GsoSegs: 164,
+  GsoSize: 176,
+} as const;
+export const SKB_BYTES = 192;
+
+/** Verdicts of a program on a tcx link. */
+export const Tcx = {
+  /** The next program, filter or the stack decides. */
+  Next: -1,
+  /** The packet goes on, past the other programs. */
+  Pass: 0,
+  Drop: 2,
+  /** What bpf_redirect() and its kin return. */
+  Redirect: 7,
+} as const;

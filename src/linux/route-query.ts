@@ -1,0 +1,89 @@
+// By which link packets to an address go, asked of the kernel's routing without a process: rtnetlink(7), RTM_GETROUTE.
+import type { Ipv4 } from "../lib/ip.ts";
+import type { PacketMemory } from "../packet/memory.ts";
+import * as libc from "./libc.ts";
+import { Family, openSocket, SocketType } from "./sockets.ts";
+
+// struct nlmsghdr: length u32, type u16, flags u16, sequence u32, port u32; then struct rtmsg, 12 bytes, and attributes.
+const HEADER_BYTES = 16;
+const MESSAGE_BYTES = 12;
+const TYPE_AT = 4;
+const FLAGS_AT = 6;
+const SEQUENCE_AT = 8;
+const RTM_NEWROUTE = 24;
+const RTM_GETROUTE = 26;
+const NLM_F_REQUEST = 1;
+const AF_INET = 2;
+const ADDRESS_BITS = 32;
+// struct rtattr: length u16, type u16, and the value.
+const ATTRIBUTE_BYTES = 4;
+const RTA_DST = 1;
+const RTA_OIF = 4;
+
+const REQUEST_BYTES = HEADER_BYTES + MESSAGE_BYTES + ATTRIBUTE_BYTES + 4;
+const ANSWER_BYTES = 1024;
+/** Answers to requests before this one that may wait, which a failed read has left. */
+const MOST_ANSWERS = 4;
+
+export class RouteQuery {
+  readonly #fd: number;
+  readonly #view: DataView;
+  readonly #request: number;
+  readonly #answer: number;
+  readonly #iovec: bigint;
+  readonly #answerPointer: bigint;
+  #sequence = 0;
+
+  /** Throws SyscallError when there is no netlink socket to be had. */
+  constructor(memory: PacketMemory) {
+    this.#fd = openSocket(Family.Netlink, SocketType.Raw);
+    this.#view = memory.view;
+    this.#request = memory.alloc(REQUEST_BYTES);
+    this.#answer = memory.alloc(ANSWER_BYTES);
+    const iovec = memory.alloc(libc.IOVEC_BYTES);
+    libc.putIovec(memory.i32, iovec, libc.baseOf(memory), this.#request, REQUEST_BYTES);
+    this.#iovec = libc.pointerTo(memory, iovec);
+    this.#answerPointer = libc.pointerTo(memory, this.#answer);
+    const view = this.#view;
+    view.setUint32(this.#request, REQUEST_BYTES, true);
+    view.setUint16(this.#request + TYPE_AT, RTM_GETROUTE, true);
+    view.setUint16(this.#request + FLAGS_AT, NLM_F_REQUEST, true);
+    view.setUint8(this.#request + HEADER_BYTES, AF_INET);
+    view.setUint8(this.#request + HEADER_BYTES + 1, ADDRESS_BITS);
+    const attribute = this.#request + HEADER_BYTES + MESSAGE_BYTES;
+    view.setUint16(attribute, ATTRIBUTE_BYTES + 4, true);
+    view.setUint16(attribute + 2, RTA_DST, true);
+  }
+
+  /** The index of the link; 0: there is no route. The kernel answers at once. */
+  linkTo(address: Ipv4): number {
+    const view = this.#view;
+    this.#sequence = (this.#sequence + 1) | 0;
+    view.setInt32(this.#request + SEQUENCE_AT, this.#sequence, true);
+    view.setInt32(this.#request + REQUEST_BYTES - 4, address);
+    if (libc.writev(this.#fd, this.#iovec, 1) !== REQUEST_BYTES) return 0;
+    for (let i = 0; i < MOST_ANSWERS; i++) {
+      const bytes = libc.read(this.#fd, this.#answerPointer, ANSWER_BYTES);
+      if (bytes < HEADER_BYTES + MESSAGE_BYTES) return 0;
+      if (view.getInt32(this.#answer + SEQUENCE_AT, true) === this.#sequence) return this.#linkIn(bytes);
+    }
+    return 0;
+  }
+
+  #linkIn(bytes: number): number {
+    const view = this.#view;
+    if (view.getUint16(this.#answer + TYPE_AT, true) !== RTM_NEWROUTE) return 0; // an error
+    const end = this.#answer + Math.min(bytes, view.getUint32(this.#answer, true));
+    for (let at = this.#answer + HEADER_BYTES + MESSAGE_BYTES; at + 2 * ATTRIBUTE_BYTES <= end; ) {
+      const length = view.getUint16(at, true);
+      if (view.getUint16(at + 2, true) === RTA_OIF) return view.getInt32(at + ATTRIBUTE_BYTES, true);
+      if (length < ATTRIBUTE_BYTES) return 0;
+      at += (length + 3) & ~3;
+    }
+    return 0;
+  }
+
+  close(): void {
+    libc.close(this.#fd);
+  }
+}

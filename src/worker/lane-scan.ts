@@ -1,0 +1,126 @@
+// The express lane's counters as the main thread takes them over: all of them again and again in slices, and at once before a listing.
+// The workers have what they took over themselves in their own reports.
+import { setImmediate } from "node:timers/promises";
+import type { Traffic } from "../datapath/egress.ts";
+import type { EngineReport } from "../datapath/engine-report.ts";
+import { ExpressCounts } from "../datapath/express-counts.ts";
+import type { FlowTable } from "../datapath/flow-table.ts";
+import { DEVICE } from "../datapath/rows.ts";
+import { ExpressScan } from "../express/scan.ts";
+import { type Clock, systemClock, type Timer } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
+import type { Ipv4 } from "../lib/ip.ts";
+import type { Log } from "../lib/log.ts";
+import { PacketMemory } from "../packet/memory.ts";
+import type { LaneSetup } from "./protocol.ts";
+
+/** Below every time that a flow may be idle. */
+const PERIOD_MS = 10_000;
+
+interface LaneScanOptions {
+  setup: LaneSetup;
+  flows: FlowTable;
+  log: Log;
+  clock?: Clock;
+}
+
+export class LaneScan {
+  readonly #scan: ExpressScan;
+  readonly #counts: ExpressCounts;
+  readonly #trafficByVtep = new Map<Ipv4, Traffic>(); // BOUNDED: by the peers since the last report; keyed by VTEP
+  readonly #clock: Clock;
+  readonly #log: Log;
+  #wholeMs = Number.NEGATIVE_INFINITY;
+  #timer: Timer | undefined;
+  #isClosed = false;
+
+  constructor({ setup, flows, log, clock = systemClock }: LaneScanOptions) {
+    this.#counts = new ExpressCounts(flows, (from, to, packets, bytes) => this.#count(from, to, packets, bytes));
+    this.#scan = new ExpressScan({
+      ...{ flows, counts: this.#counts, map: setup.maps.flows, capacity: setup.capacity },
+      memory: new PacketMemory(ExpressScan.memoryBytes),
+    });
+    this.#clock = clock;
+    this.#log = log;
+    void this.#walk(); // the entries that an agent before this one has left
+  }
+
+  /** Entries in the lane, as of the last walk. */
+  get entries(): number {
+    return this.#scan.entries;
+  }
+
+  /** Takes over all counters, unless that was done less than `mostMs` ago. A third of a microsecond an entry. */
+  look(mostMs = 0): void {
+    if (this.#isClosed || this.#clock.monotonic() - this.#wholeMs < mostMs) return;
+    this.#scan.whole();
+    this.#wholeMs = this.#clock.monotonic();
+  }
+
+  /** The report with what was taken over here. */
+  addTo(report: EngineReport): EngineReport {
+    const traffic = report.traffic.map((own) => {
+      const more = this.#trafficByVtep.get(own.vtep);
+      return more === undefined ? own : sumOf(own, more);
+    });
+    const peers = new Set(report.traffic.map(({ vtep }) => vtep));
+    for (const vtep of this.#trafficByVtep.keys()) if (!peers.has(vtep)) this.#trafficByVtep.delete(vtep);
+    const { packets, bytes } = this.#counts;
+    const { express } = report;
+    return {
+      ...report,
+      traffic,
+      express: { ...express, packets: express.packets + packets, bytes: express.bytes + bytes, entries: this.entries },
+    };
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#timer?.cancel();
+  }
+
+  #arm(): void {
+    this.#timer = this.#clock.after(PERIOD_MS, () => void this.#walk());
+  }
+
+  async #walk(): Promise<void> {
+    try {
+      while (!this.#isClosed && this.#scan.step()) await setImmediate();
+    } catch (error) {
+      this.#log.warn("what flows have in the express lane cannot be read", { reason: messageOf(error) });
+    }
+    if (!this.#isClosed) this.#arm();
+  }
+
+  #count(from: Ipv4, to: Ipv4, packets: number, bytes: number): void {
+    if (from !== DEVICE) {
+      const traffic = this.#trafficOf(from);
+      traffic.rxPackets += packets;
+      traffic.rxBytes += bytes;
+    }
+    if (to !== DEVICE) {
+      const traffic = this.#trafficOf(to);
+      traffic.txPackets += packets;
+      traffic.txBytes += bytes;
+    }
+  }
+
+  #trafficOf(vtep: Ipv4): Traffic {
+    let traffic = this.#trafficByVtep.get(vtep);
+    if (traffic === undefined) {
+      traffic = { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0 };
+      this.#trafficByVtep.set(vtep, traffic);
+    }
+    return traffic;
+  }
+}
+
+function sumOf<T extends Traffic>(own: T, more: Traffic): T {
+  return {
+    ...own,
+    rxPackets: own.rxPackets + more.rxPackets,
+    txPackets: own.txPackets + more.txPackets,
+    rxBytes: own.rxBytes + more.rxBytes,
+    txBytes: own.txBytes + more.txBytes,
+  };
+}

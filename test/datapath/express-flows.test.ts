@@ -1,0 +1,446 @@
+// When flows enter the express lane and leave it, by what their packets do: who carries each packet, and what is left in the lane.
+import test from "ava";
+import type { TableRow } from "../../src/datapath/rows.ts";
+import { ipv4 } from "../../src/lib/ip.ts";
+import { Conversation } from "../fakes/conversation.ts";
+import { ACK, FIN, type Fields, PSH, RST, SYN } from "../fakes/ip-packets.ts";
+import { type LaneNodes, laneNodes } from "../fakes/lane-nodes.ts";
+import { rowsFor } from "../fakes/nodes.ts";
+import { A, B, CLUSTER, WEB } from "../fakes/two-nodes.ts";
+
+const LOCAL = "10.192.32.10";
+const NEIGHBOR = "10.192.32.11";
+const REMOTE = "10.192.32.20";
+/** Whose only task is the remote one. */
+const REMOTE_VIP = "10.192.32.4";
+const REMOTE_SERVICE = { ...CLUSTER, vips: { ...CLUSTER.vips, [REMOTE_VIP]: { vni: WEB, tasks: [REMOTE] } } };
+
+const far = (lanes: LaneNodes, sourcePort = 40_000, vip?: string): Conversation =>
+  new Conversation(lanes, { client: [0, LOCAL], server: [1, REMOTE], sourcePort, ...(vip !== undefined && { vip }) });
+const near = (lanes: LaneNodes): Conversation => new Conversation(lanes, { client: [0, LOCAL], server: [0, NEIGHBOR] });
+const states = (lanes: LaneNodes): string[] => lanes.nodes.flatMap((node) => node.flows().map(({ state }) => state));
+const sizes = (lanes: LaneNodes): number[] => lanes.nodes.map(({ lane }) => lane!.entries.size);
+
+const AGENTS = "agent agent";
+const LANES = "lane lane";
+
+for (const [title, vip] of [
+  ["directly", undefined],
+  ["through a VIP", REMOTE_VIP],
+] as const) {
+  test(`a connection to another node, ${title}: agents open and close it, lanes carry the rest`, async (t) => {
+    const lanes = await laneNodes({}, REMOTE_SERVICE);
+    const tcp = far(lanes, 40_000, vip);
+    t.deepEqual(tcp.open(), [AGENTS, AGENTS, LANES]);
+    t.deepEqual(sizes(lanes), [2, 2], "both nodes had their entries before the SYN-ACK went on");
+    const { by, out } = tcp.client(ACK | PSH, 500);
+    t.deepEqual([by, out], [LANES, [`${LOCAL}:40000 > ${REMOTE}:80`]]);
+    t.deepEqual(tcp.server(ACK | PSH, 900).out, [`${vip ?? REMOTE}:80 > ${LOCAL}:40000`]);
+    t.is(lanes.nodes[0]!.flows()[0]!.lane, "both");
+    t.is(tcp.client(FIN | ACK).by, AGENTS);
+    t.deepEqual(sizes(lanes), [1, 1], "that direction is out");
+    t.is(lanes.nodes[0]!.flows()[0]!.lane, "server");
+    t.is(tcp.server(ACK | PSH, 900).by, LANES, "the other one may go on for long");
+    t.is(tcp.client(ACK).by, AGENTS);
+    t.is(tcp.server(FIN | ACK).by, AGENTS);
+    t.is(tcp.client(ACK).by, AGENTS);
+    t.deepEqual(states(lanes), ["time-wait", "time-wait"]);
+    t.deepEqual(sizes(lanes), [0, 0]);
+  });
+}
+
+test("a connection on one node is carried by its lane, once it is answered", async (t) => {
+  const lanes = await laneNodes();
+  const tcp = near(lanes);
+  t.deepEqual(tcp.open(), ["agent", "agent", "lane"]);
+  t.deepEqual(tcp.exchange(), ["lane", "lane", "lane"]);
+  t.deepEqual(tcp.close(), ["agent", "agent", "agent"]);
+  t.deepEqual([states(lanes), sizes(lanes)], [["time-wait"], [0, 0]]);
+});
+
+test("a SYN-ACK that acknowledges another SYN opens no lane", async (t) => {
+  const lanes = await laneNodes();
+  const fields: Fields = { source: LOCAL, destination: REMOTE, sourcePort: 40_000, destinationPort: 80 };
+  lanes.send(0, { ...fields, flags: SYN, sequence: 1000 });
+  const back = { source: REMOTE, destination: LOCAL, sourcePort: 80, destinationPort: 40_000 };
+  lanes.send(1, { ...back, flags: SYN | ACK, sequence: 1, acknowledgment: 999 });
+  t.deepEqual(sizes(lanes), [0, 0]);
+  lanes.send(1, { ...back, flags: SYN | ACK, sequence: 1, acknowledgment: 1001 });
+  t.deepEqual(sizes(lanes), [2, 2]);
+});
+
+test("a reset takes both directions out of both lanes", async (t) => {
+  for (const who of ["client", "server"] as const) {
+    const lanes = await laneNodes();
+    const tcp = far(lanes);
+    tcp.open();
+    tcp.exchange();
+    t.is(tcp[who](RST).by, AGENTS);
+    t.deepEqual(
+      [sizes(lanes), states(lanes)],
+      [
+        [0, 0],
+        ["closed", "closed"],
+      ],
+      `by the ${who}, with the number that the lane came to`,
+    );
+  }
+});
+
+test("a reset that is out of turn ends nothing, and the flow goes on in the lane", async (t) => {
+  const lanes = await laneNodes();
+  const tcp = far(lanes);
+  tcp.open();
+  tcp.exchange();
+  const stray = { source: LOCAL, destination: REMOTE, sourcePort: 40_000, destinationPort: 80, flags: RST };
+  lanes.send(0, { ...stray, sequence: 77 });
+  t.false(states(lanes).includes("closed"));
+  tcp.exchange();
+  tcp.exchange();
+  t.deepEqual(tcp.exchange(), [LANES, LANES, LANES]);
+});
+
+test("UDP to another node: the inbound entry enters first, the outbound one after a packet of the peer", async (t) => {
+  const lanes = await laneNodes();
+  const ask: Fields = { source: LOCAL, destination: REMOTE, protocol: "udp", sourcePort: 5000, destinationPort: 53 };
+  const answer: Fields = { source: REMOTE, destination: LOCAL, protocol: "udp", sourcePort: 53, destinationPort: 5000 };
+  t.is(lanes.send(0, ask).by, AGENTS);
+  t.deepEqual(
+    lanes.nodes.map(({ lane }) => lane!.keys),
+    [[`${WEB} udp ${REMOTE}:53 > ${LOCAL}:5000`], [`${WEB} udp ${LOCAL}:5000 > ${REMOTE}:53`]],
+    "each node takes what the other one sends",
+  );
+  t.is(lanes.send(0, ask).by, "agent lane", "no answer yet: it may be that the other node takes none of it");
+  t.is(lanes.send(1, answer).by, "agent lane", "the agent sees that the client's node has sent something");
+  t.is(lanes.send(1, answer).by, LANES);
+  t.is(lanes.send(0, ask).by, "agent lane", "now it asks the lane, and the answer is there");
+  t.is(lanes.send(0, ask).by, LANES);
+  t.deepEqual(states(lanes), ["replied", "replied"]);
+});
+
+test("UDP on one node rides once there is a reply", async (t) => {
+  const lanes = await laneNodes();
+  const ask: Fields = { source: LOCAL, destination: NEIGHBOR, protocol: "udp", sourcePort: 5000, destinationPort: 53 };
+  const answer: Fields = {
+    source: NEIGHBOR,
+    destination: LOCAL,
+    protocol: "udp",
+    sourcePort: 53,
+    destinationPort: 5000,
+  };
+  t.deepEqual([lanes.send(0, ask).by, lanes.send(0, ask).by], ["agent", "agent"]);
+  t.deepEqual(sizes(lanes), [0, 0]);
+  t.is(lanes.send(0, answer).by, "agent");
+  t.deepEqual([lanes.send(0, ask).by, lanes.send(0, answer).by], ["lane", "lane"]);
+});
+
+const GATEWAY = "10.192.32.1";
+const NO_RIDERS: [title: string, from: number, fields: Fields][] = [
+  ["a ping", 0, { source: LOCAL, destination: REMOTE, protocol: "icmp" }],
+  ["a question to the gateway's DNS", 0, { source: LOCAL, destination: GATEWAY, protocol: "udp", destinationPort: 53 }],
+  ["a packet that leaves the overlay", 0, { source: LOCAL, destination: "198.51.100.7", protocol: "udp" }],
+  ["a packet of the node itself", 0, { source: "10.192.0.2", destination: LOCAL, protocol: "udp" }],
+  ["a client of a published port", 0, { source: "198.51.100.7", destination: "10.192.0.101", destinationPort: 9201 }],
+  [
+    "a client of a published port of another node",
+    0,
+    { source: "198.51.100.7", destination: "10.192.0.100", destinationPort: 9200 },
+  ],
+  ["a task that reaches itself", 0, { source: "10.192.48.10", destination: "10.192.48.2", protocol: "udp" }],
+];
+for (const [title, from, fields] of NO_RIDERS) {
+  test(`${title} has no entry in the lane`, async (t) => {
+    const own = { "10.192.48.2": { vni: 4097, tasks: ["10.192.48.10"] } };
+    const lanes = await laneNodes({}, { ...CLUSTER, vips: { ...CLUSTER.vips, ...own } });
+    const { arrived } = lanes.send(from, { flags: SYN, ...fields });
+    t.is(arrived.length, 1, "it passes");
+    const [{ source, destination, sourcePort, destinationPort, protocol }] = arrived as [(typeof arrived)[0]];
+    const node = lanes.nodes.findIndex((each) => each.flows().some(({ serverVtep }) => serverVtep === null));
+    if (protocol !== 1 && destinationPort !== 0) {
+      const back = {
+        source: destination,
+        destination: source,
+        sourcePort: destinationPort,
+        destinationPort: sourcePort,
+      };
+      const answers = { protocol: protocol === 6 ? "tcp" : "udp", flags: SYN | ACK, acknowledgment: 1001 } as const;
+      lanes.send(node, { ...back, ...answers });
+    }
+    lanes.send(from, { ...fields, flags: ACK });
+    t.deepEqual(sizes(lanes), [0, 0]);
+  });
+}
+
+test("fragments neither enter a flow nor ride", async (t) => {
+  const lanes = await laneNodes();
+  const ask: Fields = { source: LOCAL, destination: REMOTE, protocol: "udp", sourcePort: 5000, destinationPort: 53 };
+  for (let i = 0; i < 3; i++) lanes.send(0, { ...ask, fragment: 0x2000, payload: new Uint8Array(64) });
+  t.deepEqual(sizes(lanes), [0, 0]);
+});
+
+test("a container that reaches a task of its network by a published port rides like any other", async (t) => {
+  const lanes = await laneNodes();
+  const fields = { source: LOCAL, destination: A, sourcePort: 40_000, destinationPort: 9200 };
+  t.deepEqual(lanes.send(0, { ...fields, flags: SYN }).out, [`${LOCAL}:40000 > ${REMOTE}:80`]);
+  const back = { source: REMOTE, destination: LOCAL, sourcePort: 80, destinationPort: 40_000 };
+  lanes.send(1, { ...back, flags: SYN | ACK, sequence: 5000, acknowledgment: 1001 });
+  t.is(lanes.send(0, { ...fields, flags: ACK, sequence: 1001, acknowledgment: 5001 }).by, LANES);
+  const { by, out } = lanes.send(1, { ...back, flags: ACK, sequence: 5001, acknowledgment: 1001 });
+  t.deepEqual([by, out], [LANES, [`${A}:9200 > ${LOCAL}:40000`]]);
+});
+
+test("flows with a node whose agent takes no lane frames stay with the agents", async (t) => {
+  const lanes = await laneNodes();
+  for (const node of lanes.nodes)
+    node.apply(rowsFor(CLUSTER, node.vtep).map((row) => (row.kind === "peer" ? { ...row, lane: false } : row)));
+  const tcp = far(lanes);
+  t.deepEqual([...tcp.open(), ...tcp.exchange()], Array(6).fill(AGENTS));
+  for (const node of lanes.nodes) node.apply(rowsFor(CLUSTER, node.vtep));
+  tcp.exchange();
+  t.deepEqual(tcp.exchange(), [LANES, LANES, LANES], "until they are upgraded");
+});
+
+const peerRow = (rows: TableRow[], fields: object): TableRow[] =>
+  rows.map((row) => (row.kind === "peer" ? ({ ...row, ...fields } as TableRow) : row));
+const nodeRow = (rows: TableRow[], fields: object): TableRow[] =>
+  rows.map((row) => (row.kind === "node" ? ({ ...row, ...fields } as TableRow) : row));
+const without = (rows: TableRow[], ip: string): TableRow[] =>
+  rows.filter((row) => !(row.kind === "endpoint" && row.ip === ipv4(ip)));
+
+const CHANGES: [title: string, change: (rows: TableRow[]) => TableRow[], falls: boolean][] = [
+  ["a new endpoint", (rows) => [...rows, { kind: "endpoint", ip: ipv4("10.192.32.30"), vni: WEB, vtep: 0 }], false],
+  ["another endpoint that goes", (rows) => without(rows, NEIGHBOR), false],
+  ["the peer's port", (rows) => peerRow(rows, { port: 4790 }), true],
+  ["the peer's ingress address", (rows) => peerRow(rows, { ingress: ipv4("10.192.0.9") }), true],
+  ["the overlay's MTU", (rows) => nodeRow(rows, { mtu: 1400 }), true],
+  ["this node's addresses", (rows) => nodeRow(rows, { hostAddresses: [ipv4("198.51.100.1")] }), false],
+];
+for (const [title, change, falls] of CHANGES) {
+  test(`${title} changes: a flow between two containers ${falls ? "passes the agent once" : "stays in the lane"}`, async (t) => {
+    const lanes = await laneNodes();
+    const tcp = far(lanes);
+    tcp.open();
+    tcp.exchange();
+    lanes.nodes[0]!.apply(change(rowsFor(CLUSTER, A)));
+    t.is(tcp.client(ACK | PSH, 10).by, falls ? "agent lane" : LANES);
+    tcp.exchange();
+    lanes.nodes[0]!.apply(change(rowsFor(CLUSTER, A)));
+    t.is(tcp.server(ACK | PSH, 10).by, LANES);
+    t.is(tcp.client(ACK | PSH, 10).by, LANES, "and is in it again");
+  });
+}
+
+test("an endpoint that goes: what the lane had of its flows carries nothing from that moment", async (t) => {
+  const lanes = await laneNodes();
+  const tcp = far(lanes);
+  tcp.open();
+  tcp.exchange();
+  lanes.nodes[1]!.apply(without(rowsFor(CLUSTER, B), REMOTE));
+  t.deepEqual(lanes.nodes[1]!.flows(), []);
+  const { by, arrived } = tcp.client(ACK | PSH, 10);
+  t.true(by.startsWith("lane agent"));
+  t.deepEqual(
+    arrived.map(({ icmp }) => icmp),
+    ["3/1"],
+    "no host there",
+  );
+  t.is(lanes.nodes[1]!.lane!.entries.size, 0);
+});
+
+test("health of a peer changes: its flows pass the agent once", async (t) => {
+  const lanes = await laneNodes();
+  const tcp = far(lanes);
+  tcp.open();
+  tcp.exchange();
+  const { filter } = lanes.fake.wire;
+  lanes.fake.wire.filter = () => [];
+  await lanes.fake.advance(3000);
+  lanes.fake.wire.filter = filter;
+  t.is(tcp.client(ACK | PSH, 10).by, AGENTS, "the peer counts as away");
+});
+
+test("a link or route that is another than before: its flows pass the agent once", async (t) => {
+  for (const address of [LOCAL, B]) {
+    const lanes = await laneNodes();
+    const tcp = far(lanes);
+    tcp.open();
+    lanes.nodes[0]!.engine.loseWays([ipv4(NEIGHBOR)]);
+    t.is(tcp.client(ACK | PSH, 10).by, LANES);
+    lanes.nodes[0]!.engine.loseWays([ipv4(address)]);
+    t.is(tcp.client(ACK | PSH, 10).by, "agent lane");
+  }
+});
+
+test("a flow that fell back on both nodes is in both lanes again, the receiver's entry first", async (t) => {
+  const lanes = await laneNodes();
+  const tcp = far(lanes);
+  tcp.open();
+  for (const node of lanes.nodes) node.engine.loseWays([ipv4(REMOTE)]);
+  t.is(tcp.client(ACK | PSH, 10).by, AGENTS);
+  t.is(tcp.client(ACK | PSH, 10).by, "agent lane", "this node has heard nothing of the other one since");
+  t.is(tcp.server(ACK | PSH, 10).by, "agent lane");
+  t.is(tcp.client(ACK | PSH, 10).by, "agent lane");
+  t.deepEqual(tcp.exchange(), [LANES, LANES, LANES]);
+});
+
+test("a lane that is turned off carries nothing, no flow is lost, and their ends are judged by the lane's numbers", async (t) => {
+  const lanes = await laneNodes();
+  const tcp = far(lanes);
+  tcp.open();
+  tcp.exchange(1000);
+  tcp.exchange(1000);
+  for (const { lane } of lanes.nodes) lane!.isOn = false;
+  t.deepEqual(tcp.exchange(), [AGENTS, AGENTS, AGENTS]);
+  t.deepEqual(sizes(lanes), [0, 0]);
+  t.deepEqual(
+    [tcp.close(), states(lanes)],
+    [
+      [AGENTS, AGENTS, AGENTS],
+      ["time-wait", "time-wait"],
+    ],
+  );
+});
+
+test("a lane that is turned on takes up the flows that there are", async (t) => {
+  const lanes = await laneNodes();
+  for (const { lane } of lanes.nodes) lane!.isOn = false;
+  const tcp = far(lanes);
+  t.deepEqual(tcp.open(), [AGENTS, AGENTS, AGENTS]);
+  for (const { lane } of lanes.nodes) lane!.isOn = true;
+  tcp.exchange();
+  t.deepEqual(tcp.exchange(), [LANES, LANES, LANES]);
+});
+
+test("an agent that is started anew finds its flows in the lane, counts on, and judges their ends", async (t) => {
+  const lanes = await laneNodes();
+  const tcp = far(lanes);
+  tcp.open();
+  tcp.exchange(100);
+  const node = lanes.fake.restart(0);
+  t.is(tcp.client(ACK | PSH, 10).by, LANES, "meanwhile the lane goes on");
+  node.apply(rowsFor(CLUSTER, A));
+  t.is(tcp.client(ACK | PSH, 10).by, "agent lane");
+  tcp.exchange();
+  t.deepEqual(tcp.exchange(), [LANES, LANES, LANES]);
+  t.deepEqual(
+    [tcp.close(), states(lanes)],
+    [
+      [AGENTS, AGENTS, AGENTS],
+      ["time-wait", "time-wait"],
+    ],
+  );
+  const [flow] = node.flows();
+  const other = lanes.nodes[1]!.flows()[0]!;
+  t.deepEqual([flow!.packets, flow!.bytes], [other.packets, other.bytes]);
+});
+
+test("a flow that the lane ends up without is written anew after some packets", async (t) => {
+  const lanes = await laneNodes();
+  const tcp = far(lanes);
+  tcp.open();
+  lanes.nodes[0]!.lane!.entries.clear();
+  const trips = Array.from({ length: 40 }, () => tcp.client(ACK | PSH, 10).by);
+  t.true(trips.indexOf(LANES) > 0);
+  t.true(trips.indexOf(LANES) <= 33);
+});
+
+test("a full lane takes no more: the flow stays with the agent, and asks again from time to time", async (t) => {
+  const lanes = await laneNodes();
+  for (const { lane } of lanes.nodes) lane!.room = 2;
+  const [first, second] = [far(lanes), far(lanes, 40_001)];
+  first.open();
+  t.deepEqual(second.open(), [AGENTS, AGENTS, AGENTS]);
+  const { calls } = lanes.nodes[0]!.lane!;
+  for (let i = 0; i < 64; i++) second.client(ACK | PSH, 10);
+  t.true(lanes.nodes[0]!.lane!.calls - calls <= 8);
+  const { refused } = lanes.nodes[0]!.engine.report().express;
+  t.true(refused >= 2, "both directions, and each time that it asks again");
+  first.close();
+  for (let i = 0; i < 64; i++) second.exchange();
+  t.deepEqual(second.exchange(), [LANES, LANES, LANES]);
+});
+
+test("a flow that was removed leaves nothing in the lane, whatever removed it", async (t) => {
+  const lanes = await laneNodes();
+  const ask: Fields = { source: LOCAL, destination: REMOTE, protocol: "udp", sourcePort: 5000, destinationPort: 53 };
+  lanes.send(0, ask);
+  t.deepEqual(sizes(lanes), [1, 1]);
+  await lanes.fake.advance(60_000);
+  t.deepEqual([sizes(lanes), states(lanes)], [[0, 0], []], "the sweeper");
+  const tcp = far(lanes);
+  tcp.open();
+  lanes.nodes[0]!.apply(without(rowsFor(CLUSTER, A), LOCAL));
+  t.deepEqual([lanes.nodes[0]!.lane!.entries.size, lanes.nodes[0]!.flows()], [0, []], "lost ground");
+});
+
+test("a flow that is idle for the agent but not in the lane stays", async (t) => {
+  const lanes = await laneNodes();
+  const ask: Fields = { source: LOCAL, destination: NEIGHBOR, protocol: "udp", sourcePort: 5000, destinationPort: 53 };
+  const answer: Fields = {
+    source: NEIGHBOR,
+    destination: LOCAL,
+    protocol: "udp",
+    sourcePort: 53,
+    destinationPort: 5000,
+  };
+  for (const fields of [ask, answer]) lanes.send(0, fields);
+  for (let i = 0; i < 4; i++) {
+    await lanes.fake.advance(100_000);
+    const { calls } = lanes.nodes[0]!.lane!;
+    for (const fields of [ask, answer, ask, answer, ask]) lanes.send(0, fields);
+    t.is(lanes.nodes[0]!.flows().length, 1, "it has 120 seconds");
+    t.true(lanes.nodes[0]!.lane!.calls - calls <= 1, "nothing is asked of the lane for it");
+  }
+  await lanes.fake.advance(140_000);
+  t.deepEqual([lanes.nodes[0]!.flows(), sizes(lanes)], [[], [0, 0]]);
+});
+
+test("what the lane carried is counted: by flow once, by peer, and altogether", async (t) => {
+  const lanes = await laneNodes();
+  const tcp = far(lanes);
+  tcp.open();
+  for (let i = 0; i < 10; i++) tcp.exchange(100);
+  tcp.close();
+  for (const node of lanes.nodes) {
+    const [flow] = node.flows();
+    t.is(flow!.packets, 3 + 30 + 3);
+    t.is(flow!.bytes, 36 * 40 + 20 * 100);
+    const { traffic, express, packets } = node.engine.report();
+    const [{ rxPackets, txPackets, rxBytes, txBytes }] = traffic as [(typeof traffic)[0]];
+    t.deepEqual([rxPackets + txPackets, rxBytes + txBytes], [flow!.packets, flow!.bytes]);
+    t.is(express.packets, 31, "all but SYN, SYN-ACK, two FINs and the last ACK");
+    t.is(express.packets + packets.taken - packets.answered, flow!.packets);
+    t.deepEqual([express.entered, express.taken], [2, 2]);
+  }
+});
+
+test("under a flood, a connection that the lane has seen opened does not make room for another", async (t) => {
+  const lanes = await laneNodes({ flowCapacity: 64 });
+  const tcp = far(lanes);
+  tcp.open();
+  t.is(states(lanes)[0], "syn-received", "the agent has not seen the end of the handshake");
+  for (let port = 1000; port < 1200; port++)
+    lanes.send(0, { source: LOCAL, destination: REMOTE, sourcePort: port, flags: SYN });
+  t.deepEqual(tcp.exchange(), [LANES, LANES, LANES]);
+  t.true(states(lanes).includes("established"));
+});
+
+test("a connection that takes the place of one that its client forgot is in the lane with its own numbers", async (t) => {
+  const lanes = await laneNodes();
+  const tcp = far(lanes);
+  tcp.open();
+  tcp.exchange();
+  const again = { source: LOCAL, destination: REMOTE, sourcePort: 40_000, destinationPort: 80 };
+  const back = { source: REMOTE, destination: LOCAL, sourcePort: 80, destinationPort: 40_000 };
+  t.is(lanes.send(0, { ...again, flags: SYN, sequence: 900_000 }).by, AGENTS);
+  t.is(lanes.send(1, { ...back, flags: SYN | ACK, sequence: 77, acknowledgment: 900_001 }).by, AGENTS);
+  t.is(lanes.send(0, { ...again, flags: ACK, sequence: 900_001, acknowledgment: 78 }).by, LANES);
+  t.is(lanes.send(0, { ...again, flags: RST, sequence: 900_001 }).by, AGENTS);
+  t.deepEqual(
+    [states(lanes), sizes(lanes)],
+    [
+      ["closed", "closed"],
+      [0, 0],
+    ],
+  );
+});
