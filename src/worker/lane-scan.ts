@@ -58,7 +58,9 @@ export class LaneScan {
   async look(mostMs = 0): Promise<void> {
     if (this.#isClosed || this.#clock.monotonic() - this.#wholeMs < mostMs) return;
     await this.#walking; // it may have passed what is asked for
-    this.#walking ??= this.#walk();
+    this.#walking ??= this.#walk().finally(() => {
+      this.#walking = undefined;
+    });
     await this.#walking;
   }
 
@@ -97,7 +99,6 @@ export class LaneScan {
     } catch (error) {
       this.#log.warn("what flows have in the express lane cannot be read", { reason: messageOf(error) });
     }
-    this.#walking = undefined;
   }
 
   #count(from: Ipv4, to: Ipv4, packets: number, bytes: number): void {
