@@ -118,7 +118,7 @@ export function createBackend({
     turnLane: (isOn) => lane.turn(isOn),
     flows: async (filter) => {
       const isAll = filter.service === undefined && filter.endpoint === undefined;
-      return flowViews(state(), ownName(), dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);
+      return flowViews(state(), ownName(), await dataPath.flows(isAll ? filter.limit : MOST_FLOWS), filter);
     },
     progress: (taskIds) => progress.of(taskIds),
     taskLog: (id, filter) => logs.read(id, filter),

@@ -116,7 +116,7 @@ export class Tasks {
     const { tasks, services } = session.state ?? emptyState();
     // A service that was removed has no address: no client begins or keeps a connection to it.
     const graceMs = services.get(tasks.get(id)?.serviceId ?? "")?.stopGraceMs ?? 0;
-    const liveFlows = async (servers: readonly Ipv4[]): Promise<number> => dataPath.liveFlows(servers);
+    const liveFlows = (servers: readonly Ipv4[]): Promise<number> => dataPath.liveFlows(servers);
     await drainTask({ clock: systemClock, liveFlows }, this.#addressesOf(id), graceMs);
   }
 

@@ -27,6 +27,8 @@ export class ExpressCounts {
   /** Takes over a reading of the entry, if its flow is still the one with this version. */
   take(entry: number, version: number, reading: LaneReading): void {
     const flows = this.#flows;
+    const isNew = ((reading.packets - flows.carriedPacketsOf(entry)) | 0) > 0;
+    if (!isNew && reading.seenSeconds <= flows.lastSeenOf(entry)) return;
     flows.lock();
     if (flows.isCurrent(entry, version)) this.takeLocked(entry, reading);
     flows.unlock();

@@ -49,8 +49,12 @@ export class Hooks {
   }
 
   #adopt(name: string): void {
-    const link = openPin(join(this.#pins!, name), "link");
-    if (link === undefined) return;
+    const path = join(this.#pins!, name);
+    const link = openHook(path);
+    if (link === undefined) {
+      rmSync(path, { force: true });
+      return;
+    }
     const [kind, index] = splitName(name);
     try {
       if (describeTcxLink(link).ifindex === index) {
@@ -90,13 +94,19 @@ export class Hooks {
 export function endPinnedHooks(pins: string): void {
   for (const name of pinnedHooks(pins)) {
     const path = join(pins, name);
-    try {
-      const link = openPin(path, "link");
-      if (link !== undefined) endLink(link);
-    } catch (error) {
-      if (!(error instanceof libc.SyscallError)) throw error; // without its pin it ends as well
-    }
-    rmSync(path, { force: true });
+    const link = openHook(path);
+    if (link !== undefined) endLink(link);
+    rmSync(path, { force: true }); // without its pin one that could not be opened ends as well
+  }
+}
+
+/** undefined: no tcx link is pinned there, or bpf(2) is refused. */
+function openHook(path: string): number | undefined {
+  try {
+    return openPin(path, "link");
+  } catch (error) {
+    if (error instanceof TypeError || error instanceof libc.SyscallError) return undefined;
+    throw error;
   }
 }
 

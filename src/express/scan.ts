@@ -61,13 +61,6 @@ export class ExpressScan {
     return false;
   }
 
-  /** Looks at all entries, those of a walk under way too. */
-  whole(): void {
-    this.#left = 0;
-    this.#map.rewind();
-    while (this.step());
-  }
-
   #take(i: number): void {
     const flows = this.#flows;
     const value = this.#map.values + i * VALUE_BYTES;

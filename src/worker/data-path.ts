@@ -97,7 +97,7 @@ export class DataPath {
   }
 
   async report(): Promise<EngineReport> {
-    this.#laneScan?.look();
+    await this.#laneScan?.look();
     const reports = await Promise.all(this.#threads.map((thread) => thread.ask({ type: "report" })));
     const report = reports.reduce(merge);
     return this.#laneScan?.addTo(report) ?? report;
@@ -120,14 +120,14 @@ export class DataPath {
   }
 
   /** Does what listFlows() does, at this moment. */
-  flows(limit: number): FlowRow[] {
-    this.#laneScan?.look();
+  async flows(limit: number): Promise<FlowRow[]> {
+    await this.#laneScan?.look();
     return this.#flows === undefined ? [] : listFlows(this.#flows, machineMonotonic() / 1000, limit);
   }
 
   /** How many flows go to one of these addresses, and are neither ending nor silent. */
-  liveFlows(servers: readonly Ipv4[]): number {
-    this.#laneScan?.look(LIVE_MS);
+  async liveFlows(servers: readonly Ipv4[]): Promise<number> {
+    await this.#laneScan?.look(LIVE_MS);
     return this.#flows === undefined ? 0 : countLiveFlows(this.#flows, servers, machineMonotonic() / 1000);
   }
 

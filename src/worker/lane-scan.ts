@@ -1,4 +1,4 @@
-// The express lane's counters as the main thread takes them over: all of them again and again in slices, and at once before a listing.
+// The express lane's counters as the main thread takes them over: again and again, and before a listing.
 // The workers have what they took over themselves in their own reports.
 import { setImmediate } from "node:timers/promises";
 import type { Traffic } from "../datapath/egress.ts";
@@ -31,6 +31,7 @@ export class LaneScan {
   readonly #clock: Clock;
   readonly #log: Log;
   #wholeMs = Number.NEGATIVE_INFINITY;
+  #walking: Promise<void> | undefined;
   #timer: Timer | undefined;
   #isClosed = false;
 
@@ -42,7 +43,7 @@ export class LaneScan {
     });
     this.#clock = clock;
     this.#log = log;
-    void this.#walk(); // the entries that an agent before this one has left
+    void this.#walkAgainAndAgain(); // first for the entries that an agent before this one has left
   }
 
   /** Entries in the lane, as of the last walk. */
@@ -50,11 +51,17 @@ export class LaneScan {
     return this.#scan.entries;
   }
 
-  /** Takes over all counters, unless that was done less than `mostMs` ago. A third of a microsecond an entry. */
-  look(mostMs = 0): void {
+  /**
+   * Resolves when all counters are taken over that there were at this call, or less than `mostMs` before it. A third of a microsecond an
+   * entry, in slices: this thread answers names too.
+   */
+  async look(mostMs = 0): Promise<void> {
     if (this.#isClosed || this.#clock.monotonic() - this.#wholeMs < mostMs) return;
-    this.#scan.whole();
-    this.#wholeMs = this.#clock.monotonic();
+    await this.#walking; // it may have passed what is asked for
+    this.#walking ??= this.#walk().finally(() => {
+      this.#walking = undefined;
+    });
+    await this.#walking;
   }
 
   /** The report with what was taken over here. */
@@ -79,17 +86,19 @@ export class LaneScan {
     this.#timer?.cancel();
   }
 
-  #arm(): void {
-    this.#timer = this.#clock.after(PERIOD_MS, () => void this.#walk());
+  async #walkAgainAndAgain(): Promise<void> {
+    await this.look();
+    if (!this.#isClosed) this.#timer = this.#clock.after(PERIOD_MS, () => void this.#walkAgainAndAgain());
   }
 
   async #walk(): Promise<void> {
+    const startMs = this.#clock.monotonic();
     try {
       while (!this.#isClosed && this.#scan.step()) await setImmediate();
+      this.#wholeMs = startMs;
     } catch (error) {
       this.#log.warn("what flows have in the express lane cannot be read", { reason: messageOf(error) });
     }
-    if (!this.#isClosed) this.#arm();
   }
 
   #count(from: Ipv4, to: Ipv4, packets: number, bytes: number): void {

@@ -19,6 +19,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { EVERYTHING } from "../../src/express/grounds.ts";
+import { endPinnedHooks, Hooks } from "../../src/express/hooks.ts";
 import { CONTROL_SHAPE, Control, GROUNDS_SHAPE, LAYOUT } from "../../src/express/layout.ts";
 import { openLaneMaps } from "../../src/express/open-maps.ts";
 import { Helper, Tcx } from "../../src/linux/bpf-abi.ts";
@@ -269,7 +270,7 @@ export const scenarios: Record<string, () => unknown> = {
     rmSync(parent, { recursive: true });
   },
 
-  "maps of an agent are taken over; if they have its layout; once its lease is over, no entry in them is used again"() {
+  "maps of an agent are taken over if they have its layout; once its lease is over, no entry in them is used again"() {
     const directory = mkdtempSync(join(tmpdir(), "overlayd bpf-"));
     const { pins } = openBpffs(directory);
     const first = openLaneMaps(16, pins);
@@ -287,6 +288,20 @@ export const scenarios: Record<string, () => unknown> = {
     assert.ok(!anew.areAdopted, "entries of another layout");
     assert.notEqual(describeMap(anew.maps.flows).id, describeMap(first.maps.flows).id);
     assert.ok(openLaneMaps(16, pins).areAdopted, "its pins have taken the place of those");
+    removeBpffs(directory);
+    rmSync(directory, { recursive: true, force: true });
+  },
+
+  "what is pinned in the place of a tcx link is removed, and keeps no agent from its start"() {
+    const directory = mkdtempSync(join(tmpdir(), "overlayd bpf-"));
+    const { pins } = openBpffs(directory);
+    pin(createMap(COUNTERS), join(pins, `container-${LOOPBACK}`));
+    const program = counting(createMap(COUNTERS), 0, Tcx.Next);
+    const hooks = new Hooks({ container: program, underlay: program }, pins);
+    assert.deepEqual([hooks.count, readdirSync(pins)], [0, []]);
+    pin(createMap(COUNTERS), join(pins, `underlay-${LOOPBACK}`));
+    endPinnedHooks(pins);
+    assert.deepEqual(readdirSync(pins), []);
     removeBpffs(directory);
     rmSync(directory, { recursive: true, force: true });
   },
