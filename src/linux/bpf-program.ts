@@ -1,4 +1,5 @@
 // Programs of bpf(2): loading one, with what the verifier says when it refuses, and running one on a packet of the caller's.
+import { counted } from "../lib/counted.ts";
 import { SKB_BYTES, Skb } from "./bpf-abi.ts";
 import { BpfRequest, bpfError, roomFor } from "./bpf-request.ts";
 import * as libc from "./libc.ts";
@@ -67,7 +68,7 @@ const FIGURES = /^(processed \d+ insns|verification time|stack depth|mark_precis
 export function lastWords(log: string): string {
   const lines = log.split("\n").filter((line) => line !== "" && !FIGURES.test(line));
   const shown = lines.slice(-SHOWN_LINES).map((line) => line.slice(0, SHOWN_LINE_BYTES));
-  if (lines.length > shown.length) shown.unshift(`(${lines.length - shown.length} lines before these)`);
+  if (lines.length > shown.length) shown.unshift(`(${counted(lines.length - shown.length, "line")} before these)`);
   return shown.join("\n");
 }
 
