@@ -66,12 +66,15 @@ export function openUdpUnderlay(memory: PacketMemory, options: UdpUnderlayOption
 }
 
 function openReceiver(fd: number, address: Ipv4, port: number, log: Log): number {
-  setOption(fd, Option.ReusePort, 1); // each worker has a socket of its own
+  const share = (): void => setOption(fd, Option.ReusePort, 1); // each worker has a socket of its own
+  if (port !== 0) share();
   setOption(fd, Option.ReceiveTos, 1);
   setOption(fd, Option.ReceiveOverflow, 1);
   if (!trySetOption(fd, Option.UdpGro, 1)) log.warn("no UDP_GRO here: large receives are slow");
   setBuffer(fd, Option.ReceiveBufferForce, Option.ReceiveBuffer, log);
-  return bindOrExplain(fd, address, port);
+  const bound = bindOrExplain(fd, address, port);
+  if (port === 0) share(); // only now: the kernel would choose a port that another such socket may have
+  return bound;
 }
 
 /** Port numbers differ in their last digits, so that receivers who count modulo their workers spread them evenly. */

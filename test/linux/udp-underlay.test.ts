@@ -98,6 +98,25 @@ test("messages that the kernel or we refuse are counted, each by its reason, and
   underlay.close();
 });
 
+test("a port of the kernel's choice is no other underlay's", async (t) => {
+  const program = fileURLToPath(new URL("chosen-ports.js", import.meta.url));
+  // In a network of its own that has 32 such ports.
+  const narrow = "ip link set lo up && echo 40000 40031 > /proc/sys/net/ipv4/ip_local_port_range";
+  const output = await run([
+    "unshare",
+    "--net",
+    "sh",
+    "-c",
+    `${narrow} && exec "$0" "$@"`,
+    process.execPath,
+    program,
+    "16",
+  ]);
+  const ports = output.trim().split("\n");
+  t.is(ports.length, 16);
+  t.is(new Set(ports).size, 16, output);
+});
+
 test("what the kernel dropped because nobody read is counted", async (t) => {
   const program = fileURLToPath(new URL("underlay-overflow.js", import.meta.url));
   t.true(Number(await run([process.execPath, program])) > 0);
