@@ -36,8 +36,8 @@ const lab = useLab(
   },
 );
 
-async function createServer(node1: LabNode, name: string, on: LabNode): Promise<void> {
-  const where = ["--network", "web", "--constraint", `node.name==${on.name}`];
+async function createServer(node1: LabNode, name: string, on: LabNode, ...more: string[]): Promise<void> {
+  const where = ["--network", "web", "--constraint", `node.name==${on.name}`, ...more];
   await node1.ctl("service", "create", "--name", name, ...where, "--", ...program("echo-server", 7));
 }
 
@@ -51,6 +51,14 @@ async function talkTo(t: ExecutionContext, address: string, bytes = BYTES): Prom
   const [node1] = lab().nodes;
   const argv = ["overlayctl", "run", "--network", "web", "--", ...program("talk", address, 7, bytes)];
   const talk = new Background(node1!.inside(argv), node1!.env);
+  t.teardown(() => void talk.end("SIGTERM"));
+  return talk.says("talking");
+}
+
+/** A connection of the client outside to a published port of the node, kept busy. */
+async function talkFromOutside(t: ExecutionContext, node: LabNode, bytes = BYTES, port = 7000): Promise<Background> {
+  const { client } = lab();
+  const talk = new Background(client.inside(program("talk", node.address, port, bytes)), client.env);
   t.teardown(() => void talk.end("SIGTERM"));
   return talk.says("talking");
 }
@@ -120,6 +128,28 @@ laneTest("datagrams through a VIP go in the lane, and those of every length come
   await talk.end("SIGTERM");
   await node1!.ctl("service", "rm", "bulk");
 });
+
+laneTest(
+  "a client outside, by a published port of another node: the task's node has its connection in the lane",
+  async (t) => {
+    const [node1, node2] = lab().nodes;
+    await createServer(node1!, "wide", node2!, "-p", "7000:7");
+    const talk = await talkFromOutside(t, node1!, 300_000);
+    await untilInLane(node2!, "wide");
+    const carried = (await node2!.api.stats()).datapath.laneBytes!;
+    await untilGoesOn(talk);
+    const bytes = (await node2!.api.stats()).datapath.laneBytes! - carried;
+    t.true(bytes > 10 * 300_000, `${bytes} bytes by the lane of the task's node`);
+    t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+    await waitFor(
+      async () => (await node2!.api.flows({ service: "wide", limit: 1000 })).every(({ lane }) => lane === null),
+      {
+        what: "the flow to leave the lane",
+      },
+    );
+    await node1!.ctl("service", "rm", "wide");
+  },
+);
 
 laneTest("a peer's line says that flows to it go in the lane", async (t) => {
   const [node1] = lab().nodes;
