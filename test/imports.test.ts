@@ -19,7 +19,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   session: ["lib", "cluster", "trust"],
   dns: ["lib", "cluster", "T:datapath"],
   mesh: ["lib", "T:cluster"],
-  links: ["lib"],
+  links: ["lib", "linux"],
   runtime: ["lib", "T:cluster"],
   attach: ["lib", "cluster", "runtime"],
   plugin: ["lib", "api"],

@@ -31,6 +31,7 @@ export interface NodeLane extends LaneStatus {
 export function absentLane(word: "disabled" | "unavailable", why: string): NodeLane {
   return {
     whyOff: () => word,
+    goesByLink: false,
     turn: (isOn) => {
       if (isOn) throw new UserError(409, `this node has no express lane: ${why}`);
     },
@@ -110,7 +111,7 @@ export class ExpressLane implements NodeLane {
 
   /** What the data path's workers need of it. */
   get setup(): LaneSetup {
-    return { maps: this.#opened.maps, capacity: this.#options.entries, isAdopted: this.isAdopted, goesByLink: false };
+    return { maps: this.#opened.maps, capacity: this.#options.entries, isAdopted: this.isAdopted };
   }
 
   /** Whether flows of the agent before are in it. */
@@ -129,6 +130,16 @@ export class ExpressLane implements NodeLane {
   /** Peers' packets come in by the interface with this index; undefined: by none. */
   setUnderlay(index: number | undefined): void {
     this.#keep("underlay", index === undefined ? [] : [index]);
+  }
+
+  /** Whether segments that come singly from peers go by the containers' links, which are to join them. */
+  get goesByLink(): boolean {
+    return this.#opened.control.goesByLink;
+  }
+
+  /** What goesByLink says, from now on. */
+  goByLink(byLink: boolean): void {
+    this.#opened.control.goByLink(byLink);
   }
 
   whyOff(): string | null {

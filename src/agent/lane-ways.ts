@@ -1,5 +1,5 @@
 // Follows the links and routes by which peers are reached, for the express lane: its entries name links, and its program is on the link
-// that has the node's address.
+// that has the node's address. `ip monitor` tells of changed features of links too.
 import type { Clock } from "../lib/clock.ts";
 import type { Ipv4 } from "../lib/ip.ts";
 import { linkAddresses } from "../lib/link-addresses.ts";
@@ -12,6 +12,11 @@ import { PacketMemory } from "../packet/memory.ts";
 
 const MEMORY_BYTES = 65_536;
 
+interface UnderlayLink {
+  name: string;
+  index: number;
+}
+
 interface LaneWaysOptions {
   log: Log;
   clock: Clock;
@@ -21,8 +26,8 @@ interface LaneWaysOptions {
   device: string;
   /** The VTEPs of the other nodes, now. */
   peers(): readonly Ipv4[];
-  /** Takes the index of the link that has the node's address; undefined: none has. */
-  onUnderlay(index: number | undefined): void;
+  /** Takes the link that has the node's address; undefined: none has. */
+  onUnderlay(link: UnderlayLink | undefined): void;
   /** Takes the peers that are reached by another link than before, or have been looked at for the first time. */
   onMoved(vteps: readonly Ipv4[]): void;
 }
@@ -49,7 +54,7 @@ export class LaneWays {
   /** Loops over all peers, at each burst of changes of the node's links and routes: three system calls each. */
   look(): void {
     const { peers, onUnderlay, onMoved } = this.#options;
-    onUnderlay(underlayIndex(this.#options.address));
+    onUnderlay(underlayLink(this.#options.address));
     const before = this.#links;
     this.#links = new Map(peers().map((vtep) => [vtep, this.#routes.linkTo(vtep)]));
     const moved = [...this.#links].filter(([vtep, link]) => before.get(vtep) !== link).map(([vtep]) => vtep);
@@ -62,8 +67,9 @@ export class LaneWays {
   }
 }
 
-/** The index of the running link that has the address. */
-function underlayIndex(address: string): number | undefined {
-  const found = linkAddresses().find((own) => own.address === address);
-  return found === undefined ? undefined : ifindexOf(found.link);
+/** The running link that has the address. */
+function underlayLink(address: string): UnderlayLink | undefined {
+  const name = linkAddresses().find((own) => own.address === address)?.link;
+  const index = name === undefined ? undefined : ifindexOf(name);
+  return name === undefined || index === undefined ? undefined : { name, index };
 }

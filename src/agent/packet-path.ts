@@ -19,6 +19,7 @@ import type { Config } from "./config.ts";
 import { absentLane, clearExpressLane, type ExpressLane, type NodeLane, openExpressLane } from "./express-lane.ts";
 import { prepareFlowFile } from "./flow-file.ts";
 import type { Host } from "./host.ts";
+import { LaneDelivery } from "./lane-delivery.ts";
 import { LaneWays } from "./lane-ways.ts";
 import type { Membership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
@@ -68,7 +69,7 @@ export async function startPacketPath(options: PacketPathOptions, parts: Parts):
     throw error;
   });
   parts.add(dataPath);
-  if (express.lane !== undefined) followWays(options, express.lane, dataPath, parts);
+  if (express.lane !== undefined) followWays(options, { lane: express.lane, links, dataPath }, parts);
   dataPath.onHealth = ({ unreachable }) => names.setUnreachable(unreachable);
   const mesh = new NftablesMesh({ log, clock: systemClock });
   parts.add({ stop: () => mesh.close() });
@@ -108,13 +109,13 @@ function startExpressLane(config: Config, log: Log, parts: Parts): { lane: Expre
   return { lane: parts.add(lane), view: lane };
 }
 
-/** Keeps the lane to the links that there are. Its flows pass the agent once when theirs is another. */
+/** Keeps the lane to the links that there are, and to their features. Its flows pass the agent once when theirs is another link. */
 function followWays(
   { config, log, address, nodeState }: PacketPathOptions,
-  lane: ExpressLane,
-  dataPath: DataPath,
+  { lane, links, dataPath }: { lane: ExpressLane; links: Links; dataPath: DataPath },
   parts: Parts,
 ): void {
+  const delivery = new LaneDelivery({ lane, links, log });
   const onMoved = (addresses: readonly Ipv4[]): void => {
     dataPath.loseWays(addresses).catch((error: unknown) => {
       log.error("flows in the express lane may go out by a link that is gone", { reason: messageOf(error) });
@@ -125,7 +126,10 @@ function followWays(
     new LaneWays({
       ...{ log, clock: systemClock, address, device: config.device, onMoved },
       peers: () => [...nodeState.state.nodes.values()].map((node) => ipv4(node.address)),
-      onUnderlay: (index) => lane.setUnderlay(index),
+      onUnderlay: (link) => {
+        lane.setUnderlay(link?.index);
+        if (link !== undefined) delivery.look(link.name);
+      },
     }),
   );
 }

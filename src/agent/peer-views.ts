@@ -11,6 +11,8 @@ import { formatIpv4 } from "../lib/ip.ts";
 export interface LaneStatus {
   /** Why no flow toward the node with this address goes in the lane, in a word; null: flows do. */
   whyOff(address: string): string | null;
+  /** Whether segments from peers go by the containers' links, for they come singly. */
+  readonly goesByLink: boolean;
 }
 
 /** Loops over all nodes, when a person asks. `nodeName` is the node that answers. */
@@ -38,6 +40,7 @@ export function peerViews(
         mtu: probe?.mtu ?? null,
         lane: laneReason === null ? "on" : "off",
         laneReason,
+        laneDelivery: laneReason !== null ? null : lane.goesByLink ? "by-link" : "at-once",
         rxPackets,
         txPackets,
         rxBytes,

@@ -217,6 +217,11 @@ export interface PeerView {
   lane: "on" | "off";
   /** Why the lane is off, in a word, such as "older-agent"; null: it is on. */
   laneReason: string | null;
+  /**
+   * How segments from it reach containers: "at-once", or "by-link" where they come singly, and the containers' links join them. null: by
+   * the agent.
+   */
+  laneDelivery: "at-once" | "by-link" | null;
   rxPackets: number;
   txPackets: number;
   rxBytes: number;

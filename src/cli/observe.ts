@@ -72,6 +72,11 @@ const PEER_FILTERS: Filters<PeerView> = {
   lane: oneOf(["on", "off"], (row) => row.lane),
 };
 
+function laneOf({ lane, laneReason, laneDelivery }: PeerView): string {
+  const word = laneReason ?? (laneDelivery === "by-link" ? laneDelivery : null);
+  return word === null ? lane : `${lane} (${word})`;
+}
+
 function peerListing(context: Context): Listing<PeerView> {
   return {
     id: (row) => row.name,
@@ -82,7 +87,7 @@ function peerListing(context: Context): Listing<PeerView> {
       { header: "STATE", value: (row) => row.state },
       { header: "RTT", value: (row) => (row.rttMs === null ? "-" : `${row.rttMs.toFixed(2)} ms`) },
       { header: "MTU", value: (row) => (row.mtu === null ? "-" : `${row.mtu}`) },
-      { header: "LANE", value: ({ lane, laneReason }) => (laneReason === null ? lane : `${lane} (${laneReason})`) },
+      { header: "LANE", value: laneOf },
       { header: "RX BYTES", value: (row) => formatBytes(row.rxBytes) },
       { header: "RX PACKETS", value: (row) => `${row.rxPackets}` },
       { header: "TX BYTES", value: (row) => formatBytes(row.txBytes) },

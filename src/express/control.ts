@@ -29,6 +29,14 @@ export class ControlPage {
     this.#words[Control.IsOn >> 2] = isOn ? 1 : 0;
   }
 
+  get goesByLink(): boolean {
+    return this.#words[Control.ByLink >> 2] !== 0;
+  }
+  /** Whether segments from peers go by the containers' links, as Control.ByLink: from now on, those of flows that are in the lane too. */
+  goByLink(byLink: boolean): void {
+    this.#words[Control.ByLink >> 2] = byLink ? 1 : 0;
+  }
+
   /** Lets the lane carry packets until then, in nanoseconds of CLOCK_MONOTONIC. */
   lease(until: bigint): void {
     this.#wide[Control.LeaseUntil >> 3] = until;

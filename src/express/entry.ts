@@ -46,8 +46,6 @@ export interface LaneEntry {
   // To a container only:
   /** The address whose MAC its frames come from: the containers' next hop. */
   nextHop: Ipv4;
-  /** As Flag.ByLink. */
-  byLink: boolean;
   // TCP only: as Value.Sequence and Value.Acknowledgment.
   sequence: number;
   acknowledgment: number;
@@ -100,7 +98,6 @@ function writeRewriting(view: DataView, at: number, entry: LaneEntry): void {
     (rewrites ? Flag.Rewrites : 0) |
     (rewritesPorts ? Flag.RewritesPorts : 0) |
     (entry.to !== 0 ? Flag.ToPeer : 0) |
-    (entry.byLink ? Flag.ByLink : 0) |
     (entry.hasOuterChecksum ? Flag.OuterChecksum : 0);
   view.setUint16(at + Value.Flags, flags, true);
   view.setInt32(at + Value.Source, newSource);

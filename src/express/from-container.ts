@@ -43,7 +43,7 @@ export function fromContainer(maps: LaneMaps): Uint8Array {
   rewrite(a, IP_AT);
   a.load(2, r2, flow, Value.Flags);
   a.when(r2, "set", Flag.ToPeer, "to a peer");
-  deliver(a);
+  deliver(a, false); // what containers of one node send to each other is as large as they made it
   a.label("to a peer");
   encapsulate(a);
   return a.assemble();

@@ -39,7 +39,7 @@ export function fromUnderlay(maps: LaneMaps, port: number): Uint8Array {
   account(a, outer.INNER_IP_AT + ip.IPV4_BYTES, true);
   rewrite(a, outer.INNER_IP_AT);
   decapsulate(a);
-  deliver(a);
+  deliver(a, true);
   return a.assemble();
 }
 

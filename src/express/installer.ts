@@ -83,11 +83,6 @@ export class ExpressInstaller implements ExpressLane {
     return this.#control[Control.IsOn >> 2] !== 0;
   }
 
-  /** Whether packets to containers go by their links, where small ones may be joined, and not into the containers' ends at once. */
-  set goesByLink(byLink: boolean) {
-    this.#entry.byLink = byLink;
-  }
-
   groundSum(client: Ipv4, server: Ipv4, vip: Ipv4, from: Ipv4, to: Ipv4): number {
     return sumOfGrounds(this.#grounds, client, server, vip, from, to);
   }
@@ -212,6 +207,6 @@ function blankEntry(vtep: Ipv4, nextHop: Ipv4): LaneEntry {
     ...{ from: 0, to: 0, origin: 0, protocol: 0, source: 0, destination: 0, ports: 0 },
     ...{ newSource: 0, newDestination: 0, newPorts: 0, vip: 0, link: 0, mtu: 0 },
     ...{ nextHop, vtep, vni: 0, sourcePort: 0, port: 0 },
-    ...{ hasOuterChecksum: false, byLink: false, sequence: 0, acknowledgment: 0, packets: 0, bytes: 0, groundSum: 0 },
+    ...{ hasOuterChecksum: false, sequence: 0, acknowledgment: 0, packets: 0, bytes: 0, groundSum: 0 },
   };
 }

@@ -61,8 +61,6 @@ export const Flag = {
   RewritesPorts: 2,
   /** The packet goes to a peer, not to a container of this node. */
   ToPeer: 4,
-  /** It goes to a container by way of its link, which may coalesce it, not into the container's end at once. */
-  ByLink: 8,
   /** Frames to a peer get an outer UDP checksum, if they are no super-packets. */
   OuterChecksum: 16,
 } as const;
@@ -75,6 +73,8 @@ export const Control = {
   LeaseUntil: 0, // u64, nanoseconds of CLOCK_MONOTONIC: the lane carries nothing after it
   IsOn: 8, // u32: 0 or 1
   Layout: 12, // u32: LAYOUT of the agent that made the maps
+  /** u32, 0 or 1: TCP segments that come singly from peers go to containers by their links, which join them. */
+  ByLink: 16,
   Counters: 64, // u64 each: for each of Origin, those of PassedOn
 } as const;
 

@@ -9,6 +9,7 @@ import type { Watch } from "../lib/watch-output.ts";
 import { type DesiredEndpoint, type DesiredLinks, noLinks, vethName } from "./desired.ts";
 import { diff, diffDevice, firstStepOf, type Plan, type Step } from "./diff.ts";
 import { ipBatch, ipBatchApart, platformError, type RefusedLine, tcBatch } from "./iproute.ts";
+import { Joining } from "./joining.ts";
 import { checkPlatform, checkPool, checkTrafficControl } from "./platform.ts";
 import { type ActualLinks, type Link, readDevice, readLinks } from "./read.ts";
 import { removeLinks } from "./remove.ts";
@@ -40,6 +41,7 @@ export class Links {
   #made: DesiredLinks | undefined;
   #watch: Watch | undefined;
   readonly #turns = new Turns();
+  readonly #joining: Joining;
   // BOUNDED: by the desired endpoints. Host end's name to the index under which its container was seen to be right.
   readonly #verified = new Map<string, number>();
 
@@ -48,6 +50,7 @@ export class Links {
     this.#clock = clock;
     this.#device = device;
     this.#onHostEnds = onHostEnds;
+    this.#joining = new Joining(log);
   }
 
   /** Whether an earlier agent left a TUN that no user has been able to open. It starts one process, which saves later ones. */
@@ -84,6 +87,15 @@ export class Links {
       if (problems.size === 0) this.#made = desired;
       return problems;
     });
+  }
+
+  /**
+   * Lets the links of containers, those that come later too, join TCP segments that come singly to them, or not, which is how they are
+   * made. Resolves when the links that are there are so.
+   */
+  async join(isOn: boolean): Promise<void> {
+    this.#joining.isOn = isOn;
+    if (this.#desired !== undefined) await this.apply(this.#desired, { look: true });
   }
 
   /** From now on puts back at once what another process removes. */
@@ -141,6 +153,7 @@ export class Links {
       const veth = veths.get(vethName(address));
       if (veth !== undefined) this.#verified.set(vethName(address), veth.ifindex);
     }
+    this.#joining.apply(endpoints, veths);
     this.#onHostEnds(new Map([...veths].map(([name, { ifindex }]) => [name, ifindex])));
   }
 

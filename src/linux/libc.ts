@@ -99,6 +99,8 @@ export const epollWaitAsync = promisify(epollWaitFunction.async) as (
   most: number,
   timeoutMs: number,
 ) => Promise<number>;
+/** Moves the calling thread to the namespace that the descriptor names. */
+export const setns = libc.func("int setns(int, int)") as (fd: number, type: number) => number;
 export const getrlimit = libc.func("int getrlimit(int, void*)") as (resource: number, limit: Uint8Array) => number;
 export const setrlimit = libc.func("int setrlimit(int, void*)") as (resource: number, limit: Uint8Array) => number;
 export const schedYield = libc.func("int sched_yield(void)") as () => number;

@@ -108,11 +108,6 @@ export class DataPath {
     await Promise.all(this.#threads.map((thread) => thread.ask({ type: "loseWays", addresses })));
   }
 
-  /** Whether the express lane brings packets to containers by their links, as WorkerOptions.express says at the start. */
-  async goByLink(goesByLink: boolean): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread.ask({ type: "goByLink", goesByLink })));
-  }
-
   /** The same as report(), and what the kernel dropped before the workers saw it. */
   async fullReport(): Promise<EngineReport> {
     const [report, overruns] = await Promise.all([this.report(), deviceOverruns(this.#device)]);

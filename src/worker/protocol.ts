@@ -15,8 +15,6 @@ export interface LaneSetup {
   capacity: number;
   /** Whether the maps are those of the agent before, with what it had in them. */
   isAdopted: boolean;
-  /** Whether packets to containers go by their links, where small ones may be joined, and not into the containers' ends at once. */
-  goesByLink: boolean;
 }
 
 /** How a worker is to be started. */
@@ -54,7 +52,6 @@ export type WorkerCommand =
   | { type: "forgetAnswers" }
   /** Links of containers, or routes to peers, are others than before. */
   | { type: "loseWays"; addresses: readonly Ipv4[] }
-  | { type: "goByLink"; goesByLink: boolean }
   | { type: "report" }
   | { type: "stop" };
 
@@ -70,7 +67,6 @@ export interface WorkerResults {
   addAnswer: undefined;
   forgetAnswers: undefined;
   loseWays: undefined;
-  goByLink: undefined;
   report: EngineReport;
   stop: undefined;
 }

@@ -93,7 +93,7 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
       if (received === undefined) return true;
       taken++;
       const { id, command } = received.message;
-      say(answer(engine, lane, id, command));
+      say(answer(engine, id, command));
       if (command.type === "stop") return false;
     }
   };
@@ -142,16 +142,14 @@ function openLinks({ pool }: WorkerOptions, memory: PacketMemory, notes: string[
 /** Throws where the maps are not to be had: a worker without them would not take back what the others put in the lane. */
 function openLane(
   { address }: WorkerOptions,
-  { maps, capacity, goesByLink }: LaneSetup,
+  { maps, capacity }: LaneSetup,
   { memory, flows, sourcePorts }: { memory: PacketMemory; flows: FlowTable; sourcePorts: readonly number[] },
 ): ExpressInstaller {
-  const lane = new ExpressInstaller({
+  return new ExpressInstaller({
     ...{ memory, flows, maps, capacity, sourcePorts, vtep: ipv4(address) },
     ways: new Ways(memory, (container) => vethName(formatIpv4(container))),
     nextHop: ipv4(NEXT_HOP),
   });
-  lane.goesByLink = goesByLink;
-  return lane;
 }
 
 interface OpenedUnderlay {
@@ -176,19 +174,15 @@ async function openUnderlay(setup: WorkerOptions, memory: PacketMemory, notes: s
 }
 
 /** The message that answers a command. A command that fails is refused, and the packets go on. */
-function answer(engine: Engine, lane: ExpressInstaller | undefined, id: number, command: WorkerCommand): WorkerMessage {
+function answer(engine: Engine, id: number, command: WorkerCommand): WorkerMessage {
   try {
-    return { type: "result", id, value: carryOut(engine, lane, command) };
+    return { type: "result", id, value: carryOut(engine, command) };
   } catch (error) {
     return { type: "refused", id, message: messageOf(error) };
   }
 }
 
-function carryOut(
-  engine: Engine,
-  lane: ExpressInstaller | undefined,
-  command: WorkerCommand,
-): WorkerResults[keyof WorkerResults] {
+function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof WorkerResults] {
   switch (command.type) {
     case "apply":
       engine.apply(command.diff);
@@ -204,9 +198,6 @@ function carryOut(
       return undefined;
     case "loseWays":
       engine.loseWays(command.addresses);
-      return undefined;
-    case "goByLink":
-      if (lane !== undefined) lane.goesByLink = command.goesByLink;
       return undefined;
     case "report":
       return engine.report();

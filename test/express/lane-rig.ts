@@ -85,7 +85,7 @@ function completed(fields: Partial<LaneEntry>): LaneEntry {
     ...{ from: 0, to: 0, origin: 0, protocol: 6, source, destination, ports },
     ...{ newSource: source, newDestination: destination, newPorts: ports, vip: 0, link: LOOPBACK, mtu: MTU },
     nextHop: ipv4(NEXT_HOP),
-    ...{ vtep: 0, vni: 0, sourcePort: 0, port: 0, hasOuterChecksum: false, byLink: false },
+    ...{ vtep: 0, vni: 0, sourcePort: 0, port: 0, hasOuterChecksum: false },
     ...{ sequence: 0, acknowledgment: 0, packets: 0, bytes: 0, groundSum: 0 },
     ...fields,
   };

@@ -40,7 +40,7 @@ const ENTRIES: readonly LaneEntry[] = [6, 17].flatMap((protocol) => [
   fromPeer({ protocol }),
   fromPeer({
     ...{ protocol, source: ipv4(REMOTE), ports: ports(8080, 40_001), vip: ipv4(VIP) },
-    ...{ newSource: ipv4(VIP), newPorts: ports(80, 40_001), byLink: true },
+    ...{ newSource: ipv4(VIP), newPorts: ports(80, 40_001) },
   }),
   toContainer({ protocol }),
 ]);

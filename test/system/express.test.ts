@@ -2,19 +2,16 @@
 // ends a connection. A client on node 1 talks to a server on node 2, and to one on its own node.
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import test, { type ExecutionContext } from "ava";
+import type { ExecutionContext } from "ava";
 import type { FlowView, PeerView } from "../../src/api/schema.ts";
-import { whatBpfLacks } from "../../src/linux/bpf-probe.ts";
 import { Background, run, waitFor } from "./command.ts";
 import { CLIENT_ADDRESS, type Lab, type LabNode } from "./lab.ts";
+import { answersOf, createServer, laneTest, talkTo, untilGoesOn, untilInLane } from "./lane-talk.ts";
 import { addressOf, namespaceOf, untilRunning, vipOf } from "./listings.ts";
 import { program } from "./program.ts";
-import { systemTest, useLab } from "./system-test.ts";
+import { useLab } from "./system-test.ts";
 
 const PREFIX = "xpr";
-const LACK = process.getuid?.() === 0 ? whatBpfLacks() : undefined;
-/** Bytes that each line of a talk has more, if nothing else is said. */
-const BYTES = 1000;
 /** Packets that may come to an agent while a flow of many is in the lane: handshakes, ends, and what the lane passes on. */
 const MOST_BESIDE = 200;
 
@@ -36,51 +33,12 @@ const lab = useLab(
   },
 );
 
-async function createServer(node1: LabNode, name: string, on: LabNode, ...more: string[]): Promise<void> {
-  const where = ["--network", "web", "--constraint", `node.name==${on.name}`, ...more];
-  await node1.ctl("service", "create", "--name", name, ...where, "--", ...program("echo-server", 7));
-}
-
-function laneTest(title: string, body: (t: ExecutionContext) => Promise<void>): void {
-  if (LACK === undefined) systemTest(title, body);
-  else test.serial.skip(`${title} (skipped: ${LACK})`, body);
-}
-
-/** A connection from node 1 that is kept busy; each line has so many bytes more. */
-async function talkTo(t: ExecutionContext, address: string, bytes = BYTES): Promise<Background> {
-  const [node1] = lab().nodes;
-  const argv = ["overlayctl", "run", "--network", "web", "--", ...program("talk", address, 7, bytes)];
-  const talk = new Background(node1!.inside(argv), node1!.env);
-  t.teardown(() => void talk.end("SIGTERM"));
-  return talk.says("talking");
-}
-
 /** A connection of the client outside to a published port of the node, kept busy. */
-async function talkFromOutside(t: ExecutionContext, node: LabNode, bytes = BYTES, port = 7000): Promise<Background> {
+async function talkFromOutside(t: ExecutionContext, node: LabNode, bytes = 1000, port = 7000): Promise<Background> {
   const { client } = lab();
   const talk = new Background(client.inside(program("talk", node.address, port, bytes)), client.env);
   t.teardown(() => void talk.end("SIGTERM"));
   return talk.says("talking");
-}
-
-function answersOf(talk: Background): number {
-  return Number([...talk.output.matchAll(/^answers: (\d+)$/gm)].at(-1)?.[1] ?? 0);
-}
-
-async function untilGoesOn(talk: Background, more = 20): Promise<void> {
-  const before = answersOf(talk);
-  await waitFor(() => answersOf(talk) >= before + more, { what: "the connection to go on" });
-}
-
-/** Waits until a live flow to the server goes in this node's lane, with both ends. */
-function untilInLane(node: LabNode, service: string, by = "tcp"): Promise<FlowView> {
-  return waitFor(
-    async () => {
-      const flows = await node.ctlJson<FlowView[]>("flows", "--service", service);
-      return flows.find(({ lane, protocol }) => lane === "both" && protocol === by);
-    },
-    { what: `the flow to ${service} to be in ${node.name}'s lane` },
-  );
 }
 
 async function passedToAgent({ api }: LabNode): Promise<number> {
@@ -96,7 +54,7 @@ for (const [way, service, addressFor] of [
 ] as const) {
   laneTest(`a connection ${way} goes in the lane, and leaves it at its end`, async (t) => {
     const [node1, node2] = lab().nodes;
-    const talk = await talkTo(t, (await addressFor(node1!))!);
+    const talk = await talkTo(t, lab().nodes[0]!, (await addressFor(node1!))!);
     const ends = service === "far" ? [node1!, node2!] : [node1!];
     for (const node of ends) await untilInLane(node, service);
     const [carried, passed] = [(await node1!.api.stats()).datapath.lanePackets!, await passedToAgent(node1!)];
@@ -159,7 +117,7 @@ laneTest("a peer's line says that flows to it go in the lane", async (t) => {
 
 laneTest("the lane is turned off and on under a connection, which goes on", async (t) => {
   const [node1] = lab().nodes;
-  const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+  const talk = await talkTo(t, lab().nodes[0]!, (await vipOf(node1!, "far"))!);
   await untilInLane(node1!, "far");
   t.regex(await node1!.ctl("express", "off"), /^Flows have left the express lane/);
   await untilGoesOn(talk);
@@ -175,7 +133,7 @@ laneTest("the lane is turned off and on under a connection, which goes on", asyn
 laneTest("a node whose lane is off takes what the other's lane sends it, super-packets too", async (t) => {
   const [node1, node2] = lab().nodes;
   await node2!.ctl("express", "off");
-  const talk = await talkTo(t, (await vipOf(node1!, "far"))!, 300_000);
+  const talk = await talkTo(t, lab().nodes[0]!, (await vipOf(node1!, "far"))!, 300_000);
   await untilInLane(node1!, "far");
   const carried = (await node1!.api.stats()).datapath.laneBytes!;
   await untilGoesOn(talk);
@@ -195,7 +153,7 @@ for (const how of ["killAgent", "stopAgent"] as const) {
     `${how}: while both agents are away a connection goes on, and the next agents have it in their lanes`,
     async (t) => {
       const [node1, node2] = lab().nodes;
-      const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+      const talk = await talkTo(t, lab().nodes[0]!, (await vipOf(node1!, "far"))!);
       for (const node of [node1!, node2!]) await untilInLane(node, "far");
       await Promise.all([node1!, node2!].map((node) => node[how]()));
       await untilGoesOn(talk, 40);
@@ -210,7 +168,7 @@ for (const how of ["killAgent", "stopAgent"] as const) {
 
 laneTest("a task that dies resets its connection in the lane", async (t) => {
   const [node1, node2] = lab().nodes;
-  const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+  const talk = await talkTo(t, lab().nodes[0]!, (await vipOf(node1!, "far"))!);
   await untilInLane(node1!, "far");
   const [task] = await untilRunning(node1!, "far", 1);
   await node2!.shell(`kill -9 $(ip netns pids ${namespaceOf(task!)})`);
@@ -221,7 +179,7 @@ laneTest("a task that dies resets its connection in the lane", async (t) => {
 laneTest("no packet of a connection passes once its service is removed", async (t) => {
   const [node1, node2] = lab().nodes;
   await createServer(node1!, "gone", node2!);
-  const talk = await talkTo(t, (await vipOf(node1!, "gone"))!);
+  const talk = await talkTo(t, lab().nodes[0]!, (await vipOf(node1!, "gone"))!);
   await untilInLane(node1!, "gone");
   await node1!.ctl("service", "rm", "gone");
   t.is(await talk.ended(), 1);
@@ -247,7 +205,7 @@ laneTest("a container's link that is removed under a connection is made anew, an
     { what: "the link to be made anew" },
   );
   await waitFor(async () => (await tcxOf(node2!, after)).length === 1, { what: "the program to be on the new link" });
-  const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+  const talk = await talkTo(t, lab().nodes[0]!, (await vipOf(node1!, "far"))!);
   await untilInLane(node2!, "far");
   await untilGoesOn(talk);
   t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
@@ -257,7 +215,7 @@ laneTest("a container's link that is removed under a connection is made anew, an
 
 laneTest("the underlay's link is made anew under a connection, and the lane follows it", async (t) => {
   const [node1, node2] = lab().nodes;
-  const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+  const talk = await talkTo(t, lab().nodes[0]!, (await vipOf(node1!, "far"))!);
   for (const node of [node1!, node2!]) await untilInLane(node, "far");
   const before = await underlayOf(node2!);
   await replaceUnderlay(node2!);
@@ -273,7 +231,7 @@ laneTest("the underlay's link is made anew under a connection, and the lane foll
 
 laneTest("with another size of the map, connections go on by the agent until they are in the new one", async (t) => {
   const [node1, node2] = lab().nodes;
-  const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+  const talk = await talkTo(t, lab().nodes[0]!, (await vipOf(node1!, "far"))!);
   await untilInLane(node2!, "far");
   await node2!.killAgent();
   rewriteConfig(node2!, "expressFlows: 16384", "expressFlows: 8192");
@@ -288,7 +246,7 @@ laneTest("with another size of the map, connections go on by the agent until the
 
 laneTest("an agent whose configuration turns the lane off takes away what the one before left", async (t) => {
   const [node1, node2] = lab().nodes;
-  const talk = await talkTo(t, (await vipOf(node1!, "far"))!);
+  const talk = await talkTo(t, lab().nodes[0]!, (await vipOf(node1!, "far"))!);
   await untilInLane(node2!, "far");
   await node2!.killAgent();
   rewriteConfig(node2!, "express: auto", "express: off");

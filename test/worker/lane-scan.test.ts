@@ -26,7 +26,7 @@ bpfTest("a look takes over what the lane has counted, and the report has it once
   const flows = new LaneFlows(rig);
   t.teardown(() => flows.installer.close());
   const clock = new VirtualClock();
-  const setup = { maps: rig.maps, capacity: ENTRIES, goesByLink: false, isAdopted: false };
+  const setup = { maps: rig.maps, capacity: ENTRIES, isAdopted: false };
   const scan = new LaneScan({ setup, flows: flows.table, log: silentLog, clock });
   t.teardown(() => scan.close());
   await scan.look();

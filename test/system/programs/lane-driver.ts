@@ -39,6 +39,7 @@ const calls: Record<string, (...args: never[]) => unknown> = {
     for (const link of links) attach(program, link);
   },
   underlay: (link: number, port: number) => attach(load("from_underlay", fromUnderlay(maps, port)), link),
+  goByLink: (byLink: boolean) => control.goByLink(byLink),
   enter: (entry: LaneEntry) => {
     writeKey(view, flows.key, entry);
     writeValue(view, flows.value, { ...entry, groundSum: groundSumOf(grounds, entry) });
