@@ -64,10 +64,10 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
  * file says that this is under way: an agent that was stopped meanwhile goes on with it (`finishLeaving`).
  */
 export async function leaveCluster(config: Config, log: Log): Promise<void> {
-  const { leaving, snapshot, detached, settings, store, copy, etcd, tookOver, identity } = pathsOf(config);
+  const { leaving, snapshot, detached, settings, store, copy, etcd, tookOver, ledBy, identity } = pathsOf(config);
   await replaceFile(leaving, "");
   await takeDown(config, log);
-  const state = [snapshot, store, copy, etcd, tookOver, secretsOf(config.dataDir)];
+  const state = [snapshot, store, copy, etcd, tookOver, ledBy, secretsOf(config.dataDir)];
   for (const path of [identity, ...state, detached, settings, leaving]) {
     await rm(path, { recursive: true, force: true });
   }

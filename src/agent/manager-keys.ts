@@ -26,6 +26,8 @@ interface ManagerKeysOptions {
   identity: Identity;
   /** The node's own; undefined: it has none. */
   state: State | undefined;
+  /** The directory with the cluster's exports. */
+  exports: string;
   log: Log;
 }
 
@@ -66,8 +68,8 @@ function ringOf({ files }: Identity, passphrase: string, keys: ManagerKeys) {
 }
 
 /** Throws with the reason when the export does not open, or is from before a change of a CA. */
-async function keysOfExport({ config, identity, state }: ManagerKeysOptions) {
-  const { identity: directory, exports } = pathsOf(config);
+async function keysOfExport({ config, identity, state, exports }: ManagerKeysOptions) {
+  const { identity: directory } = pathsOf(config);
   const passphrase = await knownPassphrase(directory, config.cluster.passphrase);
   if (passphrase === undefined) throw new Error("its passphrase is missing");
   const newest = await newestExport(exports, systemClock.now());

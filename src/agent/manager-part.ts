@@ -24,6 +24,7 @@ import type { ManagerOptions } from "./manager-options.ts";
 import { reportOf } from "./manager-report.ts";
 import { managerAddressOf, reachedAt } from "./node-identity.ts";
 import type { AgentOptions } from "./options.ts";
+import { ownExports } from "./own-exports.ts";
 import type { OwnLeader } from "./own-leader.ts";
 import { ownMember } from "./own-member.ts";
 import type { Parts } from "./parts.ts";
@@ -87,7 +88,8 @@ async function start(
 ): Promise<ManagerPart> {
   const paths = pathsOf(config);
   const { credentials } = identity;
-  const { ring, passphrase } = await openManagerKeys({ config, identity, state: session.state, log });
+  const exports = await ownExports(paths.exports, identity.clusterId, log);
+  const { ring, passphrase } = await openManagerKeys({ config, identity, state: session.state, exports, log });
   const clock = systemClock;
   const at = managerAddressOf(config, identity.settings, address);
   await requireListen(at.listen);
@@ -99,7 +101,7 @@ async function start(
     state: () => session.state,
     followed: () => session.manager,
     calls: new ManagerCalls(connections),
-    exports: new Exports({ directory: paths.exports, passphrase, keys: () => ring.keys, log }),
+    exports: new Exports({ directory: exports, passphrase, keys: () => ring.keys, log }),
     tookOver: new TookOverFile(paths.tookOver),
   };
   const manager = new Manager(options);

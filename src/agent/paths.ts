@@ -24,6 +24,7 @@ export interface Paths {
   copy: string;
   /** This manager's etcd. */
   etcd: string;
+  /** Exports of all clusters that the node was in, see own-exports.ts. */
   exports: string;
   /** See took-over.ts. */
   tookOver: string;

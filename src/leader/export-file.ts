@@ -2,7 +2,7 @@
 // see. The first line says which cluster and revision it is of, the last one has the digest of all before: a file that was
 // cut or changed is refused.
 import { createHash } from "node:crypto";
-import { readFile, rm } from "node:fs/promises";
+import { open, readFile, rm } from "node:fs/promises";
 import { z } from "zod";
 import { ClusterIdentity, type Kind, type RowOf } from "../cluster/schema.ts";
 import { commonRow } from "../cluster/secret-rows.ts";
@@ -13,6 +13,8 @@ import { messageOf, UserError } from "../lib/errors.ts";
 import { replaceFile } from "../lib/replace-file.ts";
 
 const FORMAT = 1;
+/** More than the first line has. */
+const MOST_HEADER_BYTES = 4096;
 const WHOSE_PASSPHRASE =
   "it is that of the manager that wrote the export: '--passphrase-file' with a copy of its identity/passphrase";
 /** Kinds whose rows are secrets themselves. */
@@ -96,6 +98,18 @@ export async function readExport(path: string, lock: ExportLock): Promise<Export
   state.apply([...changes, ...parseRows(secretsPath(path), secrets.rows)], header.revision);
   state.cluster = header.cluster;
   return { state, keys: secrets.keys };
+}
+
+/** The id of the cluster that an export is of, by its first line; undefined: the file does not begin as an export. */
+export async function clusterOfExport(path: string): Promise<string | undefined> {
+  const file = await open(path);
+  try {
+    const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(MOST_HEADER_BYTES) });
+    const [first] = buffer.toString("utf8", 0, bytesRead).split("\n");
+    return Header.safeParse(jsonOf(first!)).data?.cluster.id;
+  } finally {
+    await file.close();
+  }
 }
 
 /** What `writeExport` was given as `keys`, from the second file alone. Throws with what is wrong with that. */

@@ -28,7 +28,8 @@ async function manager(
   const dataDir = temporaryDirectory("keys");
   t.teardown(() => rmSync(dataDir, { recursive: true }));
   const config = parseConfig(`node: { name: node1, address: 192.0.2.11 }\ndataDir: ${dataDir}\n${cluster}`);
-  const { identity: directory, settings, exports } = pathsOf(config);
+  const { identity: directory, settings, exports: all } = pathsOf(config);
+  const exports = join(all, CLUSTER);
   const [nodes, store] = await Promise.all([
     nodesAuthority(CLUSTER),
     createAuthority({ clusterId: CLUSTER, purpose: "store", now: Date.now() }),
@@ -49,7 +50,7 @@ async function manager(
       const state = emptyState();
       const managers = ["node1", ...others].map((name) => put.node(nodeRow(name, { role: "manager" })));
       state.apply(managers, 1);
-      return openManagerKeys({ config, identity, state, log: silentLog });
+      return openManagerKeys({ config, identity, state, exports, log: silentLog });
     },
     export: () => writer.write("daily", Object.assign(emptyState(), { cluster: { id: CLUSTER, epoch: 1 } })),
   };
@@ -90,7 +91,10 @@ for (const [what, harm] of [
       error!.message,
       /identity\/manager\.keys (is missing|cannot be used: .*); nor does the newest export have them/,
     );
-    t.regex(error!.message, /there is none in .*exports \(bring the file, .* 'overlayctl join MANAGER:2377 --token T'/);
+    t.regex(
+      error!.message,
+      /there is none in .*exports\S* \(bring the file, .* 'overlayctl join MANAGER:2377 --token T'/,
+    );
   });
 }
 

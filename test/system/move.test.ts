@@ -108,7 +108,8 @@ systemTest(
         /which mvsn1 runs\.\nOne manager leads nothing when it fails/,
       );
       const data = join(node!.directory, "data");
-      const exports = (): string[] => readdirSync(join(data, "exports")).filter((name) => name.endsWith(".jsonl"));
+      const directory = join(data, "exports", (await statusOf(node!)).cluster);
+      const exports = (): string[] => readdirSync(directory).filter((name) => name.endsWith(".jsonl"));
       t.deepEqual(
         exports().map((name) => name.replace(/-\d.*/, "")),
         ["before-change"],
