@@ -4,15 +4,18 @@ import { sameName, settingsOf } from "../cluster/lookup.ts";
 import { managersOf } from "../cluster/managers.ts";
 import { systemClock } from "../lib/clock.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
+import { exists } from "../lib/exists.ts";
 import type { Log } from "../lib/log.ts";
-import { readSnapshot } from "../session/snapshot-file.ts";
-import { type NodeRole, subjectOf } from "../trust/certificates.ts";
+import { setAside } from "../lib/replace-file.ts";
+import { readSnapshot, type StoredSnapshot } from "../session/snapshot-file.ts";
+import { type NodeRole, type Subject, subjectOf } from "../trust/certificates.ts";
 import { Credentials } from "../trust/credentials.ts";
 import { IdentityFiles, type StoredIdentity } from "../trust/identity-files.ts";
 import { standInCredentials } from "../trust/stand-in.ts";
 import { TrustError } from "../trust/trust-error.ts";
 import type { Config } from "./config.ts";
-import { type NodeSettings, readNodeSettings } from "./node-settings.ts";
+import { givenAddressesOf } from "./node-identity.ts";
+import { type NodeSettings, readNodeSettings, writeNodeSettings } from "./node-settings.ts";
 import { pathsOf } from "./paths.ts";
 
 export interface Identity {
@@ -30,6 +33,8 @@ export interface Identity {
   damage: string | undefined;
 }
 
+type Owner = Pick<Subject, "clusterId" | "id">;
+
 /** undefined: this node is in no cluster. Throws PlatformError when files are damaged and there is no snapshot to run from. */
 export async function readIdentity(config: Config, log: Log): Promise<Identity | undefined> {
   const paths = pathsOf(config);
@@ -37,11 +42,11 @@ export async function readIdentity(config: Config, log: Log): Promise<Identity |
   try {
     const stored = (await files.read()) ?? (await readWithPlace(config, files, log));
     if (stored === undefined) return undefined;
-    const settings = await readNodeSettings(paths.settings);
     const credentials = new Credentials(stored);
     const { subject } = credentials;
     if (subject.kind !== "node") throw new TrustError("damaged", `${paths.identity} has a user's certificate`);
     const { clusterId, id: nodeId, name, role } = subject;
+    const settings = await ownSettings(config, subject, log);
     return {
       clusterId,
       nodeId,
@@ -65,13 +70,40 @@ export async function readIdentity(config: Config, log: Log): Promise<Identity |
  */
 async function readWithPlace(config: Config, files: IdentityFiles, log: Log): Promise<StoredIdentity | undefined> {
   const owner = await ownerOf(files);
-  const snapshot = owner === undefined ? undefined : await readSnapshot(pathsOf(config).snapshot, log);
+  const snapshot = owner === undefined ? undefined : await snapshotOf(config, owner, log);
   if (snapshot === undefined) return undefined;
-  const { nodeId, state } = snapshot;
-  if (owner?.id !== nodeId || owner.clusterId !== state.cluster?.id) return undefined;
-  await files.writePlace(managersOf(state));
-  log.warn("where managers are is taken from the snapshot: identity/node.json was missing", { node: owner.name });
+  await files.writePlace(managersOf(snapshot.state));
+  log.warn("where managers are is taken from the snapshot: identity/node.json was missing", { node: owner!.name });
   return files.read();
+}
+
+/**
+ * What the node was told when it joined. The snapshot has that too, when the file is missing or damaged: only where a worker would
+ * answer as a manager one day is in the file alone. Throws PlatformError when there is no snapshot of the certificate's owner.
+ */
+async function ownSettings(config: Config, owner: Owner, log: Log): Promise<NodeSettings> {
+  const { settings: path } = pathsOf(config);
+  try {
+    return await readNodeSettings(path);
+  } catch (error) {
+    if (!(error instanceof PlatformError)) throw error;
+    const snapshot = await snapshotOf(config, owner, log);
+    const row = snapshot?.state.nodes.get(owner.id);
+    const cluster = snapshot && settingsOf(snapshot.state);
+    if (row === undefined || cluster === undefined) throw error;
+    const settings = { pool: cluster.pool, domain: cluster.domain, ...givenAddressesOf(row) };
+    if (await exists(path)) await setAside(path);
+    await writeNodeSettings(path, settings);
+    log.warn("what this node was told when it joined is taken from its snapshot", { path, reason: error.message });
+    return settings;
+  }
+}
+
+/** The snapshot on the disk, if it is of the certificate's node and cluster. */
+async function snapshotOf(config: Config, owner: Owner, log: Log): Promise<StoredSnapshot | undefined> {
+  const snapshot = await readSnapshot(pathsOf(config).snapshot, log);
+  const isOwn = snapshot?.nodeId === owner.id && snapshot.state.cluster?.id === owner.clusterId;
+  return isOwn ? snapshot : undefined;
 }
 
 /** Throws PlatformError when the snapshot is not there, or is another cluster's than the certificate's. */

@@ -1,5 +1,6 @@
 // What this node says of itself to managers, and where its own manager answers.
 import type { NodeIdentity } from "../cluster/protocol.ts";
+import type { Node } from "../cluster/schema.ts";
 import { EVERY_ADDRESS } from "../lib/ip.ts";
 import { linkAddresses } from "../lib/link-addresses.ts";
 import type { SessionAddress } from "./compile-denied.ts";
@@ -25,6 +26,12 @@ export function managerAddressOf({ cluster }: Config, given: GivenAddresses, add
   const listen = asSession(cluster.listen) ?? given.listen ?? listenFor(advertise, address);
   const isSame = advertise?.address === listen.address && advertise.port === listen.port;
   return { listen, advertise: isSame ? null : advertise };
+}
+
+/** What a person may have given, as far as the row of the node's manager shows: the address without a word is none. */
+export function givenAddressesOf({ address, listen, advertise }: Node): GivenAddresses {
+  const isDefault = listen?.address === address && listen.port === CLUSTER_PORT;
+  return { listen: isDefault ? null : listen, advertise };
 }
 
 /** HOST:PORT at which others reach the manager. */

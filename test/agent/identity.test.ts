@@ -4,6 +4,7 @@ import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { parseConfig } from "../../src/agent/config.ts";
 import { readIdentity } from "../../src/agent/identity.ts";
+import { givenAddressesOf, managerAddressOf } from "../../src/agent/node-identity.ts";
 import { writeNodeSettings } from "../../src/agent/node-settings.ts";
 import { pathsOf } from "../../src/agent/paths.ts";
 import { emptyState } from "../../src/cluster/state.ts";
@@ -62,8 +63,6 @@ const DAMAGES: [what: string, file: string, content: Damage, said: RegExp][] = [
   ["a CA with another byte", "ca.crt", (text) => flipped(text, -1), /ca\.crt cannot be used: a CA in it was changed/],
   ["no CAs", "ca.crt", undefined, /ca\.crt cannot be used: it is missing/],
   ["JSON that is broken", "node.json", '{"managers":', /node\.json cannot be used/],
-  ["settings that are broken", "../settings.json", '{"pool":', /settings\.json, which says .* cannot be used/],
-  ["no settings", "../settings.json", undefined, /settings\.json, which says .* is not there/],
 ];
 for (const [what, file, content, said] of DAMAGES) {
   test(`a node with ${what} runs from its snapshot`, async (t) => {
@@ -89,6 +88,54 @@ test("where managers are comes from the snapshot when that file alone is missing
   t.like(identity, { nodeId: id("node1"), role: "worker", managers: ["192.0.2.12:2377"], damage: undefined });
   t.deepEqual((await files.read())!.managers, ["192.0.2.12:2377"]);
 });
+
+for (const [what, content] of [
+  ["are broken", '{"pool":'],
+  ["are not there", undefined],
+] as const) {
+  test(`settings that ${what} come from the snapshot, and nothing is damaged`, async (t) => {
+    const { config, paths } = await joined(t);
+    const before = (await readIdentity(config, silentLog))!.settings;
+    if (content === undefined) rmSync(paths.settings);
+    else writeFileSync(paths.settings, content);
+    const { settings, damage } = (await readIdentity(config, silentLog))!;
+    t.is(damage, undefined);
+    t.deepEqual(settings, before);
+    t.deepEqual(JSON.parse(readFileSync(paths.settings, "utf8")), before);
+    t.is(existsSync(`${paths.settings}.damaged`), content !== undefined);
+  });
+
+  test(`settings that ${what} are named where there is no snapshot of this node`, async (t) => {
+    const { config, paths } = await joined(t, { snapshotOf: null });
+    if (content === undefined) rmSync(paths.settings);
+    else writeFileSync(paths.settings, content);
+    const error = await t.throwsAsync(readIdentity(config, silentLog), { instanceOf: PlatformError });
+    t.regex(error!.message, /settings\.json, which says what this node was told .* there is none at .*snapshot\.json/);
+  });
+}
+
+for (const [what, row, given] of [
+  ["where the node is", {}, { listen: null, advertise: null }],
+  [
+    "on every address",
+    { listen: { address: "0.0.0.0", port: 2377 } },
+    { listen: { address: "0.0.0.0", port: 2377 }, advertise: null },
+  ],
+  [
+    "behind a translator, on another port",
+    { listen: { address: "192.0.2.11", port: 4000 }, advertise: { address: "198.51.100.1", port: 2377 } },
+    { listen: { address: "192.0.2.11", port: 4000 }, advertise: { address: "198.51.100.1", port: 2377 } },
+  ],
+] as const) {
+  test(`a manager that answers ${what} does so with settings from its snapshot`, (t) => {
+    const config = parseConfig("node: { name: node1, address: 192.0.2.11 }\n");
+    const own = { address: "192.0.2.11", listen: { address: "192.0.2.11", port: 2377 }, ...row };
+    const node = nodeRow("node1", { role: "manager", manager: true, ...own });
+    t.deepEqual(givenAddressesOf(node), given);
+    const { listen, advertise } = managerAddressOf(config, givenAddressesOf(node), own.address);
+    t.deepEqual({ listen, advertise }, { listen: node.listen!, advertise: node.advertise });
+  });
+}
 
 for (const [what, snapshotOf] of [
   ["no snapshot", null],

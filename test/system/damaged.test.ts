@@ -1,6 +1,6 @@
 // A node whose identity is damaged, file by file: its containers and names go on, it says which file it is and what to type, and
 // what is typed mends it.
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
 import type { NodeView, TaskView } from "../../src/api/schema.ts";
@@ -91,21 +91,33 @@ for (const [what, file, harm] of HARMS) {
   });
 }
 
-systemTest("a manager whose keys are lost has them again from its newest export, and stands by", async (t) => {
-  const [node1, standby] = lab().nodes as [LabNode, LabNode];
-  const running = await runningOn(standby);
-  const keys = identityPath(standby, "manager.keys");
-  // As it writes one a day.
-  const name = "daily-2026-11-30T00-00-00.000Z-r1.jsonl";
-  await standby.ctl("cluster", "export", join(standby.directory, "data", "exports", name));
-  await damaged(standby, () => rmSync(keys));
-  await goesOn(t, standby, running);
-  t.true(existsSync(keys));
-  t.regex(standby.logTail(50), /keys of the certificate authorities are brought back from the newest export/);
-  await waitFor(async () => (await statusOf(node1)).managers.every(({ role }) => role !== "unreachable"), {
-    what: "both managers to be well",
-  });
-});
+systemTest(
+  "a manager has lost keys again from its newest export, and cut settings from its snapshot, and stands by",
+  async (t) => {
+    const [node1, standby] = lab().nodes as [LabNode, LabNode];
+    const running = await runningOn(standby);
+    const keys = identityPath(standby, "manager.keys");
+    // As it writes one a day.
+    const name = "daily-2026-11-30T00-00-00.000Z-r1.jsonl";
+    const exports = join(standby.directory, "data", "exports", (await statusOf(node1)).cluster);
+    mkdirSync(exports, { recursive: true });
+    await standby.ctl("cluster", "export", join(exports, name));
+    const settings = join(standby.directory, "data", "settings.json");
+    const before = readFileSync(settings, "utf8");
+    await damaged(standby, () => {
+      rmSync(keys);
+      writeFileSync(settings, before.slice(0, 10));
+    });
+    await goesOn(t, standby, running);
+    t.true(existsSync(keys));
+    t.regex(standby.logTail(50), /keys of the certificate authorities are brought back from the newest export/);
+    t.is(readFileSync(settings, "utf8"), before);
+    t.regex(standby.logTail(50), /what this node was told when it joined is taken from its snapshot/);
+    await waitFor(async () => (await statusOf(node1)).managers.every(({ role }) => role !== "unreachable"), {
+      what: "both managers to be well",
+    });
+  },
+);
 
 for (const [what, harm] of [
   ["lost", rmSync],
