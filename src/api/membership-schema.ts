@@ -83,4 +83,6 @@ export interface AuthorityView {
   signer: string;
   /** Names of the nodes that the change waits for; none: it is done. */
   waitsFor: string[];
+  /** Why it does not go on without a person, and what to type; null: it does, or is done. An earlier version leaves it out. */
+  reason?: string | null;
 }

@@ -17,7 +17,7 @@ export function addAuthorityCommands(program: Command, context: Context): void {
     .action(async (authority: "nodes" | "store" | undefined, { json = false }: { json?: boolean }) => {
       const views = await context.api().rotateAuthority(authority === undefined ? {} : { authority });
       if (json) return context.out(`${JSON.stringify(views, null, 2)}\n`);
-      for (const { authority: which, signer, waitsFor } of views) {
+      for (const { authority: which, signer, waitsFor, reason } of views) {
         if (waitsFor.length === 0) {
           context.out(`The ${NAMES[which]} has a new certificate authority: ${signer}\n`);
           continue;
@@ -28,7 +28,7 @@ export function addAuthorityCommands(program: Command, context: Context): void {
             ? "these nodes have new certificates, or theirs have expired"
             : "the etcd of these managers has taken the new one";
         context.err(
-          `overlayctl: the one before is trusted until ${until}: ${waitsFor.join(", ")}; 'overlayctl ca rotate ${which}' looks again\n`,
+          `overlayctl: the one before is trusted until ${until}: ${[waitsFor.join(", "), ...(reason ? [reason] : [])].join("; ")}; 'overlayctl ca rotate ${which}' looks again\n`,
         );
       }
     });

@@ -30,6 +30,8 @@ export interface AuthorityHolders {
   notRenewed(digest: string): Promise<readonly string[]>;
   /** The names of the holders that still trust another CA after the last step. */
   trustingAnother(): Promise<readonly string[]>;
+  /** Those that have not taken the step under way, and why that needs a person, with what to type; null: it needs none. */
+  behind(): Promise<{ names: readonly string[]; reason: string | null }>;
 }
 
 export interface AuthorityRotationOptions {
@@ -54,6 +56,8 @@ interface RotationResult {
   readonly signer: string;
   /** Names of the nodes that the change waits for; none: it is done. */
   readonly waitsFor: readonly string[];
+  /** Why it does not go on without a person, and what to type; null: it does, or is done. */
+  readonly reason: string | null;
 }
 
 export class AuthorityRotation {
@@ -91,7 +95,7 @@ export class AuthorityRotation {
     } finally {
       over.abort();
     }
-    return { signer: this.#newest(), waitsFor: await this.#waitsFor() };
+    return { signer: this.#newest(), ...(await this.#waits()) };
   }
 
   async stop(): Promise<void> {
@@ -222,11 +226,15 @@ export class AuthorityRotation {
     return others.filter((_, i) => !have[i]).map(({ name }) => name);
   }
 
-  async #waitsFor(): Promise<readonly string[]> {
+  async #waits(): Promise<Pick<RotationResult, "waitsFor" | "reason">> {
     const { holders } = this.#options;
-    if (this.#bundle().length === 1) return holders.trustingAnother();
-    const lackKey = this.#trust()!.signer === this.#newest() ? [] : await this.#lackKey();
-    return lackKey.length > 0 ? lackKey : holders.notRenewed(this.#newest());
+    const isLast = this.#bundle().length === 1;
+    const lackKey = isLast || this.#trust()!.signer === this.#newest() ? [] : await this.#lackKey();
+    if (lackKey.length > 0) return { waitsFor: lackKey, reason: null };
+    const left = isLast ? await holders.trustingAnother() : await holders.notRenewed(this.#newest());
+    if (left.length === 0) return { waitsFor: [], reason: null };
+    const { names, reason } = await holders.behind();
+    return { waitsFor: names.length > 0 ? names : left, reason };
   }
 
   /** As the log calls the CA. */

@@ -16,6 +16,8 @@ interface AuthorityProgress {
   readonly signer: string;
   /** Names of the nodes that the change waits for; none: it is done. */
   readonly waitsFor: readonly string[];
+  /** Why it does not go on without a person, and what to type; null: it does, or is done. */
+  readonly reason: string | null;
 }
 
 export class AuthorityRotations {

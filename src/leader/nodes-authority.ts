@@ -35,5 +35,9 @@ export function nodesAuthority({ leader, clock, log }: NodesAuthorityOptions): A
     async trustingAnother() {
       return [];
     },
+    /** Those that have not renewed are all that there is to say. */
+    async behind() {
+      return { names: [], reason: null };
+    },
   };
 }

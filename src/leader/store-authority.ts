@@ -73,6 +73,15 @@ export class StoreAuthority implements AuthorityHolders {
     return this.#namesWhere(({ trusts }, wanted) => trusts.some((digest) => !wanted.trusts.includes(digest)));
   }
 
+  async behind(): Promise<{ names: readonly string[]; reason: string | null }> {
+    const wanted = this.#options.wanted();
+    if (wanted === undefined) return { names: [], reason: null };
+    const members = await this.#options.members();
+    const bad = members.filter(({ condition }) => condition !== "well");
+    const names = members.filter((member) => !has(member, wanted)).map(({ name }) => name);
+    return { names, reason: bad.length > 0 ? waitsUntilWell(bad) : (this.#problem ?? null) };
+  }
+
   /** Has one member take what the state says, if one has not. Resolves with whether another one may follow at once. */
   async step(): Promise<boolean> {
     const { wanted: find, members, take, clock, log, own } = this.#options;
@@ -92,7 +101,7 @@ export class StoreAuthority implements AuthorityHolders {
       const bad = all.filter((other) => other !== member && other.condition !== "well");
       // One that is not well takes no part: to start it again costs nothing.
       if (member.condition === "well" && bad.length > 0) {
-        this.#problem = `the etcd of ${member.name} is to be started again with other CAs, and waits for that of ${namesOf(bad)} to be well`;
+        this.#problem = `the etcd of ${member.name} is to be started again with other CAs: ${waitsUntilWell(bad)}`;
         continue;
       }
       try {
@@ -122,6 +131,15 @@ export function has({ trusts, signer }: MemberTrust, wanted: MemberTrust): boole
 /** Members that are not well come first, the leader's own last. */
 function rankOf({ id, condition }: MemberView, own: string): number {
   return id === own ? 2 : condition === "well" ? 1 : 0;
+}
+
+/** What a change waits for when members are not well, and what a person can do. */
+function waitsUntilWell(bad: readonly MemberView[]): string {
+  const removed = bad.map(({ name }) => `'overlayctl node demote ${name}'`).join(" and ");
+  return (
+    `it waits for that of ${namesOf(bad)} to be well, and goes on by itself then ('overlayctl cluster status' says what is wrong); ` +
+    `a manager that does not come back is removed with ${removed}`
+  );
 }
 
 function namesOf(members: readonly MemberView[]): string {

@@ -156,6 +156,8 @@ export class FakeBackend implements Backend {
   userViews: UserView[] = [];
   /** Nodes that have no new certificate yet. */
   waitsFor: string[] = [];
+  /** Why a change of a CA does not go on without a person. */
+  waitReason: string | null = null;
   readonly opened: OpenSandbox[] = [];
   readonly attached: Attach[] = [];
   readonly detached: Detach[] = [];
@@ -315,7 +317,12 @@ export class FakeBackend implements Backend {
   async rotateAuthority({ authority }: RotateAuthority): Promise<AuthorityView[]> {
     if (this.refusal !== undefined) throw this.refusal;
     const asked = authority === undefined ? (["nodes", "store"] as const) : [authority];
-    return asked.map((one) => ({ authority: one, signer: `digest-${one}`, waitsFor: this.waitsFor }));
+    return asked.map((one) => ({
+      authority: one,
+      signer: `digest-${one}`,
+      waitsFor: this.waitsFor,
+      reason: this.waitReason,
+    }));
   }
 
   async peers(): Promise<PeerView[]> {

@@ -235,3 +235,16 @@ test("ca rotate names the nodes that it waits for", async (t) => {
   );
   t.regex(err, /until the etcd of these managers .*: node2, node3; 'overlayctl ca rotate store' looks again/);
 });
+
+test("ca rotate says why a change needs a person, and what to type", async (t) => {
+  const backend = new FakeBackend([put.node(nodeRow("node1"))]);
+  backend.waitsFor = ["node3"];
+  backend.waitReason = "it waits for that of node3 to be well";
+  const { status, err } = await overlayctl(["ca", "rotate", "store"], { OVERLAYD_SOCKET: await served(t, backend) });
+  t.is(status, 0);
+  t.is(
+    err,
+    "overlayctl: the one before is trusted until the etcd of these managers has taken the new one: node3; " +
+      "it waits for that of node3 to be well; 'overlayctl ca rotate store' looks again\n",
+  );
+});

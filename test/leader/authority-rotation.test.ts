@@ -212,6 +212,7 @@ test("another leader drops a CA whose key did not get to it, and makes one anew"
 /** Members of etcd of which the test says how far they are. */
 class StoreHolders implements AuthorityHolders {
   refusal: UserError | undefined;
+  held: { names: string[]; reason: string | null } = { names: [], reason: null };
   left = { notTrustingBoth: ["node2"], notRenewed: ["node2"], trustingAnother: ["node2"] };
 
   async requireReady(): Promise<void> {
@@ -228,6 +229,10 @@ class StoreHolders implements AuthorityHolders {
 
   async trustingAnother(): Promise<string[]> {
     return this.left.trustingAnother;
+  }
+
+  async behind(): Promise<{ names: string[]; reason: string | null }> {
+    return this.held;
   }
 }
 
@@ -260,7 +265,7 @@ test("the store's CA is changed as the members of etcd follow, also by the next 
   t.deepEqual(state.trust.get("store")!.bundle, [newest]);
   holders.left.trustingAnother = [];
   await clock.advance(1000);
-  t.deepEqual(await done, { signer: digest, waitsFor: [] });
+  t.deepEqual(await done, { signer: digest, waitsFor: [], reason: null });
   t.is(publicKeyDigest(rings.get("node2")!.keys.store.certificate), digest);
   t.deepEqual(fixture.trust, before);
 });
@@ -277,7 +282,9 @@ test("a change of the store's CA that must not begin changes nothing, and one th
   holders.refusal = undefined;
   t.deepEqual((await asked(rotation.rotate(1000), fixture)).waitsFor, ["node2"]);
   holders.refusal = new UserError(409, "the etcd of node2 is not well");
-  t.deepEqual((await asked(rotation.rotate(1000), fixture)).waitsFor, ["node2"]);
+  holders.held = { names: ["node3"], reason: "node3 is off" };
+  const { waitsFor, reason } = await asked(rotation.rotate(1000), fixture);
+  t.deepEqual({ waitsFor, reason }, { waitsFor: ["node3"], reason: "node3 is off" });
 });
 
 async function asked<T>(answer: Promise<T>, { clock }: Fixture): Promise<T> {

@@ -79,11 +79,35 @@ test("while one member is not well no other one is started again; that one may b
   world.failure = "it does not answer";
   t.deepEqual(await world.settle(), []);
   t.regex(world.authority.problem!, /etcd of node-a is to be started again .* waits for that of node-c to be well/);
+  t.regex(world.authority.problem!, /'overlayctl node demote node-c'/);
   world.failure = undefined;
   t.deepEqual(await world.settle(), ["c"]);
   world.members.get("c")!.condition = "well";
   t.deepEqual(await world.settle(), ["b", "a"]);
   t.is(world.authority.problem, undefined);
+});
+
+test("who holds a change up is named, with what to type; where none does, nothing is asked of a person", async (t) => {
+  const world = new World();
+  const { authority, members } = world;
+  t.deepEqual(await authority.behind(), { names: [], reason: null });
+  world.wanted = BOTH;
+  t.deepEqual(await authority.behind(), { names: ["node-a", "node-b", "node-c"], reason: null });
+  await world.settle();
+  world.wanted = ISSUED;
+  for (const name of ["a", "b"]) Object.assign(members.get(name)!, ISSUED);
+  members.get("c")!.condition = "ended";
+  const { names, reason } = await authority.behind();
+  t.deepEqual(names, ["node-c"]);
+  t.is(
+    reason,
+    "it waits for that of node-c to be well, and goes on by itself then ('overlayctl cluster status' says what is wrong); " +
+      "a manager that does not come back is removed with 'overlayctl node demote node-c'",
+  );
+  members.get("c")!.condition = "well";
+  world.failure = "its disk is full";
+  await world.settle();
+  t.is((await authority.behind()).reason, "the etcd of node-c has not taken the store's CAs yet: its disk is full");
 });
 
 test("a member that slept through the whole change takes the end of it", async (t) => {
