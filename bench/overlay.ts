@@ -35,6 +35,7 @@ export class Overlay {
     const lab = await createLab({
       prefix,
       nodes,
+      engine: true,
       settings: { datapath },
       ...(build === undefined ? {} : { build }),
     });

@@ -1,11 +1,15 @@
-// `npm test`: lint, unit tests, then system tests one file at a time (they own namespaces and the machine's attention).
+// `npm test`: lint, unit tests, then system tests, which own namespaces: in two rows side by side, each one file at a time, for
+// most of their time they wait for leases, elections and back-offs.
 // The last line is `N passed, N failed`, with `, N skipped` when there are any; in CI a skipped test is a failure.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { constants } from "node:os";
+import { availableParallelism, constants } from "node:os";
 import { createInterface } from "node:readline";
 import { TapReader } from "./tap.ts";
 
+/** The second row. Each file of it has labs of its own and needs no Docker, so that it runs beside any file of the first. */
+const SECOND =
+  "{certificates,damaged,dns,elsewhere,external-etcd,failover,isolation,join,lost-managers,managers,members,move,refused,standby}";
 /** Longer than Ava waits for a test (ava.config.js). When Ava itself hangs, this ends the run, so that CI hears of it. */
 const SILENCE_MS = 25 * 60_000;
 const inCi = process.env.CI === "true";
@@ -28,6 +32,16 @@ function lint(): void {
   else count("failed", "lint: run `npm run format`", `${stdout}${stderr}`.trimEnd().split("\n"));
 }
 
+/** The process groups that run, each with what resolves at its end. */
+const running = new Map<number, Promise<unknown>>();
+for (const signal of ["SIGINT", "SIGTERM"] as const)
+  process.on(signal, async () => {
+    // Being in other groups, they hear no Ctrl-C.
+    for (const group of running.keys()) process.kill(-group, signal);
+    await Promise.all(running.values());
+    process.exit(128 + constants.signals[signal]);
+  });
+
 async function ava(title: string, argv: readonly string[]): Promise<void> {
   console.log(`# ${title}`);
   // In a process group of its own, so that what hangs can be ended with all that it started.
@@ -36,18 +50,11 @@ async function ava(title: string, argv: readonly string[]): Promise<void> {
     detached: true,
   });
   const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
-  const end = (signal: NodeJS.Signals): boolean => process.kill(-child.pid!, signal);
-  // Being in another group, it hears no Ctrl-C.
-  const interrupted = async (signal: NodeJS.Signals): Promise<void> => {
-    end(signal);
-    await ended;
-    process.exit(128 + constants.signals[signal]);
-  };
-  process.on("SIGINT", interrupted).on("SIGTERM", interrupted);
+  running.set(child.pid!, ended);
   let last = "";
   const silence = setTimeout(() => {
     count("failed", `${title}: silent for ${SILENCE_MS / 60_000} minutes after '${last}', and ended`);
-    end("SIGKILL");
+    process.kill(-child.pid!, "SIGKILL");
   }, SILENCE_MS);
   const tap = new TapReader((result) => {
     last = result.name;
@@ -60,9 +67,18 @@ async function ava(title: string, argv: readonly string[]): Promise<void> {
   tap.end();
   const status = await ended;
   clearTimeout(silence);
-  process.off("SIGINT", interrupted).off("SIGTERM", interrupted);
+  running.delete(child.pid!);
   if (tap.results === 0) count("failed", `${title}: ava ran no tests`);
   else if (status !== 0 && tap.failures === 0) count("failed", `${title}: ava exited with ${status}`);
+}
+
+async function systemTests(): Promise<void> {
+  const serial = (title: string, ...files: string[]) => ava(title, ["--concurrency", "1", ...files]);
+  const files = `dist/test/system/${SECOND}.test.js`;
+  const second = () => serial("system tests of the second row", files);
+  const first = () => serial("system tests", "dist/test/system/**/*.test.js", `!${files}`);
+  if (availableParallelism() > 1) await Promise.all([first(), second()]);
+  else for (const run of [first, second]) await run();
 }
 
 const began = performance.now();
@@ -70,7 +86,7 @@ if (existsSync(".git")) lint();
 else console.log("# no lint: Biome reads .gitignore through git, and this is no checkout");
 await ava("unit tests", ["dist/test/**/*.test.js", "!dist/test/system/**"]);
 if (process.getuid?.() === 0) {
-  await ava("system tests", ["--concurrency", "1", "dist/test/system/**/*.test.js"]);
+  await systemTests();
 } else {
   count("skipped", "skipped: needs root: the system tests");
 }

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { OtherBuild } from "../../bench/other-build.ts";
 import type { NodeView, TaskView } from "../../src/api/schema.ts";
-import { run, waitFor } from "./command.ts";
+import { waitFor } from "./command.ts";
 import { createLab, type Lab, type LabNode } from "./lab.ts";
 import { writeCommand, writeConfig } from "./lab-files.ts";
-import { untilRunning } from "./listings.ts";
+import { processOf, untilRunning } from "./listings.ts";
 import { program } from "./program.ts";
 import { systemTest } from "./system-test.ts";
 import { undoAfterAll } from "./undo.ts";
@@ -26,11 +26,6 @@ function lasting(tasks: readonly TaskView[]) {
   return tasks
     .map(({ id, slot, node, addresses, restarts }) => ({ id, slot, node, addresses, restarts }))
     .toSorted((a, b) => a.slot - b.slot);
-}
-
-/** The processes of the service's tasks, of all nodes. */
-async function processIds(): Promise<string[]> {
-  return (await run(["pgrep", "-f", "[e]cho-server.js 7"])).trim().split("\n").toSorted();
 }
 
 function idsOf(nodes: readonly NodeView[]): string[] {
@@ -59,7 +54,9 @@ systemTest(
       ...["service", "create", "--detach", "--name", "echo", "--replicas", "2", "--network", "web"],
       ...["--", ...program("echo-server", 7)],
     );
-    const tasks = lasting(await untilRunning(node1, "echo", 2));
+    const running = await untilRunning(node1, "echo", 2);
+    const tasks = lasting(running);
+    const processIds = () => Promise.all(running.map(processOf));
     t.deepEqual(tasks.map(({ node }) => node).toSorted(), [node1.name, node2.name]);
     const processes = await processIds();
     const nodes = idsOf(await node1.api.nodes());

@@ -14,7 +14,7 @@ const SERVER = `require("http").createServer((q, r) => r.end(require("os").hostn
 const SLEEP = ["sleep", "600"];
 
 useEngine();
-const lab = useLab({ prefix: PREFIX, nodes: 2 }, async ({ nodes: [node1] }) => {
+const lab = useLab({ prefix: PREFIX, nodes: 2, engine: true }, async ({ nodes: [node1] }) => {
   await removeContainers();
   await node1!.ctl("network", "create", "web");
 });

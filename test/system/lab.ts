@@ -33,6 +33,8 @@ export interface LabOptions extends Partial<LabNames> {
   cluster?: Init;
   /** How many nodes join as managers, the first among them; left out: 1. */
   managers?: number;
+  /** Whether the agents find the machine's Docker; left out: they do not, for another file may use it at the same time. */
+  engine?: boolean;
   /** How many of the last nodes join no cluster: their agents wait. */
   waiting?: number;
   /** The compiled tree that `overlayd` and `overlayctl` are of; left out: the one that this file is part of. */
@@ -224,7 +226,7 @@ export interface Lab {
  */
 export async function createLab(options: LabOptions): Promise<Lab> {
   const { prefix, nodes: count, configFile, settings = {}, build = OWN_BUILD } = options;
-  const { cluster = {}, managers = 1, waiting = 0 } = options;
+  const { cluster = {}, managers = 1, waiting = 0, engine = false } = options;
   // A build of an earlier commit finds its cluster in its configuration, and may have no bundles.
   const isConfigured = !existsSync(join(build, "src/trust"));
   const claim = await claimPrefix(prefix);
@@ -268,7 +270,10 @@ export async function createLab(options: LabOptions): Promise<Lab> {
         name,
         address,
         directory,
-        settings: typeof settings === "function" ? settings(index) : settings,
+        settings: {
+          ...(engine ? {} : { docker: { socket: join(directory, "no-docker.sock") } }),
+          ...(typeof settings === "function" ? settings(index) : settings),
+        },
       });
     nodes.push(new LabNode({ name, netns, address, directory, configPath, bin }));
   }
