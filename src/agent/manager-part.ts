@@ -102,7 +102,7 @@ async function start(
     followed: () => session.manager,
     calls: new ManagerCalls(connections),
     exports: new Exports({ directory: exports, passphrase, keys: () => ring.keys, log }),
-    tookOver: new TookOverFile(paths.tookOver),
+    tookOver: new TookOverFile(paths.tookOver, log),
   };
   const manager = new Manager(options);
   const cluster = new ClusterOperations(options, manager);
