@@ -59,6 +59,13 @@ export const read = libc.func("int64_t read(int, uintptr_t, size_t)") as (
   pointer: bigint,
   bytes: number,
 ) => number;
+/** As read(), from `offset` of the file. */
+export const pread = libc.func("int64_t pread(int, uintptr_t, size_t, int64_t)") as (
+  fd: number,
+  pointer: bigint,
+  bytes: number,
+  offset: number,
+) => number;
 export const writev = libc.func("int64_t writev(int, uintptr_t, int)") as (
   fd: number,
   iovecs: bigint,

@@ -1,5 +1,6 @@
 // The worker thread of a data path: it opens device and underlay, and runs the loop until a command stops it. It blocks in
 // epoll_wait(2), so it fetches its commands.
+import { cpus } from "node:os";
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { openDgramUnderlay } from "../datapath/dgram-underlay.ts";
 import { ENGINE_MEMORY_BYTES, Engine } from "../datapath/engine.ts";
@@ -16,6 +17,7 @@ import { HOST_MAC, NEXT_HOP, vethName } from "../links/desired.ts";
 import { bootNumber } from "../linux/boot.ts";
 import { type LinkSender, openLinkSender } from "../linux/link-sender.ts";
 import { Poller, wakePoller } from "../linux/poll.ts";
+import { RunnableThreads } from "../linux/runnable.ts";
 import { mappedBuffer } from "../linux/shared-file.ts";
 import { nameThread, raiseThread, shortenSlices } from "../linux/thread-priority.ts";
 import { openTun } from "../linux/tun.ts";
@@ -32,6 +34,9 @@ import type {
 
 /** The shortest slice that the kernel gives: no step of the loop takes longer unless packets wait. */
 const SLICE_MICROS = 100;
+
+/** With more threads than these for each processor, most of them wait. A few wait at times where a packet's way wakes several. */
+const RUNNABLE_A_PROCESSOR = 3;
 
 const port = parentPort!;
 const say = (message: WorkerMessage): void => port.postMessage(message);
@@ -98,18 +103,35 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
     }
   };
   const lanes = device.fds.length;
+  const threads = openRunnable(memory, notes);
   say({ type: "ready", eventFd: poller.eventFd, underlay: kind, lanes, notes, unraised: raise(setup) });
   const look = (): number => poller.look();
-  const loop = { engine, commands, look, now: machineMonotonic, spinMs: setup.spinMicros / 1000 };
-  if (kind === "batched") runLoop({ ...loop, wait: (timeoutMs) => poller.wait(timeoutMs) });
-  else {
+  const loop = { engine, commands, look, now: machineMonotonic };
+  if (kind === "batched") {
+    const awake = {
+      runnable: () => threads?.count() ?? 0,
+      mostRunnable: RUNNABLE_A_PROCESSOR * cpus().length,
+      spinMs: setup.spinMicros / 1000,
+    };
+    runLoop({ ...loop, ...awake, wait: (timeoutMs) => poller.wait(timeoutMs) });
+  } else {
     underlay.onReadable = () => wakePoller(poller.eventFd);
     await runYieldingLoop({ ...loop, wait: (timeoutMs) => poller.waitAsync(timeoutMs) });
   }
   engine.close();
   lane?.close();
   poller.close();
+  threads?.close();
   port.close();
+}
+
+function openRunnable(memory: PacketMemory, notes: string[]): RunnableThreads | undefined {
+  try {
+    return new RunnableThreads(memory);
+  } catch (error) {
+    notes.push(`it looks for packets also while other programs wait for processors (${messageOf(error)})`);
+    return undefined;
+  }
 }
 
 /** Raises this thread's priority. Returns why it has not the nice value that is asked for; null when it has. Short slices need no privilege. */

@@ -5,12 +5,13 @@ import { runLoop } from "../../src/datapath/loop.ts";
 
 const LOOK_MS = 0.005;
 const TICK_MS = 100;
+const MOST_RUNNABLE = 3;
 
 /** How often the worker looked and how often it blocked, after packets at these times; it ends with the last tick. */
 function waits(
   spinMs: number,
   arrivals: readonly number[],
-  { lookMs = LOOK_MS, endMs = 150 } = {},
+  { lookMs = LOOK_MS, endMs = 150, runnable = (): number => 1 } = {},
 ): { looked: number; blocked: number } {
   const left = [...arrivals];
   const waited = { looked: 0, blocked: 0 };
@@ -22,6 +23,8 @@ function waits(
     now: () => now,
     commands: () => now - start < endMs,
     spinMs,
+    runnable,
+    mostRunnable: MOST_RUNNABLE,
     wait: (timeoutMs) => {
       const next = (left[0] ?? Number.POSITIVE_INFINITY) + start;
       if (timeoutMs === 0) {
@@ -61,6 +64,37 @@ test("what others run for while it looks is not counted: it looks as often as wh
   t.true(looked >= 19 && looked <= 21, `${looked} looks`);
 });
 
+/** A packet every 0.3 ms, from 1 ms on. */
+const STREAM = Array.from({ length: 100 }, (_, i) => 1 + 0.3 * i);
+
+test("while more threads than that are runnable it does not look again, and it is asked seldom", (t) => {
+  let asked = 0;
+  const few = waits(0.1, STREAM, {
+    runnable: () => {
+      asked++;
+      return MOST_RUNNABLE;
+    },
+  });
+  t.true(few.looked > 1000, `${few.looked} looks`);
+  t.true(asked >= 15 && asked <= 31, `asked ${asked} times in 30 ms`);
+  const many = waits(0.1, STREAM, { runnable: () => 2 * MOST_RUNNABLE });
+  t.true(many.looked < few.looked / 2, `${many.looked} looks`);
+  t.true(many.blocked > few.blocked / 2);
+});
+
+test("a moment with many runnable threads does not keep it from looking", (t) => {
+  let asked = 0;
+  const { looked } = waits(0.1, STREAM, { runnable: () => (asked++ % 8 === 0 ? 2 * MOST_RUNNABLE : 1) });
+  t.is(looked, waits(0.1, STREAM).looked);
+});
+
+test("it looks again when the threads are fewer", (t) => {
+  let asked = 0;
+  const busyFirst = waits(0.1, STREAM, { runnable: () => (asked++ < 8 ? 2 * MOST_RUNNABLE : 1) });
+  const never = waits(0.1, STREAM, { runnable: () => 2 * MOST_RUNNABLE });
+  t.true(busyFirst.looked > never.looked, `${busyFirst.looked} looks, and ${never.looked}`);
+});
+
 test("a side that always has more keeps no other from its turn", (t) => {
   const stepped: number[] = [];
   const others = [Side.Device, Side.Device | Side.Underlay, Side.Device];
@@ -75,6 +109,8 @@ test("a side that always has more keeps no other from its turn", (t) => {
     now: () => 1000,
     commands: () => stepped.length < 4,
     spinMs: 0,
+    runnable: () => 1,
+    mostRunnable: MOST_RUNNABLE,
     wait: () => 0,
     look: () => others[stepped.length - 1]!,
   });
