@@ -12,6 +12,12 @@ const SECOND =
   "{certificates,damaged,dns,elsewhere,external-etcd,failover,isolation,join,lost-managers,managers,members,move,refused,standby}";
 /** Longer than Ava waits for a test (ava.config.js). When Ava itself hangs, this ends the run, so that CI hears of it. */
 const SILENCE_MS = 25 * 60_000;
+/**
+ * System tests of flows that agents carry for long: they run a second time with the express lane off, as on a machine without one. The
+ * agent's own path is also what unit tests have, and what system tests of frames and of external VTEPs see: twice the whole suite
+ * would find little more. `OVERLAYD_TEST_LANE=off npm test` is all of it with the lane off.
+ */
+const WITHOUT_LANE = "dist/test/system/{path,restart,scaling}.test.js";
 const inCi = process.env.CI === "true";
 const tally = { passed: 0, failed: 0, skipped: 0 };
 
@@ -42,11 +48,13 @@ for (const signal of ["SIGINT", "SIGTERM"] as const)
     process.exit(128 + constants.signals[signal]);
   });
 
-async function ava(title: string, argv: readonly string[]): Promise<void> {
+/** `prefix`: before the names of the tests, in the environment with `env`. */
+async function ava(title: string, argv: readonly string[], { prefix = "", env = {} } = {}): Promise<void> {
   console.log(`# ${title}`);
   // In a process group of its own, so that what hangs can be ended with all that it started.
   const child = spawn("node_modules/.bin/ava", ["--tap", ...argv], {
     stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, ...env },
     detached: true,
   });
   const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
@@ -58,7 +66,7 @@ async function ava(title: string, argv: readonly string[]): Promise<void> {
   }, SILENCE_MS);
   const tap = new TapReader((result) => {
     last = result.name;
-    count(result.outcome, result.name, result.details);
+    count(result.outcome, `${prefix}${result.name}`, result.details);
   });
   for await (const line of createInterface({ input: child.stdout })) {
     silence.refresh();
@@ -76,7 +84,12 @@ async function systemTests(): Promise<void> {
   const serial = (title: string, ...files: string[]) => ava(title, ["--concurrency", "1", ...files]);
   const files = `dist/test/system/${SECOND}.test.js`;
   const second = () => serial("system tests of the second row", files);
-  const first = () => serial("system tests", "dist/test/system/**/*.test.js", `!${files}`);
+  const first = async () => {
+    await serial("system tests", "dist/test/system/**/*.test.js", `!${files}`);
+    if (process.env.OVERLAYD_TEST_LANE !== undefined) return;
+    const off = { prefix: "lane off: ", env: { OVERLAYD_TEST_LANE: "off" } };
+    await ava("system tests with the express lane off", ["--concurrency", "1", WITHOUT_LANE], off);
+  };
   if (availableParallelism() > 1) await Promise.all([first(), second()]);
   else for (const run of [first, second]) await run();
 }

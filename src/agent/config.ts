@@ -119,7 +119,7 @@ const ConfigFile = z.strictObject({
         .max(4_194_304, "at most 4194304 flows are held")
         .default(262_144),
       /** Whether established flows of containers are carried by the kernel, where it can. */
-      express: z.enum(["auto", "off"]).default("off"),
+      express: z.enum(["auto", "off"]).default("auto"),
       /** How many directions of flows the kernel carries, 184 bytes each. Left out: two for each of `flows`. */
       expressFlows: z
         .int()

@@ -19,7 +19,7 @@ test("a minimal file gets every default", (t) => {
     socket: "/run/overlayd/overlayd.sock",
     device: "overlay0",
     log: { level: "info" },
-    datapath: { underlay: "auto", priority: 10, flows: 262_144, express: "off", newFlowsPerSecond: 20_000 },
+    datapath: { underlay: "auto", priority: 10, flows: 262_144, express: "auto", newFlowsPerSecond: 20_000 },
     docker: { socket: "/var/run/docker.sock" },
     dns: { forward: {} },
   });

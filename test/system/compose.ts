@@ -1,7 +1,11 @@
 // Docker Compose as system tests use it, and the images that the compose file builds.
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { stringify } from "yaml";
+import { temporaryDirectory } from "../temporary.ts";
 import { type Finished, run, tryRun } from "./command.ts";
 import { whyNoEngine } from "./engine.ts";
+import { configured, LANE } from "./lab-files.ts";
 
 const PLUGINS = ["/usr/libexec/docker", "/usr/lib/docker", "/usr/local/lib/docker"].map(
   (path) => `${path}/cli-plugins`,
@@ -20,9 +24,12 @@ export function whyNoCompose(): string | undefined {
 
 export class Compose {
   readonly #project: string;
+  /** The compose files, where they are not those that a person has. */
+  readonly #files: readonly string[];
 
   constructor(project: string) {
     this.#project = project;
+    this.#files = LANE === undefined ? [] : ["-f", "docker-compose.yml", "-f", writeOverride()];
   }
 
   /** The base image too, where no registry has it. */
@@ -35,7 +42,7 @@ export class Compose {
   /** What a person types after `docker compose`; there is no terminal. */
   run(...words: string[]): Promise<Finished> {
     const withoutTerminal = words[0] === "exec" ? ["exec", "-T", ...words.slice(1)] : words;
-    return tryRun([...argv, "-p", this.#project, ...withoutTerminal], { timeoutMs: BUILD_MS });
+    return tryRun([...argv, ...this.#files, "-p", this.#project, ...withoutTerminal], { timeoutMs: BUILD_MS });
   }
 
   /** Its standard output; throws when it fails. */
@@ -44,4 +51,16 @@ export class Compose {
     if (status !== 0) throw new Error(`'docker compose ${words.join(" ")}' exited with ${status}: ${stderr || stdout}`);
     return stdout;
   }
+}
+
+/** A compose file that gives the nodes the configurations that OVERLAYD_TEST_LANE makes of theirs. */
+function writeOverride(): string {
+  const directory = temporaryDirectory("compose");
+  const nodes = ["node1", "node2", "node3"].map((node) => {
+    const file = configured(resolve(`configs/compose/${node}.yaml`), join(directory, `${node}.yaml`));
+    return [node, { volumes: [`${file}:/etc/overlayd.yaml:ro`] }];
+  });
+  const path = join(directory, "lane.yml");
+  writeFileSync(path, stringify({ services: Object.fromEntries(nodes) }));
+  return path;
 }

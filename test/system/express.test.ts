@@ -2,6 +2,7 @@
 // ends a connection. A client on node 1 talks to a server on node 2, and to one on its own node.
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { ExecutionContext } from "ava";
 import type { FlowView, PeerView } from "../../src/api/schema.ts";
 import { Background, run, waitFor } from "./command.ts";
@@ -178,6 +179,7 @@ laneTest("a task that dies resets its connection in the lane", async (t) => {
 
 laneTest("no packet of a connection passes once its service is removed", async (t) => {
   const [node1, node2] = lab().nodes;
+  const pins = pinsOf(node2!);
   await createServer(node1!, "gone", node2!);
   const talk = await talkTo(t, lab().nodes[0]!, (await vipOf(node1!, "gone"))!);
   await untilInLane(node1!, "gone");
@@ -189,6 +191,8 @@ laneTest("no packet of a connection passes once its service is removed", async (
     flows.every(({ lane }) => lane === null),
     JSON.stringify(flows),
   );
+  await untilEmpty(lab().nodes);
+  await waitFor(() => isDeepStrictEqual(pinsOf(node2!), pins), { what: "the task's pin to go" });
 });
 
 laneTest("a container's link that is removed under a connection is made anew, and the lane is on it", async (t) => {
@@ -297,19 +301,42 @@ laneTest(
   },
 );
 
-laneTest("'down' leaves no program, pin or mount of the lane", async (t) => {
+laneTest(
+  "a container whose command is killed under its connection leaves no entry and no pin on either node",
+  async (t) => {
+    const nodes = lab().nodes;
+    await untilEmpty(nodes);
+    const before = nodes.map(pinsOf);
+    const talk = await talkTo(t, nodes[0]!, (await vipOf(nodes[0]!, "far"))!);
+    for (const node of nodes) await untilInLane(node, "far");
+    t.is(pinsOf(nodes[0]!).length, before[0]!.length + 1);
+    await talk.end("SIGKILL");
+    await untilEmpty(nodes);
+    await waitFor(() => isDeepStrictEqual(nodes.map(pinsOf), before), { what: "the container's pin to go" });
+    t.pass();
+  },
+);
+
+laneTest("'overlayd down' and 'overlayctl leave' leave no program, pin or mount of the lane", async (t) => {
   const [, node2] = lab().nodes;
   const bpf = join(node2!.directory, "data/bpf");
   const underlay = await underlayOf(node2!);
-  t.true(existsSync(join(bpf, "overlayd/flows")));
-  t.is((await tcxOf(node2!, underlay)).length, 1);
+  const isThere = async (): Promise<boolean> =>
+    existsSync(join(bpf, "overlayd/flows")) && (await tcxOf(node2!, underlay)).length === 1;
+  const isGone = async (): Promise<void> => {
+    t.deepEqual(await tcxOf(node2!, underlay), []);
+    t.deepEqual(existsSync(bpf) ? readdirSync(bpf) : [], []);
+    t.false(readFileSync("/proc/self/mounts", "utf8").includes(bpf));
+  };
+  t.true(await isThere());
   await node2!.stopAgent();
-  t.is((await tcxOf(node2!, underlay)).length, 1, "what is pinned stays while no agent runs");
+  t.true(await isThere(), "what is pinned stays while no agent runs");
   await node2!.exec(["overlayd", "down", "--config", node2!.configPath]);
-  t.deepEqual(await tcxOf(node2!, underlay), []);
-  t.deepEqual(existsSync(bpf) ? readdirSync(bpf) : [], []);
-  t.false(readFileSync("/proc/self/mounts", "utf8").includes(bpf));
+  await isGone();
   await node2!.startAgent();
+  await waitFor(isThere, { what: "the lane to be there again" });
+  await node2!.ctl("leave", "--force");
+  await isGone();
 });
 
 /** The underlay's link, as NAME=INDEX. */
@@ -347,6 +374,16 @@ async function replaceUnderlay({ netns, address }: LabNode): Promise<void> {
 
 function hexOf(byte: string): string {
   return Number(byte).toString(16).padStart(2, "0");
+}
+
+/** Waits until there is no entry in the lanes' maps. */
+async function untilEmpty(nodes: readonly LabNode[]): Promise<void> {
+  for (const { name, api } of nodes)
+    await waitFor(async () => (await api.stats()).datapath.laneEntries === 0, { what: `${name}'s lane to be empty` });
+}
+
+function pinsOf({ directory }: LabNode): string[] {
+  return readdirSync(join(directory, "data/bpf/overlayd")).toSorted();
 }
 
 function rewriteConfig({ configPath }: LabNode, from: string, to: string): void {

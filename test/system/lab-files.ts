@@ -1,7 +1,18 @@
 // The files that a lab gives its nodes: the commands that they type, and their agents' configuration.
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
+
+/** What OVERLAYD_TEST_LANE says, `auto` or `off`, of the express lane of agents that no test has configured; undefined: their default. */
+export const LANE = process.env.OVERLAYD_TEST_LANE;
+const LANE_SETTINGS = LANE === undefined ? {} : { datapath: { express: LANE } };
+
+/** The configuration at `path`, or a copy of it at `copy` with what OVERLAYD_TEST_LANE says. */
+export function configured(path: string, copy: string): string {
+  if (LANE === undefined) return path;
+  writeFileSync(copy, stringify({ ...LANE_SETTINGS, ...(parse(readFileSync(path, "utf8")) as object) }));
+  return copy;
+}
 
 export function writeConfig(
   path: string,
@@ -10,7 +21,7 @@ export function writeConfig(
   const { name, address, directory, cluster, settings } = node;
   const config: Record<string, unknown> = {
     node: { name, address },
-    ...(cluster === undefined ? {} : { cluster }),
+    ...(cluster === undefined ? LANE_SETTINGS : { cluster }), // a build before the express lane would refuse the setting
     dataDir: join(directory, "data"),
     socket: join(directory, "overlayd.sock"),
   };

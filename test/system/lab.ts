@@ -10,7 +10,7 @@ import type { Init, JoinTokenView } from "../../src/api/membership-schema.ts";
 import { systemEnv } from "../../src/lib/command.ts";
 import { type Finished, type RunOptions, run, tryRun, waitFor } from "./command.ts";
 import { claimPrefix } from "./lab-claim.ts";
-import { writeCommand, writeConfig } from "./lab-files.ts";
+import { configured, writeCommand, writeConfig } from "./lab-files.ts";
 import { type LabNames, removeLab, removeMachine, unmountBelow } from "./lab-removal.ts";
 import { createUnderlay } from "./lab-underlay.ts";
 
@@ -263,7 +263,8 @@ export async function createLab(options: LabOptions): Promise<Lab> {
     const { netns, address } = await addMachine(index);
     const directory = join(names.directory, `node${index + 1}`);
     mkdirSync(directory, { recursive: true });
-    const configPath = configFile?.(index) ?? join(directory, "overlayd.yaml");
+    const written = join(directory, "overlayd.yaml");
+    const configPath = configFile === undefined ? written : configured(configFile(index), written);
     if (configFile === undefined)
       writeConfig(configPath, {
         ...(isConfigured ? { cluster: index === 0 ? { listen: LEADER } : { managers: [LEADER] } } : {}),
