@@ -200,7 +200,9 @@ export class Probes implements PeerHealth {
 
   #final(session: PeerSession, packetBytes: number, now: number): void {
     if (packetBytes > PACKET_BYTES) {
+      const { mtu } = session.path;
       session.path.answered(packetBytes, now);
+      if (session.path.mtu !== mtu) this.#lane?.lose(session.vtep); // its entries have the MTU from before
       this.#findSmallestMtu();
     } else if (session.pollSentMs >= 0) {
       session.rttMs = now - session.pollSentMs;

@@ -3,7 +3,7 @@ import test from "ava";
 import type { HealthReport } from "../../src/datapath/peer-health.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import type { Datagram } from "../fakes/in-process.ts";
-import { fakeNodes, rowsFor } from "../fakes/nodes.ts";
+import { type FakeNode, fakeNodes, rowsFor } from "../fakes/nodes.ts";
 import { A, B, CLUSTER, cluster } from "../fakes/two-nodes.ts";
 
 /** Offset of BFD in a probe's datagram, behind VXLAN, Ethernet, IPv4 and UDP. */
@@ -149,4 +149,28 @@ test("a peer that comes is probed at once, and one that goes no more", async (t)
   t.deepEqual(sent, []);
   node!.apply(rowsFor(CLUSTER, A));
   t.deepEqual(sent, [ipv4(B)]);
+});
+
+test("a path's MTU changes: the lane's entries with the one from before are void at once, and not with the next tick", async (t) => {
+  const fake = await cluster({ lanes: true });
+  const [{ engine, lane }] = fake.nodes as [FakeNode];
+  const mtu = (): number => engine.report().probes[0]!.mtu;
+  const losses: string[] = [];
+  let before = mtu();
+  const lose = lane!.lose.bind(lane);
+  lane!.lose = (address) => {
+    lose(address);
+    if (address === ipv4(B) && mtu() !== before) losses.push(`${before} to ${mtu()}`);
+    before = mtu();
+  };
+  const tick = engine.tick.bind(engine);
+  const late: number[] = [];
+  engine.tick = () => {
+    if (mtu() !== before) late.push(mtu());
+    return tick();
+  };
+  fake.wire.mtu = 1100;
+  await fake.advance(60_000);
+  t.true(losses.length > 0);
+  t.deepEqual(late, []);
 });
