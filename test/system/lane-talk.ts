@@ -4,6 +4,7 @@ import type { FlowView } from "../../src/api/schema.ts";
 import { whatBpfLacks } from "../../src/linux/bpf-probe.ts";
 import { Background, waitFor } from "./command.ts";
 import type { LabNode } from "./lab.ts";
+import { laneStory } from "./lane-story.ts";
 import { program } from "./program.ts";
 import { systemTest } from "./system-test.ts";
 
@@ -47,5 +48,7 @@ export function untilInLane(node: LabNode, service: string, by = "tcp"): Promise
       return flows.find(({ lane, protocol }) => lane === "both" && protocol === by);
     },
     { what: `the flow to ${service} to be in ${node.name}'s lane` },
-  );
+  ).catch(async (cause: Error) => {
+    throw new Error(`${cause.message}\n${await laneStory(node)}`, { cause });
+  });
 }
