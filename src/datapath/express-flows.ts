@@ -4,6 +4,7 @@
 //   a SYN-ACK that is borne out: both enter, before it is sent on; on one node: both enter once the flow has a reply
 //   FIN: its direction leaves, before it is sent on; RST, the end of the flow: both leave
 //   a ground was lost, or the lane is off: the next packet finds the entries void, and takes them out; then as at the first packet
+//   tables have changed: a flow that might not ride is judged again at its next packet
 //
 // So a node's lane sends to a peer only what the peer's lane takes, but for moments; in those the peer's agent takes it. A packet of a flow
 // that is in the lane comes to the agent all the same if the lane passes it on (a fragment, say), or has no such entry: after
@@ -91,17 +92,16 @@ export class ExpressFlows {
     if (!isAnswer && ((tcpFlags & SPECIAL) !== 0 || state === FlowState.SynSent || state === FlowState.SynReceived))
       return;
     const groundSum = this.#groundSum(entry);
-    let ride = flows.rideOf(entry);
-    if ((ride & Ride.Judged) === 0 || flows.groundSumOf(entry) !== groundSum) {
-      this.#judge(entry, version, groundSum);
-      ride = flows.rideOf(entry);
-    }
+    if (!flows.isJudged(entry, groundSum, this.#tables.revision)) this.#judge(entry, version, groundSum);
+    const ride = flows.rideOf(entry);
     if ((ride & Ride.Barred) !== 0 || (flows.finsOf(entry) & rideBit(entry)) !== 0) return; // or has sent its FIN
     if (isAnswer) {
       this.takeOut(entry, version); // what an earlier connection of the same ports has left
       this.#enterBoth(entry, version, groundSum);
-    } else if ((ride & rideBit(entry)) === 0) this.#admit(entry, version, groundSum, ride);
-    else if (this.#countStray(entry) % STRAYS === 0) {
+    } else if ((ride & rideBit(entry)) === 0) {
+      const mayTry = (ride & Ride.Refused) === 0 || this.#countStray(entry) % STRAYS === 0;
+      if (mayTry) this.#admit(entry, version, groundSum, ride);
+    } else if (this.#countStray(entry) % STRAYS === 0) {
       this.#takeOutOne(entry, version);
       this.#enter(entry, version, groundSum);
     }
@@ -164,10 +164,14 @@ export class ExpressFlows {
 
   #judge(entry: number, version: number, groundSum: number): void {
     const flows = this.#flows;
-    const isBarred = !mayRide(flows, this.#tables, entry);
+    const isAdmitted = mayRide(flows, this.#tables, entry);
     flows.lock();
-    if (flows.isCurrent(entry, version)) flows.setJudged(entry, isBarred, groundSum);
+    if (flows.isCurrent(entry, version)) {
+      if (isAdmitted) flows.admit(entry, groundSum);
+      else flows.bar(entry, this.#tables.revision);
+    }
     flows.unlock();
+    if ((flows.rideOf(entry) & Ride.Both) !== 0) this.takeOut(entry, version); // written under an earlier judgment
   }
 
   #enterBoth(entry: number, version: number, groundSum: number): void {
@@ -182,14 +186,16 @@ export class ExpressFlows {
     flows.lock();
     const isOpen = flows.isCurrent(entry, version) && (flows.finsOf(entry) & bit) === 0;
     const enters = isOpen && (flows.rideOf(entry) & bit) === 0;
-    if (enters) flows.addRide(entry, bit | more);
+    if (enters) {
+      flows.addRide(entry, bit | more);
+      flows.removeRide(entry, Ride.Refused);
+    }
     flows.unlock();
     if (!enters) return;
     const to = flows.toOf(entry);
     const mtu = to === DEVICE ? this.#tables.node.mtu : this.#health.mtuOf(to);
     const port = to === DEVICE ? 0 : (this.#tables.peers.get(to)?.port ?? 0);
-    this.#lane.enter(entry, version, groundSum, mtu, port);
-    this.entered++;
+    if (this.#lane.enter(entry, version, groundSum, mtu, port)) this.entered++;
   }
 
   #takeOutOne(entry: number, version: number): void {

@@ -4,7 +4,7 @@
 import { ENTRY_WORDS, FlowEntries } from "./flow-entries.ts";
 
 const RIDE = 11;
-const GROUND_SUM = 12;
+const JUDGED_BY = 12;
 const PACKETS = 25; // and the next word: the original's, the reply's
 const BYTES_LOW = 27; // and the next word
 const BYTES_HIGH = 29; // 16 bits of the original, 16 of the reply
@@ -19,12 +19,14 @@ export const Ride = {
   Original: 1,
   Reply: 2,
   Both: 3,
-  /** Whether the flow may ride is judged, under the grounds whose sum is groundSumOf(). */
+  /** Whether the flow may ride is judged; isJudged() says whether that still holds. */
   Judged: 4,
   /** It may not. */
   Barred: 8,
   /** A packet of the flow has come from a peer since it was judged: the peer's lane takes what this node's lane sends. */
   Heard: 16,
+  /** The lane had no room for an entry of the flow, or no link that it goes by. */
+  Refused: 32,
 } as const;
 
 /** The bit of an entry's own direction. */
@@ -46,9 +48,19 @@ export class ExpressMarks extends FlowEntries {
     return this.isCurrent(entry, version) && (this.rideOf(entry) & rideBit(entry)) !== 0;
   }
 
-  /** The sum of the counters of the flow's grounds, as it was when its Ride bits were set. */
+  /** The sum of the counters of the flow's grounds, as it was when the flow was found to be one that may ride. */
   groundSumOf(entry: number): number {
-    return this.words[(entry | 1) * ENTRY_WORDS + GROUND_SUM]!;
+    return this.words[(entry | 1) * ENTRY_WORDS + JUDGED_BY]!;
+  }
+
+  /**
+   * Whether the flow's judgment holds. That it may ride holds while its grounds have this sum. That it may not holds until the tables
+   * change, for rows that come take no ground away: `revision` is that of the tables (tables.ts).
+   */
+  isJudged(entry: number, groundSum: number, revision: number): boolean {
+    const ride = this.rideOf(entry);
+    const by = (ride & Ride.Barred) === 0 ? groundSum : revision;
+    return (ride & Ride.Judged) !== 0 && this.words[(entry | 1) * ENTRY_WORDS + JUDGED_BY] === by;
   }
 
   addRide(entry: number, bits: number): void {
@@ -59,11 +71,38 @@ export class ExpressMarks extends FlowEntries {
     this.words[(entry | 1) * ENTRY_WORDS + RIDE]! &= ~bits;
   }
 
-  /** Notes the judgment under the grounds with this sum. The bits of directions in the lane stay: their entries are still to be taken out. */
-  setJudged(entry: number, barred: boolean, groundSum: number): void {
+  /** Notes that the flow may ride. The bits of directions in the lane stay: their entries are still to be taken out. */
+  admit(entry: number, groundSum: number): void {
+    this.#setJudged(entry, Ride.Judged, groundSum);
+  }
+
+  /** Notes that the flow may not ride; the bits stay, as in admit(). */
+  bar(entry: number, revision: number): void {
+    this.#setJudged(entry, Ride.Judged | Ride.Barred, revision);
+  }
+
+  #setJudged(entry: number, bits: number, by: number): void {
     const at = (entry | 1) * ENTRY_WORDS;
-    this.words[at + RIDE] = (this.words[at + RIDE]! & Ride.Both) | Ride.Judged | (barred ? Ride.Barred : 0);
-    this.words[at + GROUND_SUM] = groundSum;
+    this.words[at + RIDE] = (this.words[at + RIDE]! & Ride.Both) | bits;
+    this.words[at + JUDGED_BY] = by;
+  }
+
+  /** Notes that the entry is not in the lane. */
+  unmark(entry: number): void {
+    this.removeRide(entry, rideBit(entry));
+  }
+
+  /** Notes that the lane has not taken the entry. */
+  refuse(entry: number): void {
+    this.unmark(entry);
+    this.addRide(entry, Ride.Refused);
+  }
+
+  /** Forgets which of the flows below this number may not ride: revisions of an earlier agent's tables say nothing to this one. */
+  forgetBarred(flows: number): void {
+    for (let original = 0; original < 2 * flows; original += 2) {
+      if ((this.rideOf(original) & Ride.Barred) !== 0) this.removeRide(original, Ride.Judged | Ride.Barred);
+    }
   }
 
   /**

@@ -99,13 +99,14 @@ export interface ExpressLane extends Grounds {
   /**
    * Queues the writing of an entry of the flow with this version, which counts on from what the flow table has of the lane's counters.
    * `groundSum` was taken by this worker since it last changed its tables. What the entry says is read before the call returns.
-   * `mtu` is the largest packet that passes there, `port` the UDP port of the peer that it goes to; 0: to none. When the lane has no
-   * room or no way there, nothing is written.
+   * `mtu` is the largest packet that passes there, `port` the UDP port of the peer that it goes to; 0: to none. False: it has no link to
+   * go by, and its mark says that it was refused.
    */
-  enter(entry: number, version: number, groundSum: number, mtu: number, port: number): void;
+  enter(entry: number, version: number, groundSum: number, mtu: number, port: number): boolean;
   /**
-   * Writes what is queued. When it returns, each entry that was queued, but whose flow went meanwhile or lost its Ride bit to another
-   * worker, is out of the lane again. Cheap when nothing is queued.
+   * Writes what is queued. When it returns, each entry that was queued, but whose flow went meanwhile, lost its Ride bit to another worker
+   * or was judged anew by it, is out of the lane again, and the mark of each that the lane had no room for says so. Cheap when nothing is
+   * queued.
    */
   flush(): void;
   /** Reads what the lane has counted of an entry, if its flow is the one with this version; false: it is not in the lane. */

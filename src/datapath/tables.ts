@@ -29,6 +29,8 @@ interface AppliedDiff {
 export class Tables {
   /** What flows lost with the rows that went. */
   readonly ground: LostGround;
+  /** Counts the differences that were applied, from 0. Workers that apply the same count the same. */
+  revision = 0;
   /** VIPs whose scheduler asks for the load of tasks. */
   leastConnectionVips = 0;
   node: NodeRow = {
@@ -72,6 +74,7 @@ export class Tables {
 
   /** Makes the difference true. The work is that of the difference. */
   apply(diff: TableDiff): AppliedDiff {
+    this.revision = (this.revision + 1) | 0;
     const peers = new Set<Ipv4>();
     const isWhole = diff.isWhole === true;
     const gone = isWhole ? [...this.#rows.keys()] : diff.delete;

@@ -72,6 +72,25 @@ export function writeKey(view: DataView, at: number, entry: LaneEntry): void {
   view.setInt32(at + Key.Protocol, entry.protocol | (isInbound ? INBOUND : 0), true);
 }
 
+/** What the flow table finds an entry by. */
+export interface FlowKey {
+  zone: number;
+  protocol: number;
+  source: Ipv4;
+  destination: Ipv4;
+  ports: number;
+}
+
+/** Reads the key at `at` into `key`. Hot path: must not allocate. */
+export function readKey(view: DataView, at: number, key: FlowKey): void {
+  const word = view.getUint32(at + Key.Protocol, true);
+  key.protocol = word & 0xff;
+  key.zone = (word & INBOUND) === 0 ? 0 : view.getUint32(at + Key.Origin) >>> 8;
+  key.source = view.getInt32(at + Key.Source);
+  key.destination = view.getInt32(at + Key.Destination);
+  key.ports = view.getInt32(at + Key.Ports);
+}
+
 /** Writes the entry's value to `at`. Hot path: must not allocate. */
 export function writeValue(view: DataView, at: number, entry: LaneEntry): void {
   for (let i = 0; i < VALUE_BYTES; i += 4) view.setInt32(at + i, 0);

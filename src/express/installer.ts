@@ -9,7 +9,7 @@ import { SyscallError } from "../linux/libc.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { swapPorts } from "../packet/packet.ts";
-import { type LaneEntry, writeKey, writeValue } from "./entry.ts";
+import { type FlowKey, type LaneEntry, readKey, writeKey, writeValue } from "./entry.ts";
 import { loseEverything, loseGround, sumOfGrounds } from "./grounds.ts";
 import {
   CONTROL_SHAPE,
@@ -60,6 +60,8 @@ export class ExpressInstaller implements ExpressLane {
   #count = 0;
   readonly #queued = new Int32Array(BATCH);
   readonly #versions = new Int32Array(BATCH);
+  readonly #sums = new Int32Array(BATCH);
+  readonly #key: FlowKey = { zone: 0, protocol: 0, source: 0, destination: 0, ports: 0 };
 
   /** Throws SyscallError when the maps cannot be mapped. */
   constructor({ memory, flows, maps, capacity, ways, vtep, sourcePorts, nextHop }: InstallerOptions) {
@@ -97,15 +99,22 @@ export class ExpressInstaller implements ExpressLane {
     this.#ways.forgetAll();
   }
 
-  enter(flowEntry: number, version: number, groundSum: number, mtu: number, port: number): void {
-    if (!this.#aim(flowEntry)) return;
+  enter(flowEntry: number, version: number, groundSum: number, mtu: number, port: number): boolean {
+    if (this.#fill(flowEntry, groundSum, mtu, port)) this.#queue(flowEntry, version);
+    else this.#refuse(flowEntry, version);
+    return this.#flows.isRiding(flowEntry, version);
+  }
+
+  /** Fills in the entry. False: its packets come by no link, or would go by none. */
+  #fill(flowEntry: number, groundSum: number, mtu: number, port: number): boolean {
+    if (!this.#aim(flowEntry)) return false;
     const entry = this.#entry;
     const flows = this.#flows;
     const { to } = entry;
     const newSource = flows.destinationOf(flowEntry ^ 1);
     const newDestination = flows.sourceOf(flowEntry ^ 1);
     entry.link = to === 0 ? this.#ways.toContainer(newDestination) : this.#ways.toPeer(to);
-    if (entry.link === 0) return;
+    if (entry.link === 0) return false;
     entry.newSource = newSource;
     entry.newDestination = newDestination;
     entry.newPorts = swapPorts(flows.portsOf(flowEntry ^ 1));
@@ -120,7 +129,7 @@ export class ExpressInstaller implements ExpressLane {
     entry.packets = flows.carriedPacketsOf(flowEntry);
     entry.bytes = flows.carriedBytesOf(flowEntry);
     entry.groundSum = groundSum;
-    this.#queue(flowEntry, version);
+    return true;
   }
 
   #queue(flowEntry: number, version: number): void {
@@ -131,19 +140,68 @@ export class ExpressInstaller implements ExpressLane {
     writeValue(view, this.#map.values + i * VALUE_BYTES, this.#entry);
     this.#queued[i] = flowEntry;
     this.#versions[i] = version;
+    this.#sums[i] = this.#entry.groundSum;
   }
 
   flush(): void {
-    const count = this.#count;
-    if (count === 0) return;
+    if (this.#count === 0) return;
+    const count = this.#leaveWanted();
     this.#count = 0;
-    this.refused += count - this.#write(count);
-    for (let i = 0; i < count; i++) {
-      if (this.#flows.isRiding(this.#queued[i]!, this.#versions[i]!)) continue;
-      const from = this.#map.keys + i * KEY_BYTES;
-      for (let at = 0; at < KEY_BYTES; at += 4) this.#view.setInt32(this.#map.key + at, this.#view.getInt32(from + at));
-      this.#map.delete();
+    if (count === 0) return;
+    const written = this.#write(count);
+    this.refused += count - written;
+    for (let i = 0; i < written; i++) if (!this.#isWanted(i)) this.#takeBack(i);
+    for (let i = written; i < count; i++) this.#refuse(this.#queued[i]!, this.#versions[i]!);
+  }
+
+  /** Whether the mark is as it was when the entry was queued, or at least under the same judgment. */
+  #isWanted(i: number): boolean {
+    const entry = this.#queued[i]!;
+    return this.#flows.groundSumOf(entry) === this.#sums[i]! && this.#flows.isRiding(entry, this.#versions[i]!);
+  }
+
+  /** Leaves what is still wanted in the queue; returns how many those are. */
+  #leaveWanted(): number {
+    let left = 0;
+    for (let i = 0; i < this.#count; i++) {
+      if (!this.#isWanted(i)) continue;
+      if (left !== i) {
+        this.#map.move(i, left);
+        this.#queued[left] = this.#queued[i]!;
+        this.#versions[left] = this.#versions[i]!;
+        this.#sums[left] = this.#sums[i]!;
+      }
+      left++;
     }
+    return left;
+  }
+
+  /**
+   * Takes out what was written too late. Another worker may have marked it anew, and have written it already: that was written over, and
+   * loses its mark too. Marks change under the lock, so none is set between the look and the removal.
+   */
+  #takeBack(i: number): void {
+    const flows = this.#flows;
+    readKey(this.#view, this.#map.keys + i * KEY_BYTES, this.#key);
+    const { zone, protocol, source, destination, ports } = this.#key;
+    flows.lock();
+    try {
+      if (this.#isWanted(i)) return;
+      const entry = flows.find(zone, protocol, source, destination, ports);
+      if (entry >= 0) flows.unmark(entry);
+      this.#map.aimAt(i);
+      this.#map.delete();
+    } finally {
+      flows.unlock();
+    }
+  }
+
+  /** The lane does not take the entry: its mark says so. */
+  #refuse(entry: number, version: number): void {
+    const flows = this.#flows;
+    flows.lock();
+    if (flows.isRiding(entry, version)) flows.refuse(entry);
+    flows.unlock();
   }
 
   /** Returns how many were written. What the kernel refuses stays on the agent's path. */

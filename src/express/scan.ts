@@ -6,8 +6,9 @@ import type { LaneReading } from "../datapath/ports.ts";
 import { BpfMap } from "../linux/bpf-map.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { swapPorts } from "../packet/packet.ts";
+import { type FlowKey, readKey } from "./entry.ts";
 import { readValue } from "./installer.ts";
-import { flowsShape, INBOUND, KEY_BYTES, Key, VALUE_BYTES, Value } from "./layout.ts";
+import { flowsShape, KEY_BYTES, VALUE_BYTES, Value } from "./layout.ts";
 
 /** Entries of a step: about a millisecond of this thread, or less. */
 const BATCH = 1024;
@@ -24,19 +25,13 @@ interface ExpressScanOptions {
 export class ExpressScan {
   /** Entries that the last whole walk has found and left. */
   entries = 0;
-  /** Entries that no flow bore out. */
-  orphans = 0;
   readonly #view: DataView;
   readonly #flows: FlowTable;
   readonly #counts: ExpressCounts;
   readonly #map: BpfMap;
   #left = 0;
-  // The flow table's key of the entry in hand.
-  #zone = 0;
-  #protocol = 0;
-  #source = 0;
-  #destination = 0;
-  #ports = 0;
+  /** The key of the entry in hand. */
+  readonly #key: FlowKey = { zone: 0, protocol: 0, source: 0, destination: 0, ports: 0 };
   readonly #reading: LaneReading = { packets: 0, bytes: 0, seenSeconds: 0, nextSequence: 0, acknowledgment: 0 };
 
   /** Bytes of packet memory that it takes. */
@@ -63,11 +58,11 @@ export class ExpressScan {
 
   #take(i: number): void {
     const flows = this.#flows;
-    const value = this.#map.values + i * VALUE_BYTES;
     const entry = this.#find(i);
     const version = flows.foundVersion;
+    const value = this.#map.values + i * VALUE_BYTES;
     if (entry < 0 || !flows.isRiding(entry, version) || !this.#isOf(entry, value)) {
-      this.#takeOut(i);
+      this.#lookAgain(i);
       return;
     }
     this.#left++;
@@ -77,31 +72,44 @@ export class ExpressScan {
 
   /** Nearly all of a walk's time is the memory's. */
   #touch(i: number): void {
-    this.#readKey(i);
-    this.#flows.touch(this.#zone, this.#protocol, this.#source, this.#destination, this.#ports);
+    const key = this.#key;
+    readKey(this.#view, this.#map.keys + i * KEY_BYTES, key);
+    this.#flows.touch(key.zone, key.protocol, key.source, key.destination, key.ports);
   }
 
-  /** The entry of the flow table that the batch's entry `i` is of; -1: there is none. A miss is one only under the lock. */
   #find(i: number): number {
-    this.#readKey(i);
-    const flows = this.#flows;
-    const found = flows.find(this.#zone, this.#protocol, this.#source, this.#destination, this.#ports);
-    if (found >= 0) return found;
-    flows.lock();
-    const certain = flows.find(this.#zone, this.#protocol, this.#source, this.#destination, this.#ports);
-    flows.unlock();
-    return certain;
+    const key = this.#key;
+    readKey(this.#view, this.#map.keys + i * KEY_BYTES, key);
+    return this.#flows.find(key.zone, key.protocol, key.source, key.destination, key.ports);
   }
 
-  #readKey(i: number): void {
-    const view = this.#view;
-    const key = this.#map.keys + i * KEY_BYTES;
-    const word = view.getUint32(key + Key.Protocol, true);
-    this.#protocol = word & 0xff;
-    this.#zone = (word & INBOUND) === 0 ? 0 : view.getUint32(key + Key.Origin) >>> 8;
-    this.#source = view.getInt32(key + Key.Source);
-    this.#destination = view.getInt32(key + Key.Destination);
-    this.#ports = view.getInt32(key + Key.Ports);
+  /**
+   * Takes out what no flow bears out. A worker may have marked the entry since the batch was read, or be about to take it out; marks change
+   * under the lock, and a miss is one only there.
+   */
+  #lookAgain(i: number): void {
+    this.#map.aimAt(i);
+    this.#flows.lock();
+    try {
+      this.#takeOut(this.#find(i));
+    } finally {
+      this.#flows.unlock();
+    }
+  }
+
+  #takeOut(entry: number): void {
+    const flows = this.#flows;
+    const map = this.#map;
+    if (entry >= 0 && flows.isRiding(entry, flows.foundVersion)) {
+      if (!map.lookup() || this.#isOf(entry, map.value)) {
+        this.#left++;
+        return;
+      }
+      flows.unmark(entry); // what is there is of an earlier flow
+    }
+    if (!map.lookupAndDelete() || entry < 0 || !this.#isOf(entry, map.value)) return;
+    readValue(this.#view, map.value, this.#reading);
+    this.#counts.takeLocked(entry, this.#reading);
   }
 
   /** Whether what the entry makes of a packet is what the flow does: an entry of an earlier agent, or of an earlier flow, may not. */
@@ -116,12 +124,5 @@ export class ExpressScan {
       view.getInt32(value + Value.Ports) === swapPorts(flows.portsOf(other)) &&
       (to === 0 || view.getInt32(value + Value.OuterDestination) === to)
     );
-  }
-
-  #takeOut(i: number): void {
-    const view = this.#view;
-    const key = this.#map.keys + i * KEY_BYTES;
-    for (let at = 0; at < KEY_BYTES; at += 4) view.setInt32(this.#map.key + at, view.getInt32(key + at));
-    if (this.#map.delete()) this.orphans++;
   }
 }

@@ -67,6 +67,7 @@ export class BpfMap {
   readonly keys: number;
   /** Offset of their values, `valueBytes` apart. */
   readonly values: number;
+  readonly #u8: Uint8Array;
   readonly #i32: Int32Array;
   readonly #base: libc.Base;
   readonly #one: number;
@@ -86,6 +87,7 @@ export class BpfMap {
     this.value = memory.alloc(shape.valueBytes);
     this.keys = memory.alloc(shape.keyBytes * capacity);
     this.values = memory.alloc(shape.valueBytes * capacity);
+    this.#u8 = memory.u8;
     this.#i32 = memory.i32;
     this.#base = libc.baseOf(memory);
     this.#one = memory.alloc(ONE_BYTES);
@@ -113,6 +115,23 @@ export class BpfMap {
   lookup(): boolean {
     return this.#isFound("BPF_MAP_LOOKUP_ELEM", ONE_BYTES);
   }
+  /** Makes the key at `index` of `keys` that of the calls for one element. */
+  aimAt(index: number): void {
+    const { keyBytes } = this.shape;
+    this.#copy(this.keys + index * keyBytes, this.key, keyBytes);
+  }
+
+  /** Moves a key and its value to another index of the batch. */
+  move(from: number, to: number): void {
+    const { keyBytes, valueBytes } = this.shape;
+    this.#copy(this.keys + from * keyBytes, this.keys + to * keyBytes, keyBytes);
+    this.#copy(this.values + from * valueBytes, this.values + to * valueBytes, valueBytes);
+  }
+
+  #copy(from: number, to: number, bytes: number): void {
+    this.#u8.copyWithin(to, from, from + bytes);
+  }
+
   /** Removes what is under `key`. False: nothing is. */
   delete(): boolean {
     return this.#isFound("BPF_MAP_DELETE_ELEM", DELETE_BYTES);

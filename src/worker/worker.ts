@@ -72,7 +72,10 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
   const flows = isFirst
     ? FlowTable.open(flowMemory, flowCapacity, Math.floor(systemRandom() * 2 ** 32), bootNumber())
     : FlowTable.join(flowMemory, flowCapacity);
-  if (isFirst && setup.express?.isAdopted !== true) flows.clearRides(flows.highWater);
+  if (isFirst) {
+    if (setup.express?.isAdopted === true) flows.forgetBarred(flows.highWater);
+    else flows.clearRides(flows.highWater);
+  }
   const lane = setup.express && openLane(setup, setup.express, { memory, flows, sourcePorts: underlay.sourcePorts });
   const engine = new Engine({
     memory,

@@ -250,8 +250,9 @@ class Late extends FakeLane {
     this.#table = flows;
   }
 
-  override enter(entry: number, version: number, _groundSum: number, mtu: number): void {
+  override enter(entry: number, version: number, _groundSum: number, mtu: number): boolean {
     this.#held.push({ entry, version, mtu, wait: 5 });
+    return true;
   }
 
   override flush(): void {

@@ -185,7 +185,7 @@ test("marks of the express lane outlive the agent, and the flow's end takes them
   const before = FlowTable.open(buffer, 1, SEED);
   const entry = insert(before, flowKeys(1), FlowState.Established);
   t.is(before.rideOf(entry), Ride.None, "nothing in a flow that a version without the lane has written");
-  before.setJudged(entry, false, 77);
+  before.admit(entry, 77);
   before.addRide(entry, Ride.Reply);
   before.takeCarried(entry + 1, 5, 2 ** 40);
   const table = FlowTable.open(buffer, 1, SEED);
@@ -206,7 +206,7 @@ test("a lane that begins anew has none of the flows that were in the one before;
     insert(table, flowKeys(2), FlowState.Established),
   ];
   for (const entry of entries) {
-    table.setJudged(entry, true, 77);
+    table.bar(entry, 77);
     table.addRide(entry, Ride.Both | Ride.Heard);
     table.takeCarried(entry + 1, 5, 2 ** 40);
   }
@@ -215,6 +215,22 @@ test("a lane that begins anew has none of the flows that were in the one before;
     t.is(table.rideOf(entry), Ride.None);
     t.deepEqual([table.carriedPacketsOf(entry + 1), table.carriedBytesOf(entry + 1)], [5, 2 ** 40]);
   }
+});
+
+test("that a flow may ride is judged anew with its grounds; that it may not, with the tables", (t) => {
+  const table = tableOf(1);
+  const entry = insert(table, flowKeys(1), FlowState.Established);
+  t.false(table.isJudged(entry, 77, 5));
+  table.admit(entry, 77);
+  t.deepEqual([table.isJudged(entry, 77, 6), table.isJudged(entry + 1, 78, 5)], [true, false]);
+  table.bar(entry, 5);
+  t.deepEqual([table.isJudged(entry, 78, 5), table.isJudged(entry + 1, 5, 6)], [true, false]);
+  table.forgetBarred(table.highWater);
+  t.false(table.isJudged(entry, 78, 5));
+  table.admit(entry, 77);
+  table.addRide(entry, Ride.Both);
+  table.forgetBarred(table.highWater);
+  t.deepEqual([table.isJudged(entry, 77, 5), table.rideOf(entry)], [true, Ride.Both | Ride.Judged]);
 });
 
 test("a table that is joined is the same table", (t) => {

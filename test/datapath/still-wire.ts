@@ -76,8 +76,9 @@ export class StillLane implements ExpressLane {
   groundSum(client: number, server: number, vip: number, from: number, to: number): number {
     return (client + server + vip + from + to) | 0;
   }
-  enter(): void {
+  enter(): boolean {
     this.entered++;
+    return true;
   }
   flush(): void {}
   read(): boolean {

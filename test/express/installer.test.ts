@@ -158,13 +158,29 @@ bpfTest("a full map: what found no room is counted, and stays with the agent", (
   const flows = new LaneFlows(rig, ENTRIES);
   t.teardown(() => flows.installer.close());
   const ports = Array.from({ length: 40 }, (_, i) => 41_000 + i);
-  for (const clientPort of ports) flows.enter(flows.add({ clientPort }));
+  const entries = ports.map((clientPort) => flows.add({ clientPort }));
+  for (const entry of entries) flows.enter(entry);
   flows.installer.flush();
   t.true(flows.installer.refused > 0);
   const carried = ports.filter(
     (sourcePort) => rig.run(Origin.Container, ethernet(ipPacket({ ...REQUEST, sourcePort }))).reasons.length === 0,
   );
   t.is(carried.length, ports.length - flows.installer.refused);
+  const marked = entries.filter((entry) => flows.isMarked(entry));
+  t.is(marked.length, carried.length, "the marks of those in the lane, and of no others, say that they are");
+});
+
+bpfTest("an entry that would go by no link is not in the lane, and its mark says so", (t) => {
+  const { rig, flows } = lane(t);
+  flows.links = { toContainer: 1, toPeer: 0 };
+  const entry = flows.add();
+  t.false(flows.enter(entry));
+  flows.links = { toContainer: 0, toPeer: 1 };
+  const other = flows.add({ clientPort: 40_001 });
+  t.false(flows.enter(other));
+  flows.installer.flush();
+  t.is(rig.size, 0);
+  for (const each of [entry, other]) t.deepEqual([flows.isMarked(each), flows.isRefused(each)], [false, true]);
 });
 
 bpfTest("more entries than one call takes", (t) => {
@@ -200,7 +216,7 @@ bpfTest("the walk takes over what was counted, and takes out what no flow bears 
   const again = flows.add({ clientPort: 40_003, server: "10.192.32.21" });
   flows.table.addRide(again, Ride.Original);
   while (scan.step());
-  t.deepEqual([scan.entries, scan.orphans], [2, 3]);
+  t.deepEqual([scan.entries, rig.size], [2, 2]);
   t.deepEqual(seen.sort(), [
     ["0.0.0.0", PEER, 1, 140],
     [PEER, "0.0.0.0", 1, 140],

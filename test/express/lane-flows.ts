@@ -1,6 +1,6 @@
 // A flow table and an installer over a rig's maps: entries of the table in the lane of the real kernel.
 
-import { rideBit } from "../../src/datapath/express-marks.ts";
+import { Ride, rideBit } from "../../src/datapath/express-marks.ts";
 import { FlowState } from "../../src/datapath/flow-entries.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import type { LaneReading } from "../../src/datapath/ports.ts";
@@ -42,15 +42,28 @@ export interface FlowFields {
 
 export class LaneFlows {
   readonly table: FlowTable;
+  readonly #rig: LaneRig;
+  readonly #entries: number;
   readonly installer: ExpressInstaller;
+  /** The links by which everything goes; 0: by none. */
+  links = { toContainer: LOOPBACK, toPeer: LOOPBACK };
   readonly reading: LaneReading = { packets: 0, bytes: 0, seenSeconds: 0, nextSequence: 0, acknowledgment: 0 };
 
   /** `entries` is what the rig's map takes, `capacity` the flows that the table takes. */
   constructor(rig: LaneRig, entries = 64, capacity = CAPACITY) {
+    this.#rig = rig;
+    this.#entries = entries;
     this.table = FlowTable.open(new ArrayBuffer(FlowTable.bytesFor(capacity)), capacity, 7);
-    this.installer = new ExpressInstaller({
-      ...{ memory: new PacketMemory(1 << 20), flows: this.table, maps: rig.maps, capacity: entries },
-      ways: { toContainer: () => LOOPBACK, toPeer: () => LOOPBACK, forget() {}, forgetAll() {}, close() {} },
+    this.installer = this.anotherWorker();
+  }
+
+  /** An installer over the same flows and maps; the caller closes it. */
+  anotherWorker(): ExpressInstaller {
+    const toContainer = (): number => this.links.toContainer;
+    const toPeer = (): number => this.links.toPeer;
+    return new ExpressInstaller({
+      ...{ memory: new PacketMemory(1 << 20), flows: this.table, maps: this.#rig.maps, capacity: this.#entries },
+      ways: { toContainer, toPeer, forget() {}, forgetAll() {}, close() {} },
       ...{ vtep: ipv4(SELF), sourcePorts: [SOURCE_PORT], nextHop: ipv4(NEXT_HOP) },
     });
   }
@@ -75,10 +88,30 @@ export class LaneFlows {
     return entry;
   }
 
-  /** Marks the entry and writes it, as ExpressFlows does. */
-  enter(entry: number, groundSum = this.groundSum(entry)): void {
+  /** Marks the entry and queues it, as ExpressFlows does. */
+  enter(entry: number, groundSum = this.groundSum(entry), by = this.installer): boolean {
+    this.table.admit(entry, groundSum);
     this.table.addRide(entry, rideBit(entry));
-    this.installer.enter(entry, this.table.versionOf(entry), groundSum, MTU, VXLAN_PORT);
+    return by.enter(entry, this.table.versionOf(entry), groundSum, MTU, VXLAN_PORT);
+  }
+
+  isMarked(entry: number): boolean {
+    return this.table.isRiding(entry, this.table.versionOf(entry));
+  }
+
+  isRefused(entry: number): boolean {
+    return (this.table.rideOf(entry) & Ride.Refused) !== 0;
+  }
+
+  /** Lets something happen when the table is next asked for a mark, after it has answered: what another worker does at that moment. */
+  afterNextLook(happens: () => void): void {
+    const { table } = this;
+    table.isRiding = (entry, version) => {
+      delete (table as Partial<FlowTable>).isRiding; // the class's own again
+      const answer = table.isRiding(entry, version);
+      happens();
+      return answer;
+    };
   }
 
   groundSum(entry: number): number {

@@ -42,6 +42,7 @@ export const CLIENT_PORT = 40_000;
 export const SERVER_PORT = 8080;
 
 const ENTRIES = 64;
+const BATCH = 256;
 const MEMORY_BYTES = 1 << 20;
 /** Nanoseconds: later than any clock of a machine that is up. */
 const FOREVER = 2n ** 62n;
@@ -154,7 +155,7 @@ export class LaneRig {
     this.#view = memory.view;
     const shape = flowsShape(entries);
     this.maps = { flows: createMap(shape), grounds: createMap(GROUNDS_SHAPE), control: createMap(CONTROL_SHAPE) };
-    this.#flows = new BpfMap(memory, this.maps.flows, shape);
+    this.#flows = new BpfMap(memory, this.maps.flows, shape, BATCH);
     const grounds = mapArray(this.maps.grounds, GROUNDS_SHAPE);
     const control = mapArray(this.maps.control, CONTROL_SHAPE);
     this.#mapped = [grounds, control];
@@ -179,6 +180,14 @@ export class LaneRig {
     writeKey(this.#view, this.#flows.key, entry);
     writeValue(this.#view, this.#flows.value, { ...entry, groundSum: groundSumOf(this.grounds, entry) });
     if (!this.#flows.update()) throw new Error("the map is full");
+  }
+
+  /** How many entries there are. */
+  get size(): number {
+    let size = 0;
+    this.#flows.rewind();
+    for (let count = this.#flows.lookupBatch(); count > 0; count = this.#flows.lookupBatch()) size += count;
+    return size;
   }
 
   leave(entry: LaneEntry): void {

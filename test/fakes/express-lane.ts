@@ -127,7 +127,7 @@ export class FakeLane implements ExpressLane {
     this.#kernel.loseAll();
   }
 
-  enter(flowEntry: number, version: number, groundSum: number, mtu: number): void {
+  enter(flowEntry: number, version: number, groundSum: number, mtu: number): boolean {
     const flows = this.#flows;
     const original = flowEntry & ~1;
     const other = flowEntry ^ 1;
@@ -155,6 +155,7 @@ export class FakeLane implements ExpressLane {
       mtu,
     };
     this.#queue.push({ key: this.#keyOf(flowEntry), entry, flowEntry, version });
+    return true;
   }
 
   flush(): void {
@@ -164,7 +165,10 @@ export class FakeLane implements ExpressLane {
     for (const { key, entry, flowEntry, version } of this.#queue) {
       if (!this.#flows.isRiding(flowEntry, version)) continue;
       if (entries.has(key) || entries.size < room) entries.set(key, entry);
-      else this.refused++;
+      else {
+        this.refused++;
+        this.#flows.refuse(flowEntry);
+      }
     }
     this.#queue.length = 0;
   }

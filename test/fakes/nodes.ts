@@ -66,6 +66,7 @@ export function fakeNodes(count: number, options: FakeNodesOptions = {}): FakeNo
   let starts = 0;
   const start = (i: number): FakeNode => {
     const flows = FlowTable.open(flowMemories[i]!, flowCapacity, i);
+    if (options.lanes === true) flows.forgetBarred(flows.highWater);
     return fakeNode(wire, clock, `192.0.2.${11 + i}`, starts++, flows, lanes[i], options);
   };
   const nodes = flowMemories.map((_, i) => start(i));
