@@ -101,10 +101,20 @@ export class ExpressFlows {
     } else if ((ride & rideBit(entry)) === 0) {
       const mayTry = (ride & Ride.Refused) === 0 || this.#countStray(entry) % STRAYS === 0;
       if (mayTry) this.#admit(entry, version, groundSum, ride);
-    } else if (this.#countStray(entry) % STRAYS === 0) {
+    } else {
+      // The lane passes on what the peer's agent leaves to a card that is not there: it is heard all the same.
+      if ((ride & Ride.Heard) === 0 && flows.fromOf(entry) !== DEVICE) this.#hear(entry, version);
+      if (this.#countStray(entry) % STRAYS !== 0) return;
       this.#takeOutOne(entry, version);
       this.#enter(entry, version, groundSum);
     }
+  }
+
+  #hear(entry: number, version: number): void {
+    const flows = this.#flows;
+    flows.lock();
+    if (flows.isRiding(entry, version)) flows.addRide(entry, Ride.Heard);
+    flows.unlock();
   }
 
   /** Takes both directions out of the lane, and takes over what it knows of them. */

@@ -342,6 +342,32 @@ test("a flow that fell back on both nodes is in both lanes again, the receiver's
   t.deepEqual(tcp.exchange(), [LANES, LANES, LANES]);
 });
 
+test("a flow whose nodes' lanes pass on what the other's agent sends, as on links without a card, is in both lanes again", async (t) => {
+  const lanes = await laneNodes();
+  const tcp = far(lanes);
+  tcp.open();
+  let isByLane = true; // whether the sender's lane has sent the frame that comes next
+  for (const { lane } of lanes.nodes) {
+    const carry = lane!.carry.bind(lane);
+    lane!.carry = (zone, from, packet) => {
+      if (zone !== 0 && !isByLane) return undefined;
+      const carried = carry(zone, from, packet);
+      if (zone === 0) isByLane = carried !== undefined;
+      return carried;
+    };
+  }
+  for (const node of lanes.nodes) node.engine.loseWays([ipv4(REMOTE)]);
+  const { filter } = lanes.fake.wire;
+  lanes.fake.wire.filter = () => []; // each node sends before it hears the other, and has the inbound entry then
+  tcp.client(ACK | PSH, 10);
+  tcp.server(ACK | PSH, 10);
+  lanes.fake.wire.filter = filter;
+  t.deepEqual(sizes(lanes), [1, 1]);
+  tcp.exchange();
+  tcp.exchange();
+  t.deepEqual(tcp.exchange(), [LANES, LANES, LANES]);
+});
+
 test("a lane that is turned off carries nothing, no flow is lost, and their ends are judged by the lane's numbers", async (t) => {
   const lanes = await laneNodes();
   const tcp = far(lanes);
