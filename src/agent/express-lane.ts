@@ -119,12 +119,14 @@ export class ExpressLane implements NodeLane {
     return this.#opened.areAdopted;
   }
 
-  /** The host's ends of containers' links, by name, are these now. */
+  /** The host's ends of containers' links, by name, are these now. What was written for other links is void before a program is on these. */
   setContainers(links: ReadonlyMap<string, number>): void {
-    this.#keep("container", [...links.values()]);
-    const moved = [...this.#containers].filter(([name, index]) => links.get(name) !== index);
+    const others = [...this.#containers].filter(([name, index]) => links.get(name) !== index);
+    const moved = others.map(([name]) => addressOfVeth(name));
     this.#containers = new Map(links);
-    if (moved.length > 0) this.onMoved(moved.map(([name]) => addressOfVeth(name)));
+    for (const address of moved) this.#opened.lose(address);
+    this.#keep("container", [...links.values()]);
+    if (moved.length > 0) this.onMoved(moved);
   }
 
   /** Peers' packets come in by the interface with this index; undefined: by none. */

@@ -2,13 +2,14 @@
 // ones. Flows whose entries are in the maps go on while there is no agent, and this agent counts on from there.
 import { rmSync } from "node:fs";
 import { join } from "node:path";
+import type { Ipv4 } from "../lib/ip.ts";
 import { mapArray } from "../linux/bpf-array.ts";
 import { createMap, type MapShape } from "../linux/bpf-map.ts";
 import { hasShape } from "../linux/bpf-objects.ts";
 import { openPin, pin } from "../linux/bpf-pin.ts";
 import * as libc from "../linux/libc.ts";
 import { ControlPage } from "./control.ts";
-import { loseEverything } from "./grounds.ts";
+import { loseEverything, loseGround } from "./grounds.ts";
 import { CONTROL_SHAPE, flowsShape, GROUNDS_SHAPE, type LaneMaps } from "./layout.ts";
 
 const NAMES = ["flows", "grounds", "control"] as const;
@@ -18,6 +19,10 @@ export interface OpenedMaps {
   /** They are those of the agent before. */
   readonly areAdopted: boolean;
   readonly control: ControlPage;
+  /** No entry that stands on the address is used any more, from now on. */
+  lose(address: Ipv4): void;
+  /** No entry is. */
+  loseAll(): void;
   close(): void;
 }
 
@@ -55,7 +60,7 @@ function adopt(shapes: Record<(typeof NAMES)[number], MapShape>, pins: string): 
   if (fds.length === NAMES.length && hasShape(fds.at(-1)!, shapes.control)) {
     const opened = withControl(fds, true);
     if (opened.control.isOurs) {
-      if (opened.control.isLeaseOver(process.hrtime.bigint())) voidEntries(opened.maps.grounds);
+      if (opened.control.isLeaseOver(process.hrtime.bigint())) opened.loseAll(); // a new lease does not bring back what an old one has ended
       return opened;
     }
     opened.close();
@@ -63,13 +68,6 @@ function adopt(shapes: Record<(typeof NAMES)[number], MapShape>, pins: string): 
   }
   for (const fd of fds) libc.close(fd);
   return undefined;
-}
-
-/** A new lease does not bring back what an old one has ended: each flow passes the agent once, which has tables of now. */
-function voidEntries(grounds: number): void {
-  const counters = mapArray(grounds, GROUNDS_SHAPE);
-  loseEverything(new Int32Array(counters.buffer));
-  counters.close();
 }
 
 /** undefined: nothing is pinned there, or no map. */
@@ -85,9 +83,16 @@ function openMapPin(path: string): number | undefined {
 function withControl([flows, grounds, control]: readonly number[], areAdopted: boolean): OpenedMaps {
   const maps = { flows: flows!, grounds: grounds!, control: control! };
   const page = mapArray(maps.control, CONTROL_SHAPE);
+  const mapped = mapArray(maps.grounds, GROUNDS_SHAPE);
+  const counters = new Int32Array(mapped.buffer);
   const close = (): void => {
     page.close();
+    mapped.close();
     for (const name of NAMES) libc.close(maps[name]);
   };
-  return { maps, areAdopted, control: new ControlPage(page.buffer), close };
+  return {
+    ...{ maps, areAdopted, control: new ControlPage(page.buffer), close },
+    lose: (address) => loseGround(counters, address),
+    loseAll: () => loseEverything(counters),
+  };
 }
