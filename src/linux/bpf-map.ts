@@ -5,7 +5,6 @@ import { BpfRequest, bpfError, COMMANDS, type Command } from "./bpf-request.ts";
 import * as libc from "./libc.ts";
 
 const TYPES = { hash: 1, array: 2 } as const;
-const BPF_F_NO_PREALLOC = 0x1;
 const BPF_F_MMAPABLE = 0x400;
 
 export interface MapShape {
@@ -19,14 +18,11 @@ export interface MapShape {
   name: string;
   /** An array that mapArray() takes. */
   mmapable?: boolean;
-  /** A hash takes memory for an entry when it comes, not for all at once; that makes an update dearer. */
-  lazy?: boolean;
 }
 
 /** The shape in the kernel's numbers: type, bytes of a key and of a value, entries, flags. */
-export function mapNumbers({ type, keyBytes, valueBytes, entries, mmapable, lazy }: MapShape): readonly number[] {
-  const flags = (mmapable ? BPF_F_MMAPABLE : 0) | (lazy ? BPF_F_NO_PREALLOC : 0);
-  return [TYPES[type], keyBytes, valueBytes, entries, flags];
+export function mapNumbers({ type, keyBytes, valueBytes, entries, mmapable }: MapShape): readonly number[] {
+  return [TYPES[type], keyBytes, valueBytes, entries, mmapable ? BPF_F_MMAPABLE : 0];
 }
 
 /** Makes a map. Its descriptor is the caller's to close; programs that use it hold it too. Throws SyscallError. */
@@ -36,14 +32,9 @@ export function createMap(shape: MapShape): number {
   return request.name(28, shape.name).call("BPF_MAP_CREATE", `the map ${shape.name}`);
 }
 
-/** When update() writes: in any case, only under a new key, only under one that is there. */
-export const UpdateMode = { Any: 0, New: 1, Existing: 2 } as const;
-type UpdateMode = (typeof UpdateMode)[keyof typeof UpdateMode];
-
 // union bpf_attr for one element: map_fd, key, value, flags. A deletion's argument ends with the key.
 const ONE_BYTES = 32;
 const DELETE_BYTES = 16;
-const FLAGS_AT = 24;
 // For a batch: in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags.
 const BATCH_BYTES = 56;
 const IN_BATCH_AT = 0;
@@ -102,12 +93,11 @@ export class BpfMap {
     libc.putPointer(this.#i32, this.#batch + OUT_BATCH_AT, this.#base, this.#cursor);
   }
 
-  /** Writes `value` under `key`. False: the map is full, a lazy one gets no memory, or the key is not as `mode` wants it. */
-  update(mode: UpdateMode = UpdateMode.Any): boolean {
-    this.#i32[(this.#one + FLAGS_AT) >> 2] = mode;
+  /** Writes `value` under `key`, in the place of what is there. False: the map is full. */
+  update(): boolean {
     if (libc.bpfAt(COMMANDS.BPF_MAP_UPDATE_ELEM, this.#onePointer, ONE_BYTES) === 0) return true;
     const errno = libc.errno();
-    if (isFull(errno) || errno === libc.Errno.Exists || errno === libc.Errno.NoEntry) return false;
+    if (isFull(errno)) return false;
     throw this.#error("BPF_MAP_UPDATE_ELEM", errno);
   }
 
@@ -142,7 +132,6 @@ export class BpfMap {
   }
 
   #isFound(command: Command, bytes: number): boolean {
-    this.#i32[(this.#one + FLAGS_AT) >> 2] = 0;
     if (libc.bpfAt(COMMANDS[command], this.#onePointer, bytes) === 0) return true;
     const errno = libc.errno();
     if (errno === libc.Errno.NoEntry) return false;
@@ -161,20 +150,7 @@ export class BpfMap {
     return this.#done() < count ? this.#done() : 0; // a kernel without memory for the call itself leaves the count as it is
   }
 
-  /** Removes what is under `keys`, `count` of them. Returns how many were there. The kernel is called again for each that was not. */
-  deleteBatch(count: number): number {
-    let deleted = 0;
-    for (let first = 0; first < count; ) {
-      this.#aim(count - first, first);
-      const failed = libc.bpfAt(COMMANDS.BPF_MAP_DELETE_BATCH, this.#batchPointer, BATCH_BYTES) !== 0;
-      if (failed && libc.errno() !== libc.Errno.NoEntry) throw this.#error("BPF_MAP_DELETE_BATCH", libc.errno());
-      deleted += this.#done();
-      first += this.#done() + (failed ? 1 : 0);
-    }
-    return deleted;
-  }
-
-  /** Lets lookupBatch() or lookupAndDeleteBatch() begin with the first entry. */
+  /** Lets lookupBatch() begin with the first entry. */
   rewind(): void {
     this.#place = "start";
   }
@@ -184,23 +160,15 @@ export class BpfMap {
    * be missed. A capacity below the entries of one of the map's buckets is ENOSPC: 256 are far above any.
    */
   lookupBatch(): number {
-    return this.#nextBatch("BPF_MAP_LOOKUP_BATCH");
-  }
-  /** As lookupBatch(), and removes them. */
-  lookupAndDeleteBatch(): number {
-    return this.#nextBatch("BPF_MAP_LOOKUP_AND_DELETE_BATCH");
-  }
-
-  #nextBatch(command: Command): number {
     if (this.capacity === 0) throw new RangeError(`the batches of ${this.shape.name} have no entries`);
     if (this.#place === "end") return 0;
     this.#aim(this.capacity, 0);
     if (this.#place === "start") libc.putSize(this.#i32, this.#batch + IN_BATCH_AT, 0);
     else libc.putPointer(this.#i32, this.#batch + IN_BATCH_AT, this.#base, this.#cursor);
     this.#place = "middle";
-    if (libc.bpfAt(COMMANDS[command], this.#batchPointer, BATCH_BYTES) === 0) return this.#done();
+    if (libc.bpfAt(COMMANDS.BPF_MAP_LOOKUP_BATCH, this.#batchPointer, BATCH_BYTES) === 0) return this.#done();
     const errno = libc.errno();
-    if (errno !== libc.Errno.NoEntry) throw this.#error(command, errno);
+    if (errno !== libc.Errno.NoEntry) throw this.#error("BPF_MAP_LOOKUP_BATCH", errno);
     this.#place = "end";
     return this.#done();
   }

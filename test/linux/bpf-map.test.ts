@@ -7,7 +7,7 @@ import type { ExecutionContext } from "ava";
 import { Helper } from "../../src/linux/bpf-abi.ts";
 import { mapArray } from "../../src/linux/bpf-array.ts";
 import { BpfAssembler, r0, r1, r2, r3, r4, r10 } from "../../src/linux/bpf-assembler.ts";
-import { BpfMap, createMap, type MapShape, UpdateMode } from "../../src/linux/bpf-map.ts";
+import { BpfMap, createMap, type MapShape } from "../../src/linux/bpf-map.ts";
 import { loadProgram, ProgramType, runProgram } from "../../src/linux/bpf-program.ts";
 import * as libc from "../../src/linux/libc.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
@@ -50,10 +50,10 @@ function putBatch(opened: Opened, count: number, from = 0): void {
 }
 
 /** Numbers of the entries that `next` finds, checked against their values. */
-function found(t: ExecutionContext, { map, memory }: Opened, next = () => map.lookupBatch()): number[] {
+function found(t: ExecutionContext, { map, memory }: Opened): number[] {
   const numbers: number[] = [];
   map.rewind();
-  for (let count = next(); count > 0; count = next()) {
+  for (let count = map.lookupBatch(); count > 0; count = map.lookupBatch()) {
     for (let i = 0; i < count; i++) {
       const number = memory.view.getInt32(map.keys + i * map.shape.keyBytes, true);
       const value = map.values + i * map.shape.valueBytes;
@@ -78,36 +78,32 @@ bpfTest("an entry is written, read, replaced and removed", (t) => {
   t.true(map.lookup());
   t.is(memory.view.getInt32(map.value, true), 7);
   t.is(memory.u8[map.value + HASH.valueBytes - 1], 7);
-  t.false(map.update(UpdateMode.New));
   memory.view.setInt32(map.value, 8, true);
-  t.true(map.update(UpdateMode.Existing));
+  t.true(map.update());
   memory.view.setInt32(map.value, 0, true);
   t.true(map.lookupAndDelete());
   t.is(memory.view.getInt32(map.value, true), 8);
   t.false(map.lookupAndDelete());
-  t.false(map.update(UpdateMode.Existing));
-  t.true(map.update(UpdateMode.New));
+  t.true(map.update());
   t.true(map.delete());
   t.false(map.lookup());
 });
 
-for (const lazy of [false, true]) {
-  bpfTest(`a full ${lazy ? "lazy " : ""}map takes no new entry, and keeps those that it has`, (t) => {
-    const opened = open(t, { entries: 10, lazy });
-    for (const i of range(0, 10)) {
-      put(opened, i);
-      t.true(opened.map.update());
-    }
-    put(opened, 10);
-    t.false(opened.map.update());
-    put(opened, 3);
-    t.true(opened.map.update(), "an entry that is there is replaced");
-    t.deepEqual(found(t, opened), range(0, 10));
-    t.true(opened.map.delete());
-    put(opened, 10);
+bpfTest("a full map takes no new entry, and keeps those that it has", (t) => {
+  const opened = open(t, { entries: 10 });
+  for (const i of range(0, 10)) {
+    put(opened, i);
     t.true(opened.map.update());
-  });
-}
+  }
+  put(opened, 10);
+  t.false(opened.map.update());
+  put(opened, 3);
+  t.true(opened.map.update(), "an entry that is there is replaced");
+  t.deepEqual(found(t, opened), range(0, 10));
+  t.true(opened.map.delete());
+  put(opened, 10);
+  t.true(opened.map.update());
+});
 
 bpfTest("a batch writes what the map has room for, and says how much", (t) => {
   const opened = open(t);
@@ -123,19 +119,6 @@ bpfTest("a batch writes what the map has room for, and says how much", (t) => {
   t.is(map.updateBatch(2, 2), 2, "a batch goes on from the middle");
 });
 
-bpfTest("a batch removes what is there, also behind what is not", (t) => {
-  const opened = open(t);
-  const { map } = opened;
-  for (const i of [1, 2, 5, 6, 7, 9, 50]) {
-    put(opened, i);
-    map.update();
-  }
-  putBatch(opened, 10);
-  t.is(map.deleteBatch(10), 6);
-  t.deepEqual(found(t, opened), [50]);
-  t.is(map.deleteBatch(0), 0);
-});
-
 bpfTest("all entries are read batch by batch, once each, and again after rewind()", (t) => {
   const opened = open(t, { entries: 10_000 }, 64);
   const { map } = opened;
@@ -146,11 +129,6 @@ bpfTest("all entries are read batch by batch, once each, and again after rewind(
   t.deepEqual(found(t, opened), range(0, 10_000));
   t.is(map.lookupBatch(), 0);
   t.deepEqual(found(t, opened), range(0, 10_000));
-  t.deepEqual(
-    found(t, opened, () => map.lookupAndDeleteBatch()),
-    range(0, 10_000),
-  );
-  t.deepEqual(found(t, opened), []);
 });
 
 bpfTest("more entries than a batch has are refused before the kernel sees them", (t) => {
@@ -158,7 +136,6 @@ bpfTest("more entries than a batch has are refused before the kernel sees them",
   const message = "17 entries, where the batches of tried have 16";
   t.throws(() => map.updateBatch(17), { name: "RangeError", message });
   t.throws(() => map.updateBatch(8, 9), { name: "RangeError", message });
-  t.throws(() => map.deleteBatch(17), { name: "RangeError", message });
   t.throws(() => open(t, {}, 0).map.lookupBatch(), {
     name: "RangeError",
     message: "the batches of tried have no entries",
@@ -174,9 +151,7 @@ bpfTest("a failing call says which one it is and on which map", (t) => {
     ["BPF_MAP_DELETE_ELEM", (m) => m.delete()],
     ["BPF_MAP_LOOKUP_AND_DELETE_ELEM", (m) => m.lookupAndDelete()],
     ["BPF_MAP_UPDATE_BATCH", (m) => m.updateBatch(1)],
-    ["BPF_MAP_DELETE_BATCH", (m) => m.deleteBatch(1)],
     ["BPF_MAP_LOOKUP_BATCH", (m) => m.lookupBatch()],
-    ["BPF_MAP_LOOKUP_AND_DELETE_BATCH", (m) => m.lookupAndDeleteBatch()],
   ];
   for (const [name, call] of calls) {
     const error = t.throws(() => call(bad), { instanceOf: libc.SyscallError });
