@@ -4,8 +4,8 @@
 // Looking again saves the wake-up, which is most of a small packet's way on a virtual machine whose processor halts. A worker that
 // looked all the time would hold a processor that other threads wait for, even the one that is to send the packet: so each look first
 // lets others run. The scheduler lets few of them: it gives the time of a thread that goes before ordinary ones to these only when that
-// has had its larger share, and shares it by sessions or cgroups first. So while threads wait for processors a worker looks for nothing:
-// it blocks, and a processor that others use is awake when a packet comes.
+// has had its larger share, and shares it by sessions or cgroups first. So while many threads wait for processors a worker does not look:
+// it blocks at once, and a processor that others use is awake when a packet comes.
 import { type Engine, Side } from "./engine.ts";
 
 /** Packets that come further apart than this many times `spinMs` are not waited for awake. */
