@@ -321,7 +321,8 @@ systemTest("a peer's frame whose headers do not lie in one piece is carried", as
   await sendFrame(rig, "peer", "u0", frame, [0, 42, 0, 0, 0]); // the outer headers only are in the first piece
   const back = entries.find(({ from, protocol }) => from !== 0 && protocol === 17)!;
   await waitFor(async () => (await packetsOf(rig, back)) === 1, { what: "the lane to carry the frame" });
-  t.deepEqual((await passedOnBy(rig))[1], {});
+  const { NotIpv4: _, ...passedOn } = (await passedOnBy(rig))[1]!; // the links' neighbors may ask for each other (ARP)
+  t.deepEqual(passedOn, {});
 });
 
 systemTest(
