@@ -180,6 +180,7 @@ function statsView(
       laneEntries: express.entries,
       laneEntered: express.entered,
       laneRefused: express.refused,
+      laneStalls: express.stalled,
       ...laneCounters,
     },
     drops: {

@@ -6,7 +6,7 @@ import { loadPrograms } from "../express/load-programs.ts";
 import { type OpenedMaps, openLaneMaps } from "../express/open-maps.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
-import type { Ipv4 } from "../lib/ip.ts";
+import { type Ipv4, ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { addressOfVeth } from "../links/desired.ts";
 import { describeMap } from "../linux/bpf-objects.ts";
@@ -21,7 +21,7 @@ const RENEW_MS = 1000;
 
 /** The lane as a person sees and switches it. */
 export interface NodeLane extends LaneStatus {
-  /** Turns it on or off while the agent runs. Throws UserError where there is none to turn on. */
+  /** Turns it on or off while the agent runs. On: also for peers whose flows stalled. Throws UserError where there is none to turn on. */
   turn(isOn: boolean): void;
   /** Its counters for `overlayctl stats`. */
   counters(): Record<string, number>;
@@ -93,6 +93,10 @@ export class ExpressLane implements NodeLane {
   #isOn = true;
   /** Called with containers whose link is another one than before. */
   onMoved: (addresses: readonly Ipv4[]) => void = () => {};
+  /** The VTEPs whose flows stalled in the lane, and go by the agent. */
+  stalled: ReadonlySet<Ipv4> = new Set(); // BOUNDED: by the peers
+  /** Called when flows of all peers may enter again. */
+  onRetry: () => void = () => {};
 
   /** Throws SyscallError when the kernel refuses a map or a program. */
   constructor(options: ExpressLaneOptions, pins: string | undefined) {
@@ -144,11 +148,13 @@ export class ExpressLane implements NodeLane {
     this.#opened.control.goByLink(byLink);
   }
 
-  whyOff(): string | null {
-    return this.#isOn ? null : "switched-off";
+  whyOff(address: string): string | null {
+    if (!this.#isOn) return "switched-off";
+    return this.stalled.has(ipv4(address)) ? "stalled" : null;
   }
 
   turn(isOn: boolean): void {
+    if (isOn) this.onRetry();
     if (isOn === this.#isOn) return;
     this.#isOn = isOn;
     this.#opened.control.turn(isOn);

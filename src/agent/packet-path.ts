@@ -20,6 +20,7 @@ import { absentLane, clearExpressLane, type ExpressLane, type NodeLane, openExpr
 import { prepareFlowFile } from "./flow-file.ts";
 import type { Host } from "./host.ts";
 import { LaneDelivery } from "./lane-delivery.ts";
+import { followStalls } from "./lane-stalls.ts";
 import { LaneWays } from "./lane-ways.ts";
 import type { Membership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
@@ -122,6 +123,8 @@ function followWays(
     });
   };
   lane.onMoved = onMoved;
+  const nameOf = (vtep: string) => [...nodeState.state.nodes.by("address", vtep)][0]?.name;
+  followStalls({ log, lane, dataPath, nameOf });
   parts.add(
     new LaneWays({
       ...{ log, clock: systemClock, address, device: config.device, onMoved },

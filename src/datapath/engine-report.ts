@@ -53,4 +53,6 @@ export interface ExpressReport {
   refused: number;
   /** Entries that are in the lane; 0 in a worker's own report. */
   entries: number;
+  /** Flows that stalled in the lane, and went on once they had left it; 0 in a worker's own report. */
+  stalled: number;
 }

@@ -230,9 +230,9 @@ export class Engine {
   #expressReport(): ExpressReport {
     const express = this.#express;
     const refused = this.#lane?.refused ?? 0;
-    if (express === undefined) return { packets: 0, bytes: 0, entered: 0, taken: 0, refused, entries: 0 };
+    if (express === undefined) return { packets: 0, bytes: 0, entered: 0, taken: 0, refused, entries: 0, stalled: 0 };
     const { packets, bytes } = express.counts;
-    return { packets, bytes, entered: express.entered, taken: express.taken, refused, entries: 0 };
+    return { packets, bytes, entered: express.entered, taken: express.taken, refused, entries: 0, stalled: 0 };
   }
 
   /** Packets dropped, by the name of the reason: the forwarder's drops, and packets that were lost before or after it. */
@@ -249,6 +249,11 @@ export class Engine {
   /** Links or routes of these containers and peers are others: what the express lane has of them is void. */
   loseWays(addresses: readonly Ipv4[]): void {
     for (const address of addresses) this.#lane?.lose(address);
+  }
+
+  /** The flows of these peers, and of no others for that reason, are to be in no lane: they leave it, or are judged again. */
+  avoidLane(vteps: readonly Ipv4[]): void {
+    for (const vtep of this.#express?.avoid(vteps) ?? []) this.#lane?.lose(vtep);
   }
 
   /** Takes over what the first worker found out about the peers. */

@@ -12,6 +12,7 @@
 // The marks in the table (express-marks.ts) say what the lane may have. They change before the lane does when an entry is taken out,
 // and when it enters: a worker that finds its mark gone after the writing has met another's removal, and takes the entry out.
 
+import type { Ipv4 } from "../lib/ip.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
 import { Flag } from "../packet/tcp.ts";
@@ -50,6 +51,7 @@ export class ExpressFlows {
   readonly #tables: Tables;
   readonly #health: PeerHealth;
   readonly #lane: ExpressLane;
+  #avoided: ReadonlySet<Ipv4> = new Set(); // BOUNDED: by the peers; VTEPs
   readonly #strays = new Uint8Array(STRAY_COUNTERS);
   readonly #reading: LaneReading = { packets: 0, bytes: 0, seenSeconds: 0, nextSequence: 0, acknowledgment: 0 };
 
@@ -60,6 +62,13 @@ export class ExpressFlows {
     this.#lane = lane;
     this.counts = new ExpressCounts(flows, countCarried);
     flows.onRiderRemoved = (original) => this.takeOutLocked(original);
+  }
+
+  /** No flow of these VTEPs may ride from now on. Returns those for which that is new, or over: their grounds are to be lost. */
+  avoid(vteps: readonly Ipv4[]): Ipv4[] {
+    const before = this.#avoided;
+    this.#avoided = new Set(vteps);
+    return [...new Set([...before, ...vteps])].filter((vtep) => before.has(vtep) !== this.#avoided.has(vtep));
   }
 
   /**
@@ -87,7 +96,7 @@ export class ExpressFlows {
       if ((flows.rideOf(entry) & Ride.Both) !== 0) this.takeOut(entry, version);
       return;
     }
-    if (packet.fragment || !this.#lane.isOn) return;
+    if (packet.fragment || !this.#lane.isOn || this.#isKeptOut(entry)) return;
     const isAnswer = state === FlowState.SynReceived && before !== state; // a SYN-ACK that is borne out
     if (!isAnswer && ((tcpFlags & SPECIAL) !== 0 || state === FlowState.SynSent || state === FlowState.SynReceived))
       return;
@@ -108,6 +117,13 @@ export class ExpressFlows {
       this.#takeOutOne(entry, version);
       this.#enter(entry, version, groundSum);
     }
+  }
+
+  /** Whether the lane is at fault with the flow, or with its peer (lane-stalls.ts). */
+  #isKeptOut(entry: number): boolean {
+    const flows = this.#flows;
+    if ((flows.rideOf(entry) & Ride.Stalled) !== 0) return true;
+    return this.#avoided.size > 0 && (this.#avoided.has(flows.fromOf(entry)) || this.#avoided.has(flows.toOf(entry)));
   }
 
   #hear(entry: number, version: number): void {

@@ -27,6 +27,8 @@ export const Ride = {
   Heard: 16,
   /** The lane had no room for an entry of the flow, or no link that it goes by. */
   Refused: 32,
+  /** It stalled in the lane, and is kept out of it (lane-stalls.ts). */
+  Stalled: 64,
 } as const;
 
 /** The bit of an entry's own direction. */
@@ -83,7 +85,7 @@ export class ExpressMarks extends FlowEntries {
 
   #setJudged(entry: number, bits: number, by: number): void {
     const at = (entry | 1) * ENTRY_WORDS;
-    this.words[at + RIDE] = (this.words[at + RIDE]! & Ride.Both) | bits;
+    this.words[at + RIDE] = (this.words[at + RIDE]! & (Ride.Both | Ride.Stalled)) | bits;
     this.words[at + JUDGED_BY] = by;
   }
 
@@ -98,9 +100,10 @@ export class ExpressMarks extends FlowEntries {
     this.addRide(entry, Ride.Refused);
   }
 
-  /** Forgets which of the flows below this number may not ride: revisions of an earlier agent's tables say nothing to this one. */
+  /** Forgets which of the flows below this number may not ride: revisions of an earlier agent's tables say nothing to this one, nor do flows that stalled in its lane. */
   forgetBarred(flows: number): void {
     for (let original = 0; original < 2 * flows; original += 2) {
+      this.removeRide(original, Ride.Stalled);
       if ((this.rideOf(original) & Ride.Barred) !== 0) this.removeRide(original, Ride.Judged | Ride.Barred);
     }
   }

@@ -20,6 +20,8 @@ interface ExpressScanOptions {
   /** The descriptor of the map of flows, and the entries that it takes. */
   map: number;
   capacity: number;
+  /** Called for each entry that its flow bears out, before what it has counted is taken over. */
+  onEntry?: (entry: number, version: number, reading: LaneReading) => void;
 }
 
 export class ExpressScan {
@@ -29,6 +31,7 @@ export class ExpressScan {
   readonly #flows: FlowTable;
   readonly #counts: ExpressCounts;
   readonly #map: BpfMap;
+  readonly #onEntry: NonNullable<ExpressScanOptions["onEntry"]>;
   #left = 0;
   /** The key of the entry in hand. */
   readonly #key: FlowKey = { zone: 0, protocol: 0, source: 0, destination: 0, ports: 0 };
@@ -37,7 +40,8 @@ export class ExpressScan {
   /** Bytes of packet memory that it takes. */
   static readonly memoryBytes = BATCH * (KEY_BYTES + VALUE_BYTES) + 4096;
 
-  constructor({ memory, flows, counts, map, capacity }: ExpressScanOptions) {
+  constructor({ memory, flows, counts, map, capacity, onEntry = () => {} }: ExpressScanOptions) {
+    this.#onEntry = onEntry;
     this.#view = memory.view;
     this.#flows = flows;
     this.#counts = counts;
@@ -67,6 +71,7 @@ export class ExpressScan {
     }
     this.#left++;
     readValue(this.#view, value, this.#reading);
+    this.#onEntry(entry, version, this.#reading);
     this.#counts.take(entry, version, this.#reading);
   }
 

@@ -16,7 +16,7 @@ import { openSharedFile, type SharedFile } from "../linux/shared-file.ts";
 import { raiseSession } from "../linux/thread-priority.ts";
 import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import { LaneScan } from "./lane-scan.ts";
-import type { WorkerOptions } from "./protocol.ts";
+import type { LaneSetup, WorkerOptions } from "./protocol.ts";
 import { TablesInForce } from "./tables-in-force.ts";
 import { DataPathThread } from "./thread.ts";
 
@@ -42,6 +42,8 @@ export class DataPath {
   readonly #tables = new TablesInForce(this.#threads);
   /** Called when the health of a peer has changed. */
   onHealth: (report: HealthReport) => void = () => {};
+  /** Called with the VTEPs whose flows go by the agent because the express lane is at fault with them, when they are others than before. */
+  onAvoid: (vteps: readonly Ipv4[]) => void = () => {};
 
   readonly #device: string;
 
@@ -63,12 +65,13 @@ export class DataPath {
       const first = await start(0, LANES); // it makes or takes up the flow table that the others join
       dataPath.#flows = FlowTable.join(flows.buffer, setup.flowCapacity);
       const { express } = setup;
-      if (express !== undefined) dataPath.#laneScan = new LaneScan({ setup: express, flows: dataPath.#flows, log });
+      if (express !== undefined) dataPath.#scanLane(express, dataPath.#flows, log);
       // One socket of the portable underlay takes everything.
       const workers = first.underlay === "dgram" ? 1 : setup.workers;
       for (let index = 1; index < workers; index++) await start(index, first.lanes);
       first.onHealth = (report) => {
         for (const thread of dataPath.#threads.slice(1)) thread.tell({ type: "health", report });
+        dataPath.#laneScan?.setUnreachable(report.unreachable);
         dataPath.onHealth(report);
       };
       log.info("the data path runs", { reason: `${first.underlay} underlay`, count: workers });
@@ -78,6 +81,21 @@ export class DataPath {
       await dataPath.stop();
       throw error;
     }
+  }
+
+  #scanLane(setup: LaneSetup, flows: FlowTable, log: Log): void {
+    const scan = new LaneScan({ setup, flows, log });
+    this.#laneScan = scan;
+    scan.stalls.onAvoid = () => {
+      const vteps = scan.stalls.avoided;
+      for (const thread of this.#threads) thread.tell({ type: "avoidLane", vteps });
+      this.onAvoid(vteps);
+    };
+  }
+
+  /** Lets the flows of peers that the express lane was at fault with enter it again. */
+  forgetStalls(): void {
+    this.#laneScan?.stalls.forget();
   }
 
   /** Does what TablesInForce.apply() does. */

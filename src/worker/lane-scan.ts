@@ -5,6 +5,7 @@ import type { Traffic } from "../datapath/egress.ts";
 import type { EngineReport } from "../datapath/engine-report.ts";
 import { ExpressCounts } from "../datapath/express-counts.ts";
 import type { FlowTable } from "../datapath/flow-table.ts";
+import { LaneStalls } from "../datapath/lane-stalls.ts";
 import { DEVICE } from "../datapath/rows.ts";
 import { ExpressScan } from "../express/scan.ts";
 import { type Clock, systemClock, type Timer } from "../lib/clock.ts";
@@ -15,7 +16,10 @@ import { PacketMemory } from "../packet/memory.ts";
 import type { LaneSetup } from "./protocol.ts";
 
 /** Below every time that a flow may be idle. */
-const PERIOD_MS = 10_000;
+const LONGEST_PERIOD_MS = 10_000;
+const SHORTEST_PERIOD_MS = 2000;
+/** A hundred times what a walk takes for each entry: it costs this thread a hundredth of its time. */
+const PERIOD_MS_PER_ENTRY = 1 / 30;
 
 interface LaneScanOptions {
   setup: LaneSetup;
@@ -28,6 +32,7 @@ export class LaneScan {
   readonly #scan: ExpressScan;
   readonly #counts: ExpressCounts;
   readonly #trafficByVtep = new Map<Ipv4, Traffic>(); // BOUNDED: by the peers since the last report; keyed by VTEP
+  readonly stalls: LaneStalls;
   readonly #clock: Clock;
   readonly #log: Log;
   #wholeMs = Number.NEGATIVE_INFINITY;
@@ -37,8 +42,10 @@ export class LaneScan {
 
   constructor({ setup, flows, log, clock = systemClock }: LaneScanOptions) {
     this.#counts = new ExpressCounts(flows, (from, to, packets, bytes) => this.#count(from, to, packets, bytes));
+    this.stalls = new LaneStalls(flows);
     this.#scan = new ExpressScan({
       ...{ flows, counts: this.#counts, map: setup.maps.flows, capacity: setup.capacity },
+      onEntry: (entry, version, reading) => this.stalls.see(entry, version, reading, clock.monotonic()),
       memory: new PacketMemory(ExpressScan.memoryBytes),
     });
     this.#clock = clock;
@@ -49,6 +56,11 @@ export class LaneScan {
   /** Entries in the lane, as of the last walk. */
   get entries(): number {
     return this.#scan.entries;
+  }
+
+  /** The VTEPs that probes do not reach are these now. */
+  setUnreachable(vteps: readonly Ipv4[]): void {
+    this.stalls.setUnreachable(vteps, this.#clock.monotonic());
   }
 
   /**
@@ -77,7 +89,13 @@ export class LaneScan {
     return {
       ...report,
       traffic,
-      express: { ...express, packets: express.packets + packets, bytes: express.bytes + bytes, entries: this.entries },
+      express: {
+        ...express,
+        packets: express.packets + packets,
+        bytes: express.bytes + bytes,
+        entries: this.entries,
+        stalled: this.stalls.stalled,
+      },
     };
   }
 
@@ -88,17 +106,26 @@ export class LaneScan {
 
   async #walkAgainAndAgain(): Promise<void> {
     await this.look();
-    if (!this.#isClosed) this.#timer = this.#clock.after(PERIOD_MS, () => void this.#walkAgainAndAgain());
+    if (!this.#isClosed) this.#timer = this.#clock.after(this.#periodMs(), () => void this.#walkAgainAndAgain());
+  }
+
+  #periodMs(): number {
+    return Math.min(LONGEST_PERIOD_MS, Math.max(SHORTEST_PERIOD_MS, PERIOD_MS_PER_ENTRY * this.entries));
   }
 
   async #walk(): Promise<void> {
     const startMs = this.#clock.monotonic();
     try {
-      while (!this.#isClosed && this.#scan.step()) await setImmediate();
+      await this.#walkOnce();
+      if (this.stalls.walked(this.#clock.monotonic())) await this.#walkOnce();
       this.#wholeMs = startMs;
     } catch (error) {
       this.#log.warn("what flows have in the express lane cannot be read", { reason: messageOf(error) });
     }
+  }
+
+  async #walkOnce(): Promise<void> {
+    while (!this.#isClosed && this.#scan.step()) await setImmediate();
   }
 
   #count(from: Ipv4, to: Ipv4, packets: number, bytes: number): void {

@@ -52,6 +52,8 @@ export type WorkerCommand =
   | { type: "forgetAnswers" }
   /** Links of containers, or routes to peers, are others than before. */
   | { type: "loseWays"; addresses: readonly Ipv4[] }
+  /** The lane is at fault with these VTEPs: their flows are to be in no lane. */
+  | { type: "avoidLane"; vteps: readonly Ipv4[] }
   | { type: "report" }
   | { type: "stop" };
 
@@ -67,6 +69,7 @@ export interface WorkerResults {
   addAnswer: undefined;
   forgetAnswers: undefined;
   loseWays: undefined;
+  avoidLane: undefined;
   report: EngineReport;
   stop: undefined;
 }

@@ -224,6 +224,9 @@ function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof W
     case "loseWays":
       engine.loseWays(command.addresses);
       return undefined;
+    case "avoidLane":
+      engine.avoidLane(command.vteps);
+      return undefined;
     case "report":
       return engine.report();
     case "stop":

@@ -529,3 +529,21 @@ test("a connection that takes the place of one that its client forgot is in the 
     ],
   );
 });
+
+test("flows of a peer that is to be avoided leave the lane and do not enter it, until it is not avoided any more", async (t) => {
+  const lanes = await laneNodes();
+  const [tcp, local] = [far(lanes), near(lanes)];
+  tcp.open();
+  local.open();
+  const [{ engine }] = lanes.nodes as [LaneNodes["nodes"][number]];
+  engine.avoidLane([ipv4(B)]);
+  t.is(tcp.client(ACK | PSH, 500).by, "agent lane", "the other node's lane takes what this agent sends");
+  t.is(tcp.client(ACK | PSH, 500).by, "agent lane");
+  t.deepEqual(far(lanes, 40_001).open(), [AGENTS, AGENTS, "agent lane"]);
+  t.deepEqual(local.exchange(), ["lane", "lane", "lane"]);
+  engine.avoidLane([ipv4(B)]);
+  t.is(local.exchange()[0], "lane");
+  engine.avoidLane([]);
+  for (let i = 0; i < 2; i++) tcp.exchange();
+  t.is(tcp.client(ACK | PSH, 500).by, LANES);
+});

@@ -1,5 +1,6 @@
 // What the main thread takes over of a lane in the real kernel, and adds to the workers' report.
 import type { EngineReport } from "../../src/datapath/engine-report.ts";
+import { Ride } from "../../src/datapath/express-marks.ts";
 import { Origin } from "../../src/express/layout.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { silentLog } from "../../src/lib/log.ts";
@@ -18,7 +19,7 @@ const REQUEST = ipPacket({
 const NOTHING = { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0 };
 const REPORT = {
   traffic: [{ vtep: ipv4(PEER), ...NOTHING, txPackets: 5, txBytes: 500 }],
-  express: { packets: 7, bytes: 700, entered: 2, taken: 1, entries: 0 },
+  express: { packets: 7, bytes: 700, entered: 2, taken: 1, entries: 0, stalled: 0 },
 } as EngineReport;
 
 bpfTest("a look takes over what the lane has counted, and the report has it once", async (t) => {
@@ -41,7 +42,7 @@ bpfTest("a look takes over what the lane has counted, and the report has it once
   await Promise.all([scan.look(), scan.look(), scan.look()]);
   t.deepEqual(scan.addTo(REPORT), {
     traffic: [{ ...REPORT.traffic[0]!, txPackets: 7, txBytes: 780 }],
-    express: { packets: 9, bytes: 980, entered: 2, taken: 1, entries: 2 },
+    express: { packets: 9, bytes: 980, entered: 2, taken: 1, entries: 2, stalled: 0 },
   } as EngineReport);
   send();
   await scan.look(1000);
@@ -57,4 +58,29 @@ bpfTest("a look takes over what the lane has counted, and the report has it once
   const gone = scan.addTo({ ...REPORT, traffic: [] });
   t.deepEqual([gone.traffic, gone.express.packets], [[], 11]);
   t.deepEqual(scan.addTo(REPORT).traffic, REPORT.traffic, "a peer that comes again begins anew");
+});
+
+bpfTest("a flow is suspected by the scan's own clock: a peer that was away before makes no difference", async (t) => {
+  const rig = useRig(t);
+  const flows = new LaneFlows(rig);
+  t.teardown(() => flows.installer.close());
+  const clock = new VirtualClock();
+  const setup = { maps: rig.maps, capacity: ENTRIES, isAdopted: false };
+  const scan = new LaneScan({ setup, flows: flows.table, log: silentLog, clock });
+  t.teardown(() => scan.close());
+  await scan.look();
+  scan.setUnreachable([ipv4(PEER)]);
+  scan.setUnreachable([]);
+  const entry = flows.add();
+  flows.enter(entry);
+  flows.enter(entry + 1);
+  flows.installer.flush();
+  for (let i = 0; i < 4; i++) {
+    rig.run(Origin.Container, ethernet(REQUEST));
+    await clock.advance(2000);
+    await scan.look();
+  }
+  await scan.look();
+  t.is(flows.table.rideOf(entry) & Ride.Both, Ride.None, "nothing came back");
+  t.is(scan.entries, 0, "its entries are out of the lane");
 });
