@@ -2,12 +2,15 @@
 import { readFileSync } from "node:fs";
 import test, { type ExecutionContext } from "ava";
 import type { NodeView, TaskView } from "../../src/api/schema.ts";
+import { whatBpfLacks } from "../../src/linux/bpf-probe.ts";
 import { curl, curlBriefly, run, waitFor } from "./command.ts";
 import { Compose, whyNoCompose } from "./compose.ts";
 import { useEngine } from "./engine-test.ts";
+import { LANE } from "./lab-files.ts";
 import { undoAfterAll } from "./undo.ts";
 
 const NODES = ["node1", "node2", "node3"];
+const LANE_IS_ON = LANE !== "off" && whatBpfLacks() === undefined;
 const compose = new Compose("overlaydtest");
 /** Names of the tasks that answered, by node. */
 const answers = new Map<string, string[]>();
@@ -39,6 +42,12 @@ async function ask(node: string, count: number): Promise<string[]> {
     names.push(answered(await compose.must("exec", node, ...curl("localhost:9200"))));
   }
   return names;
+}
+
+/** Whether the node has an express lane, whose pins are in its volume for them. */
+async function hasLane(node: string): Promise<boolean> {
+  const { stdout } = await compose.run("exec", node, "ls", "/var/lib/overlayd/bpf/overlayd");
+  return stdout.split("\n").includes("flows");
 }
 
 /** Ids of the containers of a node's tasks. */
@@ -76,6 +85,7 @@ const checks: [line: RegExp, check: Check][] = [
         nodes.map(({ name, state }) => `${name} ${state}`),
         NODES.map((name) => `${name} ready`),
       );
+      for (const node of NODES) t.is(await hasLane(node), LANE_IS_ON, node);
     },
   ],
   [
@@ -152,6 +162,7 @@ const checks: [line: RegExp, check: Check][] = [
         [],
       );
       t.notRegex(await run(["docker", "volume", "ls", "--format", "{{.Name}}"]), /overlaydtest/);
+      t.notRegex(readFileSync("/proc/self/mounts", "utf8"), /overlaydtest/);
       t.notRegex(await run(["docker", "network", "ls", "--format", "{{.Name}}"]), /overlaydtest/);
     },
   ],
