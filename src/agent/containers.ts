@@ -6,9 +6,11 @@ import { AttachedNamespaces } from "../attach/namespaces.ts";
 import type { NodeNaming } from "../cluster/container-naming.ts";
 import type { State } from "../cluster/tables.ts";
 import { systemClock } from "../lib/clock.ts";
+import { ProcessEnds } from "../linux/process-ends.ts";
 import { ForwardPolicy } from "../mesh/forward-policy.ts";
 import { DockerEngine } from "../runtime/docker-engine.ts";
 import { DockerWatch } from "../runtime/docker-watch.ts";
+import { ProcessWatch } from "../runtime/process-watch.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
 import type { Sandbox } from "./compile-links.ts";
 import { directoryId } from "./directory-id.ts";
@@ -74,8 +76,11 @@ export async function startContainers(options: ContainersOptions, parts: Parts):
   const clock = systemClock;
   const taskSandboxes = new Sandboxes({ node: name, kind: "task" });
   const runSandboxes = new Sandboxes({ node: name, kind: "run" });
+  const ends = new ProcessEnds();
+  parts.add({ stop: () => ends.close() });
   const runtime = createRuntimes({
     ...{ config, log, session, engine, watch },
+    processes: new ProcessWatch({ clock, log, ends }),
     directoryId: await directoryId(pathsOf(config).id),
     sandboxes: taskSandboxes,
   });

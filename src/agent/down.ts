@@ -14,6 +14,7 @@ import { DockerRuntime } from "../runtime/docker.ts";
 import { DockerEngine } from "../runtime/docker-engine.ts";
 import { DockerWatch } from "../runtime/docker-watch.ts";
 import { ProcessRuntime } from "../runtime/process.ts";
+import { ProcessWatch } from "../runtime/process-watch.ts";
 import { Sandboxes } from "../runtime/sandbox.ts";
 import { SupervisedChild } from "../runtime/supervised-child.ts";
 import { readSnapshot } from "../session/snapshot-file.ts";
@@ -38,7 +39,8 @@ export async function takeDown(config: Config, log: Log): Promise<void> {
     await allOf([
       () => removeContainers(config, sandboxes, log),
       async () => {
-        const options = { directory: where.tasks, sandboxes, clock: systemClock, log, path: "" };
+        const processes = new ProcessWatch({ clock: systemClock, log });
+        const options = { directory: where.tasks, sandboxes, clock: systemClock, log, path: "", processes };
         const runtime = new ProcessRuntime(options);
         await runtime.prune(() => []);
         runtime.close();
@@ -109,6 +111,7 @@ async function removeContainers(config: Config, sandboxes: Sandboxes, log: Log):
     clock,
     log,
     environment,
+    processes: new ProcessWatch({ clock, log }),
   });
   await runtime.removeAll();
   runtime.close();

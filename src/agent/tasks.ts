@@ -7,6 +7,7 @@ import { DockerRuntime } from "../runtime/docker.ts";
 import type { DockerEngine } from "../runtime/docker-engine.ts";
 import type { DockerWatch } from "../runtime/docker-watch.ts";
 import { ProcessRuntime } from "../runtime/process.ts";
+import type { ProcessWatch } from "../runtime/process-watch.ts";
 import { Runtimes } from "../runtime/runtimes.ts";
 import type { Sandboxes } from "../runtime/sandbox.ts";
 import { type DesiredTask, Supervisor } from "../runtime/supervisor.ts";
@@ -29,6 +30,7 @@ export interface RuntimesOptions {
   sandboxes: Sandboxes;
   engine: DockerEngine;
   watch: DockerWatch;
+  processes: ProcessWatch;
 }
 
 export function createRuntimes({
@@ -39,13 +41,14 @@ export function createRuntimes({
   sandboxes,
   engine,
   watch,
+  processes,
 }: RuntimesOptions): Runtimes {
   const clock = systemClock;
   const path = process.env.PATH ?? DEFAULT_PATH;
   const node = () => ({ id: directoryId, name: config.node.name, rowId: session.nodeId });
   return new Runtimes({
-    process: new ProcessRuntime({ directory: pathsOf(config).tasks, sandboxes, clock, log, path }),
-    docker: new DockerRuntime({ node, engine, watch, sandboxes, clock, log, environment: process.env }),
+    process: new ProcessRuntime({ directory: pathsOf(config).tasks, sandboxes, clock, log, path, processes }),
+    docker: new DockerRuntime({ node, engine, watch, sandboxes, clock, log, environment: process.env, processes }),
     hasDocker: () => engine.isThere,
   });
 }

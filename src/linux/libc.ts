@@ -99,6 +99,13 @@ export const epollWait = epollWaitFunction as (
   most: number,
   timeoutMs: number,
 ) => number;
+/** As epollWait(), with the events in a buffer of Node's. */
+export const epollTake = libc.func("epoll_wait", "int", ["int", "void*", "int", "int"]) as (
+  epoll: number,
+  events: Uint8Array,
+  most: number,
+  timeoutMs: number,
+) => number;
 /** In a thread of its own, so that this thread's event loop goes on. */
 export const epollWaitAsync = promisify(epollWaitFunction.async) as (
   epoll: number,
@@ -122,6 +129,12 @@ export const schedSetattr = (tid: number, attributes: Uint8Array): number | unde
   const number = SCHED_SETATTR[process.arch];
   return number === undefined ? undefined : schedSetattrFunction(number, tid, attributes, 0);
 };
+
+/** The number of pidfd_open(2), which is the same on each architecture that Node runs on. */
+const PIDFD_OPEN = 434;
+const pidfdOpenFunction = libc.func("syscall", "int", ["long", "int", "uint"]);
+/** pidfd_open(2) with no flags. */
+export const pidfdOpen = (pid: number): number => pidfdOpenFunction(PIDFD_OPEN, pid, 0);
 
 const BPF: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
 const BPF_NUMBER = BPF[process.arch] ?? NO_SYSCALL;

@@ -7,11 +7,12 @@ import * as libc from "./libc.ts";
 const EFD_CLOEXEC = 0x80000;
 const EFD_NONBLOCK = 0x800;
 const EPOLL_CLOEXEC = 0x80000;
-const EPOLL_CTL_ADD = 1;
-const EPOLLIN = 1;
-// struct epoll_event: events u32, data u64, which only x86-64 packs.
-const EVENT_BYTES = process.arch === "x64" ? 12 : 16;
-const DATA_AT = EVENT_BYTES - 8;
+export const EPOLL_CTL_ADD = 1;
+export const EPOLL_CTL_DEL = 2;
+export const EPOLLIN = 1;
+/** Bytes of a struct epoll_event: events u32, data u64, which only x86-64 packs. */
+export const EVENT_BYTES = process.arch === "x64" ? 12 : 16;
+export const DATA_AT = EVENT_BYTES - 8;
 const MAX_FDS = 30;
 const ONE = Buffer.from(BigUint64Array.of(1n).buffer);
 

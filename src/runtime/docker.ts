@@ -23,6 +23,7 @@ import type { DockerWatch } from "./docker-watch.ts";
 import { followLog } from "./followed-log.ts";
 import { ensurePauseImage } from "./pause-image.ts";
 import { processIdOf, startedAtOf } from "./process-id.ts";
+import type { ProcessWatch } from "./process-watch.ts";
 import { ensureImage } from "./pull-image.ts";
 import {
   AwayError,
@@ -52,6 +53,7 @@ interface DockerRuntimeOptions {
   log: Log;
   /** Where the node's own registry credentials are. */
   environment: NodeJS.ProcessEnv;
+  processes: ProcessWatch;
 }
 
 interface Pair {
@@ -270,9 +272,8 @@ export class DockerRuntime implements Runtime<ContainerWorkload> {
     ports: readonly number[] | null,
   ): Promise<WatchedContainer> {
     this.#watched.get(task)?.close();
-    const { engine, watch, clock, log } = this.#options;
     const process = container.pid === 0 ? undefined : await processIdOf(container.pid);
-    const watched = new WatchedContainer({ engine, watch, clock, log, container, pauseId, process, ports });
+    const watched = new WatchedContainer({ ...this.#options, container, pauseId, process, ports });
     this.#watched.set(task, watched);
     return watched;
   }

@@ -14,6 +14,7 @@ import { beginProcess } from "./begin-process.ts";
 import { untilListening } from "./listening.ts";
 import { readTail } from "./log-file.ts";
 import { isAlive, type ProcessId } from "./process-id.ts";
+import type { ProcessWatch } from "./process-watch.ts";
 import { RejectedError, type Running, type Runtime, type TaskId, type TaskSpec } from "./runtime.ts";
 import type { Sandboxes } from "./sandbox.ts";
 import { shim } from "./shim.ts";
@@ -31,6 +32,7 @@ interface ProcessRuntimeOptions {
   log: Log;
   /** PATH of tasks that have none of their own. */
   path: string;
+  processes: ProcessWatch;
 }
 
 export class ProcessRuntime implements Runtime<ProcessWorkload> {
@@ -39,15 +41,17 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #path: string;
+  readonly #processes: ProcessWatch;
   // BOUNDED: by the running tasks; keyed by task id.
   readonly #watched = new Map<string, WatchedProcess>();
 
-  constructor({ directory, sandboxes, clock, log, path }: ProcessRuntimeOptions) {
+  constructor({ directory, sandboxes, clock, log, path, processes }: ProcessRuntimeOptions) {
     this.#directory = directory;
     this.#sandboxes = sandboxes;
     this.#clock = clock;
     this.#log = log;
     this.#path = path;
+    this.#processes = processes;
   }
 
   prepare({ id, naming, address }: TaskSpec<ProcessWorkload>): Promise<string> {
@@ -126,7 +130,7 @@ export class ProcessRuntime implements Runtime<ProcessWorkload> {
   ): Running {
     this.#watched.get(id)?.close();
     const options = { directory, id: process, logFrom, ready, clock: this.#clock, log: this.#log };
-    const watched = new WatchedProcess(options);
+    const watched = new WatchedProcess({ ...options, processes: this.#processes });
     this.#watched.set(id, watched);
     return watched;
   }

@@ -14,6 +14,7 @@ import type { Log } from "../lib/log.ts";
 import { replaceFile } from "../lib/replace-file.ts";
 import { beginProcess } from "./begin-process.ts";
 import { isAlive, type ProcessId } from "./process-id.ts";
+import { ProcessWatch } from "./process-watch.ts";
 import { shim } from "./shim.ts";
 import { TaskDirectory } from "./task-directory.ts";
 import { WatchedProcess } from "./watched-process.ts";
@@ -57,10 +58,12 @@ export class SupervisedChild {
   #crashes: number[] = [];
   #status: ChildStatus = { state: "stopped" };
   #running: WatchedProcess | undefined;
+  readonly #processes: ProcessWatch;
   #supervision: { abort: AbortController; done: Promise<void> } | undefined;
 
   constructor(options: SupervisedChildOptions) {
     this.#options = options;
+    this.#processes = new ProcessWatch(options);
     this.#directory = new TaskDirectory(options.directory);
     this.#hashPath = `${options.directory}/command`;
   }
@@ -181,7 +184,8 @@ export class SupervisedChild {
 
   #watch({ id, logFrom }: { id: ProcessId & { startedAt: number }; logFrom: number }): WatchedProcess {
     const { clock, log } = this.#options;
-    return new WatchedProcess({ directory: this.#directory, id, logFrom, ready: null, clock, log });
+    const options = { directory: this.#directory, id, logFrom, ready: null, clock, log, processes: this.#processes };
+    return new WatchedProcess(options);
   }
 
   #watched(running: WatchedProcess, error: string | null = null): void {

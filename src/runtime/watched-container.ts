@@ -1,5 +1,5 @@
 // A task's container, whichever agent started it: learns of its health and its end, and stops it.
-import { type Clock, delay, type Timer } from "../lib/clock.ts";
+import { type Clock, delay } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { Turns } from "../lib/turns.ts";
@@ -8,11 +8,12 @@ import type { Container, DockerEngine } from "./docker-engine.ts";
 import type { DockerWatch } from "./docker-watch.ts";
 import { describeExit } from "./exit.ts";
 import { untilListening } from "./listening.ts";
-import { isAlive, type ProcessId } from "./process-id.ts";
+import type { ProcessId } from "./process-id.ts";
+import type { ProcessWatch } from "./process-watch.ts";
 import type { Exit, Running } from "./runtime.ts";
 
-/** Events tell of the end. The poll is for while Docker is away. */
-const POLL_MS = 1000;
+/** How long the end of a container that was stopped may be late. */
+const LATE_MS = 1000;
 /** How long Docker has to say how a process that is gone ended. */
 const SAY_MS = 3000;
 const MAX_OUTPUT_CHARS = 300;
@@ -30,6 +31,7 @@ interface WatchedContainerOptions {
   process: ProcessId | undefined;
   /** A container without a health check is ready when it listens on one of these; null: it was ready before. */
   ports: readonly number[] | null;
+  processes: ProcessWatch;
 }
 
 export class WatchedContainer implements Running {
@@ -40,7 +42,7 @@ export class WatchedContainer implements Running {
   readonly #options: WatchedContainerOptions;
   #healthy: () => void = () => {};
   #exit: (exit: Exit) => void = () => {};
-  #timer: Timer | undefined;
+  readonly #ends: { close(): void } | undefined;
   readonly #looks = new Turns();
   #closed = false;
   /** When the process was first seen to be gone, in monotonic milliseconds. */
@@ -60,7 +62,8 @@ export class WatchedContainer implements Running {
     if (container.health === "starting") this.ready = becameHealthy;
     else if (container.health !== "none" || ports === null || process === undefined) this.ready = null;
     else this.ready = untilListening(clock, process.pid, ports);
-    this.#poll();
+    // Events tell of the end; its process does while Docker is away.
+    if (process !== undefined) this.#ends = options.processes.watch(process, () => this.#processEnded());
     void this.look();
   }
 
@@ -88,26 +91,19 @@ export class WatchedContainer implements Running {
     await engine.stop(this.containerId, graceMs);
     await this.look();
     // It has ended; what it printed last may be a moment late.
-    await Promise.race([this.exited, delay(clock, POLL_MS)]);
+    await Promise.race([this.exited, delay(clock, LATE_MS)]);
   }
 
   /** Stops watching; the container goes on. */
   close(): void {
     this.#closed = true;
-    this.#timer?.cancel();
+    this.#ends?.close();
   }
 
-  #poll(): void {
-    this.#timer = this.#options.clock.after(POLL_MS, () => {
-      this.#poll();
-      void this.#lookAtProcess();
-    });
-  }
-
-  async #lookAtProcess(): Promise<void> {
-    const { process, watch, clock } = this.#options;
-    if (process === undefined || isAlive(process)) return;
+  /** Called each second from then on. */
+  #processEnded(): void {
     if (this.#closed) return;
+    const { watch, clock } = this.#options;
     this.#goneSince ??= clock.monotonic();
     if (watch.isUp) {
       void this.look();

@@ -4,11 +4,12 @@ import { type Clock, delay, type Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { isAlive, type ProcessId } from "./process-id.ts";
+import type { ProcessWatch } from "./process-watch.ts";
 import type { Exit, Running } from "./runtime.ts";
 import type { TaskDirectory } from "./task-directory.ts";
 
-/** The file that the shim writes at the end is watched. The poll is for a shim that was killed. */
-const POLL_MS = 1000;
+/** How long a log that grows waits for a look at its size. */
+const LOG_MS = 1000;
 
 interface WatchedProcessOptions {
   directory: TaskDirectory;
@@ -19,6 +20,8 @@ interface WatchedProcessOptions {
   ready: Promise<void> | null;
   clock: Clock;
   log: Log;
+  /** Tells of its end, for a shim that was killed writes no exit status. */
+  processes: ProcessWatch;
 }
 
 export class WatchedProcess implements Running {
@@ -31,17 +34,21 @@ export class WatchedProcess implements Running {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #watcher: FSWatcher;
-  #timer: Timer | undefined;
+  readonly #ends: { close(): void };
+  /** It looks at the log's size. */
+  #logLook: Timer | undefined;
+  /** Nothing tells that the log grows. */
+  #isUnwatched = false;
   #resolve: (exit: Exit) => void = () => {};
   #looking = false;
   #lookAgain = false;
-  /** Whether the process was dead at the last poll and its exit status was missing. */
+  /** Whether the process was seen to be dead while its exit status was missing. */
   #wasDead = false;
   #closed = false;
   /** Why the log could not be cut at the last look. */
   #logProblem: string | undefined;
 
-  constructor({ directory, id, logFrom, ready, clock, log }: WatchedProcessOptions) {
+  constructor({ directory, id, logFrom, ready, clock, log, processes }: WatchedProcessOptions) {
     this.startedAt = id.startedAt;
     this.ready = ready;
     this.#directory = directory;
@@ -54,10 +61,16 @@ export class WatchedProcess implements Running {
     });
     this.#watcher = watch(directory.path, { persistent: false }, (_, file) => {
       if (file === "exit") void this.#look(false);
+      if (file === "log") this.#lookAtLogLater();
     });
-    this.#watcher.on("error", (error) => log.warn("a task's directory is not watched", { reason: messageOf(error) }));
+    this.#watcher.on("error", (error) => {
+      log.warn("a task's directory is not watched", { reason: messageOf(error) });
+      this.#isUnwatched = true;
+      this.#lookAtLogLater();
+    });
+    this.#ends = processes.watch(id, () => void this.#look(true));
     void this.#look(false);
-    this.#poll();
+    this.#lookAtLogLater(); // it may be full already
   }
 
   get pid(): number {
@@ -76,42 +89,48 @@ export class WatchedProcess implements Running {
   close(): void {
     this.#closed = true;
     this.#watcher.close();
-    this.#timer?.cancel();
+    this.#ends.close();
+    this.#logLook?.cancel();
   }
 
-  #poll(): void {
-    this.#timer = this.#clock.after(POLL_MS, () => {
-      this.#poll();
-      if (!isAlive(this.#id) || this.#directory.isLogFull()) void this.#look(true);
+  #lookAtLogLater(): void {
+    if (this.#closed) return;
+    this.#logLook ??= this.#clock.after(LOG_MS, () => {
+      this.#logLook = undefined;
+      const isFull = this.#directory.isLogFull();
+      if (isFull) void this.#limitLog();
+      if (isFull || this.#isUnwatched) this.#lookAtLogLater();
     });
   }
 
-  async #look(isPoll: boolean): Promise<void> {
+  /** `hasEnded`: the process is gone, as far as its number tells. */
+  async #look(hasEnded: boolean): Promise<void> {
     if (this.#looking) {
       this.#lookAgain = true;
       return;
     }
     this.#looking = true;
+    let isEnd = hasEnded;
     do {
       this.#lookAgain = false;
       try {
-        await this.#lookOnce(isPoll);
+        await this.#lookOnce(isEnd);
       } catch (error) {
         this.#log.warn("a task's files cannot be read", { path: this.#directory.path, reason: messageOf(error) });
       }
+      isEnd = false; // the second that the shim has is not over
     } while (this.#lookAgain);
     this.#looking = false;
   }
 
-  async #lookOnce(isPoll: boolean): Promise<void> {
+  async #lookOnce(hasEnded: boolean): Promise<void> {
     if (this.#closed) return;
     const exitCode = await this.#directory.exitCode();
     if (exitCode === undefined) {
-      if (isPoll) await this.#limitLog();
-      const isDead = isPoll && !isAlive(this.#id);
-      // The shim may be about to write the status down: it has until the next poll.
-      const isCertain = isDead && this.#wasDead;
-      this.#wasDead = isDead;
+      if (!hasEnded) return;
+      // The shim may be about to write the status down: it has a second.
+      const isCertain = this.#wasDead;
+      this.#wasDead = true;
       if (!isCertain) return;
     }
     const exit = await this.#directory.exitOf(exitCode, this.#logFrom);

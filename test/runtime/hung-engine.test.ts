@@ -15,6 +15,7 @@ import { type Container, DockerEngine, type DockerError } from "../../src/runtim
 import { DockerWatch } from "../../src/runtime/docker-watch.ts";
 import { ensurePauseImage } from "../../src/runtime/pause-image.ts";
 import { processIdOf } from "../../src/runtime/process-id.ts";
+import { ProcessWatch } from "../../src/runtime/process-watch.ts";
 import { ensureImage } from "../../src/runtime/pull-image.ts";
 import { AwayError, type TaskSpec } from "../../src/runtime/runtime.ts";
 import type { Sandboxes } from "../../src/runtime/sandbox.ts";
@@ -99,8 +100,8 @@ test("a task whose process is gone has ended, whatever an engine that hangs does
   const process = await processIdOf(child.pid!);
   const clock = new VirtualClock();
   const watch = { isUp: true } as DockerWatch;
-  const options = { engine, watch, clock, log: silentLog, container: CONTAINER, pauseId: ID, process, ports: null };
-  const watched = new WatchedContainer(options);
+  const shared = { engine, watch, clock, log: silentLog, processes: new ProcessWatch({ clock, log: silentLog }) };
+  const watched = new WatchedContainer({ ...shared, container: CONTAINER, pauseId: ID, process, ports: null });
   t.teardown(() => watched.close());
   const gone = new Promise((resolve) => child.on("exit", resolve));
   child.kill("SIGKILL");
@@ -201,6 +202,7 @@ for (const answersLate of [true, false]) {
       ...{ engine, watch, clock: systemClock, log: silentLog, environment: {} },
       node: () => ({ id: "own", name: "node1", rowId: undefined }),
       sandboxes: sandboxes as unknown as Sandboxes,
+      processes: new ProcessWatch({ clock: systemClock, log: silentLog }),
     });
     t.teardown(() => runtime.close());
     await t.throwsAsync(runtime.prepare(SPEC, PREPARATION), { instanceOf: AwayError });

@@ -5,6 +5,7 @@ import { mkdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import test from "ava";
 import { silentLog } from "../../src/lib/log.ts";
 import { parseStat } from "../../src/runtime/process-id.ts";
+import { ProcessWatch } from "../../src/runtime/process-watch.ts";
 import { TaskDirectory } from "../../src/runtime/task-directory.ts";
 import { WatchedProcess } from "../../src/runtime/watched-process.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
@@ -25,7 +26,8 @@ test("a process that was killed is seen to have ended though its log cannot be c
   await truncate(directory.log, FULL_LOG_BYTES);
   await mkdir(`${directory.log}.1`); // where it would be copied to
   const clock = new VirtualClock();
-  const watched = new WatchedProcess({ directory, id, logFrom: 0, ready: null, clock, log: silentLog });
+  const processes = new ProcessWatch({ clock, log: silentLog });
+  const watched = new WatchedProcess({ directory, id, logFrom: 0, ready: null, clock, log: silentLog, processes });
   const exited = once(child, "exit");
   child.kill("SIGKILL");
   await exited;

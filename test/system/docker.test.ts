@@ -11,6 +11,7 @@ import { newId } from "../../src/lib/random.ts";
 import { DockerRuntime } from "../../src/runtime/docker.ts";
 import { DockerEngine } from "../../src/runtime/docker-engine.ts";
 import { DockerWatch } from "../../src/runtime/docker-watch.ts";
+import { ProcessWatch } from "../../src/runtime/process-watch.ts";
 import { AwayError, type Preparation, RejectedError, type TaskSpec } from "../../src/runtime/runtime.ts";
 import { Sandboxes } from "../../src/runtime/sandbox.ts";
 import { temporaryDirectory } from "../temporary.ts";
@@ -56,6 +57,7 @@ async function setUp(t: ExecutionContext): Promise<World> {
       watch,
       sandboxes,
       environment: { HOME: directory },
+      processes: new ProcessWatch(parts),
     });
     closes.push(async () => {
       runtime.close();

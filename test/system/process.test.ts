@@ -8,7 +8,9 @@ import type { ProcessWorkload } from "../../src/cluster/workload.ts";
 import { type Clock, systemClock } from "../../src/lib/clock.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { newId } from "../../src/lib/random.ts";
+import { ProcessEnds } from "../../src/linux/process-ends.ts";
 import { ProcessRuntime } from "../../src/runtime/process.ts";
+import { ProcessWatch } from "../../src/runtime/process-watch.ts";
 import { RejectedError, type TaskSpec } from "../../src/runtime/runtime.ts";
 import { Sandboxes } from "../../src/runtime/sandbox.ts";
 import { temporaryDirectory } from "../temporary.ts";
@@ -37,6 +39,7 @@ async function setUp(t: ExecutionContext): Promise<World> {
   const directory = temporaryDirectory("test");
   const sandboxes = new Sandboxes({ node, kind: "task" });
   const agents: ProcessRuntime[] = [];
+  const ends = new ProcessEnds();
   const agent = (clock = systemClock) => {
     const runtime = new ProcessRuntime({
       directory,
@@ -44,6 +47,7 @@ async function setUp(t: ExecutionContext): Promise<World> {
       clock,
       log: silentLog,
       path: process.env.PATH!,
+      processes: new ProcessWatch({ clock, log: silentLog, ends }),
     });
     agents.push(runtime);
     return runtime;
@@ -53,6 +57,7 @@ async function setUp(t: ExecutionContext): Promise<World> {
   t.teardown(async () => {
     clearInterval(alive);
     for (const runtime of agents) runtime.close();
+    ends.close();
     await sandboxes.prune(() => []);
     await rm(directory, { recursive: true });
   });
