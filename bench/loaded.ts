@@ -11,8 +11,8 @@ const WORKLOAD = { runtime: "process" as const, command: ["sleep", "infinity"] }
 const APPLIED_MS = 60_000;
 const GROWING_MS = 600_000;
 const FLOW_PORTS = 512;
-/** Some datagrams are lost, and some flows end meanwhile. */
-const FILLING_ATTEMPTS = 20;
+/** Some datagrams are lost, and flows end meanwhile at the rate at which they were made: all of them, where they are as old as they get. */
+const FILLING_MS = 60_000;
 
 export class Loaded {
   readonly overlay: Overlay;
@@ -53,7 +53,8 @@ export class Loaded {
   /** Tops the flow tables up to `count` flows, of UDP and unanswered: they last 30 seconds. */
   async fillFlows(count: number): Promise<void> {
     let missing = count - (await this.#flows());
-    for (let attempt = 0; missing > 0 && attempt < FILLING_ATTEMPTS; attempt++) {
+    const end = performance.now() + FILLING_MS;
+    while (missing > 0 && performance.now() < end) {
       await this.#probes.spreadFlows(this.overlay.direct, Math.ceil(missing / FLOW_PORTS), FLOW_PORTS);
       missing = count - (await this.#flows());
     }
