@@ -31,21 +31,18 @@ export class ReportedHealth implements PeerHealth {
   #mtus = new Map<Ipv4, number>(); // BOUNDED: by the peers; keyed by VTEP
   #smallest = Number.POSITIVE_INFINITY;
 
-  /** `lane` hears of each peer whose health changed. */
+  /** `lane` hears of each peer whose path MTU changed. */
   constructor(tables: Tables, lane?: Grounds) {
     this.#tables = tables;
     this.#lane = lane;
   }
 
   set({ unreachable, mtus }: HealthReport): void {
-    const before = { unreachable: this.#unreachable, mtus: this.#mtus };
+    const before = this.#mtus;
     this.#unreachable = new Set(unreachable);
     this.#mtus = new Map(mtus);
-    for (const vtep of new Set([...before.unreachable, ...unreachable])) {
-      if (before.unreachable.has(vtep) !== this.#unreachable.has(vtep)) this.#lane?.lose(vtep);
-    }
-    for (const vtep of new Set([...before.mtus.keys(), ...this.#mtus.keys()])) {
-      if (before.mtus.get(vtep) !== this.#mtus.get(vtep)) this.#lane?.lose(vtep);
+    for (const vtep of new Set([...before.keys(), ...this.#mtus.keys()])) {
+      if (before.get(vtep) !== this.#mtus.get(vtep)) this.#lane?.lose(vtep);
     }
     this.#smallest = Math.min(...this.#mtus.values());
   }

@@ -141,9 +141,10 @@ export class Probes implements PeerHealth {
       }
       if (now >= session.nextSendMs) this.#sendPeriodic(session, now);
       next = Math.min(next, session.nextSendMs - now);
+      const { reportedMtu } = session;
       if (hasNews(session, now)) {
         this.hasNews = true;
-        this.#lane?.lose(session.vtep);
+        if (session.reportedMtu !== reportedMtu) this.#lane?.lose(session.vtep);
       }
       if (session.state !== BfdState.Up) continue;
       const bytes = session.path.next(now, session.rttMs);

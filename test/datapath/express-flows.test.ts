@@ -21,6 +21,9 @@ const near = (lanes: LaneNodes): Conversation => new Conversation(lanes, { clien
 const states = (lanes: LaneNodes): string[] => lanes.nodes.flatMap((node) => node.flows().map(({ state }) => state));
 const sizes = (lanes: LaneNodes): number[] => lanes.nodes.map(({ lane }) => lane!.entries.size);
 
+/** The third byte of the VNI of probes; the two before are 0. */
+const MANAGEMENT_VNI = 1;
+
 const AGENTS = "agent agent";
 const LANES = "lane lane";
 
@@ -306,18 +309,6 @@ test("an endpoint that goes: what the lane had of its flows carries nothing from
   t.is(lanes.nodes[1]!.lane!.entries.size, 0);
 });
 
-test("health of a peer changes: its flows pass the agent once", async (t) => {
-  const lanes = await laneNodes();
-  const tcp = far(lanes);
-  tcp.open();
-  tcp.exchange();
-  const { filter } = lanes.fake.wire;
-  lanes.fake.wire.filter = () => [];
-  await lanes.fake.advance(3000);
-  lanes.fake.wire.filter = filter;
-  t.is(tcp.client(ACK | PSH, 10).by, AGENTS, "the peer counts as away");
-});
-
 test("a link or route that is another than before: its flows pass the agent once", async (t) => {
   for (const address of [LOCAL, B]) {
     const lanes = await laneNodes();
@@ -546,4 +537,23 @@ test("flows of a peer that is to be avoided leave the lane and do not enter it, 
   engine.avoidLane([]);
   for (let i = 0; i < 2; i++) tcp.exchange();
   t.is(tcp.client(ACK | PSH, 500).by, LANES);
+});
+
+/** No probe arrives any more; all else does. */
+async function silenceProbes({ fake, nodes }: LaneNodes): Promise<void> {
+  const { filter } = fake.wire;
+
+  fake.wire.filter = (datagram) =>
+    datagram.payload[6] === MANAGEMENT_VNI && !datagram.payload[5] ? [] : filter!(datagram);
+  await fake.advance(3000);
+  for (const { engine } of nodes) engine.tick();
+}
+
+test("a peer whose agent is silent keeps its flows in the lane, which carries them without it", async (t) => {
+  const lanes = await laneNodes({}, REMOTE_SERVICE);
+  const [tcp, other] = [far(lanes), far(lanes, 40_001, REMOTE_VIP)];
+  for (const each of [tcp, other]) each.open();
+  await silenceProbes(lanes);
+  t.is(lanes.nodes[0]!.engine.report().probes[0]!.state, "down");
+  for (const each of [tcp, other]) t.deepEqual(each.exchange(), [LANES, LANES, LANES]);
 });
