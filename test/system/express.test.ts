@@ -167,6 +167,23 @@ for (const how of ["killAgent", "stopAgent"] as const) {
   );
 }
 
+laneTest("one agent is away until its peer counts it as down, and the connection goes on in both lanes", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const talk = await talkTo(t, node1!, (await vipOf(node1!, "far"))!);
+  for (const node of [node1!, node2!]) await untilInLane(node, "far");
+  await node2!.killAgent();
+  await waitFor(async () => (await node1!.ctlJson<PeerView[]>("peers"))[0]!.state === "down", {
+    what: "the killed agent's peer to miss it",
+  });
+  const carried = (await node1!.api.stats()).datapath.lanePackets!;
+  await untilGoesOn(talk, 40);
+  t.true((await node1!.api.stats()).datapath.lanePackets! >= carried + 40);
+  await node2!.startAgent();
+  await untilInLane(node2!, "far");
+  await untilGoesOn(talk);
+  t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+});
+
 laneTest("a task that dies resets its connection in the lane", async (t) => {
   const [node1, node2] = lab().nodes;
   const talk = await talkTo(t, lab().nodes[0]!, (await vipOf(node1!, "far"))!);
