@@ -3,9 +3,9 @@ import test from "ava";
 import type { TableRow } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { Conversation } from "../fakes/conversation.ts";
-import { ACK, FIN, type Fields, ipPacket, PSH, RST, SYN } from "../fakes/ip-packets.ts";
+import { ACK, FIN, type Fields, PSH, RST, SYN } from "../fakes/ip-packets.ts";
 import { type LaneNodes, laneNodes } from "../fakes/lane-nodes.ts";
-import { INGRESS_VNI, rowsFor } from "../fakes/nodes.ts";
+import { rowsFor } from "../fakes/nodes.ts";
 import { A, B, CLUSTER, WEB } from "../fakes/two-nodes.ts";
 
 const LOCAL = "10.192.32.10";
@@ -144,6 +144,11 @@ const NO_RIDERS: [title: string, from: number, fields: Fields][] = [
   ["a packet that leaves the overlay", 0, { source: LOCAL, destination: "198.51.100.7", protocol: "udp" }],
   ["a packet of the node itself", 0, { source: "10.192.0.2", destination: LOCAL, protocol: "udp" }],
   ["a client of a published port", 0, { source: "198.51.100.7", destination: "10.192.0.101", destinationPort: 9201 }],
+  [
+    "a client of a published port of another node",
+    0,
+    { source: "198.51.100.7", destination: "10.192.0.100", destinationPort: 9200 },
+  ],
   ["a task that reaches itself", 0, { source: "10.192.48.10", destination: "10.192.48.2", protocol: "udp" }],
 ];
 for (const [title, from, fields] of NO_RIDERS) {
@@ -168,70 +173,6 @@ for (const [title, from, fields] of NO_RIDERS) {
     t.deepEqual(sizes(lanes), [0, 0]);
   });
 }
-
-const OUTSIDE = "198.51.100.7";
-/** The mesh VIP of port 9200, to which nftables lead clients outside. */
-const MESH_VIP = "10.192.0.100";
-
-/** A client of node 1's published port, whose task is on node 2; `client` may be node 1 itself. */
-function openByMesh(
-  lanes: LaneNodes,
-  client = OUTSIDE,
-): { ask: (flags: number) => string; answer: (flags: number) => string } {
-  const ports = { sourcePort: 40_000, destinationPort: 9200 };
-  const ask = (flags: number): string => {
-    const numbers = { sequence: flags === SYN ? 1000 : 1001, acknowledgment: flags === SYN ? 0 : 5001 };
-    return lanes.send(0, { source: client, destination: MESH_VIP, ...ports, flags, ...numbers }).by;
-  };
-  const back = { source: REMOTE, destination: client, sourcePort: 80, destinationPort: 40_000 };
-  const answer = (flags: number): string => {
-    const numbers = { sequence: (flags & SYN) !== 0 ? 5000 : 5001, acknowledgment: 1001 };
-    return lanes.send(1, { ...back, flags, ...numbers }).by;
-  };
-  return { ask, answer };
-}
-
-for (const [title, client] of [
-  ["a client outside", OUTSIDE],
-  ["the other node itself", "10.192.0.2"],
-] as const) {
-  test(`${title}, by a published port of another node: the task's node has the flow in its lane`, async (t) => {
-    const lanes = await laneNodes();
-    const { ask, answer } = openByMesh(lanes, client);
-    t.deepEqual([ask(SYN), answer(SYN | ACK)], [AGENTS, AGENTS]);
-    t.deepEqual(sizes(lanes), [0, 2]);
-    t.deepEqual([ask(ACK), answer(ACK | PSH), ask(ACK)], ["agent lane", "lane agent", "agent lane"]);
-    t.is(lanes.nodes[1]!.flows()[0]!.lane, "both");
-    t.deepEqual([ask(FIN | ACK), sizes(lanes)[1]], [AGENTS, 1]);
-    t.is(answer(ACK | PSH), "lane agent", "the other direction may go on");
-  });
-}
-
-test("a published port that its task's service gives up takes its clients out of the lane", async (t) => {
-  const lanes = await laneNodes();
-  const { ask, answer } = openByMesh(lanes);
-  ask(SYN);
-  answer(SYN | ACK);
-  t.is(ask(ACK), "agent lane");
-  const rows = rowsFor(CLUSTER, B).map((row) => {
-    if (row.kind !== "endpoint" || row.ip !== ipv4(REMOTE)) return row;
-    const { published: _, ...closed } = row;
-    return closed;
-  });
-  lanes.nodes[1]!.apply(rows);
-  t.deepEqual([lanes.nodes[1]!.flows(), lanes.nodes[1]!.lane!.entries.size], [[], 0], "it is reset at once");
-});
-
-test("a client outside that comes in by another node is its flow's no more: the lane carries none of that", async (t) => {
-  const lanes = await laneNodes();
-  const { ask, answer } = openByMesh(lanes);
-  ask(SYN);
-  answer(SYN | ACK);
-  const segment = { source: OUTSIDE, destination: REMOTE, sourcePort: 40_000, destinationPort: 80, flags: ACK };
-  const packet = ipPacket({ ...segment, sequence: 1001, acknowledgment: 5001 });
-  t.is(lanes.nodes[1]!.lane!.carry(INGRESS_VNI, ipv4("192.0.2.13"), packet), undefined);
-  t.not(lanes.nodes[1]!.lane!.carry(INGRESS_VNI, ipv4(A), packet), undefined);
-});
 
 test("fragments neither enter a flow nor ride", async (t) => {
   const lanes = await laneNodes();

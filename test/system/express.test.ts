@@ -3,7 +3,6 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import type { ExecutionContext } from "ava";
 import type { FlowView, PeerView } from "../../src/api/schema.ts";
 import { Background, run, waitFor } from "./command.ts";
 import { CLIENT_ADDRESS, type Lab, type LabNode } from "./lab.ts";
@@ -33,14 +32,6 @@ const lab = useLab(
     await createServer(node1!, "near", node1!);
   },
 );
-
-/** A connection of the client outside to a published port of the node, kept busy. */
-async function talkFromOutside(t: ExecutionContext, node: LabNode, bytes = 1000, port = 7000): Promise<Background> {
-  const { client } = lab();
-  const talk = new Background(client.inside(program("talk", node.address, port, bytes)), client.env);
-  t.teardown(() => void talk.end("SIGTERM"));
-  return talk.says("talking");
-}
 
 async function passedToAgent({ api }: LabNode): Promise<number> {
   const { datapath } = await api.stats();
@@ -87,28 +78,6 @@ laneTest("datagrams through a VIP go in the lane, and those of every length come
   await talk.end("SIGTERM");
   await node1!.ctl("service", "rm", "bulk");
 });
-
-laneTest(
-  "a client outside, by a published port of another node: the task's node has its connection in the lane",
-  async (t) => {
-    const [node1, node2] = lab().nodes;
-    await createServer(node1!, "wide", node2!, "-p", "7000:7");
-    const talk = await talkFromOutside(t, node1!, 300_000);
-    await untilInLane(node2!, "wide");
-    const carried = (await node2!.api.stats()).datapath.laneBytes!;
-    await untilGoesOn(talk);
-    const bytes = (await node2!.api.stats()).datapath.laneBytes! - carried;
-    t.true(bytes > 10 * 300_000, `${bytes} bytes by the lane of the task's node`);
-    t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
-    await waitFor(
-      async () => (await node2!.api.flows({ service: "wide", limit: 1000 })).every(({ lane }) => lane === null),
-      {
-        what: "the flow to leave the lane",
-      },
-    );
-    await node1!.ctl("service", "rm", "wide");
-  },
-);
 
 laneTest("a peer's line says that flows to it go in the lane", async (t) => {
   const [node1] = lab().nodes;
