@@ -81,14 +81,15 @@ async function ava(title: string, argv: readonly string[], { prefix = "", env = 
 }
 
 async function systemTests(): Promise<void> {
-  const serial = (title: string, ...files: string[]) => ava(title, ["--concurrency", "1", ...files]);
+  const serial = (title: string, files: readonly string[], options = {}) =>
+    ava(title, ["--concurrency", "1", ...files], options);
   const files = `dist/test/system/${SECOND}.test.js`;
-  const second = () => serial("system tests of the second row", files);
+  const second = () => serial("system tests of the second row", [files]);
   const first = async () => {
-    await serial("system tests", "dist/test/system/**/*.test.js", `!${files}`);
+    await serial("system tests", ["dist/test/system/**/*.test.js", `!${files}`]);
     if (process.env.OVERLAYD_TEST_LANE !== undefined) return;
     const off = { prefix: "lane off: ", env: { OVERLAYD_TEST_LANE: "off" } };
-    await ava("system tests with the express lane off", ["--concurrency", "1", WITHOUT_LANE], off);
+    await serial("system tests with the express lane off", [WITHOUT_LANE], off);
   };
   if (availableParallelism() > 1) await Promise.all([first(), second()]);
   else for (const run of [first, second]) await run();

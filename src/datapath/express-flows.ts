@@ -13,6 +13,7 @@
 // and when it enters: a worker that finds its mark gone after the writing has met another's removal, and takes the entry out.
 
 import type { Ipv4 } from "../lib/ip.ts";
+import { setChanges } from "../lib/set-changes.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
 import { Flag } from "../packet/tcp.ts";
@@ -68,7 +69,7 @@ export class ExpressFlows {
   avoid(vteps: readonly Ipv4[]): Ipv4[] {
     const before = this.#avoided;
     this.#avoided = new Set(vteps);
-    return [...new Set([...before, ...vteps])].filter((vtep) => before.has(vtep) !== this.#avoided.has(vtep));
+    return setChanges(before, this.#avoided);
   }
 
   /**

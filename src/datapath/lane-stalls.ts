@@ -11,6 +11,7 @@
 // A container that does not read acknowledges all the same, so its connections never stall. A peer that is down, or was meanwhile,
 // makes no flow suspected.
 import type { Ipv4 } from "../lib/ip.ts";
+import { setChanges } from "../lib/set-changes.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import { Ride, rideBit } from "./express-marks.ts";
 import type { FlowTable } from "./flow-table.ts";
@@ -124,9 +125,7 @@ export class LaneStalls {
   setUnreachable(vteps: readonly Ipv4[], nowMs: number): void {
     const before = this.#unreachable;
     this.#unreachable = new Set(vteps);
-    for (const vtep of new Set([...before, ...vteps])) {
-      if (before.has(vtep) !== this.#unreachable.has(vtep)) this.#turnedMs.set(vtep, nowMs);
-    }
+    for (const vtep of setChanges(before, this.#unreachable)) this.#turnedMs.set(vtep, nowMs);
   }
 
   /** No peer is avoided any more. */

@@ -1,4 +1,5 @@
 // What the main thread takes over of a lane in the real kernel, and adds to the workers' report.
+import type { ExecutionContext } from "ava";
 import type { EngineReport } from "../../src/datapath/engine-report.ts";
 import { Ride } from "../../src/datapath/express-marks.ts";
 import { Origin } from "../../src/express/layout.ts";
@@ -22,7 +23,8 @@ const REPORT = {
   express: { packets: 7, bytes: 700, entered: 2, taken: 1, entries: 0, stalled: 0 },
 } as EngineReport;
 
-bpfTest("a look takes over what the lane has counted, and the report has it once", async (t) => {
+/** A scan that has looked at a lane without entries once. */
+async function scanEmptyLane(t: ExecutionContext) {
   const rig = useRig(t);
   const flows = new LaneFlows(rig);
   t.teardown(() => flows.installer.close());
@@ -31,6 +33,11 @@ bpfTest("a look takes over what the lane has counted, and the report has it once
   const scan = new LaneScan({ setup, flows: flows.table, log: silentLog, clock });
   t.teardown(() => scan.close());
   await scan.look();
+  return { rig, flows, clock, scan };
+}
+
+bpfTest("a look takes over what the lane has counted, and the report has it once", async (t) => {
+  const { rig, flows, clock, scan } = await scanEmptyLane(t);
   t.is(scan.entries, 0, "an empty lane");
   const entry = flows.add();
   flows.enter(entry);
@@ -61,14 +68,7 @@ bpfTest("a look takes over what the lane has counted, and the report has it once
 });
 
 bpfTest("a flow is suspected by the scan's own clock: a peer that was away before makes no difference", async (t) => {
-  const rig = useRig(t);
-  const flows = new LaneFlows(rig);
-  t.teardown(() => flows.installer.close());
-  const clock = new VirtualClock();
-  const setup = { maps: rig.maps, capacity: ENTRIES, isAdopted: false };
-  const scan = new LaneScan({ setup, flows: flows.table, log: silentLog, clock });
-  t.teardown(() => scan.close());
-  await scan.look();
+  const { rig, flows, clock, scan } = await scanEmptyLane(t);
   scan.setUnreachable([ipv4(PEER)]);
   scan.setUnreachable([]);
   const entry = flows.add();
