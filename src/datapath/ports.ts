@@ -114,3 +114,16 @@ export interface ExpressLane extends Grounds {
   /** Takes the entry out at once, and reads what it has counted until then. */
   take(entry: number, version: number, reading: LaneReading): boolean;
 }
+
+/**
+ * AES-256-GCM with one key and its salt, as ESP has it (RFC 4106): the nonce is salt and IV, the SPI and the sequence are authenticated too. It
+ * belongs to one thread. The words are taken as their 32 bits.
+ */
+export interface Aead {
+  /** Encrypts `bytes` in place, and writes the ICV of 16 bytes behind them. Hot path: must not allocate. */
+  seal(spi: number, sequence: number, ivHigh: number, ivLow: number, at: number, bytes: number): void;
+  /** Decrypts `bytes` in place, with the ICV behind them. False: they are not genuine, and what is there means nothing. Hot path. */
+  open(spi: number, sequence: number, ivHigh: number, ivLow: number, at: number, bytes: number): boolean;
+  /** Forgets the key. It is not to be used any more. */
+  close(): void;
+}
