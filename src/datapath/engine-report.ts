@@ -1,5 +1,6 @@
 // What a data path says of itself to people: its counters, since it started.
 import type { Ipv4 } from "../lib/ip.ts";
+import type { SealedTraffic } from "./associations.ts";
 import type { Traffic } from "./egress.ts";
 import type { ProbeView } from "./peer-session.ts";
 
@@ -40,6 +41,8 @@ export interface EngineReport {
   /** Questions for names that were answered here. */
   namesAnswered: number;
   express: ExpressReport;
+  /** Of each peer that this node has associations with. */
+  sealed: SealedTraffic[];
 }
 
 /** The part of the express lane in which this worker had a hand: each packet is in the report of the one that took its count over. */

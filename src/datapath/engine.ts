@@ -6,6 +6,7 @@ import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { Packet } from "../packet/packet.ts";
 import { AnswerCache } from "./answer-cache.ts";
+import { Associations, type InboundKey, type OutboundKey } from "./associations.ts";
 import { Balancer } from "./balancer.ts";
 import { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import { Decision } from "./decision.ts";
@@ -24,7 +25,7 @@ import { IcmpErrors } from "./icmp-errors.ts";
 import { IcmpRelate } from "./icmp-relate.ts";
 import { PathFit } from "./path-fit.ts";
 import { type HealthReport, ReportedHealth } from "./peer-health.ts";
-import { type Device, type ExpressLane, MAX_LANES, type Underlay } from "./ports.ts";
+import { type Device, type ExpressLane, MAX_LANES, type SealedSide, type Underlay } from "./ports.ts";
 import { Probes } from "./probes.ts";
 import { Resets } from "./resets.ts";
 import type { TableDiff } from "./rows.ts";
@@ -59,6 +60,8 @@ interface EngineOptions {
   newFlowsPerSecond?: number;
   /** The number of workers that share the flows: the flows of one sender are spread over them. */
   workers?: number;
+  /** undefined: this node cannot seal. What is to go sealed is dropped for want of a key. */
+  sealed?: SealedSide | undefined;
 }
 
 /** More flows a second than a busy reverse proxy makes. */
@@ -68,6 +71,8 @@ export class Engine {
   readonly tables: Tables;
   /** Packets and messages that the last step() took. */
   carried = 0;
+  /** Called with the peers that packets have no key for, or whose keys have sealed enough, at each tick while such packets come. */
+  onKeysWanted: (vteps: readonly Ipv4[]) => void = () => {};
   /** Called when the health of a peer has changed, by the first worker's engine. */
   onHealth: (report: HealthReport) => void = () => {};
   readonly #device: Device;
@@ -91,6 +96,7 @@ export class Engine {
   /** The answers of the node's DNS server that the packet path gives again. */
   readonly answers: AnswerCache;
   readonly #forwarder: Forwarder;
+  readonly #associations: Associations;
   #probesDueMs = 0;
 
   constructor(options: EngineOptions) {
@@ -102,6 +108,7 @@ export class Engine {
     const refused = (drop: Drop, count: number): void => {
       drops[drop]! += count;
     };
+    this.#associations = new Associations(memory, options.sealed?.keys);
     this.tables = tables;
     this.#lane = lane;
     this.#device = device;
@@ -160,7 +167,9 @@ export class Engine {
     for (const vtep of peers) {
       this.#lane?.lose(vtep); // its port may be another, or what it takes
       this.#probes?.update(vtep);
-      if (!tables.peers.has(vtep)) this.#egress.forgetTraffic(vtep);
+      if (tables.peers.has(vtep)) continue;
+      this.#egress.forgetTraffic(vtep);
+      this.#associations.forgetPeer(vtep);
     }
     if (hasLostGround) {
       this.#scan.checkAll();
@@ -224,6 +233,7 @@ export class Engine {
       flowCapacity: this.#flows.capacity,
       namesAnswered,
       express: this.#expressReport(),
+      sealed: this.#associations.traffic(),
     };
   }
 
@@ -254,6 +264,18 @@ export class Engine {
   /** The flows of these peers, and of no others for that reason, are to be in no lane: they leave it, or are judged again. */
   avoidLane(vteps: readonly Ipv4[]): void {
     for (const vtep of this.#express?.avoid(vteps) ?? []) this.#lane?.lose(vtep);
+  }
+
+  /** Puts keys in force. A key for the SPI or socket of another takes its place. Throws where this node cannot seal. */
+  putAssociations(inbound: readonly InboundKey[], outbound: readonly OutboundKey[]): void {
+    for (const key of inbound) this.#associations.putInbound(key);
+    for (const key of outbound) this.#associations.putOutbound(key);
+  }
+
+  /** Inbound associations with these SPIs go, and all with these peers. */
+  forgetAssociations(spis: readonly number[], vteps: readonly Ipv4[]): void {
+    for (const spi of spis) this.#associations.forgetInbound(spi);
+    for (const vtep of vteps) this.#associations.forgetPeer(vtep);
   }
 
   /** Takes over what the first worker found out about the peers. */

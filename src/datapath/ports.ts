@@ -127,3 +127,16 @@ export interface Aead {
   /** Forgets the key. It is not to be used any more. */
   close(): void;
 }
+
+/** Where a thread's keys come from; `key` has 36 bytes: the AES key and the salt (RFC 4106 section 8.1). */
+export interface AeadKeys {
+  sealing(key: Uint8Array): Aead;
+  opening(key: Uint8Array): Aead;
+}
+
+/** The way of sealed packets to and from other nodes. */
+export interface SealedSide {
+  /** Sockets of their own: what comes there is sealed, and nothing clear goes out there. */
+  underlay: Underlay;
+  keys: AeadKeys;
+}

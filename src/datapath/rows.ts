@@ -17,6 +17,8 @@ export interface NetworkRow {
   gateway: Ipv4;
   /** Whether its endpoints have no way out through the node. */
   internal: boolean;
+  /** Its packets go between nodes sealed, or not at all; left out: they go clear. */
+  sealed?: true;
 }
 
 /** One address of a network. */
@@ -32,6 +34,8 @@ export interface EndpointRow {
   sourceNat?: true;
   /** The endpoint's ports that every node publishes, and that the ingress network may reach; left out: none. */
   published?: readonly Port[];
+  /** Its network is sealed, and so is all that it sends to and gets from other nodes, on the ingress VNI too. */
+  sealed?: true;
 }
 
 export interface Port {
@@ -62,6 +66,8 @@ export interface PeerRow {
   lane: boolean;
   /** Whether it answers published ports. */
   mesh: boolean;
+  /** The UDP port that takes sealed packets; left out: the peer cannot seal. */
+  sealedPort?: number;
 }
 
 /** An address that stands for the tasks of a service. */

@@ -49,6 +49,13 @@ export const Drop = {
   TooManyNewFlows: 38,
   // Multicast and broadcast, which the overlay does not carry.
   Multicast: 39,
+  // Sealed networks.
+  ClearPacket: 40,
+  SealedPacket: 41,
+  UnknownSpi: 42,
+  BadSeal: 43,
+  Replayed: 44,
+  NoKey: 45,
 } as const;
 export type Drop = (typeof Drop)[keyof typeof Drop];
 

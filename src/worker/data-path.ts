@@ -1,10 +1,12 @@
 // The main thread's handle on the data path: it sends its workers each change of the tables, and asks them for reports.
 
 import { type CachedAnswer, fits } from "../datapath/answer-cache.ts";
+import type { InboundKey, OutboundKey, SealedTraffic } from "../datapath/associations.ts";
 import type { EngineReport } from "../datapath/engine-report.ts";
 import { countLiveFlows, type FlowRow, listFlows } from "../datapath/flow-report.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
+import { SOURCE_PORTS } from "../datapath/ports.ts";
 import { DEVICE, endpointKey, type TableDiff } from "../datapath/rows.ts";
 import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
@@ -45,6 +47,9 @@ export class DataPath {
   /** Called with the VTEPs whose flows go by the agent because the express lane is at fault with them, when they are others than before. */
   onAvoid: (vteps: readonly Ipv4[]) => void = () => {};
 
+  /** Called with the peers that packets had no key for, or whose keys have sealed enough; again and again while packets come. */
+  onKeysWanted: (vteps: readonly Ipv4[]) => void = () => {};
+
   readonly #device: string;
 
   private constructor(flowFile: SharedFile, device: string) {
@@ -69,6 +74,7 @@ export class DataPath {
       // One socket of the portable underlay takes everything.
       const workers = first.underlay === "dgram" ? 1 : setup.workers;
       for (let index = 1; index < workers; index++) await start(index, first.lanes);
+      for (const thread of dataPath.#threads) thread.onKeysWanted = (vteps) => dataPath.onKeysWanted(vteps);
       first.onHealth = (report) => {
         for (const thread of dataPath.#threads.slice(1)) thread.tell({ type: "health", report });
         dataPath.#laneScan?.setUnreachable(report.unreachable);
@@ -124,6 +130,36 @@ export class DataPath {
   /** Links of these containers, or routes to these VTEPs, are others than before: flows by them pass the agent once. */
   async loseWays(addresses: readonly Ipv4[]): Promise<void> {
     await Promise.all(this.#threads.map((thread) => thread.ask({ type: "loseWays", addresses })));
+  }
+
+  /** How many workers there are: an inbound SPI modulo this is the worker that has it. */
+  get workers(): number {
+    return this.#threads.length;
+  }
+
+  /** How many sockets this node seals from: `OutboundKey.socket` is below this. A peer has its own number. */
+  get sealingSockets(): number {
+    return this.#threads.length * SOURCE_PORTS;
+  }
+
+  /**
+   * Resolves when the keys are in force in the workers that they are for. An inbound SPI is to be congruent to the peer's socket modulo
+   * `workers`, so that what the peer's first socket sends, probes among it, comes to the first worker.
+   */
+  async putAssociations(inbound: readonly InboundKey[], outbound: readonly OutboundKey[]): Promise<void> {
+    const { workers } = this;
+    const ask = (thread: DataPathThread, worker: number): Promise<undefined> => {
+      const opens = inbound.filter(({ spi }) => spi % workers === worker);
+      const seals = outbound.filter(({ socket }) => Math.floor(socket / SOURCE_PORTS) === worker);
+      if (opens.length === 0 && seals.length === 0) return Promise.resolve(undefined);
+      return thread.ask({ type: "putAssociations", inbound: opens, outbound: seals });
+    };
+    await Promise.all(this.#threads.map(ask));
+  }
+
+  /** Resolves when no worker has the inbound associations with these SPIs, nor any with these peers. */
+  async forgetAssociations(spis: readonly number[], vteps: readonly Ipv4[]): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.ask({ type: "forgetAssociations", spis, vteps })));
   }
 
   /** The same as report(), and what the kernel dropped before the workers saw it. */
@@ -190,7 +226,18 @@ function merge(first: EngineReport, other: EngineReport): EngineReport {
     displacedFragments: first.displacedFragments + other.displacedFragments,
     namesAnswered: first.namesAnswered + other.namesAnswered,
     express: sumOf(first.express, other.express),
+    sealed: mergeSealed(first.sealed, other.sealed),
   };
+}
+
+/** Of each peer that either has associations with. */
+function mergeSealed(first: readonly SealedTraffic[], other: readonly SealedTraffic[]): SealedTraffic[] {
+  const byVtep = new Map(first.map((traffic) => [traffic.vtep, traffic]));
+  for (const { vtep, ...counts } of other) {
+    const { vtep: _, ...own } = byVtep.get(vtep) ?? { vtep };
+    byVtep.set(vtep, { vtep, ...sumOf(counts, own) });
+  }
+  return [...byVtep.values()];
 }
 
 /** Counters of both, added up by name. */

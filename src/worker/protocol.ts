@@ -1,6 +1,7 @@
 // The messages between the agent's main thread and a data-path worker.
 
 import type { CachedAnswer } from "../datapath/answer-cache.ts";
+import type { InboundKey, OutboundKey } from "../datapath/associations.ts";
 import type { EngineReport } from "../datapath/engine-report.ts";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import type { TableDiff } from "../datapath/rows.ts";
@@ -23,6 +24,8 @@ export interface WorkerOptions {
   /** The VTEP. */
   address: string;
   port: number;
+  /** The UDP port of sealed packets; undefined: this node cannot seal, and takes no such packet. */
+  sealedPort?: number | undefined;
   /** The addresses that endpoints may have. */
   pool: Cidr;
   /** Where this process has the flow table mapped. */
@@ -54,6 +57,10 @@ export type WorkerCommand =
   | { type: "loseWays"; addresses: readonly Ipv4[] }
   /** The lane is at fault with these VTEPs: their flows are to be in no lane. */
   | { type: "avoidLane"; vteps: readonly Ipv4[] }
+  /** Keys of this worker. What it had for the same SPI, or for the same socket of its own, goes. */
+  | { type: "putAssociations"; inbound: readonly InboundKey[]; outbound: readonly OutboundKey[] }
+  /** Inbound associations with these SPIs go, and all associations with these peers. */
+  | { type: "forgetAssociations"; spis: readonly number[]; vteps: readonly Ipv4[] }
   | { type: "report" }
   | { type: "stop" };
 
@@ -70,6 +77,8 @@ export interface WorkerResults {
   forgetAnswers: undefined;
   loseWays: undefined;
   avoidLane: undefined;
+  putAssociations: undefined;
+  forgetAssociations: undefined;
   report: EngineReport;
   stop: undefined;
 }
@@ -87,4 +96,6 @@ export type WorkerMessage =
   | { type: "result"; id: number; value: WorkerResults[keyof WorkerResults] }
   | { type: "refused"; id: number; message: string }
   | { type: "health"; report: HealthReport }
+  /** A packet to these peers had no key, or the key has sealed enough. It is said again while packets come. */
+  | { type: "keysWanted"; vteps: readonly Ipv4[] }
   | { type: "failed"; message: string; mend: string | null };

@@ -2,6 +2,7 @@
 import { Worker } from "node:worker_threads";
 import type { HealthReport } from "../datapath/peer-health.ts";
 import { PlatformError } from "../lib/errors.ts";
+import type { Ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { wakePoller } from "../linux/poll.ts";
 import type { WorkerCommand, WorkerMessage, WorkerOptions, WorkerRequest, WorkerResults } from "./protocol.ts";
@@ -19,6 +20,8 @@ export class DataPathThread {
   readonly #pending = new Map<number, Pending>(); // BOUNDED: by the calls under way; keyed by request id
   /** Called by the first worker when a peer's health has changed. */
   onHealth: (report: HealthReport) => void = () => {};
+  /** Called when packets to these peers have no key, or an old one. */
+  onKeysWanted: (vteps: readonly Ipv4[]) => void = () => {};
   underlay: "batched" | "dgram" = "batched";
   /** Why the thread has not the priority that was asked for; null when it has. */
   unraised: string | null = null;
@@ -93,6 +96,7 @@ export class DataPathThread {
         else if (message.type === "refused")
           this.#settle(message.id, ({ reject }) => reject(new Error(`a worker of the data path: ${message.message}`)));
         else if (message.type === "health") this.onHealth(message.report);
+        else if (message.type === "keysWanted") this.onKeysWanted(message.vteps);
         else {
           this.#eventFd = message.eventFd;
           this.underlay = message.underlay;

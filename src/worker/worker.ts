@@ -90,6 +90,7 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
     workers: setup.workers,
   });
   engine.onHealth = (report) => say({ type: "health", report });
+  engine.onKeysWanted = (vteps) => say({ type: "keysWanted", vteps });
   const poller = new Poller(memory, [underlay.fd, ...device.fds]);
   const posted = new Int32Array(setup.posted);
   let taken = 0;
@@ -226,6 +227,12 @@ function carryOut(engine: Engine, command: WorkerCommand): WorkerResults[keyof W
       return undefined;
     case "avoidLane":
       engine.avoidLane(command.vteps);
+      return undefined;
+    case "putAssociations":
+      engine.putAssociations(command.inbound, command.outbound);
+      return undefined;
+    case "forgetAssociations":
+      engine.forgetAssociations(command.spis, command.vteps);
       return undefined;
     case "report":
       return engine.report();
