@@ -1,5 +1,5 @@
 // The associations of one worker with all peers: those that its sockets seal with, by peer and socket, and those that it opens with, by
-// SPI (association.ts). Whoever agrees on keys with peers puts them here, and takes them away.
+// SPI (association.ts). The agent puts here the keys that it agrees on with peers, and takes them away.
 import type { Ipv4 } from "../lib/ip.ts";
 import type { PacketMemory } from "../packet/memory.ts";
 import { InboundAssociation, OutboundAssociation } from "./association.ts";

@@ -8,6 +8,7 @@ import { Protocol } from "../packet/ipv4.ts";
 import type { Packet } from "../packet/packet.ts";
 import type { Balancer } from "./balancer.ts";
 import { DEVICE, type EndpointRow, type NetworkRow, type VipRow } from "./rows.ts";
+import { bareVni, isSealed, SEALED } from "./sealed-way.ts";
 import type { Tables } from "./tables.ts";
 
 /** Decides, and keeps the last decision in its fields. Hot for new flows: must not allocate. */
@@ -17,7 +18,7 @@ export class Decision {
   #seconds = 0;
   /** The VTEP that the server side is behind, or DEVICE. */
   to: Ipv4 = DEVICE;
-  /** The VNI between the nodes, when a side of the flow is behind a peer. */
+  /** The VNI between the nodes, when a side of the flow is behind a peer; with the flag SEALED, if an end is a sealed endpoint. */
   vni = 0;
   // Addresses and ports as the server sees them.
   source: Ipv4 = 0;
@@ -31,8 +32,17 @@ export class Decision {
     this.#balancer = balancer;
   }
 
-  /** Decides for a packet from the device. `seconds` is the time on the flows' clock. */
+  /**
+   * Decides for a packet from the device. `seconds` is the time on the flows' clock. What is from or for a sealed endpoint travels sealed,
+   * whatever VNI it takes.
+   */
   outbound(packet: Packet, seconds: number): Drop {
+    const refused = this.#outbound(packet, seconds);
+    if (refused === Drop.None && this.#isForSealed(packet.source, this.destination)) this.vni |= SEALED;
+    return refused;
+  }
+
+  #outbound(packet: Packet, seconds: number): Drop {
     this.#seconds = seconds;
     this.#passUnchanged(packet);
     const { source, destination } = packet;
@@ -52,10 +62,23 @@ export class Decision {
     return this.#toEndpoint(destination, network, true); // every node has this gateway: it is never toward a peer
   }
 
-  /** Decides for a packet from the peer at `vtep`, on `vni`. */
-  inbound(packet: Packet, vtep: Ipv4, vni: number): Drop {
+  /** Decides for a packet from the peer at `vtep`, on the VNI `zone`, which says whether it was sealed. */
+  inbound(packet: Packet, vtep: Ipv4, zone: number): Drop {
+    const isForSealed = this.#isForSealed(packet.source, packet.destination);
+    if (isForSealed && !isSealed(zone)) return Drop.ClearPacket;
+    const refused = this.#inbound(packet, vtep, zone);
+    return refused === Drop.None && isSealed(zone) && !isForSealed ? Drop.SealedPacket : refused;
+  }
+
+  #isForSealed(source: Ipv4, destination: Ipv4): boolean {
+    const { endpoints } = this.#tables;
+    return endpoints.get(source)?.sealed === true || endpoints.get(destination)?.sealed === true;
+  }
+
+  #inbound(packet: Packet, vtep: Ipv4, zone: number): Drop {
+    const vni = bareVni(zone);
     this.#passUnchanged(packet);
-    this.vni = vni;
+    this.vni = zone;
     const { source, destination } = packet;
     if (isForMany(destination)) return Drop.Multicast;
     if (isNeverADestination(destination)) return Drop.BadDestination;

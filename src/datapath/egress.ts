@@ -8,11 +8,14 @@ import type { PacketMemory } from "../packet/memory.ts";
 import type { Packet } from "../packet/packet.ts";
 import * as udp from "../packet/udp.ts";
 import { Gso } from "../packet/virtio-net.ts";
+import type { Associations } from "./associations.ts";
 import { DeviceQueue, UnderlayQueue } from "./batch.ts";
 import { Coalescer } from "./coalesce.ts";
 import { Encapsulator } from "./encapsulate.ts";
 import type { Device, ExpressLane, Underlay } from "./ports.ts";
 import { DEVICE, type PeerRow } from "./rows.ts";
+import { isSealed } from "./sealed-way.ts";
+import { Sealer } from "./sealer.ts";
 import type { Tables } from "./tables.ts";
 
 const QUEUE_MESSAGES = 256;
@@ -32,6 +35,9 @@ interface EgressOptions {
   tables: Tables;
   device: Device;
   underlay: Underlay;
+  /** Keys of what goes out sealed, by sockets of its own; no underlay: this node cannot seal. */
+  associations: Associations;
+  sealedUnderlay: Underlay | undefined;
   /** Takes the entries of packets that are queued here before those are written out. */
   lane?: Pick<ExpressLane, "flush"> | undefined;
   /** Called with the number of messages that the device or the underlay refused. */
@@ -47,6 +53,7 @@ export class Egress {
   readonly #toDevice = new DeviceQueue(QUEUE_MESSAGES, QUEUE_SLICES);
   readonly #toUnderlay = new UnderlayQueue(QUEUE_MESSAGES, QUEUE_SLICES);
   readonly #encapsulator: Encapsulator;
+  readonly sealer: Sealer;
   readonly #coalescer: Coalescer;
   /** Packets that were queued, also those that the device or underlay refused afterwards. */
   packets = 0;
@@ -55,7 +62,8 @@ export class Egress {
   #lastVtep: Ipv4 = DEVICE;
   #lastTraffic = noTraffic();
 
-  constructor({ memory, sum, tables, device, underlay, lane, refused }: EgressOptions) {
+  constructor(options: EgressOptions) {
+    const { memory, sum, tables, device, underlay, associations, sealedUnderlay, lane, refused } = options;
     this.#tables = tables;
     this.#device = device;
     this.#underlay = underlay;
@@ -64,6 +72,10 @@ export class Egress {
     const { maxSegments } = underlay.offloads;
     const toUnderlay = this.#toUnderlay;
     this.#encapsulator = new Encapsulator(memory, sum, tables, toUnderlay, maxSegments, () => this.#flushUnderlay());
+    this.sealer = new Sealer({
+      ...{ memory, sum, associations, underlay: sealedUnderlay, refused },
+      beforeFlush: () => lane?.flush(),
+    });
     this.#coalescer = new Coalescer(memory.u8, this.#toDevice, device.offloads, () => this.#flushDevice());
   }
 
@@ -102,7 +114,7 @@ export class Egress {
   }
 
   /**
-   * Queues the packet for `to`: DEVICE, or the VTEP of a peer, encapsulated on `vni`; `hash` is of its flow. `mtu` is not 0 when the
+   * Queues the packet for `to`: DEVICE, or the VTEP of a peer, encapsulated on `vni`, and sealed if that says so; `hash` is of its flow. `mtu` is not 0 when the
    * packet is larger than the largest that the peer gets whole: then it goes in pieces. Hot path: must not allocate.
    */
   send(packet: Packet, to: Ipv4, vni: number, hash: number, mtu = 0): Drop {
@@ -112,10 +124,15 @@ export class Egress {
     }
     const peer = this.#tables.peers.get(to);
     if (peer === undefined) return Drop.PeerGone;
+    if (isSealed(vni)) {
+      const drop = this.sealer.send(packet, peer, vni, hash, mtu);
+      if (drop !== Drop.None) return drop;
+    }
     this.packets++;
     const traffic = this.traffic(to);
     traffic.txPackets++;
     traffic.txBytes += packet.length;
+    if (isSealed(vni)) return Drop.None;
     const encapsulator = this.#encapsulator;
     encapsulator.aim(peer, vni, hash);
     if (mtu === 0) {
@@ -167,8 +184,17 @@ export class Egress {
     this.#coalescer.extend(payloadAt, bytes, tcpFlags);
   }
 
-  /** Queues a datagram that is whole, with `padding` of the zeros at `zeros` behind it. */
+  /** Whether datagram() goes sealed to this peer. */
+  seals(peer: PeerRow): boolean {
+    return this.sealer.canSend(peer);
+  }
+
+  /** Queues a datagram that is whole, with `padding` of the zeros at `zeros` behind it: sealed, if there is a key for the peer. */
   datagram(offset: number, length: number, zeros: number, padding: number, peer: PeerRow): void {
+    if (this.sealer.canSend(peer)) {
+      this.sealer.datagram(offset, length, padding, peer);
+      return;
+    }
     if (!this.#toUnderlay.fits(2)) this.#flushUnderlay();
     this.#toUnderlay.slice(offset, length);
     if (padding > 0) this.#toUnderlay.slice(zeros, padding);
@@ -181,6 +207,7 @@ export class Egress {
     this.#coalescer.end();
     if (this.#toDevice.messages > 0) this.#flushDevice();
     if (this.#toUnderlay.messages > 0) this.#flushUnderlay();
+    this.sealer.flush();
   }
 
   #flushDevice(): void {

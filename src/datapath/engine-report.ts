@@ -41,7 +41,7 @@ export interface EngineReport {
   /** Questions for names that were answered here. */
   namesAnswered: number;
   express: ExpressReport;
-  /** Of each peer that this node has associations with. */
+  /** What was sealed and opened, for each peer that this node has associations with. */
   sealed: SealedTraffic[];
 }
 

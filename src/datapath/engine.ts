@@ -23,6 +23,7 @@ import { FragmentTable } from "./fragments.ts";
 import { GroRun } from "./gro-run.ts";
 import { IcmpErrors } from "./icmp-errors.ts";
 import { IcmpRelate } from "./icmp-relate.ts";
+import { Opener } from "./opener.ts";
 import { PathFit } from "./path-fit.ts";
 import { type HealthReport, ReportedHealth } from "./peer-health.ts";
 import { type Device, type ExpressLane, MAX_LANES, type SealedSide, type Underlay } from "./ports.ts";
@@ -38,8 +39,17 @@ const TICK_MS = 100;
 
 const LANES = (1 << MAX_LANES) - 1;
 const LANES_AT = 1;
-/** Where packets come from, as bits of a set: the underlay, then each lane of the device. */
-export const Side = { Underlay: 1, Device: LANES << LANES_AT, Both: 1 | (LANES << LANES_AT) } as const;
+const SEALED_AT = LANES_AT + MAX_LANES;
+/** Where packets come from, as bits of a set: the underlay, then each lane of the device, then the underlay of sealed packets. */
+export const Side = {
+  Underlay: 1,
+  Device: LANES << LANES_AT,
+  Sealed: 1 << SEALED_AT,
+  All: 1 | (LANES << LANES_AT) | (1 << SEALED_AT),
+} as const;
+
+/** Bits that such a set has. */
+export const SIDES = SEALED_AT + 1;
 
 /** Bytes of packet memory that an engine takes, with its device and underlay. */
 export const ENGINE_MEMORY_BYTES = 16 << 20;
@@ -77,6 +87,7 @@ export class Engine {
   onHealth: (report: HealthReport) => void = () => {};
   readonly #device: Device;
   readonly #underlay: Underlay;
+  readonly #sealedUnderlay: Underlay | undefined;
   readonly #now: () => number;
   readonly #fromDevice: DeviceBatch;
   readonly #fromUnderlay: UnderlayBatch;
@@ -108,7 +119,6 @@ export class Engine {
     const refused = (drop: Drop, count: number): void => {
       drops[drop]! += count;
     };
-    this.#associations = new Associations(memory, options.sealed?.keys);
     this.tables = tables;
     this.#lane = lane;
     this.#device = device;
@@ -117,7 +127,13 @@ export class Engine {
     this.#fromDevice = new DeviceBatch(memory, DEVICE_PACKETS);
     this.#fromUnderlay = new UnderlayBatch(memory, UNDERLAY_MESSAGES);
     this.#flows = flows;
-    const egress = new Egress({ memory, sum, tables, device, underlay, lane, refused });
+    const associations = new Associations(memory, options.sealed?.keys);
+    const sealedUnderlay = options.sealed?.underlay;
+    this.#associations = associations;
+    this.#sealedUnderlay = sealedUnderlay;
+    const egress = new Egress({
+      ...{ memory, sum, tables, device, underlay, associations, sealedUnderlay, lane, refused },
+    });
     this.#reportedHealth = new ReportedHealth(tables, lane);
     this.#probes = isFirst ? new Probes({ memory, sum, tables, egress, lane, now, random }) : undefined;
     const health = this.#probes ?? this.#reportedHealth;
@@ -151,6 +167,7 @@ export class Engine {
       run: new GroRun(memory, sum),
       errors: this.#errors,
       answers: this.answers,
+      opener: new Opener(memory, associations),
     });
   }
 
@@ -184,7 +201,7 @@ export class Engine {
     let more = 0;
     this.carried = 0;
     if ((sides & Side.Device) !== 0) {
-      const packets = this.#device.read(this.#fromDevice, sides >> LANES_AT);
+      const packets = this.#device.read(this.#fromDevice, (sides >> LANES_AT) & LANES);
       if (packets > 0) this.#forwarder.outbound(this.#fromDevice, seconds);
       more |= this.#device.unread << LANES_AT;
       this.carried += packets;
@@ -195,11 +212,23 @@ export class Engine {
       if (messages === UNDERLAY_MESSAGES) more |= Side.Underlay;
       this.carried += messages;
     }
+    const sealed = this.#sealedUnderlay;
+    if ((sides & Side.Sealed) !== 0 && sealed !== undefined) {
+      const messages = sealed.receive(this.#fromUnderlay);
+      if (messages > 0) this.#forwarder.inboundSealed(this.#fromUnderlay, seconds);
+      if (messages === UNDERLAY_MESSAGES) more |= Side.Sealed;
+      this.carried += messages;
+    }
     return more;
   }
 
   /** Probes, and flows that have come to an end. Returns the milliseconds until it wants to be called again. */
   tick(): number {
+    const { wanted } = this.#egress.sealer;
+    if (wanted.size > 0) {
+      this.onKeysWanted([...wanted]);
+      wanted.clear();
+    }
     const pauseMs = this.#scanSlice();
     const probes = this.#probes;
     if (probes === undefined) return pauseMs;
@@ -251,6 +280,8 @@ export class Engine {
     counts[Drop.BadSuperPacket]! += this.#device.unreadable;
     counts[Drop.UnderlayOverrun]! += this.#underlay.receiveDrops;
     counts[Drop.UnderlayRefused]! += this.#underlay.failedLater;
+    counts[Drop.UnderlayOverrun]! += this.#sealedUnderlay?.receiveDrops ?? 0;
+    counts[Drop.UnderlayRefused]! += this.#sealedUnderlay?.failedLater ?? 0;
     const drops: Record<string, number> = {};
     for (let i = 1; i < counts.length; i++) if (counts[i]! > 0) drops[DROP_NAMES[i]!] = counts[i]!;
     return drops;
@@ -286,5 +317,7 @@ export class Engine {
   close(): void {
     this.#device.close();
     this.#underlay.close();
+    this.#sealedUnderlay?.close();
+    this.#associations.close();
   }
 }

@@ -6,6 +6,7 @@ import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import type { Resets } from "./resets.ts";
 import { DEVICE } from "./rows.ts";
+import { isSealed } from "./sealed-way.ts";
 import type { Tables } from "./tables.ts";
 
 interface FlowCheckOptions {
@@ -94,13 +95,16 @@ export class FlowCheck {
     return true;
   }
 
-  /** Whether both ends are still where the flow has them, and its task is still the service's. */
+  /** Whether both ends are still where the flow has them and travel as sealed as it does, and its task is still the service's. */
   isBorneOut(entry: number): boolean {
     this.checked++;
     const flows = this.#flows;
-    if (!this.#tables.areWhole) return true; // an agent that has just started may lack the rows of this flow
     const original = entry & ~1;
     const server = flows.sourceOf(original + 1);
+    const isForSealed = this.#isSealed(flows.sourceOf(original)) || this.#isSealed(server);
+    if (isForSealed && !isSealed(flows.vniOf(original))) return false;
+    if (!this.#tables.areWhole) return true; // an agent that has just started may lack the rows of this flow
+    if (isSealed(flows.vniOf(original)) !== isForSealed) return false;
     const vtep = flows.toOf(original);
     if (!this.#isAt(flows.sourceOf(original), flows.fromOf(original))) return false;
     if (!this.#isAt(server, vtep) || !this.#isOpen(original, server)) return false;
@@ -123,6 +127,10 @@ export class FlowCheck {
     if (flows.zoneOf(original) !== tables.node.ingressVni) return true;
     const endpoint = tables.endpoints.get(server);
     return endpoint === undefined || tables.publishes(endpoint, protocol, port);
+  }
+
+  #isSealed(address: Ipv4): boolean {
+    return this.#tables.endpoints.get(address)?.sealed === true;
   }
 
   #isAt(address: Ipv4, vtep: Ipv4): boolean {

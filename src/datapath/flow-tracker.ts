@@ -14,6 +14,7 @@ import { firstState, isOver, nextState, nextTcpState, timeoutSeconds } from "./f
 import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import { DEVICE } from "./rows.ts";
+import { wayMismatch } from "./sealed-way.ts";
 import type { Tables } from "./tables.ts";
 import { Effect, TcpSequences } from "./tcp-sequences.ts";
 
@@ -88,14 +89,15 @@ export class FlowTracker {
   }
 
   /**
-   * Whether the packet that came from `from` may use the flow that find() found. A flow that is over, or that lost what it stands on, is
+   * Whether the packet that came from `from`, on the VNI `zone`, may use the flow that find() found. A flow that is over, or that lost what it stands on, is
    * removed: then `entry` is -1 and the packet is decided anew, but a TCP segment in mid-stream cannot begin a connection anew.
    */
-  reuse(from: Ipv4, packet: Packet, seconds: number): Drop {
+  reuse(zone: number, from: Ipv4, packet: Packet, seconds: number): Drop {
     const flows = this.#flows;
     const { entry } = this;
     const isSyn = (packet.tcpFlags & (Flag.Syn | Flag.Ack)) === Flag.Syn;
-    if (isSyn && this.#givesWay(entry)) return this.#discard();
+    const mismatch = from === DEVICE ? Drop.None : wayMismatch(zone, flows.vniOf(entry));
+    if (isSyn && mismatch === Drop.None && this.#givesWay(entry)) return this.#discard();
     const isIdle = this.#check.isIdle(entry, this.#version, seconds);
     const isDue = this.#check.isDue(entry);
     const hasLostGround = isDue && this.#check.hasLostGround(entry);
@@ -104,6 +106,7 @@ export class FlowTracker {
       this.entry = -1;
       return packet.protocol === ip.Protocol.Tcp && !isSyn ? Drop.FlowReset : Drop.None;
     }
+    if (mismatch !== Drop.None) return mismatch;
     if (flows.fromOf(entry) !== from) return this.#mayMove(entry, from, packet) ? this.#discard() : Drop.SpoofedSource;
     if (isDue) flows.setEpoch(entry, this.#tables.epoch);
     return Drop.None;

@@ -23,9 +23,11 @@ import type { FragmentTable } from "./fragments.ts";
 import type { GroRun } from "./gro-run.ts";
 import type { IcmpErrors } from "./icmp-errors.ts";
 import type { IcmpRelate } from "./icmp-relate.ts";
+import type { Opener } from "./opener.ts";
 import type { PathFit } from "./path-fit.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import { DEVICE, type PeerRow } from "./rows.ts";
+import { isSealed, LEAD_BYTES, SEALED, SEALED_BYTES } from "./sealed-way.ts";
 import { isSuperPacket } from "./segmenter.ts";
 import type { Tables } from "./tables.ts";
 import type { UnfinishedFrames } from "./unfinished-frames.ts";
@@ -51,6 +53,7 @@ interface ForwarderOptions {
   errors: IcmpErrors;
   /** Answers of the node's DNS server. */
   answers: AnswerCache;
+  opener: Opener;
 }
 
 export class Forwarder {
@@ -76,6 +79,7 @@ export class Forwarder {
   readonly #run: GroRun;
   readonly #errors: IcmpErrors;
   readonly #answers: AnswerCache;
+  readonly #opener: Opener;
   #seconds = 0;
 
   constructor(options: ForwarderOptions) {
@@ -96,6 +100,7 @@ export class Forwarder {
     this.#run = options.run;
     this.#errors = options.errors;
     this.#answers = options.answers;
+    this.#opener = options.opener;
   }
 
   /** Carries what the device gave. `seconds` is the time on the flow table's clock. Hot path: must not allocate. */
@@ -126,12 +131,48 @@ export class Forwarder {
         const isTrain = at + bytes < length;
         this.taken++;
         if (isTrain) this.#run.remember(offset + at, bytes);
-        const drop = this.#inboundFrame(offset + at, bytes, batch.source[i]!, batch.tos[i]!, cut);
+        const drop = this.#inboundFrame(offset + at, bytes, batch.source[i]!, batch.tos[i]!, cut, 0);
         if (drop !== Drop.None) this.drops[drop]!++;
         else if (isTrain) at += step * this.#follow(offset + at + step, offset + length, step, batch.source[i]!);
       }
     }
     this.flush();
+  }
+
+  /** Carries what came sealed: opens each datagram, and goes on with what was in it. Hot path: must not allocate. */
+  inboundSealed(batch: UnderlayBatch, seconds: number): void {
+    this.#seconds = seconds;
+    for (let i = 0; i < batch.count; i++) {
+      const length = batch.length[i]!;
+      if (length > 0) this.#inboundTrain(batch.offset[i]!, length, batch.segmentBytes[i]!, batch.tos[i]!);
+      else {
+        this.taken++;
+        this.drops[Drop.TooShort]!++;
+      }
+    }
+    this.flush();
+  }
+
+  #inboundTrain(offset: number, length: number, step: number, tos: number): void {
+    const { lengths, vteps } = this.#opener;
+    const count = this.#opener.open(offset, length, step);
+    for (let i = 0; i < count; i++) {
+      const bytes = lengths[i]!;
+      this.taken++;
+      if (bytes < 0) {
+        this.drops[-bytes]!++;
+        continue;
+      }
+      const at = offset + i * step + LEAD_BYTES;
+      const vtep = vteps[i]!;
+      let end = i + 1;
+      while (end < count && vteps[end] === vtep) end++;
+      const isTrain = end > i + 1;
+      if (isTrain) this.#run.remember(at, bytes);
+      const drop = this.#inboundFrame(at, bytes, vtep, tos, bytes, SEALED);
+      if (drop !== Drop.None) this.drops[drop]!++;
+      else if (isTrain) i += this.#follow(at + step, offset + end * step, step, vtep, lengths, i + 1);
+    }
   }
 
   /** Writes out what is queued. Then the buffers of the batch may be filled again. */
@@ -142,13 +183,14 @@ export class Forwarder {
   /**
    * Carries the datagrams that continue the one carried last, and returns how many they are. The kernel joins datagrams that have an
    * outer checksum, which it has found right or which never was on a wire: that says enough of those of an agent which verifies what
-   * its containers send. What others send is verified here.
+   * its containers send. What others send is verified here. `lengths`: as GroRun.follow() has it.
    */
-  #follow(at: number, end: number, step: number, vtep: Ipv4): number {
+  #follow(at: number, end: number, step: number, vtep: Ipv4, lengths?: Int32Array, first = 0): number {
     const packet = this.#packet;
     if (!this.#egress.isOpenAt(packet.at)) return 0;
     const run = this.#run;
-    run.follow(packet, this.#egress, at, end, step, this.#tables.peers.get(vtep)?.lane !== true);
+    const verifies = this.#tables.peers.get(vtep)?.lane !== true;
+    run.follow(packet, this.#egress, at, end, step, verifies, lengths, first);
     if (run.packets === 0) return 0;
     this.taken += run.packets;
     this.#egress.countReceived(vtep, run.packets, run.bytes);
@@ -181,8 +223,8 @@ export class Forwarder {
     return true;
   }
 
-  /** `cut` is the length of the datagram, or of each segment of a super-frame. */
-  #inboundFrame(at: number, length: number, vtep: Ipv4, outerTos: number, cut: number): Drop {
+  /** `cut` is the length of the datagram, or of each segment of a super-frame. `sealed` is SEALED for what came sealed, or 0. */
+  #inboundFrame(at: number, length: number, vtep: Ipv4, outerTos: number, cut: number, sealed: number): Drop {
     const u8 = this.#u8;
     const peer = this.#tables.peers.get(vtep);
     if (peer === undefined) return Drop.UnknownVtep;
@@ -193,11 +235,20 @@ export class Forwarder {
     const inner = frame + ETHERNET_BYTES;
     const innerBytes = length - ENCAPSULATION_BYTES;
     const type = etherType(u8, frame);
-    if (network === MANAGEMENT_VNI) return this.#takeProbe(inner, type, innerBytes, peer);
-    // The ingress VNI carries the source of any client outside: only nodes are trusted with that.
-    const isKnown = network === this.#tables.node.ingressVni ? peer.agent : this.#tables.networks.has(network);
-    if (!isKnown) return Drop.UnknownVni;
-    if (type === EtherType.Arp) return this.#answerArp(at, length, network, peer);
+    if (network === MANAGEMENT_VNI) {
+      // A peer that has keys sends its probes sealed: a clear one that names it is forged.
+      if (sealed === 0 && this.#opener.hasKeys(vtep)) return Drop.ClearPacket;
+      return this.#takeProbe(inner, type, innerBytes, peer);
+    }
+    if (network === this.#tables.node.ingressVni) {
+      // It carries the source of any client outside: only nodes are trusted with that.
+      if (!peer.agent) return Drop.UnknownVni;
+    } else {
+      const row = this.#tables.networks.get(network);
+      if (row === undefined) return Drop.UnknownVni;
+      if ((row.sealed === true) !== (sealed !== 0)) return row.sealed === true ? Drop.ClearPacket : Drop.SealedPacket;
+    }
+    if (type === EtherType.Arp && sealed === 0) return this.#answerArp(at, length, network, peer);
     if (type === EtherType.Vlan) return Drop.VlanTag;
     if (type !== EtherType.Ipv4) return Drop.UnknownEtherType;
     const packet = this.#packet;
@@ -209,7 +260,7 @@ export class Forwarder {
     const congested = combineEcn(packet, outerTos);
     if (congested !== Drop.None) return congested;
     this.#egress.countReceived(vtep, 1, packet.length);
-    return this.#carry(network, vtep);
+    return this.#carry(network | sealed, vtep);
   }
 
   #takeProbe(at: number, type: number, bytes: number, peer: PeerRow): Drop {
@@ -226,7 +277,7 @@ export class Forwarder {
     return Drop.None;
   }
 
-  /** Carries a packet that came from `from`, on the VNI `zone`; zone 0 is the device's. */
+  /** Carries a packet that came from `from`, on the VNI `zone`, with SEALED if it came so; zone 0 is the device's. */
   #carry(zone: number, from: Ipv4): Drop {
     const packet = this.#packet;
     const tracker = this.#tracker;
@@ -237,7 +288,7 @@ export class Forwarder {
     if (packet.icmpError) return this.#carryError(zone, from);
     tracker.find(zone, packet);
     if (tracker.entry >= 0) {
-      const unusable = tracker.reuse(from, packet, this.#seconds);
+      const unusable = tracker.reuse(zone, from, packet, this.#seconds);
       if (unusable !== Drop.None) return unusable;
     }
     if (tracker.entry < 0) {
@@ -249,8 +300,9 @@ export class Forwarder {
     }
     // Most packets pass wherever they go, and need no further look.
     const bytes = packet.segmentBytes;
+    const around = isSealed(this.#flows.vniOf(tracker.entry)) ? SEALED_BYTES : 0;
     let mtu = 0;
-    if (bytes > this.#health.smallestMtu || packet.u8[packet.at + ip.TTL_AT]! <= 1) {
+    if (bytes + around > this.#health.smallestMtu || packet.u8[packet.at + ip.TTL_AT]! <= 1) {
       const obstacle = this.#fit.look(packet, tracker.entry);
       if (obstacle !== Drop.None) return this.#refuse(obstacle, zone, from, this.#fit.mtu);
       if (bytes > this.#fit.mtu) mtu = this.#fit.mtu;

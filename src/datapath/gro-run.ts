@@ -44,9 +44,19 @@ export class GroRun {
   /**
    * Queues the datagrams from `at` on that continue `packet`, which was remembered, carried, and queued last by `egress`. The fields say
    * how many they are. Each datagram has `step` bytes, the last one up to `end` may have fewer. With `verifies` the first one whose
-   * checksum is not right ends the run, to be judged alone. Hot path: must not allocate.
+   * checksum is not right ends the run, to be judged alone. Of datagrams that were sealed `lengths` has the bytes, from `first` on: they
+   * begin as far apart. Hot path: must not allocate.
    */
-  follow(packet: Packet, egress: Egress, at: number, end: number, step: number, verifies: boolean): void {
+  follow(
+    packet: Packet,
+    egress: Egress,
+    at: number,
+    end: number,
+    step: number,
+    verifies: boolean,
+    lengths?: Int32Array,
+    first = 0,
+  ): void {
     const headers = INNER + packet.headerBytes;
     const isTcp = packet.protocol === ip.Protocol.Tcp;
     this.packets = this.bytes = 0;
@@ -54,7 +64,7 @@ export class GroRun {
     if (isTcp) this.nextSequence = (tcp.sequence(packet.u8, packet.transport) + packet.payloadBytes) | 0;
     const pseudo = this.#pseudoSumOfFirst();
     for (let next = at; next < end; next += step) {
-      const bytes = Math.min(step, end - next);
+      const bytes = lengths === undefined ? Math.min(step, end - next) : lengths[first + this.packets]!;
       const payload = bytes - headers;
       if (payload <= 0 || !egress.canExtend(payload) || !this.#matches(next, bytes, isTcp, packet.headerBytes)) return;
       if (verifies && !this.#isRight(next + INNER + ip.IPV4_BYTES, bytes - INNER - ip.IPV4_BYTES, pseudo)) return;

@@ -13,6 +13,7 @@ import type { Egress } from "./egress.ts";
 import { OwnPackets } from "./own-packets.ts";
 import type { Resets } from "./resets.ts";
 import { DEVICE } from "./rows.ts";
+import { bareVni } from "./sealed-way.ts";
 import type { Tables } from "./tables.ts";
 
 /** RFC 1812 section 4.3.2.3: the error has as much of the packet as fits into this. */
@@ -131,7 +132,7 @@ export class IcmpErrors {
   /** The gateway of the sender's network. A sender without a network hears from the VIP that it sent to, or from the node. */
   #sourceFor(packet: Packet, from: Ipv4, vni: number): Ipv4 {
     const { endpoints, networks, node, vips } = this.#tables;
-    const network = networks.get(from === DEVICE ? (endpoints.get(packet.source)?.vni ?? 0) : vni);
+    const network = networks.get(from === DEVICE ? (endpoints.get(packet.source)?.vni ?? 0) : bareVni(vni));
     if (network !== undefined) return network.gateway;
     return from === DEVICE && vips.has(packet.destination) ? packet.destination : node.ingress;
   }

@@ -14,6 +14,7 @@ import type { Decision } from "./decision.ts";
 import type { FlowCheck } from "./flow-check.ts";
 import type { FlowTable } from "./flow-table.ts";
 import { DEVICE } from "./rows.ts";
+import { bareVni, wayMismatch } from "./sealed-way.ts";
 import type { Tables } from "./tables.ts";
 
 /** RFC 792: bytes of the quoted packet's payload that are there at least. */
@@ -65,10 +66,12 @@ export class IcmpRelate {
     const entry = flows.find(zone, this.#protocol, this.#destination, this.#source, swapPorts(this.#ports));
     if (entry < 0) return this.#betweenEndpoints(packet, zone, from, seconds);
     const version = flows.foundVersion;
+    const mismatch = from === DEVICE ? Drop.None : wayMismatch(zone, flows.vniOf(entry));
+    if (mismatch !== Drop.None) return mismatch;
     if (this.#check.isIdle(entry, version, seconds)) return Drop.IcmpUnrelated;
     const other = entry ^ 1;
     const isFromEnd = packet.source === flows.sourceOf(entry);
-    if (flows.fromOf(entry) !== from || !(isFromEnd || this.#maySend(packet.source, zone, from))) {
+    if (flows.fromOf(entry) !== from || !(isFromEnd || this.#maySend(packet.source, bareVni(zone), from))) {
       return Drop.SpoofedSource;
     }
     const sender = flows.sourceOf(other);

@@ -40,7 +40,7 @@ interface LoopOptions<Waited> {
 /** Runs the loop until a command ends it. It blocks its thread. */
 export function runLoop(options: LoopOptions<number>): void {
   const { engine, wait, look, commands, now, runnable, mostRunnable, spinMs } = options;
-  let ready: number = Side.Both;
+  let ready: number = Side.All;
   let tickMs = now();
   let workMs = 0;
   let lookMs = 0;
@@ -49,7 +49,7 @@ export function runLoop(options: LoopOptions<number>): void {
   let meanRunnable = 0;
   while (commands()) {
     const worked = ready !== 0;
-    if (worked && engine.step(ready) !== 0) ready = look() & Side.Both;
+    if (worked && engine.step(ready) !== 0) ready = look() & Side.All;
     else ready = 0;
     const time = now();
     if (worked) {
@@ -63,7 +63,7 @@ export function runLoop(options: LoopOptions<number>): void {
     } else awakeMs -= Math.min(time - lookMs, LOOK_MS);
     lookMs = time;
     if (time >= tickMs) tickMs = time + engine.tick();
-    if (ready === 0) ready = wait(awakeMs > 0 ? 0 : Math.max(1, Math.ceil(tickMs - time))) & Side.Both;
+    if (ready === 0) ready = wait(awakeMs > 0 ? 0 : Math.max(1, Math.ceil(tickMs - time))) & Side.All;
   }
 }
 
@@ -75,13 +75,13 @@ export async function runYieldingLoop({
   commands,
   now,
 }: Omit<LoopOptions<Promise<number>>, "runnable" | "mostRunnable" | "spinMs">): Promise<void> {
-  let ready: number = Side.Both;
+  let ready: number = Side.All;
   let tickMs = now();
   while (commands()) {
-    const more = engine.step(ready | Side.Underlay);
+    const more = engine.step(ready | Side.Underlay | Side.Sealed);
     const time = now();
     if (time >= tickMs) tickMs = time + engine.tick();
     if (more !== 0) await new Promise((resolve) => setImmediate(resolve));
-    ready = (more !== 0 ? look() : await wait(Math.max(1, Math.ceil(tickMs - time)))) & Side.Both;
+    ready = (more !== 0 ? look() : await wait(Math.max(1, Math.ceil(tickMs - time)))) & Side.All;
   }
 }

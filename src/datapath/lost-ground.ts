@@ -56,6 +56,7 @@ export class LostGround {
       case "network":
         if (old?.kind !== "network") return;
         if (next?.kind !== "network" || next.gateway !== old.gateway) this.#lost.push(old.gateway);
+        if (next?.kind === "network" && next.sealed !== old.sealed) this.loseAll();
         if (next === undefined) this.#lane?.loseAll(); // no frame of it is taken from a peer, whatever flow it is of
         return;
       case "endpoint":
@@ -132,7 +133,7 @@ function isSameNode(old: NodeRow | undefined, next: NodeRow | undefined): boolea
 }
 
 function keepsEndpoint(old: EndpointRow, next: EndpointRow | undefined): boolean {
-  if (next === undefined || next.vtep !== old.vtep || next.vni !== old.vni) return false;
+  if (next === undefined || next.vtep !== old.vtep || next.vni !== old.vni || next.sealed !== old.sealed) return false;
   return hasPorts(next.published, old.published);
 }
 

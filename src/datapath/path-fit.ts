@@ -7,6 +7,7 @@ import type { Packet } from "../packet/packet.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import { DEVICE } from "./rows.ts";
+import { isSealed, sealedMtu } from "./sealed-way.ts";
 import type { Tables } from "./tables.ts";
 
 const NO_LIMIT = 65535;
@@ -37,17 +38,19 @@ export class PathFit {
       if (receiver === undefined) return Drop.None; // the host, or the world outside
       if (packet.u8[packet.at + ip.TTL_AT]! <= 1) return Drop.TtlExpired;
       this.mtu = this.#tables.node.mtu;
-    } else this.mtu = this.#health.mtuOf(to);
+      if (receiver.sealed === true) this.mtu = sealedMtu(this.mtu);
+    } else this.mtu = this.#mtuTo(to, entry);
     const mayBeCut = (get16(packet.u8, packet.at + ip.FRAGMENT_AT) & ip.DONT_FRAGMENT) === 0;
     return packet.segmentBytes > this.mtu && !mayBeCut ? Drop.TooBig : Drop.None;
   }
 
   /** The largest packet that passes both ways between the two ends. */
   mtuOfFlow(entry: number): number {
-    return Math.min(this.#mtuTo(this.#flows.toOf(entry)), this.#mtuTo(this.#flows.fromOf(entry)));
+    return Math.min(this.#mtuTo(this.#flows.toOf(entry), entry), this.#mtuTo(this.#flows.fromOf(entry), entry));
   }
 
-  #mtuTo(vtep: Ipv4): number {
-    return vtep === DEVICE ? this.#tables.node.mtu : this.#health.mtuOf(vtep);
+  #mtuTo(vtep: Ipv4, entry: number): number {
+    const mtu = vtep === DEVICE ? this.#tables.node.mtu : this.#health.mtuOf(vtep);
+    return isSealed(this.#flows.vniOf(entry)) ? sealedMtu(mtu) : mtu;
   }
 }

@@ -2,6 +2,7 @@
 import type { Ipv4 } from "../lib/ip.ts";
 import { BfdState, Diagnostic } from "../packet/bfd.ts";
 import { PathMtu } from "./path-mtu.ts";
+import { clearMtu } from "./sealed-way.ts";
 
 /** Milliseconds between two packets that are received from the peer, at least. */
 export const INTERVAL_MS = 300;
@@ -43,6 +44,10 @@ export interface PeerSession {
   pollSentMs: number; // -1: no poll is under way
   nextPollMs: number;
   rttMs: number; // -1: not measured
+  // The last poll about a size: what it was about, how long its inner packet was, and whether it went sealed.
+  polledMtu: number;
+  polledBytes: number;
+  isSealed: boolean;
   // As of the last look for news.
   wasReachable: boolean;
   reportedMtu: number;
@@ -67,9 +72,17 @@ export function openSession(vtep: Ipv4, mtu: number, nowMs: number, random: () =
     pollSentMs: -1,
     nextPollMs: nowMs,
     rttMs: -1,
+    polledMtu: 0,
+    polledBytes: 0,
+    isSealed: false,
     wasReachable: true,
     reportedMtu: mtu,
   };
+}
+
+/** Bytes of the largest clear packet that passes. Sealed polls tell sizes in steps of a word; the largest one is the link's own. */
+export function mtuOf({ path, maxMtu, isSealed }: PeerSession): number {
+  return isSealed && path.mtu < maxMtu ? clearMtu(path.mtu) : path.mtu;
 }
 
 /** Whether new flows may go to the peer. */
@@ -80,7 +93,7 @@ export function isReachable({ state, receivedMs, createdMs }: PeerSession, nowMs
 /** Whether reachability or path MTU changed since the last call: then the other workers must hear of it. */
 export function hasNews(session: PeerSession, nowMs: number): boolean {
   const reachable = isReachable(session, nowMs);
-  const { mtu } = session.path;
+  const mtu = mtuOf(session);
   if (reachable === session.wasReachable && mtu === session.reportedMtu) return false;
   session.wasReachable = reachable;
   session.reportedMtu = mtu;
@@ -97,7 +110,7 @@ export function viewOf(session: PeerSession, nowMs: number): ProbeView {
     remoteState: isHeard ? stateName(session.remoteState) : null,
     rttMs: session.state === BfdState.Up && session.rttMs >= 0 ? session.rttMs : null,
     silentMs: session.receivedMs < 0 ? null : nowMs - session.receivedMs,
-    mtu: session.path.mtu,
+    mtu: mtuOf(session),
   };
 }
 

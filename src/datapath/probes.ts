@@ -19,6 +19,7 @@ import {
   INTERVAL_MS,
   isReachable,
   MULTIPLIER,
+  mtuOf,
   openSession,
   type PeerSession,
   type ProbeView,
@@ -28,6 +29,7 @@ import {
 import type { Grounds } from "./ports.ts";
 import { FRAME_BYTES, isProbe, PACKET_BYTES, writeProbe } from "./probe-frame.ts";
 import type { PeerRow } from "./rows.ts";
+import { sealedMtu } from "./sealed-way.ts";
 import type { Tables } from "./tables.ts";
 
 const POLL_EVERY_MS = 1000;
@@ -37,7 +39,7 @@ interface ProbesOptions {
   memory: PacketMemory;
   sum: Sum;
   tables: Tables;
-  egress: Pick<Egress, "datagram" | "flush">;
+  egress: Pick<Egress, "datagram" | "seals" | "flush">;
   /** Hears of each peer whose health changed. */
   lane?: Grounds | undefined;
   /** Milliseconds, monotonic. */
@@ -49,7 +51,7 @@ export class Probes implements PeerHealth {
   readonly #u8: Uint8Array;
   readonly #sum: Sum;
   readonly #tables: Tables;
-  readonly #egress: Pick<Egress, "datagram" | "flush">;
+  readonly #egress: Pick<Egress, "datagram" | "seals" | "flush">;
   readonly #lane: Grounds | undefined;
   readonly #now: () => number;
   readonly #random: () => number;
@@ -81,7 +83,8 @@ export class Probes implements PeerHealth {
   }
 
   mtuOf(vtep: Ipv4): number {
-    return this.#sessionsByVtep.get(vtep)?.path.mtu ?? this.#tables.node.mtu;
+    const session = this.#sessionsByVtep.get(vtep);
+    return session === undefined ? this.#tables.node.mtu : mtuOf(session);
   }
 
   /** The report for the other workers. It looks at every session: call it when there is news. */
@@ -92,7 +95,7 @@ export class Probes implements PeerHealth {
       unreachable: sessions.map(({ vtep }) => vtep).filter((vtep) => !this.isReachable(vtep)),
       mtus: sessions
         .filter(({ path }) => path.mtu < this.#tables.node.mtu)
-        .map(({ vtep, path }) => [vtep, path.mtu] as const),
+        .map((session) => [session.vtep, mtuOf(session)] as const),
     };
   }
 
@@ -148,7 +151,7 @@ export class Probes implements PeerHealth {
       }
       if (session.state !== BfdState.Up) continue;
       const bytes = session.path.next(now, session.rttMs);
-      if (bytes > 0) this.#transmit(session, BfdFlag.Poll, bytes);
+      if (bytes > 0) this.#pollSize(session, bytes);
       next = Math.min(next, session.path.dueMs - now);
     }
     this.#findSmallestMtu();
@@ -199,10 +202,19 @@ export class Probes implements PeerHealth {
     else this.#transmit(session, 0, PACKET_BYTES);
   }
 
+  /** Asks whether clear packets of `bytes` pass; to a peer that has keys by a sealed one that is as long on the underlay. */
+  #pollSize(session: PeerSession, bytes: number): void {
+    const peer = this.#tables.peers.get(session.vtep);
+    session.isSealed = peer !== undefined && this.#egress.seals(peer);
+    session.polledMtu = bytes;
+    session.polledBytes = session.isSealed ? sealedMtu(bytes) : bytes;
+    this.#transmit(session, BfdFlag.Poll, session.polledBytes);
+  }
+
   #final(session: PeerSession, packetBytes: number, now: number): void {
     if (packetBytes > PACKET_BYTES) {
       const { mtu } = session.path;
-      session.path.answered(packetBytes, now);
+      if (packetBytes === session.polledBytes) session.path.answered(session.polledMtu, now);
       if (session.path.mtu !== mtu) this.#lane?.lose(session.vtep); // its entries have the MTU from before
       this.#findSmallestMtu();
     } else if (session.pollSentMs >= 0) {
@@ -213,7 +225,7 @@ export class Probes implements PeerHealth {
 
   #findSmallestMtu(): void {
     let smallest = this.#tables.node.mtu;
-    for (const { path } of this.#sessionsByVtep.values()) smallest = Math.min(smallest, path.mtu);
+    for (const session of this.#sessionsByVtep.values()) smallest = Math.min(smallest, mtuOf(session));
     this.smallestMtu = smallest;
   }
 

@@ -1,5 +1,6 @@
 // Which worker's socket takes a datagram: a classic BPF program on the SO_REUSEPORT group (socket(7)), so that probes
-// come to the first worker, which keeps their sessions, and every other flow to one worker by its source port.
+// come to the first worker, which keeps their sessions, and every other flow to one worker by its source port. Sealed datagrams come to the
+// worker that has the association: the SPI, which this node chose, says which.
 import type { PacketMemory } from "../packet/memory.ts";
 import { MANAGEMENT_VNI } from "../packet/vxlan.ts";
 import * as libc from "./libc.ts";
@@ -19,11 +20,23 @@ const RETURN_ACCUMULATOR = 0x16;
 /** SKF_NET_OFF: what is added to it counts from the IP header; other offsets count from the UDP payload. */
 const NETWORK_HEADER = 0xfff00000;
 const VNI_WORD = 4;
+const SPI_WORD = 0;
 const SOURCE_PORT = 20;
 
-/** Gives the program to the group of `fd`, whose sockets count in the order in which they were bound. Returns whether the kernel took it. */
-export function steer(memory: PacketMemory, fd: number, workers: number): boolean {
-  const program = [
+type Program = readonly (readonly [code: number, whenTrue: number, whenFalse: number, k: number])[];
+
+/** What datagrams are steered by. */
+export type Steering = "vxlan" | "spi";
+
+function programFor(steering: Steering, workers: number): Program {
+  if (steering === "spi") {
+    return [
+      [LOAD_WORD, 0, 0, SPI_WORD],
+      [MODULO, 0, 0, workers],
+      [RETURN_ACCUMULATOR, 0, 0, 0],
+    ];
+  }
+  return [
     [LOAD_WORD, 0, 0, VNI_WORD],
     [SHIFT_RIGHT, 0, 0, 8],
     [JUMP_EQUAL, 0, 1, MANAGEMENT_VNI],
@@ -31,7 +44,12 @@ export function steer(memory: PacketMemory, fd: number, workers: number): boolea
     [LOAD_HALF, 0, 0, NETWORK_HEADER + SOURCE_PORT],
     [MODULO, 0, 0, workers],
     [RETURN_ACCUMULATOR, 0, 0, 0],
-  ] as const;
+  ];
+}
+
+/** Gives the program to the group of `fd`, whose sockets count in the order in which they were bound. Returns whether the kernel took it. */
+export function steer(memory: PacketMemory, fd: number, workers: number, steering: Steering): boolean {
+  const program = programFor(steering, workers);
   const at = memory.alloc(program.length * INSTRUCTION_BYTES);
   for (const [i, [code, whenTrue, whenFalse, k]] of program.entries()) {
     const instruction = at + i * INSTRUCTION_BYTES;

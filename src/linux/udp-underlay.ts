@@ -12,7 +12,7 @@ import { DatagramList } from "./datagram-list.ts";
 import * as libc from "./libc.ts";
 import { ReceiveList } from "./receive-list.ts";
 import { Option, setOption, trySetOption } from "./sockets.ts";
-import { steer } from "./steering.ts";
+import { type Steering, steer } from "./steering.ts";
 import * as udp from "./udp-socket.ts";
 
 const SOURCES: typeof SOURCE_PORTS = 4;
@@ -34,19 +34,21 @@ interface UdpUnderlayOptions {
   port: number;
   /** How many sockets of this address and port there will be, one a worker; this one is steered for them if it is the first. */
   workers?: number;
+  /** What datagrams are steered by; left out: by what VXLAN says. */
+  steering?: Steering;
   log?: Log;
   random?: Random;
 }
 
 /** Throws PlatformError when the port is taken or the address is not ours. */
 export function openUdpUnderlay(memory: PacketMemory, options: UdpUnderlayOptions): LinuxUnderlay {
-  const { address, port, workers = 1, log = silentLog, random = systemRandom } = options;
+  const { address, port, workers = 1, steering = "vxlan", log = silentLog, random = systemRandom } = options;
   const fds: number[] = [];
   try {
     const receiver = udp.openUdpSocket();
     fds.push(receiver);
     const receivePort = openReceiver(receiver, address, port, log);
-    if (workers > 1 && !steer(memory, receiver, workers))
+    if (workers > 1 && !steer(memory, receiver, workers, steering))
       log.warn("datagrams cannot be steered to workers (SO_ATTACH_REUSEPORT_CBPF): peers may seem silent");
     const sourcePorts: number[] = [];
     for (let i = 0; i < SOURCES; i++) {

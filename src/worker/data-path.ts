@@ -230,7 +230,7 @@ function merge(first: EngineReport, other: EngineReport): EngineReport {
   };
 }
 
-/** Of each peer that either has associations with. */
+/** What both have sealed and opened, for each peer that either has associations with. */
 function mergeSealed(first: readonly SealedTraffic[], other: readonly SealedTraffic[]): SealedTraffic[] {
   const byVtep = new Map(first.map((traffic) => [traffic.vtep, traffic]));
   for (const { vtep, ...counts } of other) {

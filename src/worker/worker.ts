@@ -3,17 +3,18 @@
 import { cpus } from "node:os";
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { openDgramUnderlay } from "../datapath/dgram-underlay.ts";
-import { ENGINE_MEMORY_BYTES, Engine } from "../datapath/engine.ts";
+import { ENGINE_MEMORY_BYTES, Engine, SIDES } from "../datapath/engine.ts";
 import { FlowTable } from "../datapath/flow-table.ts";
 import { runLoop, runYieldingLoop } from "../datapath/loop.ts";
-import type { Underlay } from "../datapath/ports.ts";
+import type { Device, SealedSide, Underlay } from "../datapath/ports.ts";
 import { ExpressInstaller } from "../express/installer.ts";
 import { Ways } from "../express/ways.ts";
 import { machineMonotonic } from "../lib/clock.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
-import { contains, formatIpv4, ipv4, macOf } from "../lib/ip.ts";
+import { contains, formatIpv4, type Ipv4, ipv4, macOf } from "../lib/ip.ts";
 import { systemRandom } from "../lib/random.ts";
 import { HOST_MAC, NEXT_HOP, vethName } from "../links/desired.ts";
+import { AeadEngine } from "../linux/aead.ts";
 import { bootNumber } from "../linux/boot.ts";
 import { type LinkSender, openLinkSender } from "../linux/link-sender.ts";
 import { Poller, wakePoller } from "../linux/poll.ts";
@@ -69,6 +70,7 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
   }
   if (!device.offloads.tcp) notes.push("the TUN takes no TCP super-packets (TSO): transfers are slow");
   const { underlay, kind } = await openUnderlay(setup, memory, notes);
+  const sealed = await openSealed(setup, kind, memory);
   const flows = isFirst
     ? FlowTable.open(flowMemory, flowCapacity, Math.floor(systemRandom() * 2 ** 32), bootNumber())
     : FlowTable.join(flowMemory, flowCapacity);
@@ -88,10 +90,11 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
     random: systemRandom,
     newFlowsPerSecond: setup.newFlowsPerSecond,
     workers: setup.workers,
+    sealed,
   });
   engine.onHealth = (report) => say({ type: "health", report });
   engine.onKeysWanted = (vteps) => say({ type: "keysWanted", vteps });
-  const poller = new Poller(memory, [underlay.fd, ...device.fds]);
+  const poller = new Poller(memory, sideFds(underlay, device, sealed));
   const posted = new Int32Array(setup.posted);
   let taken = 0;
   /** Carries out the commands that wait; false: one has stopped the loop. It is called between any two steps, and cheap when none waits. */
@@ -119,7 +122,9 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
     };
     runLoop({ ...loop, ...awake, wait: (timeoutMs) => poller.wait(timeoutMs) });
   } else {
-    underlay.onReadable = () => wakePoller(poller.eventFd);
+    const wake = (): void => wakePoller(poller.eventFd);
+    underlay.onReadable = wake;
+    if (sealed !== undefined) sealed.underlay.onReadable = wake;
     await runYieldingLoop({ ...loop, wait: (timeoutMs) => poller.waitAsync(timeoutMs) });
   }
   engine.close();
@@ -178,13 +183,20 @@ function openLane(
   });
 }
 
+type OpenUnderlay = Underlay & { onReadable?: (() => void) | undefined };
+type OpenedSealed = (SealedSide & { underlay: OpenUnderlay }) | undefined;
+
 interface OpenedUnderlay {
-  underlay: Underlay & { onReadable?: (() => void) | undefined; readonly sourcePorts: readonly number[] };
+  underlay: OpenUnderlay & { readonly sourcePorts: readonly number[] };
   kind: "batched" | "dgram";
 }
 
+function underlayOptions({ address, index, workers }: WorkerOptions): { address: Ipv4; workers: number } {
+  return { address: ipv4(address), workers: index === 0 ? workers : 1 };
+}
+
 async function openUnderlay(setup: WorkerOptions, memory: PacketMemory, notes: string[]): Promise<OpenedUnderlay> {
-  const options = { address: ipv4(setup.address), port: setup.port, workers: setup.index === 0 ? setup.workers : 1 };
+  const options = { ...underlayOptions(setup), port: setup.port };
   if (setup.underlay !== "dgram") {
     try {
       const underlay = openUdpUnderlay(memory, options);
@@ -197,6 +209,30 @@ async function openUnderlay(setup: WorkerOptions, memory: PacketMemory, notes: s
     }
   }
   return { underlay: await openDgramUnderlay(memory, options), kind: "dgram" };
+}
+
+/** Opens what this node seals with, and the sockets for it, which are of the other underlay's kind; undefined: it does not seal. */
+async function openSealed(
+  setup: WorkerOptions,
+  kind: "batched" | "dgram",
+  memory: PacketMemory,
+): Promise<OpenedSealed> {
+  if (setup.sealedPort === undefined) return undefined;
+  const options = { ...underlayOptions(setup), port: setup.sealedPort };
+  const underlay =
+    kind === "batched"
+      ? openUdpUnderlay(memory, { ...options, steering: "spi" })
+      : await openDgramUnderlay(memory, options);
+  return { underlay, keys: new AeadEngine(memory) };
+}
+
+/** The descriptors to wait for, each at the place of its bit in a set of sides. */
+function sideFds(underlay: Underlay, device: Device, sealed: SealedSide | undefined): number[] {
+  const fds = new Array<number>(SIDES).fill(-1);
+  fds[0] = underlay.fd;
+  for (const [lane, fd] of device.fds.entries()) fds[1 + lane] = fd;
+  if (sealed !== undefined) fds[SIDES - 1] = sealed.underlay.fd;
+  return fds;
 }
 
 /** The message that answers a command. A command that fails is refused, and the packets go on. */

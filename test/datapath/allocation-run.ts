@@ -94,8 +94,8 @@ function carry(count: number): void {
   for (let read = 0; read < count; read += fromA.length + fromB.length) {
     devices[0]!.armed = devices[1]!.armed = true;
     do {
-      first.step(Side.Both);
-      second.step(Side.Both);
+      first.step(Side.All);
+      second.step(Side.All);
     } while (first.carried + second.carried > 0);
   }
 }

@@ -176,7 +176,7 @@ class Node {
         const payload = frame(packet, { vni: WEB });
         network.carry({ from: origin, fromPort: 5000, to: ipv4(A), toPort: 4789, tos: 0, payload });
       }
-      engine.step(Side.Both);
+      engine.step(Side.All);
       device.takeWritten();
       return;
     }

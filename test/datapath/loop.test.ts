@@ -114,5 +114,5 @@ test("a side that always has more keeps no other from its turn", (t) => {
     wait: () => 0,
     look: () => others[stepped.length - 1]!,
   });
-  t.deepEqual(stepped, [Side.Both, Side.Device, Side.Both, Side.Device]);
+  t.deepEqual(stepped, [Side.All, Side.Device, Side.Device | Side.Underlay, Side.Device]);
 });

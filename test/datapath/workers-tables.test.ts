@@ -28,7 +28,7 @@ function worker(flows: FlowTable, isFirst: boolean) {
   engine.apply(diffTables(new Map(), BEFORE));
   const carry = (fields: Fields): string[] => {
     device.inject(ipPacket(fields));
-    engine.step(Side.Both);
+    engine.step(Side.All);
     return device.takeWritten().map(({ bytes }) => brief(describe(bytes)));
   };
   return { engine, carry };

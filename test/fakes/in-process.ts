@@ -139,8 +139,8 @@ const IP_UDP_BYTES = 28;
 export class InProcessNetwork {
   filter: WireFilter | undefined;
   mtu: number;
-  // BOUNDED: by the nodes of the test; keyed by VTEP address.
-  readonly #underlays = new Map<Ipv4, InProcessUnderlay>();
+  // BOUNDED: by the nodes of the test; keyed by VTEP address and port.
+  readonly #underlays = new Map<string, InProcessUnderlay>();
 
   constructor({ filter, mtu = 1500 }: NetworkOptions = {}) {
     this.filter = filter;
@@ -149,23 +149,26 @@ export class InProcessNetwork {
 
   /** A node's place on the wire. */
   attach(memory: PacketMemory, options: InProcessUnderlayOptions): InProcessUnderlay {
-    if (this.#underlays.has(options.address)) throw new Error(`${formatIpv4(options.address)} is attached already`);
+    const place = placeOf(options.address, options.port);
+    if (this.#underlays.has(place)) throw new Error(`${place} is attached already`);
     const underlay = new InProcessUnderlay(this, memory, options);
-    this.#underlays.set(options.address, underlay);
+    this.#underlays.set(place, underlay);
     return underlay;
   }
 
-  detach(address: Ipv4): void {
-    this.#underlays.delete(address);
+  detach(address: Ipv4, port: number): void {
+    this.#underlays.delete(placeOf(address, port));
   }
 
   /** Puts a datagram on the wire, also one that no underlay sent. A datagram for no underlay is lost. */
   carry(datagram: Datagram): void {
     for (const passed of this.filter === undefined ? [datagram] : this.filter(datagram)) {
-      this.#underlays.get(passed.to)?.deliver(passed);
+      this.#underlays.get(placeOf(passed.to, passed.toPort))?.deliver(passed);
     }
   }
 }
+
+const placeOf = (address: Ipv4, port: number): string => `${formatIpv4(address)}:${port}`;
 
 export interface InProcessUnderlayOptions {
   address: Ipv4;
@@ -205,7 +208,6 @@ export class InProcessUnderlay implements Underlay {
 
   /** From the network. */
   deliver(datagram: Datagram): void {
-    if (datagram.toPort !== this.port) return;
     if (this.#arrived.length === QUEUE_LIMIT) {
       this.receiveDrops++;
       return;
@@ -253,7 +255,7 @@ export class InProcessUnderlay implements Underlay {
   }
 
   close(): void {
-    this.#network.detach(this.address);
+    this.#network.detach(this.address, this.port);
   }
 
   #sendSegments(queue: UnderlayQueue, message: number, payload: Uint8Array, segmentBytes: number): void {

@@ -4,6 +4,7 @@ import { type FlowRow, listFlows } from "../../src/datapath/flow-report.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import type { Balancing, Port, TableRow, TableRows } from "../../src/datapath/rows.ts";
 import { cidr, ipv4, maskOf } from "../../src/lib/ip.ts";
+import { AeadEngine } from "../../src/linux/aead.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { unaccounted } from "./balance.ts";
 import { diffTables } from "./diff-tables.ts";
@@ -14,6 +15,7 @@ import { seededRandom } from "./seeded-random.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 
 export const INGRESS_VNI = 2;
+export const SEALED_PORT = 4500;
 const FLOW_CAPACITY = 1024;
 
 export interface FakeNode {
@@ -21,6 +23,8 @@ export interface FakeNode {
   readonly engine: Engine;
   readonly device: InProcessDevice;
   readonly underlay: InProcessUnderlay;
+  /** Of sealed packets. */
+  readonly sealed: InProcessUnderlay | undefined;
   readonly flowTable: FlowTable;
   readonly lane: FakeKernelLane | undefined;
   /** Puts exactly these rows in force. */
@@ -53,6 +57,8 @@ export interface FakeNodesOptions {
   workers?: number;
   /** Each node has an express lane; lane-nodes.ts leads packets by it. */
   lanes?: boolean;
+  /** Each node can seal; sealed-nodes.ts gives them keys. */
+  sealed?: boolean;
 }
 
 /** Nodes with the VTEPs 192.0.2.11, .12 and so on. */
@@ -74,7 +80,7 @@ export function fakeNodes(count: number, options: FakeNodesOptions = {}): FakeNo
     for (let carried = 1; carried > 0; ) {
       carried = 0;
       for (const { engine } of nodes) {
-        engine.step(Side.Both);
+        engine.step(Side.All);
         carried += engine.carried;
       }
     }
@@ -105,13 +111,17 @@ function fakeNode(
   seed: number,
   flows: FlowTable,
   lane: FakeKernelLane | undefined,
-  { join = false, maxSegments = 128, newFlowsPerSecond = 1_000_000, workers = 1 }: FakeNodesOptions,
+  { join = false, maxSegments = 128, newFlowsPerSecond = 1_000_000, workers = 1, sealed = false }: FakeNodesOptions,
 ): FakeNode {
   const memory = new PacketMemory(ENGINE_MEMORY_BYTES);
   const device = new InProcessDevice(memory);
   const underlay = wire.attach(memory, { address: ipv4(vtep), port: 4789, join, maxSegments });
+  const sealedUnderlay = sealed
+    ? wire.attach(memory, { address: ipv4(vtep), port: SEALED_PORT, join, maxSegments })
+    : undefined;
   const engine = new Engine({
     memory,
+    sealed: sealedUnderlay && { underlay: sealedUnderlay, keys: new AeadEngine(memory) },
     device,
     underlay,
     flows,
@@ -128,6 +138,7 @@ function fakeNode(
     engine,
     device,
     underlay,
+    sealed: sealedUnderlay,
     flowTable: flows,
     lane,
     apply(next) {
@@ -147,7 +158,7 @@ export interface Cluster {
   nodes: Record<string, string>;
   /** Address to VTEP, VNI. */
   endpoints: Record<string, { vtep: string; vni: number }>;
-  networks: Record<number, { subnet: string; internal?: boolean }>;
+  networks: Record<number, { subnet: string; internal?: boolean; sealed?: true }>;
   vips?: Record<
     string,
     {
@@ -187,11 +198,13 @@ export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
   for (const [peer, ingress] of Object.entries(cluster.nodes)) {
     if (peer === vtep) continue;
     const own = { vtep: ipv4(peer), port: 4789, ingress: ipv4(ingress) };
-    rows.push({ kind: "peer", ...own, agent: true, lane: true, mesh: true });
+    const seals = Object.values(cluster.networks).some(({ sealed }) => sealed === true) && { sealedPort: SEALED_PORT };
+    rows.push({ kind: "peer", ...own, ...seals, agent: true, lane: true, mesh: true });
   }
-  for (const [vni, { subnet, internal = false }] of Object.entries(cluster.networks)) {
+  for (const [vni, { subnet, internal = false, sealed }] of Object.entries(cluster.networks)) {
     const { base, bits } = cidr(subnet);
-    rows.push({ kind: "network", vni: Number(vni), base, mask: maskOf(bits), gateway: base + 1, internal });
+    const network = { base, mask: maskOf(bits), gateway: base + 1, internal, ...(sealed && { sealed }) };
+    rows.push({ kind: "network", vni: Number(vni), ...network });
   }
   for (const [address, endpoint] of Object.entries(cluster.endpoints)) {
     const published = publishedOf(cluster, address);
@@ -201,6 +214,7 @@ export function rowsFor(cluster: Cluster, vtep: string): TableRow[] {
       vni: endpoint.vni,
       vtep: endpoint.vtep === vtep ? 0 : ipv4(endpoint.vtep),
       ...(published.length > 0 && { published }),
+      ...(cluster.networks[endpoint.vni]?.sealed && { sealed: true as const }),
     });
   }
   const gateways = Object.values(cluster.networks).map(({ subnet }) => cidr(subnet).base + 1);

@@ -161,7 +161,7 @@ class Rig {
       const bytes = mutated(OUTBOUND[packet.which % OUTBOUND.length]!, 0, packet.mutation);
       node!.device.inject(bytes, { gso, gsoBytes, needsChecksum });
     }
-    node!.engine.step(Side.Both);
+    node!.engine.step(Side.All);
     for (const { bytes } of node!.written()) {
       this.#written++;
       this.#check(bytes);

@@ -806,7 +806,7 @@ async function balance(): Promise<void> {
   engine.apply(diffTables(new Map(), rowsOf(rowsFor({ nodes, networks, endpoints }, "127.0.0.1"))));
   const drain = (): void => {
     for (let more = 1; more !== 0; ) {
-      engine.step(Side.Both);
+      engine.step(Side.All);
       more = engine.carried;
     }
   };
