@@ -1,6 +1,7 @@
 // The ports by which nodes make up the cluster, on every address that leads to them: no container reaches these. A container
 // that reached a manager's sessions could change the cluster, and one that reached a VXLAN port would come from its
 // node's own VTEP, and be believed.
+import { nodePorts } from "../cluster/node-ports.ts";
 import type { External, Node } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
 import type { DeniedRow, Port } from "../datapath/rows.ts";
@@ -13,6 +14,8 @@ export interface SessionAddress {
   address: string;
   port: number;
 }
+
+const NUMBERS = { tcp: Protocol.Tcp, udp: Protocol.Udp } as const;
 
 type Denial = readonly [address: string, protocol: number, port: number];
 
@@ -37,10 +40,11 @@ export function deniedHere(
 
 /** A manager may answer on any address of any node. */
 export function deniedByNode(node: Node, ports: ReadonlySet<number>): DeniedRow[] {
-  const { address, addresses, vxlanPort, listen, advertise } = node;
+  const { address, addresses, listen, advertise } = node;
   const told = [listen, advertise].filter((session) => session !== null);
   const sessions = [...sessionsOn([address, ...addresses], ports), ...told.map(sessionAt)];
-  return rowsOf([...sessions, [address, Protocol.Udp, vxlanPort]]);
+  const own = nodePorts(node).map(({ port, protocol }): Denial => [address, NUMBERS[protocol], port]);
+  return rowsOf([...sessions, ...own]);
 }
 
 /** Each node has the gateway of each network as an address of its own. */

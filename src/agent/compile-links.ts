@@ -1,6 +1,7 @@
 // The cluster's state as the links of one node need it.
 import { INGRESS_NETWORK, type Task } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
+import { sealedMtuOf } from "../datapath/sealed-mtu.ts";
 import { cidr } from "../lib/ip.ts";
 import type { DesiredEndpoint, DesiredLinks } from "../links/desired.ts";
 
@@ -16,6 +17,7 @@ interface LinksViewpoint {
   nodeId: string;
   device: string;
   pool: string;
+  /** The overlay's MTU where packets are not sealed. */
   mtu: number;
   /** Whether the state is a leader's: one from disk may lack what was made last, so no link is removed by it. */
   isHeard: boolean;
@@ -27,14 +29,16 @@ interface LinksViewpoint {
 export function compileLinks(state: State, viewpoint: LinksViewpoint): DesiredLinks {
   const { nodeId, device, pool, mtu, isHeard, sandboxes } = viewpoint;
   const endpoints: DesiredEndpoint[] = [];
-  const own: string[] = [];
+  const held: string[] = [];
   const add = (id: string, networkId: string, address: string, index: number): void => {
-    own.push(address);
+    held.push(address);
     const sandbox = sandboxes.get(id);
     const network = state.networks.get(networkId);
     if (sandbox === undefined || network === undefined) return;
     const { netns, ifnames } = sandbox;
-    endpoints.push({ address, subnet: cidr(network.subnet), netns, ifname: ifnames?.[index] ?? `eth${index}` });
+    const ifname = ifnames?.[index] ?? `eth${index}`;
+    const own = network.encrypted ? sealedMtuOf(mtu) : mtu;
+    endpoints.push({ address, subnet: cidr(network.subnet), netns, ifname, mtu: own });
   };
   for (const task of state.tasks.by("node", nodeId)) {
     for (const [i, networkId] of networksOf(state, task).entries())
@@ -48,7 +52,7 @@ export function compileLinks(state: State, viewpoint: LinksViewpoint): DesiredLi
     ingressAddress: state.nodes.get(nodeId)?.ingressAddress ?? null,
     gateways: gatewaysOf(state),
     endpoints,
-    held: isHeard ? own : "all",
+    held: isHeard ? held : "all",
   };
 }
 

@@ -1,4 +1,5 @@
 // The cluster's state as one node's entrance for clients from outside needs it.
+import { tunnelPorts } from "../cluster/node-ports.ts";
 import type { PublishedPort } from "../cluster/schema.ts";
 import { serves } from "../cluster/serving.ts";
 import type { State } from "../cluster/tables.ts";
@@ -26,7 +27,7 @@ export function compileMesh(state: State, viewpoint: MeshViewpoint): DesiredMesh
     pool: cidr(pool),
     device,
     vethPrefix: VETH_PREFIX,
-    vxlanPorts: [...new Set([...state.nodes.values()].map(({ vxlanPort }) => vxlanPort))].sort((a, b) => a - b),
+    tunnelPorts: [...new Set([...state.nodes.values()].flatMap(tunnelPorts))].sort((a, b) => a - b),
     ingressAddress: state.nodes.get(nodeId)?.ingressAddress ?? null,
     internal: networks.filter(({ internal }) => internal).map(({ subnet }) => cidr(subnet)),
     ports: meshOn ? portsOf(state, nodeId, loopbackAddresses) : [],

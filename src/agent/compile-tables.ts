@@ -134,21 +134,24 @@ function nodeRow({ own, ingress, ...self }: Basis): NodeRow {
 function nodeParts(node: Node, state: State, basis: Basis): Part[] {
   const denied = deniedByNode(node, basis.managerPorts);
   if (node.id === basis.nodeId) return denied;
-  const { address, vxlanPort, ingressAddress, mesh } = node;
+  const { address, vxlanPort, sealed, ingressAddress, mesh } = node;
   const own = { vtep: ipv4(address), port: vxlanPort, ingress: ipv4(ingressAddress) };
   const held = heldPortsOf(node, state, basis);
   return [
-    { kind: "peer", ...own, agent: true, lane: takesLane(node), mesh },
+    { kind: "peer", ...own, agent: true, lane: takesLane(node), mesh, ...(sealed && { sealedPort: sealed.port }) },
     ...(held.length === 0 ? [] : [{ kind: "held", ports: held } as const]),
     ...denied,
   ];
 }
 
-function networkRows({ id, vni, subnet, gateway, internal }: Network, { ingress, managerPorts }: Basis): TableRow[] {
-  const denied = deniedByGateway(gateway, managerPorts);
+function networkRows(network: Network, { ingress, managerPorts }: Basis): TableRow[] {
+  const { id, vni, internal, encrypted } = network;
+  const gateway = ipv4(network.gateway);
+  const denied = deniedByGateway(network.gateway, managerPorts);
   if (id === ingress.id) return denied;
-  const { base, bits } = cidr(subnet);
-  return [{ kind: "network", vni, base, mask: maskOf(bits), gateway: ipv4(gateway), internal }, ...denied];
+  const { base, bits } = cidr(network.subnet);
+  const row = { kind: "network", vni, base, mask: maskOf(bits), gateway, internal } as const;
+  return [encrypted ? { ...row, sealed: true } : row, ...denied];
 }
 
 function taskRows(id: string, state: State, ownId: string): EndpointRow[] {
@@ -178,6 +181,7 @@ function endpointRow(
     ip: ipv4(address),
     vni: network.vni,
     vtep: nodeId === ownId ? DEVICE : ipv4(node.address),
+    ...(network.encrypted && { sealed: true }),
   };
 }
 

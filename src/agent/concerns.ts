@@ -35,7 +35,7 @@ export function addConcerns(concerns: Set<Concern>, state: State, change: Applie
 }
 
 function addOfNode(concerns: Set<Concern>, change: ChangeOf<"nodes">, nodeId: string): void {
-  if (differs(change, "vxlanPort")) concerns.add("mesh");
+  if (differs(change, "vxlanPort", "sealed")) concerns.add("mesh");
   const isManager = [change.before, change.row].some((node) => node?.role === "manager");
   if (isManager && differs(change, "role", "address", "addresses")) concerns.add("mesh");
   if (change.key !== nodeId) return;
@@ -46,7 +46,7 @@ function addOfNode(concerns: Set<Concern>, change: ChangeOf<"nodes">, nodeId: st
 
 function addOfNetwork(concerns: Set<Concern>, state: State, change: ChangeOf<"networks">, nodeId: string): void {
   const { key, before, row } = change;
-  if (differs(change, "name", "gateway", "subnet")) concerns.add("links");
+  if (differs(change, "name", "gateway", "subnet", "encrypted")) concerns.add("links");
   const isInternal = before?.internal === true || row?.internal === true;
   if (isInternal && differs(change, "internal", "subnet")) concerns.add("mesh");
   if (!differs(change, "name", "gateway")) return;

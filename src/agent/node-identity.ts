@@ -44,7 +44,7 @@ export function reachedAt({ listen, advertise }: ManagerAddress, address: string
 export function nodeIdentityOf(config: Config, address: string, manager: ManagerAddress | undefined): NodeIdentity {
   const { node, vxlan, mesh } = config;
   return {
-    ...{ name: node.name, address, vxlanPort: vxlan.port, mesh },
+    ...{ name: node.name, address, vxlanPort: vxlan.port, sealed: null, mesh },
     manager: manager !== undefined,
     listen: manager?.listen ?? null,
     advertise: manager?.advertise ?? null,

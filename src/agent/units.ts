@@ -43,7 +43,7 @@ export function addUnits(dirty: DirtyUnits, state: State, change: AppliedChange,
       const isIngress = change.row?.name === INGRESS_NETWORK || change.before?.name === INGRESS_NETWORK;
       if (isIngress) dirty.add("all");
       dirty.add(unitOf("networks", change.key));
-      if (!differs(change, "vni")) return;
+      if (!differs(change, "vni", "encrypted")) return;
       for (const kind of ["services", "tasks", "endpoints"] as const)
         for (const { id } of state[kind].by("network", change.key)) dirty.add(unitOf(kind, id));
       return;

@@ -43,6 +43,11 @@ export const INIT_OPTIONS: readonly RequestOption<keyof Init>[] = [
     help: "let workers command the cluster too: then who has a worker has every node",
     field: "workerWrites",
   },
+  {
+    flags: "--encrypt",
+    help: "every network is encrypted, for ever: slower, and no flow goes in the express lane",
+    field: "encrypt",
+  },
 ];
 
 export function addJoinCommands(program: Command, context: Context): void {

@@ -1,5 +1,5 @@
 // overlayctl network
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import type { CreateNetwork, NetworkView } from "../api/schema.ts";
 import type { Context } from "./context.ts";
 import { shortId } from "./format.ts";
@@ -10,6 +10,12 @@ import { addRequestOptions, type OptionValues, type RequestOption, requestOf } f
 export const NETWORK_OPTIONS: readonly RequestOption<keyof CreateNetwork>[] = [
   { flags: "--subnet <prefix>", help: "its addresses; default: the next free /20 of the pool", field: "subnet" },
   { flags: "--internal", help: "without a way out through the nodes", field: "internal" },
+  {
+    flags: "-o, --opt <option>",
+    help: "encrypted: what its containers send between nodes is encrypted, or is not sent (several times)",
+    field: "encrypted",
+    read: encryptedOption,
+  },
 ];
 
 export function addNetworkCommands(program: Command, context: Context): void {
@@ -35,7 +41,21 @@ const FILTERS: Filters<NetworkView> = {
   id: hasId,
   name: hasName,
   internal: oneOf(["true", "false"], (row) => `${row.internal}`),
+  encrypted: oneOf(["true", "false"], (row) => `${row.encrypted}`),
 };
+
+/** Docker writes `encrypted`, `encrypted=true` or, in Compose files, `encrypted=`. */
+function encryptedOption(text: string): boolean {
+  const equals = text.indexOf("=");
+  const name = equals < 0 ? text : text.slice(0, equals);
+  if (name !== "encrypted") {
+    throw new InvalidArgumentError(`there is no option '${name}' of a network: the only one is 'encrypted'`);
+  }
+  const value = equals < 0 ? "" : text.slice(equals + 1);
+  if (value === "" || value === "true") return true;
+  if (value === "false") return false;
+  throw new InvalidArgumentError(`'encrypted' is true or false, and not '${value}'`);
+}
 
 function networkListing(truncate: boolean): Listing<NetworkView> {
   const id = (row: NetworkView) => shortId(row.id, truncate);
@@ -49,6 +69,7 @@ function networkListing(truncate: boolean): Listing<NetworkView> {
       { header: "VNI", value: (row) => `${row.vni}` },
       { header: "SCOPE", value: () => "cluster" },
       { header: "INTERNAL", value: (row) => `${row.internal}` },
+      { header: "ENCRYPTED", value: (row) => `${row.encrypted}` },
     ],
   };
 }

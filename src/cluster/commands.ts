@@ -73,6 +73,8 @@ export const Command = z.discriminatedUnion("type", [
     name: DottedName,
     subnet: Subnet.optional(),
     internal: z.boolean().default(false),
+    /** Left out: as the cluster's settings say. */
+    encrypted: z.boolean().optional(),
   }),
   z.object({ type: z.literal("network.remove"), name: Word }),
   z.strictObject({

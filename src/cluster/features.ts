@@ -1,6 +1,6 @@
 // What an agent speaks: the protocol's version, and features that came after it. A row that needs a feature is withheld from
 // nodes without it, and no task of it is placed there. docs/compatibility.md says what may change in which way.
-import type { Kind, Node, RowOf } from "./schema.ts";
+import { INGRESS_NETWORK, type Kind, type Node, type RowOf } from "./schema.ts";
 import type { State } from "./tables.ts";
 
 /** Grows when a session of before cannot go on as it is; what is only more is a feature. */
@@ -23,8 +23,13 @@ export function whyNotSpoken(protocol: number): string | undefined {
  */
 type FeatureRule = { readonly feature: string } & { readonly [K in Kind]?: (row: RowOf<K>) => boolean };
 
-/** The features of this version that rows need. */
-const RULES: readonly FeatureRule[] = [];
+/** The agent seals what containers of an encrypted network send to other nodes. */
+const SEALED = "sealed";
+
+/** The features of this version that rows need. The ingress network has no containers, and each node has an address on it. */
+const RULES: readonly FeatureRule[] = [
+  { feature: SEALED, networks: ({ name, encrypted }) => encrypted && name !== INGRESS_NETWORK },
+];
 
 /**
  * The agent takes what a peer's express lane sends, whether its own lane has the flow or not: partial checksums, super-packets in one
@@ -74,7 +79,7 @@ export class Features {
 
   /** A feature that the row needs and a node with these features lacks; undefined: there is none. */
   missing<K extends Kind>(features: readonly string[], kind: K, row: RowOf<K>, state: State): string | undefined {
-    if (this.#rules.length === 0) return undefined;
+    if (this.#rules.every(({ feature }) => features.includes(feature))) return undefined; // most nodes, and it is asked for each
     return [...this.#neededBy(kind, row, state)].find((feature) => !features.includes(feature));
   }
 

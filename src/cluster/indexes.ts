@@ -1,6 +1,7 @@
 // What the tables of the state are looked up by: the key of each row, and the values under which its indexes have it.
 import { EVERY_ADDRESS } from "../lib/ip.ts";
 import { endpointNames, hostNamesOf, parentsOf } from "./host-names.ts";
+import { nodePorts } from "./node-ports.ts";
 import { type Attachment, claimKey, type Kind, type RowOf } from "./schema.ts";
 import { SETTINGS_KEY } from "./settings.ts";
 
@@ -40,7 +41,8 @@ const INDEXES = {
     /** Its address on the ingress network. */
     ingress: ({ ingressAddress }) => [ingressAddress],
     state: ({ state }) => [state],
-    vxlanPort: ({ vxlanPort }) => [String(vxlanPort)],
+    /** PORT/PROTOCOL of each that it takes for what nodes send each other. */
+    port: (node) => nodePorts(node).map(({ port, protocol }) => `${port}/${protocol}`),
     /** What it may do: `manager` or `worker`. */
     role: ({ role }) => [role],
     /** `any`: a manager runs on it. */

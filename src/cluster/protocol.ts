@@ -13,6 +13,7 @@ export const NodeIdentity = Node.pick({
   name: true,
   address: true,
   vxlanPort: true,
+  sealed: true,
   manager: true,
   listen: true,
   advertise: true,

@@ -67,6 +67,8 @@ export const Node = z.object({
   /** The VTEP: its address on the underlay. */
   address: Address,
   vxlanPort: Port,
+  /** Where it receives sealed packets, over UDP, and agrees on keys with its peers, over TCP; null: it does not seal. */
+  sealed: z.object({ port: Port, keyPort: Port }).nullable().default(null),
   /** Its own address on the ingress network. */
   ingressAddress: Address,
   manager: z.boolean(),
@@ -113,6 +115,8 @@ export const Network = z.object({
   gateway: Address,
   /** No way out through the node. */
   internal: z.boolean(),
+  /** What its containers send between nodes is sealed, or is not sent. Fixed when it is made: its VNI was never carried clear. */
+  encrypted: z.boolean().default(false),
   createdAt: Millis,
 });
 export type Network = z.infer<typeof Network>;

@@ -21,6 +21,8 @@ export const ClusterSettings = z.object({
   livenessMs: z.int().min(1),
   /** Whether workers may send commands, as managers do. */
   workerWrites: z.boolean(),
+  /** Whether every network is encrypted. Chosen when the cluster is made. */
+  encrypt: z.boolean().default(false),
 });
 export type ClusterSettings = z.infer<typeof ClusterSettings>;
 
@@ -61,6 +63,7 @@ export const AskedSettings = z.strictObject({
   domain: Domain.default("overlay"),
   livenessMs: LivenessMs.default(15_000),
   workerWrites: z.boolean().default(false),
+  encrypt: z.boolean().default(false),
 });
 /** As a caller may write them. */
 export type AskedSettings = z.input<typeof AskedSettings>;

@@ -15,6 +15,10 @@ type Add = Extract<Command, { type: "external.add" }>;
 export function addExternal(draft: Draft, command: Add, { now, newId }: LeaderContext): string {
   const { name, mac, vtep, port } = command;
   const network = networkFor(draft.state, command.network, { name, aliases: [] });
+  if (network.encrypted) {
+    const why = "a VTEP that is no node has no keys, so nothing could be sent to it";
+    throw new UserError(409, `network '${network.name}' is encrypted: ${why}`, { field: "network" });
+  }
   requireVtep(draft.state, vtep, port);
   const id = newId();
   const address = takeAddress(draft, network, command.address, { kind: "endpoint", id });

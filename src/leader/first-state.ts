@@ -55,6 +55,7 @@ export async function foundCluster(
   const state = await store.load();
   requireNoOthers(state, founder.identity);
   requirePool(settings.pool, state);
+  if (settings.encrypt) requireNoneClear(state);
   const cluster = state.cluster ?? { id: chance.newId(), epoch: 1 };
   const isAdopted = state.networks.size > 0;
   const context: LeaderContext = {
@@ -68,7 +69,7 @@ export async function foundCluster(
     silent: () => true,
   };
   const draft = new Draft(state);
-  createFirstNetworks(draft, context);
+  createFirstNetworks(draft, context, settings.encrypt);
   const member = { identity: founder.identity, role: "manager" as const };
   const { id: nodeId } = putMember(draft, { ...member, keyDigest: null, certificateExpires: null }, context);
   const { trust, ...certified } = await founder.certify(cluster, nodeId);
@@ -93,6 +94,18 @@ function requireNoOthers(state: State, { name }: NodeIdentity): void {
     409,
     `there is a cluster here already, ${state.cluster?.id}, and node '${other.name}' is of it; if this machine has lost its ` +
       "identity, put its data directory back, or run 'overlayctl cluster import FILE' on an empty one",
+  );
+}
+
+/** Throws UserError 409 when the cluster that is taken over has clear networks. */
+function requireNoneClear({ networks }: State): void {
+  const clear = [...networks.values()].find(({ encrypted }) => !encrypted);
+  if (clear === undefined) return;
+  throw new UserError(
+    409,
+    `network '${clear.name}' is here already and is not encrypted, and no network can become so: run 'overlayctl init' without ` +
+      "--encrypt, make encrypted networks beside it, and move the services",
+    { field: "encrypt" },
   );
 }
 

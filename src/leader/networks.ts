@@ -1,7 +1,7 @@
 // Making and removing networks.
 
 import type { Command } from "../cluster/commands.ts";
-import { findByName, requireNewName, rowsNamed } from "../cluster/lookup.ts";
+import { findByName, requireNewName, rowsNamed, settingsOf } from "../cluster/lookup.ts";
 import { DEFAULT_NETWORK, INGRESS_NETWORK, type Network } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
@@ -18,10 +18,11 @@ const FIRST_NETWORKS = [
 
 type Create = Extract<Command, { type: "network.create" }>;
 
-export function createFirstNetworks(draft: Draft, { pool, now, newId }: LeaderContext): void {
+export function createFirstNetworks(draft: Draft, { pool, now, newId }: LeaderContext, encrypted: boolean): void {
   for (const { name, vni } of FIRST_NETWORKS) {
-    if (rowsNamed(draft.state.networks, name).length === 0)
-      addNetwork(draft, { id: newId(), name, vni, internal: false, createdAt: now }, cutSubnet(draft.state, pool));
+    if (rowsNamed(draft.state.networks, name).length > 0) continue;
+    const row = { id: newId(), name, vni, internal: false, encrypted, createdAt: now };
+    addNetwork(draft, row, cutSubnet(draft.state, pool));
   }
 }
 
@@ -36,8 +37,19 @@ export function createNetwork(draft: Draft, command: Create, { pool, now, newId 
   const subnet = command.subnet === undefined ? cutSubnet(draft.state, pool) : cidr(command.subnet);
   requireSubnet(draft.state, pool, subnet);
   const id = newId();
-  addNetwork(draft, { id, name, vni: freeVni(draft), internal, createdAt: now }, subnet);
+  const encrypted = isEncrypted(draft.state, command);
+  addNetwork(draft, { id, name, vni: freeVni(draft), internal, encrypted, createdAt: now }, subnet);
   return id;
+}
+
+/** Throws UserError 409 when a clear network is asked for where all are encrypted. */
+function isEncrypted(state: State, { name, encrypted }: Create): boolean {
+  const all = settingsOf(state)?.encrypt === true;
+  if (all && encrypted === false) {
+    const why = "the cluster was made with 'overlayctl init --encrypt', so every network is encrypted";
+    throw new UserError(409, `network '${name}' cannot be clear: ${why}`, { field: "encrypted" });
+  }
+  return encrypted ?? all;
 }
 
 export function removeNetwork(draft: Draft, name: string): string {

@@ -1,6 +1,7 @@
 // Nodes as the leader knows them: joining, coming back, leaving, being drained and removed.
 import { isDeepStrictEqual } from "node:util";
 import { findByName, rowsNamed, sameName } from "../cluster/lookup.ts";
+import { nodePorts } from "../cluster/node-ports.ts";
 import type { NodeIdentity } from "../cluster/protocol.ts";
 import { INGRESS_NETWORK, type Node, type Task } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
@@ -196,7 +197,7 @@ function addNode(draft: Draft, identity: NodeIdentity, { now, newId, addresses }
 
 /** Throws UserError 400 and 409 when the node cannot be what it says. */
 function requireIdentity(state: State, identity: NodeIdentity, known: Node | undefined, context: LeaderContext): void {
-  const { name, address, vxlanPort } = identity;
+  const { name, address } = identity;
   if (contains(context.pool, ipv4(address))) {
     const pool = formatCidr(context.pool);
     throw new UserError(400, `the node's address ${address} is in the overlay's pool ${pool}`, { field: "address" });
@@ -222,12 +223,11 @@ function requireIdentity(state: State, identity: NodeIdentity, known: Node | und
     );
   }
   requireVtepFree(state, { nodeId: known?.id, address, everywhere: context.everywhere });
-  const [claim] = state.ports.by("number", `${vxlanPort}/udp`);
-  if (claim !== undefined) {
+  for (const { port, protocol, what } of nodePorts(identity)) {
+    const [claim] = state.ports.by("number", `${port}/${protocol}`);
+    if (claim === undefined) continue;
     const service = state.services.get(claim.serviceId)?.name;
-    throw new UserError(409, `the VXLAN port ${vxlanPort} is published by service '${service}'`, {
-      field: "vxlanPort",
-    });
+    throw new UserError(409, `the ${what} ${port} is published by service '${service}'`);
   }
 }
 

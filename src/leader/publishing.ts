@@ -2,6 +2,7 @@
 
 import type { AskedPort } from "../cluster/commands.ts";
 import { findByName, networkOf } from "../cluster/lookup.ts";
+import { nodePorts } from "../cluster/node-ports.ts";
 import { claimKey, INGRESS_NETWORK, type PortClaim, type PublishedPort, type Service } from "../cluster/schema.ts";
 import type { Draft } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
@@ -87,9 +88,10 @@ function requireFree(
   const field = `ports.${index}.published`;
   const reserved = reservedPorts.find((other) => other.port === published && other.protocol === protocol);
   if (reserved !== undefined) throw new UserError(400, `port ${key} is ${reserved.owner}`, { field });
-  const [vxlanNode] = protocol === "udp" ? state.nodes.by("vxlanPort", String(published)) : [];
-  if (vxlanNode !== undefined) {
-    throw new UserError(400, `port ${key} is the VXLAN port of node '${vxlanNode.name}'`, { field });
+  const [node] = state.nodes.by("port", `${published}/${protocol}`);
+  if (node !== undefined) {
+    const { what } = nodePorts(node).find((own) => own.port === published && own.protocol === protocol)!;
+    throw new UserError(400, `port ${key} is the ${what} of node '${node.name}'`, { field });
   }
   requireOutside(state, address, index);
   const claim = claimant(state, { port: published, protocol, address });
@@ -130,7 +132,7 @@ function choosePort(state: State, { protocol }: AskedPort, reservedPorts: readon
   const isTaken = (port: number): boolean =>
     state.ports.count("number", `${port}/${protocol}`) > 0 ||
     reservedPorts.some((other) => other.port === port && other.protocol === protocol) ||
-    (protocol === "udp" && state.nodes.count("vxlanPort", String(port)) > 0);
+    state.nodes.count("port", `${port}/${protocol}`) > 0;
   for (let port = CHOSEN.first; port <= CHOSEN.last; port++) if (!isTaken(port)) return port;
   throw new UserError(409, `no ${protocol} port of ${CHOSEN.first} to ${CHOSEN.last} is free: name the one to publish`);
 }

@@ -10,11 +10,14 @@ export interface DesiredEndpoint {
   readonly netns: string;
   /** `ethN` inside. `eth0` has the default route. */
   readonly ifname: string;
+  /** Bytes of the largest packet on its network: less on an encrypted one. */
+  readonly mtu: number;
 }
 
 export interface DesiredLinks {
   /** The TUN. */
   readonly device: string;
+  /** The TUN's. */
   readonly mtu: number;
   readonly pool: Cidr;
   /** The node's own address on the ingress network; null while it has none, and then the node cannot reach the pool. */

@@ -80,10 +80,10 @@ export function diff(desired: DesiredLinks, actual: ActualLinks): Plan {
     const name = vethName(endpoint.address);
     const veth = kept.get(name);
     diffFilter(plan, endpoint, desired.device, veth === undefined ? undefined : actual.filters.get(name));
-    if (veth === undefined || !veth.up || !isShaped(veth, desired.mtu, HOST_END)) {
-      plan.facts.unshift({ line: linkSet(name, desired.mtu, HOST_END), endpoint: endpoint.address });
+    if (veth === undefined || !veth.up || !isShaped(veth, endpoint.mtu, HOST_END)) {
+      plan.facts.unshift({ line: linkSet(name, endpoint.mtu, HOST_END), endpoint: endpoint.address });
     }
-    diffContainer(plan, desired, endpoint, veth !== undefined, actual.containers.get(endpoint.netns));
+    diffContainer(plan, endpoint, veth !== undefined, actual.containers.get(endpoint.netns));
   }
   return plan;
 }
@@ -128,7 +128,7 @@ function diffVeths(plan: Plan, desired: DesiredLinks, actual: ActualLinks): Map<
       inTheWay.add(name);
       const holder = container?.links.get(ifname);
       for (const [other, { ifindex }] of actual.veths) if (ifindex === holder?.peerIndex) inTheWay.add(other);
-      missing.push({ line: vethAdd(endpoint, desired.mtu), endpoint: address });
+      missing.push({ line: vethAdd(endpoint), endpoint: address });
     }
   }
   const held = heldNames(desired, actual);
@@ -174,7 +174,7 @@ function shapeWords(mtu: number, { mac, gsoMaxBytes }: Shape): string {
   return `address ${mac} mtu ${mtu} gso_max_size ${gsoMaxBytes}`;
 }
 
-function vethAdd({ address, netns, ifname }: DesiredEndpoint, mtu: number): string {
+function vethAdd({ address, netns, ifname, mtu }: DesiredEndpoint): string {
   const inside = `peer name ${ifname} netns ${netns} ${shapeWords(mtu, insideEnd(address))}`;
   return `link add ${vethName(address)} ${shapeWords(mtu, HOST_END)} type veth ${inside}`;
 }
@@ -228,13 +228,12 @@ function missingFacts(object: FactObject, desired: Facts, actual: Facts): string
 /** Only adds: what else a container has in its namespace is its own. */
 function diffContainer(
   plan: Plan,
-  { mtu }: DesiredLinks,
   endpoint: DesiredEndpoint,
   isKept: boolean,
   container: ContainerLinks | null | undefined,
 ): void {
   if (isKept && (container === undefined || container === null)) return;
-  const { address, netns, ifname } = endpoint;
+  const { address, netns, ifname, mtu } = endpoint;
   const shape = insideEnd(address);
   const inside = isKept ? container?.links.get(ifname) : undefined;
   const isRight = inside?.up === true && isShaped(inside, mtu, shape);

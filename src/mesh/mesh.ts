@@ -20,8 +20,8 @@ export interface DesiredMesh {
   readonly device: string;
   /** What the names of containers' host ends begin with. Nothing that comes in by them may pass. */
   readonly vethPrefix: string;
-  /** The ports on which the nodes receive VXLAN, this one among them. */
-  readonly vxlanPorts: readonly number[];
+  /** The UDP ports on which the nodes receive the overlay's packets, clear or sealed; this one's are among them. */
+  readonly tunnelPorts: readonly number[];
   readonly ingressAddress: string | null;
   /** Subnets of networks without a way out. */
   readonly internal: readonly Cidr[];

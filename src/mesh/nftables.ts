@@ -9,8 +9,8 @@ const PROTOCOLS = ["tcp", "udp"] as const;
 
 /** A whole transaction for `nft -f`: replaces what the table held. `name` is the table's. */
 export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldPort[]): string {
-  const { device, vethPrefix, vxlanPorts, ingressAddress, internal, storePeers } = desired;
-  const vxlan = `udp dport { ${vxlanPorts.join(", ")} }`;
+  const { device, vethPrefix, tunnelPorts, ingressAddress, internal, storePeers } = desired;
+  const tunnel = `udp dport { ${tunnelPorts.join(", ")} }`;
   const pool = formatCidr(desired.pool);
   const tun = `"${device}"`;
   const exceptions = [
@@ -20,7 +20,7 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
     ...PROTOCOLS.map((protocol) => `ip daddr . ${protocol} dport @${protocol}_held return`),
   ];
   // Between nodes there is nothing to translate; an entry would cost every datagram a look-up.
-  const untrackedVxlan = `${vxlan} fib daddr type local notrack`;
+  const untrackedTunnel = `${tunnel} fib daddr type local notrack`;
   const leading = (statement: string): string[] => [
     ...PROTOCOLS.map((protocol) => `${statement} ip daddr . ${protocol} dport map @${protocol}_addresses`),
     ...PROTOCOLS.map((protocol) => `${statement} ${protocol} dport map @${protocol}_ports`),
@@ -40,14 +40,14 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
       ...(internal.length === 0
         ? []
         : [`ip saddr { ${internal.map(formatCidr).join(", ")} } ip daddr != ${pool} ${drop("internal")}`]),
-      untrackedVxlan,
+      untrackedTunnel,
       `ip daddr != ${pool} return`,
       // The data path tracks these; a second entry here would call half of each local flow invalid.
       "fib daddr type != local notrack",
       // A resolver takes a new port for each question: some thousands a second would fill the host's table.
       `udp dport ${DNS_PORT} notrack`,
     ]),
-    ...chain("raw_from_node", [untrackedVxlan]),
+    ...chain("raw_from_node", [untrackedTunnel]),
     ...chain("raw", [
       "type filter hook prerouting priority raw; policy accept;",
       // Each packet of the overlay passes here: it meets no rule that is for other links.
@@ -63,11 +63,11 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
       ...PROTOCOLS.map(
         (protocol) => `ip daddr . ${protocol} dport @${protocol}_bound fib daddr . iif type != local ${drop("routed")}`,
       ),
-      untrackedVxlan,
+      untrackedTunnel,
     ]),
     ...chain("raw_output", [
       "type filter hook output priority raw; policy accept;",
-      `${vxlan} notrack`,
+      `${tunnel} notrack`,
       `oifname ${tun} ip saddr ${pool} udp sport ${DNS_PORT} notrack`,
     ]),
     ...chain("prerouting", ["type nat hook prerouting priority dstnat; policy accept;", "jump published"]),

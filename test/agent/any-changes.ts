@@ -88,6 +88,7 @@ const network = fc
       subnet: oneOf(["10.192.32.0/20", "10.192.48.0/20"]),
       gateway: oneOf(ADDRESSES),
       internal: fc.boolean(),
+      encrypted: fc.boolean(),
     },
     SOME,
   )

@@ -73,7 +73,7 @@ test("init makes a cluster: its state, an identity for root alone, and a token f
   );
   t.deepEqual(
     [...state.settings.values()],
-    [{ pool: "10.64.0.0/16", domain: "corp", livenessMs: 30_000, workerWrites: false }],
+    [{ pool: "10.64.0.0/16", domain: "corp", livenessMs: 30_000, workerWrites: false, encrypt: false }],
   );
   t.deepEqual([...state.networks.values()].map(({ name }) => name).sort(), ["default", "ingress"]);
 
@@ -131,6 +131,28 @@ test("init takes over the state of a version without certificates: ids, networks
   t.deepEqual(state.tasks.get(task.id), task);
   t.is(state.nodes.get(id("node1"))!.role, "manager");
   t.like(state.nodes.get(id("node2"))!, { role: "worker", keyDigest: null });
+});
+
+test("init --encrypt makes every network encrypted, also later ones, and does not take over clear ones", async (t) => {
+  const where = await place(t);
+  await found(where, Init.parse({ encrypt: true }));
+  const { networks, settings } = await stored(where);
+  t.deepEqual([...networks.values()].map(({ name, encrypted }) => [name, encrypted]).toSorted(), [
+    ["default", true],
+    ["ingress", true],
+  ]);
+  t.true([...settings.values()][0]!.encrypt);
+
+  const earlier = await place(t);
+  const store = await openEmbeddedStore(join(earlier.config.dataDir, "store"));
+  await store.identify({ id: id("old"), epoch: 3 });
+  await store.commit([put.network(networkRow("web"))], 17);
+  await store.close();
+  const error = await t.throwsAsync(found(earlier, Init.parse({ encrypt: true })), { instanceOf: UserError });
+  t.regex(
+    error!.message,
+    /network 'web' is here already and is not encrypted, and no network can become so: run 'overlayctl init' without --encrypt/,
+  );
 });
 
 test("init does not take over a cluster that others have joined already", async (t) => {

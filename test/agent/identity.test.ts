@@ -36,7 +36,7 @@ async function joined(t: ExecutionContext, { snapshotOf = CLUSTER }: { snapshotO
     state.cluster = { id: snapshotOf, epoch: 1 };
     const listen = { address: "0.0.0.0", port: 2377 };
     const manager = { role: "manager", manager: true, address: "192.0.2.12", listen } as const;
-    const settings = { pool: "10.64.0.0/16", domain: "corp", livenessMs: 30_000, workerWrites: false };
+    const settings = { pool: "10.64.0.0/16", domain: "corp", livenessMs: 30_000, workerWrites: false, encrypt: false };
     state.apply(
       [
         put.node(nodeRow("node1", { role: "worker" })),

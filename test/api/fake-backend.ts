@@ -58,6 +58,7 @@ export function nodeRow(name: string, over: Partial<Node> = {}): Node {
     name,
     address: `192.0.2.${10 + number}`,
     vxlanPort: 4789,
+    sealed: null,
     ingressAddress: `10.192.0.${1 + number}`,
     manager: number === 1,
     listen: null,
@@ -86,6 +87,7 @@ export function networkRow(name: string, over: Partial<Network> = {}): Network {
     subnet: "10.192.32.0/20",
     gateway: "10.192.32.1",
     internal: false,
+    encrypted: false,
     createdAt: 0,
     ...over,
   };

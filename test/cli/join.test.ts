@@ -58,7 +58,7 @@ async function waiting(t: ExecutionContext): Promise<{ agent: FakeWaiting; socke
 test("init prints the command with which workers join, once the agent runs", async (t) => {
   const { agent, socket } = await waiting(t);
   const words =
-    "init --advertise 203.0.113.5 --listen 0.0.0.0:9377 --pool 10.64.0.0/16 --domain corp --session-timeout 30s --worker-writes";
+    "init --advertise 203.0.113.5 --listen 0.0.0.0:9377 --pool 10.64.0.0/16 --domain corp --session-timeout 30s --worker-writes --encrypt";
   const { status, out, err } = await overlayctl(words.split(" "), { OVERLAYD_SOCKET: socket });
   t.deepEqual([status, err], [0, ""]);
   t.is(
@@ -80,6 +80,7 @@ To add a manager to this cluster, run 'overlayctl join-token manager' and follow
       domain: "corp",
       livenessMs: 30_000,
       workerWrites: true,
+      encrypt: true,
     },
   ]);
   const again = await overlayctl(["init"], { OVERLAYD_SOCKET: socket });

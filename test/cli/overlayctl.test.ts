@@ -77,7 +77,7 @@ function cluster(): FakeBackend {
     put.node(nodeRow("node2", { availability: "drain", certificateExpires: now + 40 * DAY_MS })),
     put.node(nodeRow("node3", { state: "down" })),
     put.network(networkRow("default", { vni: 3, subnet: "10.192.16.0/20" })),
-    put.network(networkRow("web", { internal: true })),
+    put.network(networkRow("web", { internal: true, encrypted: true })),
     put.service(
       serviceRow("search", {
         workload: {
@@ -141,9 +141,9 @@ const outputs: [args: string, out: string[]][] = [
   [
     "network ls",
     [
-      "NETWORK ID     NAME      SUBNET           VNI       SCOPE     INTERNAL",
-      `${ID("default")}   default   10.192.16.0/20   3         cluster   false`,
-      `${ID("web")}   web       10.192.32.0/20   4096      cluster   true`,
+      "NETWORK ID     NAME      SUBNET           VNI       SCOPE     INTERNAL   ENCRYPTED",
+      `${ID("default")}   default   10.192.16.0/20   3         cluster   false      false`,
+      `${ID("web")}   web       10.192.32.0/20   4096      cluster   true       true`,
     ],
   ],
   ["network ls -q", [ID("default"), ID("web")]],
@@ -270,6 +270,9 @@ const outputs: [args: string, out: string[]][] = [
     ],
   ],
   ["network create blue --internal", [id("blue")]],
+  ["network create blue --opt encrypted", [id("blue")]],
+  ["network create blue -o encrypted=", [id("blue")]],
+  ["network ls -q -f encrypted=true", [ID("web")]],
 ];
 for (const [args, out] of outputs) {
   test(`overlayctl ${args}`, async (t) => {
@@ -524,6 +527,8 @@ const usage: [args: string, says: RegExp][] = [
     "service ps a --filter desired-state=runnign",
     /desired-state is running or draining or shutdown, not 'runnign'; did/,
   ],
+  ["network create blue -o encryptd", /there is no option 'encryptd' of a network: the only one is 'encrypted'/],
+  ["network create blue -o encrypted=yes", /'encrypted' is true or false, and not 'yes'/],
   ["network ls --filter internal=yes", /internal is true or false, not 'yes'/],
   ["service inspect --format {{.ID}} a", /Allowed choices are json/],
   ["service create", /'--name <name>' not specified/],

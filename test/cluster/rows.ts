@@ -5,7 +5,16 @@ import { serviceRow } from "../api/fake-backend.ts";
 export function networkRow(i: number): Network {
   const id = `n${String(i).padStart(24, "0")}`;
   const vni = 4096 + i;
-  return { id, name: `net${i}`, vni, subnet: "10.0.0.0/20", gateway: "10.0.0.1", internal: false, createdAt: i };
+  return {
+    id,
+    name: `net${i}`,
+    vni,
+    subnet: "10.0.0.0/20",
+    gateway: "10.0.0.1",
+    internal: false,
+    encrypted: false,
+    createdAt: i,
+  };
 }
 
 export function putNetwork(i: number): Change {

@@ -13,7 +13,7 @@ export function idOf(name: string): string {
 }
 
 export function networkRow(name: string, vni: number, subnet: string, gateway: string): Network {
-  return { id: idOf(name), name, vni, subnet, gateway, internal: false, createdAt: 0 };
+  return { id: idOf(name), name, vni, subnet, gateway, internal: false, encrypted: false, createdAt: 0 };
 }
 
 export function nodeRow(name: string, address: string, ingressAddress: string): Node {
@@ -22,6 +22,7 @@ export function nodeRow(name: string, address: string, ingressAddress: string): 
     name,
     address,
     vxlanPort: 4789,
+    sealed: null,
     ingressAddress,
     manager: false,
     listen: null,

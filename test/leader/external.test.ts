@@ -73,11 +73,18 @@ const refusals: [when: string, change: object, code: UserError["code"], message:
   ["the name is no label", { name: "a b" }, 400, /name: /],
   ["the name is taken", { name: "PRINTER", address: "10.200.0.60" }, 409, /has an endpoint 'PRINTER' already/],
   ["the address is taken", { name: "other" }, 409, /10\.200\.0\.50 is in use by endpoint 'printer'/],
+  [
+    "the network is encrypted",
+    { network: "sealed" },
+    409,
+    /network 'sealed' is encrypted: a VTEP that is no node has no keys/,
+  ],
   ["its VTEP has another port", { name: "b", address: "10.200.0.60", port: 1 }, 409, /has port 4789 already/],
 ];
 for (const [when, change, code, message] of refusals) {
   test(`an external endpoint is refused when ${when}`, async (t) => {
     const cluster = await withWeb();
+    await cluster.leader.execute({ type: "network.create", name: "sealed", encrypted: true });
     await cluster.leader.execute(ADD);
     const before = cluster.leader.state.revision;
     const fresh = { name: "fresh", address: "10.200.0.99" };

@@ -25,7 +25,16 @@ export function readingSink(receive: (message: StreamMessage) => void, close: ()
 export function identityOf(i: number): NodeIdentity {
   const address = `192.0.2.${10 + i}`;
   const listen = i === 1 ? { address, port: 2377 } : null;
-  return { name: `node${i}`, address, vxlanPort: 4789, manager: i === 1, listen, advertise: null, mesh: true };
+  return {
+    name: `node${i}`,
+    address,
+    vxlanPort: 4789,
+    sealed: { port: 4500, keyPort: 4789 },
+    manager: i === 1,
+    listen,
+    advertise: null,
+    mesh: true,
+  };
 }
 
 export class FakeNode {

@@ -1,20 +1,18 @@
-// Agents of several versions in one cluster: what one of them cannot do, its node neither sees nor gets. The feature is made up.
+// Agents of several versions in one cluster: what one of them cannot do, its node neither sees nor gets. Encrypted networks are the example.
 import test from "ava";
-import { Features } from "../../src/cluster/features.ts";
 import type { Kind } from "../../src/cluster/schema.ts";
 import { Cluster } from "./cluster-fixture.ts";
 import type { FakeNode } from "./fake-node.ts";
 
-const features = new Features([{ feature: "sealed", networks: ({ name }) => name.startsWith("sealed") }]);
 const workload = { runtime: "process" as const, command: ["true"] };
 
 /** Nodes 1 and 2 have the feature, node 3 has not. */
 async function mixed(): Promise<Cluster> {
-  const cluster = await Cluster.start(3, { features });
+  const cluster = await Cluster.start(3);
   for (const node of cluster.nodes.slice(0, 2)) node.features = ["sealed"];
   for (const node of cluster.nodes) await node.join(cluster.leader);
   await cluster.settle();
-  await cluster.leader.execute({ type: "network.create", name: "sealed" });
+  await cluster.leader.execute({ type: "network.create", name: "sealed", encrypted: true });
   await cluster.leader.execute({ type: "network.create", name: "plain" });
   return cluster;
 }

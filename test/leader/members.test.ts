@@ -18,7 +18,13 @@ test("a cluster begins with its settings, its authority, a token a role, two net
     settings: { pool: "10.128.0.0/16", domain: "Corp.Example", livenessMs: 20_000 },
   });
   const { state, settings } = cluster.leader;
-  t.deepEqual(settings, { pool: "10.128.0.0/16", domain: "corp.example", livenessMs: 20_000, workerWrites: false });
+  t.deepEqual(settings, {
+    pool: "10.128.0.0/16",
+    domain: "corp.example",
+    livenessMs: 20_000,
+    workerWrites: false,
+    encrypt: false,
+  });
   t.deepEqual([...state.tokens.keys()], ["manager", "worker"]);
   t.deepEqual([...state.trust.values()], [{ bundle: ["the first authority"], signer: "first" }]);
   t.deepEqual(

@@ -16,7 +16,13 @@ interface Counted {
 }
 
 function nodeRow(i: number, health: Node["health"]): Node {
-  const identity = { name: `node${i}`, address: `192.0.2.${i}`, vxlanPort: 4789, ingressAddress: `10.192.0.${i}` };
+  const identity = {
+    name: `node${i}`,
+    address: `192.0.2.${i}`,
+    vxlanPort: 4789,
+    sealed: null,
+    ingressAddress: `10.192.0.${i}`,
+  };
   const rest = { manager: false, role: "worker", availability: "active", state: "ready", createdAt: 0 };
   return { ...Node.parse({ id: `${i}`.padStart(25, "n"), ...identity, ...rest }), health };
 }
@@ -27,7 +33,7 @@ function taskRow(id: string, serviceId: string, nodeId: string | null): Task {
 }
 
 function serviceRow(id: string, constraints: string[] = []): Service {
-  return { id, workload: { runtime: "process" }, constraints, ports: [] } as unknown as Service;
+  return { id, workload: { runtime: "process" }, constraints, networks: [], ports: [] } as unknown as Service;
 }
 
 function draftOf(nodes: readonly Counted[]): Draft {

@@ -8,8 +8,8 @@ import { containerFacts, desiredSysctls, filterOf, nodeFacts } from "../../src/l
 import type { ActualLinks, Link } from "../../src/links/read.ts";
 
 const POOL = cidr("10.192.0.0/10");
-const WEB = { address: "10.192.16.5", subnet: cidr("10.192.16.0/20"), netns: "a", ifname: "eth0" };
-const DB = { address: "10.192.32.7", subnet: cidr("10.192.32.0/20"), netns: "a", ifname: "eth1" };
+const WEB = { address: "10.192.16.5", subnet: cidr("10.192.16.0/20"), netns: "a", ifname: "eth0", mtu: 1450 };
+const DB = { address: "10.192.32.7", subnet: cidr("10.192.32.0/20"), netns: "a", ifname: "eth1", mtu: 1450 };
 const DESIRED: DesiredLinks = {
   device: "overlay0",
   mtu: 1450,

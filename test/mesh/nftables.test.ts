@@ -13,7 +13,7 @@ const DESIRED: DesiredMesh = {
   pool: cidr("10.192.0.0/10"),
   device: "overlay0",
   vethPrefix: "ovl",
-  vxlanPorts: [4789],
+  tunnelPorts: [4789],
   ingressAddress: "10.192.0.2",
   internal: [],
   storePeers: null,
@@ -65,7 +65,7 @@ const ROWS: [title: string, change: Partial<DesiredMesh>, line: string, expected
   ["VXLAN between nodes is not tracked, inbound", {}, "udp dport { 4789 } fib daddr type local notrack", true],
   [
     "VXLAN between nodes is not tracked, outbound",
-    { vxlanPorts: [4789, 8472] },
+    { tunnelPorts: [4789, 8472] },
     "udp dport { 4789, 8472 } notrack",
     true,
   ],

@@ -1,6 +1,6 @@
 // Records a session of this version: what the leader sends a node, and what the node reports. Run it once for a protocol version and
 // each feature that comes to it, and never again for that:
-// `node dist/test/session/record-session.js > test/golden/session-protocol-1-lane.json`.
+// `node dist/test/session/record-session.js > test/golden/session-protocol-1-sealed.json`.
 import type { CommandInput } from "../../src/cluster/commands.ts";
 import { FEATURES, PROTOCOL } from "../../src/cluster/features.ts";
 import type { ReportInput, SessionRequest } from "../../src/cluster/protocol.ts";
@@ -82,6 +82,8 @@ const commands: CommandInput[] = [
     network: "web",
     hostNames: ["db"],
   },
+  { type: "network.create", name: "blue", encrypted: true },
+  { type: "service.create", name: "secret", workload: process, replicas: 2, networks: ["blue"] },
   { type: "service.scale", name: "search", replicas: 2 },
   { type: "node.availability", name: "node3", availability: "drain" },
   { type: "settings.update", livenessMs: 20_000 },

@@ -26,7 +26,14 @@ export class World {
     const shared = { wire: this.wire, clock: this.clock, random: seededRandom(1), managers: [MANAGER] };
     this.nodes = [1, 2, 3].map((i) => {
       const told = { listen: null, advertise: null, mesh: true };
-      const identity = { name: `node${i}`, address: `192.0.2.1${i}`, vxlanPort: 4789, manager: i === 1, ...told };
+      const identity = {
+        name: `node${i}`,
+        address: `192.0.2.1${i}`,
+        vxlanPort: 4789,
+        sealed: null,
+        manager: i === 1,
+        ...told,
+      };
       return new SimulatedNode(identity, shared, run);
     });
   }

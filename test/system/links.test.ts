@@ -29,8 +29,8 @@ async function setUp(t: ExecutionContext): Promise<World> {
   const kernel = await Kernel.create(t, "node", "a", "b");
   const driver = kernel.driver("node");
   const a = kernel.netns("a");
-  const web = { address: "10.192.16.5", subnet: cidr("10.192.16.0/20"), netns: a, ifname: "eth0" };
-  const db = { address: "10.192.32.7", subnet: cidr("10.192.32.0/20"), netns: a, ifname: "eth1" };
+  const web = { address: "10.192.16.5", subnet: cidr("10.192.16.0/20"), netns: a, ifname: "eth0", mtu: 1450 };
+  const db = { address: "10.192.32.7", subnet: cidr("10.192.32.0/20"), netns: a, ifname: "eth1", mtu: 1450 };
   const api = { ...web, address: "10.192.16.6", netns: kernel.netns("b") };
   const desired = { ...DESIRED, endpoints: [web, db, api] };
   await driver.call("links.prepare", POOL, DESIRED.mtu);

@@ -11,7 +11,7 @@ export const DESIRED = {
   pool: cidr("10.192.0.0/10"),
   device: "overlay0",
   vethPrefix: "ovl",
-  vxlanPorts: [4789],
+  tunnelPorts: [4789],
   ingressAddress: "10.192.0.2",
   internal: [],
   storePeers: null,

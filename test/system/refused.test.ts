@@ -170,6 +170,7 @@ systemTest("a token is for one role, and another one cannot be had with it", asy
     name: node5.name,
     address: node5.address,
     vxlanPort: 4789,
+    sealed: null,
     mesh: true,
     manager: true,
     listen: null,
@@ -219,7 +220,14 @@ systemTest(
 systemTest("a session of a later protocol is refused, and says which end is to be updated", async (t) => {
   const [node1, , , node4] = nodes();
   const shown = await identityOf(node4);
-  const identity = { name: node4.name, address: node4.address, vxlanPort: 4789, mesh: true, manager: false };
+  const identity = {
+    name: node4.name,
+    address: node4.address,
+    vxlanPort: 4789,
+    sealed: null,
+    mesh: true,
+    manager: false,
+  };
   const body = { ...identity, listen: null, advertise: null, known: null, protocol: 99, features: ["of-later"] };
   const { status, message } = await ask(node4, { manager: node1, path: "/v1/sessions", body, shown });
   t.is(status, 409, message);

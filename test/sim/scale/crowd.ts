@@ -174,7 +174,7 @@ export class Crowd {
   constructor(count: number) {
     this.nodes = Array.from({ length: count }, (_, i) => {
       const address = `172.${16 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}`;
-      const rest = { vxlanPort: 4789, manager: false, listen: null, advertise: null, mesh: true };
+      const rest = { vxlanPort: 4789, sealed: null, manager: false, listen: null, advertise: null, mesh: true };
       return new CrowdNode({ name: `node${i}`, address, ...rest }, this);
     });
   }

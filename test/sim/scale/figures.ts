@@ -206,7 +206,7 @@ function withWideIngress(): LiveState {
   const networks = [
     { id: "ingress".padEnd(25, "0"), name: "ingress", vni: 2, subnet: "10.254.0.0/16", gateway: "10.254.0.1" },
     { id: "default".padEnd(25, "0"), name: "default", vni: 3, subnet: "10.253.0.0/20", gateway: "10.253.0.1" },
-  ].map((network) => ({ ...network, internal: false, createdAt: 0 }));
+  ].map((network) => ({ ...network, internal: false, encrypted: false, createdAt: 0 }));
   const rows = networks.map((row) => ({ kind: "networks" as const, key: row.id, row }));
   state.apply(rows, 1);
   return state;

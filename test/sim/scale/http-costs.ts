@@ -33,7 +33,14 @@ const LINE = encodeLine({ type: "log", requestId: "r".repeat(25), taskId: "t".re
 
 /** The clients' node. Its sessions are all counted as its own. */
 const NODE = Node.parse({
-  ...{ id: "n".repeat(25), name: "node1", address: "192.0.2.11", vxlanPort: 4789, ingressAddress: "10.192.0.2" },
+  ...{
+    id: "n".repeat(25),
+    name: "node1",
+    address: "192.0.2.11",
+    vxlanPort: 4789,
+    sealed: null,
+    ingressAddress: "10.192.0.2",
+  },
   ...{ manager: true, role: "manager", availability: "active", state: "ready", createdAt: 0 },
 });
 
