@@ -29,6 +29,8 @@ export class OutboundAssociation {
   readonly #view: DataView;
   readonly #u8: Uint8Array;
   readonly #aead: Aead;
+  /** The SPI as a signed number, which needs no place on the heap when it is handed on. */
+  readonly #word: number;
   #sequence: number;
 
   /** `sequence` is the number of the last packet: 0 before the first. */
@@ -36,6 +38,7 @@ export class OutboundAssociation {
     this.#view = view;
     this.#u8 = u8;
     this.spi = spi;
+    this.#word = spi | 0;
     this.#aead = aead;
     this.#sequence = sequence;
   }
@@ -56,10 +59,10 @@ export class OutboundAssociation {
   seal(at: number, bytes: number): number {
     if (this.#sequence >= LAST_SEQUENCE) return 0;
     const sequence = ++this.#sequence;
-    writeEsp(this.#view, at, this.spi, sequence);
+    writeEsp(this.#view, at, this.#word, sequence);
     writeTrailer(this.#u8, at + ESP_BYTES, bytes);
     const encrypted = encryptedBytes(bytes);
-    this.#aead.seal(this.spi, sequence, 0, sequence, at + ESP_BYTES, encrypted);
+    this.#aead.seal(this.#word, sequence, 0, sequence, at + ESP_BYTES, encrypted);
     return ESP_BYTES + encrypted + ICV_BYTES;
   }
 
@@ -97,7 +100,7 @@ export class InboundAssociation {
     const start = at + ESP_BYTES;
     const encrypted = bytes - ESP_BYTES - ICV_BYTES;
     const isGenuine = this.#aead.open(
-      spiOf(view, at),
+      spiOf(view, at) | 0, // an unsigned one may need a place on the heap
       sequence,
       ivHighOf(view, at),
       ivLowOf(view, at),

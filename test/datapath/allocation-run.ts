@@ -1,14 +1,16 @@
 // Run with --expose-gc and a young generation that no run fills: carries packets between two engines, and writes how
 // many bytes of heap they took, as JSON. Nothing is collected in between, so that garbage counts too. "lane": both have an
-// express lane, which carries nothing.
+// express lane, which carries nothing. "sealed": their network is.
 import { ENGINE_MEMORY_BYTES, Engine, Side } from "../../src/datapath/engine.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
+import { AeadEngine } from "../../src/linux/aead.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { diffTables } from "../fakes/diff-tables.ts";
 import { ACK, type Fields, ipPacket } from "../fakes/ip-packets.ts";
 import { rowsFor } from "../fakes/nodes.ts";
 import { rowsOf } from "../fakes/rows-of.ts";
+import { agree, SEALED_CLUSTER } from "../fakes/sealed-nodes.ts";
 import { seededRandom } from "../fakes/seeded-random.ts";
 import { A, B, CLUSTER } from "../fakes/two-nodes.ts";
 import { StillDevice, StillLane, StillUnderlay } from "./still-wire.ts";
@@ -64,6 +66,10 @@ const devices = [new StillDevice(memory, fromA), new StillDevice(memory, fromB)]
 const underlays = [new StillUnderlay(memory, ipv4(A)), new StillUnderlay(memory, ipv4(B))];
 underlays[0]!.connect(underlays[1]!);
 underlays[1]!.connect(underlays[0]!);
+const isSealed = process.argv[2] === "sealed";
+const sealed = [new StillUnderlay(memory, ipv4(A)), new StillUnderlay(memory, ipv4(B))] as const;
+sealed[0].connect(sealed[1]);
+sealed[1].connect(sealed[0]);
 const lanes = process.argv[2] === "lane" ? [new StillLane(), new StillLane()] : [];
 const engines = [A, B].map((vtep, i) => {
   const engine = new Engine({
@@ -76,12 +82,15 @@ const engines = [A, B].map((vtep, i) => {
     now: () => 1000,
     random: seededRandom(i),
     newFlowsPerSecond: 2 * NEW_FLOWS,
+    sealed: isSealed ? { underlay: sealed[i]!, keys: new AeadEngine(memory) } : undefined,
   });
-  engine.apply(diffTables(new Map(), rowsOf(rowsFor(CLUSTER, vtep))));
   return engine;
 });
 
 const [first, second] = engines as [Engine, Engine];
+if (isSealed) agree({ vtep: A, engine: first }, { vtep: B, engine: second });
+for (const [i, vtep] of [A, B].entries())
+  engines[i]!.apply(diffTables(new Map(), rowsOf(rowsFor(isSealed ? SEALED_CLUSTER : CLUSTER, vtep))));
 first.answers.add({
   client: ipv4(LOCAL),
   server: ipv4("10.192.32.1"),

@@ -9,7 +9,7 @@ import type { AllocationReport } from "./allocation-run.ts";
 const BYTES_PER_PACKET = 4;
 const BYTES_PER_NEW_FLOW = 48;
 
-for (const lane of ["no lane", "lane"]) {
+for (const lane of ["no lane", "lane", "sealed"]) {
   test(`200,000 packets of flows there are, and 20,000 new flows, leave next to nothing on the heap: ${lane}`, async (t) => {
     const script = fileURLToPath(new URL("allocation-run.js", import.meta.url));
     // A young generation that is never full in the run: what is allocated is still there to be counted.

@@ -3,6 +3,7 @@ import { ipv4 } from "../../src/lib/ip.ts";
 import { frame } from "./frames.ts";
 import { type Described, describe, type Fields, ipPacket } from "./ip-packets.ts";
 import type { Cluster, FakeNode, FakeNodes, FakeNodesOptions } from "./nodes.ts";
+import { isSealedDatagram } from "./sealed-nodes.ts";
 import { brief, CLUSTER, cluster } from "./two-nodes.ts";
 
 const VNI_AT = 4;
@@ -35,6 +36,10 @@ export async function laneNodes(options: FakeNodesOptions = {}, rows: Cluster = 
   const nodeAt = (vtep: number): FakeNode | undefined => nodes.find((node) => ipv4(node.vtep) === vtep);
   wire.filter = (datagram) => {
     const { payload, from, to } = datagram;
+    if (isSealedDatagram(datagram)) {
+      by.push("agent");
+      return [datagram];
+    }
     const vni = new DataView(payload.buffer, payload.byteOffset).getUint32(VNI_AT) >>> 8;
     if (vni === MANAGEMENT_VNI) return [datagram];
     const carried = nodeAt(to)?.lane?.carry(vni, from, payload.slice(FRAME_BYTES));

@@ -12,11 +12,13 @@ export const SEALED_CLUSTER = {
 
 let nextSpi = 0x8000_0100; // above 2^31: such a number is no small integer
 
+type Sealing = Pick<FakeNode, "vtep" | "engine">;
+
 /** The SPIs of what one node offered another. */
-export type Offer = number[];
+type Offer = number[];
 
 /** What `to` is to open with, of all sockets of `from`: nothing is sealed with it yet. */
-function offer(from: FakeNode, to: FakeNode, keyOf: (spi: number) => Uint8Array): Offer {
+function offer(from: Sealing, to: Sealing, keyOf: (spi: number) => Uint8Array): Offer {
   const spis = Array.from({ length: SOURCE_PORTS }, () => nextSpi++);
   to.engine.putAssociations(
     spis.map((spi) => ({ spi, vtep: ipv4(from.vtep), key: keyOf(spi) })),
@@ -25,7 +27,7 @@ function offer(from: FakeNode, to: FakeNode, keyOf: (spi: number) => Uint8Array)
   return spis;
 }
 
-function take(from: FakeNode, to: FakeNode, spis: Offer, keyOf: (spi: number) => Uint8Array): void {
+function take(from: Sealing, to: Sealing, spis: Offer, keyOf: (spi: number) => Uint8Array): void {
   from.engine.putAssociations(
     [],
     spis.map((spi, socket) => ({ spi, vtep: ipv4(to.vtep), socket, key: keyOf(spi) })),
@@ -33,7 +35,7 @@ function take(from: FakeNode, to: FakeNode, spis: Offer, keyOf: (spi: number) =>
 }
 
 /** Keys for both directions, made before the old ones break. Returns the SPIs that each has offered. */
-export function agree(a: FakeNode, b: FakeNode, keyOf = keyOfSpi): [byA: Offer, byB: Offer] {
+export function agree(a: Sealing, b: Sealing, keyOf = keyOfSpi): [byA: Offer, byB: Offer] {
   const byA = offer(b, a, keyOf);
   const byB = offer(a, b, keyOf);
   take(b, a, byA, keyOf);
