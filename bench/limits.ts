@@ -40,6 +40,14 @@ export const LIMITS = {
   requestsFailed: { of: "value", atMost: true, bar: 0, aim: 0 },
   join: seconds(5, 2),
   laneScan: { of: "value", atMost: true, bar: 40, aim: 20 },
+  sealedTcp: atLeast(0.5, 0.65),
+  sealedTunnel: atLeast(6, 10),
+  sealedWithoutOffload: atLeast(0.6, 0.75),
+  sealedP50: atMost(1.15, 1.05),
+  sealedDatagrams: atLeast(0.6, 0.8),
+  sealedDatagramsTunnel: atLeast(3, 4),
+  sealedConnections: atLeast(0.85, 0.95),
+  sealedCpu: atMost(0.2, 0.1),
   laneMegabytes: { of: "value", atMost: true, bar: 100, aim: 100 },
 } as const satisfies Record<string, Limit>;
 

@@ -16,6 +16,7 @@ export const GROUPS = [
   "priority",
   "greedy",
   "express",
+  "sealed",
   "control",
   "managers",
 ] as const;

@@ -14,6 +14,8 @@ export interface OverlayOptions {
   nodes?: number;
   /** Settings that replace those of the agents' `datapath` section. */
   datapath: Readonly<Record<string, number | string>>;
+  /** Whether the network is encrypted. */
+  encrypted?: boolean;
   /** Called before the agents are started: it may change the commands that start them. */
   beforeAgents?: (lab: Lab) => void;
   /** The compiled tree that agents and overlayctl are of; left out: this one. */
@@ -31,7 +33,14 @@ export class Overlay {
   /** Two containers of one node. */
   readonly local: Path;
 
-  static async start({ prefix, nodes = 2, datapath, beforeAgents, build }: OverlayOptions): Promise<Overlay> {
+  static async start({
+    prefix,
+    nodes = 2,
+    datapath,
+    encrypted,
+    beforeAgents,
+    build,
+  }: OverlayOptions): Promise<Overlay> {
     const lab = await createLab({
       prefix,
       nodes,
@@ -43,7 +52,7 @@ export class Overlay {
       beforeAgents?.(lab);
       await lab.startAgents();
       const [node1, node2] = lab.nodes as [LabNode, LabNode];
-      await node1.ctl("network", "create", NETWORK);
+      await node1.ctl("network", "create", ...(encrypted ? ["--opt", "encrypted"] : []), NETWORK);
       const source = await startService(node1, { name: "source", on: node1, command: ["sleep", "infinity"] });
       const neighbor = await startService(node1, { name: "neighbor", on: node1, command: ["sleep", "infinity"] });
       const target = await startService(node1, {

@@ -23,12 +23,15 @@ import { priorityExperiments } from "./priority.ts";
 import { Probes } from "./probes.ts";
 import { restartExperiments } from "./restart.ts";
 import { scaleExperiments } from "./scale.ts";
+import { sealedExperiments } from "./sealed.ts";
 import { UnderlayOffload } from "./underlay-offload.ts";
 import { startWireguard } from "./wireguard.ts";
 
 const PREFIX = "bench";
 const LOADED_PREFIX = "benchload";
 const OTHER_PREFIX = "benchother";
+const SEALED_PREFIX = "benchseal";
+const CLEAR_PREFIX = "benchclear";
 /** Groups that need no pair of nodes. */
 const WITHOUT_PAIR: readonly Group[] = ["express", "control", "managers"];
 const SCALE_GROUPS: readonly Group[] = ["scale", "memory"];
@@ -114,6 +117,17 @@ async function pairOfNodes(setting: {
     teardown.push(() => second.lab.teardown());
     await probes.warmUp(second.direct, second.vip);
     experiments.push(...scaleExperiments({ overlay, loaded: new Loaded(second, probes), probes, options, limits }));
+  }
+  if (groups.includes("sealed")) {
+    const prefixes = { sealed: SEALED_PREFIX, clear: CLEAR_PREFIX };
+    const start = async (ownPrefix: string, encrypted: boolean): Promise<Overlay> => {
+      const made = await Overlay.start({ prefix: ownPrefix, datapath: { ...datapath, express: "off" }, encrypted });
+      teardown.push(() => made.lab.teardown());
+      await probes.warmUp(made.direct, made.vip);
+      return made;
+    };
+    const [sealed, clear] = [await start(SEALED_PREFIX, true), await start(CLEAR_PREFIX, false)];
+    experiments.push(...sealedExperiments({ sealed, clear, overlay, prefixes, peers, probes, options }));
   }
   experiments.push(
     ...restartExperiments(overlay),
