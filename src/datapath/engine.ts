@@ -22,6 +22,7 @@ import { FragmentTable } from "./fragments.ts";
 import { GroRun } from "./gro-run.ts";
 import { IcmpErrors } from "./icmp-errors.ts";
 import { IcmpRelate } from "./icmp-relate.ts";
+import { LaneNotes } from "./lane-notes.ts";
 import { PathFit } from "./path-fit.ts";
 import { type HealthReport, ReportedHealth } from "./peer-health.ts";
 import { type Device, type ExpressLane, MAX_LANES, type Underlay } from "./ports.ts";
@@ -115,8 +116,9 @@ export class Engine {
     this.#probes = isFirst ? new Probes({ memory, sum, tables, egress, lane, now, random }) : undefined;
     const health = this.#probes ?? this.#reportedHealth;
     const resets = new Resets({ memory, sum, tables, flows, egress });
-    const express =
-      lane && new ExpressFlows({ flows, tables, health, lane, countCarried: egress.countCarried.bind(egress) });
+    const notes = new LaneNotes({ memory, flows, tables, egress });
+    const countCarried = egress.countCarried.bind(egress);
+    const express = lane && new ExpressFlows({ flows, tables, health, lane, notes, countCarried });
     const check = new FlowCheck({ flows, tables, health, resets, express });
     this.#express = express;
     this.#egress = egress;
