@@ -148,9 +148,11 @@ function scanning(flows: number): Part {
     const counts = new ExpressCounts(table, () => {});
     const memory = new PacketMemory(ExpressScan.memoryBytes);
     const scan = new ExpressScan({ memory, flows: table, counts, map: lane.rig.maps.flows, capacity: LANE_ENTRIES });
-    const cpu = cpuMillisecondsOf(() => {
+    const walk = (): void => {
       while (scan.step());
-    });
+    };
+    if (!haveCarried) walk(); // the first one looks every flow up
+    const cpu = cpuMillisecondsOf(walk);
     const found = [scan.entries, counts.packets];
     if (`${found}` !== `${[2 * flows, haveCarried ? 2 * flows : 0]}`) {
       throw new Error(`the walk has found ${found.join(" entries, ")} packets`);
@@ -163,7 +165,7 @@ function scanning(flows: number): Part {
     flows,
     contenders: [
       { name: "each has carried a packet", measure: (lane) => measure(lane, true) },
-      { name: "none has", measure: (lane) => measure(lane, false) },
+      { name: "none has since the last walk", measure: (lane) => measure(lane, false) },
     ],
   };
 }

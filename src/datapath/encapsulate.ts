@@ -8,7 +8,7 @@ import type { PacketMemory } from "../packet/memory.ts";
 import type { Packet } from "../packet/packet.ts";
 import * as udp from "../packet/udp.ts";
 import { Gso } from "../packet/virtio-net.ts";
-import { VXLAN_BYTES, writeVxlan } from "../packet/vxlan.ts";
+import { Note, VXLAN_BYTES, writeNote, writeVxlan } from "../packet/vxlan.ts";
 import type { UnderlayQueue } from "./batch.ts";
 import { SOURCE_PORTS } from "./ports.ts";
 import type { PeerRow } from "./rows.ts";
@@ -78,6 +78,7 @@ export class Encapsulator {
     if (!this.#queue.fits(1)) this.#flush();
     const start = packet.at - ENCAPSULATION_BYTES;
     this.#writeHeaders(start, packet);
+    if (packet.asksLane) writeNote(this.#u8, start, Note.AsksLane);
     this.#queue.slice(start, ENCAPSULATION_BYTES + packet.length);
     this.#finish(0, packet.u8[packet.at + ip.TOS_AT]!);
   }

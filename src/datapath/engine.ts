@@ -23,6 +23,7 @@ import { FragmentTable } from "./fragments.ts";
 import { GroRun } from "./gro-run.ts";
 import { IcmpErrors } from "./icmp-errors.ts";
 import { IcmpRelate } from "./icmp-relate.ts";
+import { LaneNotes } from "./lane-notes.ts";
 import { Opener } from "./opener.ts";
 import { PathFit } from "./path-fit.ts";
 import { type HealthReport, ReportedHealth } from "./peer-health.ts";
@@ -138,8 +139,9 @@ export class Engine {
     this.#probes = isFirst ? new Probes({ memory, sum, tables, egress, lane, now, random }) : undefined;
     const health = this.#probes ?? this.#reportedHealth;
     const resets = new Resets({ memory, sum, tables, flows, egress });
-    const express =
-      lane && new ExpressFlows({ flows, tables, health, lane, countCarried: egress.countCarried.bind(egress) });
+    const notes = new LaneNotes({ memory, flows, tables, egress });
+    const countCarried = egress.countCarried.bind(egress);
+    const express = lane && new ExpressFlows({ flows, tables, health, lane, notes, countCarried });
     const check = new FlowCheck({ flows, tables, health, resets, express });
     this.#express = express;
     this.#egress = egress;

@@ -1,7 +1,8 @@
 // Which flows are in the express lane: when each direction of a flow enters and leaves it, as its packets pass the agent.
 //
 //   judged (may-ride.ts) -> the entry from a peer enters -> a packet has come from that peer since -> the entry toward it enters
-//   a SYN-ACK that is borne out: both enter, before it is sent on; on one node: both enter once the flow has a reply
+//   UDP that is not answered -> now and then a packet asks the peer's agent, which answers once its entry is in (lane-notes.ts)
+//   a SYN-ACK that is borne out: both enter, before it is sent on; on one node: both enter once the flow has a reply, or some packets
 //   FIN: its direction leaves, before it is sent on; RST, the end of the flow: both leave
 //   a ground was lost, or the lane is off: the next packet finds the entries void, and takes them out; then as at the first packet
 //   tables have changed: a flow that might not ride is judged again at its next packet
@@ -22,6 +23,7 @@ import { Ride, rideBit } from "./express-marks.ts";
 import { FlowState } from "./flow-entries.ts";
 import { isClosing } from "./flow-state.ts";
 import type { FlowTable } from "./flow-table.ts";
+import type { LaneNotes } from "./lane-notes.ts";
 import { mayRide } from "./may-ride.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import type { ExpressLane, LaneReading } from "./ports.ts";
@@ -34,12 +36,15 @@ const SPECIAL = Flag.Syn | Flag.Fin | Flag.Rst;
 const STRAYS = 32;
 /** Counters of such packets; flows share them. */
 const STRAY_COUNTERS = 1024;
+/** UDP that has no answer after so many packets is taken to go one way. */
+const ONE_WAY_PACKETS = 8;
 
 interface ExpressFlowsOptions {
   flows: FlowTable;
   tables: Tables;
   health: PeerHealth;
   lane: ExpressLane;
+  notes: LaneNotes;
   countCarried: CountCarried;
 }
 
@@ -52,15 +57,17 @@ export class ExpressFlows {
   readonly #tables: Tables;
   readonly #health: PeerHealth;
   readonly #lane: ExpressLane;
+  readonly #notes: LaneNotes;
   #avoided: ReadonlySet<Ipv4> = new Set(); // BOUNDED: by the peers; VTEPs
   readonly #strays = new Uint8Array(STRAY_COUNTERS);
   readonly #reading: LaneReading = { packets: 0, bytes: 0, seenSeconds: 0, nextSequence: 0, acknowledgment: 0 };
 
-  constructor({ flows, tables, health, lane, countCarried }: ExpressFlowsOptions) {
+  constructor({ flows, tables, health, lane, notes, countCarried }: ExpressFlowsOptions) {
     this.#flows = flows;
     this.#tables = tables;
     this.#health = health;
     this.#lane = lane;
+    this.#notes = notes;
     this.counts = new ExpressCounts(flows, countCarried);
     flows.onRiderRemoved = (original) => this.takeOutLocked(original);
   }
@@ -90,6 +97,27 @@ export class ExpressFlows {
 
   /** After a packet was judged, and has moved its flow from the state `before`. Hot path: must not allocate. */
   afterPacket(entry: number, version: number, packet: Packet, before: FlowState): void {
+    const { asksLane } = packet;
+    packet.asksLane = false;
+    this.#moveRide(entry, version, packet, before);
+    if (asksLane) this.#answer(entry, version);
+  }
+
+  /** The peer's agent says that its lane takes what this node sends of the flow; `entry` is that of what it sends itself. */
+  hear(entry: number, version: number): void {
+    const flows = this.#flows;
+    flows.lock();
+    if (flows.isRiding(entry, version)) flows.addRide(entry, Ride.Heard);
+    flows.unlock();
+  }
+
+  /** The peer's agent has asked. It is told when the entry stands, for then its own enters. */
+  #answer(entry: number, version: number): void {
+    this.#lane.flush();
+    if (this.#flows.isRiding(entry, version)) this.#notes.tellTakes(entry);
+  }
+
+  #moveRide(entry: number, version: number, packet: Packet, before: FlowState): void {
     const flows = this.#flows;
     const state = flows.stateOf(entry);
     const { tcpFlags } = packet;
@@ -110,10 +138,10 @@ export class ExpressFlows {
       this.#enterBoth(entry, version, groundSum);
     } else if ((ride & rideBit(entry)) === 0) {
       const mayTry = (ride & Ride.Refused) === 0 || this.#countStray(entry) % STRAYS === 0;
-      if (mayTry) this.#admit(entry, version, groundSum, ride);
+      if (mayTry) this.#admit(entry, version, packet, groundSum);
     } else {
       // The lane passes on what the peer's agent leaves to a card that is not there: it is heard all the same.
-      if ((ride & Ride.Heard) === 0 && flows.fromOf(entry) !== DEVICE) this.#hear(entry, version);
+      if ((ride & Ride.Heard) === 0 && flows.fromOf(entry) !== DEVICE) this.hear(entry, version);
       if (this.#countStray(entry) % STRAYS !== 0) return;
       this.#takeOutOne(entry, version);
       this.#enter(entry, version, groundSum);
@@ -125,13 +153,6 @@ export class ExpressFlows {
     const flows = this.#flows;
     if ((flows.rideOf(entry) & Ride.Stalled) !== 0) return true;
     return this.#avoided.size > 0 && (this.#avoided.has(flows.fromOf(entry)) || this.#avoided.has(flows.toOf(entry)));
-  }
-
-  #hear(entry: number, version: number): void {
-    const flows = this.#flows;
-    flows.lock();
-    if (flows.isRiding(entry, version)) flows.addRide(entry, Ride.Heard);
-    flows.unlock();
   }
 
   /** Takes both directions out of the lane, and takes over what it knows of them. */
@@ -167,19 +188,24 @@ export class ExpressFlows {
   }
 
   /** A direction whose packet has come to the agent, and that is not in the lane. */
-  #admit(entry: number, version: number, groundSum: number, ride: number): void {
+  #admit(entry: number, version: number, packet: Packet, groundSum: number): void {
     const flows = this.#flows;
+    const ride = flows.rideOf(entry);
     if (flows.fromOf(entry) !== DEVICE) {
       this.#enter(entry, version, groundSum, Ride.Heard);
       return;
     }
+    const isTcp = flows.protocolOf(entry) === Protocol.Tcp;
+    const isOneWay = !isTcp && flows.packetsOf(entry) >= ONE_WAY_PACKETS;
     if (flows.toOf(entry) === DEVICE) {
-      const isReplied = flows.protocolOf(entry) === Protocol.Tcp || flows.stateOf(entry) === FlowState.Replied;
-      if (isReplied) this.#enterBoth(entry, version, groundSum);
+      if (isTcp || isOneWay || flows.stateOf(entry) === FlowState.Replied) this.#enterBoth(entry, version, groundSum);
       return;
     }
     if ((ride & rideBit(entry ^ 1)) === 0) this.#enter(entry ^ 1, version, groundSum);
-    else if ((ride & Ride.Heard) === 0 && this.#isTimeToAsk(entry)) this.#read(entry ^ 1, version);
+    else if ((ride & Ride.Heard) === 0 && this.#isTimeToAsk(entry)) {
+      this.#read(entry ^ 1, version);
+      packet.asksLane = isOneWay;
+    }
     if ((flows.rideOf(entry) & Ride.Heard) !== 0) this.#enter(entry, version, groundSum);
   }
 

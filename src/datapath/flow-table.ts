@@ -107,7 +107,18 @@ export class FlowTable extends ExpressMarks {
 
   /** The entry with this key, or -1. Hot path: must not allocate. */
   find(zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): number {
-    const hash = this.hash(zone, protocol, source, destination, ports);
+    return this.findHashed(
+      this.hash(zone, protocol, source, destination, ports),
+      zone,
+      protocol,
+      source,
+      destination,
+      ports,
+    );
+  }
+
+  /** As find(), with the hash() of the key. */
+  findHashed(hash: number, zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): number {
     const zoneWord = (zone << 8) | protocol;
     const words = this.words;
     for (let slot = hash & this.#mask; ; slot = (slot + 1) & this.#mask) {
@@ -130,13 +141,17 @@ export class FlowTable extends ExpressMarks {
   }
 
   /**
-   * Reads a word of each cache line that find() and the flow's fields will be read from. With many keys to find, a caller does this for all
-   * of them first: then the processor waits for the memory of many flows at once, and not for each in turn.
+   * Where find() looks first for a key with this hash: what touch() takes. With many keys to find, a caller asks this for all of them, then
+   * touches all: so the processor waits for the memory of many flows at once, and not for each in turn.
    */
-  touch(zone: number, protocol: number, source: Ipv4, destination: Ipv4, ports: number): void {
-    const found = this.#index[this.hash(zone, protocol, source, destination, ports) & this.#mask]!;
-    if (found === 0) return;
-    const at = ((found - 1) & ~1) * ENTRY_WORDS;
+  firstOf(hash: number): number {
+    return this.#index[hash & this.#mask]!;
+  }
+
+  /** Reads a word of each cache line that findHashed() and the flow's fields will be read from. */
+  touch(first: number): void {
+    if (first === 0) return;
+    const at = ((first - 1) & ~1) * ENTRY_WORDS;
     for (let word = 0; word < 2 * ENTRY_WORDS; word += LINE_WORDS) this.touched ^= this.words[at + word]!;
   }
 

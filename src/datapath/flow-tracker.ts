@@ -261,6 +261,11 @@ export class FlowTracker {
       flows.changeState(entry, this.#version, after, timeoutSeconds(after, protocol), fins);
   }
 
+  /** The peer's agent says that its lane takes the flow that the found entry's packets answer. */
+  hearLane(): void {
+    this.#express?.hear(this.entry, this.#version);
+  }
+
   /** Counts packets of the same flow as the one tracked last, which change its state no further. */
   trackRun(packets: number, bytes: number, nextSequence: number, protocol: number, seconds: number): void {
     this.#flows.count(this.entry, packets, bytes, seconds);

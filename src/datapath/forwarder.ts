@@ -10,7 +10,7 @@ import type { PacketMemory } from "../packet/memory.ts";
 import type { Packet } from "../packet/packet.ts";
 import * as tcp from "../packet/tcp.ts";
 import { Gso } from "../packet/virtio-net.ts";
-import { hasVni, MANAGEMENT_VNI, VXLAN_BYTES, vni } from "../packet/vxlan.ts";
+import { hasVni, MANAGEMENT_VNI, Note, noteOf, VXLAN_BYTES, vni } from "../packet/vxlan.ts";
 import type { AnswerCache } from "./answer-cache.ts";
 import type { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import type { Decision } from "./decision.ts";
@@ -61,7 +61,7 @@ export class Forwarder {
   readonly drops: Float64Array;
   /** Packets and datagrams that came in. */
   taken = 0;
-  /** ARP requests and probes, which the agent answers itself. */
+  /** ARP requests, probes and notes of other agents, which are the agent's own. */
   answered = 0;
   readonly #u8: Uint8Array;
   readonly #tables: Tables;
@@ -255,6 +255,9 @@ export class Forwarder {
     const malformed = packet.parse(inner, innerBytes);
     if (malformed !== Drop.None) return malformed;
     if (!packet.headerChecksumIsRight()) return Drop.BadHeaderChecksum;
+    const note = noteOf(u8, at);
+    if (note === Note.TakesLane) return this.#takeNote(network, vtep);
+    packet.asksLane = note === Note.AsksLane;
     const bad = this.#unfinished.take(packet, cut < length ? cut : 0);
     if (bad !== Drop.None) return bad;
     const congested = combineEcn(packet, outerTos);
@@ -267,6 +270,18 @@ export class Forwarder {
     const drop = this.#health.receive(at, type, bytes, peer);
     if (drop === Drop.None) this.answered++;
     return drop;
+  }
+
+  /** The packet in hand is the head of what would answer a flow that the peer's lane takes (lane-notes.ts). It goes nowhere. */
+  #takeNote(network: number, vtep: Ipv4): Drop {
+    const tracker = this.#tracker;
+    tracker.find(network, this.#packet);
+    if (tracker.entry >= 0) {
+      if (this.#flows.fromOf(tracker.entry) !== vtep) return Drop.SpoofedSource;
+      tracker.hearLane();
+    }
+    this.answered++;
+    return Drop.None;
   }
 
   #answerArp(at: number, length: number, network: number, peer: PeerRow): Drop {

@@ -11,7 +11,7 @@ const MAC_BYTES = 6;
 /** `mayJoin`: a TCP segment that comes singly goes by the container's link, if Control.ByLink says so. */
 export function deliver(a: LaneAssembler, mayJoin: boolean): void {
   a.findFrame();
-  a.need(2 * MAC_BYTES, "failed");
+  a.need(2 * MAC_BYTES, "Failed");
   a.writeMacs(0);
   a.load(4, r1, flow, Value.Link);
   a.mov(r2, 0); // flags

@@ -24,9 +24,9 @@ export function encapsulate(a: LaneAssembler): void {
   a.mov(r3, outer.ADJUST_AT_MAC);
   a.constant(r4, ADJUST);
   a.call(Helper.SkbAdjustRoom);
-  a.when(r0, "ne", 0, "failed");
+  a.when(r0, "ne", 0, "Failed");
   a.findFrame();
-  a.need(outer.INNER_IP_AT + ip.IPV4_BYTES, "failed");
+  a.need(outer.INNER_IP_AT + ip.IPV4_BYTES, "Failed");
   writeIp(a);
   writeUdp(a);
   writeVxlan(a);

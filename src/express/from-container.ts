@@ -15,6 +15,7 @@ import { lookUp } from "./look-up.ts";
 import { OVERHEAD_BYTES } from "./outer.ts";
 import { parse } from "./parse.ts";
 import { rewrite } from "./rewrite.ts";
+import { refuseStrayChecksum } from "./stray-checksum.ts";
 
 const IP_AT = ETHERNET_BYTES;
 const MAX_TOTAL_LENGTH = 65_535;
@@ -39,6 +40,7 @@ export function fromContainer(maps: LaneMaps): Uint8Array {
   a.load(4, r1, stack, Stack.Total);
   a.passOn(r1, "gt", MAX_TOTAL_LENGTH - OVERHEAD_BYTES, "TooBig"); // the outer header could not tell its length
   checkSize(a);
+  refuseStrayChecksum(a, IP_AT + IPV4_BYTES);
   account(a, IP_AT + IPV4_BYTES, false);
   rewrite(a, IP_AT);
   a.load(2, r2, flow, Value.Flags);

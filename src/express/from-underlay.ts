@@ -119,7 +119,7 @@ function decapsulate(a: LaneAssembler): void {
   a.mov(r3, outer.ADJUST_AT_MAC);
   a.constant(r4, outer.FIXED_GSO | outer.NO_CSUM_RESET);
   a.call(Helper.SkbAdjustRoom);
-  a.when(r0, "ne", 0, "failed");
+  a.when(r0, "ne", 0, "Failed");
   a.mov(r1, skb);
   a.mov(r2, BPF_CSUM_LEVEL_DEC);
   a.call(Helper.CsumLevel);

@@ -23,6 +23,7 @@ export const Stack = {
   Total: -28, // u32, the total length of the inner IP packet
   Headers: -32, // u32, the length of its IP and transport headers
   Now: -40, // u64, nanoseconds of CLOCK_MONOTONIC
+  Checksum: -44, // u32, that of the TCP or UDP header
 } as const;
 
 type When = Parameters<BpfAssembler["when"]>;
@@ -40,6 +41,7 @@ export class LaneAssembler extends BpfAssembler {
   readonly maps: LaneMaps;
   readonly #origin: Origin;
   readonly #reasons = new Set<PassedOn>(); // BOUNDED: by PassedOn
+  readonly #drops = new Set<PassedOn>(["Failed"]); // BOUNDED: by PassedOn
 
   constructor(maps: LaneMaps, origin: Origin) {
     super();
@@ -50,6 +52,12 @@ export class LaneAssembler extends BpfAssembler {
   /** Passes the packet on to the agent, counted by this reason, when the comparison holds. */
   passOn(left: When[0], comparison: When[1], right: When[2], reason: PassedOn): this {
     this.#reasons.add(reason);
+    return this.when(left, comparison, right, reason);
+  }
+
+  /** Drops the packet, counted by this reason, when the comparison holds. */
+  drop(left: When[0], comparison: When[1], right: When[2], reason: PassedOn): this {
+    this.#drops.add(reason);
     return this.when(left, comparison, right, reason);
   }
 
@@ -120,7 +128,7 @@ export class LaneAssembler extends BpfAssembler {
     return this.passOn(r1, "ne", 0xffff, "HeaderChecksum");
   }
 
-  /** Ends the program: the places that passOn() and "failed" jump to. */
+  /** Ends the program: the places that passOn(), drop() and "Failed" jump to. */
   override assemble(): Uint8Array {
     for (const reason of this.#reasons) {
       this.label(reason);
@@ -134,12 +142,14 @@ export class LaneAssembler extends BpfAssembler {
     this.label("next");
     this.exit(Tcx.Next);
 
-    this.label("failed");
-    this.mapValue(r1, this.maps.control, counterAt(this.#origin, "Failed"));
-    this.load(8, r2, r1, 0);
-    this.alu("add", r2, 1);
-    this.store(8, r1, 0, r2);
-    this.exit(Tcx.Drop);
+    for (const reason of this.#drops) {
+      this.label(reason);
+      this.mapValue(r1, this.maps.control, counterAt(this.#origin, reason));
+      this.load(8, r2, r1, 0);
+      this.alu("add", r2, 1);
+      this.store(8, r1, 0, r2);
+      this.exit(Tcx.Drop);
+    }
     return super.assemble();
   }
 }

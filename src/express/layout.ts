@@ -116,6 +116,8 @@ export const PassedOn = {
   UnfinishedOuter: 20,
   // The kernel refused to change the packet. It is dropped, for it is half changed.
   Failed: 21,
+  /** A container had a card write a checksum in front of the TCP or UDP header. It is dropped, as what the agent makes of it would be. */
+  StrayChecksum: 22,
 } as const;
 export type PassedOn = keyof typeof PassedOn;
 

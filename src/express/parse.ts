@@ -29,7 +29,6 @@ export function parse(a: LaneAssembler, at: number, direction: number): void {
   a.load(4, r2, skb, Skb.Len);
   a.alu("sub", r2, at); // the frame without what is before the packet
   a.passOn(r3, "ne", r2, "Length"); // padding, or a super-packet of another kind
-  // A container may tell a card to write a checksum into this header, which the packet's receiver then sees by this checksum.
   a.verifyHeader(at);
 
   a.load(4, r1, frame, at + ip.SOURCE_AT);

@@ -62,7 +62,7 @@ function updateChecksum(a: LaneAssembler, field: number, flags: number): void {
     a.mov(r3, 0);
     a.mov(r5, kind | flags);
     a.call(Helper.L4CsumReplace);
-    a.when(r0, "ne", 0, "failed");
+    a.when(r0, "ne", 0, "Failed");
     a.label(`${field} without ${delta}`);
   }
 }

@@ -13,6 +13,7 @@ export const Helper = {
   CsumDiff: 28,
   SkbChangeType: 32,
   GetHashRecalc: 34,
+  SkbChangeTail: 38,
   SkbPullData: 39,
   CsumUpdate: 40,
   SkbAdjustRoom: 50,

@@ -41,6 +41,8 @@ export class Packet {
   /** Other than None: a super-packet that is to be cut into segments of `gsoBytes` payload. */
   gso: Gso = Gso.None;
   gsoBytes = 0;
+  /** Whether its frame asks for the express lane, or is to: Note.AsksLane. */
+  asksLane = false;
 
   constructor(memory: PacketMemory, sum: Sum) {
     this.u8 = memory.u8;
@@ -70,6 +72,7 @@ export class Packet {
     this.partialChecksum = false;
     this.gso = Gso.None;
     this.gsoBytes = 0;
+    this.asksLane = false;
     this.icmpError = false;
     this.tcpFlags = 0;
     this.ports = 0;

@@ -117,7 +117,10 @@ export class LaneScan {
     const startMs = this.#clock.monotonic();
     try {
       await this.#walkOnce();
-      if (this.stalls.walked(this.#clock.monotonic())) await this.#walkOnce();
+      if (this.stalls.walked(this.#clock.monotonic())) {
+        this.#scan.lookAtAll();
+        await this.#walkOnce();
+      }
       this.#wholeMs = startMs;
     } catch (error) {
       this.#log.warn("what flows have in the express lane cannot be read", { reason: messageOf(error) });

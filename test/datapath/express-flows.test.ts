@@ -3,7 +3,8 @@ import test from "ava";
 import type { TableRow } from "../../src/datapath/rows.ts";
 import { ipv4 } from "../../src/lib/ip.ts";
 import { Conversation } from "../fakes/conversation.ts";
-import { ACK, FIN, type Fields, PSH, RST, SYN } from "../fakes/ip-packets.ts";
+import { frame } from "../fakes/frames.ts";
+import { ACK, FIN, type Fields, ipPacket, PSH, RST, SYN } from "../fakes/ip-packets.ts";
 import { type LaneNodes, laneNodes } from "../fakes/lane-nodes.ts";
 import { rowsFor } from "../fakes/nodes.ts";
 import { A, B, CLUSTER, WEB } from "../fakes/two-nodes.ts";
@@ -23,6 +24,10 @@ const sizes = (lanes: LaneNodes): number[] => lanes.nodes.map(({ lane }) => lane
 
 /** The third byte of the VNI of probes; the two before are 0. */
 const MANAGEMENT_VNI = 1;
+
+/** The notes of agents, in a reserved byte of the VXLAN header. */
+const ASKS_LANE = 1;
+const TAKES_LANE = 2;
 
 const AGENTS = "agent agent";
 const LANES = "lane lane";
@@ -135,6 +140,127 @@ test("UDP on one node rides once there is a reply", async (t) => {
   t.deepEqual(sizes(lanes), [0, 0]);
   t.is(lanes.send(0, answer).by, "agent");
   t.deepEqual([lanes.send(0, ask).by, lanes.send(0, answer).by], ["lane", "lane"]);
+});
+
+const ONE_WAY: Fields = { source: LOCAL, destination: REMOTE, protocol: "udp", sourcePort: 5000, destinationPort: 9 };
+
+/** Sends datagrams until both lanes carry one; returns how many the agents had a part in. */
+function untilBothLanes(lanes: LaneNodes, fields: Fields, most = 200): number {
+  for (let sent = 0; sent < most; sent++) if (lanes.send(0, fields).by === LANES) return sent;
+  return most;
+}
+
+for (const [title, destination, rows] of [
+  ["directly", REMOTE, CLUSTER],
+  ["through a VIP", REMOTE_VIP, REMOTE_SERVICE],
+] as const) {
+  test(`UDP in one direction, ${title}: the peer's agent is asked, and both lanes carry it once it has answered`, async (t) => {
+    const lanes = await laneNodes({}, rows);
+    const fields = { ...ONE_WAY, destination };
+    for (let i = 0; i < 7; i++) t.not(lanes.send(0, fields).by, LANES);
+    t.true(untilBothLanes(lanes, fields) <= 32);
+    t.deepEqual(lanes.send(0, fields).out, [`${LOCAL}:5000 > ${REMOTE}:9`]);
+    t.deepEqual(sizes(lanes), [2, 1], "the sender's node takes answers, too");
+    t.deepEqual(states(lanes), ["unreplied", "unreplied"]);
+    t.deepEqual(
+      lanes.nodes.map((node) => node.written()),
+      [[], []],
+      "no container sees the agents' notes",
+    );
+  });
+}
+
+test("UDP in one direction on one node enters after some packets", async (t) => {
+  const lanes = await laneNodes();
+  const fields = { ...ONE_WAY, destination: NEIGHBOR };
+  for (let i = 0; i < 8; i++) t.is(lanes.send(0, fields).by, "agent");
+  t.is(lanes.send(0, fields).by, "lane");
+});
+
+test("a note that is lost is followed by another one", async (t) => {
+  const lanes = await laneNodes();
+  const carries = lanes.fake.wire.filter!;
+  let lost = 0;
+  lanes.fake.wire.filter = (datagram) => {
+    if (datagram.payload[7] !== TAKES_LANE) return carries(datagram);
+    lost++;
+    return [];
+  };
+  t.is(untilBothLanes(lanes, ONE_WAY, 100), 100);
+  t.true(lost >= 3, `${lost} answers`);
+  lanes.fake.wire.filter = carries;
+  t.true(untilBothLanes(lanes, ONE_WAY) <= 32);
+});
+
+test("an agent that does not know the notes carries what bears them, and the flow stays with the agents", async (t) => {
+  const lanes = await laneNodes();
+  const carries = lanes.fake.wire.filter!;
+  let asked = 0;
+  lanes.fake.wire.filter = (datagram) => {
+    if (datagram.payload[7] === ASKS_LANE) asked++;
+    datagram.payload[7] = 0; // it looks at no reserved byte
+    return carries(datagram);
+  };
+  t.is(untilBothLanes(lanes, ONE_WAY, 100), 100);
+  t.true(asked >= 3, `asked ${asked} times`);
+});
+
+test("a node whose lane is off, or full, does not say that its lane takes the flow", async (t) => {
+  for (const lack of [{ isOn: false }, { room: 0 }]) {
+    const lanes = await laneNodes();
+    Object.assign(lanes.nodes[1]!.lane!, lack);
+    let told = 0;
+    const carries = lanes.fake.wire.filter!;
+    lanes.fake.wire.filter = (datagram) => {
+      if (datagram.payload[7] === TAKES_LANE) told++;
+      return carries(datagram);
+    };
+    for (let i = 0; i < 100; i++) t.is(lanes.send(0, ONE_WAY).arrived.length, 1);
+    t.deepEqual([told, lanes.nodes[0]!.lane!.entries.size], [0, 1], JSON.stringify(lack));
+  }
+});
+
+test("a note counts only from the VTEP that the flow goes to, and only for a flow that there is", async (t) => {
+  const other = "192.0.2.13";
+  const lanes = await laneNodes({}, { ...CLUSTER, nodes: { ...CLUSTER.nodes, [other]: "10.192.0.4" } });
+  lanes.send(0, ONE_WAY);
+  const note = (destinationPort: number, from: string): void => {
+    const head = { source: REMOTE, destination: LOCAL, protocol: "udp", sourcePort: 9, destinationPort } as const;
+    const payload = frame(ipPacket(head), { vni: WEB });
+    payload[7] = TAKES_LANE;
+    const ends = { from: ipv4(from), fromPort: 50_000, to: ipv4(A), toPort: 4789 };
+    lanes.fake.wire.carry({ ...ends, tos: 0, payload });
+    lanes.fake.settle();
+  };
+  const node1 = lanes.nodes[0]!;
+  note(5000, other);
+  t.is(node1.drops()["spoofed-source"], 1);
+  note(5001, B);
+  t.deepEqual(node1.written(), []);
+  lanes.send(0, ONE_WAY);
+  t.is(node1.lane!.entries.size, 1, "neither note has let the flow enter");
+  note(5000, B);
+  lanes.send(0, ONE_WAY);
+  t.is(lanes.send(0, ONE_WAY).by, LANES);
+});
+
+test("UDP in one direction leaves the sender's lane when its grounds are lost, and asks again", async (t) => {
+  const lanes = await laneNodes();
+  untilBothLanes(lanes, ONE_WAY);
+  const rows = rowsFor(CLUSTER, A);
+  lanes.nodes[0]!.apply(peerRow(rows, { port: 4790 }));
+  lanes.nodes[0]!.apply(rows);
+  t.not(lanes.send(0, ONE_WAY).by, LANES);
+  const after = untilBothLanes(lanes, ONE_WAY);
+  t.true(after > 0 && after <= 33, `${after}`);
+});
+
+test("UDP in one direction that the receiver's lane has lost is taken by its agent, and enters again", async (t) => {
+  const lanes = await laneNodes();
+  untilBothLanes(lanes, ONE_WAY);
+  lanes.nodes[1]!.lane!.loseAll();
+  t.is(lanes.send(0, ONE_WAY).by, "lane agent");
+  t.is(lanes.send(0, ONE_WAY).by, LANES);
 });
 
 const GATEWAY = "10.192.32.1";

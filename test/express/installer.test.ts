@@ -228,6 +228,42 @@ bpfTest("the walk takes over what was counted, and takes out what no flow bears 
   t.is(seen.length, 2, "once");
 });
 
+bpfTest("a walk looks up no flow that has carried nothing since the last one, but each eighth does", (t) => {
+  const { rig, flows } = lane(t);
+  const counts = new ExpressCounts(flows.table, () => {});
+  const looked: number[] = [];
+  let ahead = 0;
+  const scan = new ExpressScan({
+    ...{ flows: flows.table, counts, map: rig.maps.flows, capacity: 64 },
+    memory: new PacketMemory(ExpressScan.memoryBytes),
+    nanoseconds: () => Number(process.hrtime.bigint()) + ahead,
+    onEntry: (entry) => looked.push(entry),
+  });
+  const walk = (): number[] => {
+    looked.length = 0;
+    while (scan.step());
+    return [...looked].sort();
+  };
+  const [busy, idle, unmarked] = [40_000, 40_001, 40_002].map((clientPort) => flows.add({ clientPort }));
+  for (const entry of [busy!, idle!, unmarked!]) flows.enter(entry);
+  flows.installer.flush();
+  const all = [busy!, idle!, unmarked!];
+  t.deepEqual(walk(), all, "the first one looks at all");
+  flows.table.removeRide(unmarked!, Ride.Both);
+  const carry = () => rig.run(Origin.Container, ethernet(ipPacket(REQUEST)));
+  for (let i = 2; i <= 8; i++) {
+    carry();
+    t.deepEqual([walk(), scan.entries, rig.size], [[busy!], 3, 3]);
+    t.is(flows.table.carriedPacketsOf(busy!), i - 1);
+  }
+  t.deepEqual([walk(), scan.entries, rig.size], [[busy!, idle!], 2, 2], "and takes out what no flow bears out");
+  ahead = 1e9;
+  t.deepEqual(walk(), [busy!], "what it has taken over already may have come after it began");
+  t.deepEqual(walk(), []);
+  scan.lookAtAll();
+  t.deepEqual(walk(), [busy!, idle!]);
+});
+
 test("the kernel says by which link an address is reached", (t) => {
   const routes = new RouteQuery(new PacketMemory(1 << 16));
   t.teardown(() => routes.close());

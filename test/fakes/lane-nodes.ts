@@ -8,6 +8,9 @@ import { brief, CLUSTER, cluster } from "./two-nodes.ts";
 
 const VNI_AT = 4;
 const MANAGEMENT_VNI = 1;
+/** A reserved byte of the VXLAN header, in which agents leave notes for each other. No lane carries a frame with one. */
+const NOTE_AT = 7;
+const TAKES_LANE = 2;
 const FRAME_BYTES = 22;
 
 export interface Trip {
@@ -41,8 +44,10 @@ export async function laneNodes(options: FakeNodesOptions = {}, rows: Cluster = 
       return [datagram];
     }
     const vni = new DataView(payload.buffer, payload.byteOffset).getUint32(VNI_AT) >>> 8;
-    if (vni === MANAGEMENT_VNI) return [datagram];
-    const carried = nodeAt(to)?.lane?.carry(vni, from, payload.slice(FRAME_BYTES));
+    const note = payload[NOTE_AT]!;
+    if (vni === MANAGEMENT_VNI || note === TAKES_LANE) return [datagram];
+    const lane = note === 0 ? nodeAt(to)?.lane : undefined;
+    const carried = lane?.carry(vni, from, payload.slice(FRAME_BYTES));
     by.push(carried === undefined ? "agent" : "lane");
     if (carried === undefined) return [datagram];
     byLane.push(carried.packet);

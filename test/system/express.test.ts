@@ -24,6 +24,14 @@ socket.on("message", () => console.log("answers: " + ++answers));
 setInterval(() => socket.send("a datagram", port, host), 20);
 `;
 
+/** Takes datagrams and answers none; says its address, and how many came. */
+const TAKE_DATAGRAMS = `
+const socket = require("node:dgram").createSocket("udp4");
+let taken = 0;
+socket.on("message", () => console.log("taken: " + ++taken));
+socket.bind(9, () => console.log("address: " + require("node:os").networkInterfaces().eth0[0].address));
+`;
+
 const lab = useLab(
   { prefix: PREFIX, nodes: 2, settings: { datapath: { express: "auto", expressFlows: 16_384 } } },
   async ({ nodes: [node1, node2] }: Lab) => {
@@ -77,6 +85,34 @@ laneTest("datagrams through a VIP go in the lane, and those of every length come
   await untilGoesOn(talk);
   await talk.end("SIGTERM");
   await node1!.ctl("service", "rm", "bulk");
+});
+
+laneTest("datagrams in one direction, which nothing answers, go in both lanes", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const start = (node: LabNode, code: string, ...argv: string[]): Background => {
+    const words = ["overlayctl", "run", "--network", "web", "--", process.execPath, "-e", code, ...argv];
+    const background = new Background(node.inside(words), node.env);
+    t.teardown(() => void background.end("SIGTERM"));
+    return background;
+  };
+  const receiver = start(node2!, TAKE_DATAGRAMS);
+  await receiver.says("address: ");
+  const address = /address: (\S+)/.exec(receiver.output)![1]!;
+  start(node1!, SEND_DATAGRAMS, address, "9");
+  const flowAt = async (node: LabNode): Promise<FlowView | undefined> =>
+    (await node.api.flows({ limit: 1000 })).find(({ target }) => target === `${address}:9`);
+  for (const [node, lane] of [
+    [node1!, "both"], // answers would go in it too
+    [node2!, "client"],
+  ] as const) {
+    await waitFor(async () => (await flowAt(node))?.lane === lane, { what: `the flow to be in ${node.name}'s lane` });
+  }
+  const carried = (await node2!.api.stats()).datapath.lanePackets!;
+  const taken = (): number => Number([...receiver.output.matchAll(/^taken: (\d+)$/gm)].at(-1)?.[1] ?? 0);
+  const before = taken();
+  await waitFor(() => taken() >= before + 40, { what: "datagrams to arrive by the lane" });
+  t.true((await node2!.api.stats()).datapath.lanePackets! >= carried + 40);
+  t.is((await flowAt(node1!))!.state, "unreplied");
 });
 
 laneTest("a peer's line says that flows to it go in the lane", async (t) => {
