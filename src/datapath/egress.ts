@@ -184,17 +184,19 @@ export class Egress {
     this.#coalescer.extend(payloadAt, bytes, tcpFlags);
   }
 
-  /** Whether datagram() goes sealed to this peer. */
+  /** Whether probe() goes sealed to this peer. */
   seals(peer: PeerRow): boolean {
     return this.sealer.canSend(peer);
   }
 
-  /** Queues a datagram that is whole, with `padding` of the zeros at `zeros` behind it: sealed, if there is a key for the peer. */
-  datagram(offset: number, length: number, zeros: number, padding: number, peer: PeerRow): void {
-    if (this.sealer.canSend(peer)) {
-      this.sealer.datagram(offset, length, padding, peer);
-      return;
-    }
+  /** Queues a probe, with `padding` of the zeros at `zeros` behind it: sealed, if there is a key for the peer. */
+  probe(offset: number, length: number, zeros: number, padding: number, peer: PeerRow): void {
+    if (this.sealer.canSend(peer)) this.sealer.datagram(offset, length, padding, peer);
+    else this.datagram(offset, length, peer, zeros, padding);
+  }
+
+  /** Queues a datagram of a clear network that is whole, with `padding` of the zeros at `zeros` behind it. */
+  datagram(offset: number, length: number, peer: PeerRow, zeros = 0, padding = 0): void {
     if (!this.#toUnderlay.fits(2)) this.#flushUnderlay();
     this.#toUnderlay.slice(offset, length);
     if (padding > 0) this.#toUnderlay.slice(zeros, padding);

@@ -288,7 +288,7 @@ export class Forwarder {
     const drop = this.#arp.answer(at, length, network, peer);
     if (drop !== Drop.None) return drop;
     this.answered++;
-    this.#egress.datagram(at, length, 0, 0, peer);
+    this.#egress.datagram(at, length, peer);
     return Drop.None;
   }
 

@@ -57,6 +57,6 @@ export class LaneNotes {
     ip.writeIpv4(u8, at + IP_AT, source, destination, ip.Protocol.Udp, udp.UDP_BYTES);
     const ports = flows.portsOf(entry);
     udp.writeUdp(u8, at + IP_AT + ip.IPV4_BYTES, ports & 0xffff, ports >>> 16, 0); // no checksum
-    this.#egress.datagram(at, FRAME_BYTES, 0, 0, peer);
+    this.#egress.datagram(at, FRAME_BYTES, peer);
   }
 }

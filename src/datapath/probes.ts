@@ -39,7 +39,7 @@ interface ProbesOptions {
   memory: PacketMemory;
   sum: Sum;
   tables: Tables;
-  egress: Pick<Egress, "datagram" | "seals" | "flush">;
+  egress: Pick<Egress, "probe" | "seals" | "flush">;
   /** Hears of each peer whose health changed. */
   lane?: Grounds | undefined;
   /** Milliseconds, monotonic. */
@@ -51,7 +51,7 @@ export class Probes implements PeerHealth {
   readonly #u8: Uint8Array;
   readonly #sum: Sum;
   readonly #tables: Tables;
-  readonly #egress: Pick<Egress, "datagram" | "seals" | "flush">;
+  readonly #egress: Pick<Egress, "probe" | "seals" | "flush">;
   readonly #lane: Grounds | undefined;
   readonly #now: () => number;
   readonly #random: () => number;
@@ -280,6 +280,6 @@ export class Probes implements PeerHealth {
       desiredMinTxMicros: interval * 1000,
       requiredMinRxMicros: INTERVAL_MS * 1000,
     });
-    this.#egress.datagram(frame, FRAME_BYTES, this.#zeros, packetBytes - PACKET_BYTES, peer);
+    this.#egress.probe(frame, FRAME_BYTES, this.#zeros, packetBytes - PACKET_BYTES, peer);
   }
 }

@@ -50,3 +50,17 @@ for (const [name, server] of WAYS) {
     }
   });
 }
+
+test("UDP in one direction of a clear network enters both lanes though the nodes have keys: notes about its flow go as the flow goes", async (t) => {
+  const lanes = await laneNodes({ sealed: true });
+  agree(lanes.nodes[0]!, lanes.nodes[1]!);
+  const fields = {
+    source: "10.192.32.10",
+    destination: "10.192.32.20",
+    protocol: "udp",
+    sourcePort: 5000,
+    destinationPort: 9,
+  } as const;
+  const carriers = Array.from({ length: 40 }, () => lanes.send(0, fields).by);
+  t.is(carriers.at(-1), "lane lane", carriers.join(", "));
+});
