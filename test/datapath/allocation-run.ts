@@ -71,7 +71,7 @@ const sealed = [new StillUnderlay(memory, ipv4(A)), new StillUnderlay(memory, ip
 sealed[0].connect(sealed[1]);
 sealed[1].connect(sealed[0]);
 const lanes = process.argv[2] === "lane" ? [new StillLane(), new StillLane()] : [];
-const engines = [A, B].map((vtep, i) => {
+const engines = [0, 1].map((i) => {
   const engine = new Engine({
     memory,
     device: devices[i]!,

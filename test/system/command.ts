@@ -124,6 +124,10 @@ export class Background {
     return this.#status;
   }
 
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
   end(signal: NodeJS.Signals): Promise<number | null> {
     this.#child.kill(signal);
     return this.#status;
