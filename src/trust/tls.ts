@@ -14,7 +14,8 @@ import type { Credentials } from "./credentials.ts";
 import { clientRefusal } from "./refusals.ts";
 import { TrustError } from "./trust-error.ts";
 
-function contextOf({ certificate, key, bundle, bridges }: Credentials): SecureContextOptions {
+/** What a connection is made with, at either end. */
+export function contextOf({ certificate, key, bundle, bridges }: Credentials): SecureContextOptions {
   return {
     // A joining node finds the CA of its token among these; other clients need the bridges at most.
     cert: [certificate, ...bridges, ...bundle].join("\n"),
