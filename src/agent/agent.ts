@@ -11,10 +11,12 @@ import { rejoin } from "./join.ts";
 import type { ManagerPart } from "./manager-part.ts";
 import { createMembers } from "./members.ts";
 import { type Membership, openMembership } from "./membership.ts";
+import { startKeys } from "./node-keys.ts";
 import type { AgentOptions } from "./options.ts";
 import { type PacketPath, startPacketPath } from "./packet-path.ts";
 import { Parts } from "./parts.ts";
 import { startRenewing } from "./renewing.ts";
+import { openSealing } from "./sealing.ts";
 import { TaskProgress } from "./task-progress.ts";
 
 /** How long the rest of the agent waits for what carries packets. A fault there is logged and tried again meanwhile. */
@@ -43,12 +45,14 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
   const clock = systemClock;
 
   const host = await claimHost(options, parts);
-  const membership = openMembership(options, host, parts);
+  const sealing = await openSealing(options, host, parts);
+  const membership = openMembership(options, { ...host, sealing }, parts);
   const { session, leaderCalls, nodeState } = membership;
   const [packets] = await Promise.all([
-    startPacketPath({ ...options, ...host, ...membership }, parts),
+    startPacketPath({ ...options, ...host, ...membership, sealing }, parts),
     session.readDisk(),
   ]);
+  const keys = startKeys({ ...options, ...host, ...membership, ...packets, sealing }, parts);
   const inForce = await startInForce(options, { ...host, ...membership, ...packets }, parts);
 
   await packets.check();
@@ -63,6 +67,7 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
     nodeName: config.node.name,
     identity,
     lane: packets.lane,
+    keys,
     whyNotLeading: () => identity.damage ?? manager?.whyNot,
     cluster: () => manager?.cluster,
     members: createMembers(options, membership, () => manager),

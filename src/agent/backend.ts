@@ -21,6 +21,7 @@ import { flowViews } from "./flow-views.ts";
 import type { Identity } from "./identity.ts";
 import { sayThatItLeaves } from "./leave.ts";
 import type { Members } from "./members.ts";
+import type { NodeKeys } from "./node-keys.ts";
 import { peerViews } from "./peer-views.ts";
 import type { RunSandboxes } from "./run-sandboxes.ts";
 import type { TaskLogs } from "./task-log.ts";
@@ -41,6 +42,7 @@ interface BackendOptions {
   rejoin(request: CheckedJoin): Promise<JoinView>;
   dataPath: DataPath;
   lane: NodeLane;
+  keys: NodeKeys;
   mesh: Pick<NftablesMesh, "drops">;
   dns: DnsServer;
   sandboxes: RunSandboxes;
@@ -63,6 +65,7 @@ export function createBackend({
   rejoin,
   dataPath,
   lane,
+  keys,
   mesh,
   dns,
   sandboxes,
@@ -113,7 +116,7 @@ export function createBackend({
       if (identity.role === "manager") throw new UserError(503, whyNotLeading() ?? "this manager is starting");
       throw new UserError(403, whyNoManager(state()));
     },
-    peers: async () => peerViews(state(), ownName(), await dataPath.report(), lane),
+    peers: async () => peerViews(state(), ownName(), await dataPath.report(), lane, keys),
     stats: async () => statsView(await dataPath.fullReport(), lane.counters(), await mesh.drops(), dns),
     turnLane: (isOn) => lane.turn(isOn),
     flows: async (filter) => {

@@ -9,7 +9,7 @@ import { DEFAULT_ETCD_BINARY, ETCD_CLIENT_PORT } from "../leader/etcd-command.ts
 import { ConfigError, messageOf } from "../lib/errors.ts";
 import { AddressPort, HostPort } from "../lib/host-port.ts";
 import { didYouMean } from "../lib/nearest.ts";
-import { VXLAN_PORT } from "../lib/standard-ports.ts";
+import { SEALED_PORT, STORE_PEER_PORT, VXLAN_PORT } from "../lib/standard-ports.ts";
 import { DOCKER_SOCKET } from "../runtime/docker-engine.ts";
 import { DnsSection } from "./dns-section.ts";
 
@@ -89,10 +89,22 @@ const ConfigFile = z.strictObject({
   vxlan: z
     .strictObject({
       port: Port.default(VXLAN_PORT),
+      /** Where packets of encrypted networks come, over UDP. An IKE daemon of the host may have the usual one. */
+      sealedPort: Port.default(SEALED_PORT),
+      /** Where peers agree on keys with this node, over TCP. */
+      keyPort: Port.default(VXLAN_PORT),
       /** The overlay's MTU. Left out: the underlay link's, less the encapsulation. */
       mtu: z.int().min(576, "at least 576 is needed (RFC 791)").max(65_485, "at most 65485 fit").optional(),
     })
-    .default({ port: VXLAN_PORT }),
+    .refine(({ port, sealedPort }) => port !== sealedPort, {
+      error: "packets that are encrypted need another UDP port than 'vxlan.port'",
+      path: ["sealedPort"],
+    })
+    .refine(({ keyPort }) => keyPort !== STORE_PEER_PORT, {
+      error: `TCP ${STORE_PEER_PORT} is for the store of several managers`,
+      path: ["keyPort"],
+    })
+    .prefault({}),
   mesh: OnOff,
   /** Whether containers reach what this node's own processes serve on its addresses. */
   nodeServices: OnOff,

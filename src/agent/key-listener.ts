@@ -23,6 +23,7 @@ export class KeyListener {
   readonly #sockets = new Set<Socket>(); // BOUNDED: by MOST_CONNECTIONS
   #answer: ((socket: Socket) => void) | undefined;
   #stopFollowing: (() => void) | undefined;
+  #closed: Promise<void> | undefined;
 
   /** Resolves when the port is this node's. Rejects with the error of listen(2). */
   static async open(at: { host: string; port: number }): Promise<KeyListener> {
@@ -60,7 +61,12 @@ export class KeyListener {
     };
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     this.#stopFollowing?.();
     const closed = once(this.#server, "close");
     this.#server.close();

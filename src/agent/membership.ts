@@ -20,6 +20,7 @@ import { OwnLeader } from "./own-leader.ts";
 import type { Parts } from "./parts.ts";
 import { pathsOf } from "./paths.ts";
 import { PeerRefusals } from "./peer-refusals.ts";
+import type { Sealing } from "./sealing.ts";
 
 export interface Membership {
   session: Session;
@@ -36,10 +37,14 @@ export interface Membership {
 }
 
 /** The session follows no leader before its start. */
-export function openMembership({ config, identity, log }: AgentOptions, { address }: Host, parts: Parts): Membership {
+export function openMembership(
+  { config, identity, log }: AgentOptions,
+  { address, sealing }: Host & { sealing: Sealing },
+  parts: Parts,
+): Membership {
   const clock = systemClock;
   const { settings, managers: given } = identity;
-  const isManager = identity.role === "manager";
+  const manager = identity.role === "manager" ? managerAddressOf(config, settings, address) : undefined;
   const connections = new ClientConnections(identity.credentials, {
     role: "manager",
     refusal: (peer, expires) => peers.whyNoManager(peer, expires),
@@ -49,7 +54,7 @@ export function openMembership({ config, identity, log }: AgentOptions, { addres
   const ownLeader = new OwnLeader(network, identity.credentials.subject);
   const session = new Session({
     keepManagers: (managers) => keep(identity, managers, log),
-    identity: nodeIdentityOf(config, address, isManager ? managerAddressOf(config, settings, address) : undefined),
+    identity: nodeIdentityOf(config, address, manager, "why" in sealing ? null : sealing.ports),
     managers: given,
     snapshotPath: pathsOf(config).snapshot,
     secrets: new SecretFiles(prepareSecretsPlace(config.dataDir, log), log),

@@ -40,11 +40,16 @@ export function reachedAt({ listen, advertise }: ManagerAddress, address: string
   return `${host === EVERY_ADDRESS ? address : host}:${port}`;
 }
 
-/** What managers are told of this node. A worker has no address of a manager. */
-export function nodeIdentityOf(config: Config, address: string, manager: ManagerAddress | undefined): NodeIdentity {
+/** What managers are told of this node. A worker has no address of a manager; `sealed` is known once the node is a member. */
+export function nodeIdentityOf(
+  config: Config,
+  address: string,
+  manager: ManagerAddress | undefined,
+  sealed: NodeIdentity["sealed"] = null,
+): NodeIdentity {
   const { node, vxlan, mesh } = config;
   return {
-    ...{ name: node.name, address, vxlanPort: vxlan.port, sealed: null, mesh },
+    ...{ name: node.name, address, vxlanPort: vxlan.port, sealed, mesh },
     manager: manager !== undefined,
     listen: manager?.listen ?? null,
     advertise: manager?.advertise ?? null,

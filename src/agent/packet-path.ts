@@ -26,6 +26,7 @@ import type { Membership } from "./membership.ts";
 import type { AgentOptions } from "./options.ts";
 import type { Parts } from "./parts.ts";
 import { pathsOf } from "./paths.ts";
+import type { Sealing } from "./sealing.ts";
 
 const DEFAULT_SPIN_MICROS = 50;
 const MOST_DEFAULT_WORKERS = 4;
@@ -47,7 +48,7 @@ export interface PacketPath {
 
 type PacketPathOptions = Pick<AgentOptions, "config" | "identity" | "log" | "onFailure"> &
   Pick<Host, "address" | "mtu"> &
-  Pick<Membership, "names" | "nodeState">;
+  Pick<Membership, "names" | "nodeState"> & { sealing: Sealing };
 
 /**
  * Where an earlier agent left the TUN, this waits for no process but the one that looks at the TUN: what the machine must
@@ -138,7 +139,7 @@ function followWays(
 }
 
 function startDataPath(
-  { config, identity, log, address, onFailure }: PacketPathOptions,
+  { config, identity, log, address, onFailure, sealing }: PacketPathOptions,
   express: LaneSetup | undefined,
 ): Promise<DataPath> {
   const { device, datapath } = config;
@@ -146,6 +147,7 @@ function startDataPath(
     device,
     address,
     port: config.vxlan.port,
+    sealedPort: "why" in sealing ? undefined : sealing.ports.port,
     pool: cidr(identity.settings.pool),
     flowFile: prepareFlowFile(config, log),
     flowCapacity: datapath.flows,

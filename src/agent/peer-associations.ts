@@ -1,4 +1,4 @@
-// The associations of this node with one peer: those that it opens by, in sets of which each exchange brings one, and those that it seals by.
+// The associations of this node with one peer: those that it opens by, a set from each exchange, and those that it seals by.
 // A set to open by stays until the peer has said that it seals by a newer one, and 30 s longer, for packets that are on the way.
 import type { InboundKey, OutboundKey } from "../datapath/associations.ts";
 import type { Clock, Timer } from "../lib/clock.ts";

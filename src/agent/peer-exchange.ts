@@ -14,7 +14,7 @@ import { associationKey, peerSecret } from "../trust/peer-secret.ts";
 import type { PeerMessages } from "./peer-messages.ts";
 
 /** How long an exchange may take, its handshake among it. */
-export const EXCHANGE_MS = 10_000;
+export const EXCHANGE_MS = 20_000;
 
 /** An association as this node agreed on it. */
 export interface AgreedKey {

@@ -33,7 +33,7 @@ type Messages = { [T in keyof typeof MESSAGES]: z.infer<(typeof MESSAGES)[T]> };
 type Message = Messages[keyof Messages];
 
 /** The other end said why it agrees on no keys. */
-export class RefusedByPeerError extends Error {
+class RefusedByPeerError extends Error {
   override name = "RefusedByPeerError";
 }
 

@@ -3,9 +3,12 @@ import type { PeerView } from "../api/schema.ts";
 import { takesLane } from "../cluster/features.ts";
 import type { Node } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
+import type { SealedTraffic } from "../datapath/associations.ts";
 import type { EngineReport } from "../datapath/engine-report.ts";
 import type { ProbeView } from "../datapath/peer-session.ts";
 import { formatIpv4 } from "../lib/ip.ts";
+import type { NodeKeys } from "./node-keys.ts";
+import type { PeerKeysView } from "./peer-keys.ts";
 
 /** What this node knows of its express lane. */
 export interface LaneStatus {
@@ -19,11 +22,13 @@ export interface LaneStatus {
 export function peerViews(
   state: State,
   nodeName: string,
-  { probes, traffic }: Pick<EngineReport, "probes" | "traffic">,
+  { probes, traffic, sealed }: Pick<EngineReport, "probes" | "traffic" | "sealed">,
   lane: LaneStatus,
+  keys: NodeKeys,
 ): PeerView[] {
   const probesByAddress = new Map(probes.map((probe) => [formatIpv4(probe.vtep), probe]));
   const trafficByAddress = new Map(traffic.map((counts) => [formatIpv4(counts.vtep), counts]));
+  const sealedByAddress = new Map(sealed.map((counts) => [formatIpv4(counts.vtep), counts]));
   return [...state.nodes.values()]
     .filter(({ name }) => name !== nodeName)
     .sort((a, b) => a.name.localeCompare(b.name))
@@ -41,6 +46,7 @@ export function peerViews(
         lane: laneReason === null ? "on" : "off",
         laneReason,
         laneDelivery: laneReason !== null ? null : lane.goesByLink ? "by-link" : "at-once",
+        ...sealingOf(node, keys, sealedByAddress.get(node.address)),
         rxPackets,
         txPackets,
         rxBytes,
@@ -49,6 +55,30 @@ export function peerViews(
         certificateExpires: node.certificateExpires,
       };
     });
+}
+
+type SealingFields =
+  | ("sealed" | "sealedReason" | "keysAgeMs" | "rekeys")
+  | ("sealedPackets" | "openedPackets" | "badSeals" | "replayed");
+
+/** This node's own reason comes first here too. */
+function sealingOf(node: Node, keys: NodeKeys, traffic: SealedTraffic | undefined): Pick<PeerView, SealingFields> {
+  const { sealed = 0, opened = 0, badSeals = 0, replayed = 0 } = traffic ?? {};
+  const view = keys.peers?.view(node.id);
+  const counts = { sealedPackets: sealed, openedPackets: opened, badSeals, replayed };
+  const hasKeys = view?.hasKeys ?? false;
+  return {
+    sealed: hasKeys ? "on" : "off",
+    sealedReason: keys.whyNot === undefined ? whyNotSealed(node, view) : `this node cannot seal: ${keys.whyNot}`,
+    keysAgeMs: view?.ageMs ?? null,
+    rekeys: hasKeys ? view!.rekeys : null,
+    ...counts,
+  };
+}
+
+function whyNotSealed({ sealed }: Node, view: PeerKeysView | undefined): string | null {
+  if (sealed === null) return "its agent cannot seal: it is older, or its log says why";
+  return view === undefined ? "no key yet" : view.reason;
 }
 
 /** This node's own reason comes first: while it has one, nothing that is done to the peer helps. */

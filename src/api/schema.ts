@@ -222,6 +222,19 @@ export interface PeerView {
    * the agent.
    */
   laneDelivery: "at-once" | "by-link" | null;
+  /** Whether this node has keys to seal packets for it. */
+  sealed: "on" | "off";
+  /** Why there are no keys, or none newer; null: all is well. */
+  sealedReason: string | null;
+  /** Milliseconds since the keys were agreed on, and how often others took their place since the agent's start; null: there are none. */
+  keysAgeMs: number | null;
+  rekeys: number | null;
+  /** Sealed packets to it and from it, with the keys of this time that it is a peer. */
+  sealedPackets: number;
+  openedPackets: number;
+  /** Packets of its keys that were not genuine, and those that came again or too late. They were dropped. */
+  badSeals: number;
+  replayed: number;
   rxPackets: number;
   txPackets: number;
   rxBytes: number;

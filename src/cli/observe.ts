@@ -1,6 +1,7 @@
 // overlayctl peers and flows: what this node's data path sees.
 import type { Command } from "commander";
 import type { FlowView, PeerView } from "../api/schema.ts";
+import { counted } from "../lib/counted.ts";
 import { count } from "./arguments.ts";
 import { certificateColumn, warnOfExpiry } from "./certificate.ts";
 import type { Context } from "./context.ts";
@@ -70,11 +71,24 @@ const PEER_FILTERS: Filters<PeerView> = {
   name: hasName,
   state: oneOf(["up", "down", "init"], (row) => row.state),
   lane: oneOf(["on", "off"], (row) => row.lane),
+  sealed: oneOf(["on", "off"], (row) => row.sealed),
 };
 
 function laneOf({ lane, laneReason, laneDelivery }: PeerView): string {
   const word = laneReason ?? (laneDelivery === "by-link" ? laneDelivery : null);
   return word === null ? lane : `${lane} (${word})`;
+}
+
+/** The age of the keys, how often they were changed, and what was dropped. */
+function sealedOf({ sealed, keysAgeMs, rekeys, badSeals, replayed }: PeerView): string {
+  if (keysAgeMs === null) return sealed;
+  const drops = badSeals + replayed;
+  const words = [
+    formatDuration(keysAgeMs),
+    counted(rekeys ?? 0, "rekey"),
+    ...(drops > 0 ? [counted(drops, "drop")] : []),
+  ];
+  return `${sealed} (${words.join(", ")})`;
 }
 
 function peerListing(context: Context): Listing<PeerView> {
@@ -88,13 +102,14 @@ function peerListing(context: Context): Listing<PeerView> {
       { header: "RTT", value: (row) => (row.rttMs === null ? "-" : `${row.rttMs.toFixed(2)} ms`) },
       { header: "MTU", value: (row) => (row.mtu === null ? "-" : `${row.mtu}`) },
       { header: "LANE", value: laneOf },
+      { header: "SEALED", value: sealedOf },
       { header: "RX BYTES", value: (row) => formatBytes(row.rxBytes) },
       { header: "RX PACKETS", value: (row) => `${row.rxPackets}` },
       { header: "TX BYTES", value: (row) => formatBytes(row.txBytes) },
       { header: "TX PACKETS", value: (row) => `${row.txPackets}` },
       { header: "TASKS", value: (row) => `${row.tasks}` },
       certificateColumn(context, (row) => row.certificateExpires),
-      { header: "REASON", value: (row) => row.reason ?? "" },
+      { header: "REASON", value: ({ reason, sealedReason }) => [reason, sealedReason].filter(Boolean).join("; ") },
     ],
   };
 }

@@ -40,6 +40,11 @@ const LANE = "lane";
 /** What this version can do besides the protocol. */
 export const FEATURES: readonly string[] = [...RULES.map(({ feature }) => feature), LANE];
 
+/** What a node of this version can do. */
+export function featuresOf({ sealed }: Pick<Node, "sealed">): string[] {
+  return FEATURES.filter((feature) => feature !== SEALED || sealed !== null);
+}
+
 /** Whether a node may be sent what an express lane sends. */
 export function takesLane({ version }: Pick<Node, "version">): boolean {
   return version.features.includes(LANE);

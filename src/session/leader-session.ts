@@ -1,5 +1,5 @@
 // One session with a leader: the state comes down its stream, what this node has to tell goes up, until the stream ends.
-import { FEATURES, PROTOCOL } from "../cluster/features.ts";
+import { featuresOf, PROTOCOL } from "../cluster/features.ts";
 import { versionOf } from "../cluster/identity.ts";
 import { settingsOf } from "../cluster/lookup.ts";
 import { BEATS_PER_PERIOD, type NodeIdentity } from "../cluster/protocol.ts";
@@ -47,7 +47,7 @@ export class LeaderSession {
     this.#options = options;
     this.#stream = new LeaderStream({
       ...{ transport, clock, log, manager },
-      request: { ...identity, protocol: PROTOCOL, features: [...FEATURES], ...(has && { has }) },
+      request: { ...identity, protocol: PROTOCOL, features: featuresOf(identity), ...(has && { has }) },
       state: feed.live,
       stateVersion: feed.hasState ? versionOf(feed.live) : undefined,
       listener: {

@@ -12,7 +12,7 @@ test("a minimal file gets every default", (t) => {
   t.deepEqual(parseConfig(MINIMAL), {
     node: { name: "node1" },
     cluster: { etcd: { binary: "etcd", port: 2378 } },
-    vxlan: { port: 4789 },
+    vxlan: { port: 4789, sealedPort: 4500, keyPort: 4789 },
     mesh: true,
     nodeServices: true,
     dataDir: "/var/lib/overlayd",
@@ -34,7 +34,7 @@ cluster:
   join: { address: manager.example, tokenFile: /run/token }
   passphrase: { file: /run/passphrase }
   etcd: { binary: /opt/etcd, port: 2478, endpoints: ["10.0.0.1:2379"], ca: /tls/ca, certificate: /tls/crt, key: /tls/key }
-vxlan: { port: 8472, mtu: 1400 }
+vxlan: { port: 8472, sealedPort: 4501, keyPort: 4790, mtu: 1400 }
 mesh: off
 nodeServices: off
 dataDir: /data
@@ -63,7 +63,7 @@ dns:
         key: "/tls/key",
       },
     },
-    vxlan: { port: 8472, mtu: 1400 },
+    vxlan: { port: 8472, sealedPort: 4501, keyPort: 4790, mtu: 1400 },
     mesh: false,
     nodeServices: false,
     dataDir: "/data",

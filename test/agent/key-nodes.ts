@@ -12,7 +12,7 @@ import type { Subject } from "../../src/trust/certificates.ts";
 import type { Credentials } from "../../src/trust/credentials.ts";
 import { CLUSTER, credentialsOf, node as subject } from "../trust/cluster.ts";
 
-const WAIT_MS = 60_000;
+const WAIT_MS = 120_000;
 
 /** What the workers of a node have. */
 export class RecordedPath implements SealedPath {

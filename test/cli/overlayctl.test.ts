@@ -107,6 +107,8 @@ function cluster(): FakeBackend {
       lane: "on",
       laneReason: null,
       laneDelivery: "by-link",
+      ...{ sealed: "on", sealedReason: null, keysAgeMs: 720_000, rekeys: 3, sealedPackets: 9, openedPackets: 8 },
+      ...{ badSeals: 1, replayed: 1 },
       rxPackets: 10,
       txPackets: 12,
       rxBytes: 1500,
@@ -124,6 +126,15 @@ function cluster(): FakeBackend {
       lane: "off",
       laneReason: "older-agent",
       laneDelivery: null,
+      ...{
+        sealed: "off",
+        sealedReason: "no key yet",
+        keysAgeMs: null,
+        rekeys: null,
+        sealedPackets: 0,
+        openedPackets: 0,
+      },
+      ...{ badSeals: 0, replayed: 0 },
       rxPackets: 0,
       txPackets: 3,
       rxBytes: 0,
@@ -197,9 +208,9 @@ const outputs: [args: string, out: string[]][] = [
   [
     "peers",
     [
-      "NAME      ADDRESS      STATE     RTT       MTU       LANE                RX BYTES   RX PACKETS   TX BYTES   TX PACKETS   TASKS     CERTIFICATE    REASON",
-      "node2     192.0.2.12   up        0.21 ms   1450      on (by-link)        1.5kB      10           999B       12           1         5 weeks left",
-      "node3     192.0.2.13   down      -         -         off (older-agent)   0B         0            198B       3            0         -              no answer on UDP port 4789",
+      "NAME      ADDRESS      STATE     RTT       MTU       LANE                SEALED                               RX BYTES   RX PACKETS   TX BYTES   TX PACKETS   TASKS     CERTIFICATE    REASON",
+      "node2     192.0.2.12   up        0.21 ms   1450      on (by-link)        on (12 minutes, 3 rekeys, 2 drops)   1.5kB      10           999B       12           1         5 weeks left",
+      "node3     192.0.2.13   down      -         -         off (older-agent)   off                                  0B         0            198B       3            0         -              no answer on UDP port 4789; no key yet",
     ],
   ],
   [

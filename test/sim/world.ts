@@ -30,7 +30,7 @@ export class World {
         name: `node${i}`,
         address: `192.0.2.1${i}`,
         vxlanPort: 4789,
-        sealed: null,
+        sealed: { port: 4500, keyPort: 4789 },
         manager: i === 1,
         ...told,
       };
