@@ -221,6 +221,7 @@ export class Leader {
         if (command.type === "node.remove") this.sessions.forget(id);
         if (command.type === "node.leave") this.sessions.down(id);
       },
+      { isCommand: true },
     );
     return { revision, id };
   }
