@@ -138,8 +138,13 @@ export class EtcdStore implements Store {
     this.#digests = digests;
   }
 
-  async close(): Promise<void> {
+  /** Ends a campaign that goes on. A leader leads on. */
+  endCampaign(): void {
     this.#closing.abort(new Error("the store is closed"));
+  }
+
+  async close(): Promise<void> {
+    this.endCampaign();
     await this.#campaign?.catch(() => {}); // it gives back what it may have begun
     await this.#leadership?.resign();
   }

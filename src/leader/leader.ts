@@ -184,6 +184,14 @@ export class Leader {
     });
   }
 
+  /** Has `work` done while nothing is written: what is to be written waits for it. */
+  async pause(work: () => Promise<void>): Promise<void> {
+    await this.#writer.hold(async (store) => {
+      await work();
+      return store;
+    });
+  }
+
   /** Throws UserError 503 when it does not lead. */
   requireLeading(): void {
     this.#term.requireLeading();

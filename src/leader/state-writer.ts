@@ -102,12 +102,12 @@ export class StateWriter {
    * Has `work` done while nothing is written: what is queued waits. From its end on commits go to the store that it
    * resolves with. When it throws, they go where they went before.
    */
-  async hold(work: () => Promise<Store>): Promise<void> {
+  async hold(work: (store: Store) => Promise<Store>): Promise<void> {
     while (this.#held !== undefined) await this.#held;
     const running = this.#running;
     const held = (async () => {
       await running;
-      this.#store = await work();
+      this.#store = await work(this.#store);
     })();
     this.#held = held.catch(() => {});
     try {
