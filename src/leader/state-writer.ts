@@ -126,7 +126,7 @@ export class StateWriter {
   async #runAll(): Promise<void> {
     while (this.#queue.length > 0 && this.#held === undefined) {
       await nextEvents(); // requests that arrive together are committed together
-      await this.#gathering.wait();
+      if (this.#queue.length < this.#together) await this.#gathering.wait();
       await this.#turn();
     }
     this.#running = undefined;
