@@ -17,17 +17,15 @@ const text = Buffer.alloc(64);
 
 /** The value, a number; undefined where the kernel or the link does not have the setting. The kernel answers from memory. */
 function readSysctl(path: string): string | undefined {
-  let fd: number;
+  let fd: number | undefined;
   try {
     fd = openSync(`${ROOT}/${path}`, "r");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
-  try {
     return text.toString("latin1", 0, readSync(fd, text)).trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined; // a link may also go while it is read
+    throw error;
   } finally {
-    closeSync(fd);
+    if (fd !== undefined) closeSync(fd);
   }
 }
 
