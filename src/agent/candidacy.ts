@@ -41,15 +41,15 @@ export async function standForLeader({
   }
   const store = etcdStore(access, options);
   begun(store);
-  const close = () => void store.close();
-  signal.addEventListener("abort", close);
+  const endCampaign = () => store.endCampaign(); // the leadership is given back when the leader has stopped
+  signal.addEventListener("abort", endCampaign);
   const watching = new AbortController();
   const watch = watchAnswers(access, watching.signal, heard);
   try {
     const identified = () => identityIn(access, identity.clusterId);
     await lead(given === undefined ? store : openedStore(store, given, identified));
   } finally {
-    signal.removeEventListener("abort", close);
+    signal.removeEventListener("abort", endCampaign);
     watching.abort();
     await watch;
     ended();

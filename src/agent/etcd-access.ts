@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { ClusterIdentity } from "../cluster/schema.ts";
 import type { MovedTo } from "../leader/embedded-store.ts";
 import { EtcdClient } from "../leader/etcd-client.ts";
-import type { EtcdTls } from "../leader/etcd-gateway.ts";
+import type { EtcdTls } from "../leader/etcd-endpoints.ts";
 import { EtcdStore } from "../leader/etcd-store.ts";
 import type { Leadership, Store } from "../leader/store.ts";
 import { delay, systemClock } from "../lib/clock.ts";

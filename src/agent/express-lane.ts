@@ -109,6 +109,12 @@ export class ExpressLane implements NodeLane {
       this.#opened.close();
       throw error;
     }
+    const { discarded } = this.#opened;
+    if (discarded !== undefined) {
+      options.log.info("flows of the agent before leave the express lane, and enter it again one by one", {
+        reason: discarded === "layout" ? "its entries are of another version" : "its maps have another size",
+      });
+    }
     this.#renew();
     this.#opened.control.turn(true);
   }
@@ -174,6 +180,15 @@ export class ExpressLane implements NodeLane {
       ...passedOn(Origin.Container, "laneFromContainer"),
       ...passedOn(Origin.Underlay, "laneFromUnderlay"),
     };
+  }
+
+  /** The agent carries every packet from now on, though the machine has what the lane takes: nothing that is in it is ever used again. */
+  abandon(): void {
+    this.#lease?.cancel();
+    this.#opened.control.turn(false);
+    this.#opened.loseAll();
+    this.setContainers(new Map());
+    this.setUnderlay(undefined);
   }
 
   /** What is pinned stays, and carries flows until the lease is over. */

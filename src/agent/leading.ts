@@ -78,6 +78,7 @@ export async function lead({
     watching.abort();
     ended();
     ownLeader.end();
+    if (!leader.over.aborted) await members.handOver();
     await Promise.all([rotations.stop(), leader.stop()]);
     await members.stop();
   }

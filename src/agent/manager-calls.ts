@@ -16,6 +16,8 @@ const ANSWER_TIMEOUT_MS = 10_000;
 /** Much less than a command waits that needs to know it ('node rm' of a manager). */
 const CONDITION_TIMEOUT_MS = 3000;
 const KEY_TIMEOUT_MS = 3000;
+/** Longer than etcd takes to give up, see ELECTION_MS in leader/etcd-command.ts. Nothing is written meanwhile. */
+const GIVE_LEAD_TIMEOUT_MS = 2500;
 /** The checks write to the disk a hundred times. */
 const CHECK_TIMEOUT_MS = 90_000;
 /** Managers are checked, begun and come in step, one after the other. */
@@ -71,6 +73,7 @@ export class ManagerCalls {
         if (manager === undefined) return "ended";
         return (await this.report(manager, CONDITION_TIMEOUT_MS, signal)).member?.condition ?? "damaged"; // it has none
       },
+      giveLead: async (member) => ask("lead", { body: { member }, timeoutMs: GIVE_LEAD_TIMEOUT_MS, signal }),
     };
   }
 

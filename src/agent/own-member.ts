@@ -3,7 +3,9 @@ import { checkForEtcd, type EtcdCheck } from "../leader/etcd-checks.ts";
 import type { MemberStart } from "../leader/etcd-command.ts";
 import type { MemberAgent, MemberCondition } from "../leader/etcd-members.ts";
 import { systemClock } from "../lib/clock.ts";
+import { messageOf, UserError } from "../lib/errors.ts";
 import { STORE_PEER_PORT } from "../lib/standard-ports.ts";
+import { ownEtcd } from "./etcd-access.ts";
 import { EtcdMember } from "./etcd-member.ts";
 import type { ManagerOptions } from "./manager-options.ts";
 import { pathsOf } from "./paths.ts";
@@ -57,6 +59,17 @@ export function ownMember(
       const complaint = await member.complaint();
       if (complaint === undefined) return member.status.state === "running" ? "well" : "ended";
       return complaint.kind === "damaged" || complaint.kind === "removed" ? "damaged" : "ended";
+    },
+    async giveLead(memberId: string): Promise<void> {
+      if (!(await member.isThere())) throw new UserError(409, `node '${config.node.name}' has no member of etcd`);
+      const access = await ownEtcd(member);
+      try {
+        await access.client.moveLeader(memberId);
+      } catch (error) {
+        throw new UserError(409, messageOf(error), { cause: error });
+      } finally {
+        access.close();
+      }
     },
   };
 }

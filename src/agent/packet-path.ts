@@ -71,6 +71,7 @@ export async function startPacketPath(options: PacketPathOptions, parts: Parts):
     throw error;
   });
   parts.add(dataPath);
+  if (dataPath.laneLack !== undefined) abandonLane(express, dataPath.laneLack, log);
   if (express.lane !== undefined) followWays(options, { lane: express.lane, links, dataPath }, parts);
   dataPath.onHealth = ({ unreachable }) => names.setUnreachable(unreachable);
   const mesh = new NftablesMesh({ log, clock: systemClock });
@@ -90,8 +91,13 @@ export async function startPacketPath(options: PacketPathOptions, parts: Parts):
   };
 }
 
-/** `lane`: undefined where the agent carries every packet itself. */
-function startExpressLane(config: Config, log: Log, parts: Parts): { lane: ExpressLane | undefined; view: NodeLane } {
+interface StartedLane {
+  /** undefined where the agent carries every packet itself. */
+  lane: ExpressLane | undefined;
+  view: NodeLane;
+}
+
+function startExpressLane(config: Config, log: Log, parts: Parts): StartedLane {
   const { datapath, vxlan } = config;
   const directory = pathsOf(config).bpf;
   if (datapath.express === "off") {
@@ -101,14 +107,22 @@ function startExpressLane(config: Config, log: Log, parts: Parts): { lane: Expre
   }
   const entries = datapath.expressFlows ?? 2 * datapath.flows;
   const lane = openExpressLane({ directory, entries, port: vxlan.port, clock: systemClock, log });
-  if (typeof lane === "string") {
-    log.info("no flow goes in the express lane, the agent carries all", { reason: lane });
-    return { lane: undefined, view: absentLane("unavailable", lane) };
-  }
+  if (typeof lane === "string") return withoutLane(lane, log);
   log.info(`the express lane is open${lane.isAdopted ? ", with the flows of the agent before" : ""}`, {
     count: entries,
   });
   return { lane: parts.add(lane), view: lane };
+}
+
+function withoutLane(reason: string, log: Log): StartedLane {
+  log.info("no flow goes in the express lane, the agent carries all", { reason });
+  return { lane: undefined, view: absentLane("unavailable", reason) };
+}
+
+/** No worker uses the lane, `why`. */
+function abandonLane(express: StartedLane, why: string, log: Log): void {
+  express.lane?.abandon();
+  Object.assign(express, withoutLane(`a thread of the data path is refused what it takes: ${why}`, log));
 }
 
 /** Keeps the lane to the links that there are, and to their features. Its flows pass the agent once when theirs is another link. */

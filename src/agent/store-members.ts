@@ -3,10 +3,12 @@
 import type { MoveView } from "../api/cluster-schema.ts";
 import type { Node } from "../cluster/schema.ts";
 import type { EmbeddedStore } from "../leader/embedded-store.ts";
+import { EtcdLead } from "../leader/etcd-lead.ts";
 import { EtcdMembers, type ManagerRow } from "../leader/etcd-members.ts";
 import type { StoreAuthority } from "../leader/store-authority.ts";
 import { Backoff } from "../lib/backoff.ts";
 import { delay, systemClock } from "../lib/clock.ts";
+import { withDeadline } from "../lib/deadline.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import { Turns } from "../lib/turns.ts";
 import { requireDispensable } from "./dispensable.ts";
@@ -22,6 +24,8 @@ const PERIOD_MS = 1000;
 const FIRST_PAUSE_MS = 2000;
 const LONGEST_PAUSE_MS = 60_000;
 const ALARMS_MS = 10_000;
+/** How long a manager that stops has for that. Nothing is written meanwhile. */
+const HAND_OVER_MS = 1000;
 
 interface StoreMembersOptions extends LeadingManager {
   /** The store that it leads from, if that is its own file. */
@@ -39,6 +43,7 @@ export class StoreMembers {
   readonly #run: Promise<void>;
   readonly #pause = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
   #members: EtcdMembers | undefined;
+  #lead: EtcdLead | undefined;
   #problem: string | undefined;
   /** No move begins by itself before this time of the monotonic clock. */
   #notBefore = Number.NEGATIVE_INFINITY;
@@ -132,10 +137,39 @@ export class StoreMembers {
       clock: systemClock,
       log: options.log,
     });
+    this.#lead ??= new EtcdLead({
+      client: access.client,
+      agentOf: (id) => memberAgent(this.#all, id),
+      pause: (work) => this.#all.leader.pause(work),
+      isChanging: () => this.problem !== undefined || this.problems.size > 0 || this.#changesAuthority(),
+      clock: systemClock,
+      log: options.log,
+    });
     await this.#mendSpace(access);
     const goesOn = (await this.#members.step()) || (await this.authority.step());
     this.#problem = undefined;
+    if (!goesOn) await this.#lead.step();
     return goesOn;
+  }
+
+  /** Whether the store's CA is being changed: members are started again then. */
+  #changesAuthority(): boolean {
+    return (this.#all.leader.state.trust.get("store")?.bundle.length ?? 1) > 1;
+  }
+
+  /**
+   * Has another manager's member lead etcd: the machine of one that stops may stop, too, and this manager is not there to be asked
+   * for it. To be called before another manager may lead, for etcd drops what is asked of it meanwhile.
+   */
+  async handOver(): Promise<void> {
+    const lead = this.#lead;
+    if (lead === undefined) return;
+    await withDeadline(HAND_OVER_MS, (signal) => this.#turns.run(() => lead.giveAway(signal))).catch(
+      (error: unknown) => {
+        const reason = messageOf(error);
+        this.#all.options.log.info("etcd is led by the member of this manager on, which stops", { reason });
+      },
+    );
   }
 
   async #mendSpace(access: EtcdAccess): Promise<void> {

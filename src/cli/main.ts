@@ -5,6 +5,7 @@ import { CommanderError } from "commander";
 import { ApiClient } from "../api/client.ts";
 import type { ApiTarget } from "../api/target.ts";
 import { systemClock } from "../lib/clock.ts";
+import { messageOf } from "../lib/errors.ts";
 import { type Context, ExitStatus } from "./context.ts";
 import { printable } from "./printable.ts";
 import { createProgram } from "./program.ts";
@@ -62,13 +63,19 @@ async function main(): Promise<void> {
   if (client?.stateSource !== undefined && client.stateSource !== "leader") await printStateSource(client);
 }
 
-/** Says why what was printed may be old. */
+/** Says why what was printed may be old. The command is done all the same, also when the agent has ended since. */
 async function printStateSource(api: ApiClient): Promise<void> {
   const { stateSource } = api;
-  const { node, revision, problem } = await api.status();
-  const copy = `its copy of revision ${revision}`;
+  const status = await api.status().catch((error: unknown) => messageOf(error));
+  const [node, copy, why] =
+    typeof status === "string"
+      ? ["this node", "its copy", `why is not known (${status})`]
+      : [
+          status.node,
+          `its copy of revision ${status.revision}`,
+          status.problem ?? "a leader has answered since, ask again",
+        ];
   const shown = stateSource === "kept" ? copy : `${copy} from its disk, which may lack what it wrote last`;
-  const why = problem ?? "a leader has answered since, ask again";
   context.err(`overlayctl: ${node} has no leader, and shows ${shown}: ${why}\n`);
 }
 

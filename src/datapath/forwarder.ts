@@ -181,13 +181,14 @@ export class Forwarder {
   }
 
   /**
-   * Carries the datagrams that continue the one carried last, and returns how many they are. The kernel joins datagrams that have an
+   * Carries the datagrams from `at` on that continue the one before them, and returns how many they are: none, if that one was no packet
+   * of a container, but a probe or a note, and what was queued last is another. The kernel joins datagrams that have an
    * outer checksum, which it has found right or which never was on a wire: that says enough of those of an agent which verifies what
    * its containers send. What others send is verified here. `lengths`: as GroRun.follow() has it.
    */
   #follow(at: number, end: number, step: number, vtep: Ipv4, lengths?: Int32Array, first = 0): number {
     const packet = this.#packet;
-    if (!this.#egress.isOpenAt(packet.at)) return 0;
+    if (packet.at !== at - step + ENCAPSULATION_BYTES || !this.#egress.isOpenAt(packet.at)) return 0;
     const run = this.#run;
     const verifies = this.#tables.peers.get(vtep)?.lane !== true;
     run.follow(packet, this.#egress, at, end, step, verifies, lengths, first);

@@ -128,8 +128,11 @@ export class LaneStalls {
     for (const vtep of setChanges(before, this.#unreachable)) this.#turnedMs.set(vtep, nowMs);
   }
 
-  /** No peer is avoided any more. */
+  /** No peer is avoided any more, and no flow is on trial: what the lane was at fault with before says nothing of it from now on. */
   forget(): void {
+    for (const [entry, { version }] of this.#trials) this.#release(entry, version);
+    this.#trials.clear();
+    this.#suspects.clear();
     this.#peers.clear();
     this.onAvoid();
   }

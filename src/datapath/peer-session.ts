@@ -51,6 +51,8 @@ export interface PeerSession {
   // As of the last look for news.
   wasReachable: boolean;
   reportedMtu: number;
+  /** The MTU that entries of the express lane may have. */
+  laneMtu: number;
 }
 
 /** A session that begins. `mtu` is what fits the underlay link; `random` chooses the discriminator, which only the peer is to learn. */
@@ -77,6 +79,7 @@ export function openSession(vtep: Ipv4, mtu: number, nowMs: number, random: () =
     isSealed: false,
     wasReachable: true,
     reportedMtu: mtu,
+    laneMtu: mtu,
   };
 }
 

@@ -125,6 +125,7 @@ export class Probes implements PeerHealth {
       if (session.maxMtu === mtu) continue;
       session.maxMtu = mtu;
       session.path.restart(mtu);
+      session.laneMtu = session.path.mtu; // a change of the node's MTU makes every entry void anyway
     }
     this.#findSmallestMtu();
   }
@@ -144,11 +145,8 @@ export class Probes implements PeerHealth {
       }
       if (now >= session.nextSendMs) this.#sendPeriodic(session, now);
       next = Math.min(next, session.nextSendMs - now);
-      const { reportedMtu } = session;
-      if (hasNews(session, now)) {
-        this.hasNews = true;
-        if (session.reportedMtu !== reportedMtu) this.#lane?.lose(session.vtep);
-      }
+      if (hasNews(session, now)) this.hasNews = true;
+      this.#loseOtherMtu(session);
       if (session.state !== BfdState.Up) continue;
       const bytes = session.path.next(now, session.rttMs);
       if (bytes > 0) this.#pollSize(session, bytes);
@@ -213,14 +211,21 @@ export class Probes implements PeerHealth {
 
   #final(session: PeerSession, packetBytes: number, now: number): void {
     if (packetBytes > PACKET_BYTES) {
-      const { mtu } = session.path;
       if (packetBytes === session.polledBytes) session.path.answered(session.polledMtu, now);
-      if (session.path.mtu !== mtu) this.#lane?.lose(session.vtep); // its entries have the MTU from before
+      this.#loseOtherMtu(session);
       this.#findSmallestMtu();
     } else if (session.pollSentMs >= 0) {
       session.rttMs = now - session.pollSentMs;
       session.pollSentMs = -1;
     }
+  }
+
+  /** Entries of the express lane may have the path's MTU from before. */
+  #loseOtherMtu(session: PeerSession): void {
+    const { mtu } = session.path;
+    if (mtu === session.laneMtu) return;
+    session.laneMtu = mtu;
+    this.#lane?.lose(session.vtep);
   }
 
   #findSmallestMtu(): void {

@@ -14,10 +14,15 @@ import { CONTROL_SHAPE, flowsShape, GROUNDS_SHAPE, type LaneMaps } from "./layou
 
 const NAMES = ["flows", "grounds", "control"] as const;
 
+/** Another version of the entries, or another size of the map. */
+type Discarded = "layout" | "size";
+
 export interface OpenedMaps {
   readonly maps: LaneMaps;
   /** They are those of the agent before. */
   readonly areAdopted: boolean;
+  /** What this agent has thrown away: maps of an agent before that made them in another way. */
+  readonly discarded: Discarded | undefined;
   readonly control: ControlPage;
   /** No entry that stands on the address is used any more, from now on. */
   lose(address: Ipv4): void;
@@ -30,11 +35,11 @@ export interface OpenedMaps {
 export function openLaneMaps(entries: number, pins: string | undefined): OpenedMaps {
   const shapes = { flows: flowsShape(entries), grounds: GROUNDS_SHAPE, control: CONTROL_SHAPE };
   const adopted = pins === undefined ? undefined : adopt(shapes, pins);
-  if (adopted !== undefined) return adopted;
+  if (typeof adopted === "object") return adopted;
   const fds: number[] = [];
   try {
     for (const name of NAMES) fds.push(createMap(shapes[name]));
-    const opened = withControl(fds, false);
+    const opened = withControl(fds, false, adopted);
     opened.control.claim();
     for (const [i, name] of NAMES.entries()) {
       if (pins === undefined) break;
@@ -48,8 +53,8 @@ export function openLaneMaps(entries: number, pins: string | undefined): OpenedM
   }
 }
 
-/** undefined: maps are missing, or of another shape or layout. */
-function adopt(shapes: Record<(typeof NAMES)[number], MapShape>, pins: string): OpenedMaps | undefined {
+/** undefined: maps are missing. */
+function adopt(shapes: Record<(typeof NAMES)[number], MapShape>, pins: string): OpenedMaps | Discarded | undefined {
   const fds: number[] = [];
   for (const name of NAMES) {
     const fd = openMapPin(join(pins, name));
@@ -64,10 +69,10 @@ function adopt(shapes: Record<(typeof NAMES)[number], MapShape>, pins: string): 
       return opened;
     }
     opened.close();
-    return undefined;
+    return "layout";
   }
   for (const fd of fds) libc.close(fd);
-  return undefined;
+  return fds.length === 0 ? undefined : "size";
 }
 
 /** undefined: nothing is pinned there, or no map. */
@@ -80,7 +85,11 @@ function openMapPin(path: string): number | undefined {
   }
 }
 
-function withControl([flows, grounds, control]: readonly number[], areAdopted: boolean): OpenedMaps {
+function withControl(
+  [flows, grounds, control]: readonly number[],
+  areAdopted: boolean,
+  discarded?: Discarded,
+): OpenedMaps {
   const maps = { flows: flows!, grounds: grounds!, control: control! };
   const page = mapArray(maps.control, CONTROL_SHAPE);
   const mapped = mapArray(maps.grounds, GROUNDS_SHAPE);
@@ -91,7 +100,7 @@ function withControl([flows, grounds, control]: readonly number[], areAdopted: b
     for (const name of NAMES) libc.close(maps[name]);
   };
   return {
-    ...{ maps, areAdopted, control: new ControlPage(page.buffer), close },
+    ...{ maps, areAdopted, discarded, control: new ControlPage(page.buffer), close },
     lose: (address) => loseGround(counters, address),
     loseAll: () => loseEverything(counters),
   };

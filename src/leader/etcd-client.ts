@@ -1,15 +1,11 @@
 // The calls of etcd that this cluster's store and its members need, by the JSON gateway: docs of etcd, "api_grpc_gateway" and
-// "rpc.proto". Keys and values are text here, 64-bit ids are decimal text as in the JSON, revisions are numbers.
-import { type CallOptions, EtcdGateway, type EtcdTls } from "./etcd-gateway.ts";
-
-export interface EtcdRow {
-  key: string;
-  value: string;
-  createRevision: number;
-  modRevision: number;
-  /** "0": none. */
-  lease: string;
-}
+// "rpc.proto". A transaction goes by gRPC, for each change of the cluster waits for one. Keys and values are text here, 64-bit ids
+// are decimal text as in the JSON, revisions are numbers.
+import { type CallOptions, EtcdEndpoints, type EtcdTls } from "./etcd-endpoints.ts";
+import { EtcdError } from "./etcd-error.ts";
+import { EtcdGateway } from "./etcd-gateway.ts";
+import { EtcdGrpc } from "./etcd-grpc.ts";
+import { decodeTxnResult, type EtcdRow, type EtcdTxn, type EtcdTxnResult, encodeTxn } from "./etcd-txn.ts";
 
 interface EtcdRange {
   rows: EtcdRow[];
@@ -17,27 +13,6 @@ interface EtcdRange {
   more: boolean;
   /** Etcd's revision of the answer. */
   revision: number;
-}
-
-/** What a transaction compares: 0 stands for a key that is not there. */
-type EtcdCompare = { key: string } & ({ createRevision: number } | { modRevision: number });
-/** `end`: all keys up to it are removed, without it. */
-export type EtcdWrite = { put: string; value: string; lease?: string } | { remove: string; end?: string };
-
-export interface EtcdTxn {
-  compare: readonly EtcdCompare[];
-  /** Done when all compares hold. */
-  writes: readonly EtcdWrite[];
-  /** Keys that are read when one of the compares does not hold. */
-  otherwise: readonly string[];
-}
-
-interface EtcdTxnResult {
-  succeeded: boolean;
-  /** Etcd's revision: that of the writes when it succeeded. */
-  revision: number;
-  /** What there is of the keys of `otherwise`. */
-  rows: EtcdRow[];
 }
 
 export interface EtcdMember {
@@ -79,18 +54,23 @@ interface EtcdClientOptions {
 /** All calls throw EtcdError, and end by their deadline. */
 export class EtcdClient {
   readonly #gateway: EtcdGateway;
+  readonly #grpc: EtcdGrpc;
 
-  constructor(options: EtcdClientOptions) {
-    this.#gateway = new EtcdGateway(options);
+  constructor({ endpoints, tls }: EtcdClientOptions) {
+    const asked = new EtcdEndpoints(endpoints);
+    this.#gateway = new EtcdGateway(asked, tls);
+    this.#grpc = new EtcdGrpc(asked, tls);
   }
 
   setTls(tls: EtcdTls): void {
     this.#gateway.setTls(tls);
+    this.#grpc.setTls(tls);
   }
 
   /** Ends calls that are under way, too. */
   close(): void {
     this.#gateway.close();
+    this.#grpc.close();
   }
 
   /** The rows from `key` up to `end`, without it, in the order of their keys; without an `end` that of `key` alone. */
@@ -109,15 +89,14 @@ export class EtcdClient {
     return { rows: rowsOf(answer), more: answer.more === true, revision: revisionOf(answer) };
   }
 
-  async txn({ compare, writes, otherwise }: EtcdTxn, options?: CallOptions): Promise<EtcdTxnResult> {
-    const body = {
-      compare: compare.map(compareJson),
-      success: writes.map(writeJson),
-      failure: otherwise.map((key) => ({ request_range: { key: base64(key) } })),
-    };
-    const answer = (await this.#gateway.post("/v3/kv/txn", body, options)) as TxnJson & Headed;
-    const rows = (answer.responses ?? []).flatMap(({ response_range }) => rowsOf(response_range ?? {}));
-    return { succeeded: answer.succeeded === true, revision: revisionOf(answer), rows };
+  async txn(txn: EtcdTxn, options?: CallOptions): Promise<EtcdTxnResult> {
+    const answer = await this.#grpc.call("/etcdserverpb.KV/Txn", encodeTxn(txn), options);
+    try {
+      return decodeTxnResult(answer);
+    } catch (cause) {
+      // It may have been carried out.
+      throw new EtcdError("unanswered", "the answer of etcd to a transaction cannot be read", { cause });
+    }
   }
 
   /** The id of a new lease. */
@@ -157,6 +136,11 @@ export class EtcdClient {
 
   async removeMember(id: string, options?: CallOptions): Promise<void> {
     await this.#gateway.post("/v3/cluster/member/remove", { ID: id }, options);
+  }
+
+  /** Has another member lead etcd. Only the one that leads it can be asked. Resolves when that is so. */
+  async moveLeader(id: string, options?: CallOptions): Promise<void> {
+    await this.#gateway.post("/v3/maintenance/transfer-leadership", { targetID: id }, options);
   }
 
   /** The member that answers, as it sees itself. */
@@ -221,11 +205,6 @@ interface RangeJson {
   more?: boolean;
 }
 
-interface TxnJson {
-  succeeded?: boolean;
-  responses?: { response_range?: RangeJson }[];
-}
-
 interface MemberJson {
   ID: string;
   name?: string;
@@ -264,22 +243,6 @@ function rowsOf({ kvs = [] }: RangeJson): EtcdRow[] {
     modRevision: Number(mod_revision),
     lease,
   }));
-}
-
-function compareJson(compare: EtcdCompare): object {
-  const key = base64(compare.key);
-  if ("createRevision" in compare)
-    return { key, result: "EQUAL", target: "CREATE", create_revision: String(compare.createRevision) };
-  return { key, result: "EQUAL", target: "MOD", mod_revision: String(compare.modRevision) };
-}
-
-function writeJson(write: EtcdWrite): object {
-  if ("remove" in write) {
-    const { remove, end } = write;
-    return { request_delete_range: { key: base64(remove), ...(end === undefined ? {} : { range_end: base64(end) }) } };
-  }
-  const { put, value, lease } = write;
-  return { request_put: { key: base64(put), value: base64(value), ...(lease === undefined ? {} : { lease }) } };
 }
 
 function memberOf({ ID, name = "", peerURLs = [], isLearner = false }: MemberJson): EtcdMember {

@@ -12,9 +12,10 @@ import { type Clock, delay } from "../lib/clock.ts";
 import { counted } from "../lib/counted.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import type { EtcdClient, EtcdRow, EtcdTxn, EtcdWrite } from "./etcd-client.ts";
+import type { EtcdClient } from "./etcd-client.ts";
 import { EtcdError } from "./etcd-error.ts";
 import type { EtcdLeadership } from "./etcd-leadership.ts";
+import type { EtcdRow, EtcdTxn, EtcdWrite } from "./etcd-txn.ts";
 
 /** What an etcd of this cluster is started with: --max-txn-ops and --max-request-bytes. One commit is one transaction. */
 export const ETCD_LIMITS = { txnOps: 65_536, requestBytes: 8 * 1024 * 1024 } as const;

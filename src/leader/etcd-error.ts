@@ -37,7 +37,14 @@ export class EtcdError extends Error {
   }
 }
 
-/** gRPC's status codes, as the gateway gives them in `code`. */
+/** The answer may have so many bytes. */
+export const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+
+export function answerTooLarge(): EtcdError {
+  return new EtcdError("answer-too-large", `the answer of etcd has more than ${MAX_ANSWER_BYTES} bytes`);
+}
+
+/** gRPC's status codes, which the gateway gives in `code`. */
 const GRPC = { deadline: 4, notFound: 5, permission: 7, exhausted: 8, unavailable: 14, unauthenticated: 16 } as const;
 
 /** Words of etcd's messages, which say more than the code does. The first that matches counts. */

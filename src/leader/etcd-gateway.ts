@@ -1,43 +1,18 @@
-// POST calls to etcd's JSON gateway (/v3/...), over HTTPS with a client certificate. Of several endpoints the first that can be
-// reached is asked; one that did not answer is asked last in the next call.
+// POST calls to etcd's JSON gateway (/v3/...), over HTTPS with a client certificate.
 import type { IncomingMessage } from "node:http";
 import { Agent, request } from "node:https";
 import type { TLSSocket } from "node:tls";
-import { systemClock } from "../lib/clock.ts";
-import { EtcdError, errorOfAnswer, errorOfConnection } from "./etcd-error.ts";
+import type { CallOptions, CallTimes, EtcdEndpoints, EtcdTls } from "./etcd-endpoints.ts";
+import { answerTooLarge, EtcdError, errorOfAnswer, errorOfConnection, MAX_ANSWER_BYTES } from "./etcd-error.ts";
 
-/** PEM texts. Etcd trusts every certificate of its CA, so this CA is the store's own. */
-export interface EtcdTls {
-  ca: string;
-  certificate: string;
-  key: string;
-}
-
-export interface CallOptions {
-  /** Ends the call; whether etcd carries it out is not known then. */
-  signal?: AbortSignal | undefined;
-  /** How long the whole call may take; left out: CALL_MS. */
-  timeoutMs?: number;
-}
-
-const CALL_MS = 5000;
-/** How long each of several endpoints may take to be connected with. */
-const CONNECT_MS = 1000;
-const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 const MAX_SOCKETS = 32;
 const MAX_FREE_SOCKETS = 4;
 
-interface EtcdGatewayOptions {
-  /** HOST:PORT of each. */
-  endpoints: readonly string[];
-  tls: EtcdTls;
-}
-
 export class EtcdGateway {
-  #endpoints: readonly string[];
+  readonly #endpoints: EtcdEndpoints;
   #agent: Agent;
 
-  constructor({ endpoints, tls }: EtcdGatewayOptions) {
+  constructor(endpoints: EtcdEndpoints, tls: EtcdTls) {
     this.#endpoints = endpoints;
     this.#agent = agentWith(tls);
   }
@@ -56,27 +31,9 @@ export class EtcdGateway {
   }
 
   /** The JSON of the answer. Throws EtcdError. */
-  async post(path: string, body: object, { signal, timeoutMs = CALL_MS }: CallOptions = {}): Promise<unknown> {
-    const text = JSON.stringify(body);
-    const until = systemClock.monotonic() + timeoutMs;
-    let failure: unknown;
-    for (const endpoint of this.#endpoints) {
-      const leftMs = Math.max(1, until - systemClock.monotonic());
-      const connectMs = this.#endpoints.length === 1 ? leftMs : Math.min(CONNECT_MS, leftMs);
-      try {
-        return await exchange({ agent: this.#agent, endpoint, path, text, signal, timeoutMs: leftMs, connectMs });
-      } catch (error) {
-        failure = error;
-        const { kind } = error as EtcdError;
-        if (kind === "unreachable" || kind === "unanswered") this.#askLast(endpoint);
-        if (kind !== "unreachable" || signal?.aborted || systemClock.monotonic() >= until) break;
-      }
-    }
-    throw failure;
-  }
-
-  #askLast(endpoint: string): void {
-    this.#endpoints = [...this.#endpoints.filter((other) => other !== endpoint), endpoint];
+  post(path: string, body: object, options?: CallOptions): Promise<unknown> {
+    const [agent, text] = [this.#agent, JSON.stringify(body)];
+    return this.#endpoints.ask((endpoint, times) => exchange({ agent, endpoint, path, text, times }), options);
   }
 }
 
@@ -92,29 +49,17 @@ interface Exchange {
   endpoint: string;
   path: string;
   text: string;
-  signal: AbortSignal | undefined;
-  timeoutMs: number;
-  connectMs: number;
+  times: CallTimes;
 }
 
 /** One request and its answer. Throws EtcdError. */
-async function exchange({ agent, endpoint, path, text, signal, timeoutMs, connectMs }: Exchange): Promise<unknown> {
+async function exchange({ agent, endpoint, path, text, times }: Exchange): Promise<unknown> {
   const outgoing = request(`https://${endpoint}${path}`, { method: "POST", agent });
-  let isSent = false;
-  const giveUp = (ms: number) =>
-    setTimeout(() => outgoing.destroy(new Error(`no answer within ${Math.round(ms) / 1000} s`)), ms);
-  const [deadline, connecting] = [giveUp(timeoutMs), giveUp(connectMs)];
-  const abort = () => outgoing.destroy(new Error("the call was given up"));
-  const connected = () => {
-    isSent = true;
-    clearTimeout(connecting);
-  };
   outgoing.once("socket", (socket) => {
-    if ((socket as TLSSocket).authorized) connected();
-    else socket.once("secureConnect", connected);
+    if ((socket as TLSSocket).authorized) times.connected();
+    else socket.once("secureConnect", () => times.connected());
   });
-  if (signal?.aborted) abort();
-  signal?.addEventListener("abort", abort);
+  times.onOver((reason) => outgoing.destroy(reason));
   try {
     const { status, body } = await new Promise<Answer>((resolve, reject) => {
       outgoing.once("response", (response) => readWhole(response).then(resolve, reject));
@@ -124,11 +69,7 @@ async function exchange({ agent, endpoint, path, text, signal, timeoutMs, connec
     return parse(endpoint, status, body);
   } catch (error) {
     if (error instanceof EtcdError) throw error;
-    throw errorOfConnection(endpoint, error as NodeJS.ErrnoException, isSent);
-  } finally {
-    clearTimeout(deadline);
-    clearTimeout(connecting);
-    signal?.removeEventListener("abort", abort);
+    throw errorOfConnection(endpoint, error as NodeJS.ErrnoException, times.isConnected);
   }
 }
 
@@ -143,8 +84,7 @@ async function readWhole(response: IncomingMessage): Promise<Answer> {
   for await (const part of response) {
     parts.push(part as Buffer);
     bytes += (part as Buffer).length;
-    if (bytes > MAX_ANSWER_BYTES)
-      throw new EtcdError("answer-too-large", `the answer of etcd has more than ${MAX_ANSWER_BYTES} bytes`);
+    if (bytes > MAX_ANSWER_BYTES) throw answerTooLarge();
   }
   return { status: response.statusCode ?? 0, body: Buffer.concat(parts).toString() };
 }

@@ -28,6 +28,8 @@ export interface MemberAgent {
   remove(): Promise<void>;
   /** Whether its process runs, and whether its data can be used. */
   condition(): Promise<MemberCondition>;
+  /** Its member, which leads etcd, has the member with this id lead it. */
+  giveLead(memberId: string): Promise<void>;
 }
 
 /** `damaged`: or gone. */
@@ -36,7 +38,7 @@ export type MemberCondition = "well" | "damaged" | "ended";
 interface EtcdMembersOptions {
   client: Pick<EtcdClient, "members" | "addLearner" | "promoteMember" | "removeMember">;
   managers(): readonly ManagerRow[];
-  agentOf(nodeId: string): MemberAgent;
+  agentOf(nodeId: string): Omit<MemberAgent, "giveLead">;
   /** Called before a member is added or removed: writes an export. */
   beforeChange(): Promise<void>;
   /** Machines whose disk is too slow for etcd are taken, too: an operator wants it so. */

@@ -9,10 +9,11 @@ import type { Clock } from "../lib/clock.ts";
 import { counted } from "../lib/counted.ts";
 import { messageOf, UserError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import { type EtcdClient, type EtcdRow, type EtcdWrite, endOf } from "./etcd-client.ts";
+import { type EtcdClient, endOf } from "./etcd-client.ts";
 import { bytesOf, ETCD_COMMIT, EtcdCommit } from "./etcd-commit.ts";
 import { EtcdError } from "./etcd-error.ts";
 import { campaign, type EtcdLeadership } from "./etcd-leadership.ts";
+import type { EtcdRow, EtcdWrite } from "./etcd-txn.ts";
 import { RowDigests } from "./row-digests.ts";
 import { RowTexts } from "./row-texts.ts";
 import { CannotLeadError, type Leadership, type Store } from "./store.ts";
@@ -137,8 +138,13 @@ export class EtcdStore implements Store {
     this.#digests = digests;
   }
 
-  async close(): Promise<void> {
+  /** Ends a campaign that goes on. A leader leads on. */
+  endCampaign(): void {
     this.#closing.abort(new Error("the store is closed"));
+  }
+
+  async close(): Promise<void> {
+    this.endCampaign();
     await this.#campaign?.catch(() => {}); // it gives back what it may have begun
     await this.#leadership?.resign();
   }

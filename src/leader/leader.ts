@@ -184,6 +184,14 @@ export class Leader {
     });
   }
 
+  /** Has `work` done while nothing is written: what is to be written waits for it. */
+  async pause(work: () => Promise<void>): Promise<void> {
+    await this.#writer.hold(async (store) => {
+      await work();
+      return store;
+    });
+  }
+
   /** Throws UserError 503 when it does not lead. */
   requireLeading(): void {
     this.#term.requireLeading();
@@ -221,6 +229,7 @@ export class Leader {
         if (command.type === "node.remove") this.sessions.forget(id);
         if (command.type === "node.leave") this.sessions.down(id);
       },
+      { isCommand: true },
     );
     return { revision, id };
   }

@@ -5,6 +5,7 @@
 //   POST /v1/managers/member/begin    MemberStart       -> 204
 //   POST /v1/managers/member/remove                     -> 204
 //   POST /v1/managers/member/trust    MemberTrust       -> 204
+//   POST /v1/managers/member/lead     GiveLead          -> 204
 import { z } from "zod";
 import { ClusterIdentity } from "../cluster/schema.ts";
 
@@ -16,6 +17,9 @@ export const MemberTrust = z.object({
   signer: z.string().nullable(),
 });
 export type MemberTrust = z.infer<typeof MemberTrust>;
+
+/** The member of etcd that is to lead it, by etcd's id. */
+export const GiveLead = z.object({ member: z.string().regex(/^\d{1,20}$/, "it is no id of a member of etcd") });
 
 /** What a manager's own etcd looks like from its node. */
 const MemberReport = z.object({

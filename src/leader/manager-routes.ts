@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import { check } from "../lib/check.ts";
 import { MemberStart } from "./etcd-command.ts";
 import type { MemberAgent } from "./etcd-members.ts";
-import { type ManagerReport, MemberTrust } from "./manager-protocol.ts";
+import { GiveLead, type ManagerReport, MemberTrust } from "./manager-protocol.ts";
 import type { CopyAnswer, CopyRequest } from "./state-copy.ts";
 
 /** This node's manager, as others may ask it. */
@@ -33,6 +33,10 @@ export function addManagerRoutes(
     });
     routes.post("/v1/managers/member/trust", async (request, reply) => {
       await face.takeTrust(check(MemberTrust, request.body));
+      return reply.code(204).send();
+    });
+    routes.post("/v1/managers/member/lead", async (request, reply) => {
+      await face.member.giveLead(check(GiveLead, request.body).member);
       return reply.code(204).send();
     });
     routes.post("/v1/managers/member/remove", async (_, reply) => {

@@ -6,6 +6,7 @@ import type { Lacking } from "../cluster/features.ts";
 import { type AppliedChange, Draft, emptyState, type LiveState } from "../cluster/state.ts";
 import type { State } from "../cluster/tables.ts";
 import { UserError } from "../lib/errors.ts";
+import { Gathering } from "./gathering.ts";
 import { roughBytes } from "./rough-bytes.ts";
 import { ChangeLines } from "./secrets.ts";
 import type { Store } from "./store.ts";
@@ -29,6 +30,8 @@ interface StateWriterOptions {
 }
 
 interface Work {
+  /** Whether a caller waits for it, who may come again. */
+  isCommand: boolean;
   run(draft: Draft): void;
   finish(): void;
   reject(error: unknown): void;
@@ -39,6 +42,7 @@ export class StateWriter {
   #store: Store;
   // BOUNDED: by MAX_QUEUED.
   readonly #queue: Work[] = [];
+  readonly #gathering = new Gathering();
   #running: Promise<void> | undefined;
   /** While it is there nothing is written; see `hold`. */
   #held: Promise<unknown> | undefined;
@@ -70,11 +74,13 @@ export class StateWriter {
   /**
    * Has `work` done in a turn, with others or alone. When it throws, nothing of it remains and the caller gets the error;
    * when the commit fails, nothing of the turn remains. `whenCommitted` is called before anything else can change the
-   * state. Resolves with a revision that every node hears of and that has all of the work.
+   * state. Resolves with a revision that every node hears of and that has all of the work. `isCommand`: its caller may ask
+   * for the next thing at once, for which the turn after it may wait.
    */
   run<T>(
     work: (draft: Draft) => T,
     whenCommitted: (value: T) => void = () => {},
+    { isCommand = false } = {},
   ): Promise<{ value: T; revision: number }> {
     return new Promise((resolve, reject) => {
       if (this.#queue.length >= MAX_QUEUED) throw new UserError(503, "the leader is busy; try again");
@@ -86,7 +92,8 @@ export class StateWriter {
         whenCommitted(value);
         resolve({ value, revision: this.#sentRevision });
       };
-      this.#queue.push({ run, finish, reject });
+      this.#queue.push({ isCommand, run, finish, reject });
+      if (isCommand) this.#gathering.queued();
       if (this.#held === undefined) this.#running ??= this.#runAll();
     });
   }
@@ -95,12 +102,12 @@ export class StateWriter {
    * Has `work` done while nothing is written: what is queued waits. From its end on commits go to the store that it
    * resolves with. When it throws, they go where they went before.
    */
-  async hold(work: () => Promise<Store>): Promise<void> {
+  async hold(work: (store: Store) => Promise<Store>): Promise<void> {
     while (this.#held !== undefined) await this.#held;
     const running = this.#running;
     const held = (async () => {
       await running;
-      this.#store = await work();
+      this.#store = await work(this.#store);
     })();
     this.#held = held.catch(() => {});
     try {
@@ -119,6 +126,7 @@ export class StateWriter {
   async #runAll(): Promise<void> {
     while (this.#queue.length > 0 && this.#held === undefined) {
       await nextEvents(); // requests that arrive together are committed together
+      if (this.#queue.length < this.#together) await this.#gathering.wait();
       await this.#turn();
     }
     this.#running = undefined;
@@ -137,10 +145,11 @@ export class StateWriter {
     } catch (error) {
       if (isTooLarge(error) && drafted.length > 1) {
         this.#queue.unshift(...drafted);
+        for (const { isCommand } of drafted) if (isCommand) this.#gathering.queued();
         this.#together = drafted.length >> 1;
         return;
       }
-      const failed = drafted.length > 0 ? drafted : this.#queue.splice(0);
+      const failed = drafted.length > 0 ? drafted : this.#rest();
       for (const { reject } of failed) reject(error);
       return;
     }
@@ -151,13 +160,27 @@ export class StateWriter {
         reject(error);
       }
     }
+    this.#gathering.answered(drafted.filter(({ isCommand }) => isCommand).length);
+  }
+
+  #next(): Work | undefined {
+    const work = this.#queue.shift();
+    if (work?.isCommand) this.#gathering.taken();
+    return work;
+  }
+
+  /** Takes all that is queued. */
+  #rest(): Work[] {
+    const rest: Work[] = [];
+    for (let work = this.#next(); work !== undefined; work = this.#next()) rest.push(work);
+    return rest;
   }
 
   /** Drafts what is queued, the first first, up to what one revision may have. */
   #takeQueued(draft: Draft, drafted: Work[]): void {
     let bytes = 0;
     for (let taken = 0; taken < this.#together && bytes < MAX_BYTES; taken++) {
-      const work = this.#queue.shift();
+      const work = this.#next();
       if (work === undefined) return;
       const own = draft.nested();
       try {

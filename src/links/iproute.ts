@@ -14,15 +14,22 @@ function ipArgv(netns: string | null): string[] {
 
 /** One JSON answer a query. The last may name a routing table that does not exist yet; its answer is then empty. */
 export async function ipQuery(netns: string | null, queries: readonly string[]): Promise<unknown[][]> {
+  return answersIn(await ipPrint(netns, queries), queries);
+}
+
+/** What ip prints for the queries of ipQuery(). */
+export async function ipPrint(netns: string | null, queries: readonly string[]): Promise<string> {
   const argv = [...ipArgv(netns), "-json", "-details", "-batch", "-"];
-  let output: string;
   try {
-    output = await run(argv, `${queries.join("\n")}\n`);
+    return await run(argv, `${queries.join("\n")}\n`);
   } catch (error) {
     if (!(error instanceof CommandError) || !/FIB table does not exist/.test(error.stderr))
       throw asPlatformError(error);
-    output = error.stdout;
+    return error.stdout;
   }
+}
+
+export function answersIn(output: string, queries: readonly string[]): unknown[][] {
   const lines = output.split("\n").filter((line) => line !== "");
   return queries.map((_, index) => JSON.parse(lines[index] ?? "[]") as unknown[]);
 }

@@ -10,6 +10,7 @@ import { type DesiredEndpoint, type DesiredLinks, noLinks, vethName } from "./de
 import { diff, diffDevice, firstStepOf, type Plan, type Step } from "./diff.ts";
 import { ipBatch, ipBatchApart, platformError, type RefusedLine, tcBatch } from "./iproute.ts";
 import { Joining } from "./joining.ts";
+import { LastLook } from "./last-look.ts";
 import { checkPlatform, checkPool, checkTrafficControl } from "./platform.ts";
 import { type ActualLinks, type Link, readDevice, readLinks } from "./read.ts";
 import { removeLinks } from "./remove.ts";
@@ -42,6 +43,7 @@ export class Links {
   #watch: Watch | undefined;
   readonly #turns = new Turns();
   readonly #joining: Joining;
+  readonly #lastLook = new LastLook();
   // BOUNDED: by the desired endpoints. Host end's name to the index under which its container was seen to be right.
   readonly #verified = new Map<string, number>();
 
@@ -81,9 +83,10 @@ export class Links {
   apply(desired: DesiredLinks, { look = false } = {}): Promise<Problems> {
     this.#desired = desired;
     return this.#turns.run(async () => {
-      if (!look && isDeepStrictEqual(desired, this.#made)) return new Map();
+      const isWanted = isDeepStrictEqual(desired, this.#made);
+      if (isWanted && !look) return new Map();
       this.#made = undefined;
-      const problems = await this.#reconcile(desired);
+      const problems = isWanted && (await this.#isUnchanged(desired)) ? new Map() : await this.#reconcile(desired);
       if (problems.size === 0) this.#made = desired;
       return problems;
     });
@@ -143,16 +146,31 @@ export class Links {
     }
   }
 
+  /** Whether a look finds everything as the last one did. */
+  async #isUnchanged(desired: DesiredLinks): Promise<boolean> {
+    await moveReversePathFilter(this.#log);
+    const veths = await this.#lastLook.unchanged(desired);
+    if (veths === undefined) return false;
+    this.#tell(desired.endpoints, veths);
+    return true;
+  }
+
   #isVerified({ address }: DesiredEndpoint, veth: Link | undefined): boolean {
     return veth?.carrier === true && this.#verified.get(vethName(address)) === veth.ifindex;
   }
 
-  #remember({ endpoints }: DesiredLinks, { veths }: ActualLinks): void {
+  #remember({ endpoints }: DesiredLinks, actual: ActualLinks): void {
+    const { veths } = actual;
+    this.#lastLook.remember(actual);
     this.#verified.clear();
     for (const { address } of endpoints) {
       const veth = veths.get(vethName(address));
       if (veth !== undefined) this.#verified.set(vethName(address), veth.ifindex);
     }
+    this.#tell(endpoints, veths);
+  }
+
+  #tell(endpoints: readonly DesiredEndpoint[], veths: ReadonlyMap<string, Link>): void {
     this.#joining.apply(endpoints, veths);
     this.#onHostEnds(new Map([...veths].map(([name, { ifindex }]) => [name, ifindex])));
   }

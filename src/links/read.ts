@@ -3,8 +3,8 @@ import { CommandError, run } from "../lib/command.ts";
 import { exists } from "../lib/exists.ts";
 import { type DesiredEndpoint, type DesiredLinks, isVethName, TABLE, vethName } from "./desired.ts";
 import { addAddress, addNeighbour, addRoute, addRule, desiredSysctls, emptyFacts, type FactSet } from "./facts.ts";
-import { asPlatformError, ipQuery } from "./iproute.ts";
-import { readSysctl, type Sysctls } from "./sysctl.ts";
+import { answersIn, asPlatformError, ipPrint, ipQuery } from "./iproute.ts";
+import { readSysctls, type Sysctls } from "./sysctl.ts";
 
 export interface Link {
   ifindex: number;
@@ -41,6 +41,26 @@ export interface ActualLinks {
   ipv6: boolean;
   /** The containers that were looked into, by namespace; null: there is no such namespace. */
   containers: Map<string, ContainerLinks | null>;
+  /** What printNode() and printFilters() gave; undefined: a link went meanwhile. */
+  printed: { node: string; filters: string } | undefined;
+}
+
+const NODE_QUERIES = [
+  "addr show",
+  "neigh show nud permanent",
+  "rule show",
+  "route show table main",
+  `route show table ${TABLE}`,
+];
+
+/** What ip prints of the node. */
+export function printNode(): Promise<string> {
+  return ipPrint(null, NODE_QUERIES);
+}
+
+/** What printNode() gave without what goes by itself: timers of bridges, and life times of addresses. Nothing here reads them. */
+export function lastingPart(node: string): string {
+  return node.replaceAll(/"(?:\w+_timer|(?:valid|preferred)_life_time)":\s*[\d.]+/g, "");
 }
 
 /** Reads the TUN; undefined when there is no link of that name. */
@@ -54,8 +74,8 @@ export async function readLinks(
   desired: DesiredLinks,
   inside: (endpoint: DesiredEndpoint, veth: Link | undefined) => boolean,
 ): Promise<ActualLinks> {
-  const queries = ["addr show", "neigh show nud permanent", "rule show", "route show table main"];
-  const [addr, neigh, rule, main, table] = await ipQuery(null, [...queries, `route show table ${TABLE}`]);
+  const node = await printNode();
+  const [addr, neigh, rule, main, table] = answersIn(node, NODE_QUERIES);
   const links = readAddresses(addr as AddrJson[]);
   const facts = emptyFacts();
   for (const { name, address } of links.addresses) if (name === desired.device) addAddress(facts, address, name);
@@ -66,14 +86,16 @@ export async function readLinks(
   const veths = new Map([...links.links].filter(([name, link]) => link.kind === "veth" && isVethName(name)));
   const unknown = desired.endpoints.filter((endpoint) => inside(endpoint, veths.get(vethName(endpoint.address))));
   const ipv6 = await exists("/proc/sys/net/ipv6");
+  const filters = await printFilters([...veths.keys()]);
   return {
     device: links.links.get(desired.device),
     veths,
     facts,
-    filters: await readFilters([...veths.keys()]),
-    sysctls: await readSysctls(desired, ipv6),
+    filters: filters === undefined ? await readFiltersSingly([...veths.keys()]) : filtersIn(filters, [...veths.keys()]),
+    sysctls: await readSysctls(desiredSysctls(desired, ipv6).keys()),
     ipv6,
     containers: await readContainers(new Set(unknown.map((endpoint) => endpoint.netns))),
+    printed: filters === undefined ? undefined : { node, filters },
   };
 }
 
@@ -177,27 +199,21 @@ function readNeighbour(facts: FactSet, entry: NeighJson): void {
   addNeighbour(facts, entry.dst, entry.lladdr ?? "", entry.dev);
 }
 
-async function readSysctls(desired: DesiredLinks, ipv6: boolean): Promise<Sysctls> {
-  const sysctls: Sysctls = new Map();
-  for (const path of desiredSysctls(desired, ipv6).keys()) {
-    const value = await readSysctl(path);
-    if (value !== undefined) sysctls.set(path, value);
+/** What tc prints of the host ends' qdiscs and filters; undefined: one has gone meanwhile, and the answers cannot be told apart any more. */
+export async function printFilters(veths: readonly string[]): Promise<string | undefined> {
+  if (veths.length === 0) return "";
+  const queries = veths.map((name) => `qdisc show dev ${name}\nfilter show dev ${name} ingress\n`);
+  try {
+    return await run(["tc", "-batch", "-"], queries.join(""));
+  } catch (error) {
+    if (!(error instanceof CommandError) || !/Cannot find device/.test(error.stderr)) throw asPlatformError(error);
+    return undefined;
   }
-  return sysctls;
 }
 
 /** tc's text: its JSON of u32 cannot be parsed before iproute2 6. The root qdisc's line parts one link from the next. */
-async function readFilters(veths: readonly string[]): Promise<Map<string, string>> {
+function filtersIn(output: string, veths: readonly string[]): Map<string, string> {
   const filters = new Map<string, string>();
-  if (veths.length === 0) return filters;
-  const queries = veths.map((name) => `qdisc show dev ${name}\nfilter show dev ${name} ingress\n`);
-  let output: string;
-  try {
-    output = await run(["tc", "-batch", "-"], queries.join(""));
-  } catch (error) {
-    if (!(error instanceof CommandError) || !/Cannot find device/.test(error.stderr)) throw asPlatformError(error);
-    return readFiltersSingly(veths); // one has gone meanwhile, and the answers cannot be told apart any more
-  }
   const sections = output.split(/^(?=qdisc \S+ \S+ root)/m).filter((section) => section.startsWith("qdisc"));
   for (const [index, section] of sections.entries()) {
     const name = veths[index];

@@ -36,7 +36,7 @@ export class RouteQuery {
 
   /** Throws SyscallError when there is no netlink socket to be had. */
   constructor(memory: PacketMemory) {
-    this.#fd = openSocket(Family.Netlink, SocketType.Raw);
+    this.#fd = openSocket(Family.Netlink, SocketType.Datagram);
     this.#view = memory.view;
     this.#request = memory.alloc(REQUEST_BYTES);
     this.#answer = memory.alloc(ANSWER_BYTES);

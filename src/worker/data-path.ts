@@ -49,7 +49,8 @@ export class DataPath {
 
   /** Called with the peers that packets had no key for, or whose keys have sealed enough; again and again while packets come. */
   onKeysWanted: (vteps: readonly Ipv4[]) => void = () => {};
-
+  /** Why no worker uses the express lane that they were to use: one of them is refused what it needs. */
+  laneLack: string | undefined;
   readonly #device: string;
 
   private constructor(flowFile: SharedFile, device: string) {
@@ -62,19 +63,21 @@ export class DataPath {
     const flows = openSharedFile(flowFile, FlowTable.bytesFor(setup.flowCapacity), { log });
     const dataPath = new DataPath(flows, setup.device);
     const start = async (index: number, lanes: number): Promise<DataPathThread> => {
-      const thread = await DataPathThread.start({ ...setup, flowAddress: flows.address, index, lanes }, log, onFailure);
+      const express = dataPath.laneLack === undefined ? setup.express : undefined;
+      const own = { ...setup, express, flowAddress: flows.address, index, lanes };
+      const thread = await DataPathThread.start(own, log, onFailure);
       dataPath.#threads.push(thread);
+      dataPath.laneLack ??= thread.laneLack ?? undefined;
       return thread;
     };
     try {
       const first = await start(0, LANES); // it makes or takes up the flow table that the others join
       dataPath.#flows = FlowTable.join(flows.buffer, setup.flowCapacity);
-      const { express } = setup;
-      if (express !== undefined) dataPath.#scanLane(express, dataPath.#flows, log);
       // One socket of the portable underlay takes everything.
       const workers = first.underlay === "dgram" ? 1 : setup.workers;
       for (let index = 1; index < workers; index++) await start(index, first.lanes);
-      for (const thread of dataPath.#threads) thread.onKeysWanted = (vteps) => dataPath.onKeysWanted(vteps);
+      for (const thread of dataPath.#threads) thread.onKeysWanted = (vteps) => dataPath.onKeysWanted(vteps);      if (dataPath.laneLack !== undefined) dataPath.#forgetLane(dataPath.#flows);
+      else if (setup.express !== undefined) dataPath.#scanLane(setup.express, dataPath.#flows, log);
       first.onHealth = (report) => {
         for (const thread of dataPath.#threads.slice(1)) thread.tell({ type: "health", report });
         dataPath.#laneScan?.setUnreachable(report.unreachable);
@@ -87,6 +90,13 @@ export class DataPath {
       await dataPath.stop();
       throw error;
     }
+  }
+
+  /** Nothing is in the lane, for its owner turns it off. Workers that have it put nothing there then. */
+  #forgetLane(flows: FlowTable): void {
+    flows.lock();
+    flows.clearRides(flows.highWater);
+    flows.unlock();
   }
 
   #scanLane(setup: LaneSetup, flows: FlowTable, log: Log): void {

@@ -84,7 +84,10 @@ export interface WorkerResults {
 }
 
 export type WorkerMessage =
-  /** Comes first, once: the loop runs. A write to `eventFd` ends its wait; `unraised` says why the thread has not the priority that was asked for. */
+  /**
+   * Comes first, once: the loop runs. A write to `eventFd` ends its wait; `unraised` says why the thread has not the priority that was asked
+   * for, `laneLack` why it has not the express lane.
+   */
   | {
       type: "ready";
       eventFd: number;
@@ -92,6 +95,7 @@ export type WorkerMessage =
       lanes: number;
       notes: string[];
       unraised: string | null;
+      laneLack: string | null;
     }
   | { type: "result"; id: number; value: WorkerResults[keyof WorkerResults] }
   | { type: "refused"; id: number; message: string }

@@ -25,6 +25,8 @@ export class DataPathThread {
   underlay: "batched" | "dgram" = "batched";
   /** Why the thread has not the priority that was asked for; null when it has. */
   unraised: string | null = null;
+  /** Why it has not the express lane that it was to have; null when it has, or was to have none. */
+  laneLack: string | null = null;
   /** Lanes of the device that it reads. */
   lanes = 1;
   #eventFd = -1;
@@ -102,6 +104,7 @@ export class DataPathThread {
           this.underlay = message.underlay;
           this.lanes = message.lanes;
           this.unraised = message.unraised;
+          this.laneLack = message.laneLack;
           for (const note of message.notes) log.warn(note);
           isReady = true;
           resolve();

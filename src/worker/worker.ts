@@ -16,6 +16,7 @@ import { systemRandom } from "../lib/random.ts";
 import { HOST_MAC, NEXT_HOP, vethName } from "../links/desired.ts";
 import { AeadEngine } from "../linux/aead.ts";
 import { bootNumber } from "../linux/boot.ts";
+import { SyscallError } from "../linux/libc.ts";
 import { type LinkSender, openLinkSender } from "../linux/link-sender.ts";
 import { Poller, wakePoller } from "../linux/poll.ts";
 import { RunnableThreads } from "../linux/runnable.ts";
@@ -24,14 +25,7 @@ import { nameThread, raiseThread, shortenSlices } from "../linux/thread-priority
 import { openTun } from "../linux/tun.ts";
 import { openUdpUnderlay } from "../linux/udp-underlay.ts";
 import { PacketMemory } from "../packet/memory.ts";
-import type {
-  LaneSetup,
-  WorkerCommand,
-  WorkerMessage,
-  WorkerOptions,
-  WorkerRequest,
-  WorkerResults,
-} from "./protocol.ts";
+import type { WorkerCommand, WorkerMessage, WorkerOptions, WorkerRequest, WorkerResults } from "./protocol.ts";
 
 /** The shortest slice that the kernel gives: no step of the loop takes longer unless packets wait. */
 const SLICE_MICROS = 100;
@@ -74,11 +68,11 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
   const flows = isFirst
     ? FlowTable.open(flowMemory, flowCapacity, Math.floor(systemRandom() * 2 ** 32), bootNumber())
     : FlowTable.join(flowMemory, flowCapacity);
+  const { lane, lack: laneLack } = openLane(setup, { memory, flows, sourcePorts: underlay.sourcePorts });
   if (isFirst) {
-    if (setup.express?.isAdopted === true) flows.forgetBarred(flows.highWater);
+    if (lane !== undefined && setup.express?.isAdopted === true) flows.forgetBarred(flows.highWater);
     else flows.clearRides(flows.highWater);
   }
-  const lane = setup.express && openLane(setup, setup.express, { memory, flows, sourcePorts: underlay.sourcePorts });
   const engine = new Engine({
     memory,
     device,
@@ -111,7 +105,7 @@ async function serve(setup: WorkerOptions, port: MessagePort): Promise<void> {
   };
   const lanes = device.fds.length;
   const threads = openRunnable(memory, notes);
-  say({ type: "ready", eventFd: poller.eventFd, underlay: kind, lanes, notes, unraised: raise(setup) });
+  say({ type: "ready", eventFd: poller.eventFd, underlay: kind, lanes, notes, unraised: raise(setup), laneLack });
   const look = (): number => poller.look();
   const loop = { engine, commands, look, now: machineMonotonic };
   if (kind === "batched") {
@@ -170,17 +164,26 @@ function openLinks({ pool }: WorkerOptions, memory: PacketMemory, notes: string[
   }
 }
 
-/** Throws where the maps are not to be had: a worker without them would not take back what the others put in the lane. */
+/** `lack` says why this worker is refused what the lane needs. Then no worker may use it: this one would not take back what the others put there. */
 function openLane(
-  { address }: WorkerOptions,
-  { maps, capacity }: LaneSetup,
+  { address, express }: WorkerOptions,
   { memory, flows, sourcePorts }: { memory: PacketMemory; flows: FlowTable; sourcePorts: readonly number[] },
-): ExpressInstaller {
-  return new ExpressInstaller({
-    ...{ memory, flows, maps, capacity, sourcePorts, vtep: ipv4(address) },
-    ways: new Ways(memory, (container) => vethName(formatIpv4(container))),
-    nextHop: ipv4(NEXT_HOP),
-  });
+): { lane: ExpressInstaller | undefined; lack: string | null } {
+  if (express === undefined) return { lane: undefined, lack: null };
+  const { maps, capacity } = express;
+  let ways: Ways | undefined;
+  try {
+    ways = new Ways(memory, (container) => vethName(formatIpv4(container)));
+    const lane = new ExpressInstaller({
+      ...{ memory, flows, maps, capacity, sourcePorts, ways, vtep: ipv4(address) },
+      nextHop: ipv4(NEXT_HOP),
+    });
+    return { lane, lack: null };
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    ways?.close();
+    return { lane: undefined, lack: messageOf(error) };
+  }
 }
 
 type OpenUnderlay = Underlay & { onReadable?: (() => void) | undefined };

@@ -2,7 +2,7 @@
 // messages. Its arguments are in JSON: endpoint, certificates, prefix and name.
 import { once } from "node:events";
 import { EtcdClient } from "../../src/leader/etcd-client.ts";
-import type { EtcdTls } from "../../src/leader/etcd-gateway.ts";
+import type { EtcdTls } from "../../src/leader/etcd-endpoints.ts";
 import { EtcdStore } from "../../src/leader/etcd-store.ts";
 import { Leader } from "../../src/leader/leader.ts";
 import { systemClock } from "../../src/lib/clock.ts";

@@ -324,6 +324,19 @@ for (const [words, keptState, shown] of [
   });
 }
 
+test("a listing is printed and done though the agent ends before it has said why the listing may be old", async (t) => {
+  const backend = cluster();
+  backend.connected = false;
+  backend.keptState = "kept";
+  backend.leader = () => {
+    throw new UserError(503, "the agent is stopping");
+  };
+  const { status, out, err } = await ended(start(await served(t, backend), ["network", "ls"]));
+  t.is(status, 0);
+  t.regex(out, /NAME/);
+  t.is(err, "overlayctl: this node has no leader, and shows its copy: why is not known (the agent is stopping)\n");
+});
+
 test("node ls shows nodes that are behind, stuck or silent as such", async (t) => {
   const backend = cluster();
   const rows = (["behind", "stuck", "silent"] as const).map((health, i) =>

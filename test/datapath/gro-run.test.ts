@@ -1,11 +1,16 @@
 // Datagrams that the kernel joined come out as they do one by one: the same packets, the same counters.
 import test from "ava";
 import fc from "fast-check";
+import { Side } from "../../src/datapath/engine.ts";
 import type { FlowRow } from "../../src/datapath/flow-report.ts";
+import { FRAME_BYTES } from "../../src/datapath/probe-frame.ts";
+import { ipv4 } from "../../src/lib/ip.ts";
+import { MANAGEMENT_VNI, vni } from "../../src/packet/vxlan.ts";
+import type { Datagram } from "../fakes/in-process.ts";
 import { ACK, describe, FIN, type Fields, ipPacket, PSH, SYN } from "../fakes/ip-packets.ts";
 import type { FakeNodes } from "../fakes/nodes.ts";
 import { taken, train, withoutId } from "../fakes/trains.ts";
-import { cluster, send } from "../fakes/two-nodes.ts";
+import { B, cluster, send } from "../fakes/two-nodes.ts";
 
 const CLIENT = "10.192.32.11";
 const VIP = "10.192.32.2";
@@ -99,6 +104,30 @@ test("a damaged datagram within a train is dropped alone", async (t) => {
   const { packets: out, drops } = outcome(fake, port, packets);
   t.is(out.length, 3);
   t.is(drops["bad-total-length"], 1);
+});
+
+test("probes that the kernel joined do not continue the datagram of a container before them", async (t) => {
+  const fake = await cluster({ join: true });
+  const port = connect(fake, "udp", 1000);
+  const probes: Datagram[] = [];
+  fake.wire.filter = (datagram) => {
+    if (vni(datagram.payload, 0) === MANAGEMENT_VNI && datagram.from === ipv4(B)) probes.push(datagram);
+    return [datagram];
+  };
+  await fake.advance(3000);
+  const probe = probes.find(({ payload }) => payload.length === FRAME_BYTES)!;
+  const payload = new Uint8Array(100).fill(7);
+  const fields = { source: TASK, destination: CLIENT, protocol: "udp", sourcePort: 80, destinationPort: port } as const;
+  fake.nodes[1]!.device.inject(ipPacket({ ...fields, payload }));
+  fake.nodes[1]!.engine.step(Side.All);
+  const fromPort = probe.fromPort + 1; // another one than the container's datagram has, which the kernel does not join with them
+  for (let i = 0; i < 2; i++) fake.wire.carry({ ...probe, fromPort });
+  fake.settle();
+  const packets = taken(fake.nodes[0]!.written());
+  t.deepEqual(
+    packets.map((packet) => packet.subarray(28)),
+    [payload],
+  );
 });
 
 test("the packets are the task's, seen through the VIP", async (t) => {

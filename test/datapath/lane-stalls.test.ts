@@ -277,6 +277,17 @@ test("a person lets flows try again at once", (t) => {
   t.deepEqual([rig.avoided, rig.stalls.avoided], [["peer", "none"], []]);
 });
 
+test("a person lets flows try again while one is on trial: what it shows then is held against nothing", (t) => {
+  const rig = new Rig();
+  const flow = rig.add();
+  rig.stall(flow);
+  rig.stalls.forget();
+  t.is(rig.table.rideOf(flow.entry) & Ride.Stalled, 0, "it may enter again");
+  rig.answerByAgent(flow);
+  rig.walk();
+  t.deepEqual([rig.stalls.stalled, rig.avoided, rig.stalls.avoided], [0, ["none"], []]);
+});
+
 test("another flow in the place of one that stalled is not taken for it", (t) => {
   const rig = new Rig();
   const flow = rig.add();

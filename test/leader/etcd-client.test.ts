@@ -1,8 +1,10 @@
 // The client against a real etcd: what the calls answer, and what its errors say.
-import { createServer } from "node:net";
+import { createSecureServer } from "node:http2";
+import { type AddressInfo, createServer } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import test from "ava";
 import { EtcdClient, endOf } from "../../src/leader/etcd-client.ts";
+import type { CallOptions } from "../../src/leader/etcd-endpoints.ts";
 import { EtcdError, type EtcdErrorKind } from "../../src/leader/etcd-error.ts";
 import { issueStoreCertificate } from "./store-certificates.ts";
 import { TestEtcd } from "./test-etcd.ts";
@@ -102,6 +104,21 @@ test("members, status and alarms are told", async (t) => {
   t.is((await kindOf(client.promoteMember("1"))).kind, "not-found");
 });
 
+test("another member leads etcd when the one that leads is asked for it, and only then", async (t) => {
+  const three = await TestEtcd.start({ members: 3 });
+  t.teardown(() => three.remove());
+  const clients = [0, 1, 2].map((i) => three.client(i));
+  const seen = await Promise.all(clients.map((one) => one.status({ timeoutMs: 60_000 })));
+  const first = seen.findIndex(({ memberId, leader }) => memberId === leader);
+  const [from, to] = [clients[first]!, (first + 1) % 3];
+  const refused = await kindOf(clients[to]!.moveLeader(seen[to]!.memberId));
+  t.deepEqual([refused.kind, refused.message.replace(/.*: /, "")], ["refused", "not leader"]);
+  t.regex((await kindOf(from.moveLeader("1"))).message, /bad leader transferee/);
+  await from.moveLeader(seen[to]!.memberId, { timeoutMs: 60_000 });
+  t.is((await from.status()).leader, seen[to]!.memberId);
+  for (const one of clients) one.close();
+});
+
 test("what was compacted cannot be read, and the file can be made smaller", async (t) => {
   const { revision } = await put("c/key", "before");
   await put("c/key", "after");
@@ -117,62 +134,120 @@ test("a request beyond what etcd takes is refused, and says which flags there ar
   t.regex(message, /--max-txn-ops and --max-request-bytes/);
 });
 
-test("an etcd that cannot be reached was sent nothing", async (t) => {
-  const nowhere = new EtcdClient({ endpoints: ["127.0.0.1:1"], tls: etcd.tls });
-  const { kind, message } = await kindOf(nowhere.status());
-  t.is(kind, "unreachable");
-  t.regex(message, /etcd at 127\.0\.0\.1:1 cannot be reached: ECONNREFUSED/);
-});
+/** By the JSON gateway, and by gRPC. */
+const WAYS: Record<string, (by: EtcdClient, options?: CallOptions) => Promise<unknown>> = {
+  "a look": (by, options) => by.status(options),
+  "a transaction": (by, options) => by.txn({ compare: [], writes: [{ put: "w", value: "" }], otherwise: [] }, options),
+};
 
-test("of several endpoints the next is asked when one cannot be reached", async (t) => {
-  const several = new EtcdClient({ endpoints: ["127.0.0.1:1", ...etcd.endpoints], tls: etcd.tls });
-  t.regex((await several.status()).version, /^3\./);
-  several.close();
-});
+for (const [name, call] of Object.entries(WAYS)) {
+  test(`${name}: an etcd that cannot be reached was sent nothing`, async (t) => {
+    const nowhere = new EtcdClient({ endpoints: ["127.0.0.1:1"], tls: etcd.tls });
+    const { kind, message } = await kindOf(call(nowhere));
+    t.is(kind, "unreachable");
+    t.regex(message, /etcd at 127\.0\.0\.1:1 cannot be reached: ECONNREFUSED/);
+  });
 
-test("an endpoint that takes connections and says nothing is given up by the deadline, and asked last then", async (t) => {
-  const silent = createServer(() => {}).listen(0, "127.0.0.1");
-  await new Promise((resolve) => silent.once("listening", resolve));
-  const endpoint = `127.0.0.1:${(silent.address() as { port: number }).port}`;
-  const alone = new EtcdClient({ endpoints: [endpoint], tls: etcd.tls });
-  const { kind, message } = await kindOf(alone.status({ timeoutMs: 300 }));
-  t.deepEqual([kind, message.includes("no answer within 0.3 s")], ["unreachable", true], message);
-  const several = new EtcdClient({ endpoints: [endpoint, ...etcd.endpoints], tls: etcd.tls });
-  t.regex((await several.status()).version, /^3\./);
-  several.close();
-  alone.close();
-  silent.close();
-});
+  test(`${name}: of several endpoints the next is asked when one cannot be reached`, async (t) => {
+    const several = new EtcdClient({ endpoints: ["127.0.0.1:1", ...etcd.endpoints], tls: etcd.tls });
+    await t.notThrowsAsync(call(several));
+    several.close();
+  });
 
-test("a member that is frozen has not answered, which leaves open whether it will", async (t) => {
-  const frozen = await TestEtcd.start();
-  t.teardown(() => frozen.remove());
-  const own = frozen.client();
-  await own.status();
-  await frozen.freeze(0);
-  const abort = new AbortController();
-  const call = kindOf(own.status({ signal: abort.signal }));
-  await delay(50);
-  abort.abort();
-  t.is((await call).kind, "unanswered");
-  // A new connection comes to nothing, so this one was not sent.
-  t.is((await kindOf(own.status({ timeoutMs: 200 }))).kind, "unreachable");
+  test(`${name}: an endpoint that says nothing is given up by the deadline, and asked last then`, async (t) => {
+    const silent = createServer(() => {}).listen(0, "127.0.0.1");
+    await new Promise((resolve) => silent.once("listening", resolve));
+    const endpoint = `127.0.0.1:${(silent.address() as { port: number }).port}`;
+    const alone = new EtcdClient({ endpoints: [endpoint], tls: etcd.tls });
+    const { kind, message } = await kindOf(call(alone, { timeoutMs: 300 }));
+    t.deepEqual([kind, message.includes("no answer within 0.3 s")], ["unreachable", true], message);
+    const several = new EtcdClient({ endpoints: [endpoint, ...etcd.endpoints], tls: etcd.tls });
+    await t.notThrowsAsync(call(several));
+    several.close();
+    alone.close();
+    silent.close();
+  });
+
+  test(`${name}: a member that is frozen has not answered, which leaves open whether it will`, async (t) => {
+    const frozen = await TestEtcd.start();
+    t.teardown(() => frozen.remove());
+    const own = frozen.client();
+    await call(own);
+    await frozen.freeze(0);
+    const abort = new AbortController();
+    const given = kindOf(call(own, { signal: abort.signal }));
+    await delay(50);
+    abort.abort();
+    t.is((await given).kind, "unanswered");
+    // A new connection comes to nothing, so this one was not sent.
+    t.is((await kindOf(call(own, { timeoutMs: 200 }))).kind, "unreachable");
+    frozen.thaw(0);
+    await t.notThrowsAsync(call(own, { timeoutMs: 60_000 }));
+    own.close();
+  });
+
+  test(`${name}: a member that ended is asked by a new connection when it is back`, async (t) => {
+    const restarted = await TestEtcd.start();
+    t.teardown(() => restarted.remove());
+    const own = restarted.client();
+    await call(own);
+    await restarted.kill(0);
+    t.true(["unreachable", "unanswered"].includes((await kindOf(call(own))).kind));
+    t.is((await kindOf(call(own))).kind, "unreachable");
+    restarted.launch(0);
+    await restarted.ready(0);
+    await t.notThrowsAsync(call(own));
+    own.close();
+  });
+
+  test(`${name}: a certificate of another CA is not accepted, by neither side, and a new one is taken from the next call on`, async (t) => {
+    const other = await TestEtcd.start();
+    t.teardown(() => other.remove());
+    const foreign = new EtcdClient({ endpoints: etcd.endpoints, tls: other.tls });
+    const server = await kindOf(call(foreign));
+    t.is(server.kind, "permission", server.message);
+    foreign.setTls({ ...other.tls, ca: etcd.tls.ca });
+    const asClient = await kindOf(call(foreign));
+    t.is(asClient.kind, "permission", asClient.message);
+    t.regex(asClient.message, /do not accept each other's certificates/);
+    foreign.setTls(await issueStoreCertificate(etcd.directory, "renewed"));
+    await t.notThrowsAsync(call(foreign));
+    foreign.close();
+  });
+}
+
+test("a transaction that is under way ends with the certificates with which it began", async (t) => {
+  const own = etcd.client();
+  const value = "x".repeat(1024 * 1024);
+  const call = own.txn({ compare: [], writes: [{ put: "under way", value }], otherwise: [] }, { timeoutMs: 60_000 });
+  own.setTls(etcd.tls);
+  t.true((await call).succeeded);
   own.close();
 });
 
-test("a certificate of another CA is not accepted, by neither side, and a new one is taken from the next call on", async (t) => {
-  const other = await TestEtcd.start();
-  t.teardown(() => other.remove());
-  const foreign = new EtcdClient({ endpoints: etcd.endpoints, tls: other.tls });
-  const server = await kindOf(foreign.status());
-  t.is(server.kind, "permission", server.message);
-  foreign.setTls({ ...other.tls, ca: etcd.tls.ca });
-  const asClient = await kindOf(foreign.status());
-  t.is(asClient.kind, "permission", asClient.message);
-  t.regex(asClient.message, /do not accept each other's certificates/);
-  foreign.setTls(await issueStoreCertificate(etcd.directory, "renewed"));
-  t.regex((await foreign.status()).version, /^3\./);
-  foreign.close();
+test("what answers a transaction and is not etcd is said to be none", async (t) => {
+  const { ca, certificate: cert, key } = etcd.tls;
+  const server = createSecureServer({ ca, cert, key, requestCert: true }, (_, response) => response.end("hello"));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => server.close());
+  const endpoint = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const other = new EtcdClient({ endpoints: [endpoint], tls: etcd.tls });
+  const { kind, message } = await kindOf(other.txn({ compare: [], writes: [], otherwise: [] }));
+  t.deepEqual([kind, message], ["refused", `what answers at ${endpoint} is not etcd (HTTP status 200)`]);
+  other.close();
+});
+
+test("an answer that was cut leaves open what became of the transaction", async (t) => {
+  const { ca, certificate: cert, key } = etcd.tls;
+  const server = createSecureServer({ ca, cert, key, requestCert: true }, (_, response) => {
+    response.writeHead(200, { "content-type": "application/grpc" });
+    response.write(Buffer.of(0, 0, 0, 0, 9, 1), () => response.stream.session!.destroy());
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => server.close());
+  const other = new EtcdClient({ endpoints: [`127.0.0.1:${(server.address() as AddressInfo).port}`], tls: etcd.tls });
+  t.is((await kindOf(other.txn({ compare: [], writes: [], otherwise: [] }))).kind, "unanswered");
+  other.close();
 });
 
 test("what etcd refuses besides is said in its own words", async (t) => {

@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { EtcdTls } from "../../src/leader/etcd-gateway.ts";
+import type { EtcdTls } from "../../src/leader/etcd-endpoints.ts";
 
 const run = promisify(execFile);
 

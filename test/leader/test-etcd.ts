@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { EtcdClient } from "../../src/leader/etcd-client.ts";
 import { ETCD_LIMITS } from "../../src/leader/etcd-commit.ts";
-import type { EtcdTls } from "../../src/leader/etcd-gateway.ts";
+import type { EtcdTls } from "../../src/leader/etcd-endpoints.ts";
 import { messageOf } from "../../src/lib/errors.ts";
 import { temporaryDirectory } from "../temporary.ts";
 import { issueStoreCertificate } from "./store-certificates.ts";

@@ -67,6 +67,7 @@ function kernel(desired: DesiredLinks): ActualLinks {
     sysctls: desiredSysctls(desired, true),
     ipv6: true,
     containers,
+    printed: undefined,
   };
 }
 

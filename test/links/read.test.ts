@@ -1,6 +1,6 @@
 // What is read of links, as ip prints it.
 import test from "ava";
-import { type AddrJson, readAddresses } from "../../src/links/read.ts";
+import { type AddrJson, lastingPart, readAddresses } from "../../src/links/read.ts";
 
 type Owner = NonNullable<NonNullable<AddrJson["linkinfo"]>["info_data"]>;
 
@@ -22,3 +22,11 @@ for (const [title, owner, isRoots] of OWNERS) {
     t.like(tun, { adoptable: true, isRoots });
   });
 }
+
+test("timers and life times do not make one look differ from the next, and everything else does", (t) => {
+  const docker = (timer: string, lifeTime: number, mtu = 1500) =>
+    `[{"ifname":"docker0","mtu":${mtu},"linkinfo":{"info_data":{"gc_timer":   ${timer},"hello_timer":${timer},"ageing_time":30000}},` +
+    `"addr_info":[{"local":"172.17.0.1","valid_life_time":${lifeTime},"preferred_life_time":${lifeTime}}]}]`;
+  t.is(lastingPart(docker("41.23", 3600)), lastingPart(docker("0.00", 3570)));
+  t.not(lastingPart(docker("41.23", 3600)), lastingPart(docker("41.23", 3600, 1400)));
+});

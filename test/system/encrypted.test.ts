@@ -254,9 +254,10 @@ systemTest(
       await untilSealed(node1!, target);
       // Its peer cannot be asked for keys: they are dropped, and nothing goes out.
       await node1!.exec(["nft", "-f", "-"], {
-        input: `table inet nokeys { chain o { type filter hook output priority 0; ip daddr ${node2!.address} tcp dport 4789 drop; }
-        chain i { type filter hook input priority 0; ip saddr ${node2!.address} tcp dport 4789 drop
-} }`,
+        input: `table inet nokeys {
+        chain o { type filter hook output priority 0; ip daddr ${node2!.address} tcp dport 4789 drop; }
+        chain i { type filter hook input priority 0; ip saddr ${node2!.address} tcp dport 4789 drop; }
+      }`,
       });
       const before = await dropsOf(node1!, "no-key");
       await node1!.killAgent();

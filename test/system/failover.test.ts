@@ -3,6 +3,7 @@
 import { Clients } from "./clients.ts";
 import { waitFor } from "./command.ts";
 import type { Lab, LabNode } from "./lab.ts";
+import { leadsEtcd } from "./managers.ts";
 import { systemTest, useLab } from "./system-test.ts";
 
 const three = useLab({ prefix: "fov", nodes: 3, managers: 3 }, async ({ nodes }) => {
@@ -31,12 +32,21 @@ async function prepare(prefix: string): Promise<{ leader: LabNode; clients: Clie
   return { leader, clients };
 }
 
+/** The manager that leads has its own member lead etcd, when all are well. */
+async function untilLeaderLeadsEtcd(): Promise<void> {
+  const lab = three();
+  await waitFor(async () => leadsEtcd(await untilEtcd(lab)), { what: "the leader's own member to lead etcd" });
+}
+
 systemTest("a leader that is stopped by SIGTERM hands over: no write is lost, and no request fails", async (t) => {
   const { leader, clients } = await prepare("stop");
+  await untilLeaderLeadsEtcd();
   await leader.stopAgent();
   t.log(`a write succeeded ${Math.round(await clients.nextWrite())} ms after its agent had ended`);
+  t.false(await leadsEtcd(leader), "its member, whose machine may be about to stop, leads etcd no more");
   await leader.startAgent();
   await clients.nextWrite();
+  await untilLeaderLeadsEtcd();
   await clients.judge(t);
   t.deepEqual(clients.failedRequests, []);
 });

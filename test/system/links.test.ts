@@ -128,6 +128,38 @@ const REMOVALS: [title: string, namespace: string, command: string][] = [
   ["a host end", "node", "ip link del ovl0ac01005"],
   ["the TUN", "node", "ip link del overlay0"],
 ];
+
+systemTest("a look that finds what the last one found starts two processes; what went since is put back", async (t) => {
+  const { kernel, driver, desired } = await setUp(t);
+  const look = () => driver.call("links.apply", desired, { look: true });
+  const looked = async (): Promise<number> => {
+    const before = Number(await driver.call("processes"));
+    t.deepEqual(await look(), {});
+    return Number(await driver.call("processes")) - before;
+  };
+  const before = await picture(kernel);
+  await look(); // the containers were looked into when they were made
+  t.is(await looked(), 2, "ip and tc");
+  const settings = ["conf/ovl0ac01005/rp_filter", "conf/overlay0/rp_filter"];
+  const undone: [title: string, namespace: string, command: string][] = [
+    ...REMOVALS,
+    ["a setting", "node", `echo 2 > /proc/sys/net/ipv4/${settings[0]}`],
+    ["the TUN's setting", "node", `echo 1 > /proc/sys/net/ipv4/${settings[1]}`],
+    ["a container's link", "a", "ip link set eth0 down"],
+  ];
+  for (const [title, namespace, command] of undone) {
+    await kernel.sh(namespace, command);
+    await look();
+    t.is(await picture(kernel), before, title);
+    await look();
+    t.is(await looked(), 2, `${title}: and then it is known again`);
+  }
+  const values = settings.map((path) => kernel.sh("node", `cat /proc/sys/net/ipv4/${path}`));
+  t.deepEqual(
+    (await Promise.all(values)).map((value) => value.trim()),
+    ["1", "0"],
+  );
+});
 systemTest("what somebody removes is put back", async (t) => {
   const { kernel, driver } = await setUp(t);
   await driver.call("links.watch");

@@ -68,13 +68,27 @@ interface MemberOfEtcd {
 
 /** The members of etcd, as the manager's own one lists them; their names are the ids of their nodes. */
 export async function membersOfEtcd(node: LabNode): Promise<MemberOfEtcd[]> {
+  const { members } = await askEtcd<{ members: { ID: string; name?: string; isLearner?: boolean }[] }>(
+    node,
+    "cluster/member/list",
+  );
+  return members.map(({ ID, name = "", isLearner = false }) => ({ id: ID, name, votes: !isLearner }));
+}
+
+/** Whether the manager's own member leads etcd. */
+export async function leadsEtcd(node: LabNode): Promise<boolean> {
+  const { header, leader } = await askEtcd<{ header: { member_id: string }; leader?: string }>(
+    node,
+    "maintenance/status",
+  );
+  return leader === header.member_id;
+}
+
+async function askEtcd<Answer>(node: LabNode, path: string): Promise<Answer> {
   const file = (name: string) => join(node.directory, "data/etcd", name);
   const tls = ["--cacert", file("ca.crt"), "--cert", file("member.crt"), "--key", file("member.key")];
-  const url = "https://127.0.0.1:2378/v3/cluster/member/list";
-  const { members } = JSON.parse(await node.exec(["curl", "-sS", ...tls, "-d", "{}", url])) as {
-    members: { ID: string; name?: string; isLearner?: boolean }[];
-  };
-  return members.map(({ ID, name = "", isLearner = false }) => ({ id: ID, name, votes: !isLearner }));
+  const url = `https://127.0.0.1:2378/v3/${path}`;
+  return JSON.parse(await node.exec(["curl", "-sS", ...tls, "-d", "{}", url])) as Answer;
 }
 
 /** Writes on one of the nodes until that succeeds, and returns on which. */

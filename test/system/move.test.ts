@@ -1,14 +1,17 @@
 // The move to etcd, when an operator says so, and broken off by kill -9 of the leader's agent at each of its steps: the next agent
 // goes on, with all that was acknowledged, and the managers come to share one etcd.
 import { readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import test from "ava";
 import { ETCD_CLIENT_PORT } from "../../src/leader/etcd-command.ts";
 import type { MoveStep } from "../../src/leader/move-store.ts";
 import { VERSION } from "../../src/lib/version.ts";
 import { Background, waitFor } from "./command.ts";
-import { createLab, type Lab } from "./lab.ts";
+import { createLab, type Lab, type LabNode } from "./lab.ts";
 import { hasNetworks, statusOf, untilWhole, untilWritten } from "./managers.ts";
 import { program } from "./program.ts";
+import { makeDiskSlow, removeSlowDisk, whyNoSlowDisk } from "./slow-disk.ts";
 import { systemTest } from "./system-test.ts";
 
 /** What the managers' etcd is started by, and is not there at first. */
@@ -94,6 +97,40 @@ systemTest(
     }
   },
 );
+
+const LACK = whyNoSlowDisk(tmpdir());
+const slowDiskTest: typeof systemTest =
+  LACK === undefined ? systemTest : (title) => test.serial.skip(`${title} (skipped: ${LACK})`, () => {});
+
+slowDiskTest("a disk that is really slow keeps the state from moving to etcd, and by force it moves", async (t) => {
+  const lab = await createLab({ prefix: "mvd", nodes: 3, managers: 2, waiting: 1 });
+  const [leader, , slow] = lab.nodes as [LabNode, LabNode, LabNode];
+  try {
+    await lab.startAgents();
+    const mend = makeDiskSlow(slow);
+    await slow.joinCluster("192.0.2.11:2377", await lab.token("manager"));
+    const why =
+      /does not move to etcd yet: mvdn3: a durable write to \S+ takes up to \d{3,} ms: etcd would lose its leader/;
+    // The leader moves it by itself at the third manager, and says why it does not.
+    const warned = async () => (await statusOf(leader)).warnings.some((warning) => why.test(warning));
+    await waitFor(warned, { what: "the leader to say that the disk is too slow" });
+    const { status, stderr } = await leader.tryExec(["overlayctl", "cluster", "move"]);
+    t.is(status, 1);
+    t.regex(stderr, why);
+    t.regex(stderr, /; 'overlayctl cluster move --force' moves it all the same\n$/);
+    t.is((await statusOf(leader)).store, "file");
+    const moved = await leader.tryExec(["overlayctl", "cluster", "move", "--force"]);
+    t.regex(moved.stdout, /is in etcd now, which mvdn1, mvdn2, mvdn3 run\./);
+    t.regex(moved.stderr, /mvdn3: a durable write to \S+ takes up to \d{3,} ms/);
+    await untilWritten(lab.nodes, "slowly");
+    mend();
+    await untilWhole(lab.nodes);
+    for (const node of lab.nodes) await hasNetworks(t, node, ["slowly"]);
+  } finally {
+    await lab.teardown();
+    await removeSlowDisk(slow);
+  }
+});
 
 systemTest(
   "an operator moves the state of one manager to etcd, and another version of overlayd exports it first",
