@@ -37,7 +37,7 @@ node -e '
 # What is called, and the Debian package that has it.
 needed=(ip:iproute2 tc:iproute2 nsenter:util-linux nft:nftables conntrack:conntrack curl:curl dig:bind9-dnsutils etcd:etcd-server)
 if [ "$purpose" = sim ]; then needed=(gcc:gcc gencat:libc6-dev); fi
-if [ "$purpose" = test ]; then needed+=(wrk:wrk iperf3:iperf3 ping:iputils-ping tcpdump:tcpdump ethtool:ethtool git:git sysctl:procps iptables:iptables dockerd:docker.io faketime:faketime scapy:python3-scapy); fi
+if [ "$purpose" = test ]; then needed+=(wrk:wrk iperf3:iperf3 ping:iputils-ping tcpdump:tcpdump ethtool:ethtool git:git sysctl:procps iptables:iptables dockerd:docker.io faketime:faketime scapy:python3-scapy tshark:tshark); fi
 if [ "$purpose" = test ] && ! docker compose version >/dev/null 2>&1; then needed+=(docker-compose:docker-compose); fi
 
 packages=()

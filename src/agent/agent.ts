@@ -67,7 +67,7 @@ async function start(options: AgentOptions, parts: Parts): Promise<void> {
     nodeName: config.node.name,
     identity,
     lane: packets.lane,
-    keys,
+    ...{ keys, log },
     whyNotLeading: () => identity.damage ?? manager?.whyNot,
     cluster: () => manager?.cluster,
     members: createMembers(options, membership, () => manager),

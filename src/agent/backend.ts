@@ -10,12 +10,14 @@ import type { Role } from "../cluster/trust-rows.ts";
 import type { EngineReport } from "../datapath/engine-report.ts";
 import type { DnsServer } from "../dns/server.ts";
 import { UserError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
 import type { DropCounts } from "../mesh/kernel-drops.ts";
 import type { NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DROP_NAMES } from "../packet/drop.ts";
 import type { LeaderCalls } from "../session/leader-calls.ts";
 import type { Session } from "../session/session.ts";
 import type { DataPath } from "../worker/data-path.ts";
+import { exportKeys } from "./export-keys.ts";
 import type { NodeLane } from "./express-lane.ts";
 import { flowViews } from "./flow-views.ts";
 import type { Identity } from "./identity.ts";
@@ -43,6 +45,7 @@ interface BackendOptions {
   dataPath: DataPath;
   lane: NodeLane;
   keys: NodeKeys;
+  log: Log;
   mesh: Pick<NftablesMesh, "drops">;
   dns: DnsServer;
   sandboxes: RunSandboxes;
@@ -66,6 +69,7 @@ export function createBackend({
   dataPath,
   lane,
   keys,
+  log,
   mesh,
   dns,
   sandboxes,
@@ -117,6 +121,8 @@ export function createBackend({
       throw new UserError(403, whyNoManager(state()));
     },
     peers: async () => peerViews(state(), ownName(), await dataPath.report(), lane, keys),
+    exportKeys: (peer, descriptor) =>
+      exportKeys({ keys, log }, { state: state(), ownId: session.nodeId, peer, descriptor }),
     stats: async () => statsView(await dataPath.fullReport(), lane.counters(), await mesh.drops(), dns),
     turnLane: (isOn) => lane.turn(isOn),
     flows: async (filter) => {

@@ -97,8 +97,8 @@ const ConfigFile = z.strictObject({
       mtu: z.int().min(576, "at least 576 is needed (RFC 791)").max(65_485, "at most 65485 fit").optional(),
     })
     .refine(({ port, sealedPort }) => port !== sealedPort, {
-      error: "packets that are encrypted need another UDP port than 'vxlan.port'",
-      path: ["sealedPort"],
+      error: "packets that are encrypted come to that port, 'vxlan.sealedPort': two ports are needed",
+      path: ["port"],
     })
     .refine(({ keyPort }) => keyPort !== STORE_PEER_PORT, {
       error: `TCP ${STORE_PEER_PORT} is for the store of several managers`,

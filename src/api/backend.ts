@@ -20,6 +20,7 @@ import type {
   CheckedAttach,
   Detach,
   EndpointView,
+  ExportedKeys,
   FlowFilter,
   FlowView,
   LeaveView,
@@ -68,6 +69,10 @@ export interface Backend {
   /** What a manager does for an operator. Throws UserError 403 on a worker. */
   cluster(): ClusterBackend;
   peers(): Promise<PeerView[]>;
+  /**
+   * The keys with a peer, for the process at the other end of the socket with this descriptor. Throws UserError 403 unless that is root's.
+   */
+  exportKeys(peer: string, descriptor: number): ExportedKeys;
   stats(): Promise<StatsView>;
   /** Turns this node's express lane on or off until the agent's next start. Throws UserError 409 where there is none to turn on. */
   turnLane(isOn: boolean): void;

@@ -31,6 +31,7 @@ import type {
   CreateService,
   Detach,
   EndpointView,
+  ExportedKeys,
   Express,
   FlowFilter,
   FlowView,
@@ -145,6 +146,7 @@ export class ApiClient {
     this.#call<{ revision: number }>("POST", "/v1/applied", body, body.timeoutMs + CALL_TIMEOUT_MS);
 
   peers = () => this.#call<PeerView[]>("GET", "/v1/peers");
+  exportKeys = (peer: string) => this.#call<ExportedKeys>("GET", `/v1/debug/keys/${encodeURIComponent(peer)}`);
   turnLane = (on: boolean) => this.#call<Express>("POST", "/v1/express", { on });
   stats = () => this.#call<StatsView>("GET", "/v1/stats");
   flows = (filter: FlowFilter) => this.#call<FlowView[]>("GET", `/v1/flows?${query({ ...filter })}`);

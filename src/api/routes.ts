@@ -169,6 +169,7 @@ function addNodeRoutes(app: FastifyInstance, backend: Backend): void {
     backend.turnLane(body.on);
     return body;
   });
+  app.get("/v1/debug/keys/:name", (request) => backend.exportKeys(named(request), descriptorOf(request)));
   app.post("/v1/attach", (request) => backend.attach(check(Attach, request.body ?? {})));
   app.post("/v1/detach", async (request) => {
     await backend.detach(check(Detach, request.body ?? {}));
@@ -180,6 +181,12 @@ function addNodeRoutes(app: FastifyInstance, backend: Backend): void {
     await backend.closeSandbox(check(Id, named(request)));
     return {};
   });
+}
+
+/** Node.js has no other way to the descriptor of a connection; -1: it is closed. */
+function descriptorOf(request: FastifyRequest): number {
+  const { _handle: handle } = request.raw.socket as unknown as { _handle: { fd: number } | null };
+  return handle?.fd ?? -1;
 }
 
 const Body = z.looseObject({});

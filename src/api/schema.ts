@@ -244,6 +244,20 @@ export interface PeerView {
   certificateExpires: number | null;
 }
 
+/** The keys between this node and a peer, for a program that decrypts a capture. They change hourly. */
+export interface ExportedKeys {
+  /** The UDP port that sealed packets go to, on this node and on the peer. */
+  ports: [own: number, peer: number];
+  associations: {
+    /** Addresses of the outer packets. */
+    source: string;
+    destination: string;
+    spi: number;
+    /** In hexadecimal: the AES-256 key and the salt behind it (RFC 4106). */
+    key: string;
+  }[];
+}
+
 export interface FlowView {
   protocol: string;
   /** ADDRESS:PORT */

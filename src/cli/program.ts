@@ -20,6 +20,7 @@ const GROUPS: readonly { words: readonly string[]; load(): Promise<AddCommands> 
   { words: ["user"], load: async () => (await import("./user.ts")).addUserCommands },
   { words: ["peers", "flows"], load: async () => (await import("./observe.ts")).addObserveCommands },
   { words: ["express"], load: async () => (await import("./express.ts")).addExpressCommands },
+  { words: ["debug"], load: async () => (await import("./debug.ts")).addDebugCommands },
   { words: ["stats"], load: async () => (await import("./stats.ts")).addStatsCommand },
 ];
 

@@ -7,10 +7,9 @@ import { PlatformError } from "../lib/errors.ts";
 import { type Log, silentLog } from "../lib/log.ts";
 import * as libc from "./libc.ts";
 import { makeOwnDirectory } from "./own-directory.ts";
-import { Family, Level, openSocket, SocketType } from "./sockets.ts";
+import { peerOfSocket } from "./socket-peer.ts";
+import { Family, openSocket, SocketType } from "./sockets.ts";
 
-const SO_PEERCRED = 17;
-const UCRED_BYTES = 12; // pid, uid, gid
 const LOCK_EX_NB = 2 | 4;
 /** Connections by which other processes learn our pid and user. They are taken off the queue each DRAIN_MS. */
 const MOST_CONNECTIONS = 128;
@@ -124,10 +123,7 @@ function ownerOf(name: Uint8Array): { pid: number; user: number } | undefined {
   const fd = openSocket(Family.Unix, SocketType.Stream);
   try {
     if (libc.connect(fd, name, name.length) < 0) return undefined;
-    const credentials = Buffer.alloc(UCRED_BYTES);
-    const length = Buffer.from(Uint32Array.of(UCRED_BYTES).buffer);
-    if (libc.getsockopt(fd, Level.Socket, SO_PEERCRED, credentials, length) < 0) return undefined;
-    return { pid: credentials.readInt32LE(0), user: credentials.readInt32LE(4) };
+    return peerOfSocket(fd);
   } finally {
     libc.close(fd);
   }

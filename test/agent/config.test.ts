@@ -108,6 +108,18 @@ for (const [text, mesh] of [
 
 const mistakes: [name: string, yaml: string, line: number | undefined, says: string | RegExp][] = [
   [
+    "one port for clear and sealed packets",
+    "vxlan:\n  port: 4500",
+    2,
+    "vxlan.port: '4500': packets that are encrypted come to that port, 'vxlan.sealedPort': two ports are needed",
+  ],
+  [
+    "the store's port for keys",
+    "vxlan:\n  keyPort: 2380",
+    2,
+    "vxlan.keyPort: '2380': TCP 2380 is for the store of several managers",
+  ],
+  [
     "the pool of earlier versions",
     `${MINIMAL}pool: 10.64.0.0/16`,
     3,

@@ -24,6 +24,7 @@ import type {
   AttachedView,
   Detach,
   EndpointView,
+  ExportedKeys,
   FlowFilter,
   FlowView,
   LeaveView,
@@ -186,6 +187,8 @@ export class FakeBackend implements Backend {
   /** The agent begins to leave. */
   whenLeft = () => {};
   peerViews: PeerView[] = [];
+  /** The descriptors that keys were asked for by. */
+  readonly keysAskedBy: number[] = [];
   #state: State;
   readonly #listeners = new Set<(changes: readonly AppliedChange[]) => void>();
 
@@ -329,6 +332,15 @@ export class FakeBackend implements Backend {
 
   async peers(): Promise<PeerView[]> {
     return this.peerViews;
+  }
+
+  exportKeys(_peer: string, descriptor: number): ExportedKeys {
+    this.keysAskedBy.push(descriptor);
+    const key = `${"ab".repeat(32)}01020304`;
+    return {
+      ports: [4500, 4501],
+      associations: [{ source: "192.0.2.11", destination: "192.0.2.12", spi: 0x1000, key }],
+    };
   }
 
   async stats(): Promise<StatsView> {

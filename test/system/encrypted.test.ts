@@ -1,5 +1,5 @@
 // An encrypted network between real agents: what is on the underlay in each case, captured there and searched for what the containers said.
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
 import type { FlowView, StatsView } from "../../src/api/schema.ts";
@@ -102,6 +102,13 @@ systemTest("what containers of an encrypted network say to another node is on th
   });
   t.false(bytes.includes(PLAINTEXT));
   t.deepEqual(await clearFrames("sealed", vni), []);
+  // With the keys, which root gets, another program reads it.
+  const keys = await node1!.ctl("debug", "export-keys", node2!.name);
+  writeFileSync(join(lab().directory, "esp_sa"), keys);
+  const read = ["tshark", "-r", join(lab().directory, "sealed.pcap"), "-o", "esp.enable_encryption_decode:TRUE"];
+  const inner = ["-Y", `esp && ip.addr == ${target} && (tcp.port == 7 || udp.port == 7)`];
+  const opened = await run(["env", `WIRESHARK_CONFIG_DIR=${lab().directory}`, ...read, ...inner]);
+  t.true(opened.split("\n").length > 10, opened);
   const sealed = await run(["tcpdump", "-r", join(lab().directory, "sealed.pcap"), "-nn", "udp port 4500"]);
   t.true(sealed.split("\n").length > 20, sealed);
 });
