@@ -19,7 +19,8 @@ export function program(
     | "flood"
     | "unname-state"
     | "one-sided-lane"
-    | "tcx-programs",
+    | "tcx-programs"
+    | "tcx-stranger",
   ...argv: (string | number)[]
 ): string[] {
   const path = fileURLToPath(new URL(`./programs/${name}.js`, import.meta.url));
