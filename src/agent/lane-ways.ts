@@ -9,6 +9,7 @@ import { isOurs } from "../links/watch.ts";
 import { ifindexOf } from "../linux/interfaces.ts";
 import { RouteQuery } from "../linux/route-query.ts";
 import { PacketMemory } from "../packet/memory.ts";
+import { type EntranceLinks, entranceLinks } from "./lane-entrances.ts";
 
 const MEMORY_BYTES = 65_536;
 
@@ -28,6 +29,8 @@ interface LaneWaysOptions {
   peers(): readonly Ipv4[];
   /** Takes the link that has the node's address; undefined: none has. */
   onUnderlay(link: UnderlayLink | undefined): void;
+  /** Takes the links by which clients come, and the TUN's index. */
+  onEntrances(links: EntranceLinks, device: number | undefined): void;
   /** Takes the peers that are reached by another link than before, or have been looked at for the first time. */
   onMoved(vteps: readonly Ipv4[]): void;
 }
@@ -53,8 +56,9 @@ export class LaneWays {
 
   /** Loops over all peers, at each burst of changes of the node's links and routes: three system calls each. */
   look(): void {
-    const { peers, onUnderlay, onMoved } = this.#options;
+    const { peers, device, onUnderlay, onEntrances, onMoved } = this.#options;
     onUnderlay(underlayLink(this.#options.address));
+    onEntrances(entranceLinks(device), ifindexOf(device));
     const before = this.#links;
     this.#links = new Map(peers().map((vtep) => [vtep, this.#routes.linkTo(vtep)]));
     const moved = [...this.#links].filter(([vtep, link]) => before.get(vtep) !== link).map(([vtep]) => vtep);

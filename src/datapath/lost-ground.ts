@@ -2,7 +2,7 @@
 // added ends no flow, except one that denies a port.
 import type { Ipv4 } from "../lib/ip.ts";
 import type { Grounds } from "./ports.ts";
-import type { DeniedRow, EndpointRow, NodeRow, PeerRow, Port, TableRow, VipRow } from "./rows.ts";
+import type { DeniedRow, EndpointRow, NodeRow, PeerRow, Port, PortMapping, TableRow, VipRow } from "./rows.ts";
 
 /** With more losses than this, each older flow is checked whatever it stands on. */
 const MOST_LOST = 4096;
@@ -107,6 +107,7 @@ export class LostGround {
       this.#lost.push(old.ip);
       return;
     }
+    if (!hasMappings(next, old)) this.#lost.push(old.ip);
     const kept = new Set(next.tasks);
     for (const task of old.tasks) if (!kept.has(task)) this.#lost.push(task);
     for (const task of next.draining) kept.add(task);
@@ -140,6 +141,14 @@ function keepsEndpoint(old: EndpointRow, next: EndpointRow | undefined): boolean
 function hasPorts(ports: readonly Port[] = [], wanted: readonly Port[] = []): boolean {
   const keys = new Set(ports.map(keyOf));
   return wanted.every((port) => keys.has(keyOf(port)));
+}
+
+/** Whether each port that `old` publishes is among those of `next`, and leads to the same one. */
+function hasMappings(next: VipRow, old: VipRow): boolean {
+  const wordOf = ({ protocol, published, target, address }: PortMapping): string =>
+    `${protocol} ${published} ${target} ${address}`;
+  const words = new Set((next.ports ?? []).map(wordOf));
+  return (old.ports ?? []).every((mapping) => words.has(wordOf(mapping)));
 }
 
 function keyOf({ protocol, port }: Port): number {

@@ -24,6 +24,10 @@ export const Stack = {
   Headers: -32, // u32, the length of its IP and transport headers
   Now: -40, // u64, nanoseconds of CLOCK_MONOTONIC
   Checksum: -44, // u32, that of the TCP or UDP header
+  Entrance: -56, // a key of `entrances`, as layout.ts has it
+  Tuple: -72, // as SockTuple has it
+  Protocol: -76, // u32
+  Led: -80, // u32, a value of `led`
 } as const;
 
 type When = Parameters<BpfAssembler["when"]>;
@@ -128,8 +132,8 @@ export class LaneAssembler extends BpfAssembler {
     return this.passOn(r1, "ne", 0xffff, "HeaderChecksum");
   }
 
-  /** Ends the program: the places that passOn(), drop() and "Failed" jump to. */
-  override assemble(): Uint8Array {
+  /** Ends the program: the places that passOn(), drop() and "Failed" jump to. The kernel takes no instruction that nothing leads to. */
+  override assemble(mayFail = true): Uint8Array {
     for (const reason of this.#reasons) {
       this.label(reason);
       this.mapValue(r1, this.maps.control, counterAt(this.#origin, reason));
@@ -143,6 +147,7 @@ export class LaneAssembler extends BpfAssembler {
     this.exit(Tcx.Next);
 
     for (const reason of this.#drops) {
+      if (reason === "Failed" && !mayFail) continue;
       this.label(reason);
       this.mapValue(r1, this.maps.control, counterAt(this.#origin, reason));
       this.load(8, r2, r1, 0);

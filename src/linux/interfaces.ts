@@ -3,7 +3,10 @@ import * as libc from "./libc.ts";
 import { Family, IFREQ_VALUE_AT, interfaceRequest, openSocket, SocketType } from "./sockets.ts";
 
 const SIOCGIFMTU = 0x8921;
+const SIOCGIFHWADDR = 0x8927;
 const SIOCGIFINDEX = 0x8933;
+/** ARPHRD_ETHER of linux/if_arp.h. */
+const ETHERNET = 1;
 
 /** The interface's MTU; undefined when there is no such interface. */
 export function mtuOf(name: string): number | undefined {
@@ -13,6 +16,11 @@ export function mtuOf(name: string): number | undefined {
 /** The interface's index; undefined when there is no such interface. */
 export function ifindexOf(name: string): number | undefined {
   return numberOf(name, SIOCGIFINDEX);
+}
+
+/** Whether frames of the interface begin with an Ethernet header. */
+export function isEthernet(name: string): boolean {
+  return ((numberOf(name, SIOCGIFHWADDR) ?? 0) & 0xffff) === ETHERNET;
 }
 
 function numberOf(name: string, operation: number): number | undefined {

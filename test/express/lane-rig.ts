@@ -3,18 +3,21 @@
 import { ControlPage } from "../../src/express/control.ts";
 import { type LaneEntry, writeKey, writeValue } from "../../src/express/entry.ts";
 import { fromContainer } from "../../src/express/from-container.ts";
+import { fromNode } from "../../src/express/from-node.ts";
 import { fromUnderlay } from "../../src/express/from-underlay.ts";
 import { sumOfGrounds } from "../../src/express/grounds.ts";
 import {
   CONTROL_SHAPE,
+  ENTRANCES_SHAPE,
   flowsShape,
   GROUNDS_SHAPE,
   type LaneMaps,
+  LED_SHAPE,
   type Origin,
   type PassedOn,
   Value,
 } from "../../src/express/layout.ts";
-import { ipv4 } from "../../src/lib/ip.ts";
+import { cidr, ipv4 } from "../../src/lib/ip.ts";
 import { mapArray } from "../../src/linux/bpf-array.ts";
 import { BpfMap, createMap } from "../../src/linux/bpf-map.ts";
 import { loadProgram, type ProgramRun, ProgramType, runProgram, type SkbContext } from "../../src/linux/bpf-program.ts";
@@ -25,6 +28,7 @@ import { type Fields, ipPacket } from "../fakes/ip-packets.ts";
 
 export const LOOPBACK = 1;
 export const VXLAN_PORT = 4789;
+export const POOL = "10.192.0.0/10";
 export const VNI = 4097;
 export const SELF = "192.0.2.11";
 export const PEER = "192.0.2.12";
@@ -147,14 +151,20 @@ export class LaneRig {
   readonly maps: LaneMaps;
   readonly #flows: BpfMap;
   readonly #view: DataView;
-  readonly #programs: readonly [number, number];
+  readonly #programs: readonly [number, number, number];
   readonly #mapped: { close(): void }[];
 
   constructor(entries = ENTRIES) {
     const memory = new PacketMemory(MEMORY_BYTES);
     this.#view = memory.view;
     const shape = flowsShape(entries);
-    this.maps = { flows: createMap(shape), grounds: createMap(GROUNDS_SHAPE), control: createMap(CONTROL_SHAPE) };
+    this.maps = {
+      flows: createMap(shape),
+      grounds: createMap(GROUNDS_SHAPE),
+      control: createMap(CONTROL_SHAPE),
+      entrances: createMap(ENTRANCES_SHAPE),
+      led: createMap(LED_SHAPE),
+    };
     this.#flows = new BpfMap(memory, this.maps.flows, shape, BATCH);
     const grounds = mapArray(this.maps.grounds, GROUNDS_SHAPE);
     const control = mapArray(this.maps.control, CONTROL_SHAPE);
@@ -168,6 +178,7 @@ export class LaneRig {
     this.#programs = [
       load("express_cont", fromContainer(this.maps)),
       load("express_under", fromUnderlay(this.maps, VXLAN_PORT)),
+      load("express_node", fromNode(this.maps, cidr(POOL))),
     ];
   }
 

@@ -31,8 +31,11 @@ let dataPath: DataPath | undefined;
 let rows: TableRows = new Map();
 
 async function start({ address, underlay, desired, flowFile }: Setup): Promise<void> {
-  const lane = new ExpressLane({ directory: "", entries: ENTRIES, port: PORT, clock: systemClock, log }, undefined);
   const { device, pool, mtu } = desired;
+  const lane = new ExpressLane(
+    { directory: "", entries: ENTRIES, port: PORT, pool, clock: systemClock, log },
+    undefined,
+  );
   const links = new Links({ log, clock: systemClock, device, onHostEnds: (ends) => lane.setContainers(ends) });
   await links.prepare(pool, mtu);
   dataPath = await DataPath.start({
