@@ -1,6 +1,6 @@
 // What flows stand on: addresses and VTEPs whose rows were deleted, or replaced so that a flow may have to end. A row that is
 // added ends no flow, except one that denies a port.
-import type { Ipv4 } from "../lib/ip.ts";
+import { type Ipv4, OUTSIDE } from "../lib/ip.ts";
 import type { Grounds } from "./ports.ts";
 import type { DeniedRow, EndpointRow, NodeRow, PeerRow, Port, PortMapping, TableRow, VipRow } from "./rows.ts";
 
@@ -52,6 +52,7 @@ export class LostGround {
     switch (row?.kind) {
       case "node":
         if (!isSameNode(old as NodeRow | undefined, next as NodeRow | undefined)) this.loseAll();
+        else if (!keepsEntrances(old as NodeRow, next as NodeRow)) this.#lane?.lose(OUTSIDE);
         return;
       case "network":
         if (old?.kind !== "network") return;
@@ -130,6 +131,11 @@ function isSameNode(old: NodeRow | undefined, next: NodeRow | undefined): boolea
     old.poolMask === next.poolMask &&
     old.isProvisional === next.isProvisional
   );
+}
+
+/** Whether clients outside may still come by each address of the node by which they might. */
+function keepsEntrances(old: NodeRow, next: NodeRow): boolean {
+  return !old.mesh || (next.mesh && old.hostAddresses.every((address) => next.hostAddresses.includes(address)));
 }
 
 function keepsEndpoint(old: EndpointRow, next: EndpointRow | undefined): boolean {

@@ -1,6 +1,7 @@
-// The program at the node's own links: what comes for a published port goes to the TUN, and so to the agent, as it is. The kernel's
-// tracking of connections never sees it. All else goes on to the stack, where nftables lead to the agent what belongs to a published port
-// all the same, as they lead all of it where there is no such program:
+// The program at the node's own links. What comes for a published port, of a flow that has an entry, goes to the peer of its task, or to its
+// task in a container of this node; else it goes to the TUN, and so to the agent, as it is. The kernel's tracking of connections never sees
+// it. All else goes on to the stack, where nftables lead to the agent what belongs to a published port all the same, as they lead all of it
+// where there is no such program:
 // - fragments, once the kernel has put them together
 // - segments of TCP connections whose beginning was not led. The node's own connections, and those that it translates for others, may
 //   have a published port as their own end; the kernel alone knows them
@@ -15,9 +16,16 @@ import { ICMP_BYTES, Type } from "../packet/icmp.ts";
 import * as ip from "../packet/ipv4.ts";
 import * as tcp from "../packet/tcp.ts";
 import { UDP_BYTES } from "../packet/udp.ts";
-import { frame, LaneAssembler, raw16, Stack, skb, stack } from "./lane-assembler.ts";
-import { Control, Entrance, EntranceKey, EntranceValue, type LaneMaps, Origin } from "./layout.ts";
-import { VERSION_4_NO_OPTIONS } from "./parse.ts";
+import { account } from "./account.ts";
+import { checkSize } from "./check-size.ts";
+import { deliver } from "./deliver.ts";
+import { encapsulate } from "./encapsulate.ts";
+import { flow, frame, LaneAssembler, raw16, Stack, skb, stack } from "./lane-assembler.ts";
+import { Control, Entrance, EntranceKey, EntranceValue, Flag, Key, type LaneMaps, Origin, Value } from "./layout.ts";
+import { lookUp } from "./look-up.ts";
+import { parse, VERSION_4_NO_OPTIONS } from "./parse.ts";
+import { rewrite } from "./rewrite.ts";
+import { refuseStrayChecksum } from "./stray-checksum.ts";
 
 const IP_AT = ETHERNET_BYTES;
 const TRANSPORT_AT = IP_AT + ip.IPV4_BYTES;
@@ -28,6 +36,8 @@ const QUOTED_TRANSPORT_AT = QUOTED_AT + ip.IPV4_BYTES;
 const device = r9;
 const LOOPBACK_NETWORK = 127;
 const FIRST_MULTICAST_NETWORK = 224;
+/** Without its checksum. */
+const SHORTEST_FRAME_BYTES = 60;
 
 /** Its code, for the tcx ingress of the node's links; `pool` has the overlay's addresses, which no sender outside has. */
 export function fromNode(maps: LaneMaps, pool: Cidr): Uint8Array {
@@ -38,9 +48,55 @@ export function fromNode(maps: LaneMaps, pool: Cidr): Uint8Array {
   readEnds(a);
   findEntrance(a);
   checkSource(a, pool);
+  a.onward = "agent";
+  trim(a);
+  carry(a);
+  a.passAll("agent");
+  a.label("agent");
+  a.onward = "next";
+  a.findFrame();
+  a.need(TRANSPORT_AT + UDP_BYTES, "next");
   checkLane(a);
   lead(a);
-  return a.assemble(false);
+  return a.assemble();
+}
+
+/** Short frames come with padding behind the packet (IEEE 802.3), which the stack would take off. */
+function trim(a: LaneAssembler): void {
+  a.need(TRANSPORT_AT + UDP_BYTES, "agent");
+  a.load(2, r2, frame, IP_AT + ip.TOTAL_LENGTH_AT);
+  a.bigEndian(r2, 16);
+  a.alu("add", r2, IP_AT);
+  a.load(4, r1, skb, Skb.Len);
+  a.when(r1, "le", r2, "trimmed");
+  a.when(r1, "gt", SHORTEST_FRAME_BYTES, "trimmed");
+  a.when(r2, "lt", TRANSPORT_AT + UDP_BYTES, "trimmed"); // lead() is to find both headers
+  a.load(1, r1, frame, IP_AT + ip.PROTOCOL_AT);
+  a.when(r1, "eq", ip.Protocol.Udp, "trim");
+  a.when(r2, "lt", TRANSPORT_AT + tcp.TCP_BYTES, "trimmed");
+  a.label("trim");
+  a.mov(r1, skb);
+  a.mov(r3, 0); // flags
+  a.call(Helper.SkbChangeTail);
+  a.findFrame();
+  a.label("trimmed");
+}
+
+/** What is no packet of a flow in the lane goes to the agent. */
+function carry(a: LaneAssembler): void {
+  a.load(4, r1, skb, Skb.Ifindex);
+  a.store(4, stack, Stack.Key + Key.Origin, r1);
+  parse(a, IP_AT, 0);
+  lookUp(a);
+  checkSize(a);
+  refuseStrayChecksum(a, TRANSPORT_AT); // a client may be another container of this machine
+  account(a, TRANSPORT_AT, false);
+  rewrite(a, IP_AT);
+  a.load(2, r2, flow, Value.Flags);
+  a.when(r2, "set", Flag.ToPeer, "to a peer");
+  deliver(a, false);
+  a.label("to a peer");
+  encapsulate(a);
 }
 
 /** The host's other packets end here. */
@@ -71,8 +127,8 @@ function readEnds(a: LaneAssembler): void {
   a.store(4, stack, Stack.Tuple + SockTuple.Destination, r2);
   a.load(2, r3, frame, TRANSPORT_AT); // the source port
   a.load(2, r2, frame, TRANSPORT_AT + 2); // the destination port
-  a.when(r1, "eq", ip.Protocol.Tcp, "ports");
-  a.when(r1, "eq", ip.Protocol.Udp, "ports");
+  a.when(r1, "eq", ip.Protocol.Tcp, "ends");
+  a.when(r1, "eq", ip.Protocol.Udp, "ends");
   a.when(r1, "ne", ip.Protocol.Icmp, "next");
 
   a.load(1, r1, frame, TRANSPORT_AT);
@@ -90,9 +146,9 @@ function readEnds(a: LaneAssembler): void {
   a.load(1, r1, frame, QUOTED_AT + ip.PROTOCOL_AT);
   a.load(2, r3, frame, QUOTED_TRANSPORT_AT + 2); // the destination port
   a.load(2, r2, frame, QUOTED_TRANSPORT_AT); // the source port
-  a.when(r1, "eq", ip.Protocol.Tcp, "ports");
+  a.when(r1, "eq", ip.Protocol.Tcp, "ends");
   a.when(r1, "ne", ip.Protocol.Udp, "next");
-  a.label("ports");
+  a.label("ends");
   a.store(4, stack, Stack.Protocol, r1);
   a.store(2, stack, Stack.Entrance + EntranceKey.Protocol, r1);
   a.store(2, stack, Stack.Entrance + EntranceKey.Port, r2);

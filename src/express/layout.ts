@@ -5,11 +5,13 @@ import { SOCK_TUPLE_BYTES } from "../linux/bpf-abi.ts";
 import type { MapShape } from "../linux/bpf-map.ts";
 
 /** Counts up when a map changes its shape: entries of another layout than the agent's own are never adopted. */
-export const LAYOUT = 1;
+export const LAYOUT = 2;
 
 /** The key of `flows`: where a packet came in, and its addresses and ports. */
 export const Key = {
-  Origin: 0, // the index of a container's link; of a peer's packets the VXLAN header's second word, network order
+  // The index of a container's link, or of the node's link to a client outside; of a peer's packets the VXLAN header's second word, network
+  // order.
+  Origin: 0,
   Source: 4, // network order
   Destination: 8, // network order
   Ports: 12, // source, destination: network order
@@ -62,8 +64,12 @@ export const Flag = {
   RewritesPorts: 2,
   /** The packet goes to a peer, not to a container of this node. */
   ToPeer: 4,
+  /** The packet goes to a client outside, by a link of the node. */
+  ToClient: 8,
   /** Frames to a peer get an outer UDP checksum, if they are no super-packets. */
   OuterChecksum: 16,
+  /** A super-packet that has come through a tunnel must not go to the client: its card would take it for one of a tunnel. */
+  NoTunnelMark: 32,
 } as const;
 
 /** `grounds` has one value: a u32 for each 16-bit index. grounds.ts says what they count. */
@@ -120,6 +126,8 @@ export const PassedOn = {
   Failed: 21,
   /** A container had a card write a checksum in front of the TCP or UDP header. It is dropped, as what the agent makes of it would be. */
   StrayChecksum: 22,
+  /** It is a super-packet that a tunnel has marked, and the client's card would heed the mark. */
+  TunnelMark: 23,
 } as const;
 export type PassedOn = keyof typeof PassedOn;
 

@@ -17,7 +17,7 @@ import {
   type PassedOn,
   Value,
 } from "../../src/express/layout.ts";
-import { cidr, ipv4 } from "../../src/lib/ip.ts";
+import { cidr, ipv4, OUTSIDE } from "../../src/lib/ip.ts";
 import { mapArray } from "../../src/linux/bpf-array.ts";
 import { BpfMap, createMap } from "../../src/linux/bpf-map.ts";
 import { loadProgram, type ProgramRun, ProgramType, runProgram, type SkbContext } from "../../src/linux/bpf-program.ts";
@@ -87,10 +87,10 @@ export function toContainer(fields: Partial<LaneEntry> = {}): LaneEntry {
 function completed(fields: Partial<LaneEntry>): LaneEntry {
   const { source = 0, destination = 0, ports = 0 } = fields;
   return {
-    ...{ from: 0, to: 0, origin: 0, protocol: 6, source, destination, ports },
+    ...{ from: 0, to: 0, fromClient: false, toClient: false, origin: 0, protocol: 6, source, destination, ports },
     ...{ newSource: source, newDestination: destination, newPorts: ports, vip: 0, link: LOOPBACK, mtu: MTU },
     nextHop: ipv4(NEXT_HOP),
-    ...{ vtep: 0, vni: 0, sourcePort: 0, port: 0, hasOuterChecksum: false },
+    ...{ vtep: 0, vni: 0, sourcePort: 0, port: 0, hasOuterChecksum: false, heedsTunnelMark: false },
     ...{ sequence: 0, acknowledgment: 0, packets: 0, bytes: 0, groundSum: 0 },
     ...fields,
   };
@@ -121,19 +121,21 @@ export function expectedFrame(
   packet: Uint8Array,
   outer: Partial<Fields> = {},
   ether: Partial<Parameters<typeof ethernet>[1]> = {},
+  macs: Partial<FrameFields> = MACS,
 ): Uint8Array {
   return ethernet(
     ipPacket({
       ...{ source: SELF, destination: PEER, sourcePort: SOURCE_PORT, destinationPort: VXLAN_PORT, protocol: "udp" },
-      ...{ id: 0, noChecksum: true, payload: frame(packet, { vni: VNI, ...MACS }), ...outer },
+      ...{ id: 0, noChecksum: true, payload: frame(packet, { vni: VNI, ...macs }), ...outer },
     }),
     ether,
   );
 }
 
 /** The sum of the counters of what the entry's flow stands on. */
-export function groundSumOf(grounds: Int32Array, { source, newDestination, vip, from, to }: LaneEntry): number {
-  return sumOfGrounds(grounds, source, newDestination, vip, from, to);
+export function groundSumOf(grounds: Int32Array, entry: LaneEntry): number {
+  const { source, newDestination, vip, from, to, fromClient, toClient } = entry;
+  return sumOfGrounds(grounds, source, newDestination, vip, fromClient ? OUTSIDE : from, toClient ? OUTSIDE : to);
 }
 
 /** What an entry has counted. */

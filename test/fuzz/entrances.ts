@@ -83,6 +83,11 @@ const input: fc.Arbitrary<Input> = fc.record({
   isOn: fc.oneof({ weight: 12, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
 });
 
+/** The frame up to the end of its packet, where the wire may have padded it. */
+function withoutPadding(frame: Uint8Array): Uint8Array {
+  return frame.length > 60 ? frame : frame.subarray(0, 14 + ((frame[16]! << 8) | frame[17]!));
+}
+
 /** How many of so many frames were led and left; throws with the input for which program and model disagree. */
 export function fuzzEntrances(frames: number, seed: number): Record<string, number> {
   const rig = new LaneRig();
@@ -99,7 +104,8 @@ export function fuzzEntrances(frames: number, seed: number): Record<string, numb
     const run = rig.run(Origin.Node, frame);
     const verdict = isLed ? Tcx.Redirect : Tcx.Next;
     if (run.verdict !== verdict) throw new Error(`the verdict is ${run.verdict}, not ${verdict}`);
-    if (!Buffer.from(run.frame).equals(frame)) throw new Error("the frame was changed");
+    const isWhole = Buffer.from(run.frame).equals(frame);
+    if (!isWhole && !Buffer.from(run.frame).equals(withoutPadding(frame))) throw new Error("the frame was changed");
     outcome[isLed ? "led" : "left"]++;
   };
   try {

@@ -2,9 +2,9 @@
 // alone knows their connections. The client asks node 1; the task is on node 2, or on node 1 itself.
 import type { ExecutionContext } from "ava";
 import type { FlowView } from "../../src/api/schema.ts";
-import { Background, waitFor } from "./command.ts";
-import type { Lab, LabNode } from "./lab.ts";
-import { createServer, laneTest, untilGoesOn } from "./lane-talk.ts";
+import { Background, run, waitFor } from "./command.ts";
+import { CLIENT_ADDRESS, type Lab, type LabNode, OUTSIDE_ADDRESS } from "./lab.ts";
+import { createServer, laneTest, untilGoesOn, untilInLane } from "./lane-talk.ts";
 import { program } from "./program.ts";
 import { useLab } from "./system-test.ts";
 
@@ -49,7 +49,7 @@ for (const [where, service, port] of [
   laneTest(
     `TCP to a task of ${where}: one flow, by the node's address, and the kernel tracks none of it`,
     async (t) => {
-      const [node1] = lab().nodes;
+      const [node1, node2] = lab().nodes;
       const talk = await talkFromOutside(t, node1!, port, 300_000);
       await untilGoesOn(talk);
       const flows = await flowsOf(node1!, service);
@@ -57,6 +57,15 @@ for (const [where, service, port] of [
         flows.map(({ destination }) => destination),
         [`${node1!.address}:${port}`],
       );
+      const nodes = service === "far" ? [node1!, node2!] : [node1!];
+      for (const node of nodes) {
+        const flow = await untilInLane(node, service);
+        t.is(flow.client.split(":")[0], CLIENT_ADDRESS, "the client itself");
+        const carried = (await node.api.stats()).datapath.laneBytes!;
+        await untilGoesOn(talk);
+        const bytes = (await node.api.stats()).datapath.laneBytes! - carried;
+        t.true(bytes > 10 * 300_000, `${bytes} bytes by the lane of ${node.name}`);
+      }
       t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
       await waitFor(async () => (await flowsOf(node1!, service)).length === 0, { what: "the connection to end" });
       t.deepEqual(await trackedBy(node1!, port), []);
@@ -96,6 +105,95 @@ laneTest("datagrams, whole or in fragments, are one flow", async (t) => {
       [`${node1!.address}:${port}`],
     );
   }
+});
+
+/** Sends a datagram each 20 ms, and prints the number of answers now and then. */
+const SEND_STEADILY = `
+const [host, port] = process.argv.slice(1);
+const socket = require("node:dgram").createSocket("udp4");
+let answers = 0;
+socket.on("message", () => { if (++answers % 10 === 0) console.log("answers: " + answers); });
+setInterval(() => socket.send("x".repeat(answers % 1000), port, host), 20);
+`;
+
+for (const [where, service, port] of [
+  ["another node", "far", FAR_DATAGRAMS],
+  ["the same node", "near", NEAR_DATAGRAMS],
+] as const) {
+  laneTest(`datagrams to a task of ${where} are in the lane`, async (t) => {
+    const [node1, node2] = lab().nodes;
+    const { client } = lab();
+    const argv = [process.execPath, "-e", SEND_STEADILY, node1!.address, `${port}`];
+    const talk = new Background(client.inside(argv), client.env);
+    t.teardown(() => void talk.end("SIGTERM"));
+    for (const node of service === "far" ? [node1!, node2!] : [node1!]) {
+      await untilInLane(node, service, "udp");
+      const carried = (await node.api.stats()).datapath.lanePackets!;
+      await untilGoesOn(talk, 50);
+      const packets = (await node.api.stats()).datapath.lanePackets! - carried;
+      t.true(packets > 80, `${packets} packets by the lane of ${node.name}`);
+    }
+  });
+}
+
+laneTest(
+  "answers that go by another link than the client's packets came by: both links' ways carry the connection",
+  async (t) => {
+    const [node1, node2] = lab().nodes;
+    const { client } = lab();
+    const talk = await talkFromOutside(t, node1!, FAR);
+    await untilInLane(node1!, "far");
+    const ip = (netns: string, ...argv: string[]): Promise<unknown> => run(["ip", "-n", netns, ...argv]);
+    await ip(node1!.netns, "link", "add", "xme-too", "type", "veth", "peer", "name", "xme-too", "netns", client.netns);
+    t.teardown(() => ip(node1!.netns, "link", "del", "xme-too").catch(() => {}));
+    await client.exec(["sysctl", "-qw", "net.ipv4.conf.xme-too.rp_filter=0", "net.ipv4.conf.all.rp_filter=0"]);
+    await ip(client.netns, "link", "set", "xme-too", "up");
+    await ip(node1!.netns, "link", "set", "xme-too", "up");
+    /** Packets of clients that were led to the agent, for their entry is none or void: that of the other link. */
+    const countLed = async (): Promise<number> => {
+      const { datapath } = await node1!.api.stats();
+      return datapath.laneFromNodeNoEntry! + datapath.laneFromNodeLostGround!;
+    };
+    const ledBefore = await countLed();
+    await ip(node1!.netns, "route", "add", `${CLIENT_ADDRESS}/32`, "dev", "xme-too", "src", node1!.address);
+    await untilGoesOn(talk, 50);
+    const led = (await countLed()) - ledBefore;
+    t.true(led > 20, `${led} packets of the client were led to the agent`);
+    t.is((await flowsOf(node2!, "far")).length, 1);
+    await ip(node1!.netns, "link", "del", "xme-too");
+    await untilGoesOn(talk);
+    await untilInLane(node1!, "far");
+    t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+  },
+);
+
+laneTest("a client behind a router of a virtual link goes by the agent of the node that it asks", async (t) => {
+  const [node1, node2] = lab().nodes;
+  const { client } = lab();
+  const argv = client.inside(program("talk", node1!.address, FAR, 1000, OUTSIDE_ADDRESS));
+  const talk = new Background(argv, client.env);
+  t.teardown(() => void talk.end("SIGTERM"));
+  await talk.says("talking");
+  await untilInLane(node2!, "far");
+  await untilGoesOn(talk);
+  t.deepEqual(
+    (await flowsOf(node1!, "far")).map(({ lane }) => lane),
+    [null],
+  );
+  t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+});
+
+laneTest("either agent is killed under a connection in the lane, which goes on while it is away", async (t) => {
+  const { nodes } = lab();
+  const talk = await talkFromOutside(t, nodes[0]!, FAR);
+  for (const node of nodes) {
+    for (const each of nodes) await untilInLane(each, "far");
+    await node.killAgent();
+    await untilGoesOn(talk, 50);
+    await node.startAgent();
+    await untilGoesOn(talk);
+  }
+  t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
 });
 
 laneTest(
@@ -267,7 +365,7 @@ laneTest("a service that is removed: its connections are reset, and its port is 
     ["near", NEAR],
   ] as const) {
     const talk = await talkFromOutside(t, node1!, port);
-    await untilGoesOn(talk);
+    await untilInLane(node1!, service);
     await node1!.ctl("service", "rm", service);
     t.is(await talk.ended(), 1);
     const ask = (): Promise<{ stderr: string }> => lab().client.tryExec(program("ask", "tcp", node1!.address, port, 1));
