@@ -152,7 +152,7 @@ laneTest(
     /** Packets of clients that were led to the agent, for their entry is none or void: that of the other link. */
     const countLed = async (): Promise<number> => {
       const { datapath } = await node1!.api.stats();
-      return datapath.laneFromNodeNoEntry! + datapath.laneFromNodeLostGround!;
+      return (datapath.laneFromNodeNoEntry ?? 0) + (datapath.laneFromNodeLostGround ?? 0); // none: not counted yet
     };
     const ledBefore = await countLed();
     await ip(node1!.netns, "route", "add", `${CLIENT_ADDRESS}/32`, "dev", "xme-too", "src", node1!.address);
