@@ -50,7 +50,7 @@ export async function* managerExperiments({ seconds }: BenchOptions, teardown: T
   };
 }
 
-/** The member that leads etcd, as that of the manager does which moved the cluster there, and one that follows it. */
+/** The member that leads etcd, as that of the manager that leads does when all is well, and one that follows it. */
 async function membersOf(etcd: TestEtcd): Promise<{ leading: EtcdClient; other: EtcdClient }> {
   let leading: EtcdClient | undefined;
   let other: EtcdClient | undefined;

@@ -107,11 +107,11 @@ async function startInForce(
   earlier: Host & Membership & PacketPath,
   parts: Parts,
 ): Promise<InForce> {
-  const { session, nodeState, managers, mtu, localAddresses, dataPath, links, adoptsLinks, mesh, dns, naming } =
+  const { session, nodeState, managers, mtu, localAddresses, dataPath, links, adoptsLinks, mesh, lane, dns, naming } =
     earlier;
   const clock = systemClock;
   const inForce = new InForce({
-    ...{ log, clock, nodeState, dataPath, links, adoptsLinks, mesh, dns, naming, mtu },
+    ...{ log, clock, nodeState, dataPath, links, adoptsLinks, mesh, lane, dns, naming, mtu },
     device: config.device,
     pool: identity.settings.pool,
     meshOn: config.mesh,

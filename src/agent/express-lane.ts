@@ -1,12 +1,13 @@
 // This node's express lane, as long as the agent runs: the maps and programs in the kernel, the interfaces that the programs are on, and
 // the lease that each second is made a minute. What an agent before has left pinned is taken over, so that flows go on in between.
+import { Entrances } from "../express/entrances.ts";
 import { endPinnedHooks, type HookKind, Hooks } from "../express/hooks.ts";
-import { Origin } from "../express/layout.ts";
+import { ENTRANCES_SHAPE, Origin } from "../express/layout.ts";
 import { loadPrograms } from "../express/load-programs.ts";
 import { type OpenedMaps, openLaneMaps } from "../express/open-maps.ts";
 import type { Clock, Timer } from "../lib/clock.ts";
 import { messageOf, PlatformError, UserError } from "../lib/errors.ts";
-import { type Ipv4, ipv4 } from "../lib/ip.ts";
+import { type Cidr, type Ipv4, ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { addressOfVeth } from "../links/desired.ts";
 import { describeMap } from "../linux/bpf-objects.ts";
@@ -14,6 +15,7 @@ import { whatBpfLacks } from "../linux/bpf-probe.ts";
 import { openBpffs, pinsIn, removeBpffs } from "../linux/bpffs.ts";
 import { SyscallError } from "../linux/libc.ts";
 import type { LaneSetup } from "../worker/protocol.ts";
+import { type EntranceLinks, entrancesOf, linkOfAddress, type Published } from "./lane-entrances.ts";
 import type { LaneStatus } from "./peer-views.ts";
 
 const LEASE_NANOSECONDS = 60_000_000_000n;
@@ -23,6 +25,8 @@ const RENEW_MS = 1000;
 export interface NodeLane extends LaneStatus {
   /** Turns it on or off while the agent runs. On: also for peers whose flows stalled. Throws UserError where there is none to turn on. */
   turn(isOn: boolean): void;
+  /** Leads what clients outside send to these ports to the agent, past the kernel's tracking of connections. */
+  publish(published: Published): void;
   /** Its counters for `overlayctl stats`. */
   counters(): Record<string, number>;
 }
@@ -35,6 +39,7 @@ export function absentLane(word: "disabled" | "unavailable", why: string): NodeL
     turn: (isOn) => {
       if (isOn) throw new UserError(409, `this node has no express lane: ${why}`);
     },
+    publish: () => {}, // nftables lead them
     counters: () => ({}),
   };
 }
@@ -46,6 +51,7 @@ interface ExpressLaneOptions {
   entries: number;
   /** Where VXLAN arrives. */
   port: number;
+  pool: Cidr;
   clock: Clock;
   log: Log;
 }
@@ -87,6 +93,13 @@ export class ExpressLane implements NodeLane {
   readonly #options: ExpressLaneOptions;
   readonly #opened: OpenedMaps;
   readonly #hooks: Hooks;
+  readonly #entrances: Entrances;
+  /** undefined: what the agent before has published stays. */
+  #published: Published | undefined;
+  /** The published ports and addresses that found no room. */
+  #left = 0;
+  /** The links by which nftables lead clients, as the log has named them last. */
+  #strict = "";
   /** The index of each container's link, by its name. BOUNDED: by this node's containers. */
   #containers: ReadonlyMap<string, number> = new Map();
   #lease: Timer | undefined;
@@ -104,7 +117,8 @@ export class ExpressLane implements NodeLane {
     this.#opened = openLaneMaps(options.entries, pins);
     try {
       if (pins !== undefined && !this.#opened.areAdopted) endPinnedHooks(pins); // their programs have other maps
-      this.#hooks = new Hooks(loadPrograms(this.#opened.maps, options.port), pins);
+      this.#hooks = new Hooks(loadPrograms(this.#opened.maps, options), pins);
+      this.#entrances = new Entrances(this.#opened.maps.entrances);
     } catch (error) {
       this.#opened.close();
       throw error;
@@ -144,6 +158,46 @@ export class ExpressLane implements NodeLane {
     this.#keep("underlay", index === undefined ? [] : [index]);
   }
 
+  /** Clients come in by these links of the node, and the TUN has the index `device`; undefined: there is none. */
+  setEntrances({ led, strict }: EntranceLinks, device: number | undefined): void {
+    this.#opened.control.leadTo(device ?? 0);
+    this.#putEntrances();
+    this.#keep("node", [...led.values()]);
+    const names = strict.join(", ");
+    if (names !== this.#strict && names !== "") {
+      const reason = "rp_filter is 1 there; with 0 or 2 the express lane leads them";
+      this.#options.log.info(`clients of published ports that come by ${names} are led by nftables`, { reason });
+    }
+    this.#strict = names;
+  }
+
+  publish(published: Published): void {
+    this.#published = published;
+    this.#putEntrances();
+  }
+
+  /** A port that is not in the map is nftables' to lead. */
+  #putEntrances(): void {
+    if (this.#published === undefined) return;
+    try {
+      const left = this.#entrances.put(entrancesOf(this.#published, linkOfAddress));
+      if (left > 0 && this.#left === 0) {
+        this.#options.log.warn(
+          `nftables lead clients of ${left} published ports: the express lane has no room for these`,
+          {
+            reason: `its map of ports and of the node's addresses has ${ENTRANCES_SHAPE.entries} entries`,
+          },
+        );
+      }
+      this.#left = left;
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      this.#options.log.warn("the express lane does not lead all published ports as they are now", {
+        reason: messageOf(error),
+      });
+    }
+  }
+
   /** Whether segments that come singly from peers go by the containers' links, which are to join them. */
   get goesByLink(): boolean {
     return this.#opened.control.goesByLink;
@@ -177,8 +231,11 @@ export class ExpressLane implements NodeLane {
       laneCapacity: this.#options.entries,
       laneMemoryBytes: Object.values(maps).reduce((sum: number, fd: number) => sum + describeMap(fd).memoryBytes, 0),
       laneLinks: this.#hooks.count,
+      laneEntrances: this.#entrances.size,
+      laneEntrancesLeft: this.#left,
       ...passedOn(Origin.Container, "laneFromContainer"),
       ...passedOn(Origin.Underlay, "laneFromUnderlay"),
+      ...passedOn(Origin.Node, "laneFromNode"),
     };
   }
 

@@ -23,6 +23,7 @@ import type { Viewpoint } from "./compile-tables.ts";
 import { compileTasks } from "./compile-tasks.ts";
 import { addConcerns, type Concern } from "./concerns.ts";
 import { Derived } from "./derived.ts";
+import type { Published } from "./lane-entrances.ts";
 import { StorePeers } from "./store-peers.ts";
 import { addUnits, type DirtyUnits, type Unit } from "./units.ts";
 
@@ -67,6 +68,8 @@ export interface InForceOptions {
     apply(desired: DesiredMesh, options: { look: boolean }): Promise<readonly HeldPort[]>;
     isThere(): Promise<boolean>;
   };
+  /** Leads clients of published ports past nftables, where it can. */
+  lane: { publish(published: Published): void };
   dns: { listen(addresses: readonly string[]): Promise<void> };
   /** The node's naming now: its own resolv.conf may change. */
   naming(): NodeNaming;
@@ -276,7 +279,7 @@ export class InForce {
 
   /** The entrance for clients from outside. */
   async #enter(nodeId: string, look: boolean): Promise<void> {
-    const { nodeState, device, pool, meshOn, runsStore, hostAddresses, mesh, clock } = this.#options;
+    const { nodeState, device, pool, meshOn, runsStore, hostAddresses, mesh, lane, clock } = this.#options;
     // A state from disk may lack the port that was published last: the table of the agent before has it.
     if (this.#isProvisional && (await mesh.isThere())) return;
     const onLoopback = hostAddresses().filter((own) => own.onLoopback);
@@ -284,7 +287,9 @@ export class InForce {
     const { state } = nodeState;
     const storePeers = runsStore ? this.#storePeers.addresses(state, nodeId) : null;
     const desired = compileMesh(state, { nodeId, device, pool, meshOn, storePeers, loopbackAddresses });
-    this.#leavePorts(await mesh.apply(desired, { look }));
+    const held = await mesh.apply(desired, { look });
+    lane.publish({ ports: desired.ports, held, addresses: hostAddresses().map(({ address }) => address) });
+    this.#leavePorts(held);
     this.#heldCheck?.cancel();
     if (this.#heldPorts.length === 0) return;
     this.#heldCheck = clock.after(HELD_MS, () => this.#serving.refresh(["mesh", "look"]));

@@ -1,7 +1,7 @@
 // Follows the links and routes by which peers are reached, for the express lane: its entries name links, and its program is on the link
 // that has the node's address. `ip monitor` tells of changed features of links too.
 import type { Clock } from "../lib/clock.ts";
-import type { Ipv4 } from "../lib/ip.ts";
+import { type Ipv4, OUTSIDE } from "../lib/ip.ts";
 import { linkAddresses } from "../lib/link-addresses.ts";
 import type { Log } from "../lib/log.ts";
 import { type Watch, watchOutput } from "../lib/watch-output.ts";
@@ -9,6 +9,7 @@ import { isOurs } from "../links/watch.ts";
 import { ifindexOf } from "../linux/interfaces.ts";
 import { RouteQuery } from "../linux/route-query.ts";
 import { PacketMemory } from "../packet/memory.ts";
+import { type EntranceLinks, entranceLinks } from "./lane-entrances.ts";
 
 const MEMORY_BYTES = 65_536;
 
@@ -28,7 +29,9 @@ interface LaneWaysOptions {
   peers(): readonly Ipv4[];
   /** Takes the link that has the node's address; undefined: none has. */
   onUnderlay(link: UnderlayLink | undefined): void;
-  /** Takes the peers that are reached by another link than before, or have been looked at for the first time. */
+  /** Takes the links by which clients come, and the TUN's index. */
+  onEntrances(links: EntranceLinks, device: number | undefined): void;
+  /** Takes the peers that are reached by another link than before, or have been looked at for the first time; and OUTSIDE. */
   onMoved(vteps: readonly Ipv4[]): void;
 }
 
@@ -44,7 +47,7 @@ export class LaneWays {
     const { log, clock, device } = options;
     this.#watch = watchOutput({
       ...{ log, clock, onChange: () => this.look() },
-      monitors: [["ip", "-4", "monitor", "link", "address", "route"]],
+      monitors: [["ip", "-4", "monitor", "link", "address", "route", "rule"]],
       what: "the ways to peers",
       isOurs: (line) => !isOurs(line, device),
     });
@@ -53,12 +56,13 @@ export class LaneWays {
 
   /** Loops over all peers, at each burst of changes of the node's links and routes: three system calls each. */
   look(): void {
-    const { peers, onUnderlay, onMoved } = this.#options;
+    const { peers, device, onUnderlay, onEntrances, onMoved } = this.#options;
     onUnderlay(underlayLink(this.#options.address));
+    onEntrances(entranceLinks(device), ifindexOf(device));
     const before = this.#links;
     this.#links = new Map(peers().map((vtep) => [vtep, this.#routes.linkTo(vtep)]));
     const moved = [...this.#links].filter(([vtep, link]) => before.get(vtep) !== link).map(([vtep]) => vtep);
-    if (moved.length > 0) onMoved(moved);
+    onMoved([...moved, OUTSIDE]); // which clients there are, no route says
   }
 
   stop(): void {

@@ -15,7 +15,6 @@ import { openBoundUdp } from "../linux/udp-socket.ts";
 import { checkNftables, NftablesMesh } from "../mesh/nftables-mesh.ts";
 import { DataPath } from "../worker/data-path.ts";
 import type { LaneSetup } from "../worker/protocol.ts";
-import type { Config } from "./config.ts";
 import { absentLane, clearExpressLane, type ExpressLane, type NodeLane, openExpressLane } from "./express-lane.ts";
 import { prepareFlowFile } from "./flow-file.ts";
 import type { Host } from "./host.ts";
@@ -56,7 +55,7 @@ type PacketPathOptions = Pick<AgentOptions, "config" | "identity" | "log" | "onF
  */
 export async function startPacketPath(options: PacketPathOptions, parts: Parts): Promise<PacketPath> {
   const { config, identity, log, names, mtu } = options;
-  const express = startExpressLane(config, log, parts);
+  const express = startExpressLane(options, parts);
   const onHostEnds = express.lane && ((indices: ReadonlyMap<string, number>) => express.lane?.setContainers(indices));
   const links = new Links({ log, clock: systemClock, device: config.device, onHostEnds });
   parts.add({ stop: () => links.close() });
@@ -97,7 +96,7 @@ interface StartedLane {
   view: NodeLane;
 }
 
-function startExpressLane(config: Config, log: Log, parts: Parts): StartedLane {
+function startExpressLane({ config, identity, log }: PacketPathOptions, parts: Parts): StartedLane {
   const { datapath, vxlan } = config;
   const directory = pathsOf(config).bpf;
   if (datapath.express === "off") {
@@ -106,7 +105,8 @@ function startExpressLane(config: Config, log: Log, parts: Parts): StartedLane {
     return { lane: undefined, view: absentLane("disabled", why) };
   }
   const entries = datapath.expressFlows ?? 2 * datapath.flows;
-  const lane = openExpressLane({ directory, entries, port: vxlan.port, clock: systemClock, log });
+  const pool = cidr(identity.settings.pool);
+  const lane = openExpressLane({ directory, entries, port: vxlan.port, pool, clock: systemClock, log });
   if (typeof lane === "string") return withoutLane(lane, log);
   log.info(`the express lane is open${lane.isAdopted ? ", with the flows of the agent before" : ""}`, {
     count: entries,
@@ -148,6 +148,7 @@ function followWays(
         lane.setUnderlay(link?.index);
         if (link !== undefined) delivery.look(link.name);
       },
+      onEntrances: (entrances, device) => lane.setEntrances(entrances, device),
     }),
   );
 }

@@ -165,11 +165,22 @@ export class Decision {
     return Drop.None;
   }
 
-  /** Decides for a client outside, which is in no network: it reaches only mesh VIPs, to which the node's nftables rules have sent it. */
+  /**
+   * Decides for a client outside, which is in no network: it reaches published ports, on the node's address as the express lane leads it
+   * here, or on mesh VIPs, to which the node's nftables rules have sent it.
+   */
   #fromOutside(packet: Packet): Drop {
+    if (this.#tables.hostAddresses.has(packet.destination)) return this.#fromEntrance(packet);
     const vip = this.#tables.vips.get(packet.destination);
     if (vip === undefined) return this.#tables.inPool(packet.destination) ? Drop.NoFlow : Drop.NoRoute;
     return vip.vni === this.#tables.node.ingressVni ? this.#balance(packet, vip) : Drop.NotAllowed;
+  }
+
+  #fromEntrance(packet: Packet): Drop {
+    const { node, published } = this.#tables;
+    const { protocol, destination } = packet;
+    const vip = node.mesh ? published.find(protocol, packet.ports & 0xffff, destination, true) : undefined;
+    return vip?.vni === node.ingressVni ? this.#balance(packet, vip) : Drop.NoService;
   }
 
   /** Decides for a packet of the node itself, which reaches its own endpoints, published ports of others, and other nodes by ping. */

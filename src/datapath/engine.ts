@@ -12,6 +12,7 @@ import { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import { Decision } from "./decision.ts";
 import { Egress } from "./egress.ts";
 import type { EngineReport, ExpressReport } from "./engine-report.ts";
+import { EntranceNames } from "./entrance-names.ts";
 import { ExpressFlows } from "./express-flows.ts";
 import { ExternalArp } from "./external-arp.ts";
 import { FlowCheck } from "./flow-check.ts";
@@ -164,6 +165,7 @@ export class Engine {
       fragments: this.#fragments,
       relate: new IcmpRelate({ sum, tables, flows, decision, check }),
       fit: new PathFit(flows, tables, health),
+      names: new EntranceNames(flows, tables, this.#fragments),
       arp: new ExternalArp(memory.u8, tables),
       unfinished: new UnfinishedFrames(memory.u8, tables, health),
       run: new GroRun(memory, sum),

@@ -5,7 +5,7 @@ import type { ExpressFlows } from "./express-flows.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { PeerHealth } from "./peer-health.ts";
 import type { Resets } from "./resets.ts";
-import { DEVICE } from "./rows.ts";
+import { DEVICE, type VipRow } from "./rows.ts";
 import { isSealed } from "./sealed-way.ts";
 import type { Tables } from "./tables.ts";
 
@@ -111,7 +111,7 @@ export class FlowCheck {
     const address = flows.vipOf(original);
     if (address === 0) return true;
     const vip = this.#tables.vips.get(address);
-    if (vip === undefined) return false;
+    if (vip === undefined || !this.#isPublished(original, vip)) return false;
     if (vip.tasks.includes(server)) return true;
     // The leader and our own probes agree that the node of a task that was given up is away: it will not drain.
     return vip.draining.includes(server) && (vtep === DEVICE || this.#health.isReachable(vtep));
@@ -131,6 +131,18 @@ export class FlowCheck {
 
   #isSealed(address: Ipv4): boolean {
     return this.#tables.endpoints.get(address)?.sealed === true;
+  }
+
+  /** Whether the port by which a client outside has come, on an address of this node, is still the service's. */
+  #isPublished(original: number, { ip, ports }: VipRow): boolean {
+    const flows = this.#flows;
+    const destination = flows.destinationOf(original);
+    if (ports === null || destination === ip || this.#tables.endpoints.has(flows.sourceOf(original))) return true;
+    const [protocol, port] = [flows.protocolOf(original), flows.portsOf(original) & 0xffff];
+    return ports.some(
+      (own) =>
+        own.protocol === protocol && own.published === port && (own.address === 0 || own.address === destination),
+    );
   }
 
   #isAt(address: Ipv4, vtep: Ipv4): boolean {

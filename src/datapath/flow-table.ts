@@ -218,6 +218,31 @@ export class FlowTable extends ExpressMarks {
     this.unlock();
   }
 
+  /**
+   * Gives what its client sends another destination, under the lock, with the checksum differences that follow from it. No worker that has
+   * found the flow before uses it any more without finding it anew.
+   */
+  renameLocked(original: number, destination: Ipv4, there: number, back: number): void {
+    const at = original * ENTRY_WORDS;
+    if ((this.rideOf(original) & Ride.Both) !== 0) this.onRiderRemoved(original);
+    this.removeRide(original, ~Ride.None);
+    Atomics.add(this.words, at + word.VERSION, 1);
+    this.#unlink(original);
+    this.words[at + word.DESTINATION + 3] = destination;
+    const [zone, protocol] = [this.zoneOf(original), this.protocolOf(original)];
+    this.words[at + word.HASH] = this.hash(
+      zone,
+      protocol,
+      this.sourceOf(original),
+      destination,
+      this.portsOf(original),
+    );
+    this.setDeltas(original, there, this.portDeltaOf(original));
+    this.setDeltas(original + 1, back, this.portDeltaOf(original + 1));
+    Atomics.add(this.words, at + word.VERSION, 1);
+    this.#link(original);
+  }
+
   /** As remove(), under the lock. */
   removeLocked(entry: number): void {
     const original = entry & ~1;

@@ -16,6 +16,7 @@ import type { DeviceBatch, UnderlayBatch } from "./batch.ts";
 import type { Decision } from "./decision.ts";
 import type { Egress } from "./egress.ts";
 import { ENCAPSULATION_BYTES } from "./encapsulate.ts";
+import type { EntranceNames } from "./entrance-names.ts";
 import type { ExternalArp } from "./external-arp.ts";
 import type { FlowTable } from "./flow-table.ts";
 import type { FlowTracker } from "./flow-tracker.ts";
@@ -47,6 +48,7 @@ interface ForwarderOptions {
   fragments: FragmentTable;
   relate: IcmpRelate;
   fit: PathFit;
+  names: EntranceNames;
   arp: ExternalArp;
   unfinished: UnfinishedFrames;
   run: GroRun;
@@ -74,6 +76,7 @@ export class Forwarder {
   readonly #fragments: FragmentTable;
   readonly #relate: IcmpRelate;
   readonly #fit: PathFit;
+  readonly #names: EntranceNames;
   readonly #arp: ExternalArp;
   readonly #unfinished: UnfinishedFrames;
   readonly #run: GroRun;
@@ -95,6 +98,7 @@ export class Forwarder {
     this.#fragments = options.fragments;
     this.#relate = options.relate;
     this.#fit = options.fit;
+    this.#names = options.names;
     this.#arp = options.arp;
     this.#unfinished = options.unfinished;
     this.#run = options.run;
@@ -303,6 +307,7 @@ export class Forwarder {
     }
     if (packet.icmpError) return this.#carryError(zone, from);
     tracker.find(zone, packet);
+    if (tracker.entry < 0 && from === DEVICE && this.#names.find(packet, this.#seconds)) tracker.find(zone, packet);
     if (tracker.entry >= 0) {
       const unusable = tracker.reuse(zone, from, packet, this.#seconds);
       if (unusable !== Drop.None) return unusable;

@@ -129,12 +129,13 @@ export class IcmpErrors {
     if (this.#egress.send(this.#error, from, vni, 0) === Drop.None) this.sent++;
   }
 
-  /** The gateway of the sender's network. A sender without a network hears from the VIP that it sent to, or from the node. */
+  /** The gateway of the sender's network. A sender without a network hears from the VIP or address that it sent to, or from the node. */
   #sourceFor(packet: Packet, from: Ipv4, vni: number): Ipv4 {
-    const { endpoints, networks, node, vips } = this.#tables;
+    const { endpoints, hostAddresses, networks, node, vips } = this.#tables;
     const network = networks.get(from === DEVICE ? (endpoints.get(packet.source)?.vni ?? 0) : bareVni(vni));
     if (network !== undefined) return network.gateway;
-    return from === DEVICE && vips.has(packet.destination) ? packet.destination : node.ingress;
+    const { destination } = packet;
+    return from === DEVICE && (vips.has(destination) || hostAddresses.has(destination)) ? destination : node.ingress;
   }
 }
 

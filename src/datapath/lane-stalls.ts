@@ -6,11 +6,12 @@
 //   tried: the flow leaves the lane, and the agent carries it. It goes on within TRY_MS: the lane was at fault. It does not: the other
 //          end was, a container that has died, say; and the flow may enter the lane again
 //   avoided: the peer, when two of its flows have stalled, or one and no other has got on: its flows leave the lane, for a time that
-//            doubles with each stall after it
+//            doubles with each stall after it. What a client outside sends may stall in its own network: of such flows two are to
+//            have stalled, each while no other got on
 //
 // A container that does not read acknowledges all the same, so its connections never stall. A peer that is down, or was meanwhile,
 // makes no flow suspected.
-import type { Ipv4 } from "../lib/ip.ts";
+import { type Cidr, contains, type Ipv4 } from "../lib/ip.ts";
 import { setChanges } from "../lib/set-changes.ts";
 import { Protocol } from "../packet/ipv4.ts";
 import { Ride, rideBit } from "./express-marks.ts";
@@ -66,6 +67,7 @@ export class LaneStalls {
   /** Called when other peers are to be avoided than before. */
   onAvoid: () => void = () => {};
   readonly #flows: FlowTable;
+  readonly #pool: Cidr;
   readonly #suspects = new Map<number, Suspect>(); // BOUNDED: MOST_SUSPECTS; keyed by entry
   readonly #trials = new Map<number, Trial>(); // BOUNDED: MOST_SUSPECTS, which end after TRY_MS; keyed by entry
   readonly #peers = new Map<Ipv4, StalledPeer>(); // BOUNDED: by the peers whose flows have stalled; keyed by VTEP
@@ -73,8 +75,10 @@ export class LaneStalls {
   readonly #turnedMs = new Map<Ipv4, number>(); // BOUNDED: by the peers; when a peer last became reachable or ceased to be
   #unreachable: ReadonlySet<Ipv4> = new Set(); // BOUNDED: by the peers
 
-  constructor(flows: FlowTable) {
+  /** `pool` has the overlay's addresses, which no client outside has. */
+  constructor(flows: FlowTable, pool: Cidr) {
     this.#flows = flows;
+    this.#pool = pool;
   }
 
   /** The VTEPs whose flows the agent is to carry. */
@@ -191,13 +195,16 @@ export class LaneStalls {
     this.#trials.delete(entry);
     const vtep = this.#vtepOf(entry);
     const isConvicted = isWatched && this.#hasMoved(entry, trial);
-    if (isConvicted) this.#convict(vtep, trial, nowMs);
+    if (isConvicted) this.#convict(entry, vtep, trial, nowMs);
     // A flow that alone has stalled stays with the agent; one whose peer is avoided may try again together with it.
     if (!isConvicted || this.avoided.includes(vtep)) this.#release(entry, trial.version);
   }
 
-  #convict(vtep: Ipv4, { sinceMs }: Trial, nowMs: number): void {
+  #convict(entry: number, vtep: Ipv4, { sinceMs }: Trial, nowMs: number): void {
     this.stalled++;
+    const isOutside = !contains(this.#pool, this.#flows.sourceOf(entry & ~1));
+    const othersGotOn = (this.#progressMs.get(vtep) ?? Number.NEGATIVE_INFINITY) > sinceMs;
+    if (isOutside && othersGotOn) return;
     let peer = this.#peers.get(vtep);
     if (peer === undefined) {
       peer = { flows: 0, lastMs: nowMs, untilMs: 0, avoidedMs: 0 };
@@ -205,8 +212,7 @@ export class LaneStalls {
     }
     peer.flows++;
     peer.lastMs = nowMs;
-    const othersGotOn = (this.#progressMs.get(vtep) ?? Number.NEGATIVE_INFINITY) > sinceMs;
-    if (peer.untilMs > 0 || (peer.flows < 2 && othersGotOn)) return;
+    if (peer.untilMs > 0 || (peer.flows < 2 && (othersGotOn || isOutside))) return;
     peer.avoidedMs = Math.min(MOST_AVOIDED_MS, 2 * peer.avoidedMs || FIRST_AVOIDED_MS);
     peer.untilMs = nowMs + peer.avoidedMs;
     this.onAvoid();

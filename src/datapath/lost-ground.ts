@@ -1,8 +1,8 @@
 // What flows stand on: addresses and VTEPs whose rows were deleted, or replaced so that a flow may have to end. A row that is
 // added ends no flow, except one that denies a port.
-import type { Ipv4 } from "../lib/ip.ts";
+import { type Ipv4, OUTSIDE } from "../lib/ip.ts";
 import type { Grounds } from "./ports.ts";
-import type { DeniedRow, EndpointRow, NodeRow, PeerRow, Port, TableRow, VipRow } from "./rows.ts";
+import type { DeniedRow, EndpointRow, NodeRow, PeerRow, Port, PortMapping, TableRow, VipRow } from "./rows.ts";
 
 /** With more losses than this, each older flow is checked whatever it stands on. */
 const MOST_LOST = 4096;
@@ -52,6 +52,7 @@ export class LostGround {
     switch (row?.kind) {
       case "node":
         if (!isSameNode(old as NodeRow | undefined, next as NodeRow | undefined)) this.loseAll();
+        else if (!keepsEntrances(old as NodeRow, next as NodeRow)) this.#lane?.lose(OUTSIDE);
         return;
       case "network":
         if (old?.kind !== "network") return;
@@ -108,6 +109,7 @@ export class LostGround {
       this.#lost.push(old.ip);
       return;
     }
+    if (!hasMappings(next, old)) this.#lost.push(old.ip);
     const kept = new Set(next.tasks);
     for (const task of old.tasks) if (!kept.has(task)) this.#lost.push(task);
     for (const task of next.draining) kept.add(task);
@@ -132,6 +134,11 @@ function isSameNode(old: NodeRow | undefined, next: NodeRow | undefined): boolea
   );
 }
 
+/** Whether clients outside may still come by each address of the node by which they might. */
+function keepsEntrances(old: NodeRow, next: NodeRow): boolean {
+  return !old.mesh || (next.mesh && old.hostAddresses.every((address) => next.hostAddresses.includes(address)));
+}
+
 function keepsEndpoint(old: EndpointRow, next: EndpointRow | undefined): boolean {
   if (next === undefined || next.vtep !== old.vtep || next.vni !== old.vni || next.sealed !== old.sealed) return false;
   return hasPorts(next.published, old.published);
@@ -141,6 +148,14 @@ function keepsEndpoint(old: EndpointRow, next: EndpointRow | undefined): boolean
 function hasPorts(ports: readonly Port[] = [], wanted: readonly Port[] = []): boolean {
   const keys = new Set(ports.map(keyOf));
   return wanted.every((port) => keys.has(keyOf(port)));
+}
+
+/** Whether each port that `old` publishes is among those of `next`, and leads to the same one. */
+function hasMappings(next: VipRow, old: VipRow): boolean {
+  const wordOf = ({ protocol, published, target, address }: PortMapping): string =>
+    `${protocol} ${published} ${target} ${address}`;
+  const words = new Set((next.ports ?? []).map(wordOf));
+  return (old.ports ?? []).every((mapping) => words.has(wordOf(mapping)));
 }
 
 function keyOf({ protocol, port }: Port): number {

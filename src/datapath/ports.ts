@@ -66,7 +66,7 @@ export interface Underlay {
 
 /** What flows stand on, as the lane counts it. Each loss makes void what entered before, in every worker. */
 export interface Grounds {
-  /** Flows with an end, a VIP or a VTEP of this address are not in the lane any more. */
+  /** Flows with an end, a VIP or a VTEP of this address are not in the lane any more; OUTSIDE: those of clients of published ports. */
   lose(address: Ipv4): void;
   /** No flow is. */
   loseAll(): void;

@@ -47,6 +47,11 @@ export class ControlPage {
     return this.#wide[Control.LeaseUntil >> 3]! < now;
   }
 
+  /** Leads what comes for published ports to the link with this index, the TUN; 0: nowhere. */
+  leadTo(index: number): void {
+    this.#words[Control.Device >> 2] = index;
+  }
+
   /** How many packets the program passed on for this reason. */
   passedOn(origin: Origin, reason: PassedOn): number {
     return Number(this.#wide[counterAt(origin, reason) >> 3]);

@@ -1,5 +1,5 @@
 // One direction of a flow as the lane has it: key and value of the map `flows`, encoded from plain fields.
-import type { Ipv4 } from "../lib/ip.ts";
+import { type Ipv4, OUTSIDE } from "../lib/ip.ts";
 import { fold, sum32 } from "../packet/checksum.ts";
 import { EtherType, OVERLAY_PREFIX } from "../packet/ethernet.ts";
 import { DONT_FRAGMENT, Protocol } from "../packet/ipv4.ts";
@@ -13,11 +13,14 @@ export const VERSION_WORD = 0x4500;
 export const UDP_WORD = (64 << 8) | Protocol.Udp;
 
 export interface LaneEntry {
-  /** The VTEP that its packets come from; DEVICE, which is 0: a container of this node. */
+  /** The VTEP that its packets come from; DEVICE, which is 0: a container of this node, or a client outside. */
   from: Ipv4;
-  /** The VTEP that they go to; DEVICE: a container of this node. One of the two is DEVICE. */
+  /** The VTEP that they go to; DEVICE: as above. One of the two is DEVICE. */
   to: Ipv4;
-  /** Where they come in: the index of the container's link on the host, or the VNI of the peer's frames. */
+  /** `from` is DEVICE, and stands for a client outside that has come by a published port. Only one of `from` and `to` does. */
+  fromClient: boolean;
+  toClient: boolean;
+  /** Where they come in: the index of the container's link on the host, or of the client's, or the VNI of the peer's frames. */
   origin: number;
   protocol: number;
   /** The packet as it comes in. `ports` are those of Packet.ports. */
@@ -30,7 +33,7 @@ export interface LaneEntry {
   newPorts: number;
   /** The VIP that the flow was balanced from; 0: none. */
   vip: Ipv4;
-  /** The index of the link on which it goes out: the underlay's, or the container's on the host. */
+  /** The index of the link on which it goes out: the underlay's, the container's on the host, or the client's. */
   link: number;
   /** The largest IP packet that passes. */
   mtu: number;
@@ -43,6 +46,8 @@ export interface LaneEntry {
   port: number;
   /** Whether frames get an outer UDP checksum. A receiver with UDP GRO joins frames that have one, and its lane then passes them on. */
   hasOuterChecksum: boolean;
+  /** To a client only: its link has a card that would take for a tunnel's what has come through one. */
+  heedsTunnelMark: boolean;
   // To a container only:
   /** The address whose MAC its frames come from: the containers' next hop. */
   nextHop: Ipv4;
@@ -117,6 +122,8 @@ function writeRewriting(view: DataView, at: number, entry: LaneEntry): void {
     (rewrites ? Flag.Rewrites : 0) |
     (rewritesPorts ? Flag.RewritesPorts : 0) |
     (entry.to !== 0 ? Flag.ToPeer : 0) |
+    (entry.toClient ? Flag.ToClient : 0) |
+    (entry.heedsTunnelMark ? Flag.NoTunnelMark : 0) |
     (entry.hasOuterChecksum ? Flag.OuterChecksum : 0);
   view.setUint16(at + Value.Flags, flags, true);
   view.setInt32(at + Value.Source, newSource);
@@ -157,6 +164,6 @@ function writeGrounds(view: DataView, at: number, entry: LaneEntry): void {
   view.setUint16(at, groundOf(entry.source), true);
   view.setUint16(at + 2, groundOf(entry.newDestination), true);
   view.setUint16(at + 4, groundOf(entry.vip), true);
-  view.setUint16(at + 6, groundOf(entry.from), true);
-  view.setUint16(at + 8, groundOf(entry.to), true);
+  view.setUint16(at + 6, groundOf(entry.fromClient ? OUTSIDE : entry.from), true);
+  view.setUint16(at + 8, groundOf(entry.toClient ? OUTSIDE : entry.to), true);
 }

@@ -1,5 +1,5 @@
-// The program at the host's end of a container's link: a packet of a flow that has an entry goes to the peer, or to another
-// container of this node. All else goes on to the next program or filter: the agent's way.
+// The program at the host's end of a container's link: a packet of a flow that has an entry goes to the peer, to another
+// container of this node, or to a client outside. All else goes on to the next program or filter: the agent's way.
 import { Skb } from "../linux/bpf-abi.ts";
 import { r1, r2 } from "../linux/bpf-assembler.ts";
 import { ETHERNET_BYTES, EtherType, TYPE_AT } from "../packet/ethernet.ts";
@@ -16,6 +16,7 @@ import { OVERHEAD_BYTES } from "./outer.ts";
 import { parse } from "./parse.ts";
 import { rewrite } from "./rewrite.ts";
 import { refuseStrayChecksum } from "./stray-checksum.ts";
+import { sendToClient } from "./to-client.ts";
 
 const IP_AT = ETHERNET_BYTES;
 const MAX_TOTAL_LENGTH = 65_535;
@@ -45,8 +46,11 @@ export function fromContainer(maps: LaneMaps): Uint8Array {
   rewrite(a, IP_AT);
   a.load(2, r2, flow, Value.Flags);
   a.when(r2, "set", Flag.ToPeer, "to a peer");
+  a.when(r2, "set", Flag.ToClient, "to a client");
   deliver(a, false); // what containers of one node send to each other is as large as they made it
   a.label("to a peer");
   encapsulate(a);
+  a.label("to a client");
+  sendToClient(a);
   return a.assemble();
 }

@@ -1,5 +1,5 @@
-// The program at the underlay's link: a peer's VXLAN frame of a flow that has an entry goes to the container. All else goes on
-// to the next program or to the stack, and with it to the agent's socket. Packets of the host that are no VXLAN are not counted.
+// The program at the underlay's link: a peer's VXLAN frame of a flow that has an entry goes to the container, or to a client
+// outside. All else goes on to the next program or to the stack, and with it to the agent's socket. Packets of the host that are no VXLAN are not counted.
 import { Helper, Skb } from "../linux/bpf-abi.ts";
 import { r0, r1, r2, r3, r4 } from "../linux/bpf-assembler.ts";
 import { ETHERNET_BYTES, EtherType, TYPE_AT } from "../packet/ethernet.ts";
@@ -11,11 +11,12 @@ import { account } from "./account.ts";
 import { checkSize } from "./check-size.ts";
 import { deliver } from "./deliver.ts";
 import { flow, frame, LaneAssembler, raw16, raw32, Stack, skb, stack } from "./lane-assembler.ts";
-import { INBOUND, Key, type LaneMaps, Origin, Value } from "./layout.ts";
+import { Flag, INBOUND, Key, type LaneMaps, Origin, Value } from "./layout.ts";
 import { lookUp } from "./look-up.ts";
 import * as outer from "./outer.ts";
 import { parse, VERSION_4_NO_OPTIONS } from "./parse.ts";
 import { rewrite } from "./rewrite.ts";
+import { sendToClient } from "./to-client.ts";
 
 const CONGESTION = 3;
 const ECT_0 = 2;
@@ -36,10 +37,15 @@ export function fromUnderlay(maps: LaneMaps, port: number): Uint8Array {
   lookUp(a);
   checkPeer(a);
   checkSize(a);
+  checkMark(a);
   account(a, outer.INNER_IP_AT + ip.IPV4_BYTES, true);
   rewrite(a, outer.INNER_IP_AT);
   decapsulate(a);
+  a.load(2, r1, flow, Value.Flags);
+  a.when(r1, "set", Flag.ToClient, "to a client");
   deliver(a, true);
+  a.label("to a client");
+  sendToClient(a);
   return a.assemble();
 }
 
@@ -111,6 +117,15 @@ function checkPeer(a: LaneAssembler): void {
   a.fold(r2, r3);
   a.passOn(r1, "eq", r2, "UnfinishedOuter");
   a.label("outer is finished");
+}
+
+/** The kernel keeps the mark of a tunnel on what has come through one. */
+function checkMark(a: LaneAssembler): void {
+  a.load(4, r1, skb, Skb.GsoSize);
+  a.when(r1, "eq", 0, "no mark");
+  a.load(2, r1, flow, Value.Flags);
+  a.passOn(r1, "set", Flag.NoTunnelMark, "TunnelMark");
+  a.label("no mark");
 }
 
 function decapsulate(a: LaneAssembler): void {

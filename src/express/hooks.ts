@@ -1,13 +1,13 @@
-// Where the lane's programs are: a tcx link on the underlay's link and on the host's end of each container's link, pinned under the
-// interface's index. An agent takes over the pins of the one before it, and puts its own programs in their place.
+// Where the lane's programs are: a tcx link on the underlay's link, on the host's end of each container's link and on the node's links,
+// pinned under the interface's index. An agent takes over the pins of the one before it, and puts its own programs in their place.
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { openPin, pin } from "../linux/bpf-pin.ts";
 import * as libc from "../linux/libc.ts";
 import { describeTcxLink, endTcxLink, makeTcxLink, replaceProgram } from "../linux/tcx-link.ts";
 
-export type HookKind = "container" | "underlay";
-const PIN_NAME = /^(container|underlay)-(\d+)$/;
+export type HookKind = "container" | "underlay" | "node";
+const PIN_NAME = /^(container|underlay|node)-(\d+)$/;
 
 export class Hooks {
   readonly #programs: Record<HookKind, number>;

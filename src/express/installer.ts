@@ -2,7 +2,7 @@
 // one, and the counters of grounds, which are mapped memory. Each worker has an installer of its own over the same maps.
 import type { FlowTable } from "../datapath/flow-table.ts";
 import type { ExpressLane, LaneReading } from "../datapath/ports.ts";
-import type { Ipv4 } from "../lib/ip.ts";
+import { type Cidr, contains, type Ipv4, OUTSIDE } from "../lib/ip.ts";
 import { mapArray } from "../linux/bpf-array.ts";
 import { BpfMap } from "../linux/bpf-map.ts";
 import { SyscallError } from "../linux/libc.ts";
@@ -34,7 +34,9 @@ interface InstallerOptions {
   maps: LaneMaps;
   /** Entries that the map of flows takes. */
   capacity: number;
-  ways: Pick<Ways, "toContainer" | "toPeer" | "forget" | "forgetAll" | "close">;
+  ways: Pick<Ways, "toContainer" | "toPeer" | "toClient" | "client" | "forget" | "forgetAll" | "close">;
+  /** The overlay's addresses, which no client outside has. */
+  pool: Cidr;
   /** This node's VTEP. */
   vtep: Ipv4;
   /** The UDP ports that frames to peers come from; the flow's hash chooses, as it does for the agent's own frames. A power of two of them. */
@@ -50,6 +52,7 @@ export class ExpressInstaller implements ExpressLane {
   readonly #flows: FlowTable;
   readonly #map: BpfMap;
   readonly #ways: InstallerOptions["ways"];
+  readonly #pool: Cidr;
   readonly #sourcePorts: readonly number[];
   readonly #grounds: Int32Array;
   readonly #control: Int32Array;
@@ -64,11 +67,12 @@ export class ExpressInstaller implements ExpressLane {
   readonly #key: FlowKey = { zone: 0, protocol: 0, source: 0, destination: 0, ports: 0 };
 
   /** Throws SyscallError when the maps cannot be mapped. */
-  constructor({ memory, flows, maps, capacity, ways, vtep, sourcePorts, nextHop }: InstallerOptions) {
+  constructor({ memory, flows, maps, capacity, ways, pool, vtep, sourcePorts, nextHop }: InstallerOptions) {
     this.#view = memory.view;
     this.#flows = flows;
     this.#map = new BpfMap(memory, maps.flows, flowsShape(capacity), BATCH);
     this.#ways = ways;
+    this.#pool = pool;
     this.#sourcePorts = sourcePorts;
     const grounds = mapArray(maps.grounds, GROUNDS_SHAPE);
     const control = mapArray(maps.control, CONTROL_SHAPE);
@@ -86,7 +90,12 @@ export class ExpressInstaller implements ExpressLane {
   }
 
   groundSum(client: Ipv4, server: Ipv4, vip: Ipv4, from: Ipv4, to: Ipv4): number {
-    return sumOfGrounds(this.#grounds, client, server, vip, from, to);
+    return sumOfGrounds(this.#grounds, client, server, vip, this.#isClient(client, from) ? OUTSIDE : from, to);
+  }
+
+  /** Whether what the flow table has as DEVICE is a client outside. */
+  #isClient(address: Ipv4, vtep: Ipv4): boolean {
+    return vtep === 0 && !contains(this.#pool, address);
   }
 
   lose(address: Ipv4): void {
@@ -113,13 +122,16 @@ export class ExpressInstaller implements ExpressLane {
     const { to } = entry;
     const newSource = flows.destinationOf(flowEntry ^ 1);
     const newDestination = flows.sourceOf(flowEntry ^ 1);
-    entry.link = to === 0 ? this.#ways.toContainer(newDestination) : this.#ways.toPeer(to);
-    if (entry.link === 0) return false;
     entry.newSource = newSource;
     entry.newDestination = newDestination;
+    entry.mtu = mtu;
+    entry.heedsTunnelMark = false;
+    entry.toClient = this.#isClient(newDestination, to);
+    if (entry.toClient) this.#aimAtClient();
+    else entry.link = to === 0 ? this.#ways.toContainer(newDestination) : this.#ways.toPeer(to);
+    if (entry.link === 0) return false;
     entry.newPorts = swapPorts(flows.portsOf(flowEntry ^ 1));
     entry.vip = flows.vipOf(flowEntry);
-    entry.mtu = mtu;
     entry.vni = flows.vniOf(flowEntry);
     entry.port = port;
     entry.sourcePort = this.#sourcePorts[flows.hashOf(flowEntry) & (this.#sourcePorts.length - 1)]!;
@@ -130,6 +142,14 @@ export class ExpressInstaller implements ExpressLane {
     entry.bytes = flows.carriedBytesOf(flowEntry);
     entry.groundSum = groundSum;
     return true;
+  }
+
+  #aimAtClient(): void {
+    const entry = this.#entry;
+    entry.link = this.#ways.toClient(entry.newDestination, entry.newSource);
+    const { mtu, heedsTunnelMark } = this.#ways.client;
+    entry.mtu = Math.min(entry.mtu, mtu);
+    entry.heedsTunnelMark = heedsTunnelMark;
   }
 
   #queue(flowEntry: number, version: number): void {
@@ -230,7 +250,7 @@ export class ExpressInstaller implements ExpressLane {
     return true;
   }
 
-  /** Fills in what the key says. False: its packets come from a container that has no link. */
+  /** Fills in what the key says. False: its packets come from a container that has no link, or from a client that none leads to. */
   #aim(flowEntry: number): boolean {
     const entry = this.#entry;
     const flows = this.#flows;
@@ -240,7 +260,10 @@ export class ExpressInstaller implements ExpressLane {
     entry.source = flows.sourceOf(flowEntry);
     entry.destination = flows.destinationOf(flowEntry);
     entry.ports = flows.portsOf(flowEntry);
-    entry.origin = entry.from === 0 ? this.#ways.toContainer(entry.source) : flows.zoneOf(flowEntry);
+    entry.fromClient = this.#isClient(entry.source, entry.from);
+    if (entry.from !== 0) entry.origin = flows.zoneOf(flowEntry);
+    else if (entry.fromClient) entry.origin = this.#ways.toClient(entry.source, entry.destination);
+    else entry.origin = this.#ways.toContainer(entry.source);
     return entry.origin !== 0;
   }
 
@@ -262,7 +285,18 @@ export function readValue(view: DataView, at: number, reading: LaneReading): voi
 
 function blankEntry(vtep: Ipv4, nextHop: Ipv4): LaneEntry {
   return {
-    ...{ from: 0, to: 0, origin: 0, protocol: 0, source: 0, destination: 0, ports: 0 },
+    ...{
+      from: 0,
+      to: 0,
+      fromClient: false,
+      toClient: false,
+      heedsTunnelMark: false,
+      origin: 0,
+      protocol: 0,
+      source: 0,
+      destination: 0,
+      ports: 0,
+    },
     ...{ newSource: 0, newDestination: 0, newPorts: 0, vip: 0, link: 0, mtu: 0 },
     ...{ nextHop, vtep, vni: 0, sourcePort: 0, port: 0 },
     ...{ hasOuterChecksum: false, sequence: 0, acknowledgment: 0, packets: 0, bytes: 0, groundSum: 0 },

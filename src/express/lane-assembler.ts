@@ -24,6 +24,10 @@ export const Stack = {
   Headers: -32, // u32, the length of its IP and transport headers
   Now: -40, // u64, nanoseconds of CLOCK_MONOTONIC
   Checksum: -44, // u32, that of the TCP or UDP header
+  Entrance: -56, // a key of `entrances`, as layout.ts has it
+  Tuple: -72, // as SockTuple has it
+  Protocol: -76, // u32
+  Led: -80, // u32, a value of `led`
 } as const;
 
 type When = Parameters<BpfAssembler["when"]>;
@@ -40,7 +44,9 @@ export function raw32(value: number): number {
 export class LaneAssembler extends BpfAssembler {
   readonly maps: LaneMaps;
   readonly #origin: Origin;
-  readonly #reasons = new Set<PassedOn>(); // BOUNDED: by PassedOn
+  /** Where packets go that are passed on: "next", the next program or the stack, or a label of this program. */
+  onward = "next";
+  readonly #passings = new Map<string, { reason: PassedOn; onward: string }>(); // BOUNDED: by PassedOn and the program's labels
   readonly #drops = new Set<PassedOn>(["Failed"]); // BOUNDED: by PassedOn
 
   constructor(maps: LaneMaps, origin: Origin) {
@@ -50,9 +56,14 @@ export class LaneAssembler extends BpfAssembler {
   }
 
   /** Passes the packet on to the agent, counted by this reason, when the comparison holds. */
-  passOn(left: When[0], comparison: When[1], right: When[2], reason: PassedOn): this {
-    this.#reasons.add(reason);
-    return this.when(left, comparison, right, reason);
+  passOn(left: When[0], comparison: When[1], right: When[2], reason: PassedOn, onward = this.onward): this {
+    return this.when(left, comparison, right, this.#passing(reason, onward));
+  }
+
+  #passing(reason: PassedOn, onward: string): string {
+    const label = `${reason}, then ${onward}`;
+    this.#passings.set(label, { reason, onward });
+    return label;
   }
 
   /** Drops the packet, counted by this reason, when the comparison holds. */
@@ -76,8 +87,7 @@ export class LaneAssembler extends BpfAssembler {
 
   /** Passes the packet on when it is shorter than `bytes`. */
   needOrPassOn(bytes: number, reason: PassedOn): this {
-    this.#reasons.add(reason);
-    return this.need(bytes, reason);
+    return this.need(bytes, this.#passing(reason, this.onward));
   }
 
   /** Brings the frame's first `bytes`, or all of a shorter one, into one piece, and finds it anew. */
@@ -128,17 +138,23 @@ export class LaneAssembler extends BpfAssembler {
     return this.passOn(r1, "ne", 0xffff, "HeaderChecksum");
   }
 
-  /** Ends the program: the places that passOn(), drop() and "Failed" jump to. */
-  override assemble(): Uint8Array {
-    for (const reason of this.#reasons) {
-      this.label(reason);
-      this.mapValue(r1, this.maps.control, counterAt(this.#origin, reason));
-      this.jump("count");
+  /** The places that passOn() jumps to, of packets that go on to this label; what follows is what comes after the counting. */
+  passAll(onward: string): this {
+    for (const [label, passing] of this.#passings) {
+      if (passing.onward !== onward) continue;
+      this.label(label);
+      this.mapValue(r1, this.maps.control, counterAt(this.#origin, passing.reason));
+      this.jump(`count, then ${onward}`);
     }
-    this.label("count");
+    this.label(`count, then ${onward}`);
     this.load(8, r2, r1, 0);
     this.alu("add", r2, 1);
-    this.store(8, r1, 0, r2);
+    return this.store(8, r1, 0, r2);
+  }
+
+  /** Ends the program: the places that passOn(), drop() and "Failed" jump to. */
+  override assemble(): Uint8Array {
+    this.passAll("next");
     this.label("next");
     this.exit(Tcx.Next);
 

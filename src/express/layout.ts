@@ -1,14 +1,17 @@
 // The express lane's maps, byte by byte: what the agent writes, what the programs read and count. entry.ts writes an entry;
 // the programs know no other offsets than these. What is compared with a packet, or copied into one, is in the network's
 // order; all else is in the machine's, which is little-endian.
+import { SOCK_TUPLE_BYTES } from "../linux/bpf-abi.ts";
 import type { MapShape } from "../linux/bpf-map.ts";
 
 /** Counts up when a map changes its shape: entries of another layout than the agent's own are never adopted. */
-export const LAYOUT = 1;
+export const LAYOUT = 2;
 
 /** The key of `flows`: where a packet came in, and its addresses and ports. */
 export const Key = {
-  Origin: 0, // the index of a container's link; of a peer's packets the VXLAN header's second word, network order
+  // The index of a container's link, or of the node's link to a client outside; of a peer's packets the VXLAN header's second word, network
+  // order.
+  Origin: 0,
   Source: 4, // network order
   Destination: 8, // network order
   Ports: 12, // source, destination: network order
@@ -61,8 +64,12 @@ export const Flag = {
   RewritesPorts: 2,
   /** The packet goes to a peer, not to a container of this node. */
   ToPeer: 4,
+  /** The packet goes to a client outside, by a link of the node. */
+  ToClient: 8,
   /** Frames to a peer get an outer UDP checksum, if they are no super-packets. */
   OuterChecksum: 16,
+  /** A super-packet that has come through a tunnel must not go to the client: its card would take it for one of a tunnel. */
+  NoTunnelMark: 32,
 } as const;
 
 /** `grounds` has one value: a u32 for each 16-bit index. grounds.ts says what they count. */
@@ -75,11 +82,12 @@ export const Control = {
   Layout: 12, // u32: LAYOUT of the agent that made the maps
   /** u32, 0 or 1: TCP segments that come singly from peers go to containers by their links, which join them. */
   ByLink: 16,
+  Device: 20, // u32: the index of the TUN, to which published ports are led; 0: they are not
   Counters: 64, // u64 each: for each of Origin, those of PassedOn
 } as const;
 
 /** The programs, as the control page counts for them. */
-export const Origin = { Container: 0, Underlay: 1 } as const;
+export const Origin = { Container: 0, Underlay: 1, Node: 2 } as const;
 export type Origin = (typeof Origin)[keyof typeof Origin];
 
 /** Why a program passed a packet on to the agent: each is a counter. */
@@ -118,6 +126,8 @@ export const PassedOn = {
   Failed: 21,
   /** A container had a card write a checksum in front of the TCP or UDP header. It is dropped, as what the agent makes of it would be. */
   StrayChecksum: 22,
+  /** It is a super-packet that a tunnel has marked, and the client's card would heed the mark. */
+  TunnelMark: 23,
 } as const;
 export type PassedOn = keyof typeof PassedOn;
 
@@ -127,7 +137,7 @@ export function counterAt(origin: Origin, reason: PassedOn): number {
 }
 
 const MOST_REASONS = 32;
-const CONTROL_BYTES = Control.Counters + 8 * 2 * MOST_REASONS;
+const CONTROL_BYTES = Control.Counters + 8 * 3 * MOST_REASONS;
 
 export function flowsShape(entries: number): MapShape {
   return { type: "hash", keyBytes: KEY_BYTES, valueBytes: VALUE_BYTES, entries, name: "express_flows" };
@@ -149,9 +159,55 @@ export const CONTROL_SHAPE: MapShape = {
   mmapable: true,
 };
 
-/** Descriptors of the maps that both programs use. */
+/** The key of `entrances`: a published port, on an address or on all; or, without a port, an address of this node. */
+export const EntranceKey = {
+  Address: 0, // network order; 0: every address of this node
+  Port: 4, // u16, network order
+  Protocol: 6, // u16
+} as const;
+const ENTRANCE_KEY_BYTES = 8;
+/** The value of `entrances`. */
+export const EntranceValue = {
+  /** u32, of Entrance. */
+  Kind: 0,
+  /** u32, the index of the only link by which clients may come; 0: they come by any. */
+  Link: 4,
+} as const;
+const ENTRANCE_VALUE_BYTES = 8;
+export const Entrance = {
+  /** The address is this node's. */
+  OwnAddress: 1,
+  /** Packets to the port are led to the agent. */
+  Led: 2,
+  /** A process of this node has the port on this address. */
+  Held: 3,
+} as const;
+export const ENTRANCES_SHAPE: MapShape = {
+  type: "hash",
+  keyBytes: ENTRANCE_KEY_BYTES,
+  valueBytes: ENTRANCE_VALUE_BYTES,
+  entries: 65_536, // with more, ports are left to nftables
+  name: "express_enter",
+  growing: true,
+};
+
+/**
+ * `led`: the clients' ends of TCP connections whose first segment the program has led to the agent, keyed as SockTuple. Only the program
+ * writes it. A connection that is not in it is nftables', or the node's own: it may have a published port as its own end by chance.
+ */
+export const LED_SHAPE: MapShape = {
+  type: "lruHash",
+  keyBytes: SOCK_TUPLE_BYTES,
+  valueBytes: 4,
+  entries: 65_536, // of a connection that was given up nftables lead the rest
+  name: "express_led",
+};
+
+/** Descriptors of the maps that the programs use. */
 export interface LaneMaps {
   flows: number;
   grounds: number;
   control: number;
+  entrances: number;
+  led: number;
 }

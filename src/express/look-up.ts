@@ -21,9 +21,9 @@ export function lookUp(a: LaneAssembler): void {
   a.store(8, stack, Stack.Now, r0);
   a.mapValue(r1, a.maps.control);
   a.load(4, r2, r1, Control.IsOn);
-  a.passOn(r2, "eq", 0, "Off");
+  a.passOn(r2, "eq", 0, "Off", "next");
   a.load(8, r2, r1, Control.LeaseUntil);
-  a.passOn(r0, "gt", r2, "LeaseOver");
+  a.passOn(r0, "gt", r2, "LeaseOver", "next");
   verifyGrounds(a);
 }
 

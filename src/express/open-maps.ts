@@ -10,9 +10,9 @@ import { openPin, pin } from "../linux/bpf-pin.ts";
 import * as libc from "../linux/libc.ts";
 import { ControlPage } from "./control.ts";
 import { loseEverything, loseGround } from "./grounds.ts";
-import { CONTROL_SHAPE, flowsShape, GROUNDS_SHAPE, type LaneMaps } from "./layout.ts";
+import { CONTROL_SHAPE, ENTRANCES_SHAPE, flowsShape, GROUNDS_SHAPE, type LaneMaps, LED_SHAPE } from "./layout.ts";
 
-const NAMES = ["flows", "grounds", "control"] as const;
+const NAMES = ["flows", "grounds", "control", "entrances", "led"] as const;
 
 /** Another version of the entries, or another size of the map. */
 type Discarded = "layout" | "size";
@@ -33,7 +33,13 @@ export interface OpenedMaps {
 
 /** `entries` is what the map of flows takes. Without `pins` the maps end with this process. Throws SyscallError. */
 export function openLaneMaps(entries: number, pins: string | undefined): OpenedMaps {
-  const shapes = { flows: flowsShape(entries), grounds: GROUNDS_SHAPE, control: CONTROL_SHAPE };
+  const shapes = {
+    flows: flowsShape(entries),
+    grounds: GROUNDS_SHAPE,
+    control: CONTROL_SHAPE,
+    entrances: ENTRANCES_SHAPE,
+    led: LED_SHAPE,
+  };
   const adopted = pins === undefined ? undefined : adopt(shapes, pins);
   if (typeof adopted === "object") return adopted;
   const fds: number[] = [];
@@ -62,7 +68,7 @@ function adopt(shapes: Record<(typeof NAMES)[number], MapShape>, pins: string): 
     fds.push(fd);
     if (!hasShape(fd, shapes[name])) break;
   }
-  if (fds.length === NAMES.length && hasShape(fds.at(-1)!, shapes.control)) {
+  if (fds.length === NAMES.length && hasShape(fds.at(-1)!, shapes.led)) {
     const opened = withControl(fds, true);
     if (opened.control.isOurs) {
       if (opened.control.isLeaseOver(process.hrtime.bigint())) opened.loseAll(); // a new lease does not bring back what an old one has ended
@@ -71,8 +77,10 @@ function adopt(shapes: Record<(typeof NAMES)[number], MapShape>, pins: string): 
     opened.close();
     return "layout";
   }
+  const isOtherSize = fds.length === 1 && !hasShape(fds[0]!, shapes.flows);
   for (const fd of fds) libc.close(fd);
-  return fds.length === 0 ? undefined : "size";
+  if (fds.length === 0) return undefined;
+  return isOtherSize ? "size" : "layout";
 }
 
 /** undefined: nothing is pinned there, or no map. */
@@ -86,11 +94,11 @@ function openMapPin(path: string): number | undefined {
 }
 
 function withControl(
-  [flows, grounds, control]: readonly number[],
+  [flows, grounds, control, entrances, led]: readonly number[],
   areAdopted: boolean,
   discarded?: Discarded,
 ): OpenedMaps {
-  const maps = { flows: flows!, grounds: grounds!, control: control! };
+  const maps = { flows: flows!, grounds: grounds!, control: control!, entrances: entrances!, led: led! };
   const page = mapArray(maps.control, CONTROL_SHAPE);
   const mapped = mapArray(maps.grounds, GROUNDS_SHAPE);
   const counters = new Int32Array(mapped.buffer);

@@ -6,6 +6,9 @@ export const EVERY_ADDRESS = "0.0.0.0";
 /** An IPv4 address as a signed 32-bit integer: 10.0.0.1 is 0x0a000001. */
 export type Ipv4 = number;
 
+/** Stands for the ways to clients outside the overlay, where addresses stand for what a flow needs: no host has 0.0.0.1 (RFC 6890). */
+export const OUTSIDE: Ipv4 = 1;
+
 const DOT = 0x2e;
 const ZERO = 0x30;
 

@@ -17,6 +17,8 @@ export const Helper = {
   SkbPullData: 39,
   CsumUpdate: 40,
   SkbAdjustRoom: 50,
+  SkLookupUdp: 85,
+  SkRelease: 86,
   CsumLevel: 135,
   RedirectNeigh: 152,
   RedirectPeer: 155,
@@ -43,6 +45,19 @@ export const Skb = {
   GsoSize: 176,
 } as const;
 export const SKB_BYTES = 192;
+
+/** Offsets of struct bpf_sock_tuple for IPv4: whom a socket of this machine talks to, and by what. All in the network's order. */
+export const SockTuple = {
+  /** The other end's. */
+  Source: 0,
+  /** This machine's. */
+  Destination: 4,
+  SourcePort: 8,
+  DestinationPort: 10,
+} as const;
+export const SOCK_TUPLE_BYTES = 12;
+/** In the place of a network namespace: that of the packet's link. */
+export const CURRENT_NAMESPACE = -1;
 
 /** Verdicts of a program on a tcx link. */
 export const Tcx = {

@@ -4,7 +4,8 @@ import type { PacketMemory } from "../packet/memory.ts";
 import { BpfRequest, bpfError, COMMANDS, type Command } from "./bpf-request.ts";
 import * as libc from "./libc.ts";
 
-const TYPES = { hash: 1, array: 2 } as const;
+const TYPES = { hash: 1, array: 2, lruHash: 9 } as const;
+const BPF_F_NO_PREALLOC = 0x1;
 const BPF_F_MMAPABLE = 0x400;
 
 export interface MapShape {
@@ -12,17 +13,21 @@ export interface MapShape {
   /** 4 in an array, whose keys are indices. */
   keyBytes: number;
   valueBytes: number;
-  /** A hash holds at most these, an array always has them all. */
+  /** A hash holds at most these, an array always has them all. A full `lruHash` gives up one that was not used for long. */
   entries: number;
   /** The kernel keeps 15 bytes: letters, digits, '_' and '.'. */
   name: string;
   /** An array that mapArray() takes. */
   mmapable?: boolean;
+  /** A hash has memory for the entries that are in it, not for all that it could hold. */
+  growing?: boolean;
 }
 
 /** The shape in the kernel's numbers: type, bytes of a key and of a value, entries, flags. */
-export function mapNumbers({ type, keyBytes, valueBytes, entries, mmapable }: MapShape): readonly number[] {
-  return [TYPES[type], keyBytes, valueBytes, entries, mmapable ? BPF_F_MMAPABLE : 0];
+export function mapNumbers(shape: MapShape): readonly number[] {
+  const { type, keyBytes, valueBytes, entries, mmapable, growing } = shape;
+  const flags = (mmapable ? BPF_F_MMAPABLE : 0) | (growing ? BPF_F_NO_PREALLOC : 0);
+  return [TYPES[type], keyBytes, valueBytes, entries, flags];
 }
 
 /** Makes a map. Its descriptor is the caller's to close; programs that use it hold it too. Throws SyscallError. */

@@ -5,6 +5,7 @@ import { openSocketIn } from "./network-namespace.ts";
 import { Family, IFREQ_VALUE_AT, interfaceRequest, openSocket, SocketType } from "./sockets.ts";
 
 const SIOCETHTOOL = 0x8946;
+const GET_DRIVER = 0x03; // ETHTOOL_GDRVINFO
 const GET_STRING_COUNTS = 0x37; // ETHTOOL_GSSET_INFO
 const GET_STRINGS = 0x1b; // ETHTOOL_GSTRINGS
 const GET_FEATURES = 0x3a; // ETHTOOL_GFEATURES
@@ -13,6 +14,8 @@ const SET_FEATURES = 0x3b; // ETHTOOL_SFEATURES
 const FEATURE_STRINGS = 4;
 const NAME_BYTES = 32; // ETH_GSTRING_LEN
 const HEADER_BYTES = 8; // command and size
+// struct ethtool_drvinfo: the driver's name is behind the command.
+const DRIVER_INFO_BYTES = 196;
 // A block of 32 features: masks of those that are available, requested, active and never changed; to set: valid and requested.
 const BLOCK_BYTES = 16;
 const ACTIVE_AT = 8;
@@ -52,6 +55,12 @@ class LinkFeatures {
       return ((mask >>> (i & 31)) & 1) === 1;
     };
     return new Set(names.filter((name, i) => name !== "" && isActive(i)));
+  }
+
+  /** The name of the interface's driver. Throws SyscallError: ENODEV when there is no such interface, EOPNOTSUPP when it has no driver. */
+  driver(link: string): string {
+    const answer = this.#ask(link, GET_DRIVER, DRIVER_INFO_BYTES, () => {});
+    return answer.toString("latin1", 4, answer.indexOf(0, 4));
   }
 
   /** Turns the features with such names on or off. What the interface's driver refuses stays as it was. Throws SyscallError. */

@@ -1,11 +1,19 @@
 // Docker has the node drop what it forwards, unless Docker itself wants it: `iptables -P FORWARD DROP`. An accept in a
-// table of one's own does not help against that, so the TUN's traffic is let through where Docker leaves room for it.
+// table of one's own does not help against that, so the TUN's traffic is let through where Docker leaves room for it. Answers to clients that
+// the express lane has led here are untracked: no rule about the state of connections lets them pass.
 import { CommandError, run } from "../lib/command.ts";
 import { messageOf, PlatformError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 
 /** Docker's chain for rules of others. It calls it before its own, and leaves it alone. */
 const DOCKER_CHAIN = "DOCKER-USER";
+/** What becomes of packets that no other rule wants, where they do not pass. */
+const ENDS = [
+  "-P FORWARD DROP",
+  "-A FORWARD -j DROP",
+  "-A FORWARD -j REJECT --reject-with icmp-host-prohibited",
+  "-A FORWARD -j REJECT --reject-with icmp-port-unreachable",
+];
 const CHAINS = [DOCKER_CHAIN, "FORWARD"] as const;
 
 export class ForwardPolicy {
@@ -74,7 +82,7 @@ interface ForwardPolicyOptions {
 
 function chainToOpen(rules: ReadonlySet<string>): string | undefined {
   if (rules.has(`-N ${DOCKER_CHAIN}`)) return DOCKER_CHAIN;
-  return rules.has("-P FORWARD DROP") ? "FORWARD" : undefined;
+  return ENDS.some((rule) => rules.has(rule)) ? "FORWARD" : undefined;
 }
 
 /** Waits for the lock that Docker may hold. A kernel without the tables has no policy either. */

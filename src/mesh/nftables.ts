@@ -41,6 +41,8 @@ export function ruleset(name: string, desired: DesiredMesh, held: readonly HeldP
         ? []
         : [`ip saddr { ${internal.map(formatCidr).join(", ")} } ip daddr != ${pool} ${drop("internal")}`]),
       untrackedTunnel,
+      // Answers to clients that the express lane has led to the agent. The tracking of connections has not seen them ask.
+      `ip saddr != ${pool} ip daddr != ${pool} notrack`,
       `ip daddr != ${pool} return`,
       // The data path tracks these; a second entry here would call half of each local flow invalid.
       "fib daddr type != local notrack",

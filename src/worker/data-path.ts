@@ -18,7 +18,7 @@ import { openSharedFile, type SharedFile } from "../linux/shared-file.ts";
 import { raiseSession } from "../linux/thread-priority.ts";
 import { DROP_NAMES, Drop } from "../packet/drop.ts";
 import { LaneScan } from "./lane-scan.ts";
-import type { LaneSetup, WorkerOptions } from "./protocol.ts";
+import type { WorkerOptions } from "./protocol.ts";
 import { TablesInForce } from "./tables-in-force.ts";
 import { DataPathThread } from "./thread.ts";
 
@@ -76,8 +76,10 @@ export class DataPath {
       // One socket of the portable underlay takes everything.
       const workers = first.underlay === "dgram" ? 1 : setup.workers;
       for (let index = 1; index < workers; index++) await start(index, first.lanes);
-      for (const thread of dataPath.#threads) thread.onKeysWanted = (vteps) => dataPath.onKeysWanted(vteps);      if (dataPath.laneLack !== undefined) dataPath.#forgetLane(dataPath.#flows);
-      else if (setup.express !== undefined) dataPath.#scanLane(setup.express, dataPath.#flows, log);
+      for (const thread of dataPath.#threads) thread.onKeysWanted = (vteps) => dataPath.onKeysWanted(vteps);
+      if (dataPath.laneLack !== undefined) dataPath.#forgetLane(dataPath.#flows);
+      else if (setup.express !== undefined)
+        dataPath.#scanLane({ setup: setup.express, flows: dataPath.#flows, pool: setup.pool, log });
       first.onHealth = (report) => {
         for (const thread of dataPath.#threads.slice(1)) thread.tell({ type: "health", report });
         dataPath.#laneScan?.setUnreachable(report.unreachable);
@@ -99,8 +101,8 @@ export class DataPath {
     flows.unlock();
   }
 
-  #scanLane(setup: LaneSetup, flows: FlowTable, log: Log): void {
-    const scan = new LaneScan({ setup, flows, log });
+  #scanLane(options: ConstructorParameters<typeof LaneScan>[0]): void {
+    const scan = new LaneScan(options);
     this.#laneScan = scan;
     scan.stalls.onAvoid = () => {
       const vteps = scan.stalls.avoided;

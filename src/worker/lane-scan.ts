@@ -10,7 +10,7 @@ import { DEVICE } from "../datapath/rows.ts";
 import { ExpressScan } from "../express/scan.ts";
 import { type Clock, systemClock, type Timer } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
-import type { Ipv4 } from "../lib/ip.ts";
+import type { Cidr, Ipv4 } from "../lib/ip.ts";
 import type { Log } from "../lib/log.ts";
 import { PacketMemory } from "../packet/memory.ts";
 import type { LaneSetup } from "./protocol.ts";
@@ -24,6 +24,8 @@ const PERIOD_MS_PER_ENTRY = 1 / 30;
 interface LaneScanOptions {
   setup: LaneSetup;
   flows: FlowTable;
+  /** The overlay's addresses. */
+  pool: Cidr;
   log: Log;
   clock?: Clock;
 }
@@ -40,9 +42,9 @@ export class LaneScan {
   #timer: Timer | undefined;
   #isClosed = false;
 
-  constructor({ setup, flows, log, clock = systemClock }: LaneScanOptions) {
+  constructor({ setup, flows, pool, log, clock = systemClock }: LaneScanOptions) {
     this.#counts = new ExpressCounts(flows, (from, to, packets, bytes) => this.#count(from, to, packets, bytes));
-    this.stalls = new LaneStalls(flows);
+    this.stalls = new LaneStalls(flows, pool);
     this.#scan = new ExpressScan({
       ...{ flows, counts: this.#counts, map: setup.maps.flows, capacity: setup.capacity },
       onEntry: (entry, version, reading) => this.stalls.see(entry, version, reading, clock.monotonic()),

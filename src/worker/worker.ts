@@ -166,7 +166,7 @@ function openLinks({ pool }: WorkerOptions, memory: PacketMemory, notes: string[
 
 /** `lack` says why this worker is refused what the lane needs. Then no worker may use it: this one would not take back what the others put there. */
 function openLane(
-  { address, express }: WorkerOptions,
+  { address, express, pool }: WorkerOptions,
   { memory, flows, sourcePorts }: { memory: PacketMemory; flows: FlowTable; sourcePorts: readonly number[] },
 ): { lane: ExpressInstaller | undefined; lack: string | null } {
   if (express === undefined) return { lane: undefined, lack: null };
@@ -175,7 +175,7 @@ function openLane(
   try {
     ways = new Ways(memory, (container) => vethName(formatIpv4(container)));
     const lane = new ExpressInstaller({
-      ...{ memory, flows, maps, capacity, sourcePorts, ways, vtep: ipv4(address) },
+      ...{ memory, flows, maps, capacity, sourcePorts, ways, pool, vtep: ipv4(address) },
       nextHop: ipv4(NEXT_HOP),
     });
     return { lane, lack: null };

@@ -2,6 +2,7 @@
 // replaced only when the agent has heard a leader.
 import test from "ava";
 import { InForce, type InForceOptions, type NodeContainers } from "../../src/agent/in-force.ts";
+import type { Published } from "../../src/agent/lane-entrances.ts";
 import type { Change, HeldPort } from "../../src/cluster/schema.ts";
 import { type AppliedChange, LiveState } from "../../src/cluster/state.ts";
 import { rowKey, type TableDiff } from "../../src/datapath/rows.ts";
@@ -37,6 +38,7 @@ class Asked {
   readonly links: { desired: DesiredLinks; look: boolean }[] = [];
   readonly mesh: { desired: DesiredMesh; look: boolean }[] = [];
   readonly tasks: (readonly DesiredTask[])[] = [];
+  readonly published: Published[] = [];
   readonly applied: number[] = [];
   readonly addresses: (readonly string[])[] = [];
   removesOthers = 0;
@@ -65,7 +67,11 @@ function setUp({ isThere = false, isHeard = true, over = {} }: Options = {}) {
   const clock = new VirtualClock();
   const nodeState = new FakeNodeState();
   const asked = new Asked();
-  const world = { isHeard, held: [] as HeldPort[], hostAddresses: ["198.51.100.1"] };
+  const world = {
+    isHeard,
+    held: [] as HeldPort[],
+    hostAddresses: ["198.51.100.1"],
+  };
   const inForce = new InForce({
     log: silentLog,
     clock,
@@ -95,6 +101,7 @@ function setUp({ isThere = false, isHeard = true, over = {} }: Options = {}) {
         return world.held;
       },
     },
+    lane: { publish: (published) => void asked.published.push(published) },
     dns: { listen: async () => {} },
     naming: () => ({ domain: "overlay", resolver: { nameservers: [], search: [], options: [] } }),
     observed: ({ addresses }) => void (addresses !== undefined && asked.addresses.push(addresses)),

@@ -3,7 +3,7 @@ import { ExpressLane } from "../../src/agent/express-lane.ts";
 import { sumOfGrounds } from "../../src/express/grounds.ts";
 import { GROUNDS_SHAPE } from "../../src/express/layout.ts";
 import { systemClock } from "../../src/lib/clock.ts";
-import { type Ipv4, ipv4 } from "../../src/lib/ip.ts";
+import { cidr, type Ipv4, ipv4 } from "../../src/lib/ip.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { vethName } from "../../src/links/desired.ts";
 import { mapArray } from "../../src/linux/bpf-array.ts";
@@ -26,7 +26,14 @@ class WatchedLinks extends Map<string, number> {
 
 bpfTest("the entries of a container whose link has changed are void before its new link is looked at", (t) => {
   const lane = new ExpressLane(
-    { directory: "/nonexistent", entries: 64, port: 4789, clock: systemClock, log: silentLog },
+    {
+      directory: "/nonexistent",
+      entries: 64,
+      port: 4789,
+      pool: cidr("10.192.0.0/10"),
+      clock: systemClock,
+      log: silentLog,
+    },
     undefined,
   );
   t.teardown(() => lane.stop());

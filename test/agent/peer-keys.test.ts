@@ -461,4 +461,5 @@ test.serial("100 nodes agree on keys at once: one process plays the 99 others", 
   again.keys.setPeers(rows);
   await until("all have keys again", () => others.every((other) => again.reaches(other) && other.reaches(again)));
   t.log(`${Math.round(performance.now() - restarted)} ms after a restart`);
+  t.true(others.every((other) => again.reaches(other)));
 });

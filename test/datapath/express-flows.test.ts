@@ -1,12 +1,12 @@
 // When flows enter the express lane and leave it, by what their packets do: who carries each packet, and what is left in the lane.
 import test from "ava";
 import type { TableRow } from "../../src/datapath/rows.ts";
-import { ipv4 } from "../../src/lib/ip.ts";
+import { ipv4, OUTSIDE as OUTSIDE_WAYS } from "../../src/lib/ip.ts";
 import { Conversation } from "../fakes/conversation.ts";
 import { frame } from "../fakes/frames.ts";
 import { ACK, FIN, type Fields, ipPacket, PSH, RST, SYN } from "../fakes/ip-packets.ts";
 import { type LaneNodes, laneNodes } from "../fakes/lane-nodes.ts";
-import { rowsFor } from "../fakes/nodes.ts";
+import { INGRESS_VNI, rowsFor } from "../fakes/nodes.ts";
 import { A, B, CLUSTER, WEB } from "../fakes/two-nodes.ts";
 
 const LOCAL = "10.192.32.10";
@@ -269,11 +269,10 @@ const NO_RIDERS: [title: string, from: number, fields: Fields][] = [
   ["a question to the gateway's DNS", 0, { source: LOCAL, destination: GATEWAY, protocol: "udp", destinationPort: 53 }],
   ["a packet that leaves the overlay", 0, { source: LOCAL, destination: "198.51.100.7", protocol: "udp" }],
   ["a packet of the node itself", 0, { source: "10.192.0.2", destination: LOCAL, protocol: "udp" }],
-  ["a client of a published port", 0, { source: "198.51.100.7", destination: "10.192.0.101", destinationPort: 9201 }],
   [
-    "a client of a published port of another node",
+    "a client of a published port, led by nftables",
     0,
-    { source: "198.51.100.7", destination: "10.192.0.100", destinationPort: 9200 },
+    { source: "198.51.100.7", destination: "10.192.0.101", destinationPort: 9201 },
   ],
   ["a task that reaches itself", 0, { source: "10.192.48.10", destination: "10.192.48.2", protocol: "udp" }],
 ];
@@ -299,6 +298,173 @@ for (const [title, from, fields] of NO_RIDERS) {
     t.deepEqual(sizes(lanes), [0, 0]);
   });
 }
+
+const OUTSIDE = "198.51.100.7";
+/** The mesh VIP of port 9200, to which nftables lead clients outside. */
+const MESH_VIP = "10.192.0.100";
+
+/** A client of node 1's published port, whose task is on node 2; `client` may be node 1 itself. */
+function openByMesh(
+  lanes: LaneNodes,
+  client = OUTSIDE,
+): { ask: (flags: number) => string; answer: (flags: number) => string } {
+  const ports = { sourcePort: 40_000, destinationPort: 9200 };
+  const ask = (flags: number): string => {
+    const numbers = { sequence: flags === SYN ? 1000 : 1001, acknowledgment: flags === SYN ? 0 : 5001 };
+    return lanes.send(0, { source: client, destination: MESH_VIP, ...ports, flags, ...numbers }).by;
+  };
+  const back = { source: REMOTE, destination: client, sourcePort: 80, destinationPort: 40_000 };
+  const answer = (flags: number): string => {
+    const numbers = { sequence: (flags & SYN) !== 0 ? 5000 : 5001, acknowledgment: 1001 };
+    return lanes.send(1, { ...back, flags, ...numbers }).by;
+  };
+  return { ask, answer };
+}
+
+for (const [title, client] of [
+  ["a client outside", OUTSIDE],
+  ["the other node itself", "10.192.0.2"],
+] as const) {
+  test(`${title}, by a published port of another node: the task's node has the flow in its lane`, async (t) => {
+    const lanes = await laneNodes();
+    const { ask, answer } = openByMesh(lanes, client);
+    t.deepEqual([ask(SYN), answer(SYN | ACK)], [AGENTS, AGENTS]);
+    t.deepEqual(sizes(lanes), [0, 2]);
+    t.deepEqual([ask(ACK), answer(ACK | PSH), ask(ACK)], ["agent lane", "lane agent", "agent lane"]);
+    t.is(lanes.nodes[1]!.flows()[0]!.lane, "both");
+    t.deepEqual([ask(FIN | ACK), sizes(lanes)[1]], [AGENTS, 1]);
+    t.is(answer(ACK | PSH), "lane agent", "the other direction may go on");
+  });
+}
+
+/** A client of node 1's published port, by the node's own address: the task is on node 2, or on node 1 itself. */
+function openByEntrance(lanes: LaneNodes, isNear: boolean) {
+  const [task, at] = isNear ? [LOCAL, 0] : [REMOTE, 1];
+  const destinationPort = isNear ? 9201 : 9200;
+  const ask = (flags: number) => {
+    const numbers = { sequence: flags === SYN ? 1000 : 1001, acknowledgment: flags === SYN ? 0 : 5001 };
+    return lanes.send(0, { source: OUTSIDE, destination: A, sourcePort: 40_000, destinationPort, flags, ...numbers });
+  };
+  const answer = (flags: number) => {
+    const numbers = { sequence: (flags & SYN) !== 0 ? 5000 : 5001, acknowledgment: 1001 };
+    const back = { source: task, destination: OUTSIDE, sourcePort: 80, destinationPort: 40_000 };
+    return lanes.send(at, { ...back, flags, ...numbers });
+  };
+  const own = `${A}:${destinationPort}`;
+  return { ask, answer, seen: `${OUTSIDE}:40000 > ${task}:80`, answered: `${own} > ${OUTSIDE}:40000` };
+}
+
+test("a client outside, by the node's address: both nodes' lanes carry what its handshake does not", async (t) => {
+  const lanes = await laneNodes();
+  const { ask, answer, seen, answered } = openByEntrance(lanes, false);
+  t.deepEqual([ask(SYN).by, answer(SYN | ACK).by, ask(ACK).by], [AGENTS, AGENTS, LANES]);
+  t.deepEqual(sizes(lanes), [2, 2]);
+  const [there, back] = [ask(ACK | PSH), answer(ACK | PSH)];
+  t.deepEqual([there.by, there.out, back.by, back.out], [LANES, [seen], LANES, [answered]]);
+  for (const node of lanes.nodes) t.is(node.flows()[0]!.lane, "both");
+  t.deepEqual([ask(FIN | ACK).by, sizes(lanes)], [AGENTS, [1, 1]]);
+  t.is(answer(ACK | PSH).by, LANES, "the other direction may go on");
+  t.deepEqual([answer(FIN | ACK).by, sizes(lanes)], [AGENTS, [0, 0]]);
+});
+
+test("a client outside and a task of the node that it asks: its lane alone carries them", async (t) => {
+  const lanes = await laneNodes();
+  const { ask, answer, seen, answered } = openByEntrance(lanes, true);
+  t.deepEqual([ask(SYN).by, answer(SYN | ACK).by, ask(ACK).by], ["agent", "agent", "lane"]);
+  const [there, back] = [ask(ACK | PSH), answer(ACK | PSH)];
+  t.deepEqual([there.by, there.out, back.by, back.out], ["lane", [seen], "lane", [answered]]);
+  t.deepEqual([ask(RST).by, sizes(lanes)], ["agent", [0, 0]]);
+});
+
+test("datagrams of a client outside are in the lanes once they were answered", async (t) => {
+  const lanes = await laneNodes();
+  const rows = { source: OUTSIDE, destination: A, sourcePort: 5000, destinationPort: 9200, protocol: "udp" as const };
+  for (const node of lanes.nodes)
+    node.apply(
+      rowsFor(CLUSTER, node.vtep).map((row): TableRow => {
+        if (row.kind === "endpoint" && row.ip === ipv4(REMOTE))
+          return { ...row, published: [...(row.published ?? []), { protocol: 17, port: 80 }] };
+        if (row.kind !== "vip" || row.ip !== ipv4(MESH_VIP)) return row;
+        return { ...row, ports: row.ports!.flatMap((port) => [port, { ...port, protocol: 17 }]) };
+      }),
+    );
+  const back = {
+    source: REMOTE,
+    destination: OUTSIDE,
+    sourcePort: 80,
+    destinationPort: 5000,
+    protocol: "udp" as const,
+  };
+  t.is(lanes.send(0, rows).by, AGENTS);
+  lanes.send(1, back);
+  lanes.send(0, rows);
+  lanes.send(1, back);
+  t.deepEqual([lanes.send(0, rows).by, lanes.send(1, back).by], [LANES, LANES]);
+});
+
+/** What ends the right of a client's flow to be in the lane of the node that it asks. */
+const ENDS: [title: string, change: (row: TableRow) => TableRow][] = [
+  [
+    "the address that it asked is the node's no more",
+    (row) => (row.kind === "node" ? { ...row, hostAddresses: [] } : row),
+  ],
+  ["the node is no entrance any more", (row) => (row.kind === "node" ? { ...row, mesh: false } : row)],
+  ["the task's node takes no lane frames", (row) => (row.kind === "peer" ? { ...row, lane: false } : row)],
+];
+for (const [title, change] of ENDS) {
+  test(`${title}: a client's flow leaves that lane`, async (t) => {
+    const lanes = await laneNodes();
+    const { ask, answer } = openByEntrance(lanes, false);
+    ask(SYN);
+    answer(SYN | ACK);
+    t.is(ask(ACK).by, LANES);
+    lanes.nodes[0]!.apply(rowsFor(CLUSTER, A).map(change));
+    t.regex(ask(ACK).by, /^agent/);
+    t.is(sizes(lanes)[0], 0);
+    lanes.nodes[0]!.apply(rowsFor(CLUSTER, A));
+    for (const send of [ask, answer, ask]) send(ACK);
+    t.deepEqual([ask(ACK).by, answer(ACK).by], [LANES, LANES]);
+  });
+}
+
+test("a way to clients that changes sends their flows through the agent, and no others", async (t) => {
+  const lanes = await laneNodes();
+  const { ask, answer } = openByEntrance(lanes, false);
+  ask(SYN);
+  answer(SYN | ACK);
+  const tcp = far(lanes, 40_001);
+  tcp.open();
+  lanes.nodes[0]!.lane!.lose(OUTSIDE_WAYS);
+  t.is(tcp.client(ACK).by, LANES);
+  t.deepEqual([ask(ACK).by, answer(ACK).by], ["agent lane", LANES]);
+  t.deepEqual([ask(ACK).by, ask(ACK).by], ["agent lane", LANES], "once the peer's lane was heard");
+});
+
+test("a published port that its task's service gives up takes its clients out of the lane", async (t) => {
+  const lanes = await laneNodes();
+  const { ask, answer } = openByMesh(lanes);
+  ask(SYN);
+  answer(SYN | ACK);
+  t.is(ask(ACK), "agent lane");
+  const rows = rowsFor(CLUSTER, B).map((row) => {
+    if (row.kind !== "endpoint" || row.ip !== ipv4(REMOTE)) return row;
+    const { published: _, ...closed } = row;
+    return closed;
+  });
+  lanes.nodes[1]!.apply(rows);
+  t.deepEqual([lanes.nodes[1]!.flows(), lanes.nodes[1]!.lane!.entries.size], [[], 0], "it is reset at once");
+});
+
+test("a client outside that comes in by another node is its flow's no more: the lane carries none of that", async (t) => {
+  const lanes = await laneNodes();
+  const { ask, answer } = openByMesh(lanes);
+  ask(SYN);
+  answer(SYN | ACK);
+  const segment = { source: OUTSIDE, destination: REMOTE, sourcePort: 40_000, destinationPort: 80, flags: ACK };
+  const packet = ipPacket({ ...segment, sequence: 1001, acknowledgment: 5001 });
+  t.is(lanes.nodes[1]!.lane!.carry(INGRESS_VNI, ipv4("192.0.2.13"), packet), undefined);
+  t.not(lanes.nodes[1]!.lane!.carry(INGRESS_VNI, ipv4(A), packet), undefined);
+});
 
 test("fragments neither enter a flow nor ride", async (t) => {
   const lanes = await laneNodes();

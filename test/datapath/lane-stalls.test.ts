@@ -4,7 +4,7 @@ import { Ride } from "../../src/datapath/express-marks.ts";
 import { FlowState } from "../../src/datapath/flow-entries.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import { LaneStalls } from "../../src/datapath/lane-stalls.ts";
-import { ipv4 } from "../../src/lib/ip.ts";
+import { cidr, ipv4 } from "../../src/lib/ip.ts";
 import { swapPorts } from "../../src/packet/packet.ts";
 import { reserve } from "../fakes/flows.ts";
 
@@ -22,7 +22,7 @@ interface Flow {
 
 class Rig {
   readonly table = FlowTable.open(new ArrayBuffer(FlowTable.bytesFor(CAPACITY)), CAPACITY, 7);
-  readonly stalls = new LaneStalls(this.table);
+  readonly stalls = new LaneStalls(this.table, cidr("10.192.0.0/10"));
   readonly flows: Flow[] = []; // BOUNDED: by the test
   readonly avoided: string[] = []; // BOUNDED: by the test
   nowMs = 1_000_000;
@@ -31,9 +31,10 @@ class Rig {
     this.stalls.onAvoid = () => this.avoided.push(this.stalls.avoided.length === 0 ? "none" : "peer");
   }
 
-  add(port = 40_000): Flow {
+  /** `from` may be a client outside. */
+  add(port = 40_000, from = "10.192.32.10"): Flow {
     const { table } = this;
-    const [client, server, ports] = [ipv4("10.192.32.10"), ipv4("10.192.32.20"), (port << 16) | 80];
+    const [client, server, ports] = [ipv4(from), ipv4("10.192.32.20"), (port << 16) | 80];
     table.lock();
     const entry = reserve(table, [0, 6, client, server, ports], [4097, server, client, swapPorts(ports)]);
     table.setPath(entry, 0, PEER, 4097);
@@ -241,6 +242,32 @@ test("of many flows one that stalls leaves the lane alone; with the second the p
   }
   t.true(rig.isIn(other));
   t.is(rig.stalls.stalled, 2);
+});
+
+test("connections of clients outside may stall in their own networks: the peer is avoided when two did, and none got on", (t) => {
+  const OUTSIDE = "203.0.113.9";
+  for (const isAlone of [true, false]) {
+    const rig = new Rig();
+    const healthy = rig.add(39_999);
+    for (const port of [40_000, 40_001, 40_002]) {
+      const flow = rig.add(port, OUTSIDE);
+      rig.send(flow, 500);
+      for (let i = 0; i < 4; i++) {
+        if (!isAlone) {
+          rig.send(healthy, 500);
+          rig.receive(healthy);
+        }
+        rig.walk();
+        if (i < 3) rig.send(flow);
+      }
+      t.false(rig.isIn(flow));
+      rig.answerByAgent(flow);
+      rig.walk();
+      t.deepEqual(rig.stalls.avoided, isAlone && port > 40_000 ? [PEER] : []);
+      if (rig.stalls.avoided.length > 0) break;
+    }
+    t.is(rig.stalls.stalled, isAlone ? 2 : 3);
+  }
 });
 
 test("a peer is tried again after five minutes; when its flows stall again it is avoided for twice as long", (t) => {

@@ -1,5 +1,4 @@
 // What the lane's programs make of packets that they carry: every byte that leaves is compared with a packet that was built anew.
-import { release } from "node:os";
 import type { ExecutionContext } from "ava";
 import type { LaneEntry } from "../../src/express/entry.ts";
 import { Origin } from "../../src/express/layout.ts";
@@ -7,7 +6,7 @@ import { ipv4 } from "../../src/lib/ip.ts";
 import { Tcx } from "../../src/linux/bpf-abi.ts";
 import { RunFlag, runProgram } from "../../src/linux/bpf-program.ts";
 import { ACK, type Fields, ipPacket, PSH } from "../fakes/ip-packets.ts";
-import { bpfTest, useRig } from "./bpf-test.ts";
+import { bpfTest, takesCardsSum, useRig } from "./bpf-test.ts";
 import {
   CLIENT_PORT,
   ethernet,
@@ -85,11 +84,6 @@ function* lengthsOf([before, after]: [Fields, Fields]): Generator<[Uint8Array, U
   for (const length of LENGTHS) {
     yield [ipPacket({ ...before, payload: payload(length) }), ipPacket({ ...after, payload: payload(length) })];
   }
-}
-
-function takesCardsSum(): boolean {
-  const [major, minor] = release().split(".").map(Number);
-  return major! > 6 || (major === 6 && minor! >= 11);
 }
 
 function sameBytes(t: ExecutionContext, actual: Uint8Array, expected: Uint8Array): void {

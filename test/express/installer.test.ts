@@ -172,10 +172,10 @@ bpfTest("a full map: what found no room is counted, and stays with the agent", (
 
 bpfTest("an entry that would go by no link is not in the lane, and its mark says so", (t) => {
   const { rig, flows } = lane(t);
-  flows.links = { toContainer: 1, toPeer: 0 };
+  flows.links = { toContainer: 1, toPeer: 0, toClient: 0 };
   const entry = flows.add();
   t.false(flows.enter(entry));
-  flows.links = { toContainer: 0, toPeer: 1 };
+  flows.links = { toContainer: 0, toPeer: 1, toClient: 0 };
   const other = flows.add({ clientPort: 40_001 });
   t.false(flows.enter(other));
   flows.installer.flush();

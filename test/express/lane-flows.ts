@@ -5,7 +5,7 @@ import { FlowState } from "../../src/datapath/flow-entries.ts";
 import { FlowTable } from "../../src/datapath/flow-table.ts";
 import type { LaneReading } from "../../src/datapath/ports.ts";
 import { ExpressInstaller } from "../../src/express/installer.ts";
-import { ipv4 } from "../../src/lib/ip.ts";
+import { cidr, ipv4 } from "../../src/lib/ip.ts";
 import { PacketMemory } from "../../src/packet/memory.ts";
 import { swapPorts } from "../../src/packet/packet.ts";
 import { reserve } from "../fakes/flows.ts";
@@ -17,6 +17,7 @@ import {
   MTU,
   NEXT_HOP,
   PEER,
+  POOL,
   ports,
   REMOTE,
   SELF,
@@ -46,7 +47,7 @@ export class LaneFlows {
   readonly #entries: number;
   readonly installer: ExpressInstaller;
   /** The links by which everything goes; 0: by none. */
-  links = { toContainer: LOOPBACK, toPeer: LOOPBACK };
+  links = { toContainer: LOOPBACK, toPeer: LOOPBACK, toClient: LOOPBACK };
   readonly reading: LaneReading = { packets: 0, bytes: 0, seenSeconds: 0, nextSequence: 0, acknowledgment: 0 };
 
   /** `entries` is what the rig's map takes, `capacity` the flows that the table takes. */
@@ -61,9 +62,12 @@ export class LaneFlows {
   anotherWorker(): ExpressInstaller {
     const toContainer = (): number => this.links.toContainer;
     const toPeer = (): number => this.links.toPeer;
+    const toClient = (): number => this.links.toClient;
+    const client = { link: LOOPBACK, mtu: 1500, heedsTunnelMark: false };
     return new ExpressInstaller({
       ...{ memory: new PacketMemory(1 << 20), flows: this.table, maps: this.#rig.maps, capacity: this.#entries },
-      ways: { toContainer, toPeer, forget() {}, forgetAll() {}, close() {} },
+      ways: { toContainer, toPeer, toClient, client, forget() {}, forgetAll() {}, close() {} },
+      pool: cidr(POOL),
       ...{ vtep: ipv4(SELF), sourcePorts: [SOURCE_PORT], nextHop: ipv4(NEXT_HOP) },
     });
   }

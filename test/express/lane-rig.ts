@@ -3,18 +3,21 @@
 import { ControlPage } from "../../src/express/control.ts";
 import { type LaneEntry, writeKey, writeValue } from "../../src/express/entry.ts";
 import { fromContainer } from "../../src/express/from-container.ts";
+import { fromNode } from "../../src/express/from-node.ts";
 import { fromUnderlay } from "../../src/express/from-underlay.ts";
 import { sumOfGrounds } from "../../src/express/grounds.ts";
 import {
   CONTROL_SHAPE,
+  ENTRANCES_SHAPE,
   flowsShape,
   GROUNDS_SHAPE,
   type LaneMaps,
+  LED_SHAPE,
   type Origin,
   type PassedOn,
   Value,
 } from "../../src/express/layout.ts";
-import { ipv4 } from "../../src/lib/ip.ts";
+import { cidr, ipv4, OUTSIDE } from "../../src/lib/ip.ts";
 import { mapArray } from "../../src/linux/bpf-array.ts";
 import { BpfMap, createMap } from "../../src/linux/bpf-map.ts";
 import { loadProgram, type ProgramRun, ProgramType, runProgram, type SkbContext } from "../../src/linux/bpf-program.ts";
@@ -25,6 +28,7 @@ import { type Fields, ipPacket } from "../fakes/ip-packets.ts";
 
 export const LOOPBACK = 1;
 export const VXLAN_PORT = 4789;
+export const POOL = "10.192.0.0/10";
 export const VNI = 4097;
 export const SELF = "192.0.2.11";
 export const PEER = "192.0.2.12";
@@ -83,10 +87,10 @@ export function toContainer(fields: Partial<LaneEntry> = {}): LaneEntry {
 function completed(fields: Partial<LaneEntry>): LaneEntry {
   const { source = 0, destination = 0, ports = 0 } = fields;
   return {
-    ...{ from: 0, to: 0, origin: 0, protocol: 6, source, destination, ports },
+    ...{ from: 0, to: 0, fromClient: false, toClient: false, origin: 0, protocol: 6, source, destination, ports },
     ...{ newSource: source, newDestination: destination, newPorts: ports, vip: 0, link: LOOPBACK, mtu: MTU },
     nextHop: ipv4(NEXT_HOP),
-    ...{ vtep: 0, vni: 0, sourcePort: 0, port: 0, hasOuterChecksum: false },
+    ...{ vtep: 0, vni: 0, sourcePort: 0, port: 0, hasOuterChecksum: false, heedsTunnelMark: false },
     ...{ sequence: 0, acknowledgment: 0, packets: 0, bytes: 0, groundSum: 0 },
     ...fields,
   };
@@ -117,19 +121,21 @@ export function expectedFrame(
   packet: Uint8Array,
   outer: Partial<Fields> = {},
   ether: Partial<Parameters<typeof ethernet>[1]> = {},
+  macs: Partial<FrameFields> = MACS,
 ): Uint8Array {
   return ethernet(
     ipPacket({
       ...{ source: SELF, destination: PEER, sourcePort: SOURCE_PORT, destinationPort: VXLAN_PORT, protocol: "udp" },
-      ...{ id: 0, noChecksum: true, payload: frame(packet, { vni: VNI, ...MACS }), ...outer },
+      ...{ id: 0, noChecksum: true, payload: frame(packet, { vni: VNI, ...macs }), ...outer },
     }),
     ether,
   );
 }
 
 /** The sum of the counters of what the entry's flow stands on. */
-export function groundSumOf(grounds: Int32Array, { source, newDestination, vip, from, to }: LaneEntry): number {
-  return sumOfGrounds(grounds, source, newDestination, vip, from, to);
+export function groundSumOf(grounds: Int32Array, entry: LaneEntry): number {
+  const { source, newDestination, vip, from, to, fromClient, toClient } = entry;
+  return sumOfGrounds(grounds, source, newDestination, vip, fromClient ? OUTSIDE : from, toClient ? OUTSIDE : to);
 }
 
 /** What an entry has counted. */
@@ -147,14 +153,20 @@ export class LaneRig {
   readonly maps: LaneMaps;
   readonly #flows: BpfMap;
   readonly #view: DataView;
-  readonly #programs: readonly [number, number];
+  readonly #programs: readonly [number, number, number];
   readonly #mapped: { close(): void }[];
 
   constructor(entries = ENTRIES) {
     const memory = new PacketMemory(MEMORY_BYTES);
     this.#view = memory.view;
     const shape = flowsShape(entries);
-    this.maps = { flows: createMap(shape), grounds: createMap(GROUNDS_SHAPE), control: createMap(CONTROL_SHAPE) };
+    this.maps = {
+      flows: createMap(shape),
+      grounds: createMap(GROUNDS_SHAPE),
+      control: createMap(CONTROL_SHAPE),
+      entrances: createMap(ENTRANCES_SHAPE),
+      led: createMap(LED_SHAPE),
+    };
     this.#flows = new BpfMap(memory, this.maps.flows, shape, BATCH);
     const grounds = mapArray(this.maps.grounds, GROUNDS_SHAPE);
     const control = mapArray(this.maps.control, CONTROL_SHAPE);
@@ -168,6 +180,7 @@ export class LaneRig {
     this.#programs = [
       load("express_cont", fromContainer(this.maps)),
       load("express_under", fromUnderlay(this.maps, VXLAN_PORT)),
+      load("express_node", fromNode(this.maps, cidr(POOL))),
     ];
   }
 

@@ -82,7 +82,7 @@ const IP_AT = { [Origin.Container]: 14, [Origin.Underlay]: 64 } as const;
 const SHORTEST = 34;
 
 export interface LaneInput {
-  readonly origin: Origin;
+  readonly origin: keyof typeof FRAMES;
   readonly which: number;
   readonly mutation: Mutation;
   /** Whether the outer lengths and checksum are mended too. */

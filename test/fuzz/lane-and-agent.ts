@@ -18,24 +18,26 @@ const SHAPES: Partial<Fields>[] = [
   { tos: 0xb9, fragment: 0 },
 ];
 
+/** The rig is the route's own: a changed port may be that of another. */
 interface Route {
+  rig: LaneRig;
   connection: Connection;
   sourcePort: number;
 }
 
 /** What became of so many packets; throws with the input that the agent would have carried otherwise, or not at all. */
 export async function fuzzBesideAgent(packets: number, seed: number): Promise<Record<string, number>> {
-  const rig = new LaneRig();
+  const routes: Route[] = []; // BOUNDED: by two protocols and two targets
   const outcome = new Map<string, number>(); // BOUNDED: by three words
   try {
-    const routes: Route[] = [];
     for (const protocol of ["tcp", "udp"] as const) {
       for (const target of [REMOTE, VIP]) {
         const connection = await connect(protocol, target, 40_000 + 100 * routes.length);
         const { frames } = send(connection, 0, ipPacket({ ...out(connection), sequence: 1000, acknowledgment: 5000 }));
         const { fromPort: sourcePort } = frames[0]!;
+        const rig = new LaneRig();
+        routes.push({ rig, connection, sourcePort });
         for (const entry of entriesOf(connection, sourcePort)) rig.enter(entry);
-        routes.push({ connection, sourcePort });
       }
     }
     const input = fc.record({
@@ -51,14 +53,14 @@ export async function fuzzBesideAgent(packets: number, seed: number): Promise<Re
         const packet = ipPacket({ ...(isOut ? out : back)(route.connection), ...SHAPES[shape], ...numbers });
         const changed = mutated(packet, 0, mutation);
         if (changed.length < 20) return; // the kernel runs no program on it
-        const isCarried = isOut ? sameOut(rig, route, changed) : sameBack(rig, route, changed);
+        const isCarried = isOut ? sameOut(route, changed) : sameBack(route, changed);
         const what = isCarried ? (isOut ? "encapsulated" : "delivered") : "passed on";
         outcome.set(what, (outcome.get(what) ?? 0) + 1);
       }),
       { numRuns: packets, seed, endOnFailure: true },
     );
   } finally {
-    rig.close();
+    for (const { rig } of routes) rig.close();
   }
   return Object.fromEntries(outcome);
 }
@@ -69,7 +71,7 @@ function isRight(packet: Uint8Array): boolean {
 }
 
 /** Whether the lane carries a container's packet. */
-function sameOut(rig: LaneRig, { connection }: Route, packet: Uint8Array): boolean {
+function sameOut({ rig, connection }: Route, packet: Uint8Array): boolean {
   const run = rig.run(Origin.Container, ethernet(packet));
   if (run.verdict !== Tcx.Redirect) return false;
   if (!isRight(packet)) return true;
@@ -83,7 +85,7 @@ function sameOut(rig: LaneRig, { connection }: Route, packet: Uint8Array): boole
 }
 
 /** Whether the lane carries a peer's packet. */
-function sameBack(rig: LaneRig, { connection, sourcePort }: Route, packet: Uint8Array): boolean {
+function sameBack({ rig, connection, sourcePort }: Route, packet: Uint8Array): boolean {
   const frame = vxlan(packet, { sourcePort, noChecksum: false }, { vni: WEB });
   const run = rig.run(Origin.Underlay, frame);
   if (run.verdict !== Tcx.Redirect) return false;

@@ -2,6 +2,7 @@
 // run again; the lane gets a tenth as many.
 import { whatBpfLacks } from "../../src/linux/bpf-probe.ts";
 import { fuzzDataPath } from "./data-path.ts";
+import { fuzzEntrances } from "./entrances.ts";
 import { fuzzLane } from "./express-lane.ts";
 import { fuzzBesideAgent } from "./lane-and-agent.ts";
 
@@ -33,5 +34,6 @@ const lanePackets = Math.ceil(Number(packets) / LANE_SHARE);
 if (lack !== undefined) console.log(`express lane: skipped: ${lack}`);
 else {
   await fuzz("express lane", lanePackets, fuzzLane);
+  await fuzz("express lane, published ports", lanePackets, fuzzEntrances);
   await fuzz("express lane beside the agent", lanePackets, fuzzBesideAgent);
 }

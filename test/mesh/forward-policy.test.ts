@@ -45,6 +45,12 @@ const rows: Row[] = [
     opened: ["-I FORWARD -i overlay0 -j ACCEPT", "-I FORWARD -o overlay0 -j ACCEPT"],
     closed: [],
   },
+  {
+    title: "a last rule that refuses everything is passed as well",
+    rules: ["-P FORWARD ACCEPT", "-A FORWARD -j REJECT --reject-with icmp-host-prohibited"],
+    opened: ["-I FORWARD -i overlay0 -j ACCEPT", "-I FORWARD -o overlay0 -j ACCEPT"],
+    closed: [],
+  },
   { title: "a node that drops nothing is left alone", rules: ["-P FORWARD ACCEPT"], opened: [], closed: [] },
 ];
 

@@ -297,7 +297,7 @@ export const scenarios: Record<string, () => unknown> = {
     const { pins } = openBpffs(directory);
     pin(createMap(COUNTERS), join(pins, `container-${LOOPBACK}`));
     const program = counting(createMap(COUNTERS), 0, Tcx.Next);
-    const hooks = new Hooks({ container: program, underlay: program }, pins);
+    const hooks = new Hooks({ container: program, underlay: program, node: program }, pins);
     assert.deepEqual([hooks.count, readdirSync(pins)], [0, []]);
     pin(createMap(COUNTERS), join(pins, `underlay-${LOOPBACK}`));
     endPinnedHooks(pins);

@@ -3,8 +3,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { ExecutionContext } from "ava";
 import type { FlowView } from "../../src/api/schema.ts";
 import { CONTROL_SHAPE, Control, LAYOUT } from "../../src/express/layout.ts";
+import { vethName } from "../../src/links/desired.ts";
 import { mapArray } from "../../src/linux/bpf-array.ts";
 import { openPin } from "../../src/linux/bpf-pin.ts";
 import * as libc from "../../src/linux/libc.ts";
@@ -192,3 +194,57 @@ laneTest("an agent whose threads are refused what the lane takes carries all its
   await untilGoesOn(talk);
   t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
 });
+
+/** Puts another software's program on the link; returns it, and the programs that are there then. */
+async function putStranger(t: ExecutionContext, node: LabNode, link: string, ...how: string[]) {
+  const [{ ifindex }] = JSON.parse(await node.exec(["ip", "-json", "link", "show", link]));
+  const stranger = new Background(node.inside(program("tcx-stranger", ifindex, ...how)), node.env);
+  t.teardown(() => void stranger.end("SIGKILL"));
+  await stranger.says("on the link");
+  const programs = JSON.parse(await node.exec(program("tcx-programs", `${link}=${ifindex}`)));
+  return { stranger, programs: programs[link] as string[] };
+}
+
+laneTest(
+  "other software's tcx programs on the underlay's link see every packet if they are first, and may take it",
+  async (t) => {
+    const [node1, node2] = bothNodes();
+    const talk = await talkTo(t, node1, (await vipOf(node1, "far"))!);
+    for (const node of [node1, node2]) await untilInLane(node, "far");
+    const next = await putStranger(t, node2, "eth0", "next", "first");
+    t.is(next.programs[0], "stranger");
+    t.deepEqual(next.programs.toSorted(), ["overlay_node", "overlay_under", "stranger"]);
+    for (const node of [node1, node2]) await untilLaneCarries(node);
+    await node2.killAgent();
+    await node2.startAgent();
+    await untilLaneCarries(node2);
+    await next.stranger.end("SIGKILL");
+    const pass = await putStranger(t, node2, "eth0", "pass", "first");
+    await untilGoesOn(talk); // past the lane's program, by the agent
+    await pass.stranger.end("SIGKILL");
+    const drop = await putStranger(t, node2, "eth0", "drop", "first");
+    await waitFor(async () => (await node2.api.peers())[0]!.state === "down", { what: "nothing to arrive" });
+    await drop.stranger.end("SIGKILL");
+    await untilGoesOn(talk);
+    for (const node of [node1, node2]) await untilLaneCarries(node);
+    t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+  },
+);
+
+laneTest(
+  "behind the lane's program another one gets what the lane passes on, and nothing of what it carries",
+  async (t) => {
+    const [node1, node2] = bothNodes();
+    const talk = await talkTo(t, node1, (await vipOf(node1, "far"))!);
+    const { client } = await untilInLane(node1, "far");
+    await untilInLane(node2, "far");
+    const link = vethName(client.split(":")[0]!);
+    const { stranger, programs } = await putStranger(t, node1, link, "drop", "last");
+    t.deepEqual(programs, ["overlay_cont", "stranger"]);
+    await untilLaneCarries(node1, 100);
+    await untilGoesOn(talk, 100);
+    await stranger.end("SIGKILL");
+    await untilGoesOn(talk);
+    t.is(await talk.end("SIGTERM"), 0, talk.output.slice(-500));
+  },
+);

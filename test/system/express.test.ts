@@ -247,7 +247,7 @@ laneTest("the underlay's link is made anew under a connection, and the lane foll
   await replaceUnderlay(node2!);
   const after = await underlayOf(node2!);
   t.not(after, before);
-  await waitFor(async () => (await tcxOf(node2!, after)).length === 1, { what: "the program to be on the new link" });
+  await waitFor(async () => (await tcxOf(node2!, after)).length === 2, { what: "the programs to be on the new link" });
   await untilGoesOn(talk);
   const lanePackets = async (): Promise<number> => (await node2!.api.stats()).datapath.lanePackets!;
   const carried = await lanePackets();
@@ -263,7 +263,7 @@ laneTest("with another size of the map, connections go on by the agent until the
   rewriteConfig(node2!, "expressFlows: 16384", "expressFlows: 8192");
   await node2!.startAgent();
   t.regex(node2!.logTail(40), /"count":8192,"msg":"the express lane is open"/);
-  t.is((await tcxOf(node2!, await underlayOf(node2!))).length, 1);
+  t.is((await tcxOf(node2!, await underlayOf(node2!))).length, 2);
   await untilInLane(node2!, "far");
   t.is((await node2!.api.stats()).datapath.laneCapacity, 8192);
   await untilGoesOn(talk);
@@ -301,14 +301,14 @@ laneTest(
   async (t) => {
     const [node1, node2] = lab().nodes;
     const underlay = await underlayOf(node2!);
-    t.is((await tcxOf(node2!, underlay)).length, 1);
+    t.is((await tcxOf(node2!, underlay)).length, 2);
     await node2!.stopAgent();
     await node2!.startAgent(["setpriv", "--bounding-set", "-bpf,-sys_admin"]);
     const log = node2!.logTail(40).split("\n");
     const said = log.filter((line) => line.includes("no flow goes in the express lane"));
     t.is(said.length, 1);
     t.regex(said[0]!, /the process lacks CAP_BPF \(in a container: --cap-add BPF/);
-    await waitFor(async () => (await tcxOf(node2!, underlay)).length === 0, { what: "the program to go" });
+    await waitFor(async () => (await tcxOf(node2!, underlay)).length === 0, { what: "the programs to go" });
     const { stderr } = await node2!.tryExec(["overlayctl", "express", "on"]);
     t.regex(stderr, /this node has no express lane: the process lacks CAP_BPF/);
     await node2!.killAgent(); // without CAP_SYS_ADMIN it does not come by its tasks, and does not end
@@ -318,7 +318,7 @@ laneTest(
     await node2!.killAgent();
     rewriteConfig(node2!, "express: off", "express: auto");
     await node2!.startAgent();
-    t.is((await tcxOf(node2!, underlay)).length, 1);
+    t.is((await tcxOf(node2!, underlay)).length, 2);
     await untilRunning(node1!, "far", 1);
   },
 );
@@ -344,7 +344,7 @@ laneTest("'overlayd down' and 'overlayctl leave' leave no program, pin or mount 
   const bpf = join(node2!.directory, "data/bpf");
   const underlay = await underlayOf(node2!);
   const isThere = async (): Promise<boolean> =>
-    existsSync(join(bpf, "overlayd/flows")) && (await tcxOf(node2!, underlay)).length === 1;
+    existsSync(join(bpf, "overlayd/flows")) && (await tcxOf(node2!, underlay)).length === 2;
   const isGone = async (): Promise<void> => {
     t.deepEqual(await tcxOf(node2!, underlay), []);
     t.deepEqual(existsSync(bpf) ? readdirSync(bpf) : [], []);

@@ -44,7 +44,7 @@ export class Kernel {
   }
 
   /** Runs one of the drivers in programs/ in there. */
-  driver(name: string, which: "kernel-driver" | "lane-driver" = "kernel-driver"): Driver {
+  driver(name: string, which: "kernel-driver" | "lane-driver" | "data-path-driver" = "kernel-driver"): Driver {
     const program = fileURLToPath(new URL(`./programs/${which}.js`, import.meta.url));
     const driver = new Driver(this.in(name, process.execPath, program));
     this.#drivers.push(driver);

@@ -20,6 +20,7 @@ export function program(
     | "unname-state"
     | "one-sided-lane"
     | "tcx-programs"
+    | "tcx-stranger"
     | "sealed-node",
   ...argv: (string | number)[]
 ): string[] {

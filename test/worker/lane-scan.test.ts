@@ -3,12 +3,12 @@ import type { ExecutionContext } from "ava";
 import type { EngineReport } from "../../src/datapath/engine-report.ts";
 import { Ride } from "../../src/datapath/express-marks.ts";
 import { Origin } from "../../src/express/layout.ts";
-import { ipv4 } from "../../src/lib/ip.ts";
+import { cidr, ipv4 } from "../../src/lib/ip.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { LaneScan } from "../../src/worker/lane-scan.ts";
 import { bpfTest, useRig } from "../express/bpf-test.ts";
 import { LaneFlows } from "../express/lane-flows.ts";
-import { CLIENT_PORT, ethernet, LOCAL, PEER, SERVER_PORT, VIP } from "../express/lane-rig.ts";
+import { CLIENT_PORT, ethernet, LOCAL, PEER, POOL, SERVER_PORT, VIP } from "../express/lane-rig.ts";
 import { ACK, ipPacket } from "../fakes/ip-packets.ts";
 import { VirtualClock } from "../fakes/virtual-clock.ts";
 
@@ -30,7 +30,7 @@ async function scanEmptyLane(t: ExecutionContext) {
   t.teardown(() => flows.installer.close());
   const clock = new VirtualClock();
   const setup = { maps: rig.maps, capacity: ENTRIES, isAdopted: false };
-  const scan = new LaneScan({ setup, flows: flows.table, log: silentLog, clock });
+  const scan = new LaneScan({ setup, flows: flows.table, pool: cidr(POOL), log: silentLog, clock });
   t.teardown(() => scan.close());
   await scan.look();
   return { rig, flows, clock, scan };

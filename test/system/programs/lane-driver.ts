@@ -5,7 +5,15 @@ import { ControlPage } from "../../../src/express/control.ts";
 import { type LaneEntry, writeKey, writeValue } from "../../../src/express/entry.ts";
 import { fromContainer } from "../../../src/express/from-container.ts";
 import { fromUnderlay } from "../../../src/express/from-underlay.ts";
-import { CONTROL_SHAPE, flowsShape, GROUNDS_SHAPE, Origin, Value } from "../../../src/express/layout.ts";
+import {
+  CONTROL_SHAPE,
+  ENTRANCES_SHAPE,
+  flowsShape,
+  GROUNDS_SHAPE,
+  LED_SHAPE,
+  Origin,
+  Value,
+} from "../../../src/express/layout.ts";
 import { messageOf } from "../../../src/lib/errors.ts";
 import { mapArray } from "../../../src/linux/bpf-array.ts";
 import { BpfMap, createMap } from "../../../src/linux/bpf-map.ts";
@@ -20,7 +28,11 @@ const FOREVER = 2n ** 62n;
 const memory = new PacketMemory(1 << 20);
 const { view } = memory;
 const shape = flowsShape(ENTRIES);
-const maps = { flows: createMap(shape), grounds: createMap(GROUNDS_SHAPE), control: createMap(CONTROL_SHAPE) };
+const maps = {
+  ...{ flows: createMap(shape), grounds: createMap(GROUNDS_SHAPE), control: createMap(CONTROL_SHAPE) },
+  entrances: createMap(ENTRANCES_SHAPE),
+  led: createMap(LED_SHAPE),
+};
 const flows = new BpfMap(memory, maps.flows, shape);
 const grounds = new Int32Array(mapArray(maps.grounds, GROUNDS_SHAPE).buffer);
 const control = new ControlPage(mapArray(maps.control, CONTROL_SHAPE).buffer);
