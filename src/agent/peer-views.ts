@@ -89,6 +89,10 @@ function whyLaneIsOff(node: Node, lane: LaneStatus): string | null {
 /** The reason why a peer is not up, from its probes and from its state at the leader. */
 function reasonOf(peer: ProbeView, port: number, isReady: boolean): string | null {
   if (peer.state === "up") return null;
+  if (peer.clearLost === "here")
+    return `its sealed probes arrive, its clear ones do not: UDP ${port} of this node is blocked`;
+  if (peer.clearLost === "there")
+    return `our sealed probes arrive there, our clear ones do not: UDP ${port} to it is blocked`;
   if (peer.remoteState !== null) return `its probes arrive, ours do not: UDP ${port} to it is blocked`;
   const since = peer.silentMs === null ? "ever" : `for ${Math.round(peer.silentMs / 1000)} s`;
   if (isReady) return `no probe from it ${since}, but its agent has a session: UDP ${port} is blocked on the way`;

@@ -240,11 +240,7 @@ export class Forwarder {
     const inner = frame + ETHERNET_BYTES;
     const innerBytes = length - ENCAPSULATION_BYTES;
     const type = etherType(u8, frame);
-    if (network === MANAGEMENT_VNI) {
-      // A peer that has keys sends its probes sealed: a clear one that names it is forged.
-      if (sealed === 0 && this.#opener.hasKeys(vtep)) return Drop.ClearPacket;
-      return this.#takeProbe(inner, type, innerBytes, peer);
-    }
+    if (network === MANAGEMENT_VNI) return this.#takeProbe(inner, type, innerBytes, peer, sealed !== 0);
     if (network === this.#tables.node.ingressVni) {
       // It carries the source of any client outside: only nodes are trusted with that.
       if (!peer.agent) return Drop.UnknownVni;
@@ -271,8 +267,13 @@ export class Forwarder {
     return this.#carry(network | sealed, vtep);
   }
 
-  #takeProbe(at: number, type: number, bytes: number, peer: PeerRow): Drop {
-    const drop = this.#health.receive(at, type, bytes, peer);
+  /** A peer that has keys sends its probes sealed: a clear one that names it may be forged. */
+  #takeProbe(at: number, type: number, bytes: number, peer: PeerRow, isSealed: boolean): Drop {
+    const health = this.#health;
+    const drop =
+      !isSealed && this.#opener.hasKeys(peer.vtep)
+        ? health.receiveClear(at, type, bytes, peer)
+        : health.receive(at, type, bytes, peer, isSealed);
     if (drop === Drop.None) this.answered++;
     return drop;
   }

@@ -12,8 +12,10 @@ export interface PeerHealth {
   mtuOf(vtep: Ipv4): number;
   /** The lowest mtuOf() of all peers. A packet that is no larger passes everywhere. */
   readonly smallestMtu: number;
-  /** A frame of the management VNI, its inner packet at `at`. */
-  receive(at: number, etherType: number, bytes: number, peer: PeerRow): Drop;
+  /** A frame of the management VNI, its inner packet at `at`. A clear one is of a peer with which there are no keys. */
+  receive(at: number, etherType: number, bytes: number, peer: PeerRow, isSealed: boolean): Drop;
+  /** A clear frame of the management VNI of a peer with which there are keys: it says that clear packets pass, and nothing else is believed. */
+  receiveClear(at: number, etherType: number, bytes: number, peer: PeerRow): Drop;
 }
 
 /** What the first worker found out. */
@@ -62,5 +64,9 @@ export class ReportedHealth implements PeerHealth {
   /** Probes are steered to the first worker. */
   receive(): Drop {
     return Drop.BadBfd;
+  }
+
+  receiveClear(): Drop {
+    return Drop.ClearPacket;
   }
 }

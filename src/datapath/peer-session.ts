@@ -1,6 +1,7 @@
 // The BFD session with one peer, as the probes keep it (probes.ts).
 import type { Ipv4 } from "../lib/ip.ts";
 import { BfdState, Diagnostic } from "../packet/bfd.ts";
+import { type ClearLost, ClearWay } from "./clear-way.ts";
 import { PathMtu } from "./path-mtu.ts";
 import { clearMtu } from "./sealed-way.ts";
 
@@ -19,6 +20,8 @@ export interface ProbeView {
   state: "up" | "init" | "down";
   /** What the peer's last packet said of its side; null: none came in the detection time. */
   remoteState: "up" | "init" | "down" | null;
+  /** The end that misses clear probes beside sealed ones that come; null: none does. Such a peer is no more than down. */
+  clearLost: ClearLost | null;
   rttMs: number | null;
   /** Milliseconds since a packet came; null: never. */
   silentMs: number | null;
@@ -29,6 +32,7 @@ export interface ProbeView {
 export interface PeerSession {
   readonly vtep: Ipv4;
   readonly path: PathMtu;
+  readonly clear: ClearWay;
   /** Bytes of the largest packet that fits the underlay link. */
   maxMtu: number;
   readonly createdMs: number;
@@ -60,6 +64,7 @@ export function openSession(vtep: Ipv4, mtu: number, nowMs: number, random: () =
   return {
     vtep,
     path: new PathMtu(mtu),
+    clear: new ClearWay(),
     maxMtu: mtu,
     createdMs: nowMs,
     discriminator: 1 + Math.floor(random() * 0x7ffffffe),
@@ -89,8 +94,9 @@ export function mtuOf({ path, maxMtu, isSealed }: PeerSession): number {
 }
 
 /** Whether new flows may go to the peer. */
-export function isReachable({ state, receivedMs, createdMs }: PeerSession, nowMs: number): boolean {
-  return state === BfdState.Up || (receivedMs < 0 && nowMs - createdMs < GRACE_MS);
+export function isReachable({ state, clear, receivedMs, createdMs }: PeerSession, nowMs: number): boolean {
+  if (state === BfdState.Up) return clear.lost(nowMs) === undefined;
+  return receivedMs < 0 && nowMs - createdMs < GRACE_MS;
 }
 
 /** Whether reachability or path MTU changed since the last call: then the other workers must hear of it. */
@@ -107,10 +113,12 @@ export function viewOf(session: PeerSession, nowMs: number): ProbeView {
   const isHeard =
     session.receivedMs >= 0 &&
     nowMs - session.receivedMs <= Math.max(session.detectionMs, SLOW_INTERVAL_MS * MULTIPLIER);
+  const clearLost = (session.state === BfdState.Up && session.clear.lost(nowMs)) || null;
   return {
     vtep: session.vtep,
-    state: stateName(session.state),
+    state: clearLost === null ? stateName(session.state) : "down",
     remoteState: isHeard ? stateName(session.remoteState) : null,
+    clearLost,
     rttMs: session.state === BfdState.Up && session.rttMs >= 0 ? session.rttMs : null,
     silentMs: session.receivedMs < 0 ? null : nowMs - session.receivedMs,
     mtu: mtuOf(session),

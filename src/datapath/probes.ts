@@ -39,7 +39,7 @@ interface ProbesOptions {
   memory: PacketMemory;
   sum: Sum;
   tables: Tables;
-  egress: Pick<Egress, "probe" | "seals" | "flush">;
+  egress: Pick<Egress, "probe" | "datagram" | "seals" | "flush">;
   /** Hears of each peer whose health changed. */
   lane?: Grounds | undefined;
   /** Milliseconds, monotonic. */
@@ -51,7 +51,7 @@ export class Probes implements PeerHealth {
   readonly #u8: Uint8Array;
   readonly #sum: Sum;
   readonly #tables: Tables;
-  readonly #egress: Pick<Egress, "probe" | "seals" | "flush">;
+  readonly #egress: Pick<Egress, "probe" | "datagram" | "seals" | "flush">;
   readonly #lane: Grounds | undefined;
   readonly #now: () => number;
   readonly #random: () => number;
@@ -156,8 +156,8 @@ export class Probes implements PeerHealth {
     return Math.max(1, next);
   }
 
-  /** A frame of the management VNI, its inner IP packet at `at`. RFC 5880 section 6.8.6. */
-  receive(at: number, type: number, bytes: number, peer: PeerRow): Drop {
+  /** As PeerHealth says. RFC 5880 section 6.8.6. */
+  receive(at: number, type: number, bytes: number, peer: PeerRow, isSealed: boolean): Drop {
     const session = this.#sessionsByVtep.get(peer.vtep);
     if (session === undefined || !isProbe(this.#u8, at, type, bytes)) return Drop.BadBfd;
     const u8 = this.#u8;
@@ -175,12 +175,24 @@ export class Probes implements PeerHealth {
     session.remoteMinRxMs = bfd.requiredMinRx(u8, message) / 1000;
     session.detectionMs =
       bfd.detectMultiplier(u8, message) * Math.max(INTERVAL_MS, bfd.desiredMinTx(u8, message) / 1000);
+    if (isSealed) session.clear.heardSealed(now, bfd.diagnostic(u8, message) === Diagnostic.PathDown);
+    else session.clear.forget();
     const flags = bfd.bfdFlags(u8, message);
     // A Final is as long as its Poll, so that it tells which it answers, and that both ways carry that size.
     const packetBytes = ip.totalLength(u8, at);
     if ((flags & BfdFlag.Final) !== 0) this.#final(session, packetBytes, now);
     this.#step(session);
     if ((flags & BfdFlag.Poll) !== 0) this.#transmit(session, BfdFlag.Final, packetBytes);
+    return Drop.None;
+  }
+
+  /** As PeerHealth says. */
+  receiveClear(at: number, type: number, bytes: number, peer: PeerRow): Drop {
+    const session = this.#sessionsByVtep.get(peer.vtep);
+    if (session === undefined || !isProbe(this.#u8, at, type, bytes)) return Drop.ClearPacket;
+    const message = at + ip.IPV4_BYTES + udp.UDP_BYTES;
+    if (bfd.yourDiscriminator(this.#u8, message) !== session.discriminator) return Drop.ClearPacket;
+    session.clear.heardClear(this.#now());
     return Drop.None;
   }
 
@@ -267,17 +279,27 @@ export class Probes implements PeerHealth {
       session.nextPollMs = now + POLL_EVERY_MS;
     }
     this.#transmit(session, flags, PACKET_BYTES);
+    const peer = isUp ? this.#tables.peers.get(session.vtep) : undefined;
+    if (peer === undefined || !this.#egress.seals(peer) || !session.clear.isDue(now)) return;
+    this.#egress.datagram(this.#write(session, 0, PACKET_BYTES), FRAME_BYTES, peer);
   }
 
   /** Sends a probe whose inner IP packet is padded to `packetBytes`. */
   #transmit(session: PeerSession, flags: number, packetBytes: number): void {
     const peer = this.#tables.peers.get(session.vtep);
     if (peer === undefined) return;
+    const frame = this.#write(session, flags, packetBytes);
+    this.#egress.probe(frame, FRAME_BYTES, this.#zeros, packetBytes - PACKET_BYTES, peer);
+  }
+
+  /** Returns where the frame is, until the next flush. */
+  #write(session: PeerSession, flags: number, packetBytes: number): number {
     const frame = this.#slots.take();
-    const interval = session.state === BfdState.Up ? INTERVAL_MS : SLOW_INTERVAL_MS;
+    const isUp = session.state === BfdState.Up;
+    const interval = isUp ? INTERVAL_MS : SLOW_INTERVAL_MS;
     writeProbe(this.#u8, this.#sum, frame, this.#tables.node.vtep, packetBytes, {
       state: session.state,
-      diagnostic: session.diagnostic,
+      diagnostic: isUp && session.clear.lost(this.#now()) === "here" ? Diagnostic.PathDown : session.diagnostic,
       flags,
       detectMultiplier: MULTIPLIER,
       myDiscriminator: session.discriminator,
@@ -285,6 +307,6 @@ export class Probes implements PeerHealth {
       desiredMinTxMicros: interval * 1000,
       requiredMinRxMicros: INTERVAL_MS * 1000,
     });
-    this.#egress.probe(frame, FRAME_BYTES, this.#zeros, packetBytes - PACKET_BYTES, peer);
+    return frame;
   }
 }

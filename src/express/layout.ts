@@ -186,7 +186,7 @@ export const ENTRANCES_SHAPE: MapShape = {
   type: "hash",
   keyBytes: ENTRANCE_KEY_BYTES,
   valueBytes: ENTRANCE_VALUE_BYTES,
-  entries: 65_536, // with more, ports are left to nftables
+  entries: 16_384, // with more, ports are left to nftables
   name: "express_enter",
   growing: true,
 };
@@ -199,7 +199,7 @@ export const LED_SHAPE: MapShape = {
   type: "lruHash",
   keyBytes: SOCK_TUPLE_BYTES,
   valueBytes: 4,
-  entries: 65_536, // of a connection that was given up nftables lead the rest
+  entries: 32_768, // of a connection that was given up nftables lead the rest
   name: "express_led",
 };
 

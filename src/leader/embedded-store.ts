@@ -246,7 +246,7 @@ function damaged(what: string, path: string, aside: string, cause?: unknown): Da
 
 /**
  * A page beyond the file's end is SIGBUS once mapped, so the file is first made as long as its header says. LMDB may
- * leave unused pages at the end unwritten; if the missing ones were in use, `verify` finds zeros instead.
+ * leave unused pages at the end unwritten; if a missing one was in use, this throws.
  */
 async function restoreLength(path: string): Promise<void> {
   const length = await fileLength(path);

@@ -7,6 +7,7 @@ import { dirname } from "node:path";
 import { counted } from "../lib/counted.ts";
 import { PlatformError } from "../lib/errors.ts";
 import { freeBytes } from "./disk-room.ts";
+import { ROOTS_AT, requirePages } from "./lmdb-pages.ts";
 
 /** The name of the store's file in its directory. */
 export const STORE_FILE = "state.mdb";
@@ -35,11 +36,14 @@ export async function fileLength(path: string): Promise<number | undefined> {
   }
 }
 
-/** How long the file must be for all its pages. Throws when it is no LMDB file. */
+/**
+ * How long the file must be for all its pages: a missing one, which nothing uses, may be at its end. Throws when it is no LMDB file, or a
+ * page that is in use is missing.
+ */
 export async function bytesInUse(path: string): Promise<number> {
   const file = await open(path, "r");
   try {
-    let latest = { transaction: -1n, bytes: 0 };
+    let latest = { transaction: -1n, bytes: 0, pageBytes: 0, roots: [] as bigint[] };
     for (const offset of META_OFFSETS) {
       const meta = Buffer.alloc(META_BYTES);
       const { bytesRead } = await file.read(meta, 0, META_BYTES, offset);
@@ -48,10 +52,15 @@ export async function bytesInUse(path: string): Promise<number> {
         throw new Error("its header is not that of a store");
       }
       const transaction = meta.readBigUInt64LE(TRANSACTION_AT);
-      const bytes = (Number(meta.readBigUInt64LE(LAST_PAGE_AT)) + 1) * meta.readUInt32LE(PAGE_BYTES_AT);
-      if (transaction > latest.transaction) latest = { transaction, bytes };
+      const pageBytes = meta.readUInt32LE(PAGE_BYTES_AT);
+      const bytes = (Number(meta.readBigUInt64LE(LAST_PAGE_AT)) + 1) * pageBytes;
+      const roots = ROOTS_AT.map((at) => meta.readBigUInt64LE(at));
+      if (transaction > latest.transaction) latest = { transaction, bytes, pageBytes, roots };
     }
-    return latest.bytes;
+    const { bytes, pageBytes, roots } = latest;
+    const { size } = await file.stat();
+    if (size < bytes) await requirePages({ file, pageBytes, length: size }, roots);
+    return bytes;
   } finally {
     await file.close();
   }

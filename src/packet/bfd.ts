@@ -20,7 +20,7 @@ export type BfdState = (typeof BfdState)[keyof typeof BfdState];
 export const BfdFlag = { Poll: 0x20, Final: 0x10, Authentication: 0x04, Demand: 0x02, Multipoint: 0x01 } as const;
 
 /** RFC 5880 section 4.1, the values we send. */
-export const Diagnostic = { None: 0, TimeExpired: 1, NeighborDown: 3, AdminDown: 7 } as const;
+export const Diagnostic = { None: 0, TimeExpired: 1, NeighborDown: 3, PathDown: 5, AdminDown: 7 } as const;
 
 /** The checks of RFC 5880 section 6.8.6 that need no session. `length` is of the UDP payload; padding may follow. */
 export function isBfd(bytes: Uint8Array, at: number, length: number): boolean {

@@ -196,7 +196,7 @@ test("a file cut short anywhere never ends the process: it is whole or set aside
   const whole = join(directory, "state.mdb");
   const { size } = await stat(whole);
   const outcomes = new Set<string>();
-  for (let pages = 0; pages < size / 4096; pages += Math.max(1, Math.floor(size / 4096 / 16))) {
+  for (let pages = 0; pages < size / 4096; pages++) {
     const copy = temporaryDirectory("store");
     await copyFile(whole, join(copy, "state.mdb"));
     await truncate(join(copy, "state.mdb"), pages * 4096 + 100);
