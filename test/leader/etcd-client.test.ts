@@ -210,7 +210,7 @@ for (const [name, call] of Object.entries(WAYS)) {
     const asClient = await kindOf(call(foreign));
     t.is(asClient.kind, "permission", asClient.message);
     t.regex(asClient.message, /do not accept each other's certificates/);
-    foreign.setTls(await issueStoreCertificate(etcd.directory, "renewed"));
+    foreign.setTls(await issueStoreCertificate(etcd.directory, name.replaceAll(" ", "-")));
     await t.notThrowsAsync(call(foreign));
     foreign.close();
   });

@@ -1,5 +1,6 @@
 // Certificates for tests of etcd: a CA of the store, and a certificate of it for etcd's members and their clients.
 import { execFile } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -32,18 +33,22 @@ export async function issueStoreCertificate(directory: string, name: string, add
     );
   }
   await openssl("req", ...curve, "-subj", `/CN=${name}`, "-keyout", file(`${name}.key`), "-out", file(`${name}.csr`));
-  await writeFile(file("extensions"), `subjectAltName=IP:${address}\nextendedKeyUsage=serverAuth,clientAuth\n`);
+  // Nothing is shared with certificates that are issued at the same time.
+  const extensions = file(`${name}.extensions`);
+  await writeFile(extensions, `subjectAltName=IP:${address}\nextendedKeyUsage=serverAuth,clientAuth\n`);
   const issued = [
     "-in",
     file(`${name}.csr`),
     "-days",
     "2",
     "-extfile",
-    file("extensions"),
+    extensions,
+    "-set_serial",
+    `${randomInt(1, 2 ** 47)}`,
     "-out",
     file(`${name}.crt`),
   ];
-  await openssl("x509", "-req", ...issued, ...ca, "-CAcreateserial");
+  await openssl("x509", "-req", ...issued, ...ca);
   const read = (ending: string) => readFile(file(ending), "utf8");
   return { ca: await read("ca.crt"), certificate: await read(`${name}.crt`), key: await read(`${name}.key`) };
 }
