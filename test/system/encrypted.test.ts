@@ -61,7 +61,7 @@ async function clearFrames(name: string, vni: number): Promise<string[]> {
     "vxlan",
     "udp port 4789",
   ]);
-  return all.split("\n").filter((line) => line.includes(`vni ${vni}`));
+  return all.split("\n").filter((line) => new RegExp(`vni ${vni}(?!\\d)`).test(line));
 }
 
 async function remoteTask(node: LabNode, service: string): Promise<string> {

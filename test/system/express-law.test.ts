@@ -141,7 +141,9 @@ async function build(t: ExecutionContext): Promise<Rig> {
     const flowFile = `/dev/shm/${kernel.netns(`n${i}`)}`;
     t.teardown(() => tryRun(["rm", "-f", flowFile]));
     const endpoints = PLACES.flatMap(({ address, node }, at) =>
-      node === vtep ? [{ address, subnet: cidr(SUBNET), netns: kernel.netns(names[at]!), ifname: "eth0" }] : [],
+      node === vtep
+        ? [{ address, subnet: cidr(SUBNET), netns: kernel.netns(names[at]!), ifname: "eth0", mtu: 1450 }]
+        : [],
     );
     const desired = {
       ...{ device: "overlay0", mtu: MTU, pool: cidr(POOL), ingressAddress: NODES[vtep], endpoints, held: [] },
