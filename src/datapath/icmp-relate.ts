@@ -82,8 +82,15 @@ export class IcmpRelate {
     this.hash = flows.hashOf(entry);
     if (!flows.isCurrent(entry, version)) return Drop.IcmpUnrelated;
     this.#rewriteQuoted(packet.u8, sender, destination, ports);
-    this.#rewriteOuter(packet, isFromEnd ? destination : packet.source, sender);
+    const isHidden = isFromEnd || this.#isOutside(sender, destination, packet.source);
+    this.#rewriteOuter(packet, isHidden ? destination : packet.source, sender);
     return Drop.None;
+  }
+
+  /** Whether a client outside has sent to an address of this node: it has no way to one of the overlay, from which the error came. */
+  #isOutside(client: Ipv4, destination: Ipv4, source: Ipv4): boolean {
+    const tables = this.#tables;
+    return tables.hostAddresses.has(destination) && tables.inPool(source) && !tables.inPool(client);
   }
 
   /** Whether the quoted packet can be matched with a flow, and is from the error's receiver. */

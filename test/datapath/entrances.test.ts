@@ -31,6 +31,14 @@ test("a client is led to a task of another node, and of this one, and hears from
   t.deepEqual(send(fake, 0, answer(LOCAL)).out[0]!.map(brief), [`${A}:${NEAR} > ${CLIENT}:40000`]);
 });
 
+test("an error of the task's node comes to the client from the address that it asked: it has no way to one of the overlay", async (t) => {
+  const fake = await cluster();
+  send(fake, 0, ask(FAR));
+  const { out } = send(fake, 0, ask(FAR, { flags: ACK, ttl: 1 }));
+  const errors = out[0]!.map(({ source, destination, protocol }) => [source, destination, protocol]);
+  t.deepEqual(errors, [[A, CLIENT, 1]]); // ICMP
+});
+
 test("a port that no service publishes, or that has no task, is closed", async (t) => {
   const fake = await cluster();
   for (const port of [9999, 9202]) {

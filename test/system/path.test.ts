@@ -57,8 +57,8 @@ systemTest("a client outside whose hops are used up hears of the packet that it 
   const { client, nodes } = lab();
   const capture = new Background(client.inside(["tcpdump", "-l", "-nn", "-v", "-i", "eth0", "icmp"]));
   await capture.says("listening on");
-  // One hop is the node that it reaches; the next is the task's, behind the tunnel.
-  const script = `const s = require("dgram").createSocket("udp4"); s.bind(4321, () => { s.setTTL(2);
+  // The node that it reaches is the last hop that its packet has. Where nftables lead it there, the kernel has counted one hop before: two.
+  const script = `const s = require("dgram").createSocket("udp4"); s.bind(4321, () => { s.setTTL(1);
     s.send("x", 7000, "${nodes[0]!.address}", () => process.exit()); })`;
   await client.exec([process.execPath, "-e", script]);
   await capture.says("time exceeded");
