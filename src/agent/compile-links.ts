@@ -1,7 +1,7 @@
 // The cluster's state as the links of one node need it.
 import { INGRESS_NETWORK, type Task } from "../cluster/schema.ts";
 import type { State } from "../cluster/tables.ts";
-import { sealedMtuOf } from "../datapath/sealed-mtu.ts";
+import { sealedMtu } from "../datapath/sealed-way.ts";
 import { cidr } from "../lib/ip.ts";
 import type { DesiredEndpoint, DesiredLinks } from "../links/desired.ts";
 
@@ -37,7 +37,7 @@ export function compileLinks(state: State, viewpoint: LinksViewpoint): DesiredLi
     if (sandbox === undefined || network === undefined) return;
     const { netns, ifnames } = sandbox;
     const ifname = ifnames?.[index] ?? `eth${index}`;
-    const own = network.encrypted ? sealedMtuOf(mtu) : mtu;
+    const own = network.encrypted ? sealedMtu(mtu) : mtu;
     endpoints.push({ address, subnet: cidr(network.subnet), netns, ifname, mtu: own });
   };
   for (const task of state.tasks.by("node", nodeId)) {

@@ -1,6 +1,7 @@
 // What two agents say to each other on the connection by which they agree on keys: lines of JSON, each of a type, checked and short.
 import type { TLSSocket } from "node:tls";
 import { z } from "zod";
+import { FIRST_SPI } from "../packet/esp.ts";
 
 /** A peer has at most so many sending sockets: its workers times the source ports of each. */
 const MOST_SOCKETS = 256;
@@ -8,8 +9,6 @@ const MAX_LINE_BYTES = 8192;
 /** An exchange has three messages from each end, so no more than these wait to be read. */
 const MOST_UNREAD = 4;
 const MOST_REASON = 300;
-/** RFC 4303 section 2.1: 1 to 255 are reserved, and 0 is for local use. */
-export const FIRST_SPI = 256;
 const LAST_SPI = 2 ** 32 - 1;
 
 const MESSAGES = {

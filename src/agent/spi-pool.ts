@@ -1,6 +1,6 @@
 // The SPIs that this node has given to peers. None is in use twice, and each says which worker opens what comes under it.
 import { randomInt } from "node:crypto";
-import { FIRST_SPI } from "./peer-messages.ts";
+import { FIRST_SPI } from "../packet/esp.ts";
 
 export class SpiPool {
   readonly #used = new Set<number>(); // BOUNDED: by the associations that peers have toward this node

@@ -9,7 +9,7 @@ import { Protocol } from "./ipv4.ts";
 export const ESP_BYTES = 16;
 export const ICV_BYTES = 16;
 /** RFC 4303 section 2.1: 1 to 255 are reserved, and 0 marks what is no ESP (RFC 3948 section 2.2). */
-const FIRST_SPI = 256;
+export const FIRST_SPI = 256;
 /** The last number of a sequence without extension. An association ends with it: RFC 4303 section 3.3.3. */
 export const LAST_SEQUENCE = 0xffff_ffff;
 

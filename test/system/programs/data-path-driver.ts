@@ -1,11 +1,9 @@
 // A node's packet path without a cluster, in the network namespace that it is started in: links, workers, the express lane's maps and
 // programs, as the agent has them, with the tables of a test. It is told by lines of JSON on standard input: {"call": "apply", "args":
 // [rows]}. Each is answered by a line: {"result"} or {"error"}.
-import { createInterface } from "node:readline";
 import { ExpressLane } from "../../../src/agent/express-lane.ts";
 import type { TableRow, TableRows } from "../../../src/datapath/rows.ts";
 import { systemClock } from "../../../src/lib/clock.ts";
-import { messageOf } from "../../../src/lib/errors.ts";
 import { createLog } from "../../../src/lib/log.ts";
 import type { DesiredLinks } from "../../../src/links/desired.ts";
 import { Links } from "../../../src/links/links.ts";
@@ -13,6 +11,7 @@ import { ifindexOf } from "../../../src/linux/interfaces.ts";
 import { DataPath } from "../../../src/worker/data-path.ts";
 import { diffTables } from "../../fakes/diff-tables.ts";
 import { rowsOf } from "../../fakes/rows-of.ts";
+import { answerCalls } from "./answer-calls.ts";
 
 const PORT = 4789;
 const FLOWS = 4096;
@@ -63,13 +62,4 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   carried: async () => (await dataPath!.report()).express.packets,
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const { call, args } = JSON.parse(line) as { call: string; args: never[] };
-  let answer: object;
-  try {
-    answer = { result: (await calls[call]!(...args)) ?? null };
-  } catch (error) {
-    answer = { error: messageOf(error), mend: null };
-  }
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
-}
+await answerCalls(calls);

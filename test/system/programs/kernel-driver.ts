@@ -1,12 +1,11 @@
 // Runs Links and NftablesMesh in the network namespace that it is started in, as told by lines of JSON on standard
 // input: {"call": "links.apply", "args": [...]}. Each is answered by a line: {"result"} or {"error", "mend"}.
 import { subscribe } from "node:diagnostics_channel";
-import { createInterface } from "node:readline";
 import { systemClock } from "../../../src/lib/clock.ts";
-import { messageOf, PlatformError } from "../../../src/lib/errors.ts";
 import { createLog } from "../../../src/lib/log.ts";
 import { Links } from "../../../src/links/links.ts";
 import { NftablesMesh } from "../../../src/mesh/nftables-mesh.ts";
+import { answerCalls } from "./answer-calls.ts";
 
 const log = createLog("info");
 const links = new Links({ log, clock: systemClock, device: "overlay0" });
@@ -29,15 +28,6 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   processes: () => processes,
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const { call, args } = JSON.parse(line) as { call: string; args: never[] };
-  let answer: object;
-  try {
-    answer = { result: (await calls[call]!(...args)) ?? null };
-  } catch (error) {
-    answer = { error: messageOf(error), mend: error instanceof PlatformError ? error.mend : null };
-  }
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
-}
+await answerCalls(calls);
 await links.close();
 await mesh.close();

@@ -1,6 +1,5 @@
 // Runs the express lane's programs in the network namespace that it is started in, as told by lines of JSON on standard input:
 // {"call": "enter", "args": [...]}. Each is answered by a line: {"result"} or {"error"}.
-import { createInterface } from "node:readline";
 import { ControlPage } from "../../../src/express/control.ts";
 import { type LaneEntry, writeKey, writeValue } from "../../../src/express/entry.ts";
 import { fromContainer } from "../../../src/express/from-container.ts";
@@ -14,13 +13,13 @@ import {
   Origin,
   Value,
 } from "../../../src/express/layout.ts";
-import { messageOf } from "../../../src/lib/errors.ts";
 import { mapArray } from "../../../src/linux/bpf-array.ts";
 import { BpfMap, createMap } from "../../../src/linux/bpf-map.ts";
 import { loadProgram, ProgramType } from "../../../src/linux/bpf-program.ts";
 import { makeTcxLink } from "../../../src/linux/tcx-link.ts";
 import { PacketMemory } from "../../../src/packet/memory.ts";
 import { groundSumOf } from "../../express/lane-rig.ts";
+import { answerCalls } from "./answer-calls.ts";
 
 const ENTRIES = 1024;
 const FOREVER = 2n ** 62n;
@@ -70,13 +69,4 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   passedOn: () => [Origin.Container, Origin.Underlay].map((origin) => Object.fromEntries(control.allPassedOn(origin))),
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const { call, args } = JSON.parse(line) as { call: string; args: never[] };
-  let answer: object;
-  try {
-    answer = { result: (await calls[call]!(...args)) ?? null };
-  } catch (error) {
-    answer = { error: messageOf(error), mend: null };
-  }
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
-}
+await answerCalls(calls);
